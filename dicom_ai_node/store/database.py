@@ -1,0 +1,141 @@
+"""The connection to SQLite or PostgreSQL, and what differs between them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
+
+from dicom_ai_node.errors import StorageError, StorageFull
+
+_BUSY_SECONDS = 30
+_FULL = ("database or disk is full", "disk full", "No space left")
+
+
+class Database:
+    """The node's database.
+
+    SQLite runs in WAL mode with ``synchronous=FULL``: a commit that returned is on the disk.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url: URL = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine = _sqlite_engine(self.url) if self.is_sqlite else _server_engine(self.url)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that changes something.
+
+        On SQLite it takes the write lock at once, so that it never fails half-way for a reader
+        turned writer.
+
+        Raises
+        ------
+        StorageFull
+            No room for the change.
+        StorageError
+            The database cannot be used.
+        """
+        with self._connection(immediate=True) as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that changes nothing."""
+        with self._connection(immediate=False) as connection:
+            yield connection
+
+    def insert_missing(self, table: Table) -> Any:
+        """``INSERT ... ON CONFLICT DO NOTHING`` in the database's dialect."""
+        dialect = sqlite if self.is_sqlite else postgresql
+        return dialect.insert(table).on_conflict_do_nothing()
+
+    def upgrade(self) -> str:
+        """Migrate to the newest schema and return its revision.
+
+        Processes that upgrade at the same time wait for each other.
+        """
+        if self.is_sqlite and self.url.database not in (None, "", ":memory:"):
+            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        config = _alembic_config()
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(749313)")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        return newest_revision()
+
+    def revision(self) -> str | None:
+        """Return the schema revision found in the database, None when it is empty."""
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def check_schema(self) -> None:
+        """Raise StorageError unless the schema is the one this program was written for."""
+        found, wanted = self.revision(), newest_revision()
+        if found != wanted:
+            raise StorageError(
+                f"database schema is {found or 'empty'}, expected {wanted}: "
+                "run 'dicom-ai-node db upgrade'"
+            )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _connection(self, *, immediate: bool) -> Iterator[Connection]:
+        try:
+            with (
+                self._engine.connect().execution_options(immediate=immediate) as connection,
+                connection.begin(),
+            ):
+                yield connection
+        except DBAPIError as error:
+            text = str(error.orig)
+            kind = StorageFull if any(sign in text for sign in _FULL) else StorageError
+            raise kind(f"database: {text}") from error
+
+
+def newest_revision() -> str:
+    """Return the schema revision that this program expects."""
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    if head is None:
+        raise StorageError("the package carries no migrations")
+    return head
+
+
+def _alembic_config() -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
+
+
+def _server_engine(url: URL) -> Engine:
+    return create_engine(url, pool_pre_ping=True, pool_size=5)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the begin event below decides, not the driver
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

@@ -1,0 +1,247 @@
+"""One queue of deliveries per destination: claim by lease, settle, wait, give up, requeue.
+
+A destination that cannot be reached waits as a whole (:func:`hold`); an object that it refuses
+waits alone (:func:`postpone`), so that neither blocks anything else.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Update, func, or_, select, update
+
+from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.history import apply_event, lock_study
+from dicom_ai_node.store.reports import StoredFile, files_of, settle
+from dicom_ai_node.store.tables import delivery, destination, report
+from dicom_ai_node.study import Event
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDelivery:
+    """A delivery under this worker's lease."""
+
+    id: int
+    study_instance_uid: str
+    destination: str
+    kind: str
+    """``sr`` or ``sc``."""
+    attempts: int
+    """This attempt included."""
+    created_at: float
+    owner: str
+    files: tuple[StoredFile, ...]
+    """The same report in each SOP class that it may travel as, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """What is remembered of a destination."""
+
+    sop_class_uid: str = ""
+    """SOP class of the last report that it accepted."""
+    failures: int = 0
+    """Associations that failed in a row."""
+    not_before: float = 0.0
+    error: str = ""
+
+
+def claim(
+    db: Database, name: str, *, owner: str, now: float, lease_seconds: float, limit: int
+) -> list[ClaimedDelivery]:
+    """Lease up to ``limit`` due deliveries to ``name``, oldest first; none while it is held.
+
+    A lease that ran out (its worker died) is open again: the peer may get the object twice, with
+    the same UID, and stores it once.
+    """
+    with db.write() as connection:
+        held = select(destination.c.not_before).where(destination.c.name == name)
+        if (connection.execute(held).scalar() or 0.0) > now:
+            return []
+        query = (
+            select(delivery, report.c.kind)
+            .join(report, report.c.id == delivery.c.report_id)
+            .where(delivery.c.destination == name)
+            .where(
+                or_(
+                    (delivery.c.state == "queued") & (delivery.c.not_before <= now),
+                    (delivery.c.state == "sending") & (delivery.c.lease_until < now),
+                )
+            )
+            .order_by(delivery.c.id)
+            .limit(limit)
+            .with_for_update(of=delivery, skip_locked=True)
+        )
+        claimed = []
+        for row in connection.execute(query).all():
+            connection.execute(
+                update(delivery)
+                .where(delivery.c.id == row.id)
+                .values(
+                    state="sending",
+                    lease_owner=owner,
+                    lease_until=now + lease_seconds,
+                    attempts=row.attempts + 1,
+                )
+            )
+            claimed.append(_claimed(row, owner, files_of(connection, row.report_id)))
+        return claimed
+
+
+def renew(db: Database, *, owner: str, now: float, lease_seconds: float) -> None:
+    """Prolong all leases of ``owner``."""
+    with db.write() as connection:
+        connection.execute(
+            update(delivery)
+            .where(delivery.c.state == "sending", delivery.c.lease_owner == owner)
+            .values(lease_until=now + lease_seconds)
+        )
+
+
+def delivered(
+    db: Database, claimed: ClaimedDelivery, file: StoredFile, *, status: int, now: float
+) -> bool:
+    """Record the acknowledgement of ``file``, and what SOP class the destination accepts."""
+    with db.write() as connection:
+        lock_study(connection, claimed.study_instance_uid)
+        changed = connection.execute(
+            _mine(claimed).values(
+                state="delivered",
+                settled_at=now,
+                sop_class_uid=file.sop_class_uid,
+                sop_instance_uid=file.sop_instance_uid,
+                status=status,
+                error="",
+            )
+        ).rowcount
+        if changed:
+            settle(connection, claimed.study_instance_uid, now=now)
+        values: dict[str, Any] = {
+            "failures": 0,
+            "not_before": 0.0,
+            "contacted_at": now,
+            "error": "",
+        }
+        if claimed.kind == "sr":
+            values["sop_class_uid"] = file.sop_class_uid
+        connection.execute(db.insert_missing(destination).values(name=claimed.destination))
+        connection.execute(
+            update(destination).where(destination.c.name == claimed.destination).values(values)
+        )
+        return bool(changed)
+
+
+def postpone(
+    db: Database, claimed: ClaimedDelivery, *, until: float, status: int | None, error: str
+) -> None:
+    """Put one refused delivery back in the queue, not before ``until``."""
+    with db.write() as connection:
+        connection.execute(
+            _mine(claimed).values(state="queued", not_before=until, status=status, error=error)
+        )
+
+
+def give_up(
+    db: Database, claimed: ClaimedDelivery, *, status: int | None, error: str, now: float
+) -> None:
+    """Make a delivery a dead letter: only a person requeues it."""
+    with db.write() as connection:
+        lock_study(connection, claimed.study_instance_uid)
+        values = _mine(claimed).values(state="dead", settled_at=now, status=status, error=error)
+        if connection.execute(values).rowcount:
+            settle(connection, claimed.study_instance_uid, now=now)
+
+
+def hold(
+    db: Database,
+    name: str,
+    unsent: list[ClaimedDelivery],
+    *,
+    until: float,
+    error: str,
+) -> None:
+    """Let the whole destination wait, and take back attempts that never reached it."""
+    with db.write() as connection:
+        connection.execute(db.insert_missing(destination).values(name=name))
+        connection.execute(
+            update(destination)
+            .where(destination.c.name == name)
+            .values(failures=destination.c.failures + 1, not_before=until, error=error)
+        )
+        for claimed in unsent:
+            connection.execute(
+                _mine(claimed).values(state="queued", attempts=claimed.attempts - 1, error=error)
+            )
+
+
+def hand_back(db: Database, *, owner: str) -> None:
+    """Return all deliveries of ``owner`` to their queues, as a worker does that is told to stop."""
+    with db.write() as connection:
+        connection.execute(
+            update(delivery)
+            .where(delivery.c.state == "sending", delivery.c.lease_owner == owner)
+            .values(state="queued", attempts=delivery.c.attempts - 1)
+        )
+
+
+def destination_state(db: Database, name: str) -> DestinationState:
+    """Return what is remembered of a destination."""
+    query = select(destination).where(destination.c.name == name)
+    with db.read() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        return DestinationState()
+    return DestinationState(row.sop_class_uid, row.failures, row.not_before, row.error)
+
+
+def requeue_dead(db: Database, *, study_instance_uid: str | None, now: float) -> int:
+    """Put dead letters (of one study, or all) back in their queues; return how many."""
+    dead = delivery.c.state == "dead"
+    if study_instance_uid is not None:
+        dead &= delivery.c.study_instance_uid == study_instance_uid
+    with db.write() as connection:
+        uids = set(connection.execute(select(delivery.c.study_instance_uid).where(dead)).scalars())
+        count = connection.execute(
+            update(delivery)
+            .where(dead)
+            .values(state="queued", attempts=0, not_before=0.0, created_at=now, settled_at=None)
+        ).rowcount
+        for uid in sorted(uids):
+            apply_event(connection, uid, Event.RESEND, now=now)
+        return count
+
+
+def wake(db: Database, name: str | None) -> None:
+    """End the wait of a destination, or of all: try again now."""
+    with db.write() as connection:
+        query = update(destination).values(not_before=0.0)
+        connection.execute(query.where(destination.c.name == name) if name else query)
+
+
+def open_count(db: Database) -> dict[tuple[str, str], int]:
+    """Return how many deliveries there are by (destination, state)."""
+    query = select(delivery.c.destination, delivery.c.state, func.count()).group_by(
+        delivery.c.destination, delivery.c.state
+    )
+    with db.read() as connection:
+        return {(name, state): count for name, state, count in connection.execute(query)}
+
+
+def _mine(claimed: ClaimedDelivery) -> Update:
+    return update(delivery).where(
+        delivery.c.id == claimed.id,
+        delivery.c.state == "sending",
+        delivery.c.lease_owner == claimed.owner,
+    )
+
+
+def _claimed(row: Row[Any], owner: str, files: tuple[StoredFile, ...]) -> ClaimedDelivery:
+    return ClaimedDelivery(
+        id=row.id,
+        study_instance_uid=row.study_instance_uid,
+        destination=row.destination,
+        kind=row.kind,
+        attempts=row.attempts + 1,
+        created_at=row.created_at,
+        owner=owner,
+        files=files,
+    )

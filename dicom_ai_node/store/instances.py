@@ -1,0 +1,210 @@
+"""Received instances, and the associations that are still sending."""
+
+from enum import StrEnum
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.history import apply_event, lock_study
+from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
+from dicom_ai_node.study import Event, LatePolicy, State, StudySettings, closing_time
+from dicom_ai_node.types import StoredInstance
+
+
+class Filed(StrEnum):
+    """What filing an instance came to."""
+
+    NEW = "new"
+    NEW_VERSION = "new_version"
+    """Other content under a UID that was known."""
+    DUPLICATE = "duplicate"
+    """The same content again: nothing changed."""
+
+
+def record(
+    db: Database,
+    stored: StoredInstance,
+    *,
+    study_instance_uid: str,
+    analysable: bool,
+    settings: StudySettings,
+    now: float,
+) -> Filed:
+    """File a durable instance under its study and move the study's life cycle on.
+
+    ``analysable`` is False for classes that are only kept: they never reopen a closed study. When
+    this returns, the row is committed and the sender may be told 0x0000.
+    """
+    with db.write() as connection:
+        _ensure_study(db, connection, study_instance_uid, settings, now)
+        lock_study(connection, study_instance_uid)
+        _join(db, connection, stored.association, study_instance_uid)
+        filed = _insert(db, connection, stored, study_instance_uid, analysable, now)
+        if filed is not Filed.DUPLICATE:
+            _notify(connection, study_instance_uid, analysable, settings, now)
+        return filed
+
+
+def open_association(
+    db: Database, key: str, *, calling_ae: str, address: str, now: float, alive_until: float
+) -> None:
+    """Remember that a peer is connected; studies that it sends stay open meanwhile."""
+    with db.write() as connection:
+        connection.execute(
+            insert(association).values(
+                id=key,
+                calling_ae=calling_ae,
+                address=address,
+                opened_at=now,
+                alive_until=alive_until,
+            )
+        )
+
+
+def keep_associations(db: Database, keys: list[str], *, alive_until: float) -> None:
+    """Renew the life of associations; one that is not renewed counts as closed."""
+    if keys:
+        with db.write() as connection:
+            connection.execute(
+                update(association)
+                .where(association.c.id.in_(keys))
+                .values(alive_until=alive_until)
+            )
+
+
+def close_association(db: Database, key: str) -> None:
+    """Forget an association that has ended."""
+    with db.write() as connection:
+        _forget(connection, [key])
+
+
+def forget_dead_associations(db: Database, *, now: float) -> int:
+    """Forget associations whose receiver died; return how many."""
+    with db.write() as connection:
+        dead = select(association.c.id).where(association.c.alive_until < now)
+        keys = list(connection.execute(dead).scalars())
+        _forget(connection, keys)
+        return len(keys)
+
+
+def record_quarantine(
+    db: Database, *, path: str, calling_ae: str, reason: str, now: float
+) -> None:
+    """Remember a file that could not be filed."""
+    with db.write() as connection:
+        connection.execute(
+            insert(quarantine).values(at=now, path=path, calling_ae=calling_ae, reason=reason)
+        )
+
+
+def known_paths(db: Database, paths: list[str]) -> set[str]:
+    """Return those of ``paths`` (relative to the spool) that an instance row names."""
+    with db.read() as connection:
+        query = select(instance.c.path).where(instance.c.path.in_(paths))
+        return set(connection.execute(query).scalars())
+
+
+def expired(db: Database, *, before: float, limit: int) -> list[tuple[int, str]]:
+    """Return (row id, path) of images whose study settled before ``before``, oldest first.
+
+    Only studies whose last word is delivered or that had nothing to report: what is unsent, failed
+    or still collecting keeps its pixels.
+    """
+    done = (State.DELIVERED, State.SKIPPED)
+    query = (
+        select(instance.c.id, instance.c.path)
+        .join(study)
+        .where(instance.c.dropped_at.is_(None))
+        .where(study.c.state.in_(done), study.c.updated_at < before)
+        .order_by(study.c.updated_at)
+        .limit(limit)
+    )
+    with db.read() as connection:
+        return [(row.id, row.path) for row in connection.execute(query)]
+
+
+def mark_dropped(db: Database, row_ids: list[int], *, now: float) -> None:
+    """Remember that the files of these rows are about to be removed."""
+    with db.write() as connection:
+        connection.execute(
+            update(instance).where(instance.c.id.in_(row_ids)).values(dropped_at=now)
+        )
+
+
+def _forget(connection: Connection, keys: list[str]) -> None:
+    if keys:
+        connection.execute(
+            delete(association_study).where(association_study.c.association_id.in_(keys))
+        )
+        connection.execute(delete(association).where(association.c.id.in_(keys)))
+
+
+def _ensure_study(
+    db: Database, connection: Connection, uid: str, settings: StudySettings, now: float
+) -> None:
+    connection.execute(
+        db.insert_missing(study).values(
+            study_instance_uid=uid,
+            state=State.COLLECTING,
+            first_at=now,
+            opened_at=now,
+            last_at=now,
+            closes_at=closing_time(opened_at=now, last_at=now, settings=settings),
+            updated_at=now,
+        )
+    )
+
+
+def _join(db: Database, connection: Connection, key: str, uid: str) -> None:
+    if key:
+        connection.execute(
+            db.insert_missing(association_study).values(association_id=key, study_instance_uid=uid)
+        )
+
+
+def _insert(
+    db: Database,
+    connection: Connection,
+    stored: StoredInstance,
+    study_instance_uid: str,
+    analysable: bool,
+    now: float,
+) -> Filed:
+    uid = stored.image.sop_instance_uid
+    same_uid = instance.c.sop_instance_uid == uid
+    versions = connection.execute(select(func.count()).where(same_uid)).scalar_one()
+    inserted = connection.execute(
+        db.insert_missing(instance).values(
+            sop_instance_uid=uid,
+            digest=stored.digest,
+            version=versions + 1,
+            study_instance_uid=study_instance_uid,
+            series_instance_uid=stored.image.series_instance_uid,
+            sop_class_uid=stored.image.sop_class_uid,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
+            path=stored.path,
+            size=stored.size,
+            calling_ae=stored.calling_ae,
+            association=stored.association,
+            received_at=now,
+            analysable=analysable,
+        )
+    )
+    if inserted.rowcount:
+        return Filed.NEW_VERSION if versions else Filed.NEW
+    # Sent again after retention removed the file: the row's file is there once more.
+    connection.execute(
+        update(instance).where(same_uid, instance.c.digest == stored.digest).values(dropped_at=None)
+    )
+    return Filed.DUPLICATE
+
+
+def _notify(
+    connection: Connection, uid: str, analysable: bool, settings: StudySettings, now: float
+) -> None:
+    event = Event.INSTANCE if analysable else Event.OTHER_INSTANCE
+    state = connection.execute(
+        select(study.c.state).where(study.c.study_instance_uid == uid)
+    ).scalar_one()
+    if state == State.COLLECTING or settings.late_policy is LatePolicy.REOPEN:
+        apply_event(connection, uid, event, now=now, settings=settings)

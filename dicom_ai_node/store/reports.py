@@ -1,0 +1,135 @@
+"""Reports of an analysis, and the deliveries that they need."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.history import apply_event
+from dicom_ai_node.store.tables import analysis, delivery, report, report_file
+from dicom_ai_node.study import Event
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One durable file of a report."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+    """Relative to the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewReport:
+    """A report whose files are durable."""
+
+    kind: str
+    """``sr`` or ``sc``."""
+    files: tuple[StoredFile, ...]
+    """In order of preference."""
+    quarantined: str = ""
+    """Why it must not be sent, '' when it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorReport:
+    """The newest report of a study: what a changed result supersedes."""
+
+    result_key: str
+    created_at: float
+    files: tuple[StoredFile, ...]
+
+
+def newest_report(db: Database, uid: str, *, kind: str) -> PriorReport | None:
+    """Return the newest sendable report of ``kind`` of a study."""
+    query = (
+        select(report.c.id, analysis.c.result_key, analysis.c.created_at)
+        .join(analysis, analysis.c.id == report.c.analysis_id)
+        .where(report.c.study_instance_uid == uid)
+        .where(report.c.kind == kind, report.c.quarantined == "")
+        .order_by(report.c.id.desc())
+        .limit(1)
+    )
+    with db.read() as connection:
+        row = connection.execute(query).first()
+        if row is None:
+            return None
+        return PriorReport(row.result_key, row.created_at, files_of(connection, row.id))
+
+
+def is_own(db: Database, sop_instance_uid: str) -> bool:
+    """Return whether this node made the object with that UID."""
+    query = select(report_file.c.report_id).where(
+        report_file.c.sop_instance_uid == sop_instance_uid
+    )
+    with db.read() as connection:
+        return connection.execute(query).first() is not None
+
+
+def files_of(connection: Connection, report_id: int) -> tuple[StoredFile, ...]:
+    """Return the files of a report, best first."""
+    query = (
+        select(report_file)
+        .where(report_file.c.report_id == report_id)
+        .order_by(report_file.c.position)
+    )
+    return tuple(
+        StoredFile(row.sop_class_uid, row.sop_instance_uid, row.path)
+        for row in connection.execute(query)
+    )
+
+
+def insert_reports(
+    connection: Connection,
+    analysis_id: int,
+    uid: str,
+    reports: tuple[NewReport, ...],
+    destinations: dict[str, frozenset[str]],
+    now: float,
+) -> None:
+    """Store reports and queue one delivery for each destination that gets their kind."""
+    for new in reports:
+        report_id = connection.execute(
+            insert(report)
+            .values(
+                analysis_id=analysis_id,
+                study_instance_uid=uid,
+                kind=new.kind,
+                quarantined=new.quarantined,
+            )
+            .returning(report.c.id)
+        ).scalar_one()
+        for position, file in enumerate(new.files):
+            connection.execute(
+                insert(report_file).values(
+                    sop_instance_uid=file.sop_instance_uid,
+                    report_id=report_id,
+                    sop_class_uid=file.sop_class_uid,
+                    position=position,
+                    path=file.path,
+                )
+            )
+        if new.quarantined:
+            continue
+        for name, kinds in destinations.items():
+            if new.kind in kinds:
+                connection.execute(
+                    insert(delivery).values(
+                        report_id=report_id,
+                        study_instance_uid=uid,
+                        destination=name,
+                        state="queued",
+                        created_at=now,
+                    )
+                )
+
+
+def settle(connection: Connection, uid: str, *, now: float) -> None:
+    """Close the study's life cycle when no delivery of it is open any more."""
+    query = select(delivery.c.state).where(delivery.c.study_instance_uid == uid).distinct()
+    states = set(connection.execute(query).scalars())
+    if states & {"queued", "sending"}:
+        return
+    event = Event.DEAD_LETTER if "dead" in states else Event.SETTLED
+    apply_event(connection, uid, event, now=now)

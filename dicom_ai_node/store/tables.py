@@ -1,0 +1,213 @@
+"""The tables. Times are seconds since the epoch, UTC; enumerations are stored as their text.
+
+The two queues (studies to analyse, deliveries to send) have partial indexes over what is open, so
+that the cost of a claim does not grow with the number of finished rows.
+"""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+UID = String(64)
+
+study = Table(
+    "study",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reason_code", String(64), nullable=False, default=""),
+    Column("reason", Text, nullable=False, default=""),
+    Column("revision", Integer, nullable=False, default=1),
+    Column("flagged", Boolean),
+    Column("first_at", Float, nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("closes_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("lease_owner", String(64), nullable=False, default=""),
+    Column("lease_until", Float, nullable=False, default=0.0),
+    Column("updated_at", Float, nullable=False),
+    Index("ix_study_closing", "closes_at", sqlite_where=text("state = 'collecting'"),
+          postgresql_where=text("state = 'collecting'")),
+    Index("ix_study_claim", "not_before", sqlite_where=text("state = 'ready'"),
+          postgresql_where=text("state = 'ready'")),
+    Index("ix_study_lease", "lease_until", sqlite_where=text("state = 'analysing'"),
+          postgresql_where=text("state = 'analysing'")),
+    Index("ix_study_updated", "updated_at"),
+)  # fmt: skip
+
+transition = Table(
+    "transition",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("from_state", String(16), nullable=False),
+    Column("to_state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Index("ix_transition_study", "study_instance_uid"),
+)
+
+association = Table(
+    "association",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("calling_ae", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("alive_until", Float, nullable=False),
+)
+
+association_study = Table(
+    "association_study",
+    metadata,
+    Column("association_id", String(64), primary_key=True),
+    Column("study_instance_uid", UID, primary_key=True),
+    Index("ix_association_study_study", "study_instance_uid"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("association", String(64), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("analysable", Boolean, nullable=False),
+    Column("dropped_at", Float),
+    UniqueConstraint("sop_instance_uid", "digest"),
+    Index("ix_instance_study", "study_instance_uid"),
+)
+
+study_header = Table(
+    "study_header",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("patient_key", String(64), nullable=False),
+    Column("study_date", String(8), nullable=False),
+    Column("sex", String(16), nullable=False),
+    Column("birth_date", String(16), nullable=False),
+    Column("age_years", Float),
+    Index("ix_study_header_patient", "patient_key"),
+)
+
+analysis = Table(
+    "analysis",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), nullable=False),
+    Column("result_key", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("result", JSON, nullable=False),
+    UniqueConstraint("study_instance_uid", "result_key"),
+)
+
+report = Table(
+    "report",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("analysis_id", Integer, ForeignKey(analysis.c.id), nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("quarantined", Text, nullable=False, default=""),
+    Index("ix_report_study", "study_instance_uid"),
+)
+
+report_file = Table(
+    "report_file",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("report_id", Integer, ForeignKey(report.c.id), nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Index("ix_report_file_report", "report_id"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("report_id", Integer, ForeignKey(report.c.id), nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("lease_owner", String(64), nullable=False, default=""),
+    Column("lease_until", Float, nullable=False, default=0.0),
+    Column("created_at", Float, nullable=False),
+    Column("settled_at", Float),
+    Column("sop_class_uid", UID, nullable=False, default=""),
+    Column("sop_instance_uid", UID, nullable=False, default=""),
+    Column("status", Integer),
+    Column("error", Text, nullable=False, default=""),
+    UniqueConstraint("report_id", "destination"),
+    Index("ix_delivery_open", "destination", "not_before",
+          sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'")),
+    Index("ix_delivery_study", "study_instance_uid"),
+)  # fmt: skip
+
+destination = Table(
+    "destination",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("sop_class_uid", UID, nullable=False, default=""),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("contacted_at", Float),
+    Column("error", Text, nullable=False, default=""),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("alive_at", Float, nullable=False),
+)
