@@ -1,0 +1,59 @@
+"""What this program writes into its objects, and how it knows them again.
+
+A PACS may send our reports back to us (auto-routing, a retrieve of the whole study); they must
+never start an analysis. The marks are constant over versions and installations: two nodes of one
+hospital must know each other's reports too. Free of highdicom, so that the receiver can import it.
+"""
+
+import importlib.metadata
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+
+PROGRAM = "dicom_ai_node"
+"""First word of one value of Software Versions in Contributing Equipment Sequence."""
+PROGRAM_UID = "2.25.172188818890467612689921221615605219599"
+"""Instance Creator UID (0008,0014) of every object that this program makes (PS3.3 C.12.1.1)."""
+CODING_SCHEME = "99DICOMAINODE"
+"""Designator of the private coding scheme."""
+
+INSTANCE_CREATOR_UID = 0x00080014
+_MARKED_SEQUENCES = {
+    0x0018A001: ("SoftwareVersions", PROGRAM + " "),
+    0x00080110: ("CodingSchemeDesignator", CODING_SCHEME),
+}
+
+
+def software_version() -> str:
+    """Return the value of Software Versions that marks an object as made here."""
+    return f"{PROGRAM} {importlib.metadata.version('dicom-ai-node')}"
+
+
+def is_own_report(ds: Dataset) -> bool:
+    """Return whether this program made ``ds``.
+
+    Any one of three marks suffices, because archives and routers rewrite or drop single attributes:
+    Instance Creator UID, Software Versions in Contributing Equipment Sequence (0018,A001), and the
+    private scheme in Coding Scheme Identification Sequence (0008,0110). Looks at the data set
+    without converting elements that are still raw, so a malformed one does not raise.
+    """
+    if INSTANCE_CREATOR_UID in ds:
+        creator = ds.get_item(INSTANCE_CREATOR_UID)
+        if _text(creator.value if creator else "") == PROGRAM_UID:
+            return True
+    return any(_marked(ds, tag, *mark) for tag, mark in _MARKED_SEQUENCES.items())
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    return str(value).strip(" \0")
+
+
+def _marked(ds: Dataset, tag: int, keyword: str, mark: str) -> bool:
+    element = ds.get_item(tag) if tag in ds else None
+    if element is None:
+        return False
+    if isinstance(element, RawDataElement):
+        return mark.encode() in (element.value or b"")
+    return any(mark in str(item.get(keyword, "")) for item in element.value or ())
