@@ -114,7 +114,7 @@ class AnalyseSettings(_Table):
 
     studies_at_once: int = Field(8, ge=1, le=256, description="Studies claimed together.")
     lease_seconds: float = Field(60.0, gt=1, description="A silent analyser loses its studies.")
-    max_attempts: int = Field(3, ge=1, le=20, description="Then the study is 'failed'.")
+    max_attempts: int = Field(5, ge=1, le=20, description="Then the study is 'failed'.")
     retry_seconds: float = Field(5.0, ge=0, description="First pause after a failed attempt.")
 
 
@@ -149,7 +149,7 @@ class LogSettings(_Table):
         "auto", description="'auto': console on a terminal, JSON otherwise."
     )
     hash_key: str = Field(
-        "", description="Key of the hash that stands for UIDs in logs; empty: one kept in the spool."
+        "", description="Key of the hash that stands for UIDs; empty: one kept in the spool."
     )
 
 

@@ -7,7 +7,7 @@ waits alone (:func:`postpone`), so that neither blocks anything else.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Update, func, or_, select, update
+from sqlalchemy import Row, Update, func, select, update
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
@@ -53,20 +53,21 @@ def claim(
     A lease that ran out (its worker died) is open again: the peer may get the object twice, with
     the same UID, and stores it once.
     """
-    with db.write() as connection:
+    lost = (delivery.c.state == "sending") & (delivery.c.lease_until < now)
+    due = (delivery.c.state == "queued") & (delivery.c.not_before <= now)
+    mine = delivery.c.destination == name
+    with db.read() as connection:
         held = select(destination.c.not_before).where(destination.c.name == name)
         if (connection.execute(held).scalar() or 0.0) > now:
             return []
+        if not connection.execute(select(delivery.c.id).where(mine, lost | due).limit(1)).first():
+            return []
+    with db.write() as connection:
+        connection.execute(update(delivery).where(mine, lost).values(state="queued"))
         query = (
             select(delivery, report.c.kind)
             .join(report, report.c.id == delivery.c.report_id)
-            .where(delivery.c.destination == name)
-            .where(
-                or_(
-                    (delivery.c.state == "queued") & (delivery.c.not_before <= now),
-                    (delivery.c.state == "sending") & (delivery.c.lease_until < now),
-                )
-            )
+            .where(mine, due)
             .order_by(delivery.c.id)
             .limit(limit)
             .with_for_update(of=delivery, skip_locked=True)

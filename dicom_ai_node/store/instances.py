@@ -84,12 +84,14 @@ def forget_dead_associations(db: Database, *, now: float) -> int:
         dead = select(association.c.id).where(association.c.alive_until < now)
         keys = list(connection.execute(dead).scalars())
         _forget(connection, keys)
+        living = select(association.c.id)
+        connection.execute(
+            delete(association_study).where(association_study.c.association_id.not_in(living))
+        )
         return len(keys)
 
 
-def record_quarantine(
-    db: Database, *, path: str, calling_ae: str, reason: str, now: float
-) -> None:
+def record_quarantine(db: Database, *, path: str, calling_ae: str, reason: str, now: float) -> None:
     """Remember a file that could not be filed."""
     with db.write() as connection:
         connection.execute(

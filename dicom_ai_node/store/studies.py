@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, or_, select, update
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
@@ -75,10 +75,12 @@ def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]
         select(study.c.study_instance_uid)
         .where(study.c.state == State.COLLECTING, study.c.closes_at <= now)
         .where(or_(study.c.opened_at <= now - settings.max_wait_seconds, ~sending))
-        .with_for_update(skip_locked=True)
     )
+    with db.read() as connection:
+        if not connection.execute(select(due.exists())).scalar():
+            return []
     with db.write() as connection:
-        uids = list(connection.execute(due).scalars())
+        uids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
         for uid in uids:
             apply_event(connection, uid, Event.QUIET, now=now)
         return uids
@@ -93,11 +95,16 @@ def claim(
     be what kills the analyser) is failed instead. A study that is tried again is leased alone, so
     that a poisonous one takes no other down with it.
     """
+    ready = (study.c.state == State.READY) & (study.c.not_before <= now)
+    lost = (study.c.state == State.ANALYSING) & (study.c.lease_until < now)
+    with db.read() as connection:
+        if not connection.execute(select(study.c.state).where(ready | lost).limit(1)).first():
+            return []
     with db.write() as connection:
-        _take_back(connection, now, max_attempts)
+        _take_back(connection, lost, max_attempts, now)
         query = (
             select(study)
-            .where(study.c.state == State.READY, study.c.not_before <= now)
+            .where(ready)
             .order_by(study.c.not_before, study.c.last_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -187,18 +194,14 @@ def fail(
         if retry_at is None:
             apply_event(connection, uid, Event.GIVE_UP, now=now, reason=reason)
         else:
-            apply_event(
-                connection, uid, Event.ERROR, now=now, reason=reason, not_before=retry_at
-            )
+            apply_event(connection, uid, Event.ERROR, now=now, reason=reason, not_before=retry_at)
         return True
 
 
 def hand_back(db: Database, *, owner: str, now: float) -> None:
     """Return all studies of ``owner`` to the queue, as a worker does that is told to stop."""
     with db.write() as connection:
-        held = select(study).where(
-            study.c.state == State.ANALYSING, study.c.lease_owner == owner
-        )
+        held = select(study).where(study.c.state == State.ANALYSING, study.c.lease_owner == owner)
         for row in connection.execute(held).all():
             apply_event(
                 connection,
@@ -257,17 +260,13 @@ def _together(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
     return [row for row in rows if not row.attempts]
 
 
-def _take_back(connection: Connection, now: float, max_attempts: int) -> None:
-    expired = (
-        select(study)
-        .where(study.c.state == State.ANALYSING, study.c.lease_until < now)
-        .with_for_update(skip_locked=True)
-    )
+def _take_back(
+    connection: Connection, lost: ColumnElement[bool], max_attempts: int, now: float
+) -> None:
+    expired = select(study).where(lost).with_for_update(skip_locked=True)
     for row in connection.execute(expired).all():
         final = row.attempts >= max_attempts
-        reason = Reason(
-            "analyser_died", f"the analyser died or hung on it, attempt {row.attempts}"
-        )
+        reason = Reason("analyser_died", f"the analyser died or hung on it, attempt {row.attempts}")
         event = Event.GIVE_UP if final else Event.LEASE_EXPIRED
         apply_event(connection, row.study_instance_uid, event, now=now, reason=reason)
 

@@ -6,6 +6,7 @@ that the cost of a claim does not grow with the number of finished rows.
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -101,7 +102,7 @@ instance = Table(
     Column("sop_class_uid", UID, nullable=False),
     Column("transfer_syntax_uid", UID, nullable=False),
     Column("path", Text, nullable=False),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Column("calling_ae", String(16), nullable=False),
     Column("association", String(64), nullable=False),
     Column("received_at", Float, nullable=False),
@@ -178,6 +179,8 @@ delivery = Table(
     UniqueConstraint("report_id", "destination"),
     Index("ix_delivery_open", "destination", "not_before",
           sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'")),
+    Index("ix_delivery_lease", "lease_until", sqlite_where=text("state = 'sending'"),
+          postgresql_where=text("state = 'sending'")),
     Index("ix_delivery_study", "study_instance_uid"),
 )  # fmt: skip
 
