@@ -113,6 +113,7 @@ class AnalyseSettings(_Table):
     """``[analyse]``: how studies are worked on."""
 
     studies_at_once: int = Field(8, ge=1, le=256, description="Studies claimed together.")
+    decoders: int = Field(2, ge=1, le=64, description="Threads that decode images.")
     lease_seconds: float = Field(60.0, gt=1, description="A silent analyser loses its studies.")
     max_attempts: int = Field(5, ge=1, le=20, description="Then the study is 'failed'.")
     retry_seconds: float = Field(5.0, ge=0, description="First pause after a failed attempt.")

@@ -183,6 +183,15 @@ def finish(
         return True
 
 
+def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> bool:
+    """End a study in which there is nothing to analyse."""
+    with db.write() as connection:
+        if not _owned(connection, claimed):
+            return False
+        apply_event(connection, claimed.study_instance_uid, Event.NOTHING, now=now, reason=reason)
+        return True
+
+
 def fail(
     db: Database, claimed: ClaimedStudy, reason: Reason, *, retry_at: float | None, now: float
 ) -> bool:

@@ -1,0 +1,1 @@
+"""From a complete study to its stored result: rules, pixels, network, decision, report."""

@@ -1,0 +1,146 @@
+"""What is done with one study, without database or sockets: the node and ``infer`` share it.
+
+Split in three, so that decoding runs in parallel and the network sees the images of several
+studies at once: :meth:`Pipeline.prepare` (header, rules, pixels), :meth:`Pipeline.predict` (network),
+:meth:`Pipeline.conclude` (decision).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom_ai_node import pixels
+from dicom_ai_node.decide.gates import Gates, judge
+from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.study import decide, header_only, wants_network
+from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.types import (
+    HeaderAudit,
+    ImageRef,
+    ImageResult,
+    Outcome,
+    Prediction,
+    PriorStudy,
+    Reason,
+    StudyResult,
+)
+
+_UNREADABLE = "the file cannot be read as DICOM"
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A study whose header has been audited and whose pixels are ready for the network."""
+
+    study_instance_uid: str
+    sources: list[Dataset]
+    """Headers of the images that could be read, in the order of ``images``."""
+    audit: HeaderAudit
+    refused: list[ImageResult] = field(default_factory=list)
+    images: list[ImageRef] = field(default_factory=list)
+    """The images that the network is to see."""
+    tensors: list[NDArray[np.float32]] = field(default_factory=list)
+    """One (size, size) array for each of ``images``."""
+    header_only: bool = False
+
+
+class Pipeline:
+    """The pure stages, bound to their settings and a network."""
+
+    def __init__(
+        self, estimator: Estimator, *, rules: RulesSettings, policy: PolicySettings
+    ) -> None:
+        self.estimator = estimator
+        self.rules = rules
+        self.policy = policy
+        manifest = estimator.manifest
+        self.gates = Gates(
+            chest=manifest.thresholds.chest,
+            frontal=manifest.thresholds.frontal,
+            in_distribution=manifest.thresholds.in_distribution,
+            ages=manifest.training_age_range,
+        ).overridden(policy)
+
+    def prepare(
+        self,
+        study_instance_uid: str,
+        files: Sequence[tuple[ImageRef, Path]],
+        *,
+        priors: Callable[[Dataset], Sequence[PriorStudy]],
+        today: date,
+    ) -> Prepared:
+        """Read, audit and decode the images of one study.
+
+        ``priors`` answers what is known of the patient whose header it is given.
+
+        Raises
+        ------
+        UnreadableInstance
+            When not one file could be read.
+        """
+        sources, readable, refused = _read(files)
+        if not sources:
+            raise UnreadableInstance(f"none of {len(files)} files could be read as DICOM")
+        headers = [Header.from_dataset(source) for source in sources]
+        audited = audit(headers, priors=priors(sources[0]), settings=self.rules, today=today)
+        prepared = Prepared(study_instance_uid, sources, audited, refused=refused)
+        if not wants_network(audited, self.policy):
+            prepared.header_only = True
+            return prepared
+        for source, (image, path) in zip(sources, readable, strict=True):
+            try:
+                pixels.refuse_unfit(source)
+                tensor = pixels.load(path, size=self.estimator.size)
+            except PixelsRefused as error:
+                prepared.refused.append(_refused(image, error.reason))
+            else:
+                prepared.images.append(image)
+                prepared.tensors.append(tensor)
+        return prepared
+
+    def predict(self, studies: Sequence[Prepared]) -> list[list[Prediction]]:
+        """Show the network all images of ``studies`` at once; one list of answers per study."""
+        tensors = [tensor for one in studies for tensor in one.tensors]
+        answers = iter(self.estimator.predict(np.stack(tensors)) if tensors else [])
+        return [[next(answers) for _ in one.tensors] for one in studies]
+
+    def conclude(self, prepared: Prepared, predictions: Sequence[Prediction]) -> StudyResult:
+        """Decide what the study's report says."""
+        if prepared.header_only:
+            return header_only(prepared.study_instance_uid, prepared.audit)
+        judged = [
+            judge(image, prediction, self.gates)
+            for image, prediction in zip(prepared.images, predictions, strict=True)
+        ]
+        return decide(
+            prepared.study_instance_uid,
+            prepared.audit,
+            [*judged, *prepared.refused],
+            model=self.estimator.identity if judged else None,
+            ages=self.gates.ages,
+            policy=self.policy,
+        )
+
+
+def _read(
+    files: Sequence[tuple[ImageRef, Path]],
+) -> tuple[list[Dataset], list[tuple[ImageRef, Path]], list[ImageResult]]:
+    sources, readable, refused = [], [], []
+    for image, path in files:
+        try:
+            sources.append(pixels.read_header(path))
+            readable.append((image, path))
+        except UnreadableInstance:
+            refused.append(_refused(image, Reason("unreadable", _UNREADABLE)))
+    return sources, readable, refused
+
+
+def _refused(image: ImageRef, reason: Reason) -> ImageResult:
+    return ImageResult(image=image, outcome=Outcome.REFUSED, reason=reason)

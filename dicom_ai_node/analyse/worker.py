@@ -1,0 +1,247 @@
+"""The analyser role: claims complete studies, and stores results and reports.
+
+Everything it writes before :func:`store.studies.finish` commits may be written again by another
+analyser; the names of report files are their UIDs and those depend on content alone.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import structlog
+from pydicom import Dataset
+
+from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
+from dicom_ai_node.analyse.record import patient_key, result_key, study_header, to_json
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
+from dicom_ai_node.inference.bundle import resolve_bundle
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.report.build import build_reports
+from dicom_ai_node.report.check import check_report
+from dicom_ai_node.rules import RULES_VERSION
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.reports import NewReport, StoredFile, newest_report
+from dicom_ai_node.store.studies import (
+    ClaimedStudy,
+    NewAnalysis,
+    claim,
+    fail,
+    finish,
+    hand_back,
+    priors,
+    renew,
+    skip,
+)
+from dicom_ai_node.types import EncodedReport, PriorStudy, Reason, StudyResult
+
+_IDLE_SECONDS = 0.25
+_LONGEST_RETRY = 600.0
+
+log = structlog.get_logger()
+
+
+class Analyser:
+    """One analyser process."""
+
+    def __init__(self, config: Config, db: Database, spool: Spool, pipeline: Pipeline) -> None:
+        self.config = config
+        self.db = db
+        self.spool = spool
+        self.pipeline = pipeline
+        self.owner = f"analyse-{uuid4().hex[:12]}"
+        self._destinations = {
+            name: frozenset(destination.send) for name, destination in config.destinations.items()
+        }
+        settings = (config.policy, config.rules, config.report)
+        self._settings = "".join(one.model_dump_json() for one in settings) + RULES_VERSION
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set; unfinished studies go back to the queue."""
+        renewer = threading.Thread(target=self._renew, args=(stop,), name="leases", daemon=True)
+        renewer.start()
+        with ThreadPoolExecutor(self.config.analyse.decoders, "decode") as decoders:
+            while not stop.is_set():
+                if not self.run_once(decoders):
+                    stop.wait(_IDLE_SECONDS)
+        hand_back(self.db, owner=self.owner, now=time.time())
+
+    def run_once(self, decoders: ThreadPoolExecutor) -> int:
+        """Claim and work off one batch of studies; return how many it held."""
+        settings = self.config.analyse
+        batch = claim(
+            self.db,
+            owner=self.owner,
+            now=time.time(),
+            lease_seconds=settings.lease_seconds,
+            limit=settings.studies_at_once,
+            max_attempts=settings.max_attempts,
+        )
+        prepared = list(decoders.map(self._guarded_prepare, batch))
+        ready = [
+            (claimed, one) for claimed, one in zip(batch, prepared, strict=True) if one is not None
+        ]
+        answers = self.pipeline.predict([one for _, one in ready])
+        for (claimed, one), predictions in zip(ready, answers, strict=True):
+            with self._guard(claimed):
+                self._store(claimed, one, self.pipeline.conclude(one, predictions))
+        return len(batch)
+
+    @contextmanager
+    def _guard(self, claimed: ClaimedStudy) -> Iterator[None]:
+        """Let an error end this study's attempt and nothing else."""
+        try:
+            yield
+        except StorageError:
+            raise  # nothing can be stored, not even the failure: the lease runs out
+        except Exception as error:  # noqa: BLE001
+            self._fail(claimed, error)
+
+    def _guarded_prepare(self, claimed: ClaimedStudy) -> Prepared | None:
+        with self._guard(claimed):
+            return self._prepare(claimed)
+        return None
+
+    def _prepare(self, claimed: ClaimedStudy) -> Prepared | None:
+        files = [(one.image, self.spool.path(one.path)) for one in claimed.instances]
+        if not files:
+            reason = Reason(
+                "no_image", f"none of {claimed.others} instances is of a class analysed"
+            )
+            skip(self.db, claimed, reason, now=time.time())
+            log.info("study_skipped", study=claimed.study_instance_uid, reason=reason.code)
+            return None
+
+        def known_studies(source: Dataset) -> list[PriorStudy]:
+            return priors(
+                self.db,
+                patient_key=patient_key(source),
+                except_study=claimed.study_instance_uid,
+            )
+
+        return self.pipeline.prepare(
+            claimed.study_instance_uid,
+            files,
+            priors=known_studies,
+            today=datetime.now(UTC).date(),
+        )
+
+    def _store(self, claimed: ClaimedStudy, prepared: Prepared, result: StudyResult) -> None:
+        document = to_json(result)
+        digests = [one.digest for one in claimed.instances]
+        key = result_key(document, digests, self._settings)
+        wanted = result.outcome in self.config.policy.report
+        reports = self._reports(prepared, result, key) if wanted else ()
+        now = time.time()
+        mine = finish(
+            self.db,
+            claimed,
+            NewAnalysis(key, document, result.audit.flagged, reports),
+            header=study_header(prepared.sources[0], result),
+            destinations=self._destinations,
+            reason=_study_reason(result, reports, wanted=wanted),
+            now=now,
+        )
+        log.info(
+            "study_analysed" if mine else "result_discarded",
+            study=claimed.study_instance_uid,
+            outcome=result.outcome,
+            reason=result.reason.code if result.reason else "",
+            images=len(result.images),
+            flagged=result.audit.flagged,
+        )
+
+    def _reports(self, prepared: Prepared, result: StudyResult, key: str) -> tuple[NewReport, ...]:
+        previous = newest_report(self.db, result.study_instance_uid, kind="sr")
+        if previous is not None and previous.result_key == key:
+            previous = None
+        encoded = build_reports(
+            result,
+            prepared.sources,
+            settings=self.config.report,
+            rules_version=RULES_VERSION,
+            digest=key,
+            created=datetime.now(UTC),
+            predecessor=previous,
+        )
+        return tuple(self._write(report) for report in encoded)
+
+    def _write(self, report: EncodedReport) -> NewReport:
+        """Check a report and make its files durable; an invalid one goes to quarantine."""
+        fault = _fault(report)
+        files = []
+        for file in report.files:
+            path = self.spool.report_path(file.sop_instance_uid)
+            if fault:
+                path = self.spool.quarantine / path.name
+            self.spool.write(path, file.content)
+            relative = self.spool.relative(path)
+            files.append(StoredFile(file.sop_class_uid, file.sop_instance_uid, relative))
+        return NewReport(report.kind, tuple(files), quarantined=fault)
+
+    def _fail(self, claimed: ClaimedStudy, error: Exception) -> None:
+        """Give the study back for another attempt, or fail it when there is no point."""
+        permanent = isinstance(error, UnreadableInstance)
+        now = time.time()
+        retry_at = None
+        if not permanent and claimed.attempts < self.config.analyse.max_attempts:
+            pause = self.config.analyse.retry_seconds * 2 ** (claimed.attempts - 1)
+            retry_at = now + min(pause, _LONGEST_RETRY)
+        text = str(error) if isinstance(error, NodeError) else type(error).__name__
+        reason = Reason("analysis_failed", text)
+        log.error(
+            "analysis_failed",
+            study=claimed.study_instance_uid,
+            attempt=claimed.attempts,
+            final=retry_at is None,
+            exc_info=error,
+        )
+        fail(self.db, claimed, reason, retry_at=retry_at, now=now)
+
+    def _renew(self, stop: threading.Event) -> None:
+        lease = self.config.analyse.lease_seconds
+        while not stop.wait(lease / 4):
+            renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)
+
+
+def run(config: Config, *, stop: threading.Event) -> None:
+    """Be the analyser until ``stop`` is set."""
+    db = Database(config.storage.database)
+    spool = Spool(config.storage.spool)
+    estimator = Estimator(
+        resolve_bundle(config.model.bundle),
+        device=config.model.device,
+        batch=config.model.batch,
+        threads=config.model.threads or None,
+    )
+    pipeline = Pipeline(estimator, rules=config.rules, policy=config.policy)
+    log.info("model_loaded", model=estimator.identity.name, device=estimator.device)
+    try:
+        Analyser(config, db, spool, pipeline).run(stop)
+    finally:
+        db.close()
+
+
+def _fault(report: EncodedReport) -> str:
+    try:
+        for file in report.files:
+            check_report(file.content)
+    except InvalidReport as error:
+        return str(error)
+    return ""
+
+
+def _study_reason(
+    result: StudyResult, reports: tuple[NewReport, ...], *, wanted: bool
+) -> Reason | None:
+    for report in reports:
+        if report.quarantined:
+            return Reason("invalid_report", report.quarantined)
+    if not wanted:
+        return Reason("not_reported", f"policy.report does not list outcome {result.outcome!s}")
+    return result.reason

@@ -1,0 +1,1 @@
+"""From predictions and header audit to the answer of a study. Pure."""

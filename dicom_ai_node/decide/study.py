@@ -1,0 +1,153 @@
+"""The answer of a study: accept, abstain or disagree."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dicom_ai_node.decide.pool import pool_age, pool_sex
+from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.types import (
+    AgeEstimate,
+    AttributeStatus,
+    Finding,
+    HeaderAudit,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    Reason,
+    Severity,
+    SexEstimate,
+    StudyResult,
+)
+
+_WORDING = "inferred characteristics differ from the record"
+
+
+def wants_network(audit: HeaderAudit, policy: PolicySettings) -> bool:
+    """Whether the policy asks for this study's images to be analysed."""
+    return policy.analyse == "all" or audit.flagged
+
+
+def header_only(study_instance_uid: str, audit: HeaderAudit) -> StudyResult:
+    """Return the answer of a study whose images the network is not to see."""
+    reason = Reason("not_flagged", "header is consistent; policy analyses flagged studies only")
+    return StudyResult(study_instance_uid, Outcome.HEADER_ONLY, audit, reason=reason)
+
+
+def decide(
+    study_instance_uid: str,
+    audit: HeaderAudit,
+    images: Sequence[ImageResult],
+    *,
+    model: ModelIdentity | None,
+    ages: tuple[float, float],
+    policy: PolicySettings,
+) -> StudyResult:
+    """Combine the images' results with the header's.
+
+    ``ages`` is the range of the training data: a patient recorded outside it gets no estimate.
+    A study is ``estimated`` when at least one image passed all gates and age or sex is certain
+    enough, ``abstained`` when the network saw one but must not answer, else ``refused``.
+    """
+    result = StudyResult(
+        study_instance_uid, Outcome.REFUSED, audit, images=tuple(images), model=model
+    )
+    predictions = [one.prediction for one in images if one.prediction is not None]
+    usable = [
+        one.prediction
+        for one in images
+        if one.outcome is Outcome.ESTIMATED and one.prediction is not None
+    ]
+    if not usable:
+        outcome = Outcome.ABSTAINED if predictions else Outcome.REFUSED
+        return _without_estimate(result, outcome, _common_reason(images))
+    if (reason := _outside(audit, ages)) is not None:
+        return _without_estimate(result, Outcome.ABSTAINED, reason)
+
+    age: AgeEstimate | None = pool_age(usable)
+    sex: SexEstimate | None = pool_sex(usable)
+    if age and age.interval90[1] - age.interval90[0] > policy.max_age_interval:
+        age = None
+    if sex and sex.certainty < policy.min_sex_certainty:
+        sex = None
+    if age is None and sex is None:
+        reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
+        return _without_estimate(result, Outcome.ABSTAINED, reason)
+    audit = _held_against_image(audit, age, sex, policy)
+    return replace(result, outcome=Outcome.ESTIMATED, audit=audit, age=age, sex=sex)
+
+
+def _without_estimate(result: StudyResult, outcome: Outcome, reason: Reason) -> StudyResult:
+    finding = Finding("H4", Severity.INFORMATION, "image", f"not assessable: {reason.text}")
+    audit = replace(result.audit, findings=(*result.audit.findings, finding))
+    return replace(result, outcome=outcome, reason=reason, audit=audit)
+
+
+def _common_reason(images: Sequence[ImageResult]) -> Reason:
+    """Return the reason of the image that came furthest, the first among equals."""
+    reasons = [one for one in images if one.reason is not None]
+    if not reasons:
+        return Reason("no_image", "the study holds no image of a class that is analysed")
+    furthest = max(reasons, key=lambda one: one.prediction is not None)
+    assert furthest.reason is not None
+    return furthest.reason
+
+
+def _outside(audit: HeaderAudit, ages: tuple[float, float]) -> Reason | None:
+    recorded = _trusted_age(audit)
+    low, high = ages
+    if recorded is None or low <= recorded < high + 1 or audit.censored_age:
+        return None
+    return Reason(
+        "outside_training_ages",
+        f"recorded age is outside the {low:g} to {high:g} years that the network was trained on",
+    )
+
+
+def _trusted_age(audit: HeaderAudit) -> float | None:
+    """Return the recorded age in years when the header is at one with itself about it."""
+    if audit.age is AttributeStatus.CONSISTENT:
+        return audit.recorded.age_years
+    if audit.age in (AttributeStatus.MISSING, AttributeStatus.MALFORMED):
+        return audit.recorded.birth_date_age
+    return None
+
+
+def _held_against_image(
+    audit: HeaderAudit,
+    age: AgeEstimate | None,
+    sex: SexEstimate | None,
+    policy: PolicySettings,
+) -> HeaderAudit:
+    """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree."""
+    if audit.exempt:
+        return audit
+    findings: list[Finding] = []
+    if age is not None and _age_conflicts(audit, age, policy):
+        low, high = age.interval90
+        text = f"recorded age is far outside the 90 % interval {low:.0f} to {high:.0f} years"
+        findings.append(Finding("H1", Severity.WARNING, "age", f"{_WORDING}: {text}"))
+        audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+    if sex is not None and _sex_conflicts(audit, sex, policy):
+        text = f"recorded sex has probability {1 - sex.certainty:.3f}"
+        findings.append(Finding("H2", Severity.WARNING, "sex", f"{_WORDING}: {text}"))
+        audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+    if len(findings) == 2:
+        text = f"{_WORDING} in age and sex: possible mix-up of studies, please review"
+        findings.append(Finding("H3", Severity.INFORMATION, "identity", text))
+    return replace(audit, findings=(*audit.findings, *findings))
+
+
+def _age_conflicts(audit: HeaderAudit, age: AgeEstimate, policy: PolicySettings) -> bool:
+    recorded = audit.recorded.age_years
+    if audit.age is not AttributeStatus.CONSISTENT or recorded is None or audit.censored_age:
+        return False
+    low, high = (age.mu + policy.age_alert_widening * (bound - age.mu) for bound in age.interval90)
+    return not low <= recorded <= high
+
+
+def _sex_conflicts(audit: HeaderAudit, sex: SexEstimate, policy: PolicySettings) -> bool:
+    if audit.sex is not AttributeStatus.CONSISTENT or audit.recorded.sex not in ("F", "M"):
+        return False
+    female = sex.probability_female
+    recorded = female if audit.recorded.sex == "F" else 1 - female
+    return recorded < policy.sex_alert_probability

@@ -1,0 +1,85 @@
+"""Files that must survive a power cut: where they lie and how they are written."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from dicom_ai_node.errors import StorageError, StorageFull
+
+_NO_SPACE = {28, 122}  # ENOSPC, EDQUOT
+
+
+class Spool:
+    """The folder tree of received and made files; see docs/architecture.md."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.incoming = self.root / "incoming"
+        self.instances = self.root / "instances"
+        self.reports = self.root / "reports"
+        self.quarantine = self.root / "quarantine"
+
+    def create(self) -> None:
+        """Make the folders that are missing; only this user may look into them."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.incoming, self.instances, self.reports, self.quarantine):
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+    def path(self, relative: str) -> Path:
+        """Return the file that a database row names."""
+        return self.root / relative
+
+    def relative(self, path: Path) -> str:
+        """Return how a database row names ``path``."""
+        return str(path.relative_to(self.root))
+
+    def report_path(self, sop_instance_uid: str) -> Path:
+        """Return where the report with that UID lies."""
+        return self.reports / sop_instance_uid[-2:].strip(".") / f"{sop_instance_uid}.dcm"
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file so that it is whole and on the disk when this returns, or not there.
+
+        Raises
+        ------
+        StorageFull
+            No room.
+        StorageError
+            Any other failure of the file system.
+        """
+        temporary = self.incoming / f"{uuid4().hex}.part"
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            make_folder(path.parent)
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+            raise storage_error(error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make one folder below an existing one, durably."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames into ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def storage_error(error: OSError) -> StorageError:
+    """Say what a failed file operation means to the sender."""
+    kind = StorageFull if error.errno in _NO_SPACE else StorageError
+    return kind(f"spool: {error.strerror or error}")
