@@ -1,8 +1,8 @@
 """What is done with one study, without database or sockets: the node and ``infer`` share it.
 
 Split in three, so that decoding runs in parallel and the network sees the images of several
-studies at once: :meth:`Pipeline.prepare` (header, rules, pixels), :meth:`Pipeline.predict` (network),
-:meth:`Pipeline.conclude` (decision).
+studies at once: :meth:`Pipeline.prepare` (header, rules, pixels), :meth:`Pipeline.predict`
+(network), :meth:`Pipeline.conclude` (decision).
 """
 
 from collections.abc import Callable, Sequence

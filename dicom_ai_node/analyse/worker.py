@@ -34,6 +34,7 @@ from dicom_ai_node.store.studies import (
     fail,
     finish,
     hand_back,
+    has_result,
     priors,
     renew,
     skip,
@@ -136,7 +137,8 @@ class Analyser:
         digests = [one.digest for one in claimed.instances]
         key = result_key(document, digests, self._settings)
         wanted = result.outcome in self.config.policy.report
-        reports = self._reports(prepared, result, key) if wanted else ()
+        known = has_result(self.db, claimed.study_instance_uid, key)
+        reports = self._reports(prepared, result, key) if wanted and not known else ()
         now = time.time()
         mine = finish(
             self.db,
@@ -157,9 +159,6 @@ class Analyser:
         )
 
     def _reports(self, prepared: Prepared, result: StudyResult, key: str) -> tuple[NewReport, ...]:
-        previous = newest_report(self.db, result.study_instance_uid, kind="sr")
-        if previous is not None and previous.result_key == key:
-            previous = None
         encoded = build_reports(
             result,
             prepared.sources,
@@ -167,7 +166,7 @@ class Analyser:
             rules_version=RULES_VERSION,
             digest=key,
             created=datetime.now(UTC),
-            predecessor=previous,
+            predecessor=newest_report(self.db, result.study_instance_uid, kind="sr"),
         )
         return tuple(self._write(report) for report in encoded)
 
@@ -206,7 +205,10 @@ class Analyser:
     def _renew(self, stop: threading.Event) -> None:
         lease = self.config.analyse.lease_seconds
         while not stop.wait(lease / 4):
-            renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)
+            try:
+                renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)
+            except StorageError as error:
+                log.warning("lease_not_renewed", exc_info=error)
 
 
 def run(config: Config, *, stop: threading.Event) -> None:

@@ -5,7 +5,18 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
@@ -15,6 +26,7 @@ from dicom_ai_node.store.tables import (
     association,
     association_study,
     instance,
+    report,
     study,
     study_header,
 )
@@ -156,11 +168,7 @@ def finish(
             return False
         if header is not None:
             _save_header(connection, uid, header)
-        known = connection.execute(
-            select(analysis.c.id).where(
-                analysis.c.study_instance_uid == uid, analysis.c.result_key == new.result_key
-            )
-        ).scalar()
+        known = connection.execute(_same_result(uid, new.result_key)).scalar()
         if known is None:
             created = connection.execute(
                 insert(analysis)
@@ -176,11 +184,19 @@ def finish(
             insert_reports(connection, created, uid, new.reports, destinations, now)
         if any(report.quarantined for report in new.reports):
             event = Event.GIVE_UP
+        elif new.reports or _has_reports(connection, known):
+            event = Event.RESULT
         else:
-            event = Event.RESULT if new.reports else Event.NOTHING
+            event = Event.NOTHING
         apply_event(connection, uid, event, now=now, reason=reason, flagged=new.flagged)
         settle(connection, uid, now=now)
         return True
+
+
+def has_result(db: Database, uid: str, result_key: str) -> bool:
+    """Return whether this very result is stored already: then its reports are not made again."""
+    with db.read() as connection:
+        return connection.execute(_same_result(uid, result_key)).first() is not None
 
 
 def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> bool:
@@ -256,6 +272,17 @@ def priors(db: Database, *, patient_key: str, except_study: str) -> list[PriorSt
             )
             for row in connection.execute(query)
         ]
+
+
+def _same_result(uid: str, result_key: str) -> Select[int]:
+    return select(analysis.c.id).where(
+        analysis.c.study_instance_uid == uid, analysis.c.result_key == result_key
+    )
+
+
+def _has_reports(connection: Connection, analysis_id: int | None) -> bool:
+    query = select(report.c.id).where(report.c.analysis_id == analysis_id)
+    return connection.execute(query).first() is not None
 
 
 def _date(text: str) -> date | None:
