@@ -1,0 +1,135 @@
+"""The networks: one backbone from torchvision, one linear layer for all four answers.
+
+Input is (N, 1, S, S) float32 in [0, 1] as :func:`dicom_ai_node.pixels.normalise.normalise` yields
+it. The age head is a distribution over the whole years 0 to 100 (DLDL-v2, Gao et al. 2018): its
+expectation is the estimate and its second moment the uncertainty.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dicom_ai_node.inference import operators as operators  # before torchvision, see there
+
+AGES = 101
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the network says of N images, uncalibrated."""
+
+    ages: Tensor
+    """Logits over the ages 0 to 100, shape (N, 101)."""
+    sex: Tensor
+    """Logit of female, shape (N,)."""
+    frontal: Tensor
+    chest: Tensor
+    features: Tensor
+    """Pooled features, shape (N, F)."""
+
+    def age_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the age distribution, years, each of shape (N,)."""
+        return moments(self.ages)
+
+
+def moments(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the distribution behind ``logits`` of shape (N, 101)."""
+    probability = logits.float().softmax(dim=1)
+    years = torch.arange(AGES, dtype=torch.float32, device=logits.device)
+    mu = probability @ years
+    variance = probability @ years.square() - mu.square()
+    return mu, variance.clamp_min(1e-6).sqrt()
+
+
+class Network(nn.Module):
+    """Backbone, global mean, and one linear layer: 101 ages, sex, frontal, chest."""
+
+    def __init__(self, architecture: str, dropout: float = 0.2) -> None:
+        super().__init__()
+        if architecture not in BACKBONES:
+            raise ValueError(f"architecture {architecture!r} is none of {', '.join(BACKBONES)}")
+        self.architecture = architecture
+        self.backbone, width = BACKBONES[architecture]()
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, AGES + 3)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Answers:
+        """Answer for ``images`` of shape (N, 1, S, S) in [0, 1]."""
+        features = self.backbone(images * 2 - 1).mean(dim=(2, 3)).float()
+        out = self.head(self.dropout(features)).float()
+        return Answers(out[:, :AGES], out[:, AGES], out[:, AGES + 1], out[:, AGES + 2], features)
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's padding: at stride 2 the odd pixel goes to the far side."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve; the output side is the input side over the stride, rounded up."""
+        pads: list[int] = []
+        for axis in (1, 0):
+            side, kernel, step = input.shape[2 + axis], self.kernel_size[axis], self.stride[axis]
+            pad = max((-(-side // step) - 1) * step + kernel - side, 0)
+            pads += [pad // 2, pad - pad // 2]
+        return functional.conv2d(
+            functional.pad(input, pads), self.weight, self.bias, self.stride, 0, 1, self.groups
+        )
+
+
+def mobilenet_v2(channels: int = 1) -> tuple[nn.Module, int]:
+    """Return MobileNetV2 1.0 with TensorFlow's padding, so that its published weights fit."""
+    from torchvision.models import mobilenet_v2 as build
+
+    features: nn.Module = build(weights=None).features
+    for name, module in list(features.named_modules()):
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            inputs = channels if module.in_channels == 3 else module.in_channels
+            same = SameConv2d(
+                inputs, module.out_channels, 3, stride=2, groups=module.groups, bias=False
+            )
+            _replace(features, name, same)
+    return features, 1280
+
+
+def _efficientnet_b0() -> tuple[nn.Module, int]:
+    from torchvision.models import efficientnet_b0 as build
+
+    features: nn.Module = build(weights=None).features
+    _replace(features, "0.0", nn.Conv2d(1, 32, 3, stride=2, padding=1, bias=False))
+    return features, 1280
+
+
+def _densenet121() -> tuple[nn.Module, int]:
+    from torchvision.models import densenet121 as build
+
+    features: nn.Module = build(weights=None).features
+    _replace(features, "conv0", nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False))
+    return nn.Sequential(features, nn.ReLU()), 1024
+
+
+def _resnet18() -> tuple[nn.Module, int]:
+    from torchvision.models import resnet18 as build
+
+    whole: nn.Module = build(weights=None)
+    _replace(whole, "conv1", nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False))
+    return nn.Sequential(*list(whole.children())[:-2]), 512
+
+
+def _replace(parent: nn.Module, path: str, module: nn.Module) -> None:
+    *above, name = path.split(".")
+    for step in above:
+        parent = getattr(parent, step)
+    setattr(parent, name, module)
+
+
+BACKBONES: dict[str, Callable[[], tuple[nn.Module, int]]] = {
+    "mobilenet_v2": mobilenet_v2,
+    "efficientnet_b0": _efficientnet_b0,
+    "densenet121": _densenet121,
+    "resnet18": _resnet18,
+}
+"""Every architecture that a bundle may name: builder of (feature maps, their width)."""

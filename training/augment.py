@@ -1,0 +1,125 @@
+"""What one radiograph could also have looked like, for a whole batch at a time.
+
+No left-right flip: the side of the heart is signal. Corrupted images (turned, upside down,
+inverted) are negatives of the chest head, which therefore means "a chest radiograph, upright and
+with bright bones": an image that is otherwise must not get an age either.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How far each change may go."""
+
+    degrees: float = 12.0
+    scale: float = 0.12
+    aspect: float = 0.06
+    shift: float = 0.06
+    gamma: float = 0.35
+    noise: float = 0.03
+    rarely: float = 0.1
+    """Probability of each of blur, low resolution, histogram equalisation and a burnt-in box."""
+
+
+def batch(pixels: Tensor, side: int, rng: torch.Generator, strength: Strength) -> Tensor:
+    """Augmented (N, 1, side, side) float32 in [0, 1] from uint8 ``pixels`` of shape (N, H, W)."""
+    x = pixels[:, None].float() / 255
+    x = _move(x, side, rng, strength)
+    n = len(x)
+    x = torch.where(_some(n, 0.5 * strength.rarely, rng), _equalise(x), x)
+    gamma = (_uniform(n, rng) * strength.gamma).exp()
+    x = x.clamp_min(1e-4) ** gamma
+    contrast, brightness = 1 + 0.15 * _uniform(n, rng), 0.08 * _uniform(n, rng)
+    x = (x - 0.5) * contrast + 0.5 + brightness
+    x = torch.where(_some(n, strength.rarely, rng), _blur(x), x)
+    x = torch.where(_some(n, strength.rarely, rng), _coarse(x, rng), x)
+    x = _box(x, strength.rarely, rng)
+    sd = torch.rand(n, 1, 1, 1, generator=rng) * strength.noise
+    x = x + sd * torch.randn(x.shape, generator=rng)
+    return stretch(x)
+
+
+def corrupt(pixels: Tensor, chosen: Tensor, rng: torch.Generator) -> Tensor:
+    """Copy of uint8 ``pixels`` (N, H, H) in which those ``chosen`` are turned or inverted."""
+    out = pixels.clone()
+    kinds = torch.randint(0, 5, (len(pixels),), generator=rng)
+    for i in chosen.nonzero().flatten().tolist():
+        kind, image = int(kinds[i]), pixels[i]
+        if kind < 3:
+            out[i] = torch.rot90(image, kind + 1, (0, 1))
+        else:
+            out[i] = 255 - image if kind == 3 else image.flip(0)
+    return out
+
+
+def stretch(x: Tensor) -> Tensor:
+    """Like the input contract's stretch, with percentiles of every eighth pixel each way."""
+    seen = x[:, 0, 4::8, 4::8].flatten(1)
+    low = seen.quantile(0.005, dim=1)[:, None, None, None]
+    high = seen.quantile(0.995, dim=1)[:, None, None, None]
+    return ((x - low) / (high - low).clamp_min(1e-3)).clamp(0, 1)
+
+
+def _move(x: Tensor, side: int, rng: torch.Generator, strength: Strength) -> Tensor:
+    n = len(x)
+    angle = torch.deg2rad(strength.degrees * _normal(n, rng) / 2)
+    size = 1 + strength.scale * _uniform(n, rng).flatten()
+    aspect = 1 + strength.aspect * _uniform(n, rng).flatten()
+    shift = strength.shift * (2 * torch.rand(n, 2, generator=rng) - 1) * 2
+    cos, sin = angle.cos(), angle.sin()
+    rows = torch.stack(
+        [
+            torch.stack([cos * size * aspect, -sin * size, shift[:, 0]], dim=1),
+            torch.stack([sin * size, cos * size / aspect, shift[:, 1]], dim=1),
+        ],
+        dim=1,
+    )
+    if x.shape[-1] >= 1.9 * side:  # sampling alone would alias
+        x = functional.avg_pool2d(x, 2)
+    grid = functional.affine_grid(rows, [n, 1, side, side], align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
+
+
+def _equalise(x: Tensor) -> Tensor:
+    """Rank of each grey among 256, per image: plain histogram equalisation."""
+    levels = (x.flatten(1) * 255).long().clamp(0, 255)
+    counts = torch.zeros(len(x), 256).scatter_add_(1, levels, torch.ones(levels.shape))
+    rank = counts.cumsum(dim=1) / levels.shape[1]
+    return rank.gather(1, levels).reshape(x.shape)
+
+
+def _blur(x: Tensor) -> Tensor:
+    return functional.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def _coarse(x: Tensor, rng: torch.Generator) -> Tensor:
+    side = int(torch.randint(56, 113, (1,), generator=rng))
+    small = functional.interpolate(x, size=(side, side), mode="area")
+    return functional.interpolate(small, size=x.shape[2:], mode="bilinear")
+
+
+def _box(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Burnt-in marker or missing corner: a box of one grey."""
+    side = x.shape[-1]
+    for i in _some(len(x), share, rng).flatten().nonzero().flatten().tolist():
+        h, w = (int(v) for v in torch.randint(side // 20, side // 5, (2,), generator=rng))
+        r, c = (int(v) for v in torch.randint(0, side - side // 5, (2,), generator=rng))
+        x[i, :, r : r + h, c : c + w] = float(torch.randint(0, 2, (1,), generator=rng))
+    return x
+
+
+def _uniform(n: int, rng: torch.Generator) -> Tensor:
+    return 2 * torch.rand(n, 1, 1, 1, generator=rng) - 1
+
+
+def _normal(n: int, rng: torch.Generator) -> Tensor:
+    return torch.randn(n, generator=rng)
+
+
+def _some(n: int, share: float, rng: torch.Generator) -> Tensor:
+    return torch.rand(n, 1, 1, 1, generator=rng) < share
