@@ -176,7 +176,8 @@ def _insert(
     same_uid = instance.c.sop_instance_uid == uid
     versions = connection.execute(select(func.count()).where(same_uid)).scalar_one()
     inserted = connection.execute(
-        db.insert_missing(instance).values(
+        db.insert_missing(instance)
+        .values(
             sop_instance_uid=uid,
             digest=stored.digest,
             version=versions + 1,
@@ -191,8 +192,9 @@ def _insert(
             received_at=now,
             analysable=analysable,
         )
+        .returning(instance.c.id)
     )
-    if inserted.rowcount:
+    if inserted.first() is not None:
         return Filed.NEW_VERSION if versions else Filed.NEW
     # Sent again after retention removed the file: the row's file is there once more.
     connection.execute(

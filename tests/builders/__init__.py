@@ -1,0 +1,1 @@
+"""Builders of what the tests put into the node."""

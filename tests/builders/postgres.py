@@ -1,0 +1,46 @@
+"""A real PostgreSQL server for the tests, started from the installed programs."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def find_server() -> Path | None:
+    """Return the folder of PostgreSQL's programs, the newest version's."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return folders[-1].parent if folders else None
+
+
+@contextmanager
+def running_server(programs: Path) -> Iterator[str]:
+    """Run a server on a free port of 127.0.0.1 and yield its SQLAlchemy URL.
+
+    PostgreSQL refuses to run as root, so root becomes the user ``postgres`` for it.
+    """
+    become = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="node-postgres-"))
+    data = folder / "data"
+    if become:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
+    control = [*become, str(programs / "pg_ctl"), "-D", str(data), "-w"]
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+    initdb = [*become, str(programs / "initdb"), "-D", str(data), "-U", "node", "-A", "trust"]
+    subprocess.run([*initdb, "--no-sync"], **quiet)  # type: ignore[call-overload]
+    subprocess.run(
+        [*control, "-l", str(folder / "log"), "-o", options, "start"],
+        **quiet,  # type: ignore[call-overload]
+    )
+    try:
+        yield f"postgresql+psycopg://node@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
+        shutil.rmtree(folder)

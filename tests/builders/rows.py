@@ -1,0 +1,73 @@
+"""Builders of rows: instances, results, deliveries."""
+
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.instances import Filed, record
+from dicom_ai_node.store.reports import NewReport, StoredFile
+from dicom_ai_node.store.studies import ClaimedStudy, NewAnalysis, claim, close_due, finish
+from dicom_ai_node.study import StudySettings
+from dicom_ai_node.types import ImageRef, StoredInstance
+
+CR = "1.2.840.10008.5.1.4.1.1.1"
+SR = "1.2.840.10008.5.1.4.1.1.88.33"
+TIMING = StudySettings(quiet_seconds=10, max_wait_seconds=100)
+
+
+def instance(sop: str = "1.2.3.1", *, content: str = "a", association: str = "") -> StoredInstance:
+    return StoredInstance(
+        image=ImageRef(CR, sop, "1.2.3"),
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        path=f"instances/{sop}-{content}.dcm",
+        digest=f"{sop}-{content}",
+        size=10,
+        calling_ae="MODALITY",
+        association=association,
+    )
+
+
+def file_instance(
+    db: Database,
+    study: str,
+    sop: str = "1.2.3.1",
+    *,
+    content: str = "a",
+    now: float = 0.0,
+    analysable: bool = True,
+    association: str = "",
+    settings: StudySettings = TIMING,
+) -> Filed:
+    return record(
+        db,
+        instance(sop, content=content, association=association),
+        study_instance_uid=study,
+        analysable=analysable,
+        settings=settings,
+        now=now,
+    )
+
+
+def claim_one(db: Database, *, now: float, owner: str = "worker") -> ClaimedStudy:
+    (claimed,) = claim(db, owner=owner, now=now, lease_seconds=60, limit=1, max_attempts=3)
+    return claimed
+
+
+def analysis(study: str, key: str = "k1") -> NewAnalysis:
+    files = (StoredFile(SR, f"{study}.{key.strip('k')}", f"reports/{study}-{key}.dcm"),)
+    return NewAnalysis(key, {"key": key}, True, (NewReport("sr", files),))
+
+
+def analysed_study(
+    db: Database, study: str, *, now: float = 100.0, destinations: tuple[str, ...] = ("pacs",)
+) -> None:
+    """Bring a study all the way to ``reported``."""
+    file_instance(db, study, f"{study}.1", now=now - 50)
+    close_due(db, now=now, settings=TIMING)
+    claimed = claim_one(db, now=now)
+    assert finish(
+        db,
+        claimed,
+        analysis(study),
+        header=None,
+        destinations={name: frozenset({"sr"}) for name in destinations},
+        reason=None,
+        now=now,
+    )

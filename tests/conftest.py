@@ -1,0 +1,54 @@
+"""What every test may use. Data sets are made by builders in the tests themselves."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from dicom_ai_node.store import Database
+from tests.builders.postgres import find_server, running_server
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+REQUIRE_PEERS = os.environ.get("DICOM_AI_NODE_REQUIRE_PEERS") == "1"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real images beside the checkout."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no ../shared/data beside this checkout")
+    return SHARED_DATA
+
+
+def lacks(peer: str) -> NoReturn:
+    """Skip the test, or fail it where peers are required."""
+    if REQUIRE_PEERS:
+        pytest.fail(f"{peer} is not installed")
+    pytest.skip(f"{peer} is not installed")
+
+
+def require_tool(name: str) -> str:
+    """Return the path of a peer's program."""
+    return shutil.which(name) or lacks(name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real, empty PostgreSQL server."""
+    programs = find_server()
+    if programs is None:
+        lacks("postgresql")
+    with running_server(programs) as url:
+        yield url
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    """An empty SQLite database with the newest schema."""
+    database = Database(f"sqlite:///{tmp_path / 'node.db'}")
+    database.upgrade()
+    yield database
+    database.close()
