@@ -1,0 +1,23 @@
+"""Header rules: is PatientAge or PatientSex of a study missing or implausible?
+
+``audit([Header.from_dataset(ds), ...], priors=..., settings=..., today=...)`` answers with a
+:class:`~dicom_ai_node.types.HeaderAudit`. Pure: no files, no clock, no database.
+"""
+
+from dicom_ai_node.rules.ages import encode_age, parse_age
+from dicom_ai_node.rules.audit import audit
+from dicom_ai_node.rules.header import Header
+from dicom_ai_node.rules.registry import RULES, RULES_VERSION
+from dicom_ai_node.rules.rule import Rule
+from dicom_ai_node.rules.settings import RulesSettings
+
+__all__ = [
+    "RULES",
+    "RULES_VERSION",
+    "Header",
+    "Rule",
+    "RulesSettings",
+    "audit",
+    "encode_age",
+    "parse_age",
+]

@@ -1,0 +1,195 @@
+"""E: PatientAge against the dates, and against the body.
+
+Silent where an age is a placeholder (C1, C2) or censored (E8), or where dates may not be used.
+"""
+
+import re
+from collections.abc import Iterator
+
+from dicom_ai_node.rules.ages import UNIT_NAMES, YEARS_PER_UNIT, completed
+from dicom_ai_node.rules.reading import Comparison, Reading
+from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
+from dicom_ai_node.rules.text import DESCRIPTIONS, read_decimal, stated
+from dicom_ai_node.types import AttributeStatus, Severity
+
+# Whole words: 'orthopaedics' is no paediatric protocol.
+_PAEDIATRIC = re.compile(
+    r"\b(pa?ediatric\w*|pa?eds?|neonat\w*|newborn\w*|infant\w*|babygram|baby|kinder\w*|nicu|picu)\b",
+    re.IGNORECASE,
+)
+
+
+def _off_by_units(reading: Reading) -> Iterator[Hit]:
+    compared = reading.compared
+    if compared and compared.mismatch and not compared.conflict:
+        yield Hit(_difference(compared))
+
+
+def _off_by_years(reading: Reading) -> Iterator[Hit]:
+    if reading.compared and reading.compared.conflict:
+        yield Hit(_difference(reading.compared))
+
+
+def _difference(compared: Comparison) -> str:
+    return (
+        f"PatientAge {compared.age}, and PatientBirthDate to StudyDate makes "
+        f"{compared.implied:.1f} years"
+    )
+
+
+def _age_today(reading: Reading) -> Iterator[Hit]:
+    compared = reading.compared
+    if not (compared and compared.mismatch and compared.age.unit == "Y"):
+        return
+    if completed(compared.birth, reading.today, "Y") == compared.age.number:
+        yield Hit(
+            f"PatientAge {compared.age} is the age today, not at StudyDate "
+            f"{reading.header.clean('StudyDate')}"
+        )
+
+
+def _other_unit(reading: Reading) -> Iterator[Hit]:
+    compared = reading.compared
+    if not (compared and compared.mismatch):
+        return
+    for unit in YEARS_PER_UNIT:
+        units = completed(compared.birth, compared.study, unit)
+        if unit != compared.age.unit and abs(units - compared.age.number) <= 1:
+            yield Hit(
+                f"PatientAge {compared.age} would fit as {compared.age.number} {UNIT_NAMES[unit]}"
+            )
+
+
+def _infant_in_years(reading: Reading) -> Iterator[Hit]:
+    age, implied = reading.age, reading.implied_age
+    if age is None or age.unit != "Y" or age.years >= reading.settings.infant_age:
+        return
+    # Without dates 000Y is a placeholder (C1), while 001Y is an infant.
+    infant = age.number > 0 if implied is None else 0 <= implied < reading.settings.infant_age
+    if infant:
+        yield Hit(f"PatientAge {age} of an infant is in years; months, weeks or days say more")
+
+
+def _transposed(reading: Reading) -> Iterator[Hit]:
+    compared = reading.compared
+    if not (compared and compared.mismatch):
+        return
+    digits = f"{compared.age.number:03d}"
+    units = completed(compared.birth, compared.study, compared.age.unit)
+    for left in range(len(digits) - 1):
+        swapped = digits[:left] + digits[left + 1] + digits[left] + digits[left + 2 :]
+        if swapped != digits and abs(int(swapped) - units) <= 1:
+            yield Hit(f"PatientAge {compared.age} would fit as {swapped}{compared.age.unit}")
+
+
+def _body(reading: Reading) -> Iterator[Hit]:
+    if reading.age is None or reading.placeholder_age or reading.censored_age:
+        return
+    years, settings = reading.age.years, reading.settings
+    size, weight = _metres(reading), read_decimal(reading.header.clean("PatientWeight"))
+    if years >= settings.adult_age:
+        if size and size < settings.adult_minimum_size:
+            yield Hit(f"PatientAge {reading.age} with a PatientSize of {size:.2f} m")
+        if weight and 0 < weight < settings.adult_minimum_weight:
+            yield Hit(f"PatientAge {reading.age} with a PatientWeight of {weight:.1f} kg")
+        for keyword in DESCRIPTIONS:
+            word = stated(_PAEDIATRIC, reading.header.clean(keyword))
+            if word:
+                yield Hit(f"PatientAge {reading.age} and {keyword} says {shown(word)}")
+    elif years < settings.infant_age:
+        if size and size > settings.infant_maximum_size:
+            yield Hit(f"PatientAge {reading.age} with a PatientSize of {size:.2f} m")
+        if weight and weight > settings.infant_maximum_weight:
+            yield Hit(f"PatientAge {reading.age} with a PatientWeight of {weight:.1f} kg")
+
+
+def _metres(reading: Reading) -> float | None:
+    """PatientSize in metres, also when it was written in centimetres (F8); None when unusable."""
+    size = read_decimal(reading.header.clean("PatientSize"))
+    if size is None or size <= 0:
+        return None
+    return size / 100 if size > reading.settings.maximum_size else size
+
+
+def _censored(reading: Reading) -> Iterator[Hit]:
+    if reading.censored_age:
+        yield Hit(f"PatientAge {reading.age} of a de-identified patient is a lower bound")
+
+
+_CONFLICT = AttributeStatus.CONFLICT_HEADER
+RULES = by_id(
+    Rule(
+        "E1",
+        Severity.WARNING,
+        "age",
+        "PatientAge differs from the dates by more than one unit",
+        each(_off_by_units),
+        status=_CONFLICT,
+        tunables=("age_tolerance_units", "year_only_widening"),
+    ),
+    Rule(
+        "E2",
+        Severity.ERROR,
+        "age",
+        "PatientAge differs from the dates by years",
+        each(_off_by_years),
+        status=_CONFLICT,
+        tunables=("age_conflict_years",),
+    ),
+    Rule(
+        "E3",
+        Severity.WARNING,
+        "age",
+        "PatientAge is the age today, not at the study: an import recomputed it",
+        each(_age_today),
+        status=_CONFLICT,
+    ),
+    Rule(
+        "E4",
+        Severity.WARNING,
+        "age",
+        "PatientAge fits the dates in another unit",
+        each(_other_unit),
+        status=_CONFLICT,
+    ),
+    Rule(
+        "E5",
+        Severity.INFORMATION,
+        "age",
+        "PatientAge of an infant is in years",
+        each(_infant_in_years),
+        tunables=("infant_age",),
+    ),
+    Rule(
+        "E6",
+        Severity.WARNING,
+        "age",
+        "PatientAge fits the dates with two digits transposed",
+        each(_transposed),
+        status=_CONFLICT,
+    ),
+    Rule(
+        "E7",
+        Severity.WARNING,
+        "age",
+        "PatientAge does not go with size, weight or a paediatric protocol",
+        each(_body),
+        status=_CONFLICT,
+        tunables=(
+            "adult_age",
+            "adult_minimum_size",
+            "adult_minimum_weight",
+            "infant_age",
+            "infant_maximum_size",
+            "infant_maximum_weight",
+        ),
+    ),
+    Rule(
+        "E8",
+        Severity.INFORMATION,
+        "age",
+        "PatientAge is de-identified and a lower bound, never a mismatch",
+        each(_censored),
+        tunables=("censored_age",),
+    ),
+)

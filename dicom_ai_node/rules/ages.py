@@ -1,0 +1,128 @@
+"""Ages as DICOM writes them (AS, PS3.5 6.2), and ages that follow from two dates."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+YEARS_PER_UNIT: Mapping[str, float] = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+UNIT_NAMES: Mapping[str, str] = {"D": "days", "W": "weeks", "M": "months", "Y": "years"}
+
+_AGE_STRING = re.compile(r"([0-9]{3})([DWMY])")
+_AS_WRITTEN = re.compile(r"([0-9]{1,3})\s*([a-z]*)\.?", re.IGNORECASE)
+_UNIT_WORDS: Mapping[str, str] = {
+    "": "Y",  # A bare number on a console is years: '64' of SIIM and RSNA.
+    **dict.fromkeys(("y", "yr", "yrs", "year", "years"), "Y"),
+    **dict.fromkeys(("m", "mo", "mos", "month", "months"), "M"),
+    **dict.fromkeys(("w", "wk", "wks", "week", "weeks"), "W"),
+    **dict.fromkeys(("d", "day", "days"), "D"),
+}
+
+# A newborn's age is told in days, then weeks, then months; whole years only say enough from two on.
+_WEEKS_FROM_DAYS = 28
+_MONTHS_FROM_MONTHS = 3
+_YEARS_FROM_YEARS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """A value of VR AS: a number of completed units."""
+
+    number: int
+    unit: str
+    """``D``, ``W``, ``M`` or ``Y``."""
+
+    @property
+    def years(self) -> float:
+        """The age in years."""
+        return self.number * YEARS_PER_UNIT[self.unit]
+
+    def __str__(self) -> str:
+        return f"{self.number:03d}{self.unit}"
+
+
+def read_age(text: str) -> Age | None:
+    """The age that a value of VR AS states, None when it is not one (PS3.5 6.2)."""
+    match = _AGE_STRING.fullmatch(text)
+    return Age(int(match[1]), match[2]) if match else None
+
+
+def parse_age(text: str) -> float | None:
+    """Years that a value of VR AS states, None when it is not one (PS3.5 6.2)."""
+    age = read_age(text)
+    return age.years if age else None
+
+
+def salvage_age(text: str) -> Age | None:
+    """The age that '65', '65Y', '063y' or '5 months' is meant to be, None for anything else."""
+    match = _AS_WRITTEN.fullmatch(text)
+    unit = _UNIT_WORDS.get(match[2].lower()) if match else None
+    return Age(int(match[1]), unit) if match and unit else None
+
+
+def encode_age(years: float) -> str:
+    """``years`` as a value of VR AS: completed years from two on, before that months, weeks, days.
+
+    Raises ValueError for what three digits cannot hold.
+    """
+    if not math.isfinite(years) or not 0 <= years < 1000:
+        raise ValueError(f"not an age that VR AS can hold: {years}")
+
+    def completed_units(unit: str) -> int:
+        # 5 months are 5 / 12 of a year, which must not come back as 4 months.
+        return math.floor(years / YEARS_PER_UNIT[unit] + 1e-9)
+
+    return str(_in_fitting_unit({unit: completed_units(unit) for unit in YEARS_PER_UNIT}))
+
+
+def encode_age_at(birth: date, day: date) -> str:
+    """The age on ``day`` of who was born on ``birth`` as a value of VR AS, by the calendar.
+
+    Raises ValueError when ``day`` is before ``birth``.
+    """
+    if day < birth:
+        raise ValueError("not born yet")
+    return str(_in_fitting_unit({unit: completed(birth, day, unit) for unit in YEARS_PER_UNIT}))
+
+
+def _in_fitting_unit(numbers: Mapping[str, int]) -> Age:
+    """Choose among the same age in days, weeks, months and years."""
+    if numbers["Y"] >= _YEARS_FROM_YEARS:
+        unit = "Y"
+    elif numbers["M"] >= _MONTHS_FROM_MONTHS:
+        unit = "M"
+    elif numbers["D"] >= _WEEKS_FROM_DAYS:
+        unit = "W"
+    else:
+        unit = "D"
+    return Age(numbers[unit], unit)
+
+
+def completed(birth: date, day: date, unit: str) -> int:
+    """Whole units from ``birth`` to ``day`` by the calendar; negative when ``day`` comes first."""
+    if day < birth:
+        return -completed(day, birth, unit)
+    match unit:
+        case "D":
+            return (day - birth).days
+        case "W":
+            return (day - birth).days // 7
+        case _:
+            months = (day.year - birth.year) * 12 + day.month - birth.month - (day.day < birth.day)
+            return months if unit == "M" else months // 12
+
+
+def years_between(birth: date, day: date) -> float:
+    """Years from ``birth`` to ``day``; negative when ``day`` comes first.
+
+    Its whole part is the number of birthdays, so that it never contradicts a correct PatientAge.
+    """
+    if day < birth:
+        return -years_between(day, birth)
+    years = completed(birth, day, "Y")
+    try:
+        birthday = birth.replace(year=birth.year + years)
+    except ValueError:  # Born on 29 February, and that year has none.
+        birthday = date(birth.year + years, 3, 1)
+    return years + (day - birthday).days / 366

@@ -1,0 +1,142 @@
+"""F: attributes that do not go together.
+
+Sex is never guessed from a name, and 'O' and sex parameters for clinical use are never wrong.
+"""
+
+import re
+from collections.abc import Iterator
+
+from dicom_ai_node.rules.reading import Reading
+from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
+from dicom_ai_node.rules.text import DESCRIPTIONS, read_decimal, stated
+from dicom_ai_node.types import AttributeStatus, Severity
+
+_OBSTETRIC = re.compile(
+    r"\b(pregnan\w*|obstet\w*|gravid\w*|f(o)?et(al|us)|prenatal|antenatal|schwanger\w*"
+    r"|geburtshilf\w*|grossesse|embaraz\w*)\b",
+    re.IGNORECASE,
+)
+_PROSTATE = re.compile(r"\bprostat\w*\b", re.IGNORECASE)
+_PREGNANCY = {1: "not pregnant", 2: "possibly pregnant", 3: "definitely pregnant", 4: "unknown"}
+_HUMAN = re.compile(r"\b(human\w*|homo|337915000|L-85B00)\b", re.IGNORECASE)
+
+
+def _pregnancy_status(reading: Reading) -> int | None:
+    """PregnancyStatus as a number, None when there is none (PS3.3 C.7.2.2)."""
+    text = reading.header.clean("PregnancyStatus")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
+
+
+def _text_against_sex(reading: Reading) -> Iterator[Hit]:
+    pattern = {"M": _OBSTETRIC, "F": _PROSTATE}.get(reading.sex)
+    if pattern is None or reading.sex_respected:
+        return
+    for keyword in DESCRIPTIONS:
+        word = stated(pattern, reading.header.clean(keyword))
+        if word:
+            yield Hit(f"PatientSex {reading.sex} and {keyword} says {shown(word)}")
+    status = _pregnancy_status(reading)
+    if reading.sex == "M" and status in {2, 3}:
+        yield Hit(f"PatientSex M and PregnancyStatus {status} ({_PREGNANCY[status]})")
+
+
+def _pregnancy_code(reading: Reading) -> Iterator[Hit]:
+    text = reading.header.clean("PregnancyStatus")
+    if text and _pregnancy_status(reading) not in _PREGNANCY:
+        yield Hit(f"PregnancyStatus {shown(text)} is none of 1, 2, 3, 4")
+
+
+def _pregnant_at_age(reading: Reading) -> Iterator[Hit]:
+    status = _pregnancy_status(reading)
+    if status not in {2, 3} or reading.age is None or reading.placeholder_age:
+        return
+    settings = reading.settings
+    if not settings.pregnant_minimum_age <= reading.age.years <= settings.pregnant_maximum_age:
+        yield Hit(
+            f"PregnancyStatus {status} ({_PREGNANCY[status]}) at PatientAge {reading.age}",
+            # A lower bound of an age contradicts nothing (E8).
+            status=None if reading.censored_age else AttributeStatus.CONFLICT_HEADER,
+        )
+
+
+def animal(reading: Reading) -> str:
+    """The attribute that says that the patient is an animal, '' when none does (PS3.3 C.7.1.1)."""
+    header = reading.header
+    for keyword in ("PatientSexNeutered", "PatientBreedDescription", "PatientBreedCodeSequence"):
+        if header.clean(keyword):
+            return keyword
+    for keyword in ("PatientSpeciesDescription", "PatientSpeciesCodeSequence"):
+        if header.clean(keyword) and not _HUMAN.search(header.clean(keyword)):
+            return keyword
+    # A responsible person alone is a child's parent.
+    return "ResponsiblePersonRole" if header.clean("ResponsiblePersonRole") == "OWNER" else ""
+
+
+def _veterinary(reading: Reading) -> Iterator[Hit]:
+    keyword = animal(reading)
+    if keyword:
+        yield Hit(f"{keyword} {shown(reading.header.clean(keyword))}: a veterinary patient")
+
+
+def _respected(reading: Reading) -> Iterator[Hit]:
+    if reading.sex == "O":
+        yield Hit("PatientSex is O: sex is not held against the image")
+    elif reading.sex_respected:
+        yield Hit(
+            "Sex parameters for clinical use or a gender identity are given: sex is not held "
+            "against the image"
+        )
+
+
+def _body_measures(reading: Reading) -> Iterator[Hit]:
+    header = reading.header
+    size = read_decimal(header.clean("PatientSize"))
+    if size is not None and size > reading.settings.maximum_size:
+        yield Hit(f"PatientSize {shown(header.clean('PatientSize'))} is in metres: centimetres?")
+    elif size == 0:
+        yield Hit("PatientSize is 0")
+    if read_decimal(header.clean("PatientWeight")) == 0:
+        yield Hit("PatientWeight is 0")
+
+
+RULES = by_id(
+    Rule(
+        "F1",
+        Severity.WARNING,
+        "sex",
+        "Pregnancy, obstetric or prostate text or a pregnancy against PatientSex",
+        each(_text_against_sex),
+        status=AttributeStatus.CONFLICT_HEADER,
+    ),
+    Rule("F2", Severity.ERROR, "sex", "PregnancyStatus is none of 1 to 4", each(_pregnancy_code)),
+    Rule(
+        "F3",
+        Severity.WARNING,
+        "age",
+        "Pregnant at an age at which nobody is",
+        each(_pregnant_at_age),
+        tunables=("pregnant_minimum_age", "pregnant_maximum_age"),
+    ),
+    Rule(
+        "F4",
+        Severity.WARNING,
+        "identity",
+        "Neutered, species, breed or owner: a veterinary patient, not assessed",
+        each(_veterinary),
+    ),
+    Rule(
+        "F6",
+        Severity.INFORMATION,
+        "sex",
+        "PatientSex O, sex parameters or a gender identity: no conflict with the image",
+        each(_respected),
+    ),
+    Rule(
+        "F8",
+        Severity.WARNING,
+        "identity",
+        "PatientSize in centimetres, or a size or weight of 0",
+        each(_body_measures),
+        tunables=("maximum_size",),
+    ),
+)

@@ -1,0 +1,200 @@
+"""D: dates that cannot be, and what may have become of them.
+
+All of it is silent when de-identification modified the dates (D10).
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+from dicom_ai_node.rules.ages import years_between
+from dicom_ai_node.rules.calendar_dates import (
+    other_calendar,
+    shift_century,
+    swap_day_and_month,
+    write_date,
+)
+from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading
+from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
+from dicom_ai_node.types import Severity
+
+
+def _both(reading: Reading) -> tuple[date, date] | None:
+    """Birth and study date, placeholders included: they too must be in order."""
+    if reading.dates_modified or reading.birth is None or reading.study is None:
+        return None
+    return reading.birth, reading.study
+
+
+def _born_after(reading: Reading) -> Iterator[Hit]:
+    dates = _both(reading)
+    if dates and dates[0] > dates[1]:
+        yield Hit(
+            f"PatientBirthDate {write_date(dates[0])} is after StudyDate {write_date(dates[1])}"
+        )
+
+
+def _in_future(reading: Reading) -> Iterator[Hit]:
+    if reading.dates_modified:
+        return
+    latest = reading.today.toordinal() + reading.settings.future_tolerance_days
+    days = (reading.birth, reading.study, reading.acquisition)
+    for keyword, day in zip(DATE_KEYWORDS, days, strict=True):
+        if day is not None and day.toordinal() > latest:
+            yield Hit(f"{keyword} {write_date(day)} is in the future")
+
+
+def _too_old(reading: Reading) -> Iterator[Hit]:
+    dates = _both(reading)
+    if dates and years_between(*dates) > reading.settings.maximum_implied_age:
+        yield Hit(
+            f"PatientBirthDate {write_date(dates[0])} makes an age of "
+            f"{years_between(*dates):.0f} years at StudyDate {write_date(dates[1])}"
+        )
+
+
+def _before_the_technique(reading: Reading) -> Iterator[Hit]:
+    if reading.dates_modified or reading.study is None:
+        return
+    settings, study = reading.settings, reading.study
+    modality = reading.header.clean("Modality")
+    first = {"CR": settings.first_cr_year, "DX": settings.first_dx_year}.get(modality, 0)
+    if study.year < settings.first_radiograph_year:
+        yield Hit(f"StudyDate {write_date(study)} is before X-rays were discovered")
+    elif study.year < first:
+        yield Hit(
+            f"StudyDate {write_date(study)} is before there was {modality}",
+            severity=Severity.WARNING,
+        )
+
+
+def _far_from_acquisition(reading: Reading) -> Iterator[Hit]:
+    if reading.dates_modified or reading.study is None or reading.acquisition is None:
+        return
+    days = abs((reading.acquisition - reading.study).days)
+    if days > reading.settings.acquisition_tolerance_days:
+        yield Hit(
+            f"AcquisitionDate {write_date(reading.acquisition)} and StudyDate "
+            f"{write_date(reading.study)} are {days} days apart"
+        )
+
+
+def _explains(reading: Reading, birth: date | None) -> bool:
+    """Whether another birth date gives an age that is possible, and that PatientAge states."""
+    if birth is None or reading.study is None:
+        return False
+    if not 0 <= years_between(birth, reading.study) <= reading.settings.maximum_implied_age:
+        return False
+    compared = reading.against(birth)
+    return compared is None or not compared.mismatch
+
+
+def _suspect(reading: Reading) -> bool:
+    """The dates contradict each other or PatientAge."""
+    implied = reading.implied_age
+    if implied is None:
+        return False
+    impossible = not 0 <= implied <= reading.settings.maximum_implied_age
+    return impossible or bool(reading.compared and reading.compared.mismatch)
+
+
+def _century(reading: Reading) -> Iterator[Hit]:
+    if reading.birth is None or not _suspect(reading):
+        return
+    for years in (-100, 100):
+        if _explains(reading, shift_century(reading.birth, years)):
+            yield Hit(f"PatientBirthDate {write_date(reading.birth)} would fit {years:+d} years")
+
+
+def _day_and_month(reading: Reading) -> Iterator[Hit]:
+    if reading.dates_modified:
+        return
+    text = reading.header.clean("PatientBirthDate")
+    swapped = swap_day_and_month(text)
+    if (reading.birth is None or _suspect(reading)) and _explains(reading, swapped):
+        yield Hit(f"PatientBirthDate {shown(text)} would fit with day and month swapped")
+    swapped = swap_day_and_month(reading.header.clean("StudyDate"))
+    if swapped and reading.acquisition and reading.study and any(_far_from_acquisition(reading)):
+        apart = abs(swapped - reading.acquisition)
+        if apart <= timedelta(days=reading.settings.acquisition_tolerance_days):
+            yield Hit(f"StudyDate {write_date(reading.study)} would fit with day and month swapped")
+
+
+def _calendar(reading: Reading) -> Iterator[Hit]:
+    if reading.dates_modified:
+        return
+    for keyword in DATE_KEYWORDS:
+        text = reading.header.clean(keyword)
+        calendar = other_calendar(text)
+        if calendar:
+            yield Hit(f"{keyword} {shown(text)} looks like a date of the {calendar} calendar")
+
+
+def _modified(reading: Reading) -> Iterator[Hit]:
+    if reading.dates_modified:
+        text = reading.header.clean("LongitudinalTemporalInformationModified")
+        yield Hit(f"LongitudinalTemporalInformationModified is {shown(text)}: no date arithmetic")
+
+
+RULES = by_id(
+    Rule("D1", Severity.ERROR, "dates", "PatientBirthDate is after StudyDate", each(_born_after)),
+    Rule(
+        "D2",
+        Severity.ERROR,
+        "dates",
+        "A date is in the future",
+        each(_in_future),
+        tunables=("future_tolerance_days",),
+    ),
+    Rule(
+        "D3",
+        Severity.ERROR,
+        "dates",
+        "The dates imply an age that nobody reaches",
+        each(_too_old),
+        tunables=("maximum_implied_age",),
+    ),
+    Rule(
+        "D4",
+        Severity.ERROR,
+        "dates",
+        "StudyDate is before X-rays (warning: before its modality)",
+        each(_before_the_technique),
+        tunables=("first_radiograph_year", "first_cr_year", "first_dx_year"),
+    ),
+    Rule(
+        "D5",
+        Severity.WARNING,
+        "dates",
+        "Study and acquisition are more than a day apart",
+        each(_far_from_acquisition),
+        tunables=("acquisition_tolerance_days",),
+    ),
+    Rule(
+        "D6",
+        Severity.WARNING,
+        "dates",
+        "PatientBirthDate a century earlier or later would make the header consistent",
+        each(_century),
+    ),
+    Rule(
+        "D7",
+        Severity.WARNING,
+        "dates",
+        "Day and month swapped would make the header consistent",
+        each(_day_and_month),
+    ),
+    Rule(
+        "D9",
+        Severity.INFORMATION,
+        "dates",
+        "A date looks like one of the Buddhist, the Hijri or an era calendar",
+        each(_calendar),
+    ),
+    Rule(
+        "D10",
+        Severity.INFORMATION,
+        "dates",
+        "De-identification modified or removed dates: no date arithmetic",
+        each(_modified),
+    ),
+)

@@ -1,0 +1,199 @@
+"""What the rules read of one instance, as it was sent."""
+
+from collections.abc import Mapping, MutableSequence, Sequence
+from dataclasses import dataclass, field
+
+from pydicom import Dataset
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.sequence import Sequence as Items
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
+
+from dicom_ai_node.rules.charset import decode, encodings_of
+
+# Keyword -> (tag, VR), PS3.6. Tags are spelled out because pydicom 3.0 lacks some of them, and VRs
+# because a file in implicit VR names none and a bad one names a wrong one.
+ATTRIBUTES: Mapping[str, tuple[int, str]] = {
+    "SpecificCharacterSet": (0x00080005, "CS"),
+    "StudyDate": (0x00080020, "DA"),
+    "AcquisitionDate": (0x00080022, "DA"),
+    "Modality": (0x00080060, "CS"),
+    "StudyDescription": (0x00081030, "LO"),
+    "SeriesDescription": (0x0008103E, "LO"),
+    "AdmittingDiagnosesDescription": (0x00081080, "LO"),
+    "PatientName": (0x00100010, "PN"),
+    "PatientID": (0x00100020, "LO"),
+    "PatientBirthDate": (0x00100030, "DA"),
+    "PatientSex": (0x00100040, "CS"),
+    "GenderIdentitySequence": (0x00100041, "SQ"),
+    "SexParametersForClinicalUseCategoryComment": (0x00100042, "UT"),
+    "SexParametersForClinicalUseCategorySequence": (0x00100043, "SQ"),
+    "GenderIdentityCodeSequence": (0x00100044, "SQ"),
+    "GenderIdentityComment": (0x00100045, "UT"),
+    "SexParametersForClinicalUseCategoryCodeSequence": (0x00100046, "SQ"),
+    "PatientAge": (0x00101010, "AS"),
+    "PatientSize": (0x00101020, "DS"),
+    "PatientWeight": (0x00101030, "DS"),
+    "PregnancyStatus": (0x001021C0, "US"),
+    "PatientSpeciesDescription": (0x00102201, "LO"),
+    "PatientSpeciesCodeSequence": (0x00102202, "SQ"),
+    "PatientSexNeutered": (0x00102203, "CS"),
+    "PatientBreedDescription": (0x00102292, "LO"),
+    "PatientBreedCodeSequence": (0x00102293, "SQ"),
+    "ResponsiblePersonRole": (0x00102298, "CS"),
+    "QualityControlSubject": (0x00100200, "CS"),
+    "PatientIdentityRemoved": (0x00120062, "CS"),
+    "DeidentificationMethod": (0x00120063, "LO"),
+    "DeidentificationMethodCodeSequence": (0x00120064, "SQ"),
+    "BodyPartExamined": (0x00180015, "CS"),
+    "ProtocolName": (0x00181030, "LO"),
+    "StudyInstanceUID": (0x0020000D, "UI"),
+    "PhotometricInterpretation": (0x00280004, "CS"),
+    "QualityControlImage": (0x00280300, "CS"),
+    "BurnedInAnnotation": (0x00280301, "CS"),
+    "LongitudinalTemporalInformationModified": (0x00280303, "CS"),
+    "WindowCenter": (0x00281050, "DS"),
+    "WindowWidth": (0x00281051, "DS"),
+    "RescaleIntercept": (0x00281052, "DS"),
+    "RescaleSlope": (0x00281053, "DS"),
+    "LossyImageCompression": (0x00282110, "CS"),
+    "RequestedProcedureDescription": (0x00321060, "LO"),
+    "PerformedProcedureStepDescription": (0x00400254, "LO"),
+    "PresentationLUTShape": (0x20500020, "CS"),
+}
+
+CLINICAL_SEX_PARAMETERS = (
+    "GenderIdentitySequence",
+    "SexParametersForClinicalUseCategoryComment",
+    "SexParametersForClinicalUseCategorySequence",
+    "GenderIdentityCodeSequence",
+    "GenderIdentityComment",
+    "SexParametersForClinicalUseCategoryCodeSequence",
+)
+"""Sex Parameters for Clinical Use and Gender Identity (PS3.3 C.7.1.1, C.7.2.2)."""
+
+_ENCODED_TEXT = frozenset({"LO", "PN", "UT"})
+_PADDING = " \0"
+# No attribute above may be longer; a megabyte in PatientAge must not travel through the program.
+_LONGEST = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The attributes of one instance that the rules read, each as sent.
+
+    Values keep their padding; several are joined by a backslash as in the file. Of a sequence the
+    code values and meanings of its items are kept. An absent attribute is not in :attr:`values`.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict, hash=False)
+    undecodable: frozenset[str] = frozenset()
+    """Keywords whose bytes are not text in the SpecificCharacterSet of the instance."""
+    transfer_syntax_uid: str = ""
+    """'' when the file meta information is not at hand."""
+
+    @classmethod
+    def from_dataset(cls, ds: Dataset) -> "Header":
+        """Read ``ds``, which may stop before its pixels; no value in it makes this raise."""
+        values: dict[str, str] = {}
+        undecodable: set[str] = set()
+        charset = _element(ds, "SpecificCharacterSet")
+        terms = _text(charset.value).split("\\") if charset is not None else [""]
+        encodings, _ = encodings_of([term.strip(_PADDING) for term in terms])
+        for keyword, (_, vr) in ATTRIBUTES.items():
+            element = _element(ds, keyword)
+            if element is None:
+                continue
+            value = element.value
+            if vr == "SQ":
+                values[keyword] = _codes(value)
+            elif vr == "US":
+                values[keyword] = _number(element)
+            elif vr in _ENCODED_TEXT and isinstance(value, bytes):
+                values[keyword], decoded = decode(value[:_LONGEST], encodings)
+                if not decoded:
+                    undecodable.add(keyword)
+            else:
+                values[keyword] = _text(value)
+        return cls(values, frozenset(undecodable), _transfer_syntax(ds))
+
+    def __contains__(self, keyword: str) -> bool:
+        """Whether the instance has the attribute, be it empty."""
+        return keyword in self.values
+
+    def __getitem__(self, keyword: str) -> str:
+        """The value as sent, padding included; '' when absent."""
+        return self.values.get(keyword, "")
+
+    def clean(self, keyword: str) -> str:
+        """The value without its padding (PS3.5 6.2); '' when absent or nothing but padding."""
+        return self[keyword].strip(_PADDING)
+
+    def parts(self, keyword: str) -> list[str]:
+        """The values of a multi-valued attribute, each without its padding."""
+        text = self.clean(keyword)
+        return [part.strip(_PADDING) for part in text.split("\\")] if text else []
+
+
+def _element(ds: Dataset, keyword: str) -> DataElement | RawDataElement | None:
+    # Raw on purpose: converting a bad value warns, raises or mends it, and it is the bad value that
+    # the rules are after.
+    element: DataElement | RawDataElement | None = ds.get_item(
+        Tag(ATTRIBUTES[keyword][0]), keep_deferred=True
+    )
+    return element
+
+
+def _text(value: object) -> str:
+    """A value of a VR of the default repertoire as text, byte for byte."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value[:_LONGEST].decode("latin_1")
+    if isinstance(value, Items | Dataset):  # A sequence where text belongs.
+        return "(items)" if len(value) else ""
+    if isinstance(value, MutableSequence | tuple):
+        return "\\".join(_text(part) for part in value)[:_LONGEST]
+    return str(value)[:_LONGEST]
+
+
+def _number(element: DataElement | RawDataElement) -> str:
+    """A value of VR US as digits; what is no 16-bit number comes back as text."""
+    value = element.value
+    if isinstance(value, bytes) and len(value) == 2:
+        little = element.is_little_endian if isinstance(element, RawDataElement) else True
+        return str(int.from_bytes(value, "little" if little else "big"))
+    return _text(value)
+
+
+def _codes(value: object) -> str:
+    """Code values and meanings in the items of a sequence; '' when it has no items."""
+    if isinstance(value, Items):
+        codes = [_text_of(item, tag) for item in value for tag in (0x00080100, 0x00080104)]
+        # A nested sequence has no code of its own at this level and is still an item.
+        return "\\".join(filter(None, codes))[:_LONGEST] or ("(items)" if len(value) else "")
+    return _text(value)
+
+
+def _text_of(item: Dataset, tag: int) -> str:
+    element = item.get_item(BaseTag(tag), keep_deferred=True)
+    return _text(element.value).strip(_PADDING) if element is not None else ""
+
+
+def _transfer_syntax(ds: Dataset) -> str:
+    meta: object = getattr(ds, "file_meta", None)
+    uid: object = meta.get("TransferSyntaxUID") if isinstance(meta, Dataset) else None
+    return str(uid) if isinstance(uid, UID) else ""
+
+
+def distinct(headers: Sequence[Header]) -> tuple[Header, ...]:
+    """The different ones among ``headers``, in an order that does not depend on theirs."""
+    keyed = {
+        (
+            tuple(sorted(header.values.items())),
+            tuple(sorted(header.undecodable)),
+            header.transfer_syntax_uid,
+        ): header
+        for header in headers
+    }
+    return tuple(keyed[key] for key in sorted(keyed))

@@ -1,0 +1,157 @@
+"""G: the instances of a study, and the studies of a patient, against each other."""
+
+import math
+from collections.abc import Iterator
+from datetime import date
+from itertools import pairwise
+
+from dicom_ai_node.rules.calendar_dates import read_date, write_date
+from dicom_ai_node.rules.reading import Reading
+from dicom_ai_node.rules.rule import Case, Hit, Rule, by_id, shown
+from dicom_ai_node.types import AttributeStatus, PriorStudy, Severity
+
+_CONFLICT = AttributeStatus.CONFLICT_HEADER
+_COMPARED = (
+    # keyword, attribute, what a disagreement makes of age (dates) or of the attribute itself
+    ("PatientAge", "age", _CONFLICT),
+    ("PatientSex", "sex", _CONFLICT),
+    ("PatientBirthDate", "dates", _CONFLICT),
+    ("StudyDate", "dates", None),
+    ("PatientID", "identity", None),
+)
+
+
+def comparable(case: Case) -> tuple[PriorStudy, ...]:
+    """The other studies of the patient; none where the study does not say who the patient is.
+
+    Without a PatientID all nameless patients would be one.
+    """
+    if case.lacks("PatientID"):
+        return ()
+    own = {reading.header.clean("StudyInstanceUID") for reading in case.readings}
+    return tuple(prior for prior in case.priors if prior.study_instance_uid not in own)
+
+
+def usable_birth_date(text: str, case: Case) -> date | None:
+    """A birth date that is a date and no placeholder."""
+    clean = text.strip(" \0")
+    return None if clean in case.settings.placeholder_birth_dates else read_date(clean)
+
+
+def _instances(case: Case) -> Iterator[Hit]:
+    for keyword, attribute, status in _COMPARED:
+        if attribute == "sex" and case.sex_respected:
+            continue
+        values = sorted({reading.header.clean(keyword) for reading in case.readings})
+        if len(values) > 1:
+            listed = ", ".join(shown(value) for value in values[:4])
+            yield Hit(f"{keyword} differs within the study: {listed}", attribute, status=status)
+
+
+def _sexes(case: Case) -> list[tuple[date | None, str, bool]]:
+    """(study date, M or F, whether it is this study) over the patient, by date; undated first."""
+    if case.sex_respected or case.recorded.sex not in {"M", "F"}:
+        return []
+    studies = [(prior.study_date, prior.sex.strip(" \0"), False) for prior in comparable(case)]
+    studies.append((case.study_date, case.recorded.sex, True))
+    known = [study for study in studies if study[1] in {"M", "F"}]
+    return sorted(known, key=lambda study: (study[0] or date.min, study[1], study[2]))
+
+
+def _switches_once(studies: list[tuple[date | None, str, bool]]) -> bool:
+    """Whether sex changes on one day and stays so: what a transition looks like, or a mix-up."""
+    if any(day is None for day, _, _ in studies):
+        return False
+    changes = [(a, b) for a, b in pairwise(studies) if a[1] != b[1]]
+    return len(changes) == 1 and changes[0][0][0] != changes[0][1][0]
+
+
+def _two_identities(case: Case) -> Iterator[Hit]:
+    studies = _sexes(case)
+    if len({sex for _, sex, _ in studies}) > 1 and not _switches_once(studies):
+        yield Hit("Studies of this PatientID have PatientSex M and F", "sex", status=_CONFLICT)
+    theirs = {usable_birth_date(prior.birth_date, case) for prior in comparable(case)}
+    for reading in case.readings:
+        if reading.birth is None or reading.placeholder_birth or reading.dates_modified:
+            continue
+        others = sorted(other for other in theirs if other and not _same(reading, other))
+        if others:
+            yield Hit(
+                f"PatientBirthDate {write_date(reading.birth)}, and {write_date(others[0])} in "
+                "another study of this PatientID",
+                "dates",
+                status=_CONFLICT,
+            )
+
+
+def _same(reading: Reading, other: date) -> bool:
+    """Whether two birth dates agree, as years when only the year is known of one of them (C5)."""
+    if reading.birth is None:
+        return False
+    year_only = reading.year_only or write_date(other)[4:] in reading.settings.year_only_days
+    return reading.birth.year == other.year if year_only else reading.birth == other
+
+
+def _ages_not_monotone(case: Case) -> Iterator[Hit]:
+    age, day = case.recorded.age_years, case.study_date
+    if age is None or day is None or any(reading.censored_age for reading in case.readings):
+        return
+    for prior in comparable(case):
+        then, theirs = prior.study_date, prior.age_years
+        if then is None or then == day or theirs is None or not math.isfinite(theirs):
+            continue
+        earlier, later = (theirs, age) if then < day else (age, theirs)
+        if _shrinks(earlier, later):
+            yield Hit(
+                f"PatientAge is {age:.1f} years on {write_date(day)} and {theirs:.1f} years on "
+                f"{write_date(then)}"
+            )
+
+
+def _shrinks(earlier: float, later: float) -> bool:
+    """Whether an age on a later day is less than on an earlier one.
+
+    Below three years the units change: 23 months are more than the one year that may follow.
+    """
+    return later < earlier - (1.0 if later < 3 else 0.0)
+
+
+def _sex_flips(case: Case) -> Iterator[Hit]:
+    studies = _sexes(case)
+    if not _switches_once(studies):
+        return
+    # Only the studies on either side of the switch have something to review, not all that follow.
+    for before, after in pairwise(studies):
+        if before[1] != after[1] and (before[2] or after[2]) and before[0] and after[0]:
+            yield Hit(
+                f"PatientSex is {before[1]} on {write_date(before[0])} and {after[1]} on "
+                f"{write_date(after[0])}: a change to review, not an error"
+            )
+
+
+RULES = by_id(
+    Rule(
+        "G1",
+        Severity.ERROR,
+        "identity",
+        "One PatientID with two sexes or two birth dates",
+        _two_identities,
+    ),
+    Rule("G2", Severity.ERROR, "identity", "Instances of the study disagree", _instances),
+    Rule(
+        "G3",
+        Severity.WARNING,
+        "age",
+        "The patient's ages do not grow with the study dates",
+        _ages_not_monotone,
+        status=_CONFLICT,
+    ),
+    Rule(
+        "G4",
+        Severity.WARNING,
+        "sex",
+        "PatientSex changes between two studies of the patient: to be reviewed, not an error",
+        _sex_flips,
+        status=_CONFLICT,
+    ),
+)

@@ -1,0 +1,124 @@
+"""C: values that systems write when they know none."""
+
+import re
+from collections.abc import Iterator
+
+from dicom_ai_node.rules.reading import Reading
+from dicom_ai_node.rules.rule import Case, Hit, Rule, by_id, each, shown
+from dicom_ai_node.types import AttributeStatus, Severity
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+
+def _zero_age(reading: Reading) -> Iterator[Hit]:
+    if reading.age and reading.age.number == 0 and reading.placeholder_age:
+        yield Hit(
+            f"PatientAge {reading.age} stands for no age; 000D would be right, on the day of birth"
+            if reading.age.unit != "D"
+            else "PatientAge 000D although PatientBirthDate is not StudyDate"
+        )
+
+
+def _high_age(reading: Reading) -> Iterator[Hit]:
+    settings = reading.settings
+    if reading.age is None or reading.age.years < settings.remarkable_age:
+        return
+    if reading.age.years >= settings.maximum_age:
+        yield Hit(f"PatientAge {reading.age} is {settings.maximum_age} years or more")
+    else:
+        yield Hit(
+            f"PatientAge {reading.age} is {settings.remarkable_age} years or more",
+            severity=Severity.WARNING,
+        )
+
+
+def _birth_placeholder(reading: Reading) -> Iterator[Hit]:
+    if reading.placeholder_birth:
+        text = reading.header.clean("PatientBirthDate")
+        yield Hit(f"PatientBirthDate {shown(text)} is what systems write for an unknown date")
+
+
+def _year_only(reading: Reading) -> Iterator[Hit]:
+    if reading.year_only:
+        text = reading.header.clean("PatientBirthDate")
+        yield Hit(
+            f"PatientBirthDate {shown(text)}: month and day look filled in, only the year counts"
+        )
+
+
+def test_name(reading: Reading) -> str:
+    """The word of PatientName that marks no identified patient, '' when there is none.
+
+    Whole words only: Tester and Probst are patients.
+    """
+    words = _LETTERS.findall(reading.header.clean("PatientName").casefold())
+    name = f" {' '.join(words)} "
+    found = (word for word in reading.settings.test_names if f" {word.casefold()} " in name)
+    return next(found, "")
+
+
+def quality_control(case: Case) -> bool:
+    """The subject is a phantom, or every image is one of quality control (PS3.3 C.7.1.1)."""
+
+    def says_yes(reading: Reading, keyword: str) -> bool:
+        return reading.header.clean(keyword).upper() == "YES"
+
+    readings = case.readings
+    return any(says_yes(reading, "QualityControlSubject") for reading in readings) or (
+        bool(readings) and all(says_yes(reading, "QualityControlImage") for reading in readings)
+    )
+
+
+def _not_a_patient(reading: Reading) -> Iterator[Hit]:
+    word = test_name(reading)
+    if word:
+        # The word and not the name: it is enough to understand the finding.
+        yield Hit(f"PatientName contains {shown(word)}")
+    for keyword in ("QualityControlSubject", "QualityControlImage"):
+        if reading.header.clean(keyword).upper() == "YES":
+            yield Hit(f"{keyword} is YES")
+
+
+RULES = by_id(
+    Rule(
+        "C1",
+        Severity.WARNING,
+        "age",
+        "PatientAge is zero (000D is right when the patient was born on the day of the study)",
+        each(_zero_age),
+        status=AttributeStatus.IMPLAUSIBLE,
+    ),
+    Rule(
+        "C2",
+        Severity.ERROR,
+        "age",
+        "PatientAge is beyond a human life (warning: beyond nearly every human life)",
+        each(_high_age),
+        status=AttributeStatus.IMPLAUSIBLE,
+        tunables=("maximum_age", "remarkable_age"),
+    ),
+    Rule(
+        "C4",
+        Severity.WARNING,
+        "dates",
+        "PatientBirthDate is what systems write for an unknown date",
+        each(_birth_placeholder),
+        tunables=("placeholder_birth_dates",),
+    ),
+    Rule(
+        "C5",
+        Severity.INFORMATION,
+        "dates",
+        "PatientBirthDate is on a day that stands for 'only the year is known'",
+        each(_year_only),
+        tunables=("year_only_days", "year_only_widening"),
+    ),
+    Rule(
+        "C7",
+        Severity.INFORMATION,
+        "identity",
+        "The name or the quality control attributes say that this is no identified patient",
+        each(_not_a_patient),
+        tunables=("test_names", "exclude_test_names"),
+    ),
+)

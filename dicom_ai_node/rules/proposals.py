@@ -1,0 +1,100 @@
+"""Values that could fill or mend PatientAge and PatientSex, best provenance first.
+
+What was sent, in its proper form; then birth date and study date; then the patient's other studies.
+Nothing is inferred here, nothing is applied, and 'O' and 'U' are never proposed.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+
+from dicom_ai_node.rules.ages import Age, encode_age_at, salvage_age
+from dicom_ai_node.rules.history import comparable, usable_birth_date
+from dicom_ai_node.rules.reading import Comparison, Reading
+from dicom_ai_node.rules.rule import Case
+from dicom_ai_node.types import Proposal
+
+_SEX_WORDS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("m", "male", "man", "maennlich", "männlich", "mann", "homme", "masculin"), "M"
+    ),
+    **dict.fromkeys(("hombre", "masculino", "uomo", "maschio"), "M"),
+    **dict.fromkeys(("f", "female", "woman", "weiblich", "frau", "femme", "feminin"), "F"),
+    **dict.fromkeys(("féminin", "mujer", "femenino", "donna", "femmina"), "F"),
+}
+"""Words only. '1' and '2' mean one thing in ISO 5218 and another in other systems; 'W' and 'H' are
+woman and homme here and something else there."""
+
+
+def propose_age(case: Case, rule: str) -> Iterator[Proposal]:
+    """Values for PatientAge, which ``rule`` found missing or wrong."""
+    # One image may lack what another has, or have it padded.
+    stated = {str(reading.age) for reading in case.readings if _trusted(reading)}
+    if len(stated) == 1:
+        yield Proposal("PatientAge", stated.pop(), "PatientAge", rule)
+    for reading in case.readings:
+        salvaged = _salvaged_age(reading)
+        if salvaged is not None:
+            yield Proposal("PatientAge", str(salvaged), "PatientAge", rule)
+    for reading in case.readings:
+        # Of an infant of whom only the year of birth is known, no age can be told.
+        infant = (reading.implied_age or 0) < case.settings.infant_age
+        if reading.span is not None and not (reading.year_only and infant):
+            source = "PatientBirthDate and StudyDate"
+            yield from _from_dates(case, *reading.span, source, rule)
+    if case.lacks("PatientBirthDate") and case.study_date:
+        births = {usable_birth_date(prior.birth_date, case) for prior in comparable(case)} - {None}
+        birth = births.pop() if len(births) == 1 else None
+        if birth is not None:
+            source = "PatientBirthDate of other studies and StudyDate"
+            yield from _from_dates(case, birth, case.study_date, source, rule)
+
+
+def _trusted(reading: Reading) -> bool:
+    compared = reading.compared
+    return (
+        reading.age is not None
+        and not reading.placeholder_age
+        and not (compared and compared.mismatch)
+    )
+
+
+def _salvaged_age(reading: Reading) -> Age | None:
+    """The age that a malformed PatientAge means, None when it is not clear or not possible."""
+    text = _only_value(reading.header.clean("PatientAge"))
+    age = salvage_age(text) if reading.age is None else None
+    if age is None or age.number == 0 or age.years >= reading.settings.maximum_age:
+        return None
+    # '3' may be three months. Where the dates can tell, they must agree.
+    span = reading.span
+    if span and Comparison(age, *span, reading.settings).mismatch:
+        return None
+    return age
+
+
+def _from_dates(case: Case, birth: date, study: date, source: str, rule: str) -> Iterator[Proposal]:
+    if birth <= study:
+        value = encode_age_at(birth, study)
+        if int(value[:3]) <= case.settings.maximum_implied_age or value[3] != "Y":
+            yield Proposal("PatientAge", value, source, rule)
+
+
+def propose_sex(case: Case, rule: str) -> Iterator[Proposal]:
+    """Values for PatientSex, which ``rule`` found missing or wrong."""
+    stated = {_only_value(reading.sex) for reading in case.readings} & {"M", "F"}
+    if len(stated) == 1:
+        yield Proposal("PatientSex", stated.pop(), "PatientSex", rule)
+    for reading in case.readings:
+        text = _only_value(reading.sex)
+        value = _SEX_WORDS.get(text.casefold())
+        if value and text != value:
+            yield Proposal("PatientSex", value, "PatientSex", rule)
+    theirs = {prior.sex.strip(" \0") for prior in comparable(case)} - {""}
+    # One 'O' among them, and the others say nothing about this study.
+    if case.lacks("PatientSex") and theirs in ({"M"}, {"F"}):
+        yield Proposal("PatientSex", theirs.pop(), "PatientSex of other studies", rule)
+
+
+def _only_value(text: str) -> str:
+    """The value, also where it was sent several times over; '' where several differ."""
+    values = {part.strip(" \0") for part in text.split("\\")}
+    return values.pop() if len(values) == 1 else ""

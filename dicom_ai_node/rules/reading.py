@@ -1,0 +1,167 @@
+"""The ages and dates of one header made out, and held against each other."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from dicom_ai_node.rules.ages import Age, completed, read_age, years_between
+from dicom_ai_node.rules.calendar_dates import read_date
+from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, Header
+
+if TYPE_CHECKING:
+    from dicom_ai_node.rules.settings import RulesSettings
+
+DATE_KEYWORDS = ("PatientBirthDate", "StudyDate", "AcquisitionDate")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One instance's header with its ages and dates made out, as far as they can be."""
+
+    header: Header
+    settings: "RulesSettings"
+    today: date
+    age: Age | None
+    """PatientAge, None when it is not a value of VR AS; a placeholder is still an age here."""
+    birth: date | None
+    study: date | None
+    acquisition: date | None
+    """The three are None when they are no Gregorian dates."""
+    placeholder_birth: bool
+    year_only: bool
+    dates_modified: bool
+    """De-identification changed the dates or took them away (PS3.3 C.12.1, D10)."""
+
+    @classmethod
+    def of(cls, header: Header, settings: "RulesSettings", today: date) -> "Reading":
+        """Make out the ages and dates of ``header``."""
+        birth, study, acquisition = (read_date(header.clean(keyword)) for keyword in DATE_KEYWORDS)
+        text = header.clean("PatientBirthDate")
+        placeholder = text in settings.placeholder_birth_dates
+        modified = header.clean("LongitudinalTemporalInformationModified").upper()
+        return cls(
+            header=header,
+            settings=settings,
+            today=today,
+            age=read_age(header.clean("PatientAge")),
+            birth=birth,
+            study=study,
+            acquisition=acquisition,
+            placeholder_birth=placeholder,
+            year_only=bool(birth) and not placeholder and text[4:] in settings.year_only_days,
+            dates_modified=modified in {"MODIFIED", "REMOVED"},
+        )
+
+    @property
+    def sex(self) -> str:
+        """PatientSex without its padding."""
+        return self.header.clean("PatientSex")
+
+    @property
+    def sex_respected(self) -> bool:
+        """PatientSex is 'O', or sex parameters for clinical use or a gender identity are given."""
+        return self.sex == "O" or any(self.header.clean(k) for k in CLINICAL_SEX_PARAMETERS)
+
+    @property
+    def deidentified(self) -> bool:
+        """Whether the header says that the patient's identity was removed (PS3.3 C.7.1.1)."""
+        return (
+            self.header.clean("PatientIdentityRemoved").upper() == "YES"
+            or bool(self.header.clean("DeidentificationMethod"))
+            or bool(self.header.clean("DeidentificationMethodCodeSequence"))
+            or self.dates_modified
+        )
+
+    @property
+    def placeholder_age(self) -> bool:
+        """PatientAge stands for 'unknown' (C1, C2)."""
+        if self.age is None:
+            return False
+        if self.age.number == 0:
+            return not self.born_on_study_day or self.age.unit != "D"
+        return self.age.years >= self.settings.maximum_age
+
+    @property
+    def born_on_study_day(self) -> bool:
+        """Birth date and study date are the same day."""
+        return self.birth is not None and self.birth == self.study
+
+    @property
+    def censored_age(self) -> bool:
+        """PatientAge is a de-identified '90 or over' (E8)."""
+        return (
+            self.age is not None
+            and self.deidentified
+            and not self.placeholder_age
+            and self.age.years >= self.settings.censored_age
+        )
+
+    @property
+    def span(self) -> tuple[date, date] | None:
+        """Birth date and study date where ages may be computed from them."""
+        if self.dates_modified or self.placeholder_birth or not self.birth or not self.study:
+            return None
+        return self.birth, self.study
+
+    @property
+    def implied_age(self) -> float | None:
+        """Years from birth date to study date, negative when swapped; None when not computable."""
+        return years_between(*self.span) if self.span else None
+
+    @property
+    def compared(self) -> "Comparison | None":
+        """PatientAge against the dates, None where either says nothing or must not be compared."""
+        return self.against(self.span[0]) if self.span else None
+
+    def against(self, birth: date) -> "Comparison | None":
+        """PatientAge against another birth date and StudyDate, None where it says nothing."""
+        if self.age is None or self.placeholder_age or self.censored_age or self.study is None:
+            return None
+        widening = self.settings.year_only_widening if self.year_only else 0.0
+        return Comparison(self.age, birth, self.study, self.settings, widening)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An age held against two dates."""
+
+    age: Age
+    birth: date
+    study: date
+    settings: "RulesSettings"
+    widening: float = 0.0
+    """Years of additional tolerance."""
+
+    @property
+    def implied(self) -> float:
+        """Years from birth to study."""
+        return years_between(self.birth, self.study)
+
+    @property
+    def years_off(self) -> float:
+        """How far the age lies from what the dates imply, years."""
+        return abs(self.age.years - self.implied)
+
+    @property
+    def units_off(self) -> int:
+        """The same in completed units of the age.
+
+        Completed units and not years, because rounding instead of truncating, subtracting years,
+        and a birthday between order and exam all make one unit, and none of them is an error.
+        """
+        return abs(self.age.number - completed(self.birth, self.study, self.age.unit))
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the two contradict each other beyond any tolerance (E2)."""
+        return self.years_off >= self.settings.age_conflict_years
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether they differ by more than is usual (E1 or E2)."""
+        if self.conflict:
+            return True
+        one_unit = Age(1, self.age.unit).years
+        # The year is only unknown in the date, so it is added in the unit of the age.
+        tolerance = self.settings.age_tolerance_units + self.widening / one_unit
+        return self.units_off > tolerance

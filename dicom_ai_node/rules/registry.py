@@ -1,0 +1,50 @@
+"""Every rule of the per-study audit, by id, in the order in which findings are listed.
+
+Group H (image against header) needs the estimate and is made by ``dicom_ai_node.decide``. C3, C6
+and G5 to G8 need an archive and not a study.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from dicom_ai_node.rules import (
+    age,
+    coherence,
+    dates,
+    history,
+    inputs,
+    missing,
+    placeholders,
+    syntax,
+)
+from dicom_ai_node.rules.rule import Rule
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        **syntax.RULES,
+        **missing.RULES,
+        **placeholders.RULES,
+        **dates.RULES,
+        **age.RULES,
+        **coherence.RULES,
+        **history.RULES,
+        **inputs.RULES,
+    }
+)
+
+RULES_VERSION = "1"
+"""Changes whenever a rule, its default limits or the precedence of statuses changes.
+
+It is part of a report's UID: the same study under other rules is another report.
+"""
+
+
+def markdown_table() -> str:
+    """The rules as the table in docs/header-rules.md."""
+    lines = ["| id | severity | about | fires when | settings |", "|---|---|---|---|---|"]
+    for rule in RULES.values():
+        settings = ", ".join(f"`{name}`" for name in rule.tunables)
+        lines.append(
+            f"| {rule.id} | {rule.severity} | {rule.attribute} | {rule.reason} | {settings} |"
+        )
+    return "\n".join(lines)

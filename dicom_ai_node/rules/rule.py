@@ -1,0 +1,94 @@
+"""What a rule is, and what it gets to see."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+
+from dicom_ai_node.rules.reading import Reading
+from dicom_ai_node.types import AttributeStatus, PriorStudy, Recorded, Severity
+
+if TYPE_CHECKING:
+    from dicom_ai_node.rules.settings import RulesSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One study: its instances and the other studies of its patient."""
+
+    readings: tuple[Reading, ...]
+    """One for each different header, in an order that does not depend on that of arrival."""
+    priors: tuple[PriorStudy, ...]
+    recorded: Recorded
+    settings: "RulesSettings"
+    today: date
+
+    @property
+    def sex_respected(self) -> bool:
+        """Whether any instance says that sex must not be assessed (F6)."""
+        return any(reading.sex_respected for reading in self.readings)
+
+    @property
+    def study_date(self) -> date | None:
+        """The study's date, None when there is none or it may not be used for arithmetic."""
+        dates = {reading.study for reading in self.readings if not reading.dates_modified}
+        return min(filter(None, dates), default=None)
+
+    def lacks(self, keyword: str) -> bool:
+        """Whether no instance has a value."""
+        return not any(reading.header.clean(keyword) for reading in self.readings)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One thing that a rule found; what is None is as the rule says."""
+
+    reason: str
+    attribute: str | None = None
+    severity: Severity | None = None
+    status: AttributeStatus | None = None
+    """What it makes of its attribute, for rules that do not make the same of everything."""
+
+
+Check = Callable[[Case], Iterator[Hit]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of the audit."""
+
+    id: str
+    severity: Severity
+    attribute: str
+    """``age``, ``sex``, ``dates``, ``identity`` or ``image``."""
+    reason: str
+    """One line: what is wrong where the rule fires."""
+    check: Check = field(repr=False)
+    status: AttributeStatus | None = None
+    """What a hit makes of age or sex. A hit about dates is one about age."""
+    tunables: tuple[str, ...] = ()
+    """Names of the settings that it reads."""
+
+
+def each(check: Callable[[Reading], Iterator[Hit]]) -> Check:
+    """Lift a rule over one header to a rule over the headers of a study."""
+
+    def over_study(case: Case) -> Iterator[Hit]:
+        for reading in case.readings:
+            yield from check(reading)
+
+    return over_study
+
+
+def by_id(*rules: Rule) -> Mapping[str, Rule]:
+    """The rules of a group under their ids."""
+    return {rule.id: rule for rule in rules}
+
+
+def shown(value: str, longest: int = 40) -> str:
+    """``value`` in quotes for a reason: one line of ASCII, whatever was sent.
+
+    ASCII because a reason travels in an SR, whose character set is that of the image.
+    """
+    cut = value if len(value) <= longest else value[:longest] + "..."
+    return ascii(cut)

@@ -1,0 +1,132 @@
+"""The ``[rules]`` table of the configuration: which rules run, and their limits."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+DateText = Annotated[str, Field(pattern=r"^[0-9]{8}$")]
+MonthDay = Annotated[str, Field(pattern=r"^[0-9]{4}$")]
+Word = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[^\W\d_]+( [^\W\d_]+)*$")]
+
+
+class RulesSettings(BaseModel):
+    """``[rules]``: what the header audit takes for wrong. Ages are in years."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    disabled: tuple[str, ...] = Field(
+        (),
+        description="Ids of rules that are not run. What they would have found is not assessed.",
+    )
+
+    maximum_age: int = Field(
+        120, ge=90, le=999, description="C2: from this PatientAge on it is an error."
+    )
+    remarkable_age: int = Field(
+        111, ge=90, le=999, description="C2: from this PatientAge on it is a warning."
+    )
+    placeholder_birth_dates: tuple[DateText, ...] = Field(
+        (
+            "19000101",
+            "18000101",
+            "19010101",
+            "11111111",
+            "00010101",
+            "19691231",
+            "19700101",
+            "99991231",
+        ),
+        description="C4: birth dates that systems write for 'unknown'. Not used for arithmetic.",
+    )
+    year_only_days: tuple[MonthDay, ...] = Field(
+        ("0101", "0701"),
+        description="C5: month and day (MMDD) of birth dates of which only the year is known.",
+    )
+    test_names: tuple[Word, ...] = Field(
+        (
+            "test",
+            "phantom",
+            "qc",
+            "quality control",
+            "service",
+            "dummy",
+            "trauma",
+            "unknown",
+            "unbekannt",
+            "inconnu",
+            "desconocido",
+            "sconosciuto",
+        ),
+        description="C7: whole words of a PatientName that belong to no identified patient.",
+    )
+    exclude_test_names: bool = Field(
+        False,
+        description="C7: also leave studies with such a name unassessed. A trauma patient without "
+        "a name is a patient, therefore off.",
+    )
+
+    future_tolerance_days: int = Field(
+        1, ge=0, le=31, description="D2: days that a date may be ahead (clocks, time zones)."
+    )
+    maximum_implied_age: int = Field(
+        125, ge=100, le=200, description="D3: oldest age that two dates may imply."
+    )
+    first_radiograph_year: int = Field(1895, description="D4: no study is older than this year.")
+    first_cr_year: int = Field(1980, description="D4: first year of Modality CR.")
+    first_dx_year: int = Field(1993, description="D4: first year of Modality DX.")
+    acquisition_tolerance_days: int = Field(
+        1, ge=0, le=3650, description="D5: days that may lie between study and acquisition."
+    )
+
+    age_tolerance_units: int = Field(
+        1, ge=0, le=12, description="E1: units that PatientAge may be off, in its own unit."
+    )
+    year_only_widening: float = Field(
+        1.0, ge=0, le=5, description="C5, E1: years of tolerance added when only a year is known."
+    )
+    age_conflict_years: float = Field(
+        2.0, ge=1, le=20, description="E2: PatientAge off by so many years is an error."
+    )
+    adult_age: float = Field(18.0, ge=12, le=25, description="E7: age from which one is an adult.")
+    adult_minimum_size: float = Field(
+        1.0, ge=0, le=2, description="E7: smallest PatientSize of an adult, metres."
+    )
+    adult_minimum_weight: float = Field(
+        20.0, ge=0, le=60, description="E7: smallest PatientWeight of an adult, kg."
+    )
+    infant_age: float = Field(2.0, ge=0.5, le=5, description="E5, E7: age below which: infant.")
+    infant_maximum_size: float = Field(
+        1.2, ge=0.5, le=2, description="E7: largest PatientSize of an infant, metres."
+    )
+    infant_maximum_weight: float = Field(
+        25.0, ge=5, le=100, description="E7: largest PatientWeight of an infant, kg."
+    )
+    censored_age: int = Field(
+        89,
+        ge=80,
+        le=110,
+        description="E8: from this age on a de-identified PatientAge is a lower bound.",
+    )
+
+    pregnant_minimum_age: float = Field(9.0, ge=0, le=20, description="F3: youngest pregnancy.")
+    pregnant_maximum_age: float = Field(60.0, ge=40, le=100, description="F3: oldest pregnancy.")
+    maximum_size: float = Field(
+        3.0, ge=2, le=10, description="F8: PatientSize above this, in metres, is centimetres."
+    )
+
+    @field_validator("disabled")
+    @classmethod
+    def _are_rules(cls, disabled: tuple[str, ...]) -> tuple[str, ...]:
+        # Here, since the rules are written in terms of these settings.
+        from dicom_ai_node.rules.registry import RULES
+
+        unknown = sorted(set(disabled) - set(RULES))
+        if unknown:
+            raise ValueError(f"no such rule: {', '.join(unknown)}; there are {', '.join(RULES)}")
+        return disabled
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> "RulesSettings":
+        if self.remarkable_age > self.maximum_age:
+            raise ValueError("remarkable_age must not exceed maximum_age")
+        return self
