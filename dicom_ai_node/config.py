@@ -143,7 +143,7 @@ class WebSettings(_Table):
 
 
 class LogSettings(_Table):
-    """``[log]``."""
+    """``[log]``: logs, without names or IDs of patients."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = Field(
@@ -242,5 +242,6 @@ def _fault(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; see config/node.toml for all keys"
     shown = fault["input"]
-    value = f" = {shown!r}" if not isinstance(shown, dict | BaseModel) else ""
+    secret = key == "storage.database"  # may hold a password
+    value = "" if secret or isinstance(shown, dict | BaseModel) else f" = {shown!r}"
     return f"{key}{value}: {fault['msg']}"

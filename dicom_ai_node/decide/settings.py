@@ -8,7 +8,10 @@ from dicom_ai_node.types import Outcome
 
 
 class PolicySettings(BaseModel):
-    """Thresholds left at None are the model bundle's own."""
+    """``[policy]``: what is analysed, and when the network may answer.
+
+    Thresholds left at None are the model bundle's own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

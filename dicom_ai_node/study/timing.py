@@ -15,7 +15,7 @@ class LatePolicy(StrEnum):
 
 
 class StudySettings(BaseModel):
-    """The ``[study]`` table."""
+    """``[study]``: when a study counts as complete."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,0 +1,181 @@
+"""Studies made of files on a disk: the public format of ``infer``, and its reports."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dicom_ai_node import pixels
+from dicom_ai_node.analyse.headers import recorded_part, status_part
+from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
+from dicom_ai_node.analyse.record import result_key, to_json
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.inference.bundle import resolve_bundle
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.report.build import build_reports
+from dicom_ai_node.report.check import check_report
+from dicom_ai_node.rules import RULES_VERSION
+from dicom_ai_node.types import ImageRef, ImageResult, ModelIdentity, Outcome, StudyResult
+
+_TOGETHER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAnswer:
+    """One line of ``infer --json``."""
+
+    document: dict[str, Any]
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Study:
+    uid: str
+    files: list[tuple[ImageRef, Path]]
+
+
+def analyse_files(
+    paths: Sequence[Path], config: Config, *, reports: Path | None = None
+) -> Iterator[ImageAnswer]:
+    """Answer for each file, grouped by study; write one report per study into ``reports``.
+
+    Every image is analysed: ``policy.analyse`` does not count here.
+    """
+    estimator = Estimator(
+        resolve_bundle(config.model.bundle),
+        device=config.model.device,
+        batch=config.model.batch,
+        threads=config.model.threads or None,
+    )
+    policy = config.policy.model_copy(update={"analyse": "all"})
+    pipeline = Pipeline(estimator, rules=config.rules, policy=policy)
+    studies, unreadable = _group(paths)
+    for path, error in unreadable:
+        yield ImageAnswer(_unreadable(path, error, estimator.identity), unreadable=True)
+    today = datetime.now(UTC).date()
+
+    def prepare(study: _Study) -> Prepared:
+        return pipeline.prepare(study.uid, study.files, priors=lambda _: (), today=today)
+
+    with ThreadPoolExecutor(config.analyse.decoders) as decoders:
+        for start in range(0, len(studies), _TOGETHER):
+            batch = studies[start : start + _TOGETHER]
+            prepared = list(decoders.map(prepare, batch))
+            answers = pipeline.predict(prepared)
+            for study, one, predictions in zip(batch, prepared, answers, strict=True):
+                result = pipeline.conclude(one, predictions)
+                if reports is not None:
+                    _write_reports(study, one, result, config, reports)
+                yield from _answers(study, result, estimator.identity)
+
+
+def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]:
+    """Sort files into studies; a file without StudyInstanceUID is a study of its own."""
+    studies: dict[str, _Study] = {}
+    unreadable = []
+    for path in paths:
+        try:
+            header = pixels.read_header(path)
+        except UnreadableInstance as error:
+            unreadable.append((path, str(error)))
+            continue
+        uid = str(header.get("StudyInstanceUID", "")) or str(path)
+        image = ImageRef(
+            sop_class_uid=str(header.get("SOPClassUID", "")),
+            sop_instance_uid=str(header.get("SOPInstanceUID", "")),
+            series_instance_uid=str(header.get("SeriesInstanceUID", "")),
+        )
+        studies.setdefault(uid, _Study(uid, [])).files.append((image, path))
+    return list(studies.values()), unreadable
+
+
+def _write_reports(
+    study: _Study, prepared: Prepared, result: StudyResult, config: Config, folder: Path
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for _, path in study.files]
+    encoded = build_reports(
+        result,
+        prepared.sources,
+        settings=config.report,
+        rules_version=RULES_VERSION,
+        digest=result_key(to_json(result), digests, RULES_VERSION),
+        created=datetime.now(UTC),
+        predecessor=None,
+    )
+    for report in encoded:
+        best = report.files[0]
+        check_report(best.content)
+        (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
+
+
+def _answers(study: _Study, result: StudyResult, model: ModelIdentity) -> Iterator[ImageAnswer]:
+    images = {id(one.image): one for one in result.images}
+    for image, path in study.files:
+        yield ImageAnswer(_document(path, result, images[id(image)], model))
+
+
+def _document(
+    path: Path, result: StudyResult, image: ImageResult, model: ModelIdentity
+) -> dict[str, Any]:
+    """Return the public form of one image's answer.
+
+    The study's reason to abstain holds for each of its images.
+    """
+    answered = image.outcome is Outcome.ESTIMATED and result.outcome is Outcome.ESTIMATED
+    reason = image.reason or result.reason
+    prediction = image.prediction
+    document: dict[str, Any] = {
+        "path": str(path),
+        "sop_instance_uid": image.image.sop_instance_uid,
+        "outcome": image.outcome if image.reason or answered else result.outcome,
+        "reason": {"code": reason.code, "text": reason.text} if reason else None,
+        "age": None,
+        "sex": None,
+        "gate": None,
+    }
+    if prediction is not None:
+        document["gate"] = {
+            "chest": round(prediction.chest, 4),
+            "frontal": round(prediction.frontal, 4),
+            "in_distribution": round(prediction.in_distribution, 4),
+        }
+        if answered and result.age is not None:
+            low, high = prediction.age_interval90
+            document["age"] = {
+                "estimate": round(prediction.age, 2),
+                "sd": round(prediction.age_sd, 2),
+                "interval90": [round(low, 2), round(high, 2)],
+            }
+        if answered and result.sex is not None:
+            female = prediction.probability_female
+            document["sex"] = {
+                "estimate": "F" if female >= 0.5 else "M",
+                "probability_female": round(female, 4),
+            }
+    return document | {
+        "recorded": recorded_part(result.audit),
+        "status": status_part(result.audit),
+        "rules": list(result.audit.rules),
+        "model": _model(model),
+    }
+
+
+def _unreadable(path: Path, error: str, model: ModelIdentity) -> dict[str, Any]:
+    empty = dict.fromkeys(("sop_instance_uid", "age", "sex", "gate", "recorded", "status"))
+    return {
+        "path": str(path),
+        **empty,
+        "outcome": Outcome.REFUSED,
+        "reason": {"code": "unreadable", "text": error},
+        "rules": [],
+        "model": _model(model),
+    }
+
+
+def _model(model: ModelIdentity) -> dict[str, str]:
+    return {"name": model.name, "version": model.version, "sha256": model.sha256}

@@ -1,0 +1,59 @@
+"""The header rules over one file: the public format of ``check-header``."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from dicom_ai_node import pixels
+from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.types import HeaderAudit
+
+
+def check_file(path: Path, settings: RulesSettings, *, today: date) -> dict[str, Any]:
+    """Return ``path``, ``recorded``, ``status``, ``rules``, ``findings``, ``proposals``, ``error``.
+
+    A file that is not DICOM has its reason under ``error`` and None elsewhere.
+    """
+    try:
+        header = Header.from_dataset(pixels.read_header(path))
+    except UnreadableInstance as error:
+        return {"path": str(path), **_audit_part(None), "findings": [], "error": str(error)}
+    audited = audit([header], settings=settings, today=today)
+    return {
+        "path": str(path),
+        **_audit_part(audited),
+        "findings": [
+            {"rule": one.rule, "severity": one.severity, "reason": one.reason}
+            for one in audited.findings
+        ],
+        "error": None,
+    }
+
+
+def _audit_part(audited: HeaderAudit | None) -> dict[str, Any]:
+    return {
+        "recorded": recorded_part(audited) if audited else None,
+        "status": status_part(audited) if audited else None,
+        "rules": list(audited.rules) if audited else [],
+        "proposals": [
+            {"keyword": one.keyword, "value": one.value, "source": one.source, "rule": one.rule}
+            for one in (audited.proposals if audited else ())
+        ],
+    }
+
+
+def recorded_part(audited: HeaderAudit) -> dict[str, Any]:
+    """Return what the header states, for JSON."""
+    recorded = audited.recorded
+    years = recorded.birth_date_age
+    return {
+        "age": recorded.age,
+        "sex": recorded.sex,
+        "birth_date_age": None if years is None else round(years, 2),
+    }
+
+
+def status_part(audited: HeaderAudit) -> dict[str, str]:
+    """Return the status of both attributes, for JSON."""
+    return {"age": audited.age, "sex": audited.sex}

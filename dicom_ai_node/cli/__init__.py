@@ -1,0 +1,44 @@
+"""The command line. Exit codes: see ``dicom_ai_node.cli.common``.
+
+Each command imports what it needs when it runs, so that ``--help`` is quick and a receiver process
+never loads the network's libraries.
+"""
+
+import sys
+
+import typer
+
+from dicom_ai_node.cli import archive, files, model, node, peers
+from dicom_ai_node.cli.common import EXIT_CONFIG, EXIT_STORAGE, complain
+from dicom_ai_node.errors import ConfigError, NodeError, StorageError
+
+app = typer.Typer(
+    name="dicom-ai-node",
+    help="Audits PatientAge and PatientSex of chest radiographs and answers a PACS with a "
+    "Structured Report. Not a medical device.",
+    epilog="Exit codes: 0 done, 1 the answer is no or something is missing, "
+    "2 wrong command line or configuration, 3 spool or database cannot be used.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (node, archive, files, peers):
+    module.register(app)
+app.add_typer(node.database, name="db")
+app.add_typer(model.app, name="model")
+
+
+def main() -> None:
+    """Run the command line; errors meant for a person are printed without a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        complain(error)
+        sys.exit(EXIT_CONFIG)
+    except StorageError as error:
+        complain(error)
+        sys.exit(EXIT_STORAGE)
+    except NodeError as error:
+        complain(error)
+        sys.exit(1)

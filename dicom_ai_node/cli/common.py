@@ -1,0 +1,80 @@
+"""What the commands share: options, tables, exit codes."""
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from dicom_ai_node.config import Config, load_config
+from dicom_ai_node.errors import ConfigError
+
+EXIT_NO = 1
+"""The answer is no, or something that was asked for is missing."""
+EXIT_CONFIG = 2
+"""The command line or the configuration is wrong."""
+EXIT_STORAGE = 3
+"""The spool or the database cannot be used."""
+
+PLACES = (Path("config/node.toml"), Path("/etc/dicom-ai-node/node.toml"))
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        envvar="DICOM_AI_NODE_CONFIG",
+        help=f"Configuration file. Default: the first of {', '.join(map(str, PLACES))}.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+console = Console()
+progress_console = Console(stderr=True)
+
+
+def find_config(path: Path | None) -> Path:
+    """Return the configuration file to use.
+
+    Raises
+    ------
+    ConfigError
+        When none is given and none lies in the usual places.
+    """
+    if path is not None:
+        return path
+    for place in PLACES:
+        if place.is_file():
+            return place
+    raise ConfigError(f"no configuration: give one with -c, or make {PLACES[0]}")
+
+
+def configuration(path: Path | None) -> Config:
+    """Load the configuration that a command works with."""
+    return load_config(find_config(path))
+
+
+def complain(error: Exception) -> None:
+    """Print an error to standard error."""
+    progress_console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on one line."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def when(seconds: float | None) -> str:
+    """Return a time as ISO 8601 in local time, '' for None."""
+    if not seconds:
+        return ""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def plain_terminal() -> bool:
+    """Whether nobody looks at a progress bar."""
+    return not progress_console.is_terminal or bool(os.environ.get("CI"))

@@ -1,0 +1,158 @@
+"""Files without a PACS: ``infer`` and ``check-header``."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from dicom_ai_node.cli.common import (
+    EXIT_NO,
+    AsJson,
+    ConfigFile,
+    console,
+    plain_terminal,
+    print_json,
+    progress_console,
+)
+from dicom_ai_node.config import Config, load_config
+
+Paths = Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(infer)
+    app.command("check-header")(check_header)
+
+
+def infer(
+    paths: Paths,
+    config: ConfigFile = None,
+    sr: Annotated[Path | None, typer.Option(help="Write a report per study here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate age and sex from DICOM files, without a PACS.
+
+    Every image is shown to the network, whatever the policy says of flagged studies. Exit code 1
+    when a file could not be read as DICOM.
+
+    Example: dicom-ai-node infer study/ --sr reports/
+    """
+    from dicom_ai_node.analyse.files import ImageAnswer, analyse_files
+
+    settings = _settings(config)
+    table = Table("File", "Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason", box=None)
+    unreadable = 0
+
+    def tell(answer: ImageAnswer) -> None:
+        nonlocal unreadable
+        unreadable += answer.unreadable
+        if as_json:
+            print_json(answer.document)
+        else:
+            table.add_row(*_infer_row(answer.document))
+
+    files = list(_files(paths))
+    with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
+        task = progress.add_task("images", total=len(files))
+        for answer in analyse_files(files, settings, reports=sr):
+            tell(answer)
+            progress.advance(task)
+    if not as_json:
+        console.print(table)
+        console.print("Inferred, not verified. Not a medical device.", style="dim")
+    if unreadable:
+        raise typer.Exit(EXIT_NO)
+
+
+def check_header(
+    paths: Paths,
+    config: ConfigFile = None,
+    form: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    as_json: AsJson = False,
+) -> None:
+    """Hold headers against the rules, without network or PACS.
+
+    Each file is checked on its own. Exit code 1 when a file could not be read as DICOM.
+
+    Example: dicom-ai-node check-header archive/ --format csv > headers.csv
+    """
+    from dicom_ai_node.analyse.headers import check_file
+
+    settings = _settings(config)
+    today = datetime.now(UTC).date()
+    answers = (check_file(path, settings.rules, today=today) for path in _files(paths))
+    unreadable = 0
+    table = Table("File", "Age", "Sex", "Status age", "Status sex", "Rules", box=None)
+    writer = csv.writer(sys.stdout)
+    if form == "csv" and not as_json:
+        writer.writerow(_CSV)
+    for document in answers:
+        unreadable += document["error"] is not None
+        if as_json or form == "json":
+            print_json(document)
+        elif form == "csv":
+            writer.writerow(_header_row(document))
+        else:
+            table.add_row(*_header_row(document)[:5], document["error"] or _rules(document))
+    if form == "table" and not as_json:
+        console.print(table)
+    if unreadable:
+        raise typer.Exit(EXIT_NO)
+
+
+_CSV = ("path", "age", "sex", "status_age", "status_sex", "rules", "proposals", "error")
+
+
+def _header_row(document: dict[str, Any]) -> list[str]:
+    recorded, status = document["recorded"] or {}, document["status"] or {}
+    proposals = [f"{one['keyword']}={one['value']}" for one in document["proposals"]]
+    return [
+        document["path"],
+        recorded.get("age", ""),
+        recorded.get("sex", ""),
+        status.get("age", ""),
+        status.get("sex", ""),
+        _rules(document),
+        " ".join(proposals),
+        document["error"] or "",
+    ]
+
+
+def _infer_row(document: dict[str, Any]) -> list[str]:
+    age, sex, reason = document["age"], document["sex"], document["reason"]
+    return [
+        document["path"],
+        document["outcome"],
+        f"{age['estimate']:.0f}" if age else "",
+        "{:.0f}-{:.0f}".format(*age["interval90"]) if age else "",
+        sex["estimate"] if sex else "",
+        f"{sex['probability_female']:.3f}" if sex else "",
+        _rules(document),
+        reason["text"] if reason else "",
+    ]
+
+
+def _rules(document: dict[str, Any]) -> str:
+    return " ".join(document["rules"])
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(one for one in path.rglob("*") if one.is_file())
+        else:
+            yield path
+
+
+def _settings(path: Path | None) -> Config:
+    """Load the configuration if one is named; these commands work without."""
+    return load_config(path)

@@ -1,0 +1,53 @@
+"""The model bundles: ``model list``, ``show``, ``verify``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from dicom_ai_node.cli.common import AsJson, console, print_json
+
+app = typer.Typer(help="The model bundles.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")]
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the shipped bundles."""
+    from dicom_ai_node.inference.bundle import bundles, default_bundle, load_manifest
+
+    default = default_bundle()
+    table = Table("Name", "Version", "SHA-256", "Default", "Folder", box=None)
+    for path in bundles():
+        identity = load_manifest(path).identity
+        row = (identity.name, identity.version, identity.sha256, path == default, str(path))
+        if as_json:
+            keys = ("name", "version", "sha256", "default", "path")
+            print_json(dict(zip(keys, row, strict=True)))
+        else:
+            table.add_row(*row[:2], row[2][:16], "yes" if row[3] else "", row[4])
+    if not as_json:
+        console.print(table)
+
+
+@app.command()
+def show(name: Name = "default") -> None:
+    """Print a bundle's manifest: contract, calibration, training data, measured figures."""
+    from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
+
+    typer.echo(load_manifest(resolve_bundle(name)).model_dump_json(indent=2))
+
+
+@app.command()
+def verify(name: Name = "default", as_json: AsJson = False) -> None:
+    """Check that a bundle is complete and that its weights are the ones it was made with."""
+    from dicom_ai_node.inference.bundle import resolve_bundle
+    from dicom_ai_node.inference.bundle import verify as verify_bundle
+
+    path: Path = resolve_bundle(name)
+    identity = verify_bundle(path).identity
+    if as_json:
+        print_json({"path": str(path), "sha256": identity.sha256, "valid": True})
+    else:
+        console.print(f"{identity.name} {identity.version}: weights {identity.sha256} as expected")

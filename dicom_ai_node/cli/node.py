@@ -1,0 +1,111 @@
+"""The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from dicom_ai_node.cli.common import (
+    EXIT_NO,
+    AsJson,
+    ConfigFile,
+    configuration,
+    console,
+    find_config,
+    print_json,
+    when,
+)
+from dicom_ai_node.config import load_config
+from dicom_ai_node.config_example import example
+from dicom_ai_node.store import Database
+
+database = typer.Typer(help="The database.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (serve, status):
+        app.command()(command)
+    app.command("check-config")(check_config)
+    app.command(hidden=True)(role)
+
+
+def serve(config: ConfigFile = None) -> None:
+    """Run the node: receivers, analyser, deliverer, keeper and web, supervised.
+
+    SIGTERM and Ctrl-C finish or hand back what is in flight. The database is upgraded first.
+
+    Example: dicom-ai-node serve -c config/node.toml
+    """
+    from dicom_ai_node.app import serve as run
+
+    path = find_config(config).absolute()
+    raise typer.Exit(run(load_config(path), path))
+
+
+def role(
+    name: Annotated[str, typer.Argument(help="The role.")],
+    config: ConfigFile = None,
+    number: Annotated[int, typer.Option(help="Which one of several.")] = 1,
+) -> None:
+    """Be one process of the node; ``serve`` starts these."""
+    from dicom_ai_node.app import run_role
+
+    raise typer.Exit(run_role(name, number, configuration(config)))
+
+
+def check_config(
+    config: ConfigFile = None,
+    show_example: Annotated[
+        bool, typer.Option("--example", help="Print a commented file with every key and exit.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the configuration and say what is in force. Exit code 2 when it has faults."""
+    if show_example:
+        typer.echo(example(), nl=False)
+        return
+    path = find_config(config)
+    checked = load_config(path)
+    if as_json:
+        typer.echo(checked.model_dump_json(exclude={"storage": {"database"}}))
+        return
+    console.print(f"{path}: no faults")
+    node = checked.node
+    console.print(f"{node.ae_title} listens on {node.bind}:{node.port}", highlight=False)
+    callers = ", ".join(one.ae_title for one in checked.receive.callers)
+    console.print(f"callers: {callers or 'everybody'}", highlight=False)
+    for name, one in checked.destinations.items():
+        kinds = " and ".join(one.send)
+        console.print(
+            f"{kinds} to {name}: {one.ae_title} at {one.host}:{one.port}", highlight=False
+        )
+    if not checked.destinations:
+        console.print("[yellow]no destination: reports are made and kept, but not sent[/]")
+
+
+def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Say how the node is: processes, queues, disk. Exit code 1 when it is not ready."""
+    from dicom_ai_node.ops.health import readiness
+
+    settings = configuration(config)
+    db = Database(settings.storage.database)
+    report = readiness(settings, db)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        for check in report.checks:
+            mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
+            console.print(f"{mark} {check.name}: {check.text}", highlight=False)
+    if not report.ready:
+        raise typer.Exit(EXIT_NO)
+
+
+@database.command()
+def upgrade(config: ConfigFile = None) -> None:
+    """Bring the database to the newest schema."""
+    db = Database(configuration(config).storage.database)
+    before = db.revision()
+    console.print(f"schema {before or 'empty'} -> {db.upgrade()}", highlight=False)

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from dicom_ai_node.config import Config, load_config, parse_config
+from dicom_ai_node.config_example import example
+from dicom_ai_node.errors import ConfigError
+
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "node.toml"
+
+
+def test_the_shipped_file_is_the_example_and_holds_the_defaults() -> None:
+    assert SHIPPED.read_text() == example(), "run: dicom-ai-node check-config --example"
+    assert load_config(SHIPPED) == Config()
+
+
+def test_every_key_of_every_table_is_in_the_example() -> None:
+    text = example()
+    for table, field in Config.model_fields.items():
+        for key in getattr(field.annotation, "model_fields", {}):
+            assert f"{key} = " in text or f"[[{table}.{key}]]" in text
+
+
+def test_an_unknown_key_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"receive\.max_pud: unknown key"):
+        parse_config({"receive": {"max_pud": 65536}})
+
+
+def test_an_unknown_table_is_named() -> None:
+    with pytest.raises(ConfigError, match="recieve: unknown key"):
+        parse_config({"recieve": {}})
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "says"),
+    [
+        ("node", "port", 70000, r"node\.port = 70000: .*65535"),
+        ("node", "ae_title", "SEVENTEEN_LETTERS", r"node\.ae_title = 'SEVENTEEN_LETTERS'.*16"),
+        ("study", "late_policy", "drop", r"study\.late_policy = 'drop': .*'reopen' or 'keep'"),
+        ("policy", "analyse", "some", r"policy\.analyse = 'some': .*'flagged' or 'all'"),
+        ("rules", "disabled", ["Z9"], r"rules\.disabled.*Z9"),
+        ("storage", "database", "mysql://x", r"storage\.database.*postgresql\+psycopg"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(
+    table: str, key: str, value: object, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_config({table: {key: value}})
+
+
+def test_all_faults_are_listed_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"node": {"port": 0}, "study": {"quiet_seconds": -1}})
+    assert "2 fault(s)" in str(caught.value)
+    assert "study.quiet_seconds" in str(caught.value)
+
+
+def test_a_password_in_the_database_url_is_not_repeated() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"storage": {"database": "mysql://user:secret@host/db"}})
+    assert "secret" not in str(caught.value)
+
+
+def test_the_environment_overrides_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text("[receive]\nmax_pdu = 16384\nprocesses = 3\n")
+    monkeypatch.setenv("DICOM_AI_NODE_RECEIVE__MAX_PDU", "65536")
+    config = load_config(file)
+    assert (config.receive.max_pdu, config.receive.processes) == (65536, 3)
+
+
+def test_a_destination_that_wants_captures_needs_them_made() -> None:
+    pacs = {"host": "h", "port": 104, "ae_title": "PACS", "send": ["sr", "sc"]}
+    with pytest.raises(ConfigError, match="secondary_capture = true"):
+        parse_config({"destinations": {"pacs": pacs}})
+    config = parse_config({"destinations": {"pacs": pacs}, "report": {"secondary_capture": True}})
+    assert config.destinations["pacs"].send == ("sr", "sc")
+
+
+def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read"):
+        load_config(tmp_path / "nowhere.toml")
+    file = tmp_path / "bad.toml"
+    file.write_text("[node\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml: not a TOML file"):
+        load_config(file)

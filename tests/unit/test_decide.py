@@ -1,0 +1,201 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_ai_node.decide.gates import Gates, judge
+from dicom_ai_node.decide.pool import pool_age, pool_sex
+from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.study import decide, header_only, wants_network
+from dicom_ai_node.types import (
+    AttributeStatus,
+    HeaderAudit,
+    ImageRef,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    Prediction,
+    Reason,
+    Recorded,
+    StudyResult,
+)
+
+IMAGE = ImageRef("1.2.840.10008.5.1.4.1.1.1", "1.2.3", "1.2")
+GATES = Gates(chest=0.5, frontal=0.5, in_distribution=0.01, ages=(5, 95))
+GOOD = Prediction(60.0, 5.0, (50.0, 70.0), 0.99, 0.99, 0.99, 0.5)
+MODEL = ModelIdentity("m", "1", "0" * 64)
+POLICY = PolicySettings()
+
+
+def audit(
+    age: AttributeStatus = AttributeStatus.CONSISTENT,
+    sex: AttributeStatus = AttributeStatus.CONSISTENT,
+    *,
+    years: float | None = 60.0,
+    birth_date_age: float | None = None,
+    recorded_sex: str = "F",
+    exempt: str = "",
+    censored: bool = False,
+) -> HeaderAudit:
+    recorded = Recorded("060Y", recorded_sex, years, birth_date_age)
+    return HeaderAudit(recorded, age, sex, exempt=exempt, censored_age=censored)
+
+
+def answer(
+    header: HeaderAudit, *predictions: Prediction, policy: PolicySettings = POLICY
+) -> StudyResult:
+    images = [judge(IMAGE, prediction, GATES) for prediction in predictions]
+    return decide("1.1", header, images, model=MODEL, ages=GATES.ages, policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"chest": 0.4}, "not_a_chest"),
+        ({"frontal": 0.4}, "not_frontal"),
+        ({"in_distribution": 0.001}, "out_of_distribution"),
+        ({"chest": 0.4, "frontal": 0.1}, "not_a_chest"),
+    ],
+)
+def test_each_gate_abstains_with_its_reason(change: dict[str, float], code: str) -> None:
+    judged = judge(IMAGE, replace(GOOD, **change), GATES)
+    assert judged.outcome is Outcome.ABSTAINED
+    assert judged.reason is not None
+    assert judged.reason.code == code
+
+
+def test_the_policy_overrides_the_bundles_gates() -> None:
+    strict = GATES.overridden(PolicySettings(min_chest=0.999))
+    assert judge(IMAGE, GOOD, strict).outcome is Outcome.ABSTAINED
+    assert (strict.frontal, strict.ages) == (GATES.frontal, GATES.ages)
+
+
+def test_a_good_image_is_estimated_and_agrees() -> None:
+    result = answer(audit(), GOOD)
+    assert result.outcome is Outcome.ESTIMATED
+    assert result.reason is None
+    assert result.sex is not None
+    assert result.sex.value == "F"
+    assert result.audit.findings == ()
+
+
+def test_one_usable_image_among_others_is_enough() -> None:
+    result = answer(audit(), replace(GOOD, frontal=0.0), GOOD)
+    assert result.outcome is Outcome.ESTIMATED
+    assert [one.outcome for one in result.images] == [Outcome.ABSTAINED, Outcome.ESTIMATED]
+
+
+def test_a_lateral_alone_abstains_as_such_and_says_so_in_the_audit() -> None:
+    result = answer(audit(), replace(GOOD, frontal=0.0))
+    assert result.outcome is Outcome.ABSTAINED
+    assert result.reason is not None
+    assert result.reason.code == "not_frontal"
+    assert result.audit.rules == ("H4",)
+
+
+def test_refused_pixels_refuse_the_study() -> None:
+    refused = ImageResult(IMAGE, Outcome.REFUSED, Reason("multi_frame", "several frames"))
+    result = decide("1.1", audit(), [refused], model=None, ages=GATES.ages, policy=POLICY)
+    assert result.outcome is Outcome.REFUSED
+    assert result.reason == Reason("multi_frame", "several frames")
+
+
+def test_age_far_outside_is_a_conflict_and_sex_apart() -> None:
+    result = answer(audit(years=20.0), GOOD)
+    assert result.audit.age is AttributeStatus.CONFLICT_IMAGE
+    assert result.audit.sex is AttributeStatus.CONSISTENT
+    assert result.audit.rules == ("H1",)
+
+
+def test_just_outside_the_interval_is_not_yet_an_alert() -> None:
+    assert answer(audit(years=73.0), GOOD).audit.age is AttributeStatus.CONSISTENT
+    assert answer(audit(years=76.0), GOOD).audit.age is AttributeStatus.CONFLICT_IMAGE
+
+
+def test_age_and_sex_together_suggest_a_mix_up() -> None:
+    result = answer(audit(years=20.0, recorded_sex="M"), GOOD)
+    assert result.audit.rules == ("H1", "H2", "H3")
+    assert all("wrong patient" not in one.reason for one in result.audit.findings)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        audit(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O", years=40.0),
+        audit(years=20.0, recorded_sex="M", exempt="sex parameters for clinical use"),
+        audit(years=90.0, censored=True),
+        audit(AttributeStatus.MISSING, AttributeStatus.MISSING, years=None, recorded_sex=""),
+    ],
+)
+def test_what_is_never_called_a_conflict(header: HeaderAudit) -> None:
+    result = answer(header, replace(GOOD, age=40.0, age_interval90=(30.0, 50.0)))
+    assert AttributeStatus.CONFLICT_IMAGE not in (result.audit.age, result.audit.sex)
+
+
+def test_a_child_is_not_estimated_by_a_network_for_adults() -> None:
+    result = answer(audit(years=2.0), GOOD)
+    assert result.outcome is Outcome.ABSTAINED
+    assert result.reason is not None
+    assert result.reason.code == "outside_training_ages"
+
+
+def test_an_implausible_recorded_age_does_not_stop_the_estimate() -> None:
+    header = audit(AttributeStatus.IMPLAUSIBLE, years=None)
+    assert answer(header, GOOD).outcome is Outcome.ESTIMATED
+
+
+def test_what_is_uncertain_is_left_out() -> None:
+    vague = replace(GOOD, age_interval90=(20.0, 90.0))
+    result = answer(audit(), vague)
+    assert result.age is None
+    assert result.sex is not None
+    undecided = replace(vague, probability_female=0.6)
+    result = answer(audit(), undecided)
+    assert result.outcome is Outcome.ABSTAINED
+    assert result.reason is not None
+    assert result.reason.code == "too_uncertain"
+
+
+def test_policy_flagged_looks_at_flagged_studies_only() -> None:
+    assert not wants_network(audit(), POLICY)
+    assert wants_network(audit(AttributeStatus.MISSING), POLICY)
+    assert wants_network(audit(), PolicySettings(analyse="all"))
+    assert header_only("1.1", audit()).outcome is Outcome.HEADER_ONLY
+
+
+PREDICTIONS = st.lists(
+    st.builds(
+        lambda age, sd, p: Prediction(age, sd, (age - 2 * sd, age + 2 * sd), p, 1.0, 1.0, 1.0),
+        st.floats(0, 100),
+        st.floats(0.5, 20),
+        st.floats(0, 1),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(PREDICTIONS)
+def test_pooling_stays_within_its_images(predictions: list[Prediction]) -> None:
+    age, sex = pool_age(predictions), pool_sex(predictions)
+    ages = [one.age for one in predictions]
+    assert min(ages) - 1e-6 <= age.mu <= max(ages) + 1e-6
+    assert age.interval90[0] <= age.mu <= age.interval90[1]
+    assert age.sigma >= min(one.age_sd for one in predictions) - 1e-9
+    assert 0 <= sex.probability_female <= 1
+
+
+@given(PREDICTIONS)
+def test_pooling_does_not_depend_on_order(predictions: list[Prediction]) -> None:
+    assert pool_age(predictions).mu == pytest.approx(pool_age(predictions[::-1]).mu)
+    assert pool_sex(predictions).probability_female == pytest.approx(
+        pool_sex(predictions[::-1]).probability_female
+    )
+
+
+def test_a_precise_image_counts_more() -> None:
+    precise = replace(GOOD, age=40.0, age_sd=2.0)
+    assert pool_age([precise, replace(GOOD, age=60.0, age_sd=10.0)]).mu == pytest.approx(
+        40.77, 0.01
+    )
