@@ -1,0 +1,81 @@
+"""`StudyResult` + source headers -> reports as bytes."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset
+
+from dicom_ai_node.errors import InvalidReport
+from dicom_ai_node.report.capture import secondary_capture
+from dicom_ai_node.report.document import Frame, sr_document
+from dicom_ai_node.report.elements import frozen
+from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES, Predecessor, ReportIdentity
+from dicom_ai_node.report.recorded import named_images, ordered
+from dicom_ai_node.report.settings import ReportSettings
+from dicom_ai_node.report.tree import content_tree
+from dicom_ai_node.types import EncodedReport, StudyResult
+
+
+def build_reports(
+    result: StudyResult,
+    sources: Sequence[Dataset],
+    *,
+    settings: ReportSettings,
+    rules_version: str,
+    digest: str,
+    created: datetime,
+    predecessor: Predecessor | None = None,
+) -> tuple[EncodedReport, ...]:
+    """Return the reports on one study, ready to be sent.
+
+    Pure: the same arguments give the same bytes, in whatever order ``sources`` come.
+
+    Parameters
+    ----------
+    result
+        What the report says.
+    sources
+        Headers of all images that were read for the study, whatever became of them. Patient and
+        study are copied from the first in order of series and SOP Instance UID.
+    digest
+        Identifies what was analysed. Two results that differ need two digests, unless the network
+        or the rules tell them apart: UIDs follow from study, digest, weights and rules alone.
+    created
+        Content Date and Time. A retry passes the same value.
+    predecessor
+        The report that this one replaces; each of the three objects names its counterpart.
+
+    Returns
+    -------
+    tuple
+        ``sr`` as Comprehensive 3D, Comprehensive and Enhanced SR with one content tree, each with
+        its own SOP Instance UID; then ``sc``, where ``settings`` ask for it.
+
+    Raises
+    ------
+    InvalidReport
+        When the sources are none or of several studies, or the report would replace itself.
+    """
+    identity = ReportIdentity(
+        study_instance_uid=result.study_instance_uid,
+        digest=digest,
+        model_sha256=result.model.sha256 if result.model else "",
+        rules_version=rules_version,
+    )
+    own = {identity.sop_instance_uid(sop_class) for sop_class in SR_CLASSES}
+    if predecessor is not None and not own.isdisjoint(predecessor.sop_instance_uids.values()):
+        raise InvalidReport("a report cannot replace itself")
+    sources = ordered(sources)
+    frame = Frame(sources[0], named_images(sources, result.images), identity, settings, created)
+    with disable_value_validation():  # a source may name itself by an illegal UID
+        tree = frozen(content_tree(result, frame.images, identity=identity, settings=settings))
+        files = [
+            sr_document(frame, tree, sop_class_uid=sop_class, predecessor=predecessor)
+            for sop_class in SR_CLASSES
+        ]
+        reports = [EncodedReport("sr", tuple(map(frame.file, SR_CLASSES, files)))]
+        if settings.secondary_capture:
+            capture = secondary_capture(frame, result)
+            reports.append(EncodedReport("sc", (frame.file(SC_CLASS, capture),)))
+    return tuple(reports)

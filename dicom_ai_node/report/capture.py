@@ -1,0 +1,116 @@
+"""The result as a Secondary Capture, for viewers that do not show Structured Reports.
+
+One grey image of text (PS3.3 A.8.1). No name and no identifier of the patient is burned in: the
+image is matched by its header, as every other image of the study.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pydicom.dataset import Dataset
+
+from dicom_ai_node.report import codes, text
+from dicom_ai_node.report.document import (
+    Frame,
+    coded,
+    common_attributes,
+    encode_file,
+    referenced,
+)
+from dicom_ai_node.report.elements import raw_text
+from dicom_ai_node.report.identity import SC_CLASS
+from dicom_ai_node.types import HeaderAudit, Outcome, StudyResult
+
+COLUMNS, ROWS = 1024, 640
+_MARGIN, _WRAP = 32, 62
+_WHITE, _GREY = 255, 170
+
+
+def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
+    """Return the Secondary Capture file of the report on ``result``."""
+    ds = common_attributes(frame, sop_class_uid=SC_CLASS, kind="sc")
+    ds.Modality = "OT"
+    ds.ConversionType = "SYN"
+    ds.SeriesNumber = frame.settings.series_number + 1
+    ds.SeriesDescription = "Age and sex audit, not verified"
+    ds.BodyPartExamined = "CHEST"  # without it, a chest would need Laterality (type 2C)
+    ds.ImageType = ["DERIVED", "SECONDARY"]
+    ds.PatientOrientation = ""
+    ds.BurnedInAnnotation = "YES"
+    ds.DerivationDescription = "Text: result of a header audit and of a network, not verified"
+    ds.SourceImageSequence = [_source(frame, index) for index in range(len(frame.images))]
+    ds.ImageComments = text.DISCLAIMER
+    _set_pixels(ds, render(lines(result, study_date=raw_text(frame.source, "StudyDate"))))
+    return encode_file(ds, frame.source)
+
+
+def lines(result: StudyResult, *, study_date: str) -> list[str]:
+    """Return the lines of the image, headings marked by a leading '#'."""
+    page = ["#RESEARCH - NOT A MEDICAL DEVICE", "#Inferred by a program, not verified", ""]
+    page.append(f"Study {text.plain(study_date) or 'of unknown date'}")
+    page.append(f"Study UID ...{result.study_instance_uid[-12:]}")
+    page += ["", "#Inferred from the image", *_inferred(result), "", "#Recorded in the header"]
+    page.append(text.recorded_line(result.audit))
+    page += _status_lines(result.audit)
+    if result.model is not None:
+        model = f"{result.model.name} {result.model.version}"
+        page += ["", f"Model {text.plain(model)}, weights {result.model.sha256[:12]}"]
+    return page
+
+
+def render(page: list[str]) -> NDArray[np.uint8]:
+    """Return the lines as a grey image, shape (ROWS, COLUMNS)."""
+    image = Image.new("L", (COLUMNS, ROWS), 0)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(24)
+    y = _MARGIN
+    for line in page:
+        heading = line.startswith("#")
+        for part in _wrapped(line.removeprefix("#")):
+            draw.text((_MARGIN, y), part, fill=_WHITE if heading else _GREY, font=font)
+            y += 30 if part else 14
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _inferred(result: StudyResult) -> list[str]:
+    if result.outcome is not Outcome.ESTIMATED:
+        return [f"No estimate: {text.reason_line(result.reason)}"]
+    sex = text.reported_sex(result)
+    return [
+        f"Age: {text.age_line(result.age)}" if result.age else "Age: not stated",
+        f"Sex: {text.sex_line(sex)}" if sex else "Sex: not stated",
+    ]
+
+
+def _status_lines(audit: HeaderAudit) -> list[str]:
+    page = [
+        f"Age: {codes.STATUS[audit.age]}",
+        f"Sex: {codes.STATUS[audit.sex]}",
+        f"Rules: {text.plain(', '.join(audit.rules)) or 'none fired'}",
+    ]
+    return [*page, text.DIFFERS] if text.differs(audit) else page
+
+
+def _wrapped(line: str) -> list[str]:
+    words, rows = line.split(" "), [""]
+    for word in words:
+        if rows[-1] and len(rows[-1]) + 1 + len(word) > _WRAP:
+            rows.append("")
+        rows[-1] = f"{rows[-1]} {word}".strip()
+    return rows
+
+
+def _source(frame: Frame, index: int) -> Dataset:
+    item = referenced(frame.images[index].image)
+    item.PurposeOfReferenceCodeSequence = [coded(codes.SOURCE_IMAGE)]
+    return item
+
+
+def _set_pixels(ds: Dataset, pixels: NDArray[np.uint8]) -> None:
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.Rows, ds.Columns = pixels.shape
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
+    ds.add_new("PixelData", "OW", pixels.tobytes())

@@ -1,0 +1,200 @@
+"""Our own check of a report before it is sent; one that fails is quarantined.
+
+No process and no network: what a PACS or a viewer refuses a report for is looked at here in
+milliseconds. The foreign validators are for the tests.
+"""
+
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from io import BytesIO
+
+import pydicom
+from highdicom.sr import MeasurementReport
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import UID
+
+from dicom_ai_node.errors import InvalidReport
+from dicom_ai_node.report import codes
+from dicom_ai_node.report.elements import encode, raw_text, tag_of, verbatim
+from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
+from dicom_ai_node.report.modules import TYPE_2, differing
+from dicom_ai_node.report.provenance import is_own_report
+from dicom_ai_node.report.recorded import ordered
+
+_FOREIGN = (
+    InvalidDicomError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    NotImplementedError,
+    OSError,
+    EOFError,
+    struct.error,
+)
+"""What pydicom and highdicom raise on objects that they do not understand."""
+
+_FILLED = (
+    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber Modality"
+    " InstanceNumber ContentDate ContentTime Manufacturer ManufacturerModelName"
+    " DeviceSerialNumber SoftwareVersions"
+)
+_FILLED_SR = (
+    "CompletionFlag VerificationFlag PreliminaryFlag ValueType ConceptNameCodeSequence"
+    " ContentSequence ContentTemplateSequence CurrentRequestedProcedureEvidenceSequence"
+)
+_ROOT = (
+    "ValueType",
+    "ConceptNameCodeSequence",
+    "ContinuityOfContent",
+    "ContentTemplateSequence",
+    "ContentSequence",
+)
+_FILLED_SC = "ConversionType BurnedInAnnotation SourceImageSequence Rows Columns PixelData"
+
+
+def check_report(content: bytes, *, sources: Sequence[Dataset] | None = None) -> None:
+    """Read a report back and raise unless it may be sent.
+
+    Parameters
+    ----------
+    content
+        The file, as in :class:`~dicom_ai_node.types.ReportFile`.
+    sources
+        Headers of all images that were read for the study. When given, patient and study must be
+        those of the source to the byte, and every source must stand among the evidence.
+
+    Raises
+    ------
+    InvalidReport
+        Names what is wrong.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values copied from the source may be malformed
+        try:
+            faults = list(_faults(content, sources))
+        except _FOREIGN as error:
+            raise InvalidReport(f"cannot be read back: {type(error).__name__}: {error}") from error
+    if faults:
+        raise InvalidReport("; ".join(faults))
+
+
+def _faults(content: bytes, sources: Sequence[Dataset] | None) -> Iterator[str]:
+    report = pydicom.dcmread(BytesIO(content))
+    yield from _module_faults(report)
+    if sources is not None:
+        changed = differing(report, ordered(sources)[0])
+        if changed:
+            yield f"patient or study differs from the source in {', '.join(changed)}"
+    if report.SOPClassUID == SC_CLASS:
+        yield from _capture_faults(report)
+        named = {item.ReferencedSOPInstanceUID for item in report.get("SourceImageSequence", ())}
+    else:
+        named = set(_evidence(report))
+        yield from _evidence_faults(report, named)
+        yield from _tree_faults(encode(_root(report)))
+    absent = {raw_text(ds, "SOPInstanceUID") for ds in sources or ()} - named
+    if absent:
+        yield f"{len(absent)} images that were read are not named"
+
+
+def _module_faults(report: FileDataset) -> Iterator[str]:
+    of_kind = {SC_CLASS: _FILLED_SC} | dict.fromkeys(SR_CLASSES, _FILLED_SR)
+    if report.SOPClassUID not in of_kind:
+        yield f"unexpected SOP class {report.SOPClassUID}"
+    for keyword in f"{_FILLED} {of_kind.get(report.SOPClassUID, '')}".split():
+        if not report.get_item(keyword) or not report.get_item(keyword).value:
+            yield f"{keyword} is absent or empty"
+    for tag in TYPE_2:
+        if tag not in report:
+            yield f"{pydicom.datadict.keyword_for_tag(tag)} is absent"
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        if not UID(raw_text(report, keyword)).is_valid:
+            yield f"{keyword} is not a UID"
+    if report.file_meta.get("MediaStorageSOPInstanceUID") != report.get("SOPInstanceUID"):
+        yield "file meta information names another instance"
+    if not is_own_report(report):
+        yield "not marked as made by this program"
+
+
+def _capture_faults(report: Dataset) -> Iterator[str]:
+    if len(report.get("PixelData", b"")) != report.get("Rows", 0) * report.get("Columns", 0):
+        yield "PixelData does not fit Rows and Columns"
+    if report.get("BurnedInAnnotation") != "YES":
+        yield "BurnedInAnnotation is not YES"
+
+
+def _evidence(report: Dataset) -> Iterator[str]:
+    for study in report.CurrentRequestedProcedureEvidenceSequence:
+        for series in study.ReferencedSeriesSequence:
+            for instance in series.ReferencedSOPSequence:
+                yield instance.ReferencedSOPInstanceUID
+
+
+def _evidence_faults(report: Dataset, evidence: set[str]) -> Iterator[str]:
+    if report.VerificationFlag != "UNVERIFIED" or report.PreliminaryFlag != "PRELIMINARY":
+        yield "claims to be verified or final"
+    for item in _items(report):
+        for reference in item.get("ReferencedSOPSequence", ()):
+            if reference.ReferencedSOPInstanceUID not in evidence:
+                yield f"{item.ValueType} refers to an instance that is not among the evidence"
+
+
+def _root(report: Dataset) -> list[RawDataElement]:
+    copies = (verbatim(report, tag_of(keyword)) for keyword in _ROOT)
+    return [copy for copy in copies if copy is not None]
+
+
+def _items(node: Dataset) -> Iterator[Dataset]:
+    for item in node.get("ContentSequence", ()):
+        yield item
+        yield from _items(item)
+
+
+@lru_cache(maxsize=4)
+def _tree_faults(tree: bytes) -> tuple[str, ...]:
+    """Check a content tree, once for the objects of all SOP classes that carry it."""
+    root = read_dataset(BytesIO(tree), is_implicit_VR=False, is_little_endian=True)
+    # what highdicom.sr.srread does, without the copies of patient and study
+    groups = MeasurementReport.from_sequence([root]).get_image_measurement_groups()
+    return tuple(_group_faults([group[0] for group in groups]))
+
+
+def _group_faults(groups: Sequence[Dataset]) -> Iterator[str]:
+    scopes = [_answers(group, codes.SCOPE) for group in groups]
+    for once in (codes.SCOPE_STUDY, codes.SCOPE_HEADER):
+        if scopes.count([once.value]) != 1:
+            yield f"there must be one group of scope {once.value}"
+    for group, scope in zip(groups, scopes, strict=True):
+        uids = [item.UID for item in group.ContentSequence if item.ValueType == "UIDREF"]
+        if len(uids) != 1 or not UID(uids[0]).is_valid:
+            yield "a group has no tracking unique identifier"
+        if scope != [codes.SCOPE_HEADER.value]:
+            yield from _estimate_faults(group)
+
+
+def _estimate_faults(group: Dataset) -> Iterator[str]:
+    numbers = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+    succeeded = _answers(group, codes.SUMMARY_OF_ANALYSES) == [codes.SUCCEEDED.value]
+    if succeeded != bool(numbers or _answers(group, codes.SUBJECT_SEX)):
+        yield "a group has numbers without an estimate, or an estimate without numbers"
+    derivations = [_answers(number, codes.DERIVATION) for number in numbers]
+    if sorted(derivations) != sorted([code.value] for code in codes.DERIVATIONS[: len(numbers)]):
+        yield "numbers of a group cannot be told apart by Derivation"
+
+
+def _answers(parent: Dataset, name: Code) -> list[str]:
+    """Return the code values of the children of ``parent`` with that concept name."""
+    return [
+        item.ConceptCodeSequence[0].CodeValue
+        for item in parent.get("ContentSequence", ())
+        if item.ValueType == "CODE"
+        and item.ConceptNameCodeSequence[0].get("CodeValue") == name.value
+    ]

@@ -1,0 +1,147 @@
+"""Every code that a report uses, with the context group or template that asks for it (PS3.16).
+
+The private scheme exists because no standard code says "metadata mismatch", nor whether an
+estimate is that of one image or of the study. It is declared in the Coding Scheme Identification
+Sequence of every report.
+"""
+
+import re
+
+from pydicom.sr.coding import Code
+
+from dicom_ai_node.report.provenance import CODING_SCHEME
+from dicom_ai_node.report.text import plain
+from dicom_ai_node.types import AttributeStatus, Outcome, Reason
+
+# TID 1500 and its frame
+LANGUAGE = Code("en", "RFC5646", "English")
+PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+"""CID 100; 399208008 and LN 43468-8 each give one PixelMed error."""
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+"""CID 7005."""
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
+"""CID 7202."""
+IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
+IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
+MODALITY = Code("121139", "DCM", "Modality")
+IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
+MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
+
+# TID 1006, 1007: the subject, as recorded
+SUBJECT_CLASS = Code("121024", "DCM", "Subject Class")
+PATIENT = Code("121025", "DCM", "Patient")
+SUBJECT_SEX = Code("121032", "DCM", "Subject Sex")
+SUBJECT_AGE = Code("121033", "DCM", "Subject Age")
+SEX = {
+    "F": Code("F", "DCM", "Female"),
+    "M": Code("M", "DCM", "Male"),
+    "O": Code("121102", "DCM", "Other sex"),
+}
+"""CID 7455 by PatientSex."""
+AGE_UNIT = {
+    "D": Code("d", "UCUM", "day"),
+    "W": Code("wk", "UCUM", "week"),
+    "M": Code("mo", "UCUM", "month"),
+    "Y": Code("a", "UCUM", "year"),
+}
+"""CID 7456 by the last letter of an AS value."""
+YEAR = AGE_UNIT["Y"]
+PERCENT = Code("%", "UCUM", "Percent")
+
+# TID 1501, 300, 4019: one measurement group
+CHEST = Code("816094009", "SCT", "Chest")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+"""CID 7162."""
+AGE_ESTIMATED = Code("21611-9", "LN", "Age Estimated")
+AGE_REPORTED = Code("21612-7", "LN", "Age Reported")
+AGE_CALCULATED = Code("29553-5", "LN", "Age calculated")
+DERIVATION = Code("121401", "DCM", "Derivation")
+ESTIMATED = Code("414135002", "SCT", "Estimated")
+STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+FIFTH_PERCENTILE = Code("371888009", "SCT", "Fifth percentile")
+NINETY_FIFTH_PERCENTILE = Code("371889001", "SCT", "Ninety-fifth percentile")
+DERIVATIONS = (ESTIMATED, STANDARD_DEVIATION, FIFTH_PERCENTILE, NINETY_FIFTH_PERCENTILE)
+"""Tells the NUMs of one group apart; only Estimated is the point value."""
+CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
+COMMENT = Code("121106", "DCM", "Comment")
+
+# Why there is no estimate
+SUMMARY_OF_ANALYSES = Code("111065", "DCM", "Summary of Analyses")
+SUCCEEDED = Code("111222", "DCM", "Succeeded")
+FAILED = Code("111224", "DCM", "Failed")
+NOT_ATTEMPTED = Code("111225", "DCM", "Not Attempted")
+"""CID 6042."""
+QUALITY_ASSESSMENT = Code("111050", "DCM", "Quality Assessment")
+QUALITY_MET = Code("111237", "DCM", "Usable - Meets the quality control standard")
+QUALITY_UNUSABLE = Code("111235", "DCM", "Unusable - Quality renders image unusable")
+"""CID 6044."""
+QUALITY = {
+    Outcome.ESTIMATED: QUALITY_MET,
+    Outcome.ABSTAINED: QUALITY_UNUSABLE,
+    Outcome.REFUSED: QUALITY_UNUSABLE,
+}
+"""A study of which only the header was asked for says nothing of the quality of its images."""
+QUALITY_FINDING = Code("111052", "DCM", "Quality Finding")
+NO_IMAGE = Code("111213", "DCM", "No image")
+SOFTWARE_FAILURE = Code("111218", "DCM", "Software failure")
+_CID_6135 = {
+    "under_exposed": Code("111211", "DCM", "Under exposed"),
+    "over_exposed": Code("111212", "DCM", "Over exposed"),
+    "positioning": Code("111209", "DCM", "Positioning"),
+    "motion_blur": Code("111210", "DCM", "Motion blur"),
+    "no_image": NO_IMAGE,
+    "no_pixels": NO_IMAGE,
+    "not_an_image": NO_IMAGE,
+    "undecodable": SOFTWARE_FAILURE,
+    "unreadable": SOFTWARE_FAILURE,
+    "truncated": SOFTWARE_FAILURE,
+}
+
+
+def reason_code(reason: Reason) -> Code:
+    """Return the code of a reason: CID 6135 Image Quality Finding where one fits, else private."""
+    if reason.code in _CID_6135:
+        return _CID_6135[reason.code]
+    value = re.sub(r"[^A-Z0-9]+", "_", plain(reason.code).upper()).strip("_") or "UNSPECIFIED"
+    return Code(value[:64], CODING_SCHEME, plain(reason.text)[:64].strip() or value[:64])
+
+
+def summary_code(outcome: Outcome, reason: Reason | None) -> Code:
+    """Return how far an analysis came (CID 6042)."""
+    if outcome is Outcome.ESTIMATED:
+        return SUCCEEDED
+    broken = reason is not None and reason_code(reason) == SOFTWARE_FAILURE
+    return FAILED if broken or outcome is Outcome.ABSTAINED else NOT_ATTEMPTED
+
+
+# Private: how far an estimate reaches, and what the audit says of an attribute
+SCOPE = Code("SCOPE", CODING_SCHEME, "Scope of the result")
+SCOPE_STUDY = Code("STUDY", CODING_SCHEME, "The study as a whole")
+SCOPE_IMAGE = Code("IMAGE", CODING_SCHEME, "One image")
+SCOPE_HEADER = Code("HEADER", CODING_SCHEME, "The header as recorded")
+AGE_STATUS = Code("AGESTAT", CODING_SCHEME, "Status of the recorded age")
+SEX_STATUS = Code("SEXSTAT", CODING_SCHEME, "Status of the recorded sex")
+STATUS = {
+    AttributeStatus.CONSISTENT: "No inconsistency found",
+    AttributeStatus.MISSING: "Missing from the record",
+    AttributeStatus.MALFORMED: "Not in the required form",
+    AttributeStatus.IMPLAUSIBLE: "Implausible",
+    AttributeStatus.CONFLICT_HEADER: "Contradicted by the header itself",
+    AttributeStatus.CONFLICT_IMAGE: "Inferred characteristics differ from the record",
+    AttributeStatus.NOT_ASSESSED: "Not assessed",
+}
+
+
+def status_code(status: AttributeStatus) -> Code:
+    """Return the private code of ``status``."""
+    return Code(status.value, CODING_SCHEME, STATUS[status])
+
+
+# CID 29 Acquisition Modality, as far as chest radiographs come
+MODALITIES = {
+    "CR": Code("CR", "DCM", "Computed Radiography"),
+    "DX": Code("DX", "DCM", "Digital Radiography"),
+    "RG": Code("RG", "DCM", "Radiographic imaging"),
+    "RF": Code("RF", "DCM", "Radiofluoroscopy"),
+    "OT": Code("OT", "DCM", "Other Modality"),
+}

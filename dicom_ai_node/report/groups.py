@@ -1,0 +1,221 @@
+"""The measurement groups (TID 1501): what was inferred, what was not and why, and the header audit.
+
+Groups, in this order; each bears a private code SCOPE so that no reader has to guess:
+
+1. ``STUDY``, exactly once: the answer for the study. Where one image was estimated, or the study
+   has one image, that image's group is this one, with the values of the study.
+2. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has none.
+3. ``HEADER``, exactly once: the audit of the recorded age and sex.
+
+Where several images were estimated, the STUDY group names all of them as source of measurement, and
+each of its numbers is INFERRED FROM all of them; the IMAGE groups hold the estimate of each.
+
+A group without an estimate holds no NUM: a status (CID 6042), quality, reason and comment instead.
+The NUMs of the HEADER group are the record itself, under other concepts (Age Reported, Age
+calculated), and stand in every report.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodeContentItem,
+    ContentSequence,
+    FindingSite,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    NumContentItem,
+    QualitativeEvaluation,
+    SourceImageForMeasurement,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom.sr.coding import Code
+from pydicom.uid import UID
+
+from dicom_ai_node.report import codes, text
+from dicom_ai_node.report.header_group import header_group
+from dicom_ai_node.report.identity import ReportIdentity, uid_of
+from dicom_ai_node.report.settings import ReportSettings
+from dicom_ai_node.types import (
+    AgeEstimate,
+    ImageRef,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    Reason,
+    SexEstimate,
+    StudyResult,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one group says."""
+
+    scope: Code
+    title: str
+    images: tuple[ImageRef, ...]
+    outcome: Outcome
+    reason: Reason | None
+    age: AgeEstimate | None
+    sex: SexEstimate | None
+    seen: bool
+    """Whether the network saw the images."""
+
+
+def measurement_groups(
+    result: StudyResult,
+    references: Sequence[ImageRef],
+    *,
+    identity: ReportIdentity,
+    settings: ReportSettings,
+) -> list[MeasurementsAndQualitativeEvaluations]:
+    """Return the groups of a report; ``references`` are all images of the study that it names."""
+    groups = [
+        _group(part, result.model, identity=identity, settings=settings)
+        for part in _parts(result, references)
+    ]
+    groups.append(header_group(result.audit, references, identity=identity, settings=settings))
+    return groups
+
+
+def _parts(result: StudyResult, references: Sequence[ImageRef]) -> list[_Part]:
+    images = sorted(result.images, key=lambda one: one.image.sop_instance_uid)
+    estimated = [one for one in images if one.outcome is Outcome.ESTIMATED]
+    answering = estimated if result.outcome is Outcome.ESTIMATED else images
+    spoken_for = answering if len(answering) == 1 else []
+    rest = [one for one in images if one not in spoken_for]
+    study = _Part(
+        scope=codes.SCOPE_STUDY,
+        title="Study",
+        images=tuple(one.image for one in answering) or tuple(references),
+        outcome=result.outcome,
+        reason=result.reason,
+        age=result.age if result.outcome is Outcome.ESTIMATED else None,
+        sex=text.reported_sex(result) if result.outcome is Outcome.ESTIMATED else None,
+        seen=any(one.prediction is not None for one in answering),
+    )
+    return [study, *(_image_part(one, number, result) for number, one in enumerate(rest, 1))]
+
+
+def _image_part(one: ImageResult, number: int, result: StudyResult) -> _Part:
+    """An image says no more than its study: what the study withholds, its images withhold too."""
+    withheld = result.outcome is not Outcome.ESTIMATED and one.outcome is Outcome.ESTIMATED
+    outcome = result.outcome if withheld else one.outcome
+    answer = one.prediction if outcome is Outcome.ESTIMATED else None
+    age = sex = None
+    if answer is not None and result.age is not None:
+        age = AgeEstimate(answer.age, answer.age_sd, answer.age_interval90)
+    if answer is not None and text.reported_sex(result) is not None:
+        sex = SexEstimate(answer.probability_female)
+    return _Part(
+        scope=codes.SCOPE_IMAGE,
+        title=f"Image {number}",
+        images=(one.image,),
+        outcome=outcome,
+        reason=result.reason if withheld else one.reason,
+        age=age,
+        sex=sex,
+        seen=one.prediction is not None,
+    )
+
+
+def _group(
+    part: _Part,
+    model: ModelIdentity | None,
+    *,
+    identity: ReportIdentity,
+    settings: ReportSettings,
+) -> MeasurementsAndQualitativeEvaluations:
+    sources = [(one.sop_class_uid, one.sop_instance_uid) for one in part.images]
+    uids = [uid for _, uid in sources]
+    subject = uids[0] if len(uids) == 1 else identity.study_instance_uid
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=UID(uid_of("tracking", subject, identity.model_sha256)),
+            identifier=part.title,
+        ),
+        finding_sites=[FindingSite(codes.CHEST)],
+        algorithm_id=_network(model, len(sources), settings) if model and part.seen else None,
+        measurements=_age_measurements(part.age, sources) if part.age else None,
+        qualitative_evaluations=_evaluations(part),
+        source_images=[SourceImageForMeasurementGroup(*source) for source in sources],
+    )
+    group[0].ContentSequence.extend(_comments(part))
+    return group
+
+
+def _network(
+    model: ModelIdentity, images: int, settings: ReportSettings
+) -> AlgorithmIdentification:
+    """TID 4019 Algorithm Identification of the network."""
+    return AlgorithmIdentification(
+        name=text.plain(model.name),
+        version=f"{text.plain(model.version)} sha256:{model.sha256}",
+        parameters=[f"images pooled: {images}", "prediction interval: 90 %, calibrated"],
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        manufacturer=settings.manufacturer,
+    )
+
+
+def _age_measurements(age: AgeEstimate, sources: Sequence[tuple[str, str]]) -> list[Measurement]:
+    """Four NUMs of one concept (TID 300), told apart by Derivation: the first is the estimate."""
+    values = zip(codes.DERIVATIONS, (age.mu, age.sigma, *age.interval90), strict=True)
+    return [
+        Measurement(
+            name=codes.AGE_ESTIMATED,
+            value=round(float(value), 1),
+            unit=codes.YEAR,
+            derivation=derivation,
+            referenced_images=[SourceImageForMeasurement(*source) for source in sources],
+        )
+        for derivation, value in values
+    ]
+
+
+def _evaluations(part: _Part) -> list[QualitativeEvaluation]:
+    evaluations = [
+        QualitativeEvaluation(codes.SCOPE, part.scope),
+        QualitativeEvaluation(
+            codes.SUMMARY_OF_ANALYSES, codes.summary_code(part.outcome, part.reason)
+        ),
+    ]
+    if part.sex is not None:
+        evaluations.append(_sex_evaluation(part.sex))
+    if part.outcome in codes.QUALITY:
+        evaluations.append(
+            QualitativeEvaluation(codes.QUALITY_ASSESSMENT, codes.QUALITY[part.outcome])
+        )
+    if part.reason is not None and part.outcome is not Outcome.ESTIMATED:
+        evaluations.append(
+            QualitativeEvaluation(codes.QUALITY_FINDING, codes.reason_code(part.reason))
+        )
+    return evaluations
+
+
+def _sex_evaluation(sex: SexEstimate) -> QualitativeEvaluation:
+    evaluation = QualitativeEvaluation(codes.SUBJECT_SEX, codes.SEX[sex.value])
+    evaluation[0].ContentSequence = ContentSequence(
+        [
+            CodeContentItem(codes.DERIVATION, codes.ESTIMATED, "HAS CONCEPT MOD"),
+            NumContentItem(
+                codes.CERTAINTY,
+                text.percent(sex.certainty),
+                codes.PERCENT,
+                relationship_type="HAS PROPERTIES",
+            ),
+        ]
+    )
+    return evaluation
+
+
+def _comments(part: _Part) -> list[TextContentItem]:
+    lines = []
+    if part.scope is codes.SCOPE_STUDY:
+        lines.append(text.DISCLAIMER)
+    if part.outcome is not Outcome.ESTIMATED:
+        lines.append(f"No estimate: {text.reason_line(part.reason)}")
+    return [TextContentItem(codes.COMMENT, line, "CONTAINS") for line in lines]

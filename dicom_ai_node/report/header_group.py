@@ -1,0 +1,82 @@
+"""The "Header audit" measurement group: what the rules say of the recorded age and sex.
+
+Its numbers are the record, not measurements of the network, and stand under concepts of their own:
+Age Reported is PatientAge in the unit in which it was sent, Age calculated is PatientBirthDate to
+StudyDate. The status codes are private, because the standard has none for a wrong record.
+"""
+
+from collections.abc import Sequence
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom.uid import UID
+
+from dicom_ai_node.report import codes, text
+from dicom_ai_node.report.identity import ReportIdentity, uid_of
+from dicom_ai_node.report.recorded import recorded_age
+from dicom_ai_node.report.settings import ReportSettings
+from dicom_ai_node.types import HeaderAudit, ImageRef, Recorded
+
+TITLE = "Header audit"
+
+
+def header_group(
+    audit: HeaderAudit,
+    references: Sequence[ImageRef],
+    *,
+    identity: ReportIdentity,
+    settings: ReportSettings,
+) -> MeasurementsAndQualitativeEvaluations:
+    """Return the group (TID 1501) with the rules engine as its algorithm (TID 4019)."""
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=UID(uid_of("tracking", TITLE, identity.study_instance_uid)),
+            identifier=TITLE,
+        ),
+        algorithm_id=AlgorithmIdentification(
+            name="Header rules",
+            version=text.plain(identity.rules_version),
+            manufacturer=settings.manufacturer,
+        ),
+        measurements=_ages(audit.recorded) or None,
+        qualitative_evaluations=[
+            QualitativeEvaluation(codes.SCOPE, codes.SCOPE_HEADER),
+            QualitativeEvaluation(codes.AGE_STATUS, codes.status_code(audit.age)),
+            QualitativeEvaluation(codes.SEX_STATUS, codes.status_code(audit.sex)),
+        ],
+        source_images=[
+            SourceImageForMeasurementGroup(one.sop_class_uid, one.sop_instance_uid)
+            for one in references
+        ],
+    )
+    group[0].ContentSequence.extend(
+        TextContentItem(codes.COMMENT, line, "CONTAINS") for line in _lines(audit)
+    )
+    return group
+
+
+def _ages(recorded: Recorded) -> list[Measurement]:
+    ages = []
+    reported = recorded_age(recorded)
+    if reported is not None:
+        ages.append(Measurement(name=codes.AGE_REPORTED, value=reported[0], unit=reported[1]))
+    if recorded.birth_date_age is not None:
+        years = round(float(recorded.birth_date_age), 1)
+        ages.append(Measurement(name=codes.AGE_CALCULATED, value=years, unit=codes.YEAR))
+    return ages
+
+
+def _lines(audit: HeaderAudit) -> list[str]:
+    lines = [f"As recorded: {text.recorded_line(audit)}"]
+    lines.append("Rules that fired: " + (text.plain(", ".join(audit.rules)) or "none"))
+    lines.extend(text.finding_lines(audit))
+    if text.differs(audit):
+        lines.append(text.DIFFERS)
+    return lines

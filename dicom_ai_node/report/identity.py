@@ -1,0 +1,78 @@
+"""Which UIDs a report bears: deterministic, so that a retry sends the same object.
+
+Every UID is 2.25 + UUIDv5 (PS3.5 B.2) of what determines the content. Orthanc drops a known UID
+that comes again; a change of content must therefore show in one of the fields below.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    SecondaryCaptureImageStorage,
+)
+
+SR_CLASSES: tuple[str, ...] = (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+)
+"""SOP classes that one content tree may travel as, in order of preference."""
+SC_CLASS: str = SecondaryCaptureImageStorage
+
+_NAMESPACE = uuid.UUID("6f0d6a52-8d0b-5f0e-9a6b-2a3c8f1f7c11")
+
+
+def uid_of(*parts: str) -> str:
+    """Return the UID that these strings determine."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
+
+
+def series_instance_uid(study_instance_uid: str, *, model_sha256: str, kind: str) -> str:
+    """Return the series of a study's reports of ``kind`` (``sr``, ``sc``) by one network.
+
+    ``model_sha256`` is '' where no network was asked.
+    """
+    return uid_of("series", kind, study_instance_uid, model_sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportIdentity:
+    """What tells one report from another."""
+
+    study_instance_uid: str
+    digest: str
+    """Identifies what was analysed and what came of it."""
+    model_sha256: str
+    rules_version: str
+
+    def series_instance_uid(self, kind: str) -> str:
+        """Return the series of this report as ``kind``."""
+        return series_instance_uid(
+            self.study_instance_uid, model_sha256=self.model_sha256, kind=kind
+        )
+
+    def sop_instance_uid(self, sop_class_uid: str) -> str:
+        """Return the SOP Instance UID of this report as an object of ``sop_class_uid``."""
+        kind = "sc" if sop_class_uid == SC_CLASS else "sr"
+        return uid_of(
+            "instance",
+            kind,
+            sop_class_uid,
+            self.study_instance_uid,
+            self.digest,
+            self.model_sha256,
+            self.rules_version,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The ``sr`` report of the same study that a new one replaces."""
+
+    series_instance_uid: str
+    sop_instance_uids: Mapping[str, str]
+    """SOP Instance UID by SOP Class UID, of every file of that report."""

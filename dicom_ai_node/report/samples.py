@@ -1,0 +1,209 @@
+"""One study of every kind: what a report can be about, for tests, validators and the demo.
+
+Nobody's data: UIDs, names and values are made up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+
+import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from dicom_ai_node.report.elements import encode, raw_element, raw_text, tag_of
+from dicom_ai_node.report.identity import uid_of
+from dicom_ai_node.report.recorded import named_images
+from dicom_ai_node.types import (
+    AgeEstimate,
+    AttributeStatus,
+    Finding,
+    HeaderAudit,
+    ImageRef,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    Prediction,
+    Proposal,
+    Reason,
+    Recorded,
+    Severity,
+    SexEstimate,
+    StudyResult,
+)
+
+MODEL = ModelIdentity("chest-age-sex", "1.0.0", "0123456789abcdef" * 4)
+STUDY_UID = uid_of("sample", "study")
+
+
+def source(number: int = 1, **raw: bytes | None) -> Dataset:
+    """Return the header of one image as a receiver reads it, every value still raw.
+
+    ``raw`` replaces values by their bytes, whatever they are; None leaves an attribute out.
+    """
+    values: dict[str, bytes | None] = {
+        "SpecificCharacterSet": b"ISO_IR 100",
+        "SOPClassUID": DigitalXRayImageStorageForPresentation.encode(),
+        "SOPInstanceUID": uid_of("sample", "instance", str(number)).encode(),
+        "StudyDate": b"20240315",
+        "StudyTime": b"101500",
+        "AccessionNumber": b"A1",
+        "Modality": b"DX",
+        "ReferringPhysicianName": b"Example^Referrer",
+        "StudyDescription": b"Chest PA",
+        "PatientName": b"Sample^Patient",
+        "PatientID": b"SAMPLE-1",
+        "PatientBirthDate": b"19601102",
+        "PatientSex": b"F",
+        "PatientAge": b"063Y",
+        "StudyInstanceUID": STUDY_UID.encode(),
+        "SeriesInstanceUID": uid_of("sample", "series").encode(),
+        "StudyID": b"1",
+        "SeriesNumber": b"1",
+        "InstanceNumber": str(number).encode(),
+    }
+    values |= raw
+    return read_raw({tag_of(key): value for key, value in values.items() if value is not None})
+
+
+def read_raw(values: dict[int, bytes]) -> Dataset:
+    """Return a data set of these element values, read back from a file as a receiver would."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = UID(uid_of("sample", "file"))
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(uid_of("sample"))
+    fp = DicomBytesIO()
+    fp.write(bytes(128) + b"DICM")
+    write_file_meta_info(fp, meta)
+    elements = [raw_element(tag, dictionary_VR(tag), value) for tag, value in values.items()]
+    return pydicom.dcmread(BytesIO(fp.getvalue() + encode(elements)))
+
+
+def image_ref(header: Dataset) -> ImageRef:
+    """Return how results name the image of a sample header."""
+    return named_images([header], ())[0].image
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One study: what was read, and what came of it."""
+
+    result: StudyResult
+    sources: Sequence[Dataset]
+
+
+def samples() -> dict[str, Sample]:
+    """Return one study of every kind."""
+    return {
+        "one_image": estimated(1),
+        "two_images": estimated(2),
+        "one_of_two": _one_of_two(),
+        "conflict": _conflict(),
+        "sex_other": _sex_other(),
+        "abstained": _abstained(),
+        "refused": _refused(),
+        "header_only": _header_only(),
+    }
+
+
+def audit(
+    age: AttributeStatus = AttributeStatus.CONSISTENT,
+    sex: AttributeStatus = AttributeStatus.CONSISTENT,
+    *,
+    recorded: Recorded | None = None,
+    findings: Sequence[Finding] = (),
+    proposals: Sequence[Proposal] = (),
+) -> HeaderAudit:
+    """Return an audit of the header of :func:`source`."""
+    recorded = recorded or Recorded("063Y", "F", 63.0, 63.37)
+    return HeaderAudit(recorded, age, sex, tuple(findings), tuple(proposals))
+
+
+def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
+    """Return a study of which every image was estimated."""
+    headers = headers or [source(number) for number in range(1, images + 1)]
+    results = tuple(
+        ImageResult(
+            image_ref(header),
+            Outcome.ESTIMATED,
+            prediction=Prediction(61.0 + 2 * i, 6.7, (52.0, 74.0), 0.99, 0.999, 0.99, 0.4),
+        )
+        for i, header in enumerate(headers)
+    )
+    result = StudyResult(
+        study_instance_uid=raw_text(headers[0], "StudyInstanceUID"),
+        outcome=Outcome.ESTIMATED,
+        audit=audit(),
+        images=results,
+        age=AgeEstimate(63.21, 6.71, (52.04, 73.96)),
+        sex=SexEstimate(0.9971),
+        model=MODEL,
+    )
+    return Sample(result, headers)
+
+
+def _one_of_two() -> Sample:
+    sample = estimated(2)
+    reason = Reason("not_frontal", "does not look like a frontal view (probability 0.02)")
+    lateral = replace(sample.result.images[1], outcome=Outcome.ABSTAINED, reason=reason)
+    images = (sample.result.images[0], lateral)
+    return Sample(replace(sample.result, images=images), sample.sources)
+
+
+def _conflict() -> Sample:
+    sample = estimated(1)
+    wording = "inferred characteristics differ from the record"
+    findings = [
+        Finding("H1", Severity.WARNING, "age", f"{wording}: far outside the 90 % interval"),
+        Finding("H2", Severity.WARNING, "sex", f"{wording}: recorded sex has probability 0.003"),
+    ]
+    conflict = AttributeStatus.CONFLICT_IMAGE
+    recorded = Recorded("021Y", "M", 21.0, 21.2)
+    audited = audit(conflict, conflict, recorded=recorded, findings=findings)
+    header = source(PatientAge=b"021Y", PatientSex=b"M", PatientBirthDate=b"20030101")
+    return Sample(replace(sample.result, audit=audited), [header])
+
+
+def _sex_other() -> Sample:
+    sample = estimated(1)
+    recorded = Recorded("063Y", "O", 63.0, 63.37)
+    audited = audit(sex=AttributeStatus.NOT_ASSESSED, recorded=recorded)
+    return Sample(replace(sample.result, audit=audited), [source(PatientSex=b"O")])
+
+
+def _abstained() -> Sample:
+    """The image passed the gates, and the study as a whole did not."""
+    sample = estimated(2)
+    reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
+    result = replace(sample.result, outcome=Outcome.ABSTAINED, reason=reason, age=None, sex=None)
+    return Sample(result, sample.sources)
+
+
+def _refused() -> Sample:
+    """One image whose kind is not analysed, one that could be read but not decoded."""
+    sources = [source(1), source(2)]
+    kind = Reason("not_projection_radiograph", "The object is not a projection radiograph")
+    broken = Reason("undecodable", "The pixel data cannot be decoded")
+    images = (
+        ImageResult(image_ref(sources[0]), Outcome.REFUSED, reason=kind),
+        ImageResult(image_ref(sources[1]), Outcome.REFUSED, reason=broken),
+    )
+    result = StudyResult(STUDY_UID, Outcome.REFUSED, audit(), images=images, reason=kind)
+    return Sample(result, sources)
+
+
+def _header_only() -> Sample:
+    reason = Reason("not_flagged", "header is consistent; policy analyses flagged studies only")
+    missing = AttributeStatus.MISSING
+    audited = audit(
+        missing,
+        recorded=Recorded("", "F", None, 63.37),
+        findings=[Finding("B3", Severity.WARNING, "age", "PatientAge is empty")],
+        proposals=[Proposal("PatientAge", "063Y", "PatientBirthDate and StudyDate", "B3")],
+    )
+    result = StudyResult(STUDY_UID, Outcome.HEADER_ONLY, audited, reason=reason)
+    return Sample(result, [source(PatientAge=b"")])
