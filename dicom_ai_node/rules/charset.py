@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 
-_ESCAPE = re.compile(rb"(\x1b(?:\$[()]?.|[()\-].))", re.DOTALL)
+_ESCAPE = re.compile(rb"(\x1b(?:\$[()]?.|.{0,2}))", re.DOTALL)
 # Python's codecs of these take the escape sequences as part of the text.
 _KEEP_ESCAPES = frozenset({"iso2022_jp", "iso2022_jp_2"})
 # pydicom takes the default repertoire for Latin-1; it is ISO_IR 6, which is ASCII.

@@ -139,7 +139,9 @@ class Comparison:
 
     @property
     def years_off(self) -> float:
-        """How far the age lies from what the dates imply, years."""
+        """How far the age lies from what the dates imply, years; whole ones for an age in years."""
+        if self.age.unit == "Y":
+            return self.units_off
         return abs(self.age.years - self.implied)
 
     @property
@@ -154,7 +156,7 @@ class Comparison:
     @property
     def conflict(self) -> bool:
         """Whether the two contradict each other beyond any tolerance (E2)."""
-        return self.years_off >= self.settings.age_conflict_years
+        return self.years_off >= self.settings.age_conflict_years + self.widening
 
     @property
     def mismatch(self) -> bool:
