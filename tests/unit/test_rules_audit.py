@@ -1,0 +1,223 @@
+"""What the audit makes of a study as a whole: statuses, proposals, exemptions."""
+
+from datetime import date
+
+import pytest
+
+from dicom_ai_node.rules import RulesSettings, audit
+from dicom_ai_node.types import AttributeStatus, Severity
+from tests.unit.rules_builder import TODAY, Value, audited, prior
+
+CONSISTENT = AttributeStatus.CONSISTENT
+MISSING = AttributeStatus.MISSING
+MALFORMED = AttributeStatus.MALFORMED
+IMPLAUSIBLE = AttributeStatus.IMPLAUSIBLE
+CONFLICT = AttributeStatus.CONFLICT_HEADER
+NOT_ASSESSED = AttributeStatus.NOT_ASSESSED
+
+# As the challenge sets made from ChestX-ray14 are: no unit, no birth date, a made-up study date.
+SIIM: dict[str, Value] = {
+    "PatientAge": "64",
+    "PatientBirthDate": "",
+    "PatientID": "",
+    "StudyDate": "19010101",
+    "AcquisitionDate": None,
+    "Modality": "CR",
+    "LossyImageCompression": "01",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "age", "sex"),
+    [
+        ({}, CONSISTENT, CONSISTENT),
+        (SIIM, MALFORMED, CONSISTENT),
+        ({"PatientAge": "000Y", "PatientSex": "O"}, IMPLAUSIBLE, NOT_ASSESSED),
+        ({"PatientAge": "", "PatientSex": ""}, MISSING, MISSING),
+        ({"PatientAge": None, "PatientSex": None}, MISSING, MISSING),
+        ({"PatientAge": "UNK", "PatientSex": "UNK"}, MALFORMED, MALFORMED),
+        ({"PatientAge": "063Y\\064Y", "PatientSex": "M\\F"}, MALFORMED, MALFORMED),
+        ({"PatientAge": "999Y", "PatientSex": "U"}, IMPLAUSIBLE, MALFORMED),
+        ({"PatientAge": "112Y", "PatientBirthDate": ""}, IMPLAUSIBLE, CONSISTENT),
+        ({"PatientAge": "040Y"}, CONFLICT, CONSISTENT),
+        ({"PatientBirthDate": "19600415", "StudyDate": "20990101"}, CONFLICT, CONSISTENT),
+        ({"PatientAge": "040Y", "PatientBirthDate": "19000101"}, CONSISTENT, CONSISTENT),
+        ({"PatientBirthDate": "1960.04.15"}, CONSISTENT, CONSISTENT),
+        ({"PatientSex": "M", "StudyDescription": "pregnancy"}, CONSISTENT, CONFLICT),
+        ({"PatientSex": "O", "StudyDescription": "prostate"}, CONSISTENT, NOT_ASSESSED),
+        ({"PatientSex": "M", "GenderIdentityComment": "woman"}, CONSISTENT, NOT_ASSESSED),
+        ({"PatientSex": "", "GenderIdentityComment": "woman"}, CONSISTENT, NOT_ASSESSED),
+        ({"PatientSpeciesDescription": "Canine", "PatientAge": ""}, NOT_ASSESSED, NOT_ASSESSED),
+        ({"QualityControlSubject": "YES", "PatientSex": ""}, NOT_ASSESSED, NOT_ASSESSED),
+        ({"QualityControlImage": "YES"}, NOT_ASSESSED, NOT_ASSESSED),
+        ({"PatientName": "TRAUMA^SEVEN", "PatientAge": ""}, MISSING, CONSISTENT),
+    ],
+)
+def test_statuses(changes: dict[str, Value], age: AttributeStatus, sex: AttributeStatus) -> None:
+    result = audited(changes)
+    assert (result.age, result.sex) == (age, sex)
+    assert result.flagged == (not {age, sex} <= {CONSISTENT, NOT_ASSESSED})
+
+
+@pytest.mark.parametrize(
+    ("changes", "values"),
+    [
+        ({"PatientAge": "64", "PatientBirthDate": ""}, ["064Y"]),
+        ({"PatientAge": "65Y", "PatientBirthDate": ""}, ["065Y"]),
+        ({"PatientAge": "063y", "PatientBirthDate": ""}, ["063Y"]),
+        ({"PatientAge": "5 months", "PatientBirthDate": ""}, ["005M"]),
+        ({"PatientAge": b" 063Y ", "PatientBirthDate": ""}, ["063Y"]),
+        ({"PatientAge": "063Y\\063Y"}, ["063Y"]),
+        ({"PatientAge": "64"}, ["064Y", "063Y"]),
+        # '3' of a newborn is not three years, as the dates know.
+        ({"PatientAge": "3", "PatientBirthDate": "20230301"}, ["003M"]),
+        ({"PatientAge": "0", "PatientBirthDate": ""}, []),
+        ({"PatientAge": "999", "PatientBirthDate": ""}, []),
+        ({"PatientAge": "UNK"}, ["063Y"]),
+        ({"PatientAge": ""}, ["063Y"]),
+        ({"PatientAge": "000Y"}, ["063Y"]),
+        ({"PatientAge": "040Y"}, ["063Y"]),
+        ({"PatientAge": "", "PatientBirthDate": "20230601"}, ["009D"]),
+        ({"PatientAge": "", "PatientBirthDate": "20230501"}, ["005W"]),
+        ({"PatientAge": "", "PatientBirthDate": "20220110"}, ["017M"]),
+        ({"PatientAge": "", "PatientBirthDate": "20230101"}, []),
+        ({"PatientAge": "", "PatientBirthDate": "19000101"}, []),
+        ({"PatientAge": "", "PatientBirthDate": "20240101"}, []),
+        ({"PatientAge": "", "PatientBirthDate": "18500202"}, []),
+        ({"PatientAge": "", "LongitudinalTemporalInformationModified": "MODIFIED"}, []),
+        ({"PatientAge": "", "PatientSpeciesDescription": "Canine"}, []),
+        ({"PatientSex": "Male"}, ["M"]),
+        ({"PatientSex": "m"}, ["M"]),
+        ({"PatientSex": "FEMALE"}, ["F"]),
+        ({"PatientSex": b" F"}, ["F"]),
+        ({"PatientSex": "F\\F"}, ["F"]),
+        *(({"PatientSex": text}, []) for text in ("U", "UNK", "1", "o", "M\\F", "", "W", "Other")),
+        ({"PatientSex": "Male", "GenderIdentityComment": "x"}, []),
+    ],
+)
+def test_proposals(changes: dict[str, Value], values: list[str]) -> None:
+    assert [proposal.value for proposal in audited(changes).proposals] == values
+
+
+def test_proposals_say_where_they_come_from() -> None:
+    sent, computed = audited({"PatientAge": "64"}).proposals
+    assert (sent.keyword, sent.source, sent.rule) == ("PatientAge", "PatientAge", "A1")
+    assert computed.source == "PatientBirthDate and StudyDate"
+    (only,) = audited({"PatientAge": ""}).proposals
+    assert only.rule == "B3"
+
+
+def test_proposals_from_other_studies_come_last_and_only_when_they_agree() -> None:
+    lacking: dict[str, Value] = {"PatientSex": "", "PatientAge": "", "PatientBirthDate": ""}
+    age, sex = audited(lacking, priors=(prior(),)).proposals
+    assert (age.value, age.source) == ("063Y", "PatientBirthDate of other studies and StudyDate")
+    assert (sex.value, sex.source, sex.rule) == ("F", "PatientSex of other studies", "B2")
+    other = prior(uid="1.2.8", sex="O", birth_date="19600416")
+    assert audited(lacking, priors=(prior(), other)).proposals == ()
+    assert audited({**lacking, "PatientID": ""}, priors=(prior(),)).proposals == ()
+
+
+def test_one_image_fills_the_other() -> None:
+    result = audited({}, {"PatientSex": "", "PatientAge": ""})
+    assert (result.age, result.sex) == (CONFLICT, CONFLICT)
+    assert [(p.keyword, p.value) for p in result.proposals] == [
+        ("PatientAge", "063Y"),
+        ("PatientSex", "F"),
+    ]
+
+
+def test_recorded_prefers_what_can_be_used_and_is_usual() -> None:
+    result = audited({"PatientAge": "63"}, {"PatientAge": "63"}, {"PatientAge": "063Y"})
+    assert (result.recorded.age, result.recorded.age_years) == ("063Y", 63.0)
+    result = audited({"PatientSex": "M"}, {"PatientSex": "F"}, {"PatientSex": "F"})
+    assert result.recorded.sex == "F"
+    result = audited(SIIM)
+    assert (result.recorded.age, result.recorded.age_years) == ("64", None)
+    assert result.recorded.birth_date_age is None
+    assert audited({"PatientAge": "000Y"}).recorded.age_years is None
+    assert 63.1 < (audited().recorded.birth_date_age or 0) < 63.2
+
+
+def test_censored_age_is_no_mismatch() -> None:
+    result = audited({"PatientAge": "090Y", "PatientIdentityRemoved": "YES"})
+    assert result.age is CONSISTENT
+    assert result.censored_age
+    assert result.recorded.age_years == 90
+    assert not audited({"PatientAge": "090Y", "PatientBirthDate": ""}).censored_age
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"PatientSex": "O"}, ""),
+        ({"ResponsiblePersonRole": "OWNER"}, "veterinary"),
+        ({"QualityControlSubject": "YES"}, "quality control"),
+        ({"PatientName": "Phantom"}, ""),
+    ],
+)
+def test_exempt(changes: dict[str, Value], words: str) -> None:
+    exempt = audited(changes).exempt
+    assert words in exempt
+    assert bool(words) == bool(exempt)
+
+
+def test_one_image_of_quality_control_exempts_no_patient() -> None:
+    assert audited({}, {"QualityControlImage": "YES"}).exempt == ""
+
+
+def test_test_names_are_exempt_where_a_site_says_so() -> None:
+    result = audited({"PatientName": "Phantom", "PatientAge": ""}, exclude_test_names=True)
+    assert result.exempt
+    assert result.age is NOT_ASSESSED
+
+
+def test_modified_dates_are_not_computed_with() -> None:
+    result = audited({"PatientAge": "020Y", "LongitudinalTemporalInformationModified": "MODIFIED"})
+    assert result.rules == ("D10",)
+    assert result.recorded.birth_date_age is None
+
+
+def test_a_disabled_rule_makes_not_assessed_of_what_it_would_have_found() -> None:
+    assert audited({"PatientAge": ""}, disabled=("B3",)).age is NOT_ASSESSED
+    assert audited({"PatientAge": "000Y"}, disabled=("C1",)).age is NOT_ASSESSED
+    assert audited({"PatientSex": "Male"}, disabled=("A3",)).sex is NOT_ASSESSED
+
+
+def test_priors_of_the_same_study_and_of_nobody_do_not_count() -> None:
+    conflicting = prior(date(2023, 6, 10), sex="M", birth_date="19400101")
+    assert audited(priors=(conflicting,)).sex is CONFLICT
+    assert audited({"PatientID": ""}, priors=(conflicting,)).sex is CONSISTENT
+    assert audited({"StudyInstanceUID": "1.2.9"}, priors=(conflicting,)).sex is CONSISTENT
+
+
+def test_no_header_is_nothing_to_assess() -> None:
+    result = audit([], settings=RulesSettings(), today=TODAY)
+    assert (result.age, result.sex, result.findings) == (NOT_ASSESSED, NOT_ASSESSED, ())
+
+
+def test_reasons_quote_what_was_sent_in_ascii_on_one_line() -> None:
+    result = audited({"PatientAge": "6\n\xb3\\x", "PatientSex": "m\xe4nnlich" * 20})
+    reasons = [finding.reason for finding in result.findings]
+    assert any("m\\xe4nnlich" in reason for reason in reasons)
+    assert all(reason.isascii() and reason.isprintable() for reason in reasons)
+    assert max(map(len, reasons)) < 200
+
+
+def test_findings_of_one_rule_are_limited() -> None:
+    many: list[dict[str, Value]] = [{"PatientAge": f"X{number}"} for number in range(50)]
+    assert sum(finding.rule == "A1" for finding in audited(*many).findings) == 4
+
+
+def test_a_name_never_makes_a_sex() -> None:
+    for name in ("Meier^Anna", "Meier^Hans^^Mr.", "Meier^Anna^^Mrs."):
+        assert audited({"PatientName": name, "PatientSex": ""}).proposals == ()
+        assert audited({"PatientName": name, "PatientSex": "M"}).sex is CONSISTENT
+
+
+def test_a_cleft_between_years_and_months_is_an_error() -> None:
+    result = audited({"PatientAge": "063M"})
+    assert {"E2", "E4"} <= set(result.rules)
+    severities = {finding.rule: finding.severity for finding in result.findings}
+    assert severities["E2"] is Severity.ERROR
+    assert severities["E4"] is Severity.WARNING

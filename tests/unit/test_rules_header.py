@@ -1,0 +1,179 @@
+"""Headers from data sets in every state, ages in AS, the settings, the document."""
+
+import warnings
+from datetime import date
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydantic import ValidationError
+from pydicom import Dataset
+
+from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, encode_age, parse_age
+from dicom_ai_node.rules.ages import encode_age_at, salvage_age
+from dicom_ai_node.rules.header import ATTRIBUTES, CLINICAL_SEX_PARAMETERS
+from dicom_ai_node.rules.registry import markdown_table
+from tests.unit.rules_builder import TODAY, dataset, header
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "header-rules.md"
+
+
+def test_values_are_as_sent() -> None:
+    sent = header(PatientAge="9", PatientSex=b" m\0", PatientBirthDate="", PatientSize=None)
+    assert sent["PatientAge"] == "9 "
+    assert sent["PatientSex"] == " m\0"
+    assert sent.clean("PatientSex") == "m"
+    assert "PatientBirthDate" in sent
+    assert "PatientSize" not in sent
+    assert sent["PatientSize"] == ""
+
+
+def test_converted_elements_are_read_like_raw_ones() -> None:
+    ds = Dataset()
+    ds.PatientName, ds.PatientSex, ds.PatientAge = "Meier^Anna", "F", "063Y"
+    ds.PatientWeight, ds.PregnancyStatus, ds.WindowCenter = "70.5", 4, ["40", "600"]
+    ds.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    sent = Header.from_dataset(ds)
+    assert dict(sent.values) == {
+        "SpecificCharacterSet": "\\ISO 2022 IR 87",
+        "PatientName": "Meier^Anna",
+        "PatientSex": "F",
+        "PatientAge": "063Y",
+        "PatientWeight": "70.5",
+        "PregnancyStatus": "4",
+        "WindowCenter": "40\\600",
+    }
+
+
+def test_numbers_follow_the_byte_order() -> None:
+    ds = dataset(PregnancyStatus=3)
+    ds[0x001021C0] = ds.get_item(0x001021C0)._replace(value=b"\0\3", is_little_endian=False)
+    assert Header.from_dataset(ds)["PregnancyStatus"] == "3"
+
+
+def test_a_sequence_where_text_belongs_is_no_text() -> None:
+    ds = Dataset()
+    ds.add_new(0x00101010, "SQ", [Dataset()])
+    assert Header.from_dataset(ds)["PatientAge"] == "(items)"
+
+
+def test_values_are_cut() -> None:
+    assert len(header(PatientAge=b"9" * 100_000)["PatientAge"]) < 5000
+
+
+def test_keywords_and_tags_are_those_of_the_standard() -> None:
+    for keyword, (tag, vr) in ATTRIBUTES.items():
+        # pydicom 3.0 lacks (0010,0041) to (0010,0046).
+        if keyword not in CLINICAL_SEX_PARAMETERS:
+            assert pydicom.datadict.keyword_for_tag(tag) == keyword
+            assert pydicom.datadict.dictionary_VR(tag) == vr
+
+
+def test_every_real_file_can_be_audited(shared_data: Path) -> None:
+    paths = sorted((shared_data / "dicom").rglob("*.dcm"))
+    assert len(paths) > 200
+    for path in paths:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        result = audit([Header.from_dataset(ds)], settings=RulesSettings(), today=TODAY)
+        if path.name.startswith("ID_"):
+            # SIIM: an age without its unit, which is clear all the same.
+            assert result.rules == ("A1", "B4", "D4", "I4")
+            assert [proposal.value[3] for proposal in result.proposals] == ["Y"]
+
+
+@pytest.mark.parametrize(
+    ("years", "text"),
+    [
+        (63.2, "063Y"),
+        (2.0, "002Y"),
+        (1.99, "023M"),
+        (5 / 12, "005M"),
+        (0.25, "003M"),
+        (0.2, "010W"),
+        (28 / 365.25, "004W"),
+        (27 / 365.25, "027D"),
+        (0.0, "000D"),
+        (999.9, "999Y"),
+    ],
+)
+def test_encode_age(years: float, text: str) -> None:
+    assert encode_age(years) == text
+
+
+@pytest.mark.parametrize("years", [-0.1, 1000.0, float("nan"), float("inf")])
+def test_encode_age_refuses_what_three_digits_cannot_hold(years: float) -> None:
+    with pytest.raises(ValueError, match="not an age"):
+        encode_age(years)
+
+
+def test_encode_age_at_goes_by_the_calendar() -> None:
+    assert encode_age_at(date(2020, 2, 29), date(2022, 2, 28)) == "023M"
+    assert encode_age_at(date(2020, 2, 29), date(2022, 3, 1)) == "002Y"
+    assert encode_age_at(date(2020, 2, 29), date(2020, 2, 29)) == "000D"
+    with pytest.raises(ValueError, match="not born"):
+        encode_age_at(date(2020, 2, 29), date(2020, 2, 28))
+
+
+@pytest.mark.parametrize(
+    ("text", "years"),
+    [("063Y", 63.0), ("006M", 0.5), ("000D", 0.0), ("63Y", None), ("063y", None), ("", None)],
+)
+def test_parse_age(text: str, years: float | None) -> None:
+    assert parse_age(text) == years
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [
+        ("65", "065Y"),
+        ("65Y", "065Y"),
+        ("063y", "063Y"),
+        ("63 yrs.", "063Y"),
+        ("5 months", "005M"),
+        ("10d", "010D"),
+        ("UNK", None),
+        ("63 x", None),
+        ("1234", None),
+        ("-3", None),
+        ("\u0663\u0663", None),
+    ],
+)
+def test_salvage_age(text: str, age: str | None) -> None:
+    salvaged = salvage_age(text)
+    assert (str(salvaged) if salvaged else None) == age
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"disabled": ("Z9",)}, "no such rule: Z9"),
+        ({"placeholder_birth_dates": ("1.1.1900",)}, "pattern"),
+        ({"test_names": ("",)}, "at least 2"),
+        ({"maximum_age": 100, "remarkable_age": 111}, "remarkable_age"),
+        ({"max_age": 100}, "Extra inputs"),
+    ],
+)
+def test_settings_are_checked(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RulesSettings(**values)
+
+
+def test_every_setting_has_a_description_and_a_rule() -> None:
+    fields = RulesSettings.model_fields
+    assert all(field.description and not field.is_required() for field in fields.values())
+    used = {name for rule in RULES.values() for name in rule.tunables}
+    assert used | {"disabled"} == set(fields)
+
+
+def test_limits_change_what_fires() -> None:
+    settings = RulesSettings(age_tolerance_units=2, age_conflict_years=5)
+    changed = audit([header(PatientAge="066Y")], settings=settings, today=TODAY)
+    assert changed.rules == ("E1",)
+
+
+def test_the_document_holds_the_rules_as_they_are() -> None:
+    assert markdown_table() in DOCUMENT.read_text(encoding="utf-8"), (
+        "run: python -m dicom_ai_node.rules, and put the table into docs/header-rules.md"
+    )

@@ -1,0 +1,134 @@
+"""What holds for every header, however it was filled."""
+
+from datetime import date, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, encode_age, parse_age
+from dicom_ai_node.rules.ages import completed, encode_age_at, years_between
+from dicom_ai_node.rules.header import ATTRIBUTES
+from dicom_ai_node.types import AttributeStatus, HeaderAudit, PriorStudy
+from tests.unit.rules_builder import SOUND, TODAY, dataset
+
+SETTINGS = RulesSettings()
+few = settings(max_examples=80, deadline=None)
+
+# Likely values, so that the rules meet, and any bytes at all.
+ages = st.sampled_from(["063Y", "000D", "000Y", "999Y", "63", "003M", "090Y", "UNK", ""])
+sexes = st.sampled_from(["M", "F", "O", "", "U", "Male", " M"])
+days = st.dates().map(lambda day: f"{day.year:04d}{day.month:02d}{day.day:02d}")
+likely = {
+    "PatientAge": ages,
+    "PatientSex": sexes,
+    "PatientBirthDate": days,
+    "StudyDate": days,
+    "AcquisitionDate": days,
+    "PatientIdentityRemoved": st.sampled_from(["YES", "NO"]),
+    "PregnancyStatus": st.integers(0, 65535),
+    "SpecificCharacterSet": st.sampled_from(["", "ISO_IR 192", "\\ISO 2022 IR 87", "GB18030", "x"]),
+}
+anything = st.none() | st.binary(max_size=24)
+values = st.fixed_dictionaries(
+    {},
+    optional={keyword: likely.get(keyword, st.nothing()) | anything for keyword in ATTRIBUTES},
+)
+headers = values.map(lambda changes: Header.from_dataset(dataset(**changes)))
+typed_headers = st.builds(
+    Header,
+    st.dictionaries(st.sampled_from(sorted(ATTRIBUTES)), st.text(max_size=20)),
+)
+priors = st.builds(
+    PriorStudy,
+    st.sampled_from(["1.2.3", "1.2.4", "1.2.5"]),
+    st.none() | st.dates(),
+    sexes,
+    days | st.text(max_size=10),
+    st.none() | st.floats(),
+)
+
+
+def run(study: list[Header], others: list[PriorStudy]) -> HeaderAudit:
+    return audit(study, priors=others, settings=SETTINGS, today=TODAY)
+
+
+@few
+@given(st.lists(headers | typed_headers, max_size=4), st.lists(priors, max_size=3))
+def test_audit_is_total(study: list[Header], others: list[PriorStudy]) -> None:
+    result = run(study, others)
+    assert isinstance(result.age, AttributeStatus)
+    assert isinstance(result.sex, AttributeStatus)
+    assert set(result.rules) <= set(RULES)
+    for finding in result.findings:
+        assert finding.attribute in {"age", "sex", "dates", "identity", "image"}
+        assert finding.reason.isascii()
+        assert finding.reason.isprintable()
+    for proposal in result.proposals:
+        if proposal.keyword == "PatientAge":
+            assert parse_age(proposal.value) is not None
+        else:
+            assert (proposal.keyword, proposal.value in {"M", "F"}) == ("PatientSex", True)
+    assert result.recorded.age_years is None or 0 <= result.recorded.age_years < 120
+    assert result.recorded.birth_date_age is None or 0 <= result.recorded.birth_date_age <= 125
+
+
+@few
+@given(st.data(), st.lists(headers, min_size=1, max_size=4), st.lists(priors, max_size=3))
+def test_order_does_not_matter(
+    data: st.DataObject, study: list[Header], others: list[PriorStudy]
+) -> None:
+    shuffled = run(data.draw(st.permutations(study)), data.draw(st.permutations(others)))
+    assert run(study, others) == shuffled
+
+
+@few
+@given(headers, st.lists(priors, max_size=3), st.lists(sexes, max_size=2))
+def test_other_is_respected(header: Header, others: list[PriorStudy], further: list[str]) -> None:
+    study = [Header({**header.values, "PatientSex": sex}) for sex in ["O", *further]]
+    result = run(study, others)
+    assert result.sex is AttributeStatus.NOT_ASSESSED
+    assert all(proposal.keyword != "PatientSex" for proposal in result.proposals)
+    assert not {"G1", "G4"} & {found.rule for found in result.findings if found.attribute == "sex"}
+
+
+@few
+@given(headers, st.integers(89, 119))
+def test_deidentified_and_old_is_never_a_mismatch(header: Header, age: int) -> None:
+    values = {**SOUND, "PatientAge": f"{age:03d}Y", "PatientIdentityRemoved": "YES"}
+    dates = {k: header[k] for k in ("PatientBirthDate", "StudyDate", "PatientWeight")}
+    result = run([Header({**values, **dates})], [])
+    assert result.censored_age
+    assert result.age in {AttributeStatus.CONSISTENT, AttributeStatus.IMPLAUSIBLE}
+    assert result.age is AttributeStatus.CONSISTENT or "C2" in result.rules
+
+
+@few
+@given(headers, st.sampled_from(sorted(RULES)))
+def test_disabling_a_rule_takes_away_its_findings_and_no_others(
+    header: Header, identifier: str
+) -> None:
+    without = RulesSettings(disabled=(identifier,))
+    left = audit([header], settings=without, today=TODAY).findings
+    assert left == tuple(found for found in run([header], []).findings if found.rule != identifier)
+
+
+@given(st.floats(0, 999))
+def test_an_encoded_age_is_the_age_in_completed_units(years: float) -> None:
+    text = encode_age(years)
+    back = parse_age(text)
+    assert back is not None
+    unit = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}[text[3]]
+    assert back <= years + 1e-6
+    assert years < back + unit
+    assert encode_age(back) == text
+    assert (text[3] == "Y") == (years >= 2 - 1e-6)
+
+
+@given(st.dates(max_value=date(2100, 1, 1)), st.integers(0, 50_000))
+def test_years_between_counts_birthdays(birth: date, span: int) -> None:
+    day = birth + timedelta(days=span)
+    years = years_between(birth, day)
+    assert int(years) == completed(birth, day, "Y")
+    assert abs(years - span / 365.2425) < 0.02
+    assert years_between(day, birth) == -years
+    assert parse_age(encode_age_at(birth, day)) is not None
