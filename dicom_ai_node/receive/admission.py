@@ -1,0 +1,95 @@
+"""Who may connect, and how many at once.
+
+Two things are counted apart. A *silent* connection has not asked for an association yet; it is
+never refused, but a new one displaces the oldest beyond the limit, so that sockets that say nothing
+keep nobody out. An *association* beyond its limit is rejected with a reason that tells the peer to
+come back.
+"""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Hashable
+from enum import Enum
+from threading import Lock
+
+from dicom_ai_node.config import Caller, ReceiveSettings
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Rejection(Enum):
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+    CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
+    CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
+    TEMPORARY_CONGESTION = (2, 3, 1)
+    LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+
+class Admission:
+    """The door of one receiver process. Safe to use from several threads."""
+
+    def __init__(self, settings: ReceiveSettings, *, ae_title: str) -> None:
+        self._settings = settings
+        self._ae_title = ae_title.strip()
+        self._lock = Lock()
+        self._silent: dict[Hashable, Address] = {}  # in order of arrival
+        self._admitted: dict[Hashable, Address] = {}
+
+    def arrive(self, connection: Hashable, address: str) -> list[Hashable]:
+        """Count a new connection; return the silent ones that must be closed to make room."""
+        peer = parse_address(address)
+        with self._lock:
+            self._silent[connection] = peer
+            counts = Counter(self._silent.values())
+            displaced: list[Hashable] = []
+            if counts[peer] > self._settings.max_associations_per_address:
+                displaced.append(next(key for key, at in self._silent.items() if at == peer))
+            elif len(self._silent) > self._settings.max_associations:
+                displaced.append(next(iter(self._silent)))
+            for key in displaced:
+                del self._silent[key]
+            return displaced
+
+    def admit(
+        self, connection: Hashable, address: str, *, calling: str, called: str
+    ) -> Rejection | None:
+        """Answer an association request: None when it is accepted, and counted from now on."""
+        peer = parse_address(address)
+        if not _may_call(self._settings.callers, calling.strip(), peer):
+            return Rejection.CALLING_AE_NOT_RECOGNISED
+        if self._settings.require_called_ae and called.strip() != self._ae_title:
+            return Rejection.CALLED_AE_NOT_RECOGNISED
+        with self._lock:
+            of_peer = sum(1 for other in self._admitted.values() if other == peer)
+            if (
+                len(self._admitted) >= self._settings.max_associations
+                or of_peer >= self._settings.max_associations_per_address
+            ):
+                return Rejection.LOCAL_LIMIT_EXCEEDED
+            self._silent.pop(connection, None)
+            self._admitted[connection] = peer
+            return None
+
+    def leave(self, connection: Hashable) -> None:
+        """Forget a connection that has ended; harmless when it is not known."""
+        with self._lock:
+            self._silent.pop(connection, None)
+            self._admitted.pop(connection, None)
+
+
+def parse_address(text: str) -> Address:
+    """Return the peer's address; IPv4 that arrives on an IPv6 socket is IPv4."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _may_call(callers: tuple[Caller, ...], calling: str, peer: Address) -> bool:
+    if not callers:
+        return True
+    return any(
+        caller.ae_title.strip() == calling
+        and (not caller.address or peer in ipaddress.ip_network(caller.address, strict=False))
+        for caller in callers
+    )

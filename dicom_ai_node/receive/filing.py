@@ -1,0 +1,195 @@
+"""From a received data set to an answer: durable file, committed row, and only then 0x0000."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from dicom_ai_node.errors import StorageError, UnreadableInstance
+from dicom_ai_node.receive.associations import AssociationRows
+from dicom_ai_node.receive.classes import ANALYSABLE, RADIOGRAPHS
+from dicom_ai_node.receive.connection import Connection
+from dicom_ai_node.receive.header import Identity, read_header, read_identity
+from dicom_ai_node.receive.incoming import Incoming
+from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.report.provenance import is_own_report
+from dicom_ai_node.store import Database, instances, reports
+from dicom_ai_node.study import StudySettings
+from dicom_ai_node.types import ImageRef, StoredInstance
+
+# Status of a C-STORE response, PS3.4 table B.2-1 and PS3.7 annex C.
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+CANNOT_UNDERSTAND = 0xC000
+PROCESSING_FAILURE = 0xC001
+"""Cannot understand, by a fault of this program: told apart from what the sender did wrong."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """A C-STORE request (PS3.7 9.1.1) and the presentation context that it came in."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    context_sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+class Filing:
+    """Answers C-STORE requests.
+
+    ``checkpoint`` is told each step that was reached, so that a test can end the process there:
+    ``synced`` (content on disk), ``named`` (under its durable name) and ``recorded`` (committed).
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        landing: Landing,
+        rows: AssociationRows,
+        settings: StudySettings,
+        clock: Callable[[], float] = time.time,
+        checkpoint: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._db = db
+        self._landing = landing
+        self._rows = rows
+        self._settings = settings
+        self._clock = clock
+        self._checkpoint = checkpoint
+
+    def store(self, request: StoreRequest, incoming: Incoming | None, peer: Connection) -> int:
+        """File the instance and return the status of the response. Never raises.
+
+        0x0000 only when file and row are durable, or when the object is a report of ours.
+        """
+        log = _log.bind(calling_ae=peer.calling_ae, address=peer.address)
+        try:
+            return self._store(request, incoming, peer, log)
+        except UnreadableInstance as error:
+            if incoming is not None:
+                self._quarantine(incoming, str(error), peer, log)
+            return CANNOT_UNDERSTAND
+        except (StorageError, OSError) as error:
+            log.error("instance_refused", status="A700", error=str(error))
+            return OUT_OF_RESOURCES
+        except Exception as error:  # noqa: BLE001 - the association and its sender must live on
+            log.error("instance_failed", status="C001", error=_harmless(error))
+            return PROCESSING_FAILURE
+        finally:
+            if incoming is not None:
+                _discard(incoming)
+
+    def _store(
+        self, request: StoreRequest, incoming: Incoming | None, peer: Connection, log: Any
+    ) -> int:
+        started = time.perf_counter()
+        if incoming is None:
+            raise UnreadableInstance("the request has no data set")
+        if incoming.failure is not None:
+            raise incoming.failure
+        identity = _identify(request, incoming)
+        if self._is_own(request, incoming):
+            log.info("own_report_ignored", instance=identity.sop_instance_uid)
+            return SUCCESS
+        stored = self._make_durable(request, identity, incoming, peer)
+        self._rows.ensure(peer)
+        filed = instances.record(
+            self._db,
+            stored,
+            study_instance_uid=identity.study_instance_uid,
+            analysable=request.sop_class_uid in ANALYSABLE,
+            settings=self._settings,
+            now=self._clock(),
+        )
+        self._checkpoint("recorded")
+        log.debug(
+            "instance_stored",
+            study=identity.study_instance_uid,
+            instance=identity.sop_instance_uid,
+            filed=str(filed),
+            bytes=incoming.size,
+            seconds=round(time.perf_counter() - started, 4),
+        )
+        return SUCCESS
+
+    def _make_durable(
+        self, request: StoreRequest, identity: Identity, incoming: Incoming, peer: Connection
+    ) -> StoredInstance:
+        incoming.sync()
+        self._checkpoint("synced")
+        path = self._landing.keep(incoming)
+        self._checkpoint("named")
+        return StoredInstance(
+            image=ImageRef(
+                identity.sop_class_uid, identity.sop_instance_uid, identity.series_instance_uid
+            ),
+            transfer_syntax_uid=request.transfer_syntax_uid,
+            path=path,
+            digest=incoming.digest,
+            size=incoming.size,
+            calling_ae=peer.calling_ae,
+            association=peer.key,
+        )
+
+    def _is_own(self, request: StoreRequest, incoming: Incoming) -> bool:
+        """Whether a peer sends us our own report: analysing it would never end."""
+        if request.sop_class_uid in RADIOGRAPHS:
+            return False
+        if reports.is_own(self._db, request.sop_instance_uid):
+            return True
+        header = read_header(
+            incoming.path, offset=incoming.offset, transfer_syntax=request.transfer_syntax_uid
+        )
+        return is_own_report(header)
+
+    def _quarantine(self, incoming: Incoming, reason: str, peer: Connection, log: Any) -> None:
+        """Keep what could not be filed for a person. The sender has its copy: best effort."""
+        try:
+            incoming.sync()
+            path, is_new = self._landing.quarantine(incoming, reason)
+            log.warning("instance_quarantined", status="C000", reason=reason, repeated=not is_new)
+            if is_new:
+                instances.record_quarantine(
+                    self._db,
+                    path=path,
+                    calling_ae=peer.calling_ae,
+                    reason=reason,
+                    now=self._clock(),
+                )
+        except (StorageError, OSError) as error:
+            log.error("instance_not_quarantined", status="C000", reason=reason, error=str(error))
+
+
+def _identify(request: StoreRequest, incoming: Incoming) -> Identity:
+    identity = read_identity(
+        incoming.path, offset=incoming.offset, transfer_syntax=request.transfer_syntax_uid
+    )
+    if request.sop_class_uid != request.context_sop_class_uid:
+        raise UnreadableInstance("Affected SOP Class UID is not that of the presentation context")
+    if request.sop_class_uid != identity.sop_class_uid:
+        raise UnreadableInstance("SOPClassUID is not the Affected SOP Class UID")
+    if request.sop_instance_uid != identity.sop_instance_uid:
+        raise UnreadableInstance("SOPInstanceUID is not the Affected SOP Instance UID")
+    return identity
+
+
+def _discard(incoming: Incoming) -> None:
+    try:
+        incoming.discard()
+    except OSError as error:
+        _log.warning("leftover_in_spool", error=str(error))
+
+
+def _harmless(error: Exception) -> str:
+    """Type and place of an error, without its text: that may quote the data set."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(error).__name__} at {place}"

@@ -1,0 +1,59 @@
+"""The receiver role: one process of several that listen on the node's port."""
+
+import threading
+import warnings
+
+import structlog
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.receive.admission import Admission
+from dicom_ai_node.receive.associations import AssociationRows
+from dicom_ai_node.receive.filing import Filing
+from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.receive.server import Receiver
+from dicom_ai_node.receive.session import Sessions
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database
+
+_SHARE_OF_STOP = 0.75
+"""How much of ``operate.stop_seconds`` associations get; the rest is for ending in order."""
+
+_log = structlog.get_logger()
+
+
+def run(config: Config, *, process: str, stop: threading.Event) -> None:
+    """Receive until ``stop`` is set; ``process`` tells the receivers of one node apart.
+
+    On stop nothing new is accepted, what is in progress is finished, and what does not finish in
+    time is aborted: its sender was told nothing and keeps its copy.
+
+    Raises
+    ------
+    OSError
+        The port cannot be bound, or the spool not be written.
+    """
+    warnings.filterwarnings("ignore", module="pydicom")  # they quote values of the data set
+    db = Database(config.storage.database)
+    landing = Landing(
+        Spool(config.storage.spool), process=process, min_free_mb=config.storage.min_free_mb
+    )
+    rows = AssociationRows(db)
+    filing = Filing(db=db, landing=landing, rows=rows, settings=config.study)
+    admission = Admission(config.receive, ae_title=config.node.ae_title)
+    receiver = Receiver(
+        config, Sessions(admission=admission, landing=landing, filing=filing, rows=rows)
+    )
+    receiver.start()
+    _log.info(
+        "receiver_listening",
+        process=process,
+        bind=config.node.bind,
+        port=config.node.port,
+        swept=landing.swept,
+    )
+    stop.wait()
+    receiver.close(patience=_SHARE_OF_STOP * config.operate.stop_seconds)
+    rows.close()
+    landing.close()
+    db.close()
+    _log.info("receiver_stopped", process=process)

@@ -1,0 +1,206 @@
+"""One connection and its association: admission, requests, and giving everything back."""
+
+import socket
+import struct
+import threading
+from typing import Any
+
+import structlog
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
+
+from dicom_ai_node.receive.admission import Admission, Rejection
+from dicom_ai_node.receive.associations import AssociationRows
+from dicom_ai_node.receive.connection import Connection
+from dicom_ai_node.receive.filing import SUCCESS, Filing, StoreRequest
+from dicom_ai_node.receive.incoming import Incoming
+from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.receive.part10 import file_head
+from dicom_ai_node.receive.stream import StreamingProvider
+
+_READER_ENDS_WITHIN = 10.0
+
+_log = structlog.get_logger()
+
+
+class Sessions:
+    """All connections of one receiver process, and what they share."""
+
+    def __init__(
+        self, *, admission: Admission, landing: Landing, filing: Filing, rows: AssociationRows
+    ) -> None:
+        self.admission = admission
+        self.landing = landing
+        self.filing = filing
+        self.rows = rows
+        self._open: dict[Connection, Session] = {}
+
+    @property
+    def open(self) -> list["Session"]:
+        """The connections that are open now."""
+        return list(self._open.values())
+
+    def run(self, association: Association, *, address: str) -> None:
+        """Serve a new connection until it has ended, however it ends."""
+        session = Session(association, Connection(address), shared=self)
+        self._open[session.connection] = session
+        try:
+            for silent in self.admission.arrive(session.connection, address):
+                self._displace(silent)
+            session.serve()
+        finally:
+            del self._open[session.connection]
+            self.admission.leave(session.connection)
+            session.end()
+
+    def _displace(self, connection: Any) -> None:
+        session = self._open.get(connection)
+        if session is not None:
+            _log.warning("silent_connection_closed", address=session.connection.address)
+            session.hang_up()
+
+
+class Session:
+    """One connection. Its methods run in its own thread, its handlers in the association's."""
+
+    def __init__(
+        self, association: Association, connection: Connection, *, shared: Sessions
+    ) -> None:
+        self.connection = connection
+        self._association = association
+        self._shared = shared
+        self._receive_streaming()
+        association.bind(evt.EVT_REQUESTED, self._on_requested)
+        association.bind(evt.EVT_ESTABLISHED, self._on_established)
+        association.bind(evt.EVT_C_STORE, self._on_store)
+
+    def serve(self) -> None:
+        """Return when the association has ended."""
+        _set_patience(self._socket(), self._association.acse_timeout)
+        self._association.start()
+        self._association.join()
+
+    def end(self) -> None:
+        """Give back what the connection holds."""
+        reader = self._association.dul
+        reader.kill_dul()
+        self.hang_up()
+        if reader.is_alive():
+            reader.join(timeout=_READER_ENDS_WITHIN)
+        if reader.is_alive():
+            # It may be writing still. What it leaves is swept at the next start.
+            _log.error("reader_does_not_end", address=self.connection.address)
+        else:
+            self.connection.abandon()
+        self._shared.rows.end(self.connection)
+        if self.connection.calling_ae:
+            ending = "released" if self._association.is_released else "aborted"
+            _log.info(
+                "association_ended",
+                calling_ae=self.connection.calling_ae,
+                address=self.connection.address,
+                ending=ending,
+                instances=self.connection.instances,
+                refused=self.connection.refused,
+                bytes=self.connection.received_bytes,
+                seconds=round(self.connection.seconds(), 3),
+            )
+
+    def abort(self) -> None:
+        """Send an A-ABORT where there is an association, without waiting for its effect."""
+        if not self.connection.calling_ae:
+            self.hang_up()
+            return
+        threading.Thread(target=self._association.abort, daemon=True).start()
+
+    def hang_up(self) -> None:
+        """Shut the socket down; its threads notice."""
+        connection = self._socket()
+        if connection is not None:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # the peer was faster
+
+    def _receive_streaming(self) -> None:
+        """Put our reader in the place of pynetdicom's, whose threads have not started yet."""
+        association, plain = self._association, self._association.dul
+        provider = StreamingProvider(association, self._open_sink)
+        provider.socket, provider.event_queue = plain.socket, plain.event_queue
+        association.dul = provider
+        # The setters hand the values on to the timers of the provider.
+        association.acse_timeout = association.acse_timeout
+        association.network_timeout = association.network_timeout
+
+    def _open_sink(self, request: C_STORE_RQ, context_id: int) -> Incoming | None:
+        """Return where the data set of ``request`` goes; None lets pynetdicom abort."""
+        context = self._association._accepted_cx.get(context_id)
+        if context is None:
+            return None
+        head = file_head(
+            sop_class_uid=str(request.command_set.get("AffectedSOPClassUID", "")),
+            sop_instance_uid=str(request.command_set.get("AffectedSOPInstanceUID", "")),
+            transfer_syntax_uid=str(context.transfer_syntax[0]),
+        )
+        incoming = self._shared.landing.begin(head)
+        self.connection.begin(incoming)
+        return incoming
+
+    def _on_requested(self, event: evt.Event) -> None:
+        """Answer an A-ASSOCIATE-RQ with a rejection, or leave it to the negotiation."""
+        rejection: Rejection | None = Rejection.TEMPORARY_CONGESTION  # if what follows fails
+        request = self._association.requestor.primitive
+        calling, called = str(request.calling_ae_title), str(request.called_ae_title)
+        try:
+            rejection = self._shared.admission.admit(
+                self.connection, self.connection.address, calling=calling, called=called
+            )
+        finally:
+            if rejection is None:
+                self.connection.calling_ae = calling.strip()
+            else:
+                _log.warning(
+                    "association_rejected",
+                    calling_ae=calling,
+                    called_ae=called,
+                    address=self.connection.address,
+                    reason=rejection.name.lower(),
+                )
+                self._association.acse.send_reject(*rejection.value)
+                self._association.kill()  # returns when the rejection is sent
+
+    def _on_established(self, _event: evt.Event) -> None:
+        _set_patience(self._socket(), self._association.dimse_timeout)
+
+    def _on_store(self, event: evt.Event) -> int:
+        request, context = event.request, event.context
+        incoming: Incoming | None = event.dataset_path
+        status = self._shared.filing.store(
+            StoreRequest(
+                sop_class_uid=str(request.AffectedSOPClassUID),
+                sop_instance_uid=str(request.AffectedSOPInstanceUID),
+                context_sop_class_uid=str(context.abstract_syntax),
+                transfer_syntax_uid=str(context.transfer_syntax),
+            ),
+            incoming,
+            self.connection,
+        )
+        self.connection.answered(incoming, success=status == SUCCESS)
+        return status
+
+    def _socket(self) -> socket.socket | None:
+        wrapper = self._association.dul.socket
+        return wrapper.socket if wrapper is not None else None
+
+
+def _set_patience(connection: socket.socket | None, seconds: float) -> None:
+    """Let reads and writes within a message fail after ``seconds`` of silence.
+
+    The kernel's timeout and not Python's, which would cost a poll before every read.
+    """
+    if connection is not None:
+        whole = int(seconds)
+        value = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
