@@ -1,0 +1,1 @@
+"""A PACS and the node on one machine, with synthetic images."""

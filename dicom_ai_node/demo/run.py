@@ -1,0 +1,249 @@
+"""Runs the demo: PACS and node on loopback, studies out, reports back, a table."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, build_context
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from dicom_ai_node.demo.pacs import EmbeddedPacs
+from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic
+from dicom_ai_node.errors import NodeError
+from dicom_ai_node.report.validators import dciodvfy
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.queries import StudyDetail, show
+from dicom_ai_node.study import State
+
+_START_SECONDS = 90.0
+_STUDY_SECONDS = 20.0
+_SETTLED = {State.DELIVERED, State.SKIPPED, State.FAILED, State.UNDELIVERED}
+
+
+def run_demo(images: Path | None, *, keep: Path | None, as_json: bool) -> bool:
+    """Run the demo and print its table; return whether every expected report arrived valid.
+
+    Raises
+    ------
+    NodeError
+        When the node does not start, or there is no image to send.
+    """
+    console = Console(stderr=as_json)
+    studies = synthetic() if images is None else from_folder(images)
+    if not studies:
+        raise NodeError(f"{images}: no DICOM, PNG or JPEG image in it")
+    folder = Path(tempfile.mkdtemp(prefix="dicom-ai-node-demo-")) if keep is None else keep
+    folder.mkdir(parents=True, exist_ok=True)
+    if images is None:
+        console.print("The images are [bold]synthetic[/]: drawn from a statistical model.")
+    with EmbeddedPacs(folder / "pacs", ae_title="PACS") as pacs:
+        config = _write_config(folder, pacs.port)
+        with _node(config, folder) as port, _progress(console, quiet=as_json) as say:
+            say("waiting for the node to start")
+            _wait_for_echo(port)
+            say(f"sending {len(studies)} studies")
+            for study in studies:
+                _send(study.datasets, port)
+            say("waiting for the reports")
+            details = _wait(folder, studies)
+        reports = _reports(pacs, studies)
+    rows = [_row(study, details.get(study.uid), reports[study.uid]) for study in studies]
+    if as_json:
+        for row in rows:
+            print(json.dumps(row))
+    else:
+        _print(console, rows)
+    console.print(f"reports {folder / 'pacs'}\nlog     {folder / 'node.log'}", highlight=False)
+    return all(row["complete"] for row in rows)
+
+
+def _write_config(folder: Path, pacs_port: int) -> Path:
+    path = folder / "node.toml"
+    path.write_text(
+        f"""\
+[node]
+bind = "127.0.0.1"
+port = {_free_port()}
+[storage]
+spool = "{folder / "spool"}"
+database = "sqlite:///{folder / "node.db"}"
+min_free_mb = 50
+warn_free_mb = 100
+[study]
+quiet_seconds = 1.0
+[policy]
+analyse = "all"
+[web]
+port = {_free_port()}
+[log]
+format = "json"
+[destinations.pacs]
+host = "127.0.0.1"
+port = {pacs_port}
+ae_title = "PACS"
+retry_seconds = 1.0
+"""
+    )
+    return path
+
+
+@contextmanager
+def _node(config: Path, folder: Path) -> Iterator[int]:
+    """Run ``serve`` as a user would, and stop it as systemd would."""
+    from dicom_ai_node.config import load_config
+
+    command = [sys.executable, "-m", "dicom_ai_node", "serve", "-c", str(config)]
+    with (folder / "node.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+        try:
+            yield load_config(config).node.port
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+def _wait_for_echo(port: int) -> None:
+    ae = AE("DEMO")
+    ae.add_requested_context("1.2.840.10008.1.1")
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        association = ae.associate("127.0.0.1", port, ae_title="DICOMAINODE")
+        if association.is_established:
+            association.send_c_echo()
+            association.release()
+            return
+        time.sleep(0.3)
+    raise NodeError(f"the node did not answer within {_START_SECONDS:g} s, see its log")
+
+
+def _send(datasets: Sequence[Dataset], port: int) -> None:
+    """Send a study as a modality does: one association, each image in its own syntax."""
+    ae = AE("DEMOMODALITY")
+    pairs = {(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in datasets}
+    contexts = [build_context(sop_class, syntax) for sop_class, syntax in sorted(pairs)]
+    association = ae.associate("127.0.0.1", port, contexts, ae_title="DICOMAINODE")
+    if not association.is_established:
+        raise NodeError("the node refused the demo's association, see its log")
+    for dataset in datasets:
+        status = association.send_c_store(dataset)
+        if status.get("Status") != 0x0000:
+            raise NodeError(f"the node answered a C-STORE with {status.get('Status')!r}")
+    association.release()
+
+
+def _wait(folder: Path, studies: Sequence[DemoStudy]) -> dict[str, StudyDetail]:
+    db = Database(f"sqlite:///{folder / 'node.db'}")
+    deadline = time.monotonic() + 30.0 + _STUDY_SECONDS * len(studies)
+    details: dict[str, StudyDetail] = {}
+    while time.monotonic() < deadline:
+        for study in studies:
+            detail = show(db, study.uid)
+            if detail is not None:
+                details[study.uid] = detail
+        if len(details) == len(studies) and all(
+            one.study.state in _SETTLED for one in details.values()
+        ):
+            break
+        time.sleep(0.3)
+    db.close()
+    return details
+
+
+def _reports(pacs: EmbeddedPacs, studies: Sequence[DemoStudy]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {study.uid: [] for study in studies}
+    for path in pacs.instances():
+        header = dcmread(path, stop_before_pixels=True)
+        found.setdefault(str(header.StudyInstanceUID), []).append(path)
+    return found
+
+
+def _row(study: DemoStudy, detail: StudyDetail | None, reports: list[Path]) -> dict[str, Any]:
+    state = detail.study.state if detail else "not received"
+    result = (detail.result if detail else None) or {}
+    audited = result.get("audit", {})
+    age, sex, reason = result.get("age"), result.get("sex"), result.get("reason")
+    errors = [error for path in reports for error in dciodvfy(path)]
+    skipped = state == State.SKIPPED
+    return {
+        "study": study.title,
+        "recorded_age": audited.get("recorded", {}).get("age", ""),
+        "recorded_sex": audited.get("recorded", {}).get("sex", ""),
+        "status": {"age": audited.get("age", ""), "sex": audited.get("sex", "")},
+        "rules": list(dict.fromkeys(one["rule"] for one in audited.get("findings", []))),
+        "age": {"estimate": age["mu"], "interval90": age["interval90"]} if age else None,
+        "sex": sex,
+        "decision": result.get("outcome", state),
+        "reason": reason["text"] if reason else (detail.study.reason if detail else ""),
+        "reports": len(reports),
+        "errors": errors,
+        "complete": skipped or (state == State.DELIVERED and len(reports) == 1 and not errors),
+    }
+
+
+def _print(console: Console, rows: list[dict[str, Any]]) -> None:
+    table = Table(title="What the node said", title_justify="left", header_style="bold")
+    for column in ("Study", "Age", "Sex", "Rules", "Estimate (90 %)", "Decision", "SR"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            row["study"],
+            row["recorded_age"] or "-",
+            row["recorded_sex"] or "-",
+            " ".join(row["rules"]) or "-",
+            _estimate(row),
+            row["decision"] + (f": {row['reason']}" if row["reason"] else ""),
+            _report_cell(row),
+        )
+    console.print(table)
+    console.print("Inferred, not verified. Not a medical device.", style="dim")
+
+
+def _estimate(row: dict[str, Any]) -> str:
+    parts = []
+    if row["age"]:
+        low, high = row["age"]["interval90"]
+        parts.append(f"{row['age']['estimate']:.0f} ({low:.0f}-{high:.0f})")
+    if row["sex"]:
+        female = row["sex"]["probability_female"]
+        parts.append(f"F {female:.0%}" if female >= 0.5 else f"M {1 - female:.0%}")
+    return ", ".join(parts) or "-"
+
+
+def _report_cell(row: dict[str, Any]) -> str:
+    if row["errors"]:
+        return f"[red]{len(row['errors'])} errors[/]"
+    if row["reports"]:
+        return "[green]valid[/]"
+    return "none due" if row["complete"] else "[red]missing[/]"
+
+
+@contextmanager
+def _progress(console: Console, *, quiet: bool) -> Iterator[Any]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    shown = nullcontext() if quiet else Progress(*columns, console=console, transient=True)
+    with shown as progress:
+        task = progress.add_task("") if progress else None
+
+        def say(text: str) -> None:
+            if progress is not None and task is not None:
+                progress.update(task, description=text)
+
+        yield say
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
