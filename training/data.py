@@ -90,7 +90,7 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> Item | None:
         age = float("nan")
     female = {"F": 1.0, "M": 0.0}.get(row["sex"], float("nan"))
     frontal = 1.0
-    if split in ("train", "train_128", "val", "external_dev"):
+    if split in ("train", "train_128", "val", "val_128", "external_dev"):
         role = split
         if stem in MISLABELLED:
             return None

@@ -60,8 +60,16 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Answers:
         """Answer for ``images`` of shape (N, 1, S, S) in [0, 1]."""
-        features = self.backbone(images * 2 - 1).mean(dim=(2, 3)).float()
-        out = self.head(self.dropout(features)).float()
+        return self.answer(self.pooled(images))
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Features of ``images``, shape (N, F), float32."""
+        maps: Tensor = self.backbone(images * 2 - 1)
+        return maps.mean(dim=(2, 3)).float()
+
+    def answer(self, features: Tensor) -> Answers:
+        """What the linear layer says of pooled ``features``."""
+        out: Tensor = self.head(self.dropout(features)).float()
         return Answers(out[:, :AGES], out[:, AGES], out[:, AGES + 1], out[:, AGES + 2], features)
 
 

@@ -1,0 +1,165 @@
+"""A model bundle: a folder with weights.safetensors, manifest.json and CARD.md.
+
+The manifest says what the weights are, what they want to see, how their answers are calibrated and
+what was measured. Nothing here imports torch, and nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dicom_ai_node.errors import BundleError
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.pixels.normalise import CONTRACT
+from dicom_ai_node.types import ModelIdentity
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+CARD = "CARD.md"
+DEFAULT = "chest-age-sex"
+ARCHITECTURES = ("mobilenet_v2", "efficientnet_b0", "densenet121", "resnet18")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Input(_Part):
+    """What the network wants to see."""
+
+    contract: str
+    """Name of the input contract, see :mod:`dicom_ai_node.pixels.normalise`."""
+    size: int = Field(ge=32, le=2048)
+
+
+class Thresholds(_Part):
+    """A gate lets an image pass at or above its threshold."""
+
+    chest: float = Field(ge=0, le=1)
+    frontal: float = Field(ge=0, le=1)
+    in_distribution: float = Field(ge=0, le=1)
+
+
+class Source(_Part):
+    """Where training images came from."""
+
+    name: str
+    images: int
+    licence: str
+
+
+class Training(_Part):
+    """What the weights were trained with."""
+
+    summary: str
+    images: int
+    patients: int
+    age_range: tuple[float, float]
+    """1st and 99th percentile of the training ages, years."""
+    sources: tuple[Source, ...]
+
+
+class Figure(_Part):
+    """One measured number with its 95 % interval."""
+
+    dataset: str
+    quantity: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int
+
+
+class Manifest(_Part):
+    """The contents of manifest.json."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    version: str
+    architecture: str
+    input: Input
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of weights.safetensors."""
+    calibration: Calibration
+    thresholds: Thresholds
+    training: Training
+    intended_use: str
+    not_for: str
+    figures: tuple[Figure, ...] = ()
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Name, version and hash, as reports state them."""
+        return ModelIdentity(self.name, self.version, self.sha256)
+
+    @property
+    def size(self) -> int:
+        """Side of the input in pixels."""
+        return self.input.size
+
+    @property
+    def training_age_range(self) -> tuple[float, float]:
+        """Ages between which the network has seen enough to be asked, years."""
+        return self.training.age_range
+
+
+def default_bundle() -> Path:
+    """Folder of the bundle that is used unless the configuration names another."""
+    return models_folder() / DEFAULT
+
+
+def bundles() -> list[Path]:
+    """Folders of all bundles that ship with the program."""
+    return sorted(path.parent for path in models_folder().glob(f"*/{MANIFEST}"))
+
+
+def models_folder() -> Path:
+    """``bundles`` of the installed package, or ``models`` of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "bundles"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read and check the manifest of the bundle in folder ``path``; BundleError if unusable."""
+    file = path / MANIFEST
+    try:
+        manifest = Manifest.model_validate(json.loads(file.read_bytes()))
+    except OSError as error:
+        raise BundleError(f"{file}: expected a readable manifest ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise BundleError(f"{file}: {where}: {first['msg']}") from error
+    except ValueError as error:
+        raise BundleError(f"{file}: expected JSON ({error})") from error
+    if manifest.input.contract != CONTRACT:
+        raise BundleError(f"{file}: input contract {manifest.input.contract!r}, not {CONTRACT!r}")
+    if manifest.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise BundleError(
+            f"{file}: architecture {manifest.architecture!r}, expected one of {known}"
+        )
+    return manifest
+
+
+def verify(path: Path) -> Manifest:
+    """Like :func:`load_manifest`, and the weights are the ones that the manifest names."""
+    manifest = load_manifest(path)
+    file = path / WEIGHTS
+    try:
+        found = sha256(file)
+    except OSError as error:
+        raise BundleError(f"{file}: expected the weights ({error.strerror})") from error
+    if found != manifest.sha256:
+        raise BundleError(f"{file}: SHA-256 is {found}, the manifest expects {manifest.sha256}")
+    return manifest
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

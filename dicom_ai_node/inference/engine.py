@@ -1,0 +1,151 @@
+"""The engine: normalised images in, calibrated predictions out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from dicom_ai_node.errors import BundleError
+from dicom_ai_node.inference import calibration
+from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
+from dicom_ai_node.inference.network import Answers, Network, moments
+from dicom_ai_node.types import ModelIdentity, Prediction
+
+NETWORK = "network."
+"""Prefix of the network's tensors in the weights file."""
+DISTANCE = ("distance.mean", "distance.projection", "distance.residual", "distance.reference")
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What the network says before calibration; each of shape (N,) but the features (N, F)."""
+
+    mu: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    sex: NDArray[np.float32]
+    frontal: NDArray[np.float32]
+    chest: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+class Estimator:
+    """One bundle, loaded and ready.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the bundle; its hash is checked.
+    device
+        ``cpu``, ``cuda`` or ``auto``: CUDA when there is one. The CPU computes in float32, CUDA in
+        bfloat16.
+    batch
+        Most images that are computed at a time.
+    threads
+        Of the CPU, for the whole process; None leaves torch's own choice.
+    """
+
+    def __init__(
+        self, bundle: Path, *, device: str = "auto", batch: int = 16, threads: int | None = None
+    ) -> None:
+        self.manifest: Manifest = verify(bundle)
+        self.identity: ModelIdentity = self.manifest.identity
+        self.size: int = self.manifest.size
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device: str = device
+        self._batch = batch
+        tensors = _read(bundle / WEIGHTS)
+        self._distance = [tensors[name] for name in DISTANCE]
+        self.network = load_network(self.manifest.architecture, tensors, bundle / WEIGHTS)
+        self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def predict(self, images: NDArray[np.float32]) -> list[Prediction]:
+        """Calibrated answer for each of ``images``, shape (N, S, S), float32 in [0, 1].
+
+        An answer does not depend on which images stand beside it.
+        """
+        expected = (len(images), self.size, self.size)
+        if images.shape != expected or images.dtype != np.float32:
+            raise ValueError(f"expected float32 {expected}, got {images.dtype} {images.shape}")
+        if not len(images):
+            return []
+        raw = run(self.network, images, device=self.device, batch=self._batch)
+        mean, projection, residual, reference = self._distance
+        distances = calibration.distance(raw.features, mean, projection, float(residual[0]))
+        p_values = calibration.p_value(distances, reference.tolist())
+        return [self._calibrated(raw, i, float(p)) for i, p in enumerate(p_values)]
+
+    def _calibrated(self, raw: Raw, i: int, p: float) -> Prediction:
+        age, sex = self.manifest.calibration.age, self.manifest.calibration.sex
+        mu, sigma = float(raw.mu[i]), float(raw.sigma[i])
+        return Prediction(
+            age=mu,
+            age_sd=sigma * age.sd_scale,
+            age_interval90=age.interval(mu, sigma),
+            probability_female=sex.probability_female(float(raw.sex[i])),
+            chest=calibration.sigmoid(float(raw.chest[i])),
+            frontal=calibration.sigmoid(float(raw.frontal[i])),
+            in_distribution=p,
+        )
+
+
+def run(
+    network: Network, images: NDArray[np.float32], *, device: str = "cpu", batch: int = 16
+) -> Raw:
+    """Uncalibrated answers for ``images`` of shape (N, S, S), N > 0."""
+    parts = [_answer(network, part, device) for part in _parts(images, batch)]
+    columns = [np.concatenate([part[i] for part in parts]) for i in range(6)]
+    return Raw(*columns)
+
+
+def _parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(images), batch):
+        yield images[start : start + batch]
+
+
+@torch.inference_mode()
+def _answer(
+    network: Network, images: NDArray[np.float32], device: str
+) -> tuple[NDArray[np.float32], ...]:
+    x = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
+        features = network.pooled(x)
+    answers: Answers = network.answer(features)
+    mu, sigma = moments(answers.ages)
+    outputs = (mu, sigma, answers.sex, answers.frontal, answers.chest, answers.features)
+    return tuple(output.float().cpu().numpy() for output in outputs)
+
+
+def load_network(architecture: str, tensors: dict[str, NDArray[np.float32]], file: Path) -> Network:
+    """Build the network and fill it, ready to answer; BundleError when the tensors do not fit."""
+    network = Network(architecture)
+    state = {
+        name.removeprefix(NETWORK): torch.from_numpy(tensor)
+        for name, tensor in tensors.items()
+        if name.startswith(NETWORK)
+    }
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise BundleError(f"{file}: expected the tensors of {architecture}: {reason}") from error
+    return network.eval()
+
+
+def _read(file: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        tensors: dict[str, NDArray[np.float32]] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{file}: expected safetensors ({error})") from error
+    for name in DISTANCE:
+        if name not in tensors:
+            raise BundleError(f"{file}: expected the tensor {name}")
+    return tensors

@@ -1,0 +1,135 @@
+"""Figures with patient-bootstrap intervals, and coverage by cross-fitting. Pure numpy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_ai_node.inference.calibration import LEVELS
+from dicom_ai_node.inference.engine import Raw
+from training import calibrate
+
+RESAMPLES = 1000
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    statistic: Callable[..., float], patients: list[str], *columns: Floats, seed: int = 0
+) -> Estimate:
+    """``statistic(*columns)`` with the interval from resampling patients."""
+    _, group = np.unique(np.array(patients), return_inverse=True)
+    members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(0, len(members), len(members))
+        at = np.concatenate([members[g] for g in drawn])
+        values.append(statistic(*(column[at] for column in columns)))
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Estimate(statistic(*columns), float(low), float(high))
+
+
+def mae(mu: Floats, years: Floats) -> float:
+    """Mean absolute error."""
+    return float(np.mean(np.abs(mu - years)))
+
+
+def rmse(mu: Floats, years: Floats) -> float:
+    """Root of the mean squared error."""
+    return float(np.sqrt(np.mean(np.square(mu - years))))
+
+
+def bias(mu: Floats, years: Floats) -> float:
+    """Mean of estimate minus recorded."""
+    return float(np.mean(mu - years))
+
+
+def r2(mu: Floats, years: Floats) -> float:
+    """Share of the variance that is explained."""
+    return float(1 - np.mean(np.square(mu - years)) / np.var(years))
+
+
+def auc(score: Floats, positive: Floats) -> float:
+    """Area under the ROC curve, ties counted half; NaN when one class is missing."""
+    n1 = int(positive.sum())
+    n0 = len(positive) - n1
+    if not n0 or not n1:
+        return float("nan")
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[positive == 1].sum() - n1 * (n1 + 1) / 2) / (n0 * n1))
+
+
+def accuracy(probability: Floats, positive: Floats) -> float:
+    """Share of cases on the right side of one half."""
+    return float(np.mean((probability >= 0.5) == (positive == 1)))
+
+
+def brier(probability: Floats, positive: Floats) -> float:
+    """Mean squared error of the probability."""
+    return float(np.mean(np.square(probability - positive)))
+
+
+def calibration_error(probability: Floats, positive: Floats) -> float:
+    """Expected calibration error over ten equal bins of P(female)."""
+    which = np.minimum((probability * 10).astype(int), 9)
+    gaps = [
+        abs(probability[which == b].mean() - positive[which == b].mean()) * np.mean(which == b)
+        for b in np.unique(which)
+    ]
+    return float(np.sum(gaps))
+
+
+def accuracy_of_surest(probability: Floats, positive: Floats, share: float) -> float:
+    """Accuracy when the ``share`` of least sure cases is left out."""
+    sure = np.argsort(-np.abs(probability - 0.5), kind="stable")
+    kept = sure[: round(len(sure) * (1 - share))]
+    return accuracy(probability[kept], positive[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Share of recorded ages within the interval and the interval's mean width, at one level."""
+
+    level: str
+    coverage: float
+    spread: float
+    """Standard deviation of the coverage of a half over the splits."""
+    width: float
+
+
+def cross_fitted(raw: Raw, years: Floats, patients: list[str], repeats: int = 50) -> list[Coverage]:
+    """Calibrate on one half of the patients, measure on the other, both ways, ``repeats`` times."""
+    names = np.array(patients)
+    rng = np.random.default_rng(0)
+    hits: dict[str, list[float]] = {level: [] for level in LEVELS}
+    widths: dict[str, list[float]] = {level: [] for level in LEVELS}
+    for _ in range(repeats):
+        order = rng.permutation(np.unique(names))
+        first = np.isin(names, order[: len(order) // 2])
+        for fit in (first, ~first):
+            age = calibrate.age(raw.mu[fit], raw.sigma[fit], years[fit].astype(np.float32))
+            rest = ~fit
+            for level in LEVELS:
+                low, high = np.array(
+                    [
+                        age.interval(float(m), float(s), level)
+                        for m, s in zip(raw.mu[rest], raw.sigma[rest], strict=True)
+                    ]
+                ).T
+                hits[level].append(float(np.mean((years[rest] >= low) & (years[rest] <= high))))
+                widths[level].append(float(np.mean(high - low)))
+    return [
+        Coverage(v, float(np.mean(hits[v])), float(np.std(hits[v])), float(np.mean(widths[v])))
+        for v in LEVELS
+    ]
