@@ -163,7 +163,7 @@ def _wait(folder: Path, studies: Sequence[DemoStudy]) -> dict[str, StudyDetail]:
 
 def _reports(pacs: EmbeddedPacs, studies: Sequence[DemoStudy]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {study.uid: [] for study in studies}
-    for path in pacs.instances():
+    for path in pacs.instances().values():
         header = dcmread(path, stop_before_pixels=True)
         found.setdefault(str(header.StudyInstanceUID), []).append(path)
     return found
