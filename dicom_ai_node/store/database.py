@@ -1,5 +1,6 @@
 """The connection to SQLite or PostgreSQL, and what differs between them."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,22 @@ class Database:
                 "run 'dicom-ai-node db upgrade'"
             )
 
+    def tidy(self) -> None:
+        """Let SQLite refresh its statistics and shrink its write-ahead log.
+
+        PostgreSQL does the like by itself.
+        """
+        if self.is_sqlite:
+            # Outside any transaction, where a checkpoint cannot run.
+            raw = self._engine.raw_connection()
+            try:
+                for pragma in ("optimize", "wal_checkpoint(TRUNCATE)"):
+                    raw.cursor().execute(f"PRAGMA {pragma}").fetchall()
+            except (sqlite3.Error, DBAPIError) as error:
+                raise StorageError(f"database: {error}") from error
+            finally:
+                raw.close()
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -101,7 +118,8 @@ class Database:
             ):
                 yield connection
         except DBAPIError as error:
-            text = str(error.orig)
+            # The first line: PostgreSQL's further ones (DETAIL) quote the values of the row.
+            text = str(error.orig).partition("\n")[0]
             kind = StorageFull if any(sign in text for sign in _FULL) else StorageError
             raise kind(f"database: {text}") from error
 

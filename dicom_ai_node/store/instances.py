@@ -1,5 +1,6 @@
 """Received instances, and the associations that are still sending."""
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -106,11 +107,15 @@ def known_paths(db: Database, paths: list[str]) -> set[str]:
         return set(connection.execute(query).scalars())
 
 
-def expired(db: Database, *, before: float, limit: int) -> list[tuple[int, str]]:
-    """Return (row id, path) of images whose study settled before ``before``, oldest first.
+def drop_expired(
+    db: Database, *, before: float, now: float, limit: int, remove: Callable[[str], bool]
+) -> int:
+    """Let ``remove`` take away files whose study settled before ``before``; return how many went.
 
     Only studies whose last word is delivered or that had nothing to report: what is unsent, failed
-    or still collecting keeps its pixels.
+    or still collecting keeps its pixels. The rows are held meanwhile, so that no late image can
+    reopen a study half of whose files are gone. Killed in between, the next call finds the same
+    rows again: ``remove`` must not mind a file that is gone. It returns False for one to keep.
     """
     done = (State.DELIVERED, State.SKIPPED)
     query = (
@@ -122,15 +127,13 @@ def expired(db: Database, *, before: float, limit: int) -> list[tuple[int, str]]
         .limit(limit)
     )
     with db.read() as connection:
-        return [(row.id, row.path) for row in connection.execute(query)]
-
-
-def mark_dropped(db: Database, row_ids: list[int], *, now: float) -> None:
-    """Remember that the files of these rows are about to be removed."""
+        if not connection.execute(query.limit(1)).first():
+            return 0
     with db.write() as connection:
-        connection.execute(
-            update(instance).where(instance.c.id.in_(row_ids)).values(dropped_at=now)
-        )
+        locked = query.with_for_update(of=study, skip_locked=True)
+        gone = [row.id for row in connection.execute(locked).all() if remove(row.path)]
+        connection.execute(update(instance).where(instance.c.id.in_(gone)).values(dropped_at=now))
+        return len(gone)
 
 
 def _forget(connection: Connection, keys: list[str]) -> None:

@@ -44,7 +44,8 @@ class ClaimedStudy:
     """This attempt included: 1 at first."""
     owner: str
     instances: tuple[StoredInstance, ...]
-    """The newest version of each SOP Instance UID of the classes that are analysed."""
+    """The newest version of each SOP Instance UID of the classes that are analysed, less those
+    whose files retention has removed."""
     others: int
     """How many instances of other classes are kept beside them."""
 
@@ -323,14 +324,14 @@ def _claimed(connection: Connection, row: Row[Any], owner: str) -> ClaimedStudy:
     uid = row.study_instance_uid
     query = select(instance).where(instance.c.study_instance_uid == uid).order_by(instance.c.id)
     newest = {one.sop_instance_uid: one for one in connection.execute(query)}
-    analysed = [one for one in newest.values() if one.analysable]
+    analysed = [one for one in newest.values() if one.analysable and one.dropped_at is None]
     return ClaimedStudy(
         study_instance_uid=uid,
         revision=row.revision,
         attempts=row.attempts + 1,
         owner=owner,
         instances=tuple(_stored(one) for one in analysed),
-        others=len(newest) - len(analysed),
+        others=sum(not one.analysable for one in newest.values()),
     )
 
 

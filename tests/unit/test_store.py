@@ -335,13 +335,35 @@ def test_a_lost_delivery_lease_is_open_again_and_its_late_word_ignored(db: Datab
     assert not deliveries.delivered(db, lost, lost.files[0], status=0, now=202)
 
 
-def test_retention_offers_only_what_is_settled(db: Database) -> None:
+def test_retention_takes_only_what_is_settled(db: Database) -> None:
     analysed_study(db, "1.1")
     file_instance(db, "1.2", "1.2.1")
-    assert instances.expired(db, before=1e6, limit=10) == []
+    removed: list[str] = []
+
+    def drop(*, before: float, keep: bool = False) -> int:
+        def remove(path: str) -> bool:
+            removed.append(path)
+            return not keep
+
+        return instances.drop_expired(db, before=before, now=500, limit=10, remove=remove)
+
+    assert drop(before=1e6) == 0
     deliver_all(db, "pacs", now=101)
-    ((row, path),) = instances.expired(db, before=1e6, limit=10)
-    assert path == "instances/1.1.1-a.dcm"
-    assert instances.expired(db, before=100, limit=10) == []
-    instances.mark_dropped(db, [row], now=500)
-    assert instances.expired(db, before=1e6, limit=10) == []
+    assert drop(before=100) == 0
+    assert removed == []
+    assert drop(before=1e6, keep=True) == 0
+    assert drop(before=1e6) == 1
+    assert removed == ["instances/1.1.1-a.dcm"] * 2
+    assert drop(before=1e6) == 0
+
+
+def test_a_late_image_after_retention_is_analysed_without_the_files_that_are_gone(
+    db: Database,
+) -> None:
+    analysed_study(db, "1.1")
+    deliver_all(db, "pacs", now=101)
+    instances.drop_expired(db, before=1e6, now=500, limit=10, remove=lambda path: True)
+    file_instance(db, "1.1", "1.1.2", now=600)
+    studies.close_due(db, now=700, settings=TIMING)
+    (left,) = claim_one(db, now=700).instances
+    assert left.image.sop_instance_uid == "1.1.2"
