@@ -7,7 +7,7 @@ waits alone (:func:`postpone`), so that neither blocks anything else.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Update, func, select, update
+from sqlalchemy import Connection, Row, Update, func, select, update
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
@@ -48,7 +48,10 @@ class DestinationState:
 def claim(
     db: Database, name: str, *, owner: str, now: float, lease_seconds: float, limit: int
 ) -> list[ClaimedDelivery]:
-    """Lease up to ``limit`` due deliveries to ``name``, oldest first; none while it is held.
+    """Lease up to ``limit`` due deliveries to ``name``; none while it is held.
+
+    Those that were never postponed come first, oldest first: an object that breaks the peer each
+    time must not come before the others each time.
 
     A lease that ran out (its worker died) is open again: the peer may get the object twice, with
     the same UID, and stores it once.
@@ -68,7 +71,7 @@ def claim(
             select(delivery, report.c.kind)
             .join(report, report.c.id == delivery.c.report_id)
             .where(mine, due)
-            .order_by(delivery.c.id)
+            .order_by(delivery.c.not_before, delivery.c.id)
             .limit(limit)
             .with_for_update(of=delivery, skip_locked=True)
         )
@@ -134,22 +137,32 @@ def delivered(
 def postpone(
     db: Database, claimed: ClaimedDelivery, *, until: float, status: int | None, error: str
 ) -> None:
-    """Put one refused delivery back in the queue, not before ``until``."""
+    """Put one delivery back in the queue, not before ``until``.
+
+    A ``status`` means that the destination answered: its failures in a row are over.
+    """
     with db.write() as connection:
         connection.execute(
             _mine(claimed).values(state="queued", not_before=until, status=status, error=error)
         )
+        if status is not None:
+            _answered(connection, claimed.destination)
 
 
 def give_up(
     db: Database, claimed: ClaimedDelivery, *, status: int | None, error: str, now: float
 ) -> None:
-    """Make a delivery a dead letter: only a person requeues it."""
+    """Make a delivery a dead letter: only a person requeues it.
+
+    ``status`` as in :func:`postpone`.
+    """
     with db.write() as connection:
         lock_study(connection, claimed.study_instance_uid)
         values = _mine(claimed).values(state="dead", settled_at=now, status=status, error=error)
         if connection.execute(values).rowcount:
             settle(connection, claimed.study_instance_uid, now=now)
+        if status is not None:
+            _answered(connection, claimed.destination)
 
 
 def hold(
@@ -225,6 +238,13 @@ def open_count(db: Database) -> dict[tuple[str, str], int]:
     )
     with db.read() as connection:
         return {(name, state): count for name, state, count in connection.execute(query)}
+
+
+def _answered(connection: Connection, name: str) -> None:
+    """Forget the failures of a destination; one that never failed needs no row for that."""
+    connection.execute(
+        update(destination).where(destination.c.name == name).values(failures=0, error="")
+    )
 
 
 def _mine(claimed: ClaimedDelivery) -> Update:
