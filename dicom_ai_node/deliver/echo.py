@@ -1,0 +1,71 @@
+"""Whether a destination answers, and what it would take."""
+
+import time
+from dataclasses import dataclass
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.deliver.association import (
+    SC_CLASSES,
+    SR_CLASSES,
+    VERIFICATION,
+    connect,
+    quiet_pynetdicom,
+)
+from dicom_ai_node.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class EchoResult:
+    """The answer of a destination that accepted an association."""
+
+    destination: str
+    status: int | None
+    """Status of the C-ECHO, 0 is success; None when it does not accept Verification."""
+    seconds: float
+    """From the C-ECHO request to its answer; 0 when there was none."""
+    accepted: tuple[str, ...]
+    """UIDs of the SR and SC classes that it accepts, in the order in which they are tried."""
+    refused: tuple[str, ...]
+    """UIDs of those that it does not."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the C-ECHO succeeded."""
+        return self.status == 0
+
+
+def echo(config: Config, destination_name: str) -> EchoResult:
+    """Open an association with a destination, probe its SOP classes and send a C-ECHO.
+
+    Raises
+    ------
+    ConfigError
+        There is no such destination.
+    PeerUnavailable
+        Unknown host, connection refused, association rejected or aborted, or no answer in time;
+        the message says which.
+    """
+    destination = config.destinations.get(destination_name)
+    if destination is None:
+        known = ", ".join(sorted(config.destinations)) or "none"
+        raise ConfigError(f"no destination {destination_name!r}; configured: {known}")
+    quiet_pynetdicom()
+    classes = (*SR_CLASSES, *SC_CLASSES)
+    association = connect(
+        destination, (VERIFICATION, *classes), calling_ae_title=config.node.ae_title
+    )
+    status, seconds = None, 0.0
+    try:
+        if VERIFICATION in association.accepted:
+            start = time.perf_counter()
+            status = association.echo()
+            seconds = time.perf_counter() - start
+    finally:
+        association.release()
+    return EchoResult(
+        destination=destination_name,
+        status=status,
+        seconds=seconds,
+        accepted=tuple(uid for uid in classes if uid in association.accepted),
+        refused=tuple(uid for uid in classes if uid not in association.accepted),
+    )

@@ -1,0 +1,90 @@
+"""One report to one destination: which of its files, read, sent, and what the answer means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+
+from dicom_ai_node.deliver.association import Association, name_of
+from dicom_ai_node.deliver.status import SOP_CLASS_NOT_SUPPORTED, Verdict, describe, judge
+from dicom_ai_node.errors import PeerRefused, StorageError, UnreadableInstance
+from dicom_ai_node.store.reports import StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The acknowledgement of a report."""
+
+    file: StoredFile
+    """Which of the report's files the destination has."""
+    status: int
+    """Success, a warning (PS3.4 B.2.3), or 0x0111 when the destination had it already."""
+
+
+def send(
+    association: Association, files: Sequence[StoredFile], *, spool: Path, preferred: str = ""
+) -> Sent:
+    """Send a report in the first SOP class that the destination takes.
+
+    ``files`` are the same report in several SOP classes, best first; the ``preferred`` class goes
+    before all. A peer may accept a presentation context and yet refuse the class of the object
+    (0x0122, A9xx): then the next class is tried.
+
+    Raises
+    ------
+    PeerRefused
+        The destination answered, and has not stored it. Also when it accepted no presentation
+        context for any of the classes, with the status 0x0122.
+    PeerUnavailable
+        The association was lost; whether the object was stored is not known.
+    UnreadableInstance
+        The report's file is missing or damaged.
+    StorageError
+        The whole spool is missing.
+    """
+    refusal = None
+    for file in sorted(files, key=lambda file: file.sop_class_uid != preferred):
+        if file.sop_class_uid not in association.accepted:
+            continue
+        status, comment = association.store(read_report(spool, file))
+        verdict = judge(status)
+        if verdict is Verdict.STORED:
+            return Sent(file, status)
+        text = f"{describe(status)} for {name_of(file.sop_class_uid)}"
+        refusal = PeerRefused(status, f"{text}: {comment}" if comment else text)
+        if verdict is not Verdict.OTHER_CLASS:
+            break
+    if refusal is None:
+        names = ", ".join(name_of(file.sop_class_uid) for file in files)
+        refusal = PeerRefused(
+            SOP_CLASS_NOT_SUPPORTED, f"no presentation context was accepted; proposed: {names}"
+        )
+    raise refusal
+
+
+def read_report(spool: Path, file: StoredFile) -> Dataset:
+    """Return the data set of a report's file.
+
+    Raises
+    ------
+    UnreadableInstance
+        It is missing, damaged, or not the object that its row names.
+    StorageError
+        The whole spool is missing: not a fault of this report.
+    """
+    if not spool.is_dir():
+        raise StorageError(f"spool: {spool} is not there")
+    try:
+        dataset = dcmread(spool / file.path)
+        found = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
+    except OSError as error:
+        raise UnreadableInstance(f"{file.path}: {error.strerror or error}") from error
+    except Exception as error:
+        # pydicom raises anything on a damaged file, and its text may quote values.
+        raise UnreadableInstance(
+            f"{file.path}: not a usable DICOM file ({type(error).__name__})"
+        ) from error
+    if found != (file.sop_class_uid, file.sop_instance_uid):
+        raise UnreadableInstance(f"{file.path}: holds another object than its row says")
+    return dataset
