@@ -1,0 +1,59 @@
+"""What is accepted, and what is preferred."""
+
+import pytest
+from pynetdicom.presentation import build_context, negotiate_as_acceptor
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
+
+from dicom_ai_node.receive.classes import (
+    ANALYSABLE,
+    KEPT,
+    RADIOGRAPHS,
+    TRANSFER_SYNTAXES,
+    storage_classes,
+    supported_contexts,
+)
+from tests.builders.receiving import DX, EXPLICIT
+
+MAY_LOSE = ("4.50", "4.51", "4.81", "4.91", "4.203")
+
+
+def chosen(*proposed: str) -> str:
+    request = build_context(DX, list(proposed))
+    request.context_id = 1
+    ((result,), _) = negotiate_as_acceptor([request], supported_contexts())
+    assert result.result == 0
+    return str(result.transfer_syntax[0])
+
+
+@pytest.mark.parametrize("syntax", TRANSFER_SYNTAXES)
+def test_every_syntax_is_accepted_alone(syntax: str) -> None:
+    assert chosen(syntax) == syntax
+
+
+@pytest.mark.parametrize("syntax", [syntax for syntax in TRANSFER_SYNTAXES if syntax != EXPLICIT])
+def test_native_is_preferred_however_the_sender_sorts(syntax: str) -> None:
+    assert chosen(syntax, EXPLICIT) == EXPLICIT
+
+
+def test_nothing_that_may_lose_is_preferred_to_what_cannot() -> None:
+    lossy = [syntax.endswith(MAY_LOSE) for syntax in TRANSFER_SYNTAXES]
+    assert lossy == sorted(lossy)
+    assert sum(lossy) == len(MAY_LOSE)
+    assert chosen("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90") == "1.2.840.10008.1.2.4.90"
+
+
+def test_the_list_is_complete() -> None:
+    assert len(set(TRANSFER_SYNTAXES)) == len(TRANSFER_SYNTAXES) == 16
+
+
+def test_classes() -> None:
+    assert RADIOGRAPHS < ANALYSABLE
+    assert not ANALYSABLE & KEPT
+    assert storage_classes(("1.2.3",)) == ANALYSABLE | KEPT | {"1.2.3"}
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.88.33", "1.2.826.0.1.3680043.9.9.9"])
+def test_an_extra_class_is_a_storage_class_even_when_nobody_knows_it(uid: str) -> None:
+    assert uid in {str(context.abstract_syntax) for context in supported_contexts((uid,))}
+    assert uid_to_service_class(uid) is StorageServiceClass

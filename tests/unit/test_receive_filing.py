@@ -1,0 +1,218 @@
+"""The answer to a C-STORE request, for everything that can go wrong on the way to it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.uid import SecondaryCaptureImageStorage
+from sqlalchemy import select
+from structlog.testing import capture_logs
+
+from dicom_ai_node.errors import StorageError, StorageFull
+from dicom_ai_node.receive import filing as module
+from dicom_ai_node.receive.associations import AssociationRows
+from dicom_ai_node.receive.connection import Connection
+from dicom_ai_node.receive.filing import Filing, StoreRequest
+from dicom_ai_node.receive.incoming import Incoming
+from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.report.provenance import PROGRAM_UID
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database, instances
+from dicom_ai_node.store.tables import association, instance, quarantine, study
+from dicom_ai_node.study import StudySettings
+from tests.builders.receiving import DX, EXPLICIT, encoded, radiograph
+from tests.builders.rows import analysed_study
+
+SC = str(SecondaryCaptureImageStorage)
+
+
+class Bench:
+    """A filing with its surroundings, and a peer that is connected."""
+
+    def __init__(self, tmp_path: Path, db: Database) -> None:
+        self.db = db
+        self.spool = tmp_path / "spool"
+        self.landing = Landing(Spool(self.spool), process="r0", min_free_mb=0)
+        self.rows = AssociationRows(db, clock=lambda: 100.0)
+        self.steps: list[str] = []
+        self.filing = Filing(
+            db=db,
+            landing=self.landing,
+            rows=self.rows,
+            settings=StudySettings(),
+            clock=lambda: 100.0,
+            checkpoint=self.steps.append,
+        )
+        self.peer = Connection("192.0.2.1", calling_ae="MODALITY")
+
+    def incoming(self, data: bytes) -> Incoming:
+        incoming = self.landing.begin(b"head")
+        incoming.write(memoryview(data))
+        return incoming
+
+    def store(self, ds: Any, *, data: bytes | None = None, **request: str) -> int:
+        values = {
+            "sop_class_uid": str(ds.SOPClassUID),
+            "sop_instance_uid": str(ds.SOPInstanceUID),
+            "context_sop_class_uid": str(ds.SOPClassUID),
+            "transfer_syntax_uid": EXPLICIT,
+        } | request
+        incoming = self.incoming(encoded(ds) if data is None else data)
+        return self.filing.store(StoreRequest(**values), incoming, self.peer)
+
+    def column(self, column: Any) -> list[Any]:
+        with self.db.read() as connection:
+            return list(connection.execute(select(column)).scalars())
+
+    def left(self) -> list[str]:
+        return [path.name for path in (self.spool / "incoming").rglob("*.dcm")]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, db: Database) -> Iterator[Bench]:
+    bench = Bench(tmp_path, db)
+    yield bench
+    bench.rows.close()
+    bench.landing.close()
+
+
+def test_success_is_the_last_of_all_steps(bench: Bench) -> None:
+    ds = radiograph()
+    assert bench.store(ds) == 0x0000
+    assert bench.steps == ["synced", "named", "recorded"]
+    (path,) = bench.column(instance.c.path)
+    assert (bench.spool / path).read_bytes() == b"head" + encoded(ds)
+    assert bench.column(instance.c.analysable) == [True]
+    assert bench.column(instance.c.association) == [bench.peer.key]
+    assert bench.column(association.c.calling_ae) == ["MODALITY"]
+    assert bench.left() == []
+
+
+@pytest.mark.parametrize(
+    ("request_values", "reason"),
+    [
+        ({"sop_instance_uid": "1.2.3"}, "Affected SOP Instance UID"),
+        ({"sop_class_uid": SC, "context_sop_class_uid": SC}, "Affected SOP Class UID"),
+        ({"context_sop_class_uid": SC}, "presentation context"),
+    ],
+)
+def test_uids_must_agree(bench: Bench, request_values: dict[str, str], reason: str) -> None:
+    assert bench.store(radiograph(), **request_values) == 0xC000
+    (row,) = bench.column(quarantine.c.reason)
+    assert reason in row
+    assert bench.column(instance.c.id) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"no data set", bytes(1000)])
+def test_what_cannot_be_parsed_is_quarantined_once(bench: Bench, data: bytes) -> None:
+    assert [bench.store(radiograph(), data=data) for _ in range(3)] == [0xC000] * 3
+    (path,) = bench.column(quarantine.c.path)
+    assert (bench.spool / path).read_bytes() == b"head" + data
+    assert (bench.spool / path).with_suffix(".reason.txt").exists()
+    assert bench.column(study.c.study_instance_uid) == []
+    assert bench.left() == []
+
+
+def test_a_request_without_data_set_is_not_understood(bench: Bench) -> None:
+    request = StoreRequest(DX, "1.2.3", DX, EXPLICIT)
+    assert bench.filing.store(request, None, bench.peer) == 0xC000
+
+
+@pytest.mark.parametrize("error", [StorageError("locked"), StorageFull("full")])
+@pytest.mark.parametrize("call", ["record", "open_association"])
+def test_a_database_that_fails_means_out_of_resources(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, error: Exception
+) -> None:
+    monkeypatch.setattr(instances, call, _raising(error))
+    assert bench.store(radiograph()) == 0xA700
+    assert bench.column(instance.c.id) == []
+    assert bench.left() == []
+
+
+def test_a_disk_that_fails_means_out_of_resources(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Landing, "keep", _raising(OSError(5, "Input/output error")))
+    assert bench.store(radiograph()) == 0xA700
+    assert bench.left() == []
+
+
+def test_a_failed_reception_means_out_of_resources(bench: Bench) -> None:
+    ds = radiograph()
+    incoming = bench.incoming(encoded(ds))
+    incoming.failure = StorageFull("full")
+    request = StoreRequest(DX, str(ds.SOPInstanceUID), DX, EXPLICIT)
+    assert bench.filing.store(request, incoming, bench.peer) == 0xA700
+
+
+def test_a_fault_of_ours_is_no_success_and_says_nothing_of_the_patient(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "record", _raising(ValueError("Secret^Patient")))
+    with capture_logs() as logs:
+        assert bench.store(radiograph()) == 0xC001
+    assert bench.left() == []
+    assert "Secret" not in str(logs)
+    assert any(log["event"] == "instance_failed" and "ValueError" in log["error"] for log in logs)
+
+
+def test_a_quarantine_that_fails_changes_nothing_for_the_sender(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "record_quarantine", _raising(StorageError("locked")))
+    assert bench.store(radiograph(), data=b"") == 0xC000
+
+
+def test_no_log_names_the_patient(bench: Bench) -> None:
+    with capture_logs() as logs:
+        bench.store(radiograph())
+        bench.store(radiograph(), data=b"Secret^Patient")
+        bench.store(radiograph(), sop_instance_uid="1.2.3")
+    assert {log["event"] for log in logs} == {"instance_stored", "instance_quarantined"}
+    assert "ecret" not in str(logs)
+    for log in logs:
+        quoted = {key for key, value in log.items() if str(value).startswith("1.2.")}
+        assert quoted <= {"study", "instance"}
+
+
+def test_our_own_capture_comes_back_and_is_not_kept(bench: Bench) -> None:
+    marked = radiograph(sop_class=SC)
+    marked.InstanceCreatorUID = PROGRAM_UID
+    assert bench.store(marked) == 0x0000
+    analysed_study(bench.db, "1.9.9", now=100.0)
+    (known,) = bench.column(module.reports.report_file.c.sop_instance_uid)
+    assert bench.store(radiograph(sop_class=SC, sop=known)) == 0x0000
+    assert bench.left() == []
+    assert len(bench.column(instance.c.id)) == 1  # the image of 1.9.9
+    assert bench.steps == []
+
+
+def test_a_capture_of_somebody_else_is_analysed(bench: Bench) -> None:
+    assert bench.store(radiograph(sop_class=SC)) == 0x0000
+    assert bench.column(instance.c.analysable) == [True]
+
+
+def test_other_classes_are_kept_and_not_analysed(bench: Bench) -> None:
+    assert bench.store(radiograph(sop_class="1.2.840.10008.5.1.4.1.1.7.2")) == 0x0000
+    assert bench.column(instance.c.analysable) == [False]
+
+
+def test_the_row_of_an_association_lives_from_first_instance_to_end(bench: Bench) -> None:
+    bench.rows.end(bench.peer)
+    assert bench.column(association.c.id) == []
+    bench.store(radiograph())
+    bench.store(radiograph())
+    assert bench.column(association.c.alive_until) == [130.0]
+    bench.rows._clock = lambda: 120.0
+    bench.rows.renew()
+    assert bench.column(association.c.alive_until) == [150.0]
+    bench.rows.end(bench.peer)
+    assert bench.column(association.c.id) == []
+
+
+def _raising(error: Exception) -> Callable[..., None]:
+    def call(*_args: object, **_kwargs: object) -> None:
+        raise error
+
+    return call
