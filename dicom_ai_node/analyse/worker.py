@@ -6,7 +6,7 @@ analyser; the names of report files are their UIDs and those depend on content a
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
+from dicom_ai_node.report.identity import Predecessor, series_instance_uid
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
@@ -166,13 +167,13 @@ class Analyser:
             rules_version=RULES_VERSION,
             digest=key,
             created=datetime.now(UTC),
-            predecessor=newest_report(self.db, result.study_instance_uid, kind="sr"),
+            predecessor=_predecessor(self.db, result.study_instance_uid),
         )
-        return tuple(self._write(report) for report in encoded)
+        return tuple(self._write(report, prepared.sources) for report in encoded)
 
-    def _write(self, report: EncodedReport) -> NewReport:
+    def _write(self, report: EncodedReport, sources: Sequence[Dataset]) -> NewReport:
         """Check a report and make its files durable; an invalid one goes to quarantine."""
-        fault = _fault(report)
+        fault = _fault(report, sources)
         files = []
         for file in report.files:
             path = self.spool.report_path(file.sop_instance_uid)
@@ -185,7 +186,7 @@ class Analyser:
 
     def _fail(self, claimed: ClaimedStudy, error: Exception) -> None:
         """Give the study back for another attempt, or fail it when there is no point."""
-        permanent = isinstance(error, UnreadableInstance)
+        permanent = isinstance(error, UnreadableInstance | InvalidReport)
         now = time.time()
         retry_at = None
         if not permanent and claimed.attempts < self.config.analyse.max_attempts:
@@ -229,10 +230,19 @@ def run(config: Config, *, stop: threading.Event) -> None:
         db.close()
 
 
-def _fault(report: EncodedReport) -> str:
+def _predecessor(db: Database, study_instance_uid: str) -> Predecessor | None:
+    """Return the report that a new one of this study replaces."""
+    prior = newest_report(db, study_instance_uid, kind="sr")
+    if prior is None:
+        return None
+    series = series_instance_uid(study_instance_uid, model_sha256=prior.model_sha256, kind="sr")
+    return Predecessor(series, {one.sop_class_uid: one.sop_instance_uid for one in prior.files})
+
+
+def _fault(report: EncodedReport, sources: Sequence[Dataset]) -> str:
     try:
         for file in report.files:
-            check_report(file.content)
+            check_report(file.content, sources=sources)
     except InvalidReport as error:
         return str(error)
     return ""

@@ -116,6 +116,25 @@ def bundles() -> list[Path]:
     return sorted(path.parent for path in models_folder().glob(f"*/{MANIFEST}"))
 
 
+def resolve_bundle(name: str) -> Path:
+    """Return the bundle that a configuration names: ``default``, a shipped one, or a folder.
+
+    Raises
+    ------
+    BundleError
+        When there is none of that name.
+    """
+    if name == "default":
+        return default_bundle()
+    shipped = {path.name: path for path in bundles()}
+    if name in shipped:
+        return shipped[name]
+    if Path(name).is_dir():
+        return Path(name)
+    known = ", ".join(shipped)
+    raise BundleError(f"no model bundle {name!r}: expected a folder, 'default', or one of: {known}")
+
+
 def models_folder() -> Path:
     """``bundles`` of the installed package, or ``models`` of a checkout."""
     package = Path(__file__).resolve().parents[1]

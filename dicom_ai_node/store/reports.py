@@ -1,5 +1,6 @@
 """Reports of an analysis, and the deliveries that they need."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
@@ -36,15 +37,15 @@ class NewReport:
 class PriorReport:
     """The newest report of a study: what a changed result supersedes."""
 
-    result_key: str
-    created_at: float
+    model_sha256: str
+    """Weights of the network that was asked, '' when none was."""
     files: tuple[StoredFile, ...]
 
 
 def newest_report(db: Database, uid: str, *, kind: str) -> PriorReport | None:
     """Return the newest sendable report of ``kind`` of a study."""
     query = (
-        select(report.c.id, analysis.c.result_key, analysis.c.created_at)
+        select(report.c.id, analysis.c.result["model"]["sha256"].as_string().label("sha256"))
         .join(analysis, analysis.c.id == report.c.analysis_id)
         .where(report.c.study_instance_uid == uid)
         .where(report.c.kind == kind, report.c.quarantined == "")
@@ -55,7 +56,7 @@ def newest_report(db: Database, uid: str, *, kind: str) -> PriorReport | None:
         row = connection.execute(query).first()
         if row is None:
             return None
-        return PriorReport(row.result_key, row.created_at, files_of(connection, row.id))
+        return PriorReport(row.sha256 or "", files_of(connection, row.id))
 
 
 def is_own(db: Database, sop_instance_uid: str) -> bool:
@@ -85,7 +86,7 @@ def insert_reports(
     analysis_id: int,
     uid: str,
     reports: tuple[NewReport, ...],
-    destinations: dict[str, frozenset[str]],
+    destinations: Mapping[str, frozenset[str]],
     now: float,
 ) -> None:
     """Store reports and queue one delivery for each destination that gets their kind."""

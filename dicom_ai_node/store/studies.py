@@ -1,6 +1,6 @@
 """The queue of studies: closing, claiming by lease, finishing, trying again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
@@ -153,7 +153,7 @@ def finish(
     new: NewAnalysis,
     *,
     header: StudyHeader | None,
-    destinations: dict[str, frozenset[str]],
+    destinations: Mapping[str, frozenset[str]],
     reason: Reason | None,
     now: float,
 ) -> bool:

@@ -52,7 +52,7 @@ def claim_one(db: Database, *, now: float, owner: str = "worker") -> ClaimedStud
 
 def analysis(study: str, key: str = "k1") -> NewAnalysis:
     files = (StoredFile(SR, f"{study}.{key.strip('k')}", f"reports/{study}-{key}.dcm"),)
-    return NewAnalysis(key, {"key": key}, True, (NewReport("sr", files),))
+    return NewAnalysis(key, {"model": {"sha256": "abc"}}, True, (NewReport("sr", files),))
 
 
 def analysed_study(

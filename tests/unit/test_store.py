@@ -194,7 +194,8 @@ def test_a_changed_result_supersedes_and_is_sent(db: Database) -> None:
     studies.requeue(db, "1.1", now=200)
     previous = newest_report(db, "1.1", kind="sr")
     assert previous is not None
-    assert previous.result_key == "k1"
+    assert [one.sop_instance_uid for one in previous.files] == ["1.1.1"]
+    assert previous.model_sha256 == "abc"
     assert finish(db, claim_one(db, now=200), key="k2", now=201)
     assert state_of(db, "1.1") is State.REPORTED
     assert len(claim_deliveries(db, "pacs", now=300)) == 1
