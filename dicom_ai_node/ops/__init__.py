@@ -1,0 +1,1 @@
+"""Logs, processes and periodic work."""
