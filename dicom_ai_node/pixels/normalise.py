@@ -12,6 +12,8 @@ Step 3 makes the result independent of bit depth, rescale slope and window width
 percentiles are symmetric so that an inverted image gives the mirrored result.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,7 +22,7 @@ CONTRACT = "square-1"
 PERCENTILES = (0.5, 99.5)
 
 
-def normalise(image: NDArray[np.generic], size: int) -> NDArray[np.float32]:
+def normalise(image: NDArray[Any], size: int) -> NDArray[np.float32]:
     """Return ``image`` as the networks see it.
 
     Parameters
@@ -39,7 +41,7 @@ def normalise(image: NDArray[np.generic], size: int) -> NDArray[np.float32]:
     return stretch(reduce(image, size))
 
 
-def reduce(image: NDArray[np.generic], size: int) -> NDArray[np.float32]:
+def reduce(image: NDArray[Any], size: int) -> NDArray[np.float32]:
     """Area-average ``image`` to (size, size), float32, in the units of the input."""
     small = _block_mean(image, size)
     resized = Image.fromarray(small).resize((size, size), Image.Resampling.BILINEAR)
@@ -52,10 +54,11 @@ def stretch(image: NDArray[np.float32]) -> NDArray[np.float32]:
     if high <= low:
         return np.zeros_like(image)
     scaled = (image - np.float32(low)) * np.float32(1.0 / (high - low))
-    return np.clip(scaled, 0.0, 1.0, dtype=np.float32)
+    clipped: NDArray[np.float32] = np.clip(scaled, 0.0, 1.0, dtype=np.float32)
+    return clipped
 
 
-def _block_mean(image: NDArray[np.generic], size: int) -> NDArray[np.float32]:
+def _block_mean(image: NDArray[Any], size: int) -> NDArray[np.float32]:
     """Mean over whole blocks; strided adds are ten times faster than ``reshape().mean()``."""
     down, across = (max(1, side // (2 * size)) for side in image.shape)
     rows, columns = image.shape[0] // down * down, image.shape[1] // across * across

@@ -1,0 +1,21 @@
+"""From a file to the square grey image that the networks see; pure but for reading the file."""
+
+from dicom_ai_node.pixels.fitness import refuse_unfit
+from dicom_ai_node.pixels.frame import Frame, grey, load, read_frame
+from dicom_ai_node.pixels.normalise import CONTRACT, normalise
+from dicom_ai_node.pixels.pictures import grey_from_picture
+from dicom_ai_node.pixels.refusals import RefusalCode
+from dicom_ai_node.pixels.source import read_header
+
+__all__ = [
+    "CONTRACT",
+    "Frame",
+    "RefusalCode",
+    "grey",
+    "grey_from_picture",
+    "load",
+    "normalise",
+    "read_frame",
+    "read_header",
+    "refuse_unfit",
+]

@@ -1,0 +1,78 @@
+"""Whether a header lets its image be a chest radiograph at all, before anything is decoded.
+
+Only what a header is trustworthy about is asked here: what kind of object it is and what it is for.
+BodyPartExamined is wrong in about one header of seven and decides nothing; the network's gate on
+pixels does.
+"""
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from dicom_ai_node.pixels.header import integer, text, texts
+from dicom_ai_node.pixels.refusals import RefusalCode, refuse
+
+RADIOGRAPHS = frozenset(
+    {
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalXRayImageStorageForProcessing,
+    }
+)
+CAPTURES = frozenset(
+    {
+        SecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+    }
+)
+"""Digitised films and the output of research tools travel as captures."""
+
+MODALITIES = frozenset({"CR", "DX", "RG", "OT", ""})
+"""Modalities of a projection radiograph (PS3.3 C.7.3.1.1.1); OT and '' name none and are let in."""
+
+
+def refuse_unfit(header: Dataset) -> None:
+    """Raise unless the image of ``header`` may be a chest radiograph; reads no pixels.
+
+    Raises
+    ------
+    PixelsRefused
+        ``not_an_image``, ``not_projection_radiograph``, ``localiser``, ``for_processing`` or
+        ``multi_frame``.
+    """
+    sop_class = UID(text(header, "SOPClassUID"))
+    modality = text(header, "Modality")
+    if sop_class not in RADIOGRAPHS | CAPTURES:
+        if sop_class and "Rows" not in header:
+            raise refuse(RefusalCode.NOT_AN_IMAGE, f"SOP class {sop_class.name}")
+        name = sop_class.name if sop_class else "absent"
+        raise refuse(RefusalCode.NOT_PROJECTION_RADIOGRAPH, f"SOP class {name}")
+    if modality not in MODALITIES:
+        raise refuse(RefusalCode.NOT_PROJECTION_RADIOGRAPH, f"Modality {modality[:16]}")
+    if "LOCALIZER" in texts(header, "ImageType"):
+        raise refuse(RefusalCode.LOCALISER)
+    if (
+        sop_class == DigitalXRayImageStorageForProcessing
+        or text(header, "PresentationIntentType") == "FOR PROCESSING"
+    ):
+        # Raw detector values are linear in dose, not in what a reader sees; which logarithm,
+        # equalisation and polarity would make them a picture is the maker's secret.
+        raise refuse(RefusalCode.FOR_PROCESSING)
+    refuse_multi_frame(header)
+
+
+def refuse_multi_frame(header: Dataset) -> None:
+    """Raise ``multi_frame`` when NumberOfFrames is over 1 (absent, empty and 0 mean one frame)."""
+    frames = integer(header, "NumberOfFrames")
+    if frames is not None and frames > 1:
+        raise refuse(RefusalCode.MULTI_FRAME, f"NumberOfFrames {frames}")

@@ -1,0 +1,100 @@
+"""Attributes as plain Python values, whatever a header holds in their place.
+
+Real headers put text where numbers belong, empty values where PS3.3 wants one and several where it
+wants one. Decoding must not fail on an attribute that it can do without, so these functions answer
+None or '' and never raise.
+"""
+
+import math
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+
+_UNUSABLE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    NotImplementedError,
+    EOFError,
+    struct.error,
+)
+_lock = threading.RLock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence pydicom's warnings: what it warns of is the audit's to report.
+
+    The filters of :mod:`warnings` belong to the process, and two threads that save and restore them
+    in turn can leave the wrong ones behind; the lock costs little, since parsing holds the GIL.
+    """
+    with _lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def value(header: Dataset, keyword: str) -> object:
+    """Return the attribute's first value, None when absent, empty or unreadable."""
+    try:
+        with quiet():
+            found = header.get(keyword)
+    except _UNUSABLE:
+        return None
+    if isinstance(found, MultiValue | list | tuple):
+        return found[0] if len(found) else None
+    return found
+
+
+def text(header: Dataset, keyword: str) -> str:
+    """Return the attribute's first value as upper-case text, '' when it has none."""
+    found = value(header, keyword)
+    return "" if found is None else str(found).strip(" \0").upper()
+
+
+def texts(header: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return every value of the attribute, in the form of :func:`text`."""
+    try:
+        with quiet():
+            found = header.get(keyword)
+    except _UNUSABLE:
+        return ()
+    if found is None:
+        return ()
+    values = found if isinstance(found, MultiValue | list | tuple) else [found]
+    return tuple(str(single).strip(" \0").upper() for single in values)
+
+
+def number(header: Dataset, keyword: str) -> float | None:
+    """Return the attribute's first value as a finite number, None when it is none."""
+    found = value(header, keyword)
+    if not isinstance(found, str | int | float):
+        return None
+    try:
+        result = float(found)
+    except (ValueError, OverflowError):
+        return None
+    return result if math.isfinite(result) else None
+
+
+def integer(header: Dataset, keyword: str) -> int | None:
+    """Return the attribute's first value as a whole number, None when it is none."""
+    result = number(header, keyword)
+    return None if result is None else int(result)
+
+
+def first_item(header: Dataset, keyword: str) -> Dataset | None:
+    """Return the first item of a sequence, None when there is none."""
+    try:
+        with quiet():
+            found = header.get(keyword)
+    except _UNUSABLE:
+        return None
+    return found[0] if isinstance(found, Sequence) and len(found) else None
