@@ -77,9 +77,9 @@ def build(
         "distance.residual": around.residual,
         "distance.reference": np.sort(distances).astype(np.float32),
     }
-    save_file(
-        {k: np.ascontiguousarray(v) for k, v in (trained | extra).items()}, out / bundle.WEIGHTS
-    )
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in (trained | extra).items()}
+    save_file(tensors, out / bundle.WEIGHTS)
+    (out / bundle.WEIGHTS).chmod(0o644)
     used = [i for i in data.items(root) if i.role in ("train", "train_128", "gate")]
     aged = [item for item in used if item.role != "gate"]
     ages = np.array([item.age for item in aged])

@@ -38,8 +38,8 @@ def text(manifest: Manifest) -> str:
         " hyper-parameter, but it calibrates the temperature, the intervals and the in-distribution"
         " score: coverage on it is therefore cross-fitted (calibrated on one half of the patients,"
         " measured on the other, both ways, 50 splits). Nothing was tuned to the external sets;"
-        " frontal images of the sources of `external_dev` (other patients, without age and sex) trained the gates."
-        " The in-distribution gate passes about 99 % of `val` by construction.",
+        " frontal images of the sources of `external_dev` (other patients, without age and sex)"
+        " trained the gates. The in-distribution gate passes about 99 % of `val` by construction.",
         *(_section(TITLES[name], _of(manifest, name)) for name in TITLES),
         _gates(manifest),
         "## Limits",

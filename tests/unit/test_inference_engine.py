@@ -1,0 +1,96 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dicom_ai_node.demo import phantom
+from dicom_ai_node.inference.bundle import default_bundle
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.pixels.normalise import normalise
+from dicom_ai_node.types import Prediction
+
+
+@pytest.fixture(scope="module")
+def estimator() -> Estimator:
+    return Estimator(default_bundle(), device="cpu", batch=4)
+
+
+def shown_to(estimator: Estimator, images: list[NDArray[np.uint16]]) -> NDArray[np.float32]:
+    return np.stack([normalise(image, estimator.size) for image in images])
+
+
+@pytest.fixture(scope="module")
+def images(estimator: Estimator) -> NDArray[np.float32]:
+    rng = np.random.default_rng(0)
+    shown = shown_to(estimator, [phantom.chest(30 + 8 * s, "F", s, 256) for s in range(5)])
+    noise = rng.random((2, estimator.size, estimator.size), dtype=np.float32)
+    return np.concatenate([shown, noise, np.zeros_like(noise[:1])])
+
+
+def numbers(prediction: Prediction) -> list[float]:
+    low, high = prediction.age_interval90
+    return [
+        prediction.age, prediction.age_sd, low, high, prediction.probability_female,
+        prediction.chest, prediction.frontal, prediction.in_distribution,
+    ]  # fmt: skip
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(
+    estimator: Estimator, images: NDArray[np.float32]
+) -> None:
+    together = np.array([numbers(p) for p in estimator.predict(images)])
+    alone = np.array([numbers(estimator.predict(image[None])[0]) for image in images])
+    reversed_ = np.array([numbers(p) for p in estimator.predict(images[::-1])])[::-1]
+    np.testing.assert_allclose(together, alone, atol=1e-3, rtol=1e-4)
+    np.testing.assert_allclose(together, reversed_, atol=1e-3, rtol=1e-4)
+
+
+def test_the_same_image_gets_the_same_answer(
+    estimator: Estimator, images: NDArray[np.float32]
+) -> None:
+    assert estimator.predict(images[:3]) == estimator.predict(images[:3])
+
+
+def test_answers_are_what_they_claim_to_be(
+    estimator: Estimator, images: NDArray[np.float32]
+) -> None:
+    for prediction in estimator.predict(images):
+        low, high = prediction.age_interval90
+        assert 0 <= low <= prediction.age <= high <= 110
+        assert prediction.age_sd > 0
+        for name in ("probability_female", "chest", "frontal", "in_distribution"):
+            assert 0 <= getattr(prediction, name) <= 1
+
+
+def test_noise_is_not_a_chest(estimator: Estimator, images: NDArray[np.float32]) -> None:
+    thresholds = estimator.manifest.thresholds
+    for prediction in estimator.predict(images[5:]):
+        gates = (prediction.chest - thresholds.chest, prediction.frontal - thresholds.frontal)
+        assert min(*gates, prediction.in_distribution - thresholds.in_distribution) < 0
+
+
+def test_nothing_in_nothing_out(estimator: Estimator) -> None:
+    assert estimator.predict(np.zeros((0, estimator.size, estimator.size), np.float32)) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((1, 32, 32), np.float32), np.zeros((1, 224, 224)), np.zeros((224, 224))]
+)
+def test_a_wrong_shape_or_type_is_refused(estimator: Estimator, wrong: NDArray[np.float32]) -> None:
+    with pytest.raises(ValueError, match="expected float32"):
+        estimator.predict(wrong)
+
+
+def test_the_engine_says_which_bundle_answers(estimator: Estimator) -> None:
+    assert estimator.identity == estimator.manifest.identity
+    assert estimator.size == estimator.manifest.size
+    assert estimator.device == "cpu"
+
+
+def test_older_phantoms_look_older(estimator: Estimator) -> None:
+    means = []
+    for age in (25, 45, 65, 85):
+        images = shown_to(estimator, [phantom.chest(age, "M", s, 256) for s in range(4)])
+        means.append(np.mean([prediction.age for prediction in estimator.predict(images)]))
+    assert all(younger < older for younger, older in pairwise(means))

@@ -1,0 +1,76 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import data
+
+COLUMNS = ["path", "source", "patient_id", "age_years", "sex", "view", "finding", "split"]
+COLUMNS += ["original_width", "original_height", "licence"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    rows = [
+        ("a.png", "nih", "p1", "40", "F", "PA", "train"),
+        ("00017999_000.png", "nih", "p2", "40", "F", "PA", "train"),
+        ("b.png", "nih", "p3", "150", "M", "PA", "val"),
+        ("c.png", "covid", "p4", "60", "M", "AP", "external_dev"),
+        ("d.png", "covid", "p4", "60", "M", "AP", "aux"),
+        ("e.png", "covid", "p5", "60", "M", "AP", "aux"),
+        ("f.png", "covid", "", "", "", "LATERAL", "gate_lateral"),
+    ]
+    (tmp_path / "cxr").mkdir()
+    (tmp_path / "nonchest").mkdir()
+    with (tmp_path / "cxr/index.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for name, source, patient, age, sex, view, split in rows:
+            writer.writerow([name, source, patient, age, sex, view, "", split, "8", "8", "free"])
+    with (tmp_path / "nonchest/index.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [
+                ["path", "modality", "body_part", "source", "licence", "note"],
+                ["nonchest/mednist_Hand/resized__Hand__000010.png", "DX", "HAND", "s", "free", ""],
+                ["nonchest/mednist_CXR/resized__CXR__000010.png", "DX", "CHEST", "s", "free", ""],
+            ]
+        )
+    return tmp_path
+
+
+def test_roles_and_labels(root: Path) -> None:
+    found = {Path(item.path).stem: item for item in data.items(root)}
+    assert "00017999_000" not in found  # known to be inverted
+    assert "d" not in found  # the patient is measured in external_dev
+    assert found["a"].age == 40
+    assert np.isnan(found["b"].age)
+    assert found["c"].role == "external_dev"
+    assert np.isnan(found["e"].age)  # trains the gates only
+    assert found["f"].frontal == 0
+    assert found["resized__Hand__000010"].chest == 0
+    assert found["resized__CXR__000010"].role == "gate_test"
+
+
+def test_pixels_are_cached_as_the_contract_gives_them(root: Path, tmp_path: Path) -> None:
+    ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(ramp).save(root / "a.png")
+    first = data.load(root, tmp_path / "cache", 8, "train")
+    (root / "a.png").unlink()
+    again = data.load(root, tmp_path / "cache", 8, "train")
+    assert first.pixels.shape == (1, 8, 8)
+    assert (first.pixels.min(), first.pixels.max()) == (0, 255)
+    assert (first.pixels == again.pixels).all()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("knee/model__test__2Mild__MildG2_69.jpg", "knee/Test_samples__Mild__MildG2_69.jpg"),
+        ("chest_ct/16630_1_1.jpg", "chest_ct/16630_2_1.jpg"),
+        ("mednist_Hand/resized__Hand__000310.jpg", "mednist_Hand/resized__Hand__000340.jpg"),
+    ],
+)
+def test_images_of_one_origin_stay_together(one: str, other: str) -> None:
+    assert data.group_of(Path(one)) == data.group_of(Path(other))
