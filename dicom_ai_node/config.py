@@ -160,6 +160,9 @@ class OperateSettings(_Table):
     stop_seconds: float = Field(20.0, gt=0, description="SIGTERM: time to finish, then SIGKILL.")
     restart_seconds: float = Field(0.5, gt=0, description="First pause before a restart; doubles.")
     restart_max_seconds: float = Field(30.0, gt=0, description="Longest pause before a restart.")
+    silent_seconds: float = Field(
+        60.0, gt=3, description="A process without a sign of life is killed and restarted."
+    )
 
 
 class Config(BaseSettings):
