@@ -79,10 +79,12 @@ def encode_age(years: float) -> str:
 def encode_age_at(birth: date, day: date) -> str:
     """The age on ``day`` of who was born on ``birth`` as a value of VR AS, by the calendar.
 
-    Raises ValueError when ``day`` is before ``birth``.
+    Raises ValueError when ``day`` is before ``birth`` or more years after it than VR AS can hold.
     """
     if day < birth:
         raise ValueError("not born yet")
+    if completed(birth, day, "Y") > 999:
+        raise ValueError(f"not an age that VR AS can hold: {birth} to {day}")
     return str(_in_fitting_unit({unit: completed(birth, day, unit) for unit in YEARS_PER_UNIT}))
 
 

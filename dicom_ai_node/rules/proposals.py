@@ -7,7 +7,7 @@ Nothing is inferred here, nothing is applied, and 'O' and 'U' are never proposed
 from collections.abc import Iterator, Mapping
 from datetime import date
 
-from dicom_ai_node.rules.ages import Age, encode_age_at, salvage_age
+from dicom_ai_node.rules.ages import Age, encode_age_at, salvage_age, years_between
 from dicom_ai_node.rules.history import comparable, usable_birth_date
 from dicom_ai_node.rules.reading import Comparison, Reading
 from dicom_ai_node.rules.rule import Case
@@ -72,10 +72,8 @@ def _salvaged_age(reading: Reading) -> Age | None:
 
 
 def _from_dates(case: Case, birth: date, study: date, source: str, rule: str) -> Iterator[Proposal]:
-    if birth <= study:
-        value = encode_age_at(birth, study)
-        if int(value[:3]) <= case.settings.maximum_implied_age or value[3] != "Y":
-            yield Proposal("PatientAge", value, source, rule)
+    if 0 <= years_between(birth, study) <= case.settings.maximum_implied_age:
+        yield Proposal("PatientAge", encode_age_at(birth, study), source, rule)
 
 
 def propose_sex(case: Case, rule: str) -> Iterator[Proposal]:

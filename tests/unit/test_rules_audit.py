@@ -84,6 +84,7 @@ def test_statuses(changes: dict[str, Value], age: AttributeStatus, sex: Attribut
         ({"PatientAge": "", "PatientBirthDate": "19000101"}, []),
         ({"PatientAge": "", "PatientBirthDate": "20240101"}, []),
         ({"PatientAge": "", "PatientBirthDate": "18500202"}, []),
+        ({"PatientAge": "", "PatientBirthDate": "10230102"}, []),
         ({"PatientAge": "", "LongitudinalTemporalInformationModified": "MODIFIED"}, []),
         ({"PatientAge": "", "PatientSpeciesDescription": "Canine"}, []),
         ({"PatientSex": "Male"}, ["M"]),

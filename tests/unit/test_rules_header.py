@@ -114,6 +114,8 @@ def test_encode_age_at_goes_by_the_calendar() -> None:
     assert encode_age_at(date(2020, 2, 29), date(2020, 2, 29)) == "000D"
     with pytest.raises(ValueError, match="not born"):
         encode_age_at(date(2020, 2, 29), date(2020, 2, 28))
+    with pytest.raises(ValueError, match="not an age"):
+        encode_age_at(date(1020, 2, 29), date(2020, 3, 1))
 
 
 @pytest.mark.parametrize(
