@@ -22,7 +22,9 @@ from dicom_ai_node.report.identity import SC_CLASS
 from dicom_ai_node.types import HeaderAudit, Outcome, StudyResult
 
 COLUMNS, ROWS = 1024, 640
-_MARGIN, _WRAP = 32, 62
+_MARGIN, _LINE, _GAP = 32, 30, 14
+_WRAP = 62
+"""Characters of a line."""
 _WHITE, _GREY = 255, 170
 
 
@@ -51,24 +53,23 @@ def lines(result: StudyResult, *, study_date: str) -> list[str]:
     page.append(f"Study UID ...{result.study_instance_uid[-12:]}")
     page += ["", "#Inferred from the image", *_inferred(result), "", "#Recorded in the header"]
     page.append(text.recorded_line(result.audit))
-    page += _status_lines(result.audit)
-    if result.model is not None:
-        model = f"{result.model.name} {result.model.version}"
-        page += ["", f"Model {text.plain(model)}, weights {result.model.sha256[:12]}"]
-    return page
+    return page + _status_lines(result.audit)
 
 
 def render(page: list[str]) -> NDArray[np.uint8]:
-    """Return the lines as a grey image, shape (ROWS, COLUMNS)."""
+    """Return the lines as a grey image, shape (ROWS, COLUMNS); what does not fit is cut off."""
     image = Image.new("L", (COLUMNS, ROWS), 0)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(24)
     y = _MARGIN
     for line in page:
-        heading = line.startswith("#")
+        shade = _WHITE if line.startswith("#") else _GREY
         for part in _wrapped(line.removeprefix("#")):
-            draw.text((_MARGIN, y), part, fill=_WHITE if heading else _GREY, font=font)
-            y += 30 if part else 14
+            last = y + 2 * _LINE > ROWS - _MARGIN
+            draw.text((_MARGIN, y), "[continued in the report]" if last else part, shade, font)
+            if last:
+                return np.asarray(image, dtype=np.uint8)
+            y += _LINE if part else _GAP
     return np.asarray(image, dtype=np.uint8)
 
 
@@ -76,7 +77,9 @@ def _inferred(result: StudyResult) -> list[str]:
     if result.outcome is not Outcome.ESTIMATED:
         return [f"No estimate: {text.reason_line(result.reason)}"]
     sex = text.reported_sex(result)
+    model = f"{result.model.name} {result.model.version}" if result.model else "not named"
     return [
+        f"Network: {text.plain(model)}",
         f"Age: {text.age_line(result.age)}" if result.age else "Age: not stated",
         f"Sex: {text.sex_line(sex)}" if sex else "Sex: not stated",
     ]
@@ -86,9 +89,10 @@ def _status_lines(audit: HeaderAudit) -> list[str]:
     page = [
         f"Age: {codes.STATUS[audit.age]}",
         f"Sex: {codes.STATUS[audit.sex]}",
-        f"Rules: {text.plain(', '.join(audit.rules)) or 'none fired'}",
     ]
-    return [*page, text.DIFFERS] if text.differs(audit) else page
+    if text.differs(audit):
+        page.append(text.DIFFERS)
+    return [*page, f"Rules: {text.plain(', '.join(audit.rules)) or 'none fired'}"]
 
 
 def _wrapped(line: str) -> list[str]:

@@ -23,8 +23,11 @@ Element = DataElement | RawDataElement
 
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _NUMBER_SIZE = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 2}
-_SEQUENCES_OF_2024 = frozenset({0x00100011, 0x00100014, 0x00100041, 0x00100043})
-"""Name to Use, Pronoun, Gender Identity and SPCU Category Sequence: not in pydicom 3.0."""
+_SEQUENCES_OF_2024 = frozenset(
+    {0x00100011, 0x00100014, 0x00100015, 0x00100041, 0x00100043, 0x00100044, 0x00100046}
+)
+"""Name to Use, Pronoun, Gender Identity, Sex Parameters for Clinical Use and their Code Sequences:
+not in the dictionary of pydicom 3.0, and without a VR in an implicit VR file."""
 
 
 def tag_of(keyword: str) -> BaseTag:
