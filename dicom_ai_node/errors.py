@@ -61,8 +61,12 @@ class PeerUnavailable(DeliveryError):
 
 
 class PeerRefused(DeliveryError):
-    """The destination refused this object; ``status`` is the DIMSE status."""
+    """The destination refused this object; ``status`` is the DIMSE status.
 
-    def __init__(self, status: int, text: str) -> None:
+    ``comment`` is what the peer said of it. It may name a patient, so it is no part of the message.
+    """
+
+    def __init__(self, status: int, text: str, comment: str = "") -> None:
         super().__init__(text)
         self.status = status
+        self.comment = comment
