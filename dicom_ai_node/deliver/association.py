@@ -7,7 +7,7 @@ a :class:`~dicom_ai_node.errors.PeerUnavailable` that says in words what happene
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from pydicom import Dataset
@@ -56,6 +56,13 @@ class Association:
     def alive(self) -> bool:
         """Whether a message can be sent."""
         return bool(self._handle.is_established)
+
+    def answers_for(self, classes: Set[str]) -> bool:
+        """Whether the peer need not be asked anew what it does with ``classes``.
+
+        Also when it accepted none of them: no new association would end better.
+        """
+        return classes <= self.proposed and (self.alive or not self.accepted)
 
     def store(self, dataset: Dataset) -> tuple[int, str]:
         """Send one object by C-STORE; return the status and the peer's Error Comment.

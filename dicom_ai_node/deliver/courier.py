@@ -126,8 +126,7 @@ class Courier:
         """Return the open association, or a new one when it cannot be used any more."""
         needed = {file.sop_class_uid for claimed in batch for file in claimed.files}
         current = self._association
-        usable = current and current.alive and self._sent < _PER_ASSOCIATION
-        if current and usable and needed <= current.proposed:
+        if current and current.answers_for(needed) and self._sent < _PER_ASSOCIATION:
             return current
         self._hang_up()
         usual = [uid for kind in self._destination.send for uid in CLASSES_OF_KIND[kind]]
@@ -168,11 +167,13 @@ class Courier:
         return sent.file.sop_class_uid
 
     def _refuse(self, claimed: ClaimedDelivery, error: PeerRefused) -> None:
+        # The peer's comment goes to the database alone: it may name a patient.
+        text = f"{error}: {error.comment}" if error.comment else str(error)
         last = judge(error.status) is not Verdict.BUSY and claimed.attempts >= MAX_REFUSALS
         if last or self._is_overdue(claimed):
-            self._give_up(claimed, status=error.status, error=str(error))
+            self._give_up(claimed, status=error.status, error=text)
             return
-        self._postpone(claimed, time.time(), status=error.status, error=str(error))
+        self._postpone(claimed, time.time(), status=error.status, error=text)
 
     def _lose(self, claimed: ClaimedDelivery, unsent: list[ClaimedDelivery], error: str) -> None:
         """Settle the loss of the association while ``claimed`` was under way."""
@@ -216,7 +217,7 @@ class Courier:
         self._log_trouble("delivery_given_up", claimed, status)
 
     def _log_trouble(self, event: str, claimed: ClaimedDelivery, status: int | None) -> None:
-        # Without the error's text: it may carry the peer's comment, and that a patient's name.
+        # Without the error's text: it may carry the peer's comment.
         log.warning(
             event,
             destination=self.name,

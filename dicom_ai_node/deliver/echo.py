@@ -1,7 +1,8 @@
 """Whether a destination answers, and what it would take."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.deliver.association import (
@@ -9,8 +10,10 @@ from dicom_ai_node.deliver.association import (
     SR_CLASSES,
     VERIFICATION,
     connect,
+    name_of,
     quiet_pynetdicom,
 )
+from dicom_ai_node.deliver.status import describe
 from dicom_ai_node.errors import ConfigError
 
 
@@ -32,6 +35,24 @@ class EchoResult:
     def ok(self) -> bool:
         """Whether the C-ECHO succeeded."""
         return self.status == 0
+
+    @property
+    def text(self) -> str:
+        """Return the result for a person, in a few lines."""
+        if self.status is None:
+            first = f"{self.destination} accepts associations, but no C-ECHO"
+        else:
+            first = (
+                f"{self.destination} answered C-ECHO with {describe(self.status)}"
+                f" after {self.seconds * 1000:.0f} ms"
+            )
+        lines = [f"  accepts {name_of(uid)}" for uid in self.accepted]
+        lines += [f"  does not accept {name_of(uid)}" for uid in self.refused]
+        return "\n".join([first, *lines])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result for a program."""
+        return {**asdict(self), "ok": self.ok}
 
 
 def echo(config: Config, destination_name: str) -> EchoResult:

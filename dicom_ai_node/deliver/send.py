@@ -52,7 +52,7 @@ def send(
         if verdict is Verdict.STORED:
             return Sent(file, status)
         text = f"{describe(status)} for {name_of(file.sop_class_uid)}"
-        refusal = PeerRefused(status, f"{text}: {comment}" if comment else text)
+        refusal = PeerRefused(status, text, comment)
         if verdict is not Verdict.OTHER_CLASS:
             break
     if refusal is None:

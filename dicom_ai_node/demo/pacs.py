@@ -39,6 +39,8 @@ class Faults:
     """Statuses for the next stores; with success and warnings (Bxxx) the object is stored."""
     class_answers: dict[str, int] = field(default_factory=dict)
     """The same for every store of a SOP class."""
+    comment: str = ""
+    """Error Comment (0000,0902) beside each status but success."""
     duplicate_answer: int = 0x0000
     """Status for an object that is there already."""
     aborts: int = 0
@@ -128,7 +130,7 @@ class EmbeddedPacs:
             if uid == _VERIFICATION or accepted is None or uid in accepted
         ]
 
-    def _store(self, event: Any) -> int:
+    def _store(self, event: Any) -> Dataset:
         uid = str(event.request.AffectedSOPInstanceUID)
         with self._lock:
             self.received[uid] += 1
@@ -140,13 +142,20 @@ class EmbeddedPacs:
             self._stopped.wait(_LONGEST_STALL)
         if fault in {"abort", "stall"}:
             event.assoc.abort()
-            return 0xC000
+            return self._answer(0xC000)
         if status == 0 or status >> 12 == 0xB:
             with self._lock:
                 status = self._keep(event) or status
         if fault == "drop":
             event.assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
-        return status
+        return self._answer(status)
+
+    def _answer(self, status: int) -> Dataset:
+        answer = Dataset()
+        answer.Status = status
+        if status and self.faults.comment:
+            answer.ErrorComment = self.faults.comment
+        return answer
 
     def _next_fault(self) -> str:
         for name in ("abort", "stall", "drop"):

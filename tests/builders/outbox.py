@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.deliver import run
 from dicom_ai_node.deliver.association import SC_CLASSES, SR_CLASSES
+from dicom_ai_node.deliver.worker import LEASE_SECONDS
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
@@ -104,7 +105,8 @@ class Outbox:
         files = []
         for uid in classes:
             path = self.spool.report_path(report_uid(study, uid))
-            self.spool.write(path, sr_file(study, uid))
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(sr_file(study, uid))
             files.append(StoredFile(uid, report_uid(study, uid), self.spool.relative(path)))
         file_instance(self.db, study, f"{study}.1", now=now - 1)
         self._close_and_finish(study, NewReport(kind, tuple(files)), now)
@@ -166,14 +168,14 @@ def pacs_and_outbox(folder: Path, **destination: Any) -> Iterator[tuple[Embedded
 
 
 @contextmanager
-def delivering(config: Config) -> Iterator[None]:
+def delivering(config: Config, *, lease_seconds: float = LEASE_SECONDS) -> Iterator[None]:
     """Run the deliverer role in a thread until the block ends."""
     stop = threading.Event()
     failures: list[BaseException] = []
 
     def role() -> None:
         try:
-            run(config, stop=stop)
+            run(config, stop=stop, lease_seconds=lease_seconds)
         except BaseException as error:
             failures.append(error)
             raise

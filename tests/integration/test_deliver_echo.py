@@ -39,12 +39,17 @@ def test_what_a_destination_does_not_take(pacs: EmbeddedPacs) -> None:
     assert result.ok
     assert result.accepted == (SR_ENHANCED,)
     assert len(result.refused) == 3
+    assert "answered C-ECHO with 0x0000 (success)" in result.text
+    assert "  accepts Enhanced SR Storage\n" in result.text
+    assert "  does not accept Comprehensive 3D SR Storage\n" in result.text
+    assert result.as_dict()["accepted"] == (SR_ENHANCED,)
 
 
 def test_a_destination_that_accepts_no_context_at_all(pacs: EmbeddedPacs) -> None:
     pacs.faults.transfer_syntaxes = ("1.2.840.10008.1.2.2",)
     result = echo(config(pacs.port), "pacs")
     assert (result.status, result.ok, result.accepted) == (None, False, ())
+    assert "accepts associations, but no C-ECHO" in result.text
 
 
 def test_an_unknown_destination() -> None:

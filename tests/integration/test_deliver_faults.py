@@ -2,11 +2,14 @@
 
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
 
 from dicom_ai_node.deliver import courier
+from dicom_ai_node.deliver.send import Sent, send
+from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import deliveries
 from tests.builders.outbox import (
     SR_3D,
@@ -60,6 +63,19 @@ def test_a_report_that_is_always_refused_becomes_a_dead_letter(
         assert row.error == "0xC123 (cannot understand) for Comprehensive 3D SR Storage"
         assert set(pacs.received) == {report_uid(row.study_instance_uid, SR_3D)}
         assert pacs.received.total() == 3
+
+
+def test_a_peers_comment_is_kept_but_never_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pacs_and_outbox(tmp_path) as (pacs, box):
+        pacs.faults.answers = deque([0xC000])
+        pacs.faults.comment = "Patient Mueller unknown"
+        box.queue(age_days=8)
+        with delivering(box.config):
+            wait_for(lambda: box.states() == ["dead"])
+        assert box.rows()[0].error.endswith("Patient Mueller unknown")
+    assert "Mueller" not in "".join(capsys.readouterr())
 
 
 def test_a_full_archive_is_never_given_up_before_its_time(
@@ -182,12 +198,14 @@ def test_a_class_accepted_and_then_refused_gives_way_to_the_next(
 def test_no_class_accepted_is_a_refusal_that_names_what_was_proposed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "MAX_REFUSALS", 2)
+    monkeypatch.setattr(courier, "MAX_REFUSALS", 1)
     with pacs_and_outbox(tmp_path) as (pacs, box):
         pacs.faults.accepted_classes = frozenset()
-        box.queue()
+        box.queue(1)
+        box.queue(2)
         with delivering(box.config):
-            wait_for(lambda: box.states() == ["dead"])
+            wait_for(lambda: box.states() == ["dead", "dead"])
+        assert pacs.associations == 1
         error = box.rows()[0].error
         assert error.startswith("no presentation context was accepted; proposed: Comprehensive 3D")
         assert "Enhanced SR Storage" in error
@@ -220,3 +238,34 @@ def test_a_spool_that_is_gone_kills_no_letter(tmp_path: Path) -> None:
         hidden.rename(box.spool.root)
         with delivering(box.config):
             wait_for(lambda: box.delivered(1))
+
+
+def test_a_fault_of_ours_ends_a_batch_and_not_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [KeyError("a bug"), StorageError("database: disk I/O error")]
+
+    def faulty(*arguments: Any, **options: Any) -> Sent:
+        if faults:
+            raise faults.pop()
+        return send(*arguments, **options)
+
+    monkeypatch.setattr(courier, "send", faulty)
+    monkeypatch.setattr(courier, "_AFTER_FAULT_SECONDS", 0.05)
+    with pacs_and_outbox(tmp_path) as (_pacs, box):
+        box.queue(1)
+        box.queue(2)
+        with delivering(box.config):
+            wait_for(lambda: box.delivered(2))
+        assert [row.attempts for row in box.rows()] == [1, 1]
+
+
+def test_the_lease_is_renewed_while_a_destination_takes_its_time(tmp_path: Path) -> None:
+    with pacs_and_outbox(tmp_path, timeout=60) as (pacs, box):
+        pacs.faults.stalls = 1
+        box.queue()
+        with delivering(box.config, lease_seconds=2.0):
+            wait_for(lambda: pacs.received.total() == 1)
+            (leased,) = box.rows()
+            wait_for(lambda: box.rows()[0].lease_until > leased.lease_until)
+            pacs.stop()

@@ -6,6 +6,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 
+from dicom_ai_node.deliver import courier
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.store import deliveries
 from tests.builders.outbox import (
@@ -60,13 +61,27 @@ def test_what_was_queued_for_a_kind_no_longer_sent_still_arrives(tmp_path: Path)
             wait_for(lambda: box.delivered(1))
 
 
-def test_many_reports_share_an_association(tmp_path: Path) -> None:
+def test_many_batches_share_an_association(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "_BATCH", 2)
     with pacs_and_outbox(tmp_path) as (pacs, box):
-        for number in range(25):
+        for number in range(5):
             box.queue(number)
         with delivering(box.config):
-            wait_for(lambda: box.delivered(25))
+            wait_for(lambda: box.delivered(5))
         assert pacs.associations == 1
+        assert set(pacs.received.values()) == {1}
+
+
+def test_an_association_ends_after_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "_PER_ASSOCIATION", 2)
+    with pacs_and_outbox(tmp_path) as (pacs, box):
+        for number in range(3):
+            box.queue(number)
+        with delivering(box.config):
+            wait_for(lambda: box.delivered(3))
+        assert pacs.associations == 2
         assert set(pacs.received.values()) == {1}
 
 
