@@ -61,6 +61,8 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
         self._sink: Sink | None = None
         self._in_data_set = False
         self._command_size = 0
+        self._out_of_step = False
+        """Whether a PDU was left unread: what follows is dropped until the connection closes."""
         self._buffer = memoryview(bytearray(_BUFFER))
         self._filled = 0
 
@@ -74,11 +76,15 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
         **Events Emitted**: as in the base class.
         """
         try:
+            if self._out_of_step:
+                self._receive_into(self._buffer)
+                return
             while self._read_pdu() and self._may_go_on():
                 self._idle_timer.restart()
         except OSError:  # includes a peer that stalls in the middle of a PDU
             self._give_up("Evt17")  # transport connection closed
         except Exception:  # noqa: BLE001 - whatever the peer's bytes lead pynetdicom to raise
+            self._out_of_step = True
             self._give_up("Evt19")  # unrecognised or invalid PDU
 
     def _give_up(self, event: str) -> None:
@@ -166,7 +172,8 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
         return bytes(data)
 
     def _receive_into(self, space: memoryview) -> int:
-        received = self._socket().recv_into(space, 0, socket.MSG_WAITALL)
+        flags = 0 if self._out_of_step else socket.MSG_WAITALL
+        received = self._socket().recv_into(space, 0, flags)
         if not received:
             raise ConnectionError("closed by the peer")
         return received

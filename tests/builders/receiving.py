@@ -214,7 +214,7 @@ def associated(
 ) -> Iterator[Association]:
     """An association, accepted or not, of a peer that behaves."""
     ae = AE(calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 40
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 15
     for uid in classes or (DX,):
         ae.add_requested_context(uid, list(syntaxes))
     association = ae.associate("127.0.0.1", port, ae_title=called)
@@ -223,7 +223,6 @@ def associated(
     finally:
         if association.is_established:
             association.release()
-        association.join(timeout=10)
 
 
 def send(port: int, *datasets: Dataset, calling: str = "MODALITY") -> list[int]:

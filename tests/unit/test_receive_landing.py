@@ -50,7 +50,7 @@ def test_content_then_name_then_folder_become_durable(
     fsync, rename = os.fsync, Path.rename
 
     def note_fsync(fd: int) -> None:
-        steps.append(("fsync", os.readlink(f"/proc/self/fd/{fd}").rpartition("/")[2]))
+        steps.append(("fsync", Path(f"/proc/self/fd/{fd}").readlink().name))
         fsync(fd)
 
     def note_rename(path: Path, target: Path) -> Path:

@@ -1,0 +1,209 @@
+"""Peers that cut, stall, lie about lengths or say nothing."""
+
+import hashlib
+import random
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.builders.receiving import (
+    DX,
+    Node,
+    RawPeer,
+    associated,
+    encoded,
+    radiograph,
+    receiving,
+    send,
+    store_command,
+    wait_for,
+)
+
+COMMAND, DATA, LAST = 1, 0, 2
+ABORT = 0x07
+VERIFICATION = "1.2.840.10008.1.1"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with receiving(tmp_path_factory.mktemp("stream")) as node:
+        yield node
+
+
+@pytest.fixture
+def peer(node: Node) -> Iterator[RawPeer]:
+    with RawPeer(node.port) as peer:
+        peer.associate()
+        yield peer
+
+
+def stored_digests(node: Node) -> set[str]:
+    return {row[0] for row in node.rows("SELECT digest FROM instance")}
+
+
+def pieces(data: bytes, sizes: Iterator[int]) -> list[bytes]:
+    cut, position = [], 0
+    while position < len(data):
+        size = next(sizes)
+        cut.append(data[position : position + size])
+        position += size
+    return cut
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_however_a_message_is_cut_the_bytes_are_those_sent(
+    node: Node, peer: RawPeer, seed: int
+) -> None:
+    """Fragments of any size, empty ones too, several in a PDU, command and data in one PDU."""
+    dice = random.Random(seed)
+    ds = radiograph(seed=seed)
+    data = encoded(ds)
+    command = store_command(sop=ds.SOPInstanceUID)
+    values = [
+        (COMMAND, part) for part in pieces(command, iter(lambda: dice.choice([1, 20, 500]), None))
+    ]
+    values[-1] = (COMMAND | LAST, values[-1][1])
+    values += [
+        (DATA, part) for part in pieces(data, iter(lambda: dice.choice([0, 1, 90, 1500]), None))
+    ]
+    if seed % 2:
+        values.append((LAST, b""))
+    else:
+        values[-1] = (LAST, values[-1][1])
+    while values:
+        count = dice.choice([1, 2, 7])
+        peer.p_data(*values[:count])
+        values = values[count:]
+    assert peer.status() == 0
+    assert hashlib.sha256(data).hexdigest() in stored_digests(node)
+
+
+def test_a_large_data_set_in_one_fragment(node: Node, peer: RawPeer) -> None:
+    ds = radiograph()
+    ds.PixelData = random.Random(1).randbytes(3_000_000)
+    peer.p_data((COMMAND | LAST, store_command(sop=ds.SOPInstanceUID)), (LAST, encoded(ds)))
+    assert peer.status() == 0
+    assert hashlib.sha256(encoded(ds)).hexdigest() in stored_digests(node)
+
+
+def test_requests_that_do_not_wait_for_answers_are_all_answered(node: Node, peer: RawPeer) -> None:
+    sent = [radiograph(seed=seed) for seed in range(5)]
+    for number, ds in enumerate(sent):
+        command = store_command(sop=ds.SOPInstanceUID, message_id=number + 1)
+        peer.p_data((COMMAND | LAST, command), (LAST, encoded(ds)))
+    assert [peer.status() for _ in sent] == [0] * 5
+    assert {hashlib.sha256(encoded(ds)).hexdigest() for ds in sent} <= stored_digests(node)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [(LAST, b"data without a command")],
+        [(COMMAND | LAST, b"no command set")],
+        [(COMMAND | LAST, store_command(sop="1.2.3")), (COMMAND, b"a command within the data set")],
+        [(COMMAND, bytes(2 * 1024 * 1024))],
+    ],
+)
+def test_a_broken_message_is_aborted_and_leaves_nothing(
+    node: Node, peer: RawPeer, message: list[tuple[int, bytes]]
+) -> None:
+    peer.p_data(*message)
+    assert peer.pdu()[0] in {ABORT, 0}
+    wait_for(lambda: node.files("incoming") == [])
+    assert send(node.port, radiograph()) == [0]
+
+
+@pytest.mark.parametrize(
+    "pdu",
+    [
+        struct.pack(">BxIIBB", 4, 12, 100, 1, 0) + bytes(6),  # a value longer than its PDU
+        struct.pack(">BxIIBB", 4, 6, 1, 1, 0),  # no room for the control header
+        b"GET / HTTP/1.1\r\nHost: pacs\r\n\r\n",
+        struct.pack(">BxI", 1, 0xFFFFFFFF),  # an association request of four gigabytes
+    ],
+)
+@pytest.mark.parametrize("established", [True, False])
+def test_broken_pdus_end_the_connection_at_once(node: Node, pdu: bytes, established: bool) -> None:
+    with RawPeer(node.port) as peer:
+        if established:
+            peer.associate()
+        started = time.monotonic()
+        peer.socket.sendall(pdu)
+        while peer.pdu()[0] not in {ABORT, 0}:
+            pass
+        assert time.monotonic() - started < 1.5
+    assert send(node.port, radiograph()) == [0]
+
+
+def test_a_context_that_was_not_accepted_is_aborted(node: Node, peer: RawPeer) -> None:
+    ds = radiograph()
+    peer.p_data(
+        (COMMAND | LAST, store_command(sop=ds.SOPInstanceUID)), (LAST, encoded(ds)), context_id=99
+    )
+    assert peer.pdu()[0] in {ABORT, 0}
+    assert node.files("incoming") == []
+
+
+def test_an_image_that_breaks_off_is_not_kept(node: Node, peer: RawPeer) -> None:
+    before = stored_digests(node)
+    ds = radiograph()
+    peer.p_data((COMMAND | LAST, store_command(sop=ds.SOPInstanceUID)), (DATA, encoded(ds)[:1000]))
+    wait_for(lambda: len(node.files("incoming")) == 1)
+    peer.socket.close()
+    wait_for(lambda: node.files("incoming") == [])
+    assert stored_digests(node) == before
+
+
+def test_a_peer_that_stalls_within_a_pdu_is_let_go(node: Node, peer: RawPeer) -> None:
+    """dimse_timeout is two seconds here; pynetdicom alone would wait for ever."""
+    ds = radiograph()
+    peer.p_data((COMMAND | LAST, store_command(sop=ds.SOPInstanceUID)))
+    peer.socket.sendall(struct.pack(">BxIIBB", 4, 5000, 4996, 1, 0) + b"half")
+    wait_for(lambda: len(node.files("incoming")) == 1)
+    assert peer.pdu()[0] in {ABORT, 0}
+    wait_for(lambda: node.files("incoming") == [])
+
+
+def test_pauses_between_pdus_are_no_fault(node: Node, peer: RawPeer) -> None:
+    ds = radiograph()
+    data = encoded(ds)
+    peer.p_data((COMMAND | LAST, store_command(sop=ds.SOPInstanceUID)))
+    for part in (data[:700], data[700:1400]):
+        time.sleep(0.3)
+        peer.p_data((DATA, part))
+    time.sleep(0.3)
+    peer.p_data((LAST, data[1400:]))
+    assert peer.status() == 0
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_silent_sockets_keep_nobody_out(tmp_path: Path, count: int) -> None:
+    with receiving(
+        tmp_path, receive={"max_associations": 10, "max_associations_per_address": 10}
+    ) as node:
+        silent = [RawPeer(node.port) for _ in range(count)]
+        started = time.monotonic()
+        with associated(node.port, VERIFICATION) as association:
+            assert association.send_c_echo().Status == 0
+        assert send(node.port, radiograph()) == [0]
+        assert time.monotonic() - started < 10
+        wait_for(lambda: silent[-1].pdu()[0] in {ABORT, 0}, seconds=20)  # acse_timeout
+        for peer in silent:
+            peer.socket.close()
+
+
+def test_a_class_may_not_travel_in_the_context_of_another(node: Node, peer: RawPeer) -> None:
+    other = "1.2.840.10008.5.1.4.1.1.1"
+    ds = radiograph(sop_class=other)
+    command = store_command(sop=ds.SOPInstanceUID, sop_class=other)
+    assert other != DX
+    peer.p_data((COMMAND | LAST, command), (LAST, encoded(ds)))
+    assert peer.status() == 0xC000
+
+
+def test_an_empty_data_set_is_not_understood(peer: RawPeer) -> None:
+    peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")), (LAST, b""))
+    assert peer.status() == 0xC000
