@@ -1,0 +1,164 @@
+"""One role as its supervisor sees it: a process, its signs of life, its restarts."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from dicom_ai_node.ops.process import BEAT_VARIABLE, PARENT_VARIABLE
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCommand:
+    """A process to keep running."""
+
+    name: str
+    """``receive-1``, ``analyse``, ...; unique."""
+    command: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a supervisor waits for what. Seconds."""
+
+    restart: float
+    """First pause before a restart; doubles with each failure in a row."""
+    restart_max: float
+    stop: float
+    """After SIGTERM, then SIGKILL."""
+    silent: float
+    """Without a sign of life, then SIGKILL and a restart."""
+    healthy: float = 60.0
+    """A process that lived this long ends the row of failures."""
+
+
+class Child:
+    """A process that is started again whenever it ends. Times are of the monotonic clock."""
+
+    def __init__(self, role: RoleCommand, patience: Patience) -> None:
+        self.name = role.name
+        self.failures = 0
+        """Ends in a row, each before it had lived for ``patience.healthy``."""
+        self.has_beaten = False
+        """Whether the present process has shown a sign of life."""
+        self._command = list(role.command)
+        self._patience = patience
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+        self._started_at = 0.0
+        self._beat_at = 0.0
+        self._start_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process else None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs and has shown a sign of life."""
+        return self._process is not None and self.has_beaten
+
+    def tend(self, now: float) -> None:
+        """Start it when its pause is over, notice its end, kill it when it is silent."""
+        if self._process is None:
+            if now >= self._start_at:
+                self._start(now)
+            return
+        self._read_beats(now)
+        code = self._process.poll()
+        if code is not None:
+            self._ended(code, now)
+        elif now - self._beat_at > self._patience.silent:
+            log.error("role_silent", role=self.name, seconds=round(now - self._beat_at, 1))
+            self.kill()
+            self._beat_at = now  # to see its end takes a moment; say so once
+
+    def terminate(self) -> None:
+        """Ask it to finish."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it, and what it started, at once."""
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def has_ended(self) -> bool:
+        """Return whether no process is left, without starting another."""
+        return self._process is None or self._process.poll() is not None
+
+    def close(self) -> None:
+        """Wait for the ended process and let go of its pipe."""
+        if self._process is not None:
+            code = self._process.wait()
+            log.info("role_ended", role=self.name, code=code)
+        self._forget()
+
+    def _start(self, now: float) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        environment = os.environ | {
+            PARENT_VARIABLE: str(os.getpid()),
+            BEAT_VARIABLE: str(writing),
+        }
+        # systemd listens to the supervisor alone.
+        environment.pop("NOTIFY_SOCKET", None)
+        try:
+            # A group of its own: Ctrl-C reaches the supervisor, which then stops it in order.
+            self._process = subprocess.Popen(
+                self._command,
+                env=environment,
+                pass_fds=(writing,),
+                process_group=0,
+                stdin=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            os.close(reading)
+            self.failures += 1
+            self._start_at = now + self._pause()
+            log.error("role_not_started", role=self.name, error=error)
+            return
+        finally:
+            os.close(writing)
+        self._pipe = reading
+        self._started_at = self._beat_at = now
+        self.has_beaten = False
+        log.info("role_started", role=self.name, pid=self._process.pid)
+
+    def _read_beats(self, now: float) -> None:
+        with suppress(BlockingIOError):
+            if os.read(self._pipe, 4096):
+                self._beat_at = now
+                self.has_beaten = True
+
+    def _ended(self, code: int, now: float) -> None:
+        lived = now - self._started_at
+        self.failures = 1 if lived >= self._patience.healthy else self.failures + 1
+        self._start_at = now + self._pause()
+        log.error(
+            "role_died",
+            role=self.name,
+            code=code,
+            lived_seconds=round(lived, 1),
+            restart_seconds=round(self._pause(), 2),
+        )
+        self._forget()
+
+    def _pause(self) -> float:
+        doublings = min(self.failures - 1, 30)
+        return min(self._patience.restart * 2.0**doublings, self._patience.restart_max)
+
+    def _forget(self) -> None:
+        if self._pipe >= 0:
+            os.close(self._pipe)
+        self._pipe = -1
+        self._process = None
+        self.has_beaten = False

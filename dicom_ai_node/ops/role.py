@@ -1,0 +1,151 @@
+"""What every role's process does around its work."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import NodeError, StorageError
+from dicom_ai_node.ops import logs
+from dicom_ai_node.ops.process import Orphaned, beat_for_supervisor, die_with_parent
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.workers import beat, forget
+
+STOPPED = 0
+FAILED = 1
+ORPHANED = 3
+
+ROW_SECONDS = 5.0
+"""How often a process renews its row."""
+FRESH_SECONDS = 30.0
+"""A row older than this speaks of a process that is gone or stuck."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One process of a whole node."""
+
+    role: str
+    """``receive``, ``analyse``, ``deliver``, ``keep`` or ``web``."""
+    process: int = 0
+    """Counts the receivers from 1; 0 for roles that are there once."""
+
+    @property
+    def worker(self) -> str:
+        """The name in logs, in the table of workers and in metrics."""
+        return f"{self.role}-{self.process}" if self.process else self.role
+
+
+def places(config: Config) -> tuple[Place, ...]:
+    """Return the processes of a whole node, in the order in which they are asked to stop."""
+    receivers = (Place("receive", number + 1) for number in range(config.receive.processes))
+    return (*receivers, Place("analyse"), Place("deliver"), Place("keep"), Place("web"))
+
+
+def run_role(place: Place, config: Config, work: Callable[[threading.Event], None]) -> int:
+    """Be ``place``: do ``work`` until SIGTERM or SIGINT sets its event; return the exit code.
+
+    ``STOPPED`` (0) when the work ended as asked, ``FAILED`` (1) when it failed or ended by itself,
+    ``ORPHANED`` (3) when the supervisor was gone at the start. ``work`` is called in this thread,
+    and imports what is slow to import itself, so that signs of life begin before.
+    """
+    logs.configure(config.log, spool=config.storage.spool, worker=place.worker)
+    try:
+        die_with_parent()
+    except Orphaned as error:
+        log.error("orphaned", error=error)
+        return ORPHANED
+    done = threading.Event()
+    beat_for_supervisor(done)
+    with _stop_on_signals() as stop, _row(place, config, done):
+        try:
+            work(stop)
+        except NodeError as error:
+            log.error("role_failed", exc_info=error)
+            return FAILED
+        except Exception as error:
+            log.critical("role_crashed", exc_info=error)
+            return FAILED
+        if not stop.is_set():
+            log.error("role_ended_unasked")
+            return FAILED
+    log.info("role_stopped")
+    return STOPPED
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and SIGINT set.
+
+    Set by a thread that the signal's number is written to: a handler would run in the main thread,
+    late while that is in native code, and in a deadlock while it waits on the very event.
+    """
+    stop = threading.Event()
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+
+    def listen() -> None:
+        while number := reading.recv(1):
+            if number[0] in (signal.SIGTERM, signal.SIGINT):
+                stop.set()
+
+    def ignore(_number: int, _frame: Any) -> None:
+        """Keep the default action, death, from happening."""
+
+    asked = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, ignore) for number in asked}
+    previous = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
+    try:
+        yield stop
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        writing.close()
+        listener.join()
+        reading.close()
+
+
+@contextmanager
+def _row(place: Place, config: Config, done: threading.Event) -> Iterator[None]:
+    """Keep this process's row fresh, in its own thread: writing may wait for the database."""
+    thread = threading.Thread(
+        target=_keep_row, args=(place, config.storage.database, done), name="row", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=ROW_SECONDS)
+
+
+def _keep_row(place: Place, url: str, done: threading.Event) -> None:
+    db = Database(url)
+    failing = False
+    pid = os.getpid()
+    while not done.is_set():
+        try:
+            beat(db, place.worker, role=place.role, pid=pid, now=time.time())
+        except StorageError as error:
+            if not failing:
+                log.warning("row_not_renewed", exc_info=error)
+            failing = True
+        else:
+            failing = False
+        done.wait(ROW_SECONDS)
+    with suppress(StorageError):
+        forget(db, place.worker, pid=pid)
+    db.close()

@@ -1,0 +1,123 @@
+"""Keeps the roles running, and stops them in order.
+
+It holds no database connection and no model: what could make it fail is left to the roles.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+from dicom_ai_node.config import OperateSettings
+from dicom_ai_node.ops.child import Child, Patience, RoleCommand
+from dicom_ai_node.ops.notify import Notifier
+
+_TICK_SECONDS = 0.1
+
+log = structlog.get_logger()
+
+
+class Supervisor:
+    """Runs ``roles``, each as a process of its own, until it is told to stop.
+
+    ``ready`` says what must hold beside every role being alive before systemd is told that the
+    service is up, such as that the ports listen.
+    """
+
+    def __init__(
+        self,
+        roles: Sequence[RoleCommand],
+        patience: Patience,
+        *,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.children = [Child(role, patience) for role in roles]
+        self._patience = patience
+        self._ready = ready
+        # A plain number: a signal handler that sets a threading.Event on which the interrupted
+        # code waits can lock up.
+        self._stops = 0
+
+    def run(self) -> int:
+        """Supervise until SIGTERM, SIGINT or :meth:`stop`; return the exit code.
+
+        0 when all roles finished in time, 1 when one had to be killed. Call it in the main thread:
+        a child dies with the thread that started it.
+        """
+        with self._signals(), Notifier() as notifier:
+            announced = False
+            while not self._stops:
+                now = time.monotonic()
+                for child in self.children:
+                    child.tend(now)
+                announced = self._tell(notifier, now, announced=announced)
+                time.sleep(_TICK_SECONDS)
+            notifier.stopping()
+            notifier.status("stopping")
+            return self._end_all()
+
+    def stop(self) -> None:
+        """Ask for the end; a second time, for the end at once."""
+        self._stops += 1
+
+    def _tell(self, notifier: Notifier, now: float, *, announced: bool) -> bool:
+        """Tell systemd how things stand; return whether it knows that the service is up."""
+        down = [child.name for child in self.children if not child.is_alive]
+        count = len(self.children) - len(down)
+        notifier.status(
+            f"{count} of {len(self.children)} roles up"
+            + (f"; down: {', '.join(down)}" if down else "")
+        )
+        # One role in a crash loop is restarted here; systemd's big hammer would take the healthy
+        # receivers down with it. It is for the case in which nothing lives any more.
+        if count:
+            notifier.watchdog(now)
+        if not announced and not down and self._ready():
+            notifier.ready()
+            log.info("node_ready", roles=len(self.children))
+            return True
+        return announced
+
+    def _end_all(self) -> int:
+        """SIGTERM to each in the order of the list, time to finish, SIGKILL to what is left."""
+        for child in self.children:
+            child.terminate()
+        deadline = time.monotonic() + self._patience.stop
+        while time.monotonic() < deadline and self._stops == 1:
+            if all(child.has_ended() for child in self.children):
+                break
+            time.sleep(_TICK_SECONDS / 2)
+        killed = [child for child in self.children if not child.has_ended()]
+        for child in killed:
+            log.error("role_killed", role=child.name, after_seconds=self._patience.stop)
+            child.kill()
+        for child in self.children:
+            child.close()
+        return 1 if killed else 0
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def on_signal(_number: int, _frame: Any) -> None:
+            self.stop()
+
+        asked = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, on_signal) for number in asked}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def patience_of(settings: OperateSettings) -> Patience:
+    """Return what ``[operate]`` asks for."""
+    return Patience(
+        restart=settings.restart_seconds,
+        restart_max=settings.restart_max_seconds,
+        stop=settings.stop_seconds,
+        silent=settings.silent_seconds,
+        healthy=2 * settings.restart_max_seconds,
+    )
