@@ -16,6 +16,7 @@ from PIL import Image
 
 from dicom_ai_node.pixels.codestream import Codestream, Coding
 from dicom_ai_node.pixels.layout import YBR_422, Layout
+from dicom_ai_node.pixels.normalise import block
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 Samples = NDArray[Any]
@@ -30,7 +31,7 @@ def decode(stream: Codestream, layout: Layout, *, size: int | None = None) -> Sa
 
     With ``size``, the side of the wanted tensor, a grey JPEG 2000 image may be decoded at a
     reduced resolution of at least :data:`REDUCED_SIDE` times that: ten times faster, and the
-    tensor differs by 0.001 to 0.005 in the mean (a wavelet low band is not quite an area mean).
+    tensor differs by 0.001 to 0.003 in the mean (a wavelet low band is not quite an area mean).
 
     Raises
     ------
@@ -86,7 +87,28 @@ def _decode_reduced(stream: Codestream, size: int) -> Samples | None:
     if samples.ndim != 2 or samples.dtype not in (np.uint8, np.uint16):
         return None
     # Pillow moves samples up to the most significant bit.
-    return samples >> (8 * samples.dtype.itemsize - stream.precision)
+    samples = samples >> (8 * samples.dtype.itemsize - stream.precision)
+    # At full resolution the contract cuts off what is left over from whole blocks.
+    rows, columns = (
+        round((side - side % block(side, size)) / (1 << levels))
+        for side in (stream.rows, stream.columns)
+    )
+    return _centred(samples, levels)[:rows, :columns]
+
+
+def _centred(low_band: Samples, levels: int) -> Samples:
+    """Move the samples of a wavelet low band to where an area mean would have them.
+
+    They sit on the first pixel of each block of 2^levels, not on its centre; left alone, that shift
+    is most of the difference between the two.
+    """
+    shift = np.float32(0.5 - 0.5 / (1 << levels))
+    moved = low_band.astype(np.float32)
+    for axis in (0, 1):
+        following = np.concatenate((moved, moved.take([-1], axis)), axis)
+        following = following[1:] if axis == 0 else following[:, 1:]
+        moved += shift * (following - moved)
+    return np.rint(moved).astype(low_band.dtype)
 
 
 def decode_rle(data: bytes, layout: Layout) -> Samples:

@@ -58,9 +58,14 @@ def stretch(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return clipped
 
 
+def block(side: int, size: int) -> int:
+    """Return how many pixels of a side make a block of step 1; what is left over is cut off."""
+    return max(1, side // (2 * size))
+
+
 def _block_mean(image: NDArray[Any], size: int) -> NDArray[np.float32]:
     """Mean over whole blocks; strided adds are ten times faster than ``reshape().mean()``."""
-    down, across = (max(1, side // (2 * size)) for side in image.shape)
+    down, across = (block(side, size) for side in image.shape)
     rows, columns = image.shape[0] // down * down, image.shape[1] // across * across
     image = image[:rows, :columns]
     by_row = image[::down].astype(np.float32)

@@ -25,7 +25,6 @@ from pydicom.uid import (
 
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels.header import quiet
-from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 MAX_INFLATED = 256 << 20
 """Bytes that a deflated data set may grow to: 100 megapixels of 16 bit, and room for a header."""
@@ -64,9 +63,8 @@ def read_header(path: Path) -> Dataset:
     Raises
     ------
     UnreadableInstance
-        The file cannot be read or is not DICOM (PS3.10 file, or a bare data set with SOP UIDs).
-    PixelsRefused
-        ``too_large``: a deflated data set that grows beyond all measure.
+        The file cannot be read, is not DICOM (a PS3.10 file, or a bare data set with SOP UIDs), or
+        is a deflated data set that grows beyond :data:`MAX_INFLATED`.
     """
     return open_source(path).header
 
@@ -137,7 +135,7 @@ def _open_deflated(path: Path, mapped: memoryview) -> Source:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(deflated, MAX_INFLATED)
     if inflater.unconsumed_tail:
-        raise refuse(RefusalCode.TOO_LARGE, f"inflates to over {MAX_INFLATED >> 20} MiB")
+        raise _unreadable(path, f"at most {MAX_INFLATED >> 20} MiB when inflated, got more")
     buffer = BytesIO(inflated)
     try:
         header = read_dataset(
