@@ -21,6 +21,7 @@ from dicom_ai_node.study import StudySettings
 
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 UID = Annotated[str, Field(max_length=64, pattern=r"^(0|[1-9]\d*)(\.(0|[1-9]\d*))+$")]
 
 
@@ -184,7 +185,7 @@ class Config(BaseSettings):
     analyse: AnalyseSettings = AnalyseSettings()
     policy: PolicySettings = PolicySettings()
     report: ReportSettings = ReportSettings()
-    destinations: dict[str, Destination] = Field(default_factory=dict)
+    destinations: dict[Name, Destination] = Field(default_factory=dict)
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     operate: OperateSettings = OperateSettings()

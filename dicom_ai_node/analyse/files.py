@@ -11,9 +11,9 @@ from typing import Any
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.headers import recorded_part, status_part
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
-from dicom_ai_node.analyse.record import result_key, to_json
+from dicom_ai_node.analyse.record import result_key, text_of, to_json
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.report.build import build_reports
@@ -29,7 +29,8 @@ class ImageAnswer:
     """One line of ``infer --json``."""
 
     document: dict[str, Any]
-    unreadable: bool = False
+    fault: str = ""
+    """Why the file could not be read, or its study's report not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def analyse_files(
     pipeline = Pipeline(estimator, rules=config.rules, policy=policy)
     studies, unreadable = _group(paths)
     for path, error in unreadable:
-        yield ImageAnswer(_unreadable(path, error, estimator.identity), unreadable=True)
+        yield ImageAnswer(_unreadable(path, error, estimator.identity), fault=error)
     today = datetime.now(UTC).date()
 
     def prepare(study: _Study) -> Prepared:
@@ -68,9 +69,8 @@ def analyse_files(
             answers = pipeline.predict(prepared)
             for study, one, predictions in zip(batch, prepared, answers, strict=True):
                 result = pipeline.conclude(one, predictions)
-                if reports is not None:
-                    _write_reports(study, one, result, config, reports)
-                yield from _answers(study, result, estimator.identity)
+                fault = _write_reports(study, one, result, config, reports) if reports else ""
+                yield from _answers(study, result, estimator.identity, fault)
 
 
 def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]:
@@ -83,11 +83,11 @@ def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]
         except UnreadableInstance as error:
             unreadable.append((path, str(error)))
             continue
-        uid = str(header.get("StudyInstanceUID", "")) or str(path)
+        uid = text_of(header, "StudyInstanceUID") or str(path)
         image = ImageRef(
-            sop_class_uid=str(header.get("SOPClassUID", "")),
-            sop_instance_uid=str(header.get("SOPInstanceUID", "")),
-            series_instance_uid=str(header.get("SeriesInstanceUID", "")),
+            sop_class_uid=text_of(header, "SOPClassUID"),
+            sop_instance_uid=text_of(header, "SOPInstanceUID"),
+            series_instance_uid=text_of(header, "SeriesInstanceUID"),
         )
         studies.setdefault(uid, _Study(uid, [])).files.append((image, path))
     return list(studies.values()), unreadable
@@ -95,28 +95,36 @@ def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]
 
 def _write_reports(
     study: _Study, prepared: Prepared, result: StudyResult, config: Config, folder: Path
-) -> None:
+) -> str:
+    """Write the study's reports; return why that was not possible, '' when it was."""
     folder.mkdir(parents=True, exist_ok=True)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for _, path in study.files]
-    encoded = build_reports(
-        result,
-        prepared.sources,
-        settings=config.report,
-        rules_version=RULES_VERSION,
-        digest=result_key(to_json(result), digests, RULES_VERSION),
-        created=datetime.now(UTC),
-        predecessor=None,
-    )
-    for report in encoded:
-        best = report.files[0]
-        check_report(best.content)
-        (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
+    try:
+        encoded = build_reports(
+            result,
+            prepared.sources,
+            settings=config.report,
+            rules_version=RULES_VERSION,
+            digest=result_key(to_json(result), digests, RULES_VERSION),
+            created=datetime.now(UTC),
+            predecessor=None,
+        )
+        for report in encoded:
+            best = report.files[0]
+            check_report(best.content, sources=prepared.sources)
+            (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
+    except InvalidReport as error:
+        return f"{study.files[0][1]}: no report: {error}"
+    return ""
 
 
-def _answers(study: _Study, result: StudyResult, model: ModelIdentity) -> Iterator[ImageAnswer]:
+def _answers(
+    study: _Study, result: StudyResult, model: ModelIdentity, fault: str
+) -> Iterator[ImageAnswer]:
     images = {id(one.image): one for one in result.images}
-    for image, path in study.files:
-        yield ImageAnswer(_document(path, result, images[id(image)], model))
+    for number, (image, path) in enumerate(study.files):
+        document = _document(path, result, images[id(image)], model)
+        yield ImageAnswer(document, fault=fault if number == 0 else "")
 
 
 def _document(

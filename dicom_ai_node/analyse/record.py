@@ -40,24 +40,28 @@ def study_header(source: Dataset, result: StudyResult) -> StudyHeader:
     """Return what rules G1 to G4 will want to know of this study."""
     return StudyHeader(
         patient_key=patient_key(source),
-        study_date=_day(_text(source, "StudyDate")),
+        study_date=_day(text_of(source, "StudyDate")),
         sex=result.audit.recorded.sex[:16],
-        birth_date=_text(source, "PatientBirthDate")[:16],
+        birth_date=text_of(source, "PatientBirthDate")[:16],
         age_years=result.audit.recorded.age_years,
     )
 
 
 def patient_key(source: Dataset) -> str:
     """Return a hash of PatientID and its issuer, '' without a PatientID: nothing is linked then."""
-    patient = _text(source, "PatientID")
+    patient = text_of(source, "PatientID")
     if not patient:
         return ""
-    issuer = _text(source, "IssuerOfPatientID")
+    issuer = text_of(source, "IssuerOfPatientID")
     return hashlib.sha256(f"{issuer}\0{patient}".encode()).hexdigest()
 
 
-def _text(source: Dataset, keyword: str) -> str:
-    """Return a value as text whatever the header holds; NUL is no text to PostgreSQL."""
+def text_of(source: Dataset, keyword: str) -> str:
+    """Return a value as text whatever the header holds, '' when it is absent.
+
+    The element is not converted: pydicom would validate it, and warn with the value. NUL is left
+    out, because it is no text to PostgreSQL.
+    """
     if keyword not in source:
         return ""
     value = source.get_item(keyword).value

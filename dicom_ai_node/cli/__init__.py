@@ -5,6 +5,7 @@ never loads the network's libraries.
 """
 
 import sys
+import warnings
 
 import typer
 
@@ -31,6 +32,7 @@ app.add_typer(model.app, name="model")
 
 def main() -> None:
     """Run the command line; errors meant for a person are printed without a traceback."""
+    warnings.filterwarnings("ignore", module="pydicom")  # they quote values of headers
     try:
         app()
     except ConfigError as error:

@@ -58,7 +58,7 @@ def configuration(path: Path | None) -> Config:
     return load_config(find_config(path))
 
 
-def complain(error: Exception) -> None:
+def complain(error: Exception | str) -> None:
     """Print an error to standard error."""
     progress_console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
 

@@ -15,6 +15,7 @@ from dicom_ai_node.cli.common import (
     EXIT_NO,
     AsJson,
     ConfigFile,
+    complain,
     console,
     plain_terminal,
     print_json,
@@ -40,7 +41,7 @@ def infer(
     """Estimate age and sex from DICOM files, without a PACS.
 
     Every image is shown to the network, whatever the policy says of flagged studies. Exit code 1
-    when a file could not be read as DICOM.
+    when a file could not be read as DICOM, or a report not be written.
 
     Example: dicom-ai-node infer study/ --sr reports/
     """
@@ -48,11 +49,11 @@ def infer(
 
     settings = _settings(config)
     table = Table("File", "Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason", box=None)
-    unreadable = 0
+    faults: list[str] = []
 
     def tell(answer: ImageAnswer) -> None:
-        nonlocal unreadable
-        unreadable += answer.unreadable
+        if answer.fault:
+            faults.append(answer.fault)
         if as_json:
             print_json(answer.document)
         else:
@@ -67,7 +68,9 @@ def infer(
     if not as_json:
         console.print(table)
         console.print("Inferred, not verified. Not a medical device.", style="dim")
-    if unreadable:
+    for fault in faults:
+        complain(fault)
+    if faults:
         raise typer.Exit(EXIT_NO)
 
 

@@ -1,11 +1,8 @@
 """The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``."""
 
-from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from dicom_ai_node.cli.common import (
     EXIT_NO,
@@ -15,7 +12,6 @@ from dicom_ai_node.cli.common import (
     console,
     find_config,
     print_json,
-    when,
 )
 from dicom_ai_node.config import load_config
 from dicom_ai_node.config_example import example

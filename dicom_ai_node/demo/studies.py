@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
 
 from dicom_ai_node import pixels
 from dicom_ai_node.demo import phantom
-from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.demo.images import radiograph, uid
 from dicom_ai_node.errors import PixelsRefused
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
@@ -62,21 +65,25 @@ def from_folder(folder: Path) -> list[DemoStudy]:
         dataset = _picture(path) if path.suffix.lower() in PICTURES else _dicom(path)
         if dataset is not None:
             studies.setdefault(str(dataset.StudyInstanceUID), []).append(dataset)
-    titles = {uid: str(images[0].get("StudyDescription", "")) for uid, images in studies.items()}
-    return [DemoStudy(titles[uid] or uid[-12:], tuple(one)) for uid, one in studies.items()]
+    titles = {key: str(images[0].get("StudyDescription", "")) for key, images in studies.items()}
+    return [DemoStudy(titles[key] or key[-12:], tuple(one)) for key, one in studies.items()]
 
 
-def _one(title: str, image: np.ndarray, study: str, **values: object) -> DemoStudy:
+def _one(title: str, image: NDArray[np.uint16], study: str, **values: Any) -> DemoStudy:
     return DemoStudy(title, (radiograph(image, study=study, **values),))
 
 
 def _dicom(path: Path) -> Dataset | None:
+    """Read a file; UIDs that no PACS could file it by are made up, for the demo's sake."""
     try:
         dataset = dcmread(path)
-    except InvalidDicomError:
+        dataset.SOPClassUID  # noqa: B018
+    except (InvalidDicomError, AttributeError):
         return None
-    needed = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-    return dataset if all(dataset.get(keyword) for keyword in needed) else None
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        if not UID(str(dataset.get(keyword) or "")).is_valid:
+            setattr(dataset, keyword, uid(keyword, path))
+    return dataset
 
 
 def _picture(path: Path) -> Dataset | None:

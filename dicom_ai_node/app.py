@@ -1,0 +1,93 @@
+"""The composition root: which processes a node has, and what each of them does.
+
+The work of a role is imported in its own process only: a receiver never loads torch.
+"""
+
+import sys
+import threading
+from pathlib import Path
+
+import structlog
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.ops import logs
+from dicom_ai_node.ops.child import RoleCommand
+from dicom_ai_node.ops.role import Place, places
+from dicom_ai_node.ops.role import run_role as be
+from dicom_ai_node.ops.supervisor import Supervisor, patience_of
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database
+
+log = structlog.get_logger()
+
+
+def serve(config: Config, path: Path) -> int:
+    """Run the whole node, supervised, until SIGTERM or SIGINT; return the exit code.
+
+    What would make every role fail is found out before the first one starts: the model bundle, the
+    spool, the database.
+
+    Raises
+    ------
+    NodeError
+        Names what cannot be used.
+    """
+    from dicom_ai_node.inference.bundle import resolve_bundle, verify
+
+    verify(resolve_bundle(config.model.bundle))
+    try:
+        Spool(config.storage.spool).create()
+    except OSError as error:
+        raise ConfigError(f"storage.spool = {config.storage.spool}: {error.strerror}") from error
+    logs.configure(config.log, spool=config.storage.spool, worker="serve")
+    db = Database(config.storage.database)
+    schema = db.upgrade()
+    db.close()
+    log.info("node_starting", schema=schema, destinations=sorted(config.destinations))
+    if not config.destinations:
+        log.warning("no_destinations", hint="reports are made and kept, but not sent")
+    commands = [RoleCommand(place.worker, _command(place, path)) for place in places(config)]
+    return Supervisor(commands, patience_of(config.operate)).run()
+
+
+def run_role(name: str, number: int, config: Config) -> int:
+    """Be one process of the node until it is told to stop; return the exit code."""
+    place = Place(name, number if name == "receive" else 0)
+    if place not in places(config):
+        known = ", ".join(one.worker for one in places(config))
+        raise ConfigError(f"no role {place.worker!r}; there are: {known}")
+
+    def work(stop: threading.Event) -> None:
+        _work(place, config, stop)
+
+    return be(place, config, work)
+
+
+def _command(place: Place, path: Path) -> list[str]:
+    command = [sys.executable, "-m", "dicom_ai_node", "role", place.role, "-c", str(path)]
+    return [*command, "--number", str(place.process)] if place.process else command
+
+
+def _work(place: Place, config: Config, stop: threading.Event) -> None:
+    match place.role:
+        case "receive":
+            from dicom_ai_node.receive import role as receive
+
+            receive.run(config, process=place.worker, stop=stop)
+        case "analyse":
+            from dicom_ai_node.analyse import worker as analyse
+
+            analyse.run(config, stop=stop)
+        case "deliver":
+            from dicom_ai_node.deliver import worker as deliver
+
+            deliver.run(config, stop=stop)
+        case "keep":
+            from dicom_ai_node.ops import keeper
+
+            keeper.run(config, stop=stop)
+        case "web":
+            from dicom_ai_node import web
+
+            web.run(config, stop=stop)
