@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _LISTEN = "0A"
 
 
-class Orphaned(Exception):  # noqa: N818
+class Orphaned(Exception):
     """The supervisor died before this process could bind its life to it."""
 
 

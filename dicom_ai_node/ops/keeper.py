@@ -1,0 +1,159 @@
+"""The ``keep`` role: what has to be done from time to time.
+
+Every job may run again after it was killed half-way, takes a bounded bite, and needs no other job
+to have run before. Two keepers do no harm.
+"""
+
+import threading
+import time
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import StorageError
+from dicom_ai_node.ops.disk import MEGABYTE, Space, free_bytes, space
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.instances import drop_expired, forget_dead_associations
+from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.workers import forget_silent
+
+_CLOSE_SECONDS = 0.25
+_AFTER_A_FAILURE_SECONDS = 5.0
+_DAY = 86400.0
+_HOUR = 3600.0
+_FILES_A_TRANSACTION = 50
+"""SQLite lets nobody else write meanwhile."""
+_TRANSACTIONS_A_RUN = 200
+_FRESH_SECONDS = 300.0
+"""A file written so lately is being received a second time: its row is about to be renewed."""
+
+log = structlog.get_logger()
+
+
+class Keeper:
+    """The periodic jobs of one node, each a method."""
+
+    def __init__(self, config: Config, db: Database, spool: Spool) -> None:
+        self.config = config
+        self.db = db
+        self.spool = spool
+        self._space = Space.ENOUGH
+
+    def run(self, stop: threading.Event) -> None:
+        """Do all jobs at their intervals until ``stop`` is set."""
+        scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(2)},
+            # A job that is late runs once, however many runs it missed, and never beside itself.
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        for job, seconds in (
+            (self.forget_associations, 5),
+            (self.watch_space, 30),
+            (partial(self.drop_images, stop), 60),
+            (self.forget_workers, _HOUR),
+            (self.db.tidy, _HOUR),
+        ):
+            scheduler.add_job(job, "interval", seconds=seconds, next_run_time=datetime.now(UTC))
+        scheduler.start()
+        try:
+            self._close_studies_until(stop)
+        finally:
+            scheduler.shutdown(wait=True)
+
+    def close_studies(self) -> int:
+        """Close the studies that have been quiet for long enough; return how many."""
+        closed = close_due(self.db, now=time.time(), settings=self.config.study)
+        for uid in closed:
+            log.info("study_closed", study=uid)
+        return len(closed)
+
+    def forget_associations(self) -> int:
+        """Let no study wait for a peer whose receiver died; return how many there were."""
+        count = forget_dead_associations(self.db, now=time.time())
+        if count:
+            log.warning("associations_forgotten", count=count)
+        return count
+
+    def drop_images(self, stop: threading.Event) -> int:
+        """Remove received files of settled studies after ``retention_days``; return how many.
+
+        Reports stay, and so does everything of a study that is unsent, undelivered or failed.
+        """
+        now = time.time()
+        before = now - self.config.storage.retention_days * _DAY
+        total = 0
+        for _ in range(_TRANSACTIONS_A_RUN):
+            dropped = drop_expired(
+                self.db,
+                before=before,
+                now=now,
+                limit=_FILES_A_TRANSACTION,
+                remove=lambda path: self._remove(path, now),
+            )
+            total += dropped
+            if not dropped or stop.is_set():
+                break
+        if total:
+            log.info("images_dropped", count=total)
+        return total
+
+    def watch_space(self) -> Space:
+        """Log when free space falls below a mark of ``[storage]``, and when it is back."""
+        free = free_bytes(self.spool.root)
+        found = space(free, self.config.storage)
+        if found is not self._space:
+            report = {
+                Space.ENOUGH: log.info,
+                Space.LOW: log.warning,
+                Space.OUT: log.error,
+            }[found]
+            report(f"space_{found}", free_mb=free // MEGABYTE)
+            self._space = found
+        return found
+
+    def forget_workers(self) -> int:
+        """Remove rows of processes that are long gone, such as those of an earlier set-up."""
+        return forget_silent(self.db, before=time.time() - _HOUR)
+
+    def _close_studies_until(self, stop: threading.Event) -> None:
+        """Not a job of the scheduler: at four runs a second that would be mostly scheduler."""
+        failing = False
+        while not stop.is_set():
+            try:
+                self.close_studies()
+            except StorageError as error:
+                if not failing:
+                    log.error("closing_failed", exc_info=error)
+                failing = True
+                stop.wait(_AFTER_A_FAILURE_SECONDS)
+            else:
+                failing = False
+                stop.wait(_CLOSE_SECONDS)
+
+    def _remove(self, relative: str, now: float) -> bool:
+        path = self.spool.path(relative)
+        try:
+            if now - path.stat().st_mtime < _FRESH_SECONDS:
+                return False
+            path.unlink()
+        except FileNotFoundError:
+            return True  # removed by a run that was killed before it could say so
+        except OSError as error:
+            log.error("image_not_removed", error=error)
+            return False
+        return True
+
+
+def run(config: Config, *, stop: threading.Event) -> None:
+    """Be the keeper until ``stop`` is set."""
+    db = Database(config.storage.database)
+    try:
+        Keeper(config, db, Spool(config.storage.spool)).run(stop)
+    finally:
+        db.close()

@@ -1,0 +1,121 @@
+"""What Prometheus reads: made from the database at each scrape, so that restarts lose nothing.
+
+Labels are states, roles, and names from the configuration; never a UID, a name or an address.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import StorageError
+from dicom_ai_node.ops.disk import free_bytes
+from dicom_ai_node.ops.role import FRESH_SECONDS, places
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.overview import Overview, newest_model, overview
+from dicom_ai_node.store.workers import alive
+
+DELIVERY_STATES = ("queued", "sending", "delivered", "dead")
+_PREFIX = "dicom_ai_node"
+
+
+class NodeCollector(Collector):
+    """Collects the metrics of one node."""
+
+    def __init__(self, config: Config, db: Database) -> None:
+        self._config = config
+        self._db = db
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing in advance: registering must not ask the database."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric; without a database, what is known without it."""
+        now = time.time()
+        yield from self._about_the_machine()
+        try:
+            seen = overview(self._db, now=now)
+            fresh = {worker.name for worker in alive(self._db, since=now - FRESH_SECONDS)}
+            model = newest_model(self._db)
+        except StorageError:
+            yield _gauge("database_up", "Whether the database answers", 0)
+            return
+        yield _gauge("database_up", "Whether the database answers", 1)
+        yield self._roles(fresh)
+        yield from _about_studies(seen, now)
+        yield from self._about_deliveries(seen, now)
+        yield from _totals(seen)
+        if model:
+            yield InfoMetricFamily(
+                f"{_PREFIX}_model", "The network that answered last", dict(model)
+            )
+
+    def _about_the_machine(self) -> Iterator[Metric]:
+        yield InfoMetricFamily(f"{_PREFIX}_build", "This program", {"version": _version()})
+        try:
+            free = free_bytes(self._config.storage.spool)
+        except OSError:
+            return
+        yield _gauge("spool_free_bytes", "Free space of the spool's file system", free)
+
+    def _roles(self, fresh: set[str]) -> Metric:
+        up = _labelled("role_up", "Whether a process gave a sign of life lately", "worker", "role")
+        for place in places(self._config):
+            up.add_metric([place.worker, place.role], float(place.worker in fresh))
+        return up
+
+    def _about_deliveries(self, seen: Overview, now: float) -> Iterator[Metric]:
+        # Also those that are no longer configured and still have deliveries waiting.
+        names = sorted({*self._config.destinations, *(name for name, _ in seen.deliveries)})
+        count = _labelled("deliveries", "Reports by destination", "destination", "state")
+        oldest = _labelled("oldest_delivery_seconds", "Age of the oldest unsent", "destination")
+        failures = _labelled("destination_failures", "Failures in a row", "destination")
+        for name in names:
+            for state in DELIVERY_STATES:
+                count.add_metric([name, state], seen.deliveries.get((name, state), 0))
+            oldest.add_metric([name], max(0.0, now - seen.oldest_delivery.get(name, now)))
+            waiting = seen.destinations.get(name)
+            failures.add_metric([name], waiting.failures if waiting else 0)
+        yield from (count, oldest, failures)
+
+
+def _about_studies(seen: Overview, now: float) -> Iterator[Metric]:
+    count = _labelled("studies", "Studies by state", "state")
+    for state, number in seen.studies.items():
+        count.add_metric([state], number)
+    oldest = _labelled("oldest_study_seconds", "Age of the oldest open study", "state")
+    for state, at in seen.oldest_study.items():
+        oldest.add_metric([state], max(0.0, now - at))
+    yield from (count, oldest)
+
+
+def _totals(seen: Overview) -> Iterator[Metric]:
+    totals = {
+        "instances": ("Instances filed", seen.instances),
+        "instances_dropped": ("Files removed by retention", seen.dropped),
+        "quarantined": ("Received files that could not be filed", seen.quarantined),
+        "reports": ("Reports made", seen.reports),
+        "invalid_reports": ("Reports that failed their own check", seen.invalid_reports),
+    }
+    for name, (text, number) in totals.items():
+        yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=number)
+    yield _gauge("associations", "Peers connected now", seen.associations)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _labelled(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=labels)
+
+
+def _version() -> str:
+    try:
+        return version("dicom-ai-node")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,69 @@
+"""The ``web`` role: uvicorn, told to stop by an event instead of a signal."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+
+from dicom_ai_node.config import Config, WebSettings
+from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.store import Database
+from dicom_ai_node.web.app import build_app
+
+log = structlog.get_logger()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the role has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(config: Config, *, stop: threading.Event) -> None:
+    """Serve until ``stop`` is set.
+
+    Raises
+    ------
+    ConfigError
+        The address cannot be listened on.
+    """
+    db = Database(config.storage.database)
+    try:
+        with _listen(config.web) as listener:
+            server = _Server(
+                uvicorn.Config(
+                    build_app(config, db),
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    server_header=False,
+                    timeout_graceful_shutdown=5,
+                )
+            )
+            threading.Thread(target=_pass_on, args=(stop, server), daemon=True).start()
+            log.info("web_started", port=config.web.port)
+            asyncio.run(server.serve(sockets=[listener]))
+    finally:
+        db.close()
+
+
+def _listen(settings: WebSettings) -> socket.socket:
+    """Bind here: uvicorn would end the process when it cannot."""
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    try:
+        return socket.create_server((settings.bind, settings.port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"web.bind = {settings.bind!r}, web.port = {settings.port}: {error.strerror}"
+        ) from error
+
+
+def _pass_on(stop: threading.Event, server: uvicorn.Server) -> None:
+    stop.wait()
+    server.should_exit = True
