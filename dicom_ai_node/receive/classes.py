@@ -25,10 +25,8 @@ from pydicom.uid import (
     RLELossless,
     SecondaryCaptureImageStorage,
 )
-from pynetdicom import register_uid
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import Verification, uid_to_service_class
+from pynetdicom.sop_class import Verification
 
 RADIOGRAPHS = frozenset(
     {
@@ -82,15 +80,7 @@ def storage_classes(extra: tuple[str, ...] = ()) -> frozenset[str]:
 
 def supported_contexts(extra: tuple[str, ...] = ()) -> list[PresentationContext]:
     """Return the presentation contexts of the SCP: Verification and all storage classes."""
-    for uid in extra:
-        _teach_pynetdicom(uid)
     storage = [
         build_context(uid, list(TRANSFER_SYNTAXES)) for uid in sorted(storage_classes(extra))
     ]
     return [build_context(Verification), *storage]
-
-
-def _teach_pynetdicom(uid: str) -> None:
-    """Make a private or unknown SOP class a storage class; pynetdicom would abort on it."""
-    if uid_to_service_class(uid) is not StorageServiceClass:
-        register_uid(uid, "Storage_" + uid.replace(".", "_"), StorageServiceClass)

@@ -31,11 +31,10 @@ class Connection:
         """A data set has begun to arrive."""
         self.arriving.add(incoming)
 
-    def answered(self, incoming: Incoming | None, *, success: bool) -> None:
+    def answered(self, incoming: Incoming, *, success: bool) -> None:
         """A C-STORE request was answered."""
-        if incoming is not None:
-            self.received_bytes += incoming.size
-            self.arriving.discard(incoming)
+        self.received_bytes += incoming.size
+        self.arriving.discard(incoming)
         self.instances += success
         self.refused += not success
         self.active_at = time.monotonic()

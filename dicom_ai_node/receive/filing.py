@@ -63,7 +63,7 @@ class Filing:
         self._clock = clock
         self._checkpoint = checkpoint
 
-    def store(self, request: StoreRequest, incoming: Incoming | None, peer: Connection) -> int:
+    def store(self, request: StoreRequest, incoming: Incoming, peer: Connection) -> int:
         """File the instance and return the status of the response. Never raises.
 
         0x0000 only when file and row are durable, or when the object is a report of ours.
@@ -72,8 +72,7 @@ class Filing:
         try:
             return self._store(request, incoming, peer, log)
         except UnreadableInstance as error:
-            if incoming is not None:
-                self._quarantine(incoming, str(error), peer, log)
+            self._quarantine(incoming, str(error), peer, log)
             return CANNOT_UNDERSTAND
         except (StorageError, OSError) as error:
             log.error("instance_refused", status="A700", error=str(error))
@@ -82,15 +81,10 @@ class Filing:
             log.error("instance_failed", status="C001", error=_harmless(error))
             return PROCESSING_FAILURE
         finally:
-            if incoming is not None:
-                _discard(incoming)
+            _discard(incoming)
 
-    def _store(
-        self, request: StoreRequest, incoming: Incoming | None, peer: Connection, log: Any
-    ) -> int:
+    def _store(self, request: StoreRequest, incoming: Incoming, peer: Connection, log: Any) -> int:
         started = time.perf_counter()
-        if incoming is None:
-            raise UnreadableInstance("the request has no data set")
         if incoming.failure is not None:
             raise incoming.failure
         identity = _identify(request, incoming)

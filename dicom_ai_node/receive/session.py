@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import PresentationContext
 
 from dicom_ai_node.receive.admission import Admission, Rejection
 from dicom_ai_node.receive.associations import AssociationRows
@@ -73,7 +74,6 @@ class Session:
         self._receive_streaming()
         association.bind(evt.EVT_REQUESTED, self._on_requested)
         association.bind(evt.EVT_ESTABLISHED, self._on_established)
-        association.bind(evt.EVT_C_STORE, self._on_store)
 
     def serve(self) -> None:
         """Return when the association has ended."""
@@ -126,26 +126,29 @@ class Session:
     def _receive_streaming(self) -> None:
         """Put our reader in the place of pynetdicom's, whose threads have not started yet."""
         association, plain = self._association, self._association.dul
-        provider = StreamingProvider(association, self._open_sink)
+        provider = StreamingProvider(association, self)
         provider.socket, provider.event_queue = plain.socket, plain.event_queue
         association.dul = provider
         # The setters hand the values on to the timers of the provider.
         association.acse_timeout = association.acse_timeout
         association.network_timeout = association.network_timeout
 
-    def _open_sink(self, request: C_STORE_RQ, context_id: int) -> Incoming | None:
-        """Return where the data set of ``request`` goes; None lets pynetdicom abort."""
-        context = self._association._accepted_cx.get(context_id)
-        if context is None:
-            return None
-        head = file_head(
-            sop_class_uid=str(request.command_set.get("AffectedSOPClassUID", "")),
-            sop_instance_uid=str(request.command_set.get("AffectedSOPInstanceUID", "")),
+    def begin(self, request: C_STORE, context: PresentationContext) -> "_Reception":
+        """Return where the data set of ``request`` goes."""
+        wanted = StoreRequest(
+            sop_class_uid=str(request.AffectedSOPClassUID),
+            sop_instance_uid=str(request.AffectedSOPInstanceUID),
+            context_sop_class_uid=str(context.abstract_syntax),
             transfer_syntax_uid=str(context.transfer_syntax[0]),
+        )
+        head = file_head(
+            sop_class_uid=wanted.sop_class_uid,
+            sop_instance_uid=wanted.sop_instance_uid,
+            transfer_syntax_uid=wanted.transfer_syntax_uid,
         )
         incoming = self._shared.landing.begin(head)
         self.connection.begin(incoming)
-        return incoming
+        return _Reception(wanted, incoming, self.connection, self._shared.filing)
 
     def _on_requested(self, event: evt.Event) -> None:
         """Answer an A-ASSOCIATE-RQ with a rejection, or leave it to the negotiation."""
@@ -173,25 +176,27 @@ class Session:
     def _on_established(self, _event: evt.Event) -> None:
         _set_patience(self._socket(), self._association.dimse_timeout)
 
-    def _on_store(self, event: evt.Event) -> int:
-        request, context = event.request, event.context
-        incoming: Incoming | None = event.dataset_path
-        status = self._shared.filing.store(
-            StoreRequest(
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                context_sop_class_uid=str(context.abstract_syntax),
-                transfer_syntax_uid=str(context.transfer_syntax),
-            ),
-            incoming,
-            self.connection,
-        )
-        self.connection.answered(incoming, success=status == SUCCESS)
-        return status
-
     def _socket(self) -> socket.socket | None:
         wrapper = self._association.dul.socket
         return wrapper.socket if wrapper is not None else None
+
+
+class _Reception:
+    """One C-STORE request, between its command set and its answer."""
+
+    def __init__(
+        self, request: StoreRequest, incoming: Incoming, connection: Connection, filing: Filing
+    ) -> None:
+        self._request = request
+        self._incoming = incoming
+        self._connection = connection
+        self._filing = filing
+        self.write = incoming.write
+
+    def answer(self) -> int:
+        status = self._filing.store(self._request, self._incoming, self._connection)
+        self._connection.answered(self._incoming, success=status == SUCCESS)
+        return status
 
 
 def _set_patience(connection: socket.socket | None, seconds: float) -> None:

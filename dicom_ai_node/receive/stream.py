@@ -1,21 +1,24 @@
-"""Reads P-DATA from the socket and writes data sets straight to their files.
+"""Reads P-DATA from the socket, writes data sets straight to their files and answers C-STORE.
 
-pynetdicom copies each byte eight times on its way to a handler. Here the fragments of a data set
-(PS3.8 9.3.5, PS3.7 annex E) go from the socket through one buffer to the digest and the file;
-pynetdicom sees the command set as it was sent and an empty data set. Everything but P-DATA on an
-established association is left to pynetdicom.
+pynetdicom copies each byte eight times on its way to a handler, in which it arrives by way of two
+queues that are polled every millisecond. Here the fragments of a data set (PS3.8 9.3.5, PS3.7
+annex E) go from the socket through one buffer to the digest and the file, and the thread that has
+read the last one files the instance and sends the response. Everything else, that is association
+control and C-ECHO, is left to pynetdicom.
 """
 
 import select
 import socket
 import struct
-from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pynetdicom.association import Association
-from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP, DIMSEMessage
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
 
 _P_DATA_TF = 0x04
 _PDU_TYPES = range(0x01, 0x08)
@@ -31,47 +34,60 @@ request of 128 contexts with 40 transfer syntaxes each takes a third of it."""
 _BUFFER = 256 * 1024
 """Bytes per write: large enough that system calls do not count, small enough for the cache."""
 _LINGER = 0.02
-"""Seconds to wait for the next PDU of a data set before the reactor has its turn."""
+"""Seconds to wait for the next PDU before the reactor has its turn."""
 
 
-class Sink(Protocol):
-    """Takes the data set of one C-STORE request. Must not raise."""
+class Reception(Protocol):
+    """The data set of one C-STORE request, on its way in. Must not raise."""
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes."""
+
+    def answer(self) -> int:
+        """All bytes are there: do what is to be done, and return the status of the response."""
+
+
+class StoreProvider(Protocol):
+    """What is behind the C-STORE requests of one association."""
+
+    def begin(self, request: C_STORE, context: PresentationContext) -> Reception:
+        """A request has come; its data set follows."""
 
 
 class _ProtocolError(Exception):
     """The peer breaks the protocol; the association is aborted."""
 
 
+class _Transfer(NamedTuple):
+    request: C_STORE
+    context: PresentationContext
+    reception: Reception
+
+
 class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
     """The upper layer of one association.
 
-    ``open_sink`` is called with the request and its presentation context ID when a data set
-    begins; what it returns is ``event.dataset_path`` in the handler of the request.
+    pynetdicom never hears of C-STORE: neither its handlers nor its service classes are involved.
     """
 
-    def __init__(
-        self, assoc: Association, open_sink: Callable[[C_STORE_RQ, int], Sink | None]
-    ) -> None:
+    def __init__(self, assoc: Association, store: StoreProvider) -> None:
         super().__init__(assoc)
         self.daemon = True  # a peer that stalls must not keep the process from ending
-        self._open_sink = open_sink
-        self._sink: Sink | None = None
-        self._in_data_set = False
+        self._store = store
+        self._transfer: _Transfer | None = None
         self._command_size = 0
+        self._reactor_has_work = False
+        """Whether pynetdicom has a message to serve."""
         self._out_of_step = False
         """Whether a PDU was left unread: what follows is dropped until the connection closes."""
         self._buffer = memoryview(bytearray(_BUFFER))
         self._filled = 0
 
     def _read_pdu_data(self) -> None:
-        """Read one PDU, and on to the end of the data set that it is part of.
+        """Read one PDU, and go on while they follow each other.
 
-        pynetdicom's reactor sleeps between events, which caps the rate at one PDU per millisecond:
-        so it gets its turn when the data set is complete, when the peer pauses and when something
-        has to be sent.
+        pynetdicom's reactor sleeps between events, which caps the rate at one PDU per millisecond.
+        It gets its turn when the peer pauses and when there is something for it to do.
 
         **Events Emitted**: as in the base class.
         """
@@ -94,7 +110,7 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
             self.to_user_queue.put(None)
 
     def _may_go_on(self) -> bool:
-        if not self._in_data_set or not self.to_provider_queue.empty() or self._kill_thread:
+        if self._reactor_has_work or self._kill_thread or not self.to_provider_queue.empty():
             return False
         return bool(select.select([self._socket()], [], [], _LINGER)[0])
 
@@ -123,46 +139,64 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
             if control & _COMMAND:
                 self._command_fragment(context_id, control, size)
             else:
-                self._data_fragment(context_id, control, size)
+                self._data_fragment(control, size)
 
     def _command_fragment(self, context_id: int, control: int, size: int) -> None:
         self._command_size += size
-        if self._in_data_set or self._command_size > _MAX_MESSAGE:
+        if self._transfer is not None or self._command_size > _MAX_MESSAGE:
             raise _ProtocolError("command fragment within a data set, or too long a command")
-        self._deliver(context_id, bytes([control]) + self._exactly(size))
+        primitive = P_DATA()
+        fragment = bytes([control]) + self._exactly(size)
+        primitive.presentation_data_value_list.append((context_id, fragment))
+        self.assoc.dimse.receive_primitive(primitive)
+        self._reactor_has_work = False
         if control & _LAST:
             self._command_size = 0
-            request = self.assoc.dimse.message
-            self._in_data_set = request is not None  # else the message is complete without one
-            if isinstance(request, C_STORE_RQ):
-                self._sink = self._open_sink(request, context_id)
-                request._data_set_path = self._sink
+            message, self.assoc.dimse.message = self.assoc.dimse.message, None
+            self._reactor_has_work = message is None  # it was complete without a data set
+            if message is not None:
+                self._transfer = self._begin(message, context_id)
 
-    def _data_fragment(self, context_id: int, control: int, size: int) -> None:
-        if not self._in_data_set:
+    def _begin(self, message: DIMSEMessage, context_id: int) -> _Transfer:
+        context = self.assoc._accepted_cx.get(context_id)
+        if not isinstance(message, C_STORE_RQ) or context is None:
+            raise _ProtocolError("no presentation context for this request")
+        request = message.message_to_primitive()
+        if not request.is_valid_request:
+            raise _ProtocolError("C-STORE request without its mandatory parameters")
+        return _Transfer(request, context, self._store.begin(request, context))
+
+    def _data_fragment(self, control: int, size: int) -> None:
+        transfer = self._transfer
+        if transfer is None:
             raise _ProtocolError("data set without a command")
         while size:
-            space = self._buffer[self._filled : self._filled + size]
-            received = self._receive_into(space)
+            received = self._receive_into(self._buffer[self._filled : self._filled + size])
             self._filled += received
             size -= received
             if self._filled == len(self._buffer):
-                self._flush()
+                self._flush(transfer)
         if control & _LAST:
-            self._flush()
-            self._sink = None
-            self._in_data_set = False
-            self._deliver(context_id, bytes([_LAST]))
+            self._flush(transfer)
+            self._transfer = None
+            self._respond(transfer, transfer.reception.answer())
 
-    def _flush(self) -> None:
-        if self._sink is not None:
-            self._sink.write(self._buffer[: self._filled])
+    def _flush(self, transfer: _Transfer) -> None:
+        transfer.reception.write(self._buffer[: self._filled])
         self._filled = 0
 
-    def _deliver(self, context_id: int, fragment: bytes) -> None:
-        primitive = P_DATA()
-        primitive.presentation_data_value_list.append((context_id, fragment))
-        self.assoc.dimse.receive_primitive(primitive)
+    def _respond(self, transfer: _Transfer, status: int) -> None:
+        """Send the C-STORE-RSP (PS3.7 9.3.1.2); action DT-1."""
+        response = C_STORE()
+        response.MessageIDBeingRespondedTo = transfer.request.MessageID
+        response.AffectedSOPClassUID = transfer.request.AffectedSOPClassUID
+        response.AffectedSOPInstanceUID = transfer.request.AffectedSOPInstanceUID
+        response.Status = status
+        message = C_STORE_RSP()
+        message.primitive_to_message(response)
+        longest = self.assoc.dimse.maximum_pdu_size
+        for primitive in message.encode_msg(transfer.context.context_id, longest):
+            self._send(P_DATA_TF(primitive))
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray(size)

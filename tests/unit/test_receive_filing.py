@@ -114,11 +114,6 @@ def test_what_cannot_be_parsed_is_quarantined_once(bench: Bench, data: bytes) ->
     assert bench.left() == []
 
 
-def test_a_request_without_data_set_is_not_understood(bench: Bench) -> None:
-    request = StoreRequest(DX, "1.2.3", DX, EXPLICIT)
-    assert bench.filing.store(request, None, bench.peer) == 0xC000
-
-
 @pytest.mark.parametrize("error", [StorageError("locked"), StorageFull("full")])
 @pytest.mark.parametrize("call", ["record", "open_association"])
 def test_a_database_that_fails_means_out_of_resources(
