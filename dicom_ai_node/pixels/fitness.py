@@ -5,6 +5,7 @@ BodyPartExamined is wrong in about one header of seven and decides nothing; the 
 pixels does.
 """
 
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
@@ -17,7 +18,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_ai_node.pixels.header import integer, text, texts
+from dicom_ai_node.pixels.header import integer, quotable, text, texts
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 RADIOGRAPHS = frozenset(
@@ -50,15 +51,14 @@ def refuse_unfit(header: Dataset) -> None:
         ``not_an_image``, ``not_projection_radiograph``, ``localiser``, ``for_processing`` or
         ``multi_frame``.
     """
-    sop_class = UID(text(header, "SOPClassUID"))
+    sop_class = text(header, "SOPClassUID")
     modality = text(header, "Modality")
     if sop_class not in RADIOGRAPHS | CAPTURES:
-        if sop_class and "Rows" not in header:
-            raise refuse(RefusalCode.NOT_AN_IMAGE, f"SOP class {sop_class.name}")
-        name = sop_class.name if sop_class else "absent"
-        raise refuse(RefusalCode.NOT_PROJECTION_RADIOGRAPH, f"SOP class {name}")
+        is_image = not sop_class or "Rows" in header
+        code = RefusalCode.NOT_PROJECTION_RADIOGRAPH if is_image else RefusalCode.NOT_AN_IMAGE
+        raise refuse(code, f"SOP class {_name(sop_class)}")
     if modality not in MODALITIES:
-        raise refuse(RefusalCode.NOT_PROJECTION_RADIOGRAPH, f"Modality {modality[:16]}")
+        raise refuse(RefusalCode.NOT_PROJECTION_RADIOGRAPH, f"Modality {quotable(modality)}")
     if "LOCALIZER" in texts(header, "ImageType"):
         raise refuse(RefusalCode.LOCALISER)
     if (
@@ -69,6 +69,13 @@ def refuse_unfit(header: Dataset) -> None:
         # equalisation and polarity would make them a picture is the maker's secret.
         raise refuse(RefusalCode.FOR_PROCESSING)
     refuse_multi_frame(header)
+
+
+def _name(sop_class: str) -> str:
+    if not sop_class:
+        return "absent"
+    name = UID(sop_class, config.IGNORE).name
+    return "unknown" if name == sop_class else name
 
 
 def refuse_multi_frame(header: Dataset) -> None:

@@ -19,7 +19,7 @@ from dicom_ai_node.pixels.normalise import reduce, stretch
 from dicom_ai_node.pixels.padding import fill_padding
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 from dicom_ai_node.pixels.samples import stored_values
-from dicom_ai_node.pixels.source import Source, open_source
+from dicom_ai_node.pixels.source import NATIVE_SYNTAXES, Source, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _samples(source: Source, layout: Layout, size: int | None) -> tuple[Samples,
         data = codestream(source, offset)
         if source.syntax == RLELossless:
             return decode_rle(data, layout), None
-    elif source.syntax.is_encapsulated and is_codestream(value):
+    elif source.syntax not in NATIVE_SYNTAXES and is_codestream(value):
         data = bytes(value)
     else:
         return unpack_native(value, layout, vr=vr, little_endian=source.little_endian), None

@@ -6,6 +6,7 @@ None or '' and never raise.
 """
 
 import math
+import re
 import struct
 import threading
 import warnings
@@ -26,6 +27,7 @@ _UNUSABLE = (
     EOFError,
     struct.error,
 )
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 _lock = threading.RLock()
 
 
@@ -57,6 +59,14 @@ def text(header: Dataset, keyword: str) -> str:
     """Return the attribute's first value as upper-case text, '' when it has none."""
     found = value(header, keyword)
     return "" if found is None else str(found).strip(" \0").upper()
+
+
+def quotable(value: str) -> str:
+    """Return ``value`` if it looks like a code string, and may stand in a message.
+
+    In a damaged header an attribute can hold anything, also a piece of the patient's name.
+    """
+    return value if _CODE.fullmatch(value) else "malformed" if value else "absent"
 
 
 def texts(header: Dataset, keyword: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.pixels.fitness import refuse_multi_frame
-from dicom_ai_node.pixels.header import integer, text
+from dicom_ai_node.pixels.header import integer, quotable, text
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 MAX_PIXELS = 100_000_000
@@ -56,8 +56,8 @@ def layout_of(header: Dataset) -> Layout:
         raise refuse(RefusalCode.UNSUPPORTED_LAYOUT, f"SamplesPerPixel {samples}")
     if samples == 1 and photometric not in GREY | {PALETTE}:
         # Guessing would be guessing whether bones are black or white.
-        stated = photometric[:16] or "absent"
-        raise refuse(RefusalCode.UNSUPPORTED_LAYOUT, f"PhotometricInterpretation {stated}")
+        detail = f"PhotometricInterpretation {quotable(photometric)}"
+        raise refuse(RefusalCode.UNSUPPORTED_LAYOUT, detail)
     return Layout(
         rows=rows,
         columns=columns,

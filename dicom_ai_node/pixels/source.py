@@ -16,7 +16,6 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -29,6 +28,15 @@ from dicom_ai_node.pixels.header import quiet
 MAX_INFLATED = 256 << 20
 """Bytes that a deflated data set may grow to: 100 megapixels of 16 bit, and room for a header."""
 
+NATIVE_SYNTAXES = frozenset(
+    {
+        ImplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+    }
+)
+
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _PREAMBLE = 132
 
@@ -39,7 +47,7 @@ class Source:
 
     header: Dataset
     """Everything before the pixel data."""
-    syntax: UID
+    syntax: str
     """Transfer syntax; guessed from the encoding where the file does not say."""
     data: memoryview
     """The file, or the inflated data set."""
@@ -78,8 +86,10 @@ def open_source(path: Path) -> Source:
         raise
     except OSError as error:
         raise _unreadable(path, f"a readable file, got: {error.strerror or error}") from error
-    except (InvalidDicomError, zlib.error) as error:
-        raise _unreadable(path, f"a DICOM data set, got: {error}") from error
+    except InvalidDicomError as error:
+        raise _unreadable(path, "a DICOM file, got none of its marks") from error
+    except zlib.error as error:
+        raise _unreadable(path, f"a deflated data set, got: {error}") from error
 
 
 def _open(path: Path, file: BinaryIO) -> Source:
@@ -107,8 +117,9 @@ def _parse(path: Path, file: BinaryIO) -> Dataset:
     except InvalidDicomError:
         raise
     except Exception as error:
-        # Damaged element headers make pydicom fail in more ways than it documents.
-        raise _unreadable(path, f"a DICOM data set, got {type(error).__name__}: {error}") from error
+        # Damaged element headers make pydicom fail in more ways than it documents. Its messages
+        # quote the header, which may not leave it.
+        raise _unreadable(path, f"a DICOM data set, got {type(error).__name__}") from error
     if len(header) == 0:
         raise _unreadable(path, "a DICOM data set, got a header without elements")
     return header
@@ -121,7 +132,9 @@ def _syntax_in_meta(path: Path, mapped: memoryview) -> str:
     try:
         return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
     except Exception as error:
-        raise _unreadable(path, f"file meta information (PS3.10 7.1), got: {error}") from error
+        raise _unreadable(
+            path, f"file meta information (PS3.10 7.1), got {type(error).__name__}"
+        ) from error
 
 
 def _open_deflated(path: Path, mapped: memoryview) -> Source:
@@ -145,16 +158,16 @@ def _open_deflated(path: Path, mapped: memoryview) -> Source:
             stop_when=lambda tag, _vr, _length: tag in _PIXEL_TAGS,
         )
     except Exception as error:
-        raise _unreadable(path, f"a DICOM data set, got {type(error).__name__}: {error}") from error
+        raise _unreadable(path, f"a DICOM data set, got {type(error).__name__}") from error
     header.file_meta = meta
     header.set_original_encoding(False, True)
     return Source(header, DeflatedExplicitVRLittleEndian, memoryview(inflated), buffer.tell())
 
 
-def _syntax_of(header: Dataset) -> UID:
+def _syntax_of(header: Dataset) -> str:
     stated = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
     if stated:
-        return UID(str(stated))
+        return str(stated)
     implicit, little = header.original_encoding
     if implicit:
         return ImplicitVRLittleEndian
