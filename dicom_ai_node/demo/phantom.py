@@ -1,9 +1,10 @@
 """Radiographs of nobody: random points of a linear model of many public radiographs.
 
-Each kind of image is a mean, principal components stored as int8, and what their coefficients do; a
-chest's coefficients follow age and sex linearly, the rest is drawn at random, and fine texture is
-noise. The pictures look like a chest through frosted glass, which is enough for the shipped network
-to take them for one. Fitted by ``training.phantom``.
+Each kind of image is a mean, principal components stored as int8, and coefficients that are drawn
+at random; a chest's also follow age and sex linearly. The pictures look like a chest through
+frosted glass, which is enough for the shipped network to take them for one. Fitted by
+``training.phantom`` with that network in the loop: what it says of a phantom is no evidence of its
+accuracy.
 """
 
 from functools import cache
@@ -52,37 +53,28 @@ def hand(seed: int, size: int = 1024) -> NDArray[np.uint16]:
 def _image(kind: str, effects: Floats, seed: int, size: int) -> NDArray[np.uint16]:
     model = load(models_folder() / FILE)
     rng = np.random.default_rng(seed)
-    components = model[f"{kind}.components"].astype(np.float32)
+    components = model[f"{kind}.components"]
     drawn = np.clip(rng.standard_normal(len(components)), -2.0, 2.0).astype(np.float32)
     coefficients = effects @ model[f"{kind}.effects"] + model[f"{kind}.spread"] @ drawn
     scaled = coefficients * model[f"{kind}.scale"]
-    flat = model[f"{kind}.mean"].astype(np.float32) + scaled @ components
+    flat = model[f"{kind}.mean"] + scaled @ components
     side = round(len(flat) ** 0.5)
     small = flat.reshape(side, side)
-    grain = model[f"{kind}.grain"].astype(np.float32).reshape(side, side)
-    small = small + grain * _texture(side, rng)
     grey = np.clip(small, 0.0, 255.0).astype(np.float32)
     large = Image.fromarray(grey).resize((size, size), Image.Resampling.BICUBIC)
     noisy = np.asarray(large) + rng.standard_normal((size, size), dtype=np.float32)
-    return np.clip(noisy * (LARGEST / 255), 0, LARGEST).astype(np.uint16)
-
-
-def _texture(side: int, rng: np.random.Generator) -> Floats:
-    """Noise of unit variance whose power falls with frequency, as in a radiograph's residual."""
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij"))
-    white = np.fft.rfft2(rng.standard_normal((side, side)))
-    noise = np.fft.irfft2(white / np.maximum(frequency, 0.02), s=(side, side))
-    return (noise / noise.std()).astype(np.float32)
+    grey12: NDArray[np.uint16] = np.clip(noisy * (LARGEST / 255), 0, LARGEST).astype(np.uint16)
+    return grey12
 
 
 @cache
-def load(file: Path) -> dict[str, NDArray[np.generic]]:
-    """Tensors of the phantoms' file; BundleError when it is missing or altered."""
+def load(file: Path) -> dict[str, Floats]:
+    """Float32 tensors of the phantoms' file; BundleError when it is missing or altered."""
     try:
         found = sha256(file)
         if found != SHA256:
             raise BundleError(f"{file}: SHA-256 is {found}, expected {SHA256}")
-        tensors: dict[str, NDArray[np.generic]] = load_file(file)
+        tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{file}: expected the phantoms ({error})") from error
-    return tensors
+    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}

@@ -61,7 +61,7 @@ class Estimator:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device: str = device
         self._batch = batch
-        tensors = _read(bundle / WEIGHTS)
+        tensors = read_tensors(bundle / WEIGHTS)
         self._distance = [tensors[name] for name in DISTANCE]
         self.network = load_network(self.manifest.architecture, tensors, bundle / WEIGHTS)
         self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -140,7 +140,8 @@ def load_network(architecture: str, tensors: dict[str, NDArray[np.float32]], fil
     return network.eval()
 
 
-def _read(file: Path) -> dict[str, NDArray[np.float32]]:
+def read_tensors(file: Path) -> dict[str, NDArray[np.float32]]:
+    """Read a weights file; BundleError when it cannot be read or lacks the distance's tensors."""
     try:
         tensors: dict[str, NDArray[np.float32]] = load_file(file)
     except (OSError, SafetensorError) as error:
