@@ -41,6 +41,9 @@ class Spool:
     def write(self, path: Path, content: bytes) -> None:
         """Write a file so that it is whole and on the disk when this returns, or not there.
 
+        A file that is there already is kept: its name says what is in it, and it may have been
+        sent.
+
         Raises
         ------
         StorageFull
@@ -55,12 +58,13 @@ class Spool:
                 file.flush()
                 os.fsync(file.fileno())
             make_folder(path.parent)
-            temporary.replace(path)
+            with suppress(FileExistsError):
+                os.link(temporary, path)
             sync_folder(path.parent)
         except OSError as error:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
             raise storage_error(error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydicom import Dataset
 
-from dicom_ai_node.store.studies import StudyHeader
+from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.types import StudyResult
 
 _RESULT = TypeAdapter(StudyResult)

@@ -6,7 +6,7 @@ analyser; the names of report files are their UIDs and those depend on content a
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,19 +15,18 @@ from uuid import uuid4
 import structlog
 from pydicom import Dataset
 
+from dicom_ai_node.analyse.outgoing import write_reports
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import patient_key, result_key, study_header, to_json
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.identity import Predecessor, series_instance_uid
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.reports import NewReport, StoredFile, newest_report
+from dicom_ai_node.store.patients import priors
+from dicom_ai_node.store.reports import NewReport, has_result
 from dicom_ai_node.store.studies import (
     ClaimedStudy,
     NewAnalysis,
@@ -35,12 +34,10 @@ from dicom_ai_node.store.studies import (
     fail,
     finish,
     hand_back,
-    has_result,
-    priors,
     renew,
     skip,
 )
-from dicom_ai_node.types import EncodedReport, PriorStudy, Reason, StudyResult
+from dicom_ai_node.types import PriorStudy, Reason, StudyResult
 
 _IDLE_SECONDS = 0.25
 _LONGEST_RETRY = 600.0
@@ -139,7 +136,18 @@ class Analyser:
         key = result_key(document, digests, self._settings)
         wanted = result.outcome in self.config.policy.report
         known = has_result(self.db, claimed.study_instance_uid, key)
-        reports = self._reports(prepared, result, key) if wanted and not known else ()
+        reports = (
+            write_reports(
+                self.db,
+                self.spool,
+                result,
+                prepared.sources,
+                settings=self.config.report,
+                digest=key,
+            )
+            if wanted and not known
+            else ()
+        )
         now = time.time()
         mine = finish(
             self.db,
@@ -158,31 +166,6 @@ class Analyser:
             images=len(result.images),
             flagged=result.audit.flagged,
         )
-
-    def _reports(self, prepared: Prepared, result: StudyResult, key: str) -> tuple[NewReport, ...]:
-        encoded = build_reports(
-            result,
-            prepared.sources,
-            settings=self.config.report,
-            rules_version=RULES_VERSION,
-            digest=key,
-            created=datetime.now(UTC),
-            predecessor=_predecessor(self.db, result.study_instance_uid),
-        )
-        return tuple(self._write(report, prepared.sources) for report in encoded)
-
-    def _write(self, report: EncodedReport, sources: Sequence[Dataset]) -> NewReport:
-        """Check a report and make its files durable; an invalid one goes to quarantine."""
-        fault = _fault(report, sources)
-        files = []
-        for file in report.files:
-            path = self.spool.report_path(file.sop_instance_uid)
-            if fault:
-                path = self.spool.quarantine / path.name
-            self.spool.write(path, file.content)
-            relative = self.spool.relative(path)
-            files.append(StoredFile(file.sop_class_uid, file.sop_instance_uid, relative))
-        return NewReport(report.kind, tuple(files), quarantined=fault)
 
     def _fail(self, claimed: ClaimedStudy, error: Exception) -> None:
         """Give the study back for another attempt, or fail it when there is no point."""
@@ -228,24 +211,6 @@ def run(config: Config, *, stop: threading.Event) -> None:
         Analyser(config, db, spool, pipeline).run(stop)
     finally:
         db.close()
-
-
-def _predecessor(db: Database, study_instance_uid: str) -> Predecessor | None:
-    """Return the report that a new one of this study replaces."""
-    prior = newest_report(db, study_instance_uid, kind="sr")
-    if prior is None:
-        return None
-    series = series_instance_uid(study_instance_uid, model_sha256=prior.model_sha256, kind="sr")
-    return Predecessor(series, {one.sop_class_uid: one.sop_instance_uid for one in prior.files})
-
-
-def _fault(report: EncodedReport, sources: Sequence[Dataset]) -> str:
-    try:
-        for file in report.files:
-            check_report(file.content, sources=sources)
-    except InvalidReport as error:
-        return str(error)
-    return ""
 
 
 def _study_reason(

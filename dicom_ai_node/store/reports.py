@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Select, insert, select
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event
@@ -59,6 +59,12 @@ def newest_report(db: Database, uid: str, *, kind: str) -> PriorReport | None:
         return PriorReport(row.sha256 or "", files_of(connection, row.id))
 
 
+def has_result(db: Database, uid: str, result_key: str) -> bool:
+    """Return whether this very result is stored already: then its reports are not made again."""
+    with db.read() as connection:
+        return connection.execute(same_result(uid, result_key)).first() is not None
+
+
 def is_own(db: Database, sop_instance_uid: str) -> bool:
     """Return whether this node made the object with that UID."""
     query = select(report_file.c.report_id).where(
@@ -66,6 +72,19 @@ def is_own(db: Database, sop_instance_uid: str) -> bool:
     )
     with db.read() as connection:
         return connection.execute(query).first() is not None
+
+
+def same_result(uid: str, result_key: str) -> Select[int]:
+    """Return the query for the analysis with that very result."""
+    return select(analysis.c.id).where(
+        analysis.c.study_instance_uid == uid, analysis.c.result_key == result_key
+    )
+
+
+def has_reports(connection: Connection, analysis_id: int | None) -> bool:
+    """Return whether an analysis made reports."""
+    query = select(report.c.id).where(report.c.analysis_id == analysis_id)
+    return connection.execute(query).first() is not None
 
 
 def files_of(connection: Connection, report_id: int) -> tuple[StoredFile, ...]:

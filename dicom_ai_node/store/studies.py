@@ -1,16 +1,13 @@
 """The queue of studies: closing, claiming by lease, finishing, trying again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Select,
-    delete,
     exists,
     insert,
     or_,
@@ -20,18 +17,23 @@ from sqlalchemy import (
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
-from dicom_ai_node.store.reports import NewReport, insert_reports, settle
+from dicom_ai_node.store.patients import StudyHeader, save_header
+from dicom_ai_node.store.reports import (
+    NewReport,
+    has_reports,
+    insert_reports,
+    same_result,
+    settle,
+)
 from dicom_ai_node.store.tables import (
     analysis,
     association,
     association_study,
     instance,
-    report,
     study,
-    study_header,
 )
 from dicom_ai_node.study import Event, State, StudySettings
-from dicom_ai_node.types import ImageRef, PriorStudy, Reason, StoredInstance
+from dicom_ai_node.types import ImageRef, Reason, StoredInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,6 @@ class ClaimedStudy:
     whose files retention has removed."""
     others: int
     """How many instances of other classes are kept beside them."""
-
-
-@dataclass(frozen=True, slots=True)
-class StudyHeader:
-    """What later studies of the same patient are held against."""
-
-    patient_key: str
-    """Hash of PatientID and its issuer, '' when there is no PatientID: then nothing is linked."""
-    study_date: str
-    sex: str
-    birth_date: str
-    age_years: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +158,8 @@ def finish(
         if not _owned(connection, claimed):
             return False
         if header is not None:
-            _save_header(connection, uid, header)
-        known = connection.execute(_same_result(uid, new.result_key)).scalar()
+            save_header(connection, uid, header)
+        known = connection.execute(same_result(uid, new.result_key)).scalar()
         if known is None:
             created = connection.execute(
                 insert(analysis)
@@ -185,19 +175,13 @@ def finish(
             insert_reports(connection, created, uid, new.reports, destinations, now)
         if any(report.quarantined for report in new.reports):
             event = Event.GIVE_UP
-        elif new.reports or _has_reports(connection, known):
+        elif new.reports or has_reports(connection, known):
             event = Event.RESULT
         else:
             event = Event.NOTHING
         apply_event(connection, uid, event, now=now, reason=reason, flagged=new.flagged)
         settle(connection, uid, now=now)
         return True
-
-
-def has_result(db: Database, uid: str, result_key: str) -> bool:
-    """Return whether this very result is stored already: then its reports are not made again."""
-    with db.read() as connection:
-        return connection.execute(_same_result(uid, result_key)).first() is not None
 
 
 def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> bool:
@@ -250,44 +234,6 @@ def requeue(db: Database, uid: str, *, now: float) -> State | None:
             return None
         reason = Reason("requeued", "a person asked for it")
         return apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
-
-
-def priors(db: Database, *, patient_key: str, except_study: str) -> list[PriorStudy]:
-    """Return what is known of the patient's other studies, by study date."""
-    if not patient_key:
-        return []
-    query = (
-        select(study_header)
-        .where(study_header.c.patient_key == patient_key)
-        .where(study_header.c.study_instance_uid != except_study)
-        .order_by(study_header.c.study_date, study_header.c.study_instance_uid)
-    )
-    with db.read() as connection:
-        return [
-            PriorStudy(
-                study_instance_uid=row.study_instance_uid,
-                study_date=_date(row.study_date),
-                sex=row.sex,
-                birth_date=row.birth_date,
-                age_years=row.age_years,
-            )
-            for row in connection.execute(query)
-        ]
-
-
-def _same_result(uid: str, result_key: str) -> Select[int]:
-    return select(analysis.c.id).where(
-        analysis.c.study_instance_uid == uid, analysis.c.result_key == result_key
-    )
-
-
-def _has_reports(connection: Connection, analysis_id: int | None) -> bool:
-    query = select(report.c.id).where(report.c.analysis_id == analysis_id)
-    return connection.execute(query).first() is not None
-
-
-def _date(text: str) -> date | None:
-    return date.fromisoformat(text) if text else None
 
 
 def _together(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
@@ -350,8 +296,3 @@ def _stored(row: Row[Any]) -> StoredInstance:
         calling_ae=row.calling_ae,
         association=row.association,
     )
-
-
-def _save_header(connection: Connection, uid: str, header: StudyHeader) -> None:
-    connection.execute(delete(study_header).where(study_header.c.study_instance_uid == uid))
-    connection.execute(insert(study_header).values(study_instance_uid=uid, **asdict(header)))

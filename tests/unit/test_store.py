@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, select, text
 
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.store import Database, deliveries, instances, studies
+from dicom_ai_node.store import Database, deliveries, instances, patients, studies
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.reports import newest_report
 from dicom_ai_node.store.tables import metadata, study, transition
@@ -268,16 +268,16 @@ def test_priors_are_found_by_patient_only(db: Database) -> None:
     for uid, patient in (("1.1", "p"), ("1.2", "p"), ("1.3", ""), ("1.4", "q")):
         file_instance(db, uid, f"{uid}.1")
         studies.close_due(db, now=20, settings=TIMING)
-        header = studies.StudyHeader(patient, "20200102", "F", "19600101", 60.0)
+        header = patients.StudyHeader(patient, "20200102", "F", "19600101", 60.0)
         assert studies.finish(
             db, claim_one(db, now=20), analysis(uid), header=header, destinations={},
             reason=None, now=21,
         )  # fmt: skip
-    (prior,) = studies.priors(db, patient_key="p", except_study="1.1")
+    (prior,) = patients.priors(db, patient_key="p", except_study="1.1")
     assert prior.study_instance_uid == "1.2"
     assert prior.study_date is not None
     assert prior.study_date.year == 2020
-    assert studies.priors(db, patient_key="", except_study="1.1") == []
+    assert patients.priors(db, patient_key="", except_study="1.1") == []
 
 
 def test_without_destinations_a_reported_study_is_done(db: Database) -> None:
