@@ -1,13 +1,17 @@
 """Files that must survive a power cut: where they lie and how they are written."""
 
+import errno
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from dicom_ai_node.errors import StorageError, StorageFull
 
-_NO_SPACE = {28, 122}  # ENOSPC, EDQUOT
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_PART = ".part"
+_PART_SECONDS = 3600.0
 
 
 class Spool:
@@ -51,7 +55,7 @@ class Spool:
         StorageError
             Any other failure of the file system.
         """
-        temporary = self.incoming / f"{uuid4().hex}.part"
+        temporary = self.reports / f"{uuid4().hex}{_PART}"
         try:
             with temporary.open("xb") as file:
                 file.write(content)
@@ -65,6 +69,14 @@ class Spool:
             raise storage_error(error) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Remove what writers that were killed have left behind; return how much."""
+        old = time.time() - _PART_SECONDS
+        parts = [path for path in self.reports.glob(f"*{_PART}") if path.stat().st_mtime < old]
+        for path in parts:
+            path.unlink(missing_ok=True)
+        return len(parts)
 
 
 def make_folder(folder: Path) -> None:

@@ -199,6 +199,7 @@ def run(config: Config, *, stop: threading.Event) -> None:
     """Be the analyser until ``stop`` is set."""
     db = Database(config.storage.database)
     spool = Spool(config.storage.spool)
+    spool.sweep()
     estimator = Estimator(
         resolve_bundle(config.model.bundle),
         device=config.model.device,

@@ -16,11 +16,24 @@ def spool(tmp_path: Path) -> Spool:
     return spool
 
 
+def parts(spool: Spool) -> list[Path]:
+    return list(spool.root.rglob("*.part"))
+
+
+def test_what_a_killed_writer_left_is_swept_when_it_is_old(spool: Spool) -> None:
+    old, new = spool.reports / "a.part", spool.reports / "b.part"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    assert spool.sweep() == 1
+    assert parts(spool) == [new]
+
+
 def test_a_written_file_is_whole_and_nothing_else_is_left(spool: Spool) -> None:
     path = spool.report_path("2.25.123")
     spool.write(path, b"content")
     assert path.read_bytes() == b"content"
-    assert list(spool.incoming.iterdir()) == []
+    assert parts(spool) == []
     assert spool.path(spool.relative(path)) == path
 
 
@@ -45,4 +58,4 @@ def test_a_failing_disk_is_an_error_and_leaves_no_part(
     with pytest.raises(kind):
         spool.write(path, b"content")
     assert not path.exists()
-    assert list(spool.incoming.iterdir()) == []
+    assert parts(spool) == []
