@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
 _UNUSABLE = (
+    BytesLengthException,
     ValueError,
     TypeError,
     AttributeError,
@@ -43,22 +45,26 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def value(header: Dataset, keyword: str) -> object:
-    """Return the attribute's first value, None when absent, empty or unreadable."""
+def whole_value(header: Dataset, keyword: str) -> object:
+    """Return the attribute's value as pydicom has it, None when absent, empty or unreadable."""
     try:
         with quiet():
-            found = header.get(keyword)
+            return header.get(keyword)
     except _UNUSABLE:
         return None
+
+
+def values(header: Dataset, keyword: str) -> tuple[object, ...]:
+    """Return every value of the attribute, none when absent, empty or unreadable."""
+    found = whole_value(header, keyword)
     if isinstance(found, MultiValue | list | tuple):
-        return found[0] if len(found) else None
-    return found
+        return tuple(found)
+    return () if found is None else (found,)
 
 
 def text(header: Dataset, keyword: str) -> str:
     """Return the attribute's first value as upper-case text, '' when it has none."""
-    found = value(header, keyword)
-    return "" if found is None else str(found).strip(" \0").upper()
+    return next(iter(texts(header, keyword)), "")
 
 
 def quotable(value: str) -> str:
@@ -71,20 +77,12 @@ def quotable(value: str) -> str:
 
 def texts(header: Dataset, keyword: str) -> tuple[str, ...]:
     """Return every value of the attribute, in the form of :func:`text`."""
-    try:
-        with quiet():
-            found = header.get(keyword)
-    except _UNUSABLE:
-        return ()
-    if found is None:
-        return ()
-    values = found if isinstance(found, MultiValue | list | tuple) else [found]
-    return tuple(str(single).strip(" \0").upper() for single in values)
+    return tuple(str(single).strip(" \0").upper() for single in values(header, keyword))
 
 
 def number(header: Dataset, keyword: str) -> float | None:
     """Return the attribute's first value as a finite number, None when it is none."""
-    found = value(header, keyword)
+    found = next(iter(values(header, keyword)), None)
     if not isinstance(found, str | int | float):
         return None
     try:
@@ -102,9 +100,5 @@ def integer(header: Dataset, keyword: str) -> int | None:
 
 def first_item(header: Dataset, keyword: str) -> Dataset | None:
     """Return the first item of a sequence, None when there is none."""
-    try:
-        with quiet():
-            found = header.get(keyword)
-    except _UNUSABLE:
-        return None
+    found = whole_value(header, keyword)
     return found[0] if isinstance(found, Sequence) and len(found) else None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from dicom_ai_node.pixels.header import first_item, quiet
+from dicom_ai_node.pixels.header import first_item, values, whole_value
 
 MIN_ENTRIES = 2
 
@@ -41,24 +41,21 @@ def lookup_of(header: Dataset, keyword: str, *, signed: bool) -> Lookup | None:
     item = first_item(header, keyword)
     if item is None:
         return None
-    with quiet():
-        descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
-    if not isinstance(descriptor, MultiValue | list | tuple) or len(descriptor) != 3:
+    descriptor = [part for part in values(item, "LUTDescriptor") if isinstance(part, int)]
+    if len(descriptor) != 3:
         return None
-    if not all(isinstance(part, int) for part in descriptor):
-        return None
-    count, first, bits = (int(part) for part in descriptor)
+    count, first, bits = descriptor
     count = count & 0xFFFF or 0x10000  # 0 stands for 65536
     if signed and first > 0x7FFF:
         first -= 0x10000
     little_endian = header.original_encoding[1] is not False
-    entries = _entries(data, count, bits, little_endian=little_endian)
+    entries = _entries(whole_value(item, "LUTData"), count, bits, little_endian=little_endian)
     if len(entries) < MIN_ENTRIES:
         return None
     return Lookup(first, entries[:count].astype(np.float64))
 
 
-def _entries(data: Any, count: int, bits: int, *, little_endian: bool) -> NDArray[Any]:
+def _entries(data: object, count: int, bits: int, *, little_endian: bool) -> NDArray[Any]:
     if isinstance(data, bytes):
         # Entries of 8 bits fill bytes or, against the standard, words: the length tells.
         if bits <= 8 and len(data) < 2 * count:

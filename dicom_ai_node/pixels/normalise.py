@@ -10,6 +10,9 @@ the same numbers. The contract is called ``square-1`` in a bundle's manifest:
 
 Step 3 makes the result independent of bit depth, rescale slope and window width, and the two
 percentiles are symmetric so that an inverted image gives the mirrored result.
+
+DICOM images are reduced as stored; their rescale, VOI and polarity come between steps 2 and 3
+(:mod:`dicom_ai_node.pixels.display`).
 """
 
 from typing import Any

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
@@ -19,6 +21,7 @@ from dicom_ai_node.pixels import (
     read_header,
     source,
 )
+from dicom_ai_node.pixels.header import integer, text
 from tests.unit.pixels_builder import NATIVE, UID, quantised, radiograph, scene, write, write_as
 
 VALUES = quantised(scene(), 12)
@@ -110,6 +113,13 @@ def test_unreadable_numbers_are_done_without(tmp_path: Path) -> None:
         ds[keyword].VR = "IS" if keyword == "NumberOfFrames" else "DS"
     tensor = load(write(tmp_path / "a.dcm", ds), size=24)
     np.testing.assert_array_equal(tensor, normalise(VALUES, 24))
+
+
+def test_values_of_the_wrong_length_are_done_without() -> None:
+    ds = Dataset()
+    ds[0x00280010] = RawDataElement(Tag(0x00280010), "US", 3, b"abc", 0, False, True)
+    assert integer(ds, "Rows") is None
+    assert text(ds, "Rows") == ""
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".jpg", ".webp"])
