@@ -16,18 +16,11 @@ from pynetdicom import AE, _config, build_context
 
 from dicom_ai_node.config import Destination
 from dicom_ai_node.errors import PeerUnavailable, UnreadableInstance
+from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
 VERIFICATION = "1.2.840.10008.1.1"
 """Verification (C-ECHO)."""
-SR_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.88.34",
-    "1.2.840.10008.5.1.4.1.1.88.33",
-    "1.2.840.10008.5.1.4.1.1.88.22",
-)
-"""Comprehensive 3D SR, Comprehensive SR, Enhanced SR."""
-SC_CLASSES = ("1.2.840.10008.5.1.4.1.1.7",)
-"""Secondary Capture Image Storage."""
-CLASSES_OF_KIND = {"sr": SR_CLASSES, "sc": SC_CLASSES}
+CLASSES_OF_KIND = {"sr": SR_CLASSES, "sc": (SC_CLASS,)}
 
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.deliver.association import (
-    SC_CLASSES,
-    SR_CLASSES,
     VERIFICATION,
     connect,
     name_of,
@@ -15,6 +13,7 @@ from dicom_ai_node.deliver.association import (
 )
 from dicom_ai_node.deliver.status import describe
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def echo(config: Config, destination_name: str) -> EchoResult:
         known = ", ".join(sorted(config.destinations)) or "none"
         raise ConfigError(f"no destination {destination_name!r}; configured: {known}")
     quiet_pynetdicom()
-    classes = (*SR_CLASSES, *SC_CLASSES)
+    classes = (*SR_CLASSES, SC_CLASS)
     association = connect(
         destination, (VERIFICATION, *classes), calling_ae_title=config.node.ae_title
     )

@@ -28,6 +28,8 @@ from pydicom.uid import (
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 
+from dicom_ai_node.report.identity import SR_CLASSES
+
 RADIOGRAPHS = frozenset(
     {
         ComputedRadiographyImageStorage,
@@ -45,9 +47,11 @@ KEPT = frozenset(
         MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
         MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
         MultiFrameTrueColorSecondaryCaptureImageStorage,
+        *SR_CLASSES,
     }
 )
-"""Classes that are filed beside them and never analysed."""
+"""Classes that are filed beside them and never analysed. Structured Reports are among them, so that
+a PACS that forwards whole studies, our own reports included, sees no refusal."""
 
 TRANSFER_SYNTAXES = (
     ExplicitVRLittleEndian,

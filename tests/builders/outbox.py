@@ -14,9 +14,9 @@ from sqlalchemy import select, update
 
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.deliver import run
-from dicom_ai_node.deliver.association import SC_CLASSES, SR_CLASSES
 from dicom_ai_node.deliver.worker import LEASE_SECONDS
 from dicom_ai_node.demo.pacs import EmbeddedPacs
+from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.reports import NewReport, StoredFile
@@ -25,7 +25,7 @@ from dicom_ai_node.store.tables import delivery
 from tests.builders.rows import TIMING, claim_one, file_instance
 
 SR_3D, SR_COMPREHENSIVE, SR_ENHANCED = SR_CLASSES
-(SECONDARY_CAPTURE,) = SC_CLASSES
+SECONDARY_CAPTURE = SC_CLASS
 _CODES = {SR_3D: 34, SR_COMPREHENSIVE: 33, SR_ENHANCED: 22, SECONDARY_CAPTURE: 7}
 _DAY = 86400.0
 
