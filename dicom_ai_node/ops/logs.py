@@ -32,7 +32,7 @@ _TRUSTED = ("dicom_ai_node", "alembic", "uvicorn", "apscheduler", "sqlalchemy")
 _LEVELS = {
     "": logging.WARNING,
     "dicom_ai_node": logging.DEBUG,
-    "alembic": logging.INFO,
+    "alembic": logging.WARNING,  # INFO is two lines for each look at the schema
     "uvicorn": logging.WARNING,  # INFO is the start-up banner
     "apscheduler": logging.WARNING,  # INFO is a line for each run of each job
     "sqlalchemy": logging.WARNING,  # INFO is every statement with its values

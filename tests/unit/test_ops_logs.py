@@ -167,11 +167,12 @@ def test_warnings_of_libraries_are_withheld(out: io.StringIO, tmp_path: Path) ->
 
 def test_trusted_libraries_speak_at_sane_levels(out: io.StringIO, tmp_path: Path) -> None:
     configured(out, tmp_path, level="debug")
-    logging.getLogger("alembic.runtime.migration").info("Running upgrade -> %s", "0001")
+    logging.getLogger("alembic.runtime.migration").info("Context impl SQLiteImpl.")
+    logging.getLogger("uvicorn.error").warning("Cancel %d running task(s)", 2)
     logging.getLogger("sqlalchemy.engine").info("SELECT ... %s", UID)
     logging.getLogger("apscheduler.executors.default").info("Running job")
     (line,) = lines(out)
-    assert line["event"] == "Running upgrade -> 0001"
+    assert line["event"] == "Cancel 2 running task(s)"
 
 
 def test_a_message_that_cannot_be_formatted_prints_nothing(
