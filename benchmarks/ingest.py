@@ -53,7 +53,6 @@ class Side:
     durable: str
     """What its acknowledgement promises."""
     start: Callable[[Path, int], list[subprocess.Popen[bytes]]]
-    resident: Callable[[list[subprocess.Popen[bytes]]], int]
 
 
 @dataclass
@@ -62,6 +61,8 @@ class Figures:
 
     acknowledged: list[float] = field(default_factory=list)
     durable: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    """Processor time, which other work on the machine hardly changes."""
     resident_mb: list[float] = field(default_factory=list)
 
 
@@ -132,15 +133,15 @@ def resident(processes: list[subprocess.Popen[bytes]]) -> int:
     return total
 
 
+def processor_time(processes: list[subprocess.Popen[bytes]]) -> float:
+    """Seconds of processor time, children included."""
+    return sum(sum(psutil.Process(process.pid).cpu_times()[:4]) for process in processes)
+
+
 SIDES = (
-    Side("this node", "fsync of file and folder, and commit, before 0x0000", start_node, resident),
-    Side("DCMTK storescp", "nothing: the page cache", start_storescp, resident),
-    Side(
-        "Orthanc",
-        "the index (SQLite); files are in the page cache",
-        start_orthanc,
-        resident,
-    ),
+    Side("this node", "fsync of file and folder, and commit, before 0x0000", start_node),
+    Side("DCMTK storescp", "nothing: the page cache", start_storescp),
+    Side("Orthanc", "the index (SQLite); files are in the page cache", start_orthanc),
 )
 
 
@@ -228,11 +229,13 @@ def running(side: Side, work: Path) -> Iterator[tuple[int, list[subprocess.Popen
 def measure(side: Side, folders: list[Path], work: Path, figures: Figures) -> None:
     with running(side, work) as (port, processes):
         sync_file_system(work)
+        before = processor_time(processes)
         started = time.perf_counter()
         figures.acknowledged.append(transmit(folders, port))
         sync_file_system(work)
         figures.durable.append(time.perf_counter() - started)
-        figures.resident_mb.append(side.resident(processes) / 1e6)
+        figures.processor.append(processor_time(processes) - before)
+        figures.resident_mb.append(resident(processes) / 1e6)
 
 
 def compare(title: str, folders: list[Path], work: Path, repeats: int) -> None:
@@ -242,16 +245,17 @@ def compare(title: str, folders: list[Path], work: Path, repeats: int) -> None:
         for side in SIDES:
             measure(side, folders, work, found[side.name])
     print(f"\n{title}: {megabytes:.0f} MB, median of {repeats}")
-    print(f"{'':16}{'acknowledged':>20}{'durable':>20}{'resident':>11}")
+    print(f"{'':16}{'acknowledged':>20}{'durable':>20}{'processor':>12}{'resident':>11}")
     for side in SIDES:
         one = found[side.name]
         acked, durable = statistics.median(one.acknowledged), statistics.median(one.durable)
         print(
             f"{side.name:16}{acked:8.2f} s{megabytes / acked:5.0f} MB/s"
             f"{durable:8.2f} s{megabytes / durable:5.0f} MB/s"
+            f"{statistics.median(one.processor):10.2f} s"
             f"{statistics.median(one.resident_mb):8.0f} MB"
         )
-    for mark in ("acknowledged", "durable"):
+    for mark in ("acknowledged", "durable", "processor"):
         ours, *theirs = [statistics.median(getattr(found[side.name], mark)) for side in SIDES]
         print(f"{mark}: {min(theirs) / ours:.2f} x the faster of the others")
 

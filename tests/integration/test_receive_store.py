@@ -28,7 +28,7 @@ from tests.builders.receiving import (
 )
 
 VERIFICATION = "1.2.840.10008.1.1"
-SR = "1.2.840.10008.5.1.4.1.1.88.33"
+CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @pytest.fixture
@@ -179,9 +179,9 @@ def test_classes_that_are_only_kept_and_classes_that_are_not_taken(tmp_path: Pat
                 data, sop = encoded(ds := radiograph(sop_class=uid)), str(ds.SOPInstanceUID)
                 assert send_bytes(association, data, sop_class=uid, sop=sop) == 0
         assert node.rows("SELECT DISTINCT analysable FROM instance") == [(0,)]
-        with associated(node.port, DX, SR) as association:
+        with associated(node.port, DX, CT) as association:
             rejected = [context.abstract_syntax for context in association.rejected_contexts]
-            assert rejected == [SR]
+            assert rejected == [CT]
 
 
 def test_stop_lets_an_image_end_and_takes_no_new_association(tmp_path: Path) -> None:
