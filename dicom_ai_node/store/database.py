@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dicom_ai_node.errors import StorageError, StorageFull
 
@@ -122,6 +123,8 @@ class Database:
             text = str(error.orig).partition("\n")[0]
             kind = StorageFull if any(sign in text for sign in _FULL) else StorageError
             raise kind(f"database: {text}") from error
+        except PoolTimeout as error:  # no DBAPIError: all connections wait for a lock
+            raise StorageError("database: no connection became free") from error
 
 
 def newest_revision() -> str:

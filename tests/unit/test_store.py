@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -368,3 +369,16 @@ def test_a_late_image_after_retention_is_analysed_without_the_files_that_are_gon
     studies.close_due(db, now=700, settings=TIMING)
     (left,) = claim_one(db, now=700).instances
     assert left.image.sop_instance_uid == "1.1.2"
+
+
+def test_waiting_in_vain_for_a_connection_is_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'node.db'}")
+    monkeypatch.setattr(database._engine.pool, "_timeout", 0.05)
+    with ExitStack() as held:
+        for _ in range(15):  # the pool and its overflow
+            held.enter_context(database.read())
+        with pytest.raises(StorageError, match="no connection"), database.read():
+            pass
+    database.close()
