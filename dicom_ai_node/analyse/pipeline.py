@@ -94,12 +94,13 @@ class Pipeline:
         if not wants_network(audited, self.policy):
             prepared.header_only = True
             return prepared
-        for source, (image, path) in zip(sources, readable, strict=True):
+        for image, path in readable:
             try:
-                pixels.refuse_unfit(source)
                 tensor = pixels.load(path, size=self.estimator.size)
             except PixelsRefused as error:
                 prepared.refused.append(_refused(image, error.reason))
+            except UnreadableInstance:
+                prepared.refused.append(_refused(image, Reason("unreadable", _UNREADABLE)))
             else:
                 prepared.images.append(image)
                 prepared.tensors.append(tensor)

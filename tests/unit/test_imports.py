@@ -1,0 +1,35 @@
+"""The import directions of docs/architecture.md, and what must not be loaded where."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_imports_point_one_way() -> None:
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("dicom_ai_node.receive.role", "torch"),
+        ("dicom_ai_node.receive.role", "highdicom"),
+        ("dicom_ai_node.deliver.worker", "torch"),
+        ("dicom_ai_node.deliver.worker", "highdicom"),
+        ("dicom_ai_node.ops.keeper", "torch"),
+        ("dicom_ai_node.web", "torch"),
+        ("dicom_ai_node.cli", "torch"),
+        ("dicom_ai_node.cli", "highdicom"),
+    ],
+)
+def test_a_process_does_not_load_what_it_does_not_need(module: str, forbidden: str) -> None:
+    code = f"import sys, {module}; sys.exit({forbidden!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
