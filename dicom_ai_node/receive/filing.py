@@ -102,6 +102,9 @@ class Filing:
             now=self._clock(),
         )
         self._checkpoint("recorded")
+        if not self._landing.has(stored.path):
+            # Retention removed an earlier copy of the same content between naming and recording.
+            raise StorageError("spool: file removed while it was filed")
         log.debug(
             "instance_stored",
             study=identity.study_instance_uid,

@@ -89,6 +89,10 @@ class Landing:
         sync_folder(folder)
         return self._spool.relative(target)
 
+    def has(self, name: str) -> bool:
+        """Return whether a durable file is there."""
+        return self._spool.path(name).exists()
+
     def quarantine(self, incoming: Incoming, reason: str) -> tuple[str, bool]:
         """Move a synced file aside with its reason; return its name, and whether it is new there.
 

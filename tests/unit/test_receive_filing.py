@@ -133,6 +133,21 @@ def test_a_disk_that_fails_means_out_of_resources(
     assert bench.left() == []
 
 
+def test_a_file_that_retention_takes_away_meanwhile_is_not_acknowledged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = radiograph()
+    assert bench.store(ds) == 0x0000
+    (path,) = bench.column(instance.c.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            bench.filing, "_checkpoint", lambda step: (bench.spool / path).unlink(missing_ok=True)
+        )
+        assert bench.store(ds) == 0xA700
+    assert bench.store(ds) == 0x0000
+    assert (bench.spool / path).exists()
+
+
 def test_a_failed_reception_means_out_of_resources(bench: Bench) -> None:
     ds = radiograph()
     incoming = bench.incoming(encoded(ds))
