@@ -89,7 +89,7 @@ def _set_pixels(dataset: Dataset, pixels: NDArray[np.uint16], *, compressed: boo
         stream = imagecodecs.jpeg2k_encode(
             pixels, codecformat="j2k", reversible=True, bitspersample=int(dataset.BitsStored)
         )
-        dataset.PixelData = encapsulate([stream])
+        dataset.PixelData = encapsulate([bytes(stream)])
         dataset["PixelData"].VR = "OB"
     else:
         meta.TransferSyntaxUID = ExplicitVRLittleEndian

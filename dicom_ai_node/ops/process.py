@@ -23,6 +23,11 @@ class Orphaned(Exception):
     """The supervisor died before this process could bind its life to it."""
 
 
+def is_supervised() -> bool:
+    """Return whether a supervisor started this process."""
+    return PARENT_VARIABLE in os.environ
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process (SIGKILL) when its supervisor ends, however it ends.
 

@@ -1,8 +1,10 @@
 """What every role's process does around its work."""
 
+import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,12 @@ import structlog
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import NodeError, StorageError
 from dicom_ai_node.ops import logs
-from dicom_ai_node.ops.process import Orphaned, beat_for_supervisor, die_with_parent
+from dicom_ai_node.ops.process import (
+    Orphaned,
+    beat_for_supervisor,
+    die_with_parent,
+    is_supervised,
+)
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.workers import beat, forget
 
@@ -58,7 +65,19 @@ def run_role(place: Place, config: Config, work: Callable[[threading.Event], Non
     ``STOPPED`` (0) when the work ended as asked, ``FAILED`` (1) when it failed or ended by itself,
     ``ORPHANED`` (3) when the supervisor was gone at the start. ``work`` is called in this thread,
     and imports what is slow to import itself, so that signs of life begin before.
+
+    Under a supervisor the process ends here: on a busy machine the interpreter takes longer to take
+    a network apart than the supervisor waits, and all that matters is closed by now.
     """
+    code = _be(place, config, work)
+    if is_supervised():
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _be(place: Place, config: Config, work: Callable[[threading.Event], None]) -> int:
     logs.configure(config.log, spool=config.storage.spool, worker=place.worker)
     try:
         die_with_parent()

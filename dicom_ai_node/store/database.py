@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dicom_ai_node.errors import StorageError, StorageFull
 
-_BUSY_SECONDS = 30
+_BUSY_SECONDS = 10  # less than senders wait for an answer
 _FULL = ("database or disk is full", "disk full", "No space left")
 
 

@@ -1,6 +1,7 @@
 """What a role's process does around its work."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,13 +29,16 @@ raise SystemExit(run_role(Place("receive", 2), config, work))
 """
 
 
-def start(tmp_path: Path, db: Database, work: str) -> subprocess.Popen[str]:
+def start(
+    tmp_path: Path, db: Database, work: str, *, supervised: bool = False
+) -> subprocess.Popen[str]:
     url = db.url.render_as_string(hide_password=False)
     program = PROGRAM.replace("WORK", work)
     return subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "spool"), url],
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | ({"NODE_SUPERVISOR_PID": str(os.getpid())} if supervised else {}),
     )
 
 
@@ -83,6 +87,18 @@ def test_a_database_that_is_away_does_not_stop_the_signs_of_life(tmp_path: Path)
     assert process.returncode == STOPPED
     assert [line["event"] for line in lines] == ["row_not_renewed", "role_stopped"]
     nowhere.close()
+
+
+def test_a_supervised_role_ends_without_taking_the_interpreter_apart(
+    tmp_path: Path, db: Database
+) -> None:
+    mark = tmp_path / "mark"
+    work = f"import atexit, pathlib; atexit.register(pathlib.Path({str(mark)!r}).touch); stop.set()"
+    process = start(tmp_path, db, work, supervised=True)
+    assert finish(process)[-1]["event"] == "role_stopped"
+    assert process.returncode == STOPPED
+    assert not mark.exists()
+    assert alive(db) == []
 
 
 def test_the_places_of_a_node() -> None:
