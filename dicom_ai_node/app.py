@@ -3,8 +3,10 @@
 The work of a role is imported in its own process only: a receiver never loads torch.
 """
 
+import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -13,6 +15,7 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.child import RoleCommand
+from dicom_ai_node.ops.process import is_listening
 from dicom_ai_node.ops.role import Place, places
 from dicom_ai_node.ops.role import run_role as be
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
@@ -35,6 +38,7 @@ def serve(config: Config, path: Path) -> int:
     """
     from dicom_ai_node.inference.bundle import resolve_bundle, verify
 
+    os.umask(0o077)  # images, reports and the database are for this user alone
     verify(resolve_bundle(config.model.bundle))
     try:
         Spool(config.storage.spool).create()
@@ -48,7 +52,8 @@ def serve(config: Config, path: Path) -> int:
     if not config.destinations:
         log.warning("no_destinations", hint="reports are made and kept, but not sent")
     commands = [RoleCommand(place.worker, _command(place, path)) for place in places(config)]
-    return Supervisor(commands, patience_of(config.operate)).run()
+    ready = partial(is_listening, config.node.port)
+    return Supervisor(commands, patience_of(config.operate), ready=ready).run()
 
 
 def run_role(name: str, number: int, config: Config) -> int:

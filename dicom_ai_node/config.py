@@ -116,6 +116,9 @@ class AnalyseSettings(_Table):
     studies_at_once: int = Field(8, ge=1, le=256, description="Studies claimed together.")
     decoders: int = Field(2, ge=1, le=64, description="Threads that decode images.")
     lease_seconds: float = Field(60.0, gt=1, description="A silent analyser loses its studies.")
+    max_batch_seconds: float = Field(
+        600.0, gt=1, description="An analyser that is longer at one batch is ended and replaced."
+    )
     max_attempts: int = Field(5, ge=1, le=20, description="Then the study is 'failed'.")
     retry_seconds: float = Field(5.0, ge=0, description="First pause after a failed attempt.")
 

@@ -4,6 +4,7 @@ Everything it writes before :func:`store.studies.finish` commits may be written 
 analyser; the names of report files are their UIDs and those depend on content alone.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ class Analyser:
         self.spool = spool
         self.pipeline = pipeline
         self.owner = f"analyse-{uuid4().hex[:12]}"
+        self._busy_since = 0.0
+        """When the present batch was begun, monotonic; 0 while there is none."""
         self._destinations = {
             name: frozenset(destination.send) for name, destination in config.destinations.items()
         }
@@ -81,6 +84,7 @@ class Analyser:
             limit=settings.studies_at_once,
             max_attempts=settings.max_attempts,
         )
+        self._busy_since = time.monotonic() if batch else 0.0
         prepared = list(decoders.map(self._guarded_prepare, batch))
         ready = [
             (claimed, one) for claimed, one in zip(batch, prepared, strict=True) if one is not None
@@ -89,6 +93,7 @@ class Analyser:
         for (claimed, one), predictions in zip(ready, answers, strict=True):
             with self._guard(claimed):
                 self._store(claimed, one, self.pipeline.conclude(one, predictions))
+        self._busy_since = 0.0
         return len(batch)
 
     @contextmanager
@@ -187,8 +192,20 @@ class Analyser:
         fail(self.db, claimed, reason, retry_at=retry_at, now=now)
 
     def _renew(self, stop: threading.Event) -> None:
-        lease = self.config.analyse.lease_seconds
-        while not stop.wait(lease / 4):
+        """Renew the leases, unless the batch hangs: then end the process, as a crash would.
+
+        The study that it hangs on is taken back when its lease has run out, and is failed after
+        its last attempt.
+        """
+        settings = self.config.analyse
+        lease = settings.lease_seconds
+        while not stop.wait(min(lease, settings.max_batch_seconds) / 4):
+            if (
+                self._busy_since
+                and time.monotonic() - self._busy_since > settings.max_batch_seconds
+            ):
+                log.critical("analyser_hangs", seconds=settings.max_batch_seconds)
+                os._exit(1)
             try:
                 renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)
             except StorageError as error:

@@ -19,6 +19,7 @@ from dicom_ai_node.cli.common import (
     print_json,
     when,
 )
+from dicom_ai_node.ops import logs
 from dicom_ai_node.store import Database
 from dicom_ai_node.store import deliveries as delivery_queue
 from dicom_ai_node.store import studies as study_queue
@@ -90,15 +91,18 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one study: state, reason, every transition, the result and each delivery."""
+    settings = configuration(config)
+    logs.use_key(settings.log, settings.storage.spool)
     detail = find_one(_open(config), study_uid)
     if detail is None:
         console.print(f"no study {study_uid}")
         raise typer.Exit(EXIT_NO)
     if as_json:
-        print_json(_detail(detail))
+        print_json(_detail(detail) | {"log_id": logs.hashed(study_uid)})
         return
     row = detail.study
     console.print(f"[bold]{row.study_instance_uid}[/]  {row.state}  {row.reason}", highlight=False)
+    console.print(f"in the log: {logs.hashed(study_uid)}", highlight=False)
     _print("Instances", detail.instances, ("sop_instance_uid", "version", "received_at"))
     _print("History", detail.transitions, ("at", "event", "from_state", "to_state", "reason"))
     _print(

@@ -111,6 +111,10 @@ class Node:
         return self.process.wait(timeout=60)
 
     def answers(self) -> bool:
+        try:  # pynetdicom leaks a socket for each refused connection
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except OSError:
+            return False
         ae = AE("TEST")
         ae.add_requested_context("1.2.840.10008.1.1")
         association = ae.associate("127.0.0.1", self.port, ae_title="DICOMAINODE")
