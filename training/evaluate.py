@@ -98,6 +98,25 @@ def fixed_coverage(table: Table, images: data.Images, predictions: list[Predicti
     table.measure("age width at 90 %, years", lambda w: float(np.mean(w)), high - low)
 
 
+def passing(
+    table: Table,
+    images: data.Images,
+    predictions: list[Prediction],
+    passed: NDArray[np.float64],
+) -> None:
+    """Add the main figures of those images that every gate lets pass: what would be reported."""
+    years, female = (
+        np.where(passed == 1, images.column(name), np.nan) for name in ("age", "female")
+    )
+    p = column(predictions, "probability_female")
+    if not np.isnan(years).all():
+        table.measure(
+            "age MAE of what passes, years", metrics.mae, column(predictions, "age"), years
+        )
+    table.measure("sex AUC of what passes", metrics.auc, p, female)
+    table.measure("sex accuracy of what passes", metrics.accuracy, p, female)
+
+
 def gates(table: Table, passed: dict[str, NDArray[np.float64]]) -> None:
     """Add the share of images that pass each gate."""
     for name, values in passed.items():
@@ -138,7 +157,10 @@ def evaluate(estimator: Estimator, path: Path, root: Path, cache: Path) -> Figur
             corrupted(figures, estimator, floats(images), table.patients)
         elif role != "hannover":
             fixed_coverage(table, images, predictions)
-        gates(table, passes(predictions, estimator))
+        passed = passes(predictions, estimator)
+        gates(table, passed)
+        if role != "val":
+            passing(table, images, predictions, passed["every gate"])
         figures += table.figures
     return figures + gate_test(estimator, root, cache)
 

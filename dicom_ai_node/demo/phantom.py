@@ -20,7 +20,7 @@ from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.bundle import models_folder, sha256
 
 FILE = "phantom.safetensors"
-SHA256 = "58685e3c2afe1ac417625caeb913bc0b6200030e787b5d7e38fba018d188cfd9"
+SHA256 = "ee70e2736bc6619e2df612ea1c6b0bc352939d6f2d6845bcb4f24cf456ee4778"
 LARGEST = 4095  # 12 bits
 MIDDLE_AGE = 50.0
 

@@ -55,6 +55,18 @@ def test_chests_pass_the_gates(estimator: Estimator) -> None:
     assert np.mean(passed) >= 0.9
 
 
+def test_estimates_follow_age_and_sex(estimator: Estimator) -> None:
+    people = [(float(age), sex, seed) for seed in range(4) for age in (30, 50, 70) for sex in "FM"]
+    images = [normalise(phantom.chest(*p, size=512), estimator.size) for p in people]
+    answers = estimator.predict(np.stack(images))
+    errors = [abs(a.age - p[0]) for a, p in zip(answers, people, strict=True)]
+    right = [
+        (a.probability_female > 0.5) == (p[1] == "F") for a, p in zip(answers, people, strict=True)
+    ]
+    assert np.mean(errors) < 8  # 5.0 over 100 phantoms of 20 to 88 years, the worst 18
+    assert np.mean(right) >= 0.9  # 0.99
+
+
 def test_hands_and_laterals_do_not(estimator: Estimator) -> None:
     hands = [normalise(phantom.hand(seed, 512), estimator.size) for seed in range(5)]
     laterals = [normalise(phantom.lateral(seed, 512), estimator.size) for seed in range(5)]
