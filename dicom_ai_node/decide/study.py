@@ -69,6 +69,8 @@ def decide(
         age = None
     if sex and sex.certainty < policy.min_sex_certainty:
         sex = None
+    if audit.sex is AttributeStatus.NOT_ASSESSED:  # 'O' and the like: nothing is held against it
+        sex = None
     if age is None and sex is None:
         reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
         return _without_estimate(result, Outcome.ABSTAINED, reason)

@@ -91,6 +91,7 @@ def _set_pixels(dataset: Dataset, pixels: NDArray[np.uint16], *, compressed: boo
         )
         dataset.PixelData = encapsulate([bytes(stream)])
         dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
     else:
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.PixelData = pixels.astype("<u2").tobytes()

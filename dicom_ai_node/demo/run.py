@@ -15,6 +15,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, build_context
+from rich import box
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -185,7 +186,7 @@ def _row(study: DemoStudy, detail: StudyDetail | None, reports: list[Path]) -> d
         "age": {"estimate": age["mu"], "interval90": age["interval90"]} if age else None,
         "sex": sex,
         "decision": result.get("outcome", state),
-        "reason": reason["text"] if reason else (detail.study.reason if detail else ""),
+        "reason": reason["code"] if reason else (detail.study.reason_code if detail else ""),
         "reports": len(reports),
         "errors": errors,
         "complete": skipped or (state == State.DELIVERED and len(reports) == 1 and not errors),
@@ -193,7 +194,7 @@ def _row(study: DemoStudy, detail: StudyDetail | None, reports: list[Path]) -> d
 
 
 def _print(console: Console, rows: list[dict[str, Any]]) -> None:
-    table = Table(title="What the node said", title_justify="left", header_style="bold")
+    table = Table(title="What the node said", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("Study", "Age", "Sex", "Rules", "Estimate (90 %)", "Decision", "SR"):
         table.add_column(column)
     for row in rows:
@@ -203,7 +204,7 @@ def _print(console: Console, rows: list[dict[str, Any]]) -> None:
             row["recorded_sex"] or "-",
             " ".join(row["rules"]) or "-",
             _estimate(row),
-            row["decision"] + (f": {row['reason']}" if row["reason"] else ""),
+            row["decision"] + (f" ({row['reason']})" if row["reason"] else ""),
             _report_cell(row),
         )
     console.print(table)

@@ -133,6 +133,13 @@ def test_what_is_never_called_a_conflict(header: HeaderAudit) -> None:
     assert AttributeStatus.CONFLICT_IMAGE not in (result.audit.age, result.audit.sex)
 
 
+def test_a_sex_that_is_not_assessed_gets_no_estimate() -> None:
+    result = answer(audit(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O"), GOOD)
+    assert result.outcome is Outcome.ESTIMATED
+    assert result.sex is None
+    assert result.age is not None
+
+
 def test_a_child_is_not_estimated_by_a_network_for_adults() -> None:
     result = answer(audit(years=2.0), GOOD)
     assert result.outcome is Outcome.ABSTAINED
