@@ -115,6 +115,8 @@ def passing(
         )
     table.measure("sex AUC of what passes", metrics.auc, p, female)
     table.measure("sex accuracy of what passes", metrics.accuracy, p, female)
+    certain = np.where(np.maximum(p, 1 - p) >= 0.95, p, np.nan)
+    table.measure("sex accuracy of what passes, 95 % certain", metrics.accuracy, certain, female)
 
 
 def gates(table: Table, passed: dict[str, NDArray[np.float64]]) -> None:
