@@ -111,9 +111,7 @@ class Node:
         return self.process.wait(timeout=60)
 
     def answers(self) -> bool:
-        try:  # pynetdicom leaks a socket for each refused connection
-            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
-        except OSError:
+        if not _listens(self.port):
             return False
         ae = AE("TEST")
         ae.add_requested_context("1.2.840.10008.1.1")
@@ -174,6 +172,8 @@ def send(
     port: int, datasets: Sequence[Dataset], *, called: str = "DICOMAINODE"
 ) -> list[int | None]:
     """Send data sets over one association; return each status, None where there was no answer."""
+    if not _listens(port):
+        return [None] * len(datasets)
     ae = AE("MODALITY")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
     pairs = sorted({(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in datasets})
@@ -188,6 +188,15 @@ def send(
     if association.is_established:
         association.release()
     return statuses
+
+
+def _listens(port: int) -> bool:
+    """Whether a connection is accepted; pynetdicom leaks a socket for each that is not."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def noise(study: str, number: int = 1, **values: object) -> Dataset:
