@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass
 from io import BytesIO
@@ -79,8 +80,13 @@ def send_raw(port: int, raw: Raw) -> str:
     request.AffectedSOPInstanceUID = raw.sop_instance
     request.Priority = 0
     request.DataSet = BytesIO(raw.content)
+    # As send_c_store does it: the association's own thread must not take the answer.
+    association._reactor_checkpoint.clear()
+    while not association._is_paused:
+        time.sleep(0.001)
     association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
     _, response = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
     association.release()
     return f"0x{response.Status:04X}" if response is not None else "no answer"
 

@@ -168,17 +168,15 @@ class Node:
         return self.studies()
 
 
-def send(
-    port: int, datasets: Sequence[Dataset], *, called: str = "DICOMAINODE"
-) -> list[int | None]:
+def send(port: int, datasets: Sequence[Dataset], *, timeout: float = 30.0) -> list[int | None]:
     """Send data sets over one association; return each status, None where there was no answer."""
     if not _listens(port):
         return [None] * len(datasets)
     ae = AE("MODALITY")
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout
     pairs = sorted({(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in datasets})
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
-    association = ae.associate("127.0.0.1", port, contexts, ae_title=called)
+    association = ae.associate("127.0.0.1", port, contexts, ae_title="DICOMAINODE")
     statuses: list[int | None] = []
     for dataset in datasets:
         if not association.is_established:

@@ -26,6 +26,9 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import show
 from tests.acceptance.harness import Node, noise, send, wait_until
 
+_PATIENCE = 3.0
+"""Seconds: pynetdicom's SCU does not always notice that its peer was killed."""
+_SENDERS = 2
 ROLES = ("receive", "analyse", "deliver", "group")
 
 
@@ -39,15 +42,15 @@ class Load:
     """SOP Instance UID -> StudyInstanceUID."""
     sent_again: int = 0
 
-    def run(self) -> None:
+    def run(self, sender: int) -> None:
         """Send study after study; each image until it is acknowledged."""
         number = 0
         while not self.stop.is_set():
             number += 1
-            study = f"kill-{number}"
+            study = f"kill-{sender}-{number}"
             left = [noise(study, image, PatientSex="F") for image in range(1, 1 + number % 3 + 1)]
             while left:
-                statuses = send(self.port, left)
+                statuses = send(self.port, left, timeout=_PATIENCE)
                 for dataset, status in zip(list(left), statuses, strict=True):
                     if status == 0x0000:
                         self.acknowledged[dataset.SOPInstanceUID] = dataset.StudyInstanceUID
@@ -66,8 +69,9 @@ def run_rounds(folder: Path, *, rounds: int, seed: int, say: bool = False) -> di
         node = Node(folder / "node", destinations={"pacs": ("PACS", pacs.port)})
         node.start()
         load = Load(node.port)
-        sender = threading.Thread(target=load.run)
-        sender.start()
+        senders = [threading.Thread(target=load.run, args=(one,)) for one in range(_SENDERS)]
+        for sender in senders:
+            sender.start()
         for number in range(rounds):
             role = ROLES[number % len(ROLES)]
             time.sleep(chance.uniform(0.5, 4.0))
@@ -84,7 +88,8 @@ def run_rounds(folder: Path, *, rounds: int, seed: int, say: bool = False) -> di
                 )
         time.sleep(2.0)
         load.stop.set()
-        sender.join()
+        for sender in senders:
+            sender.join()
         studies = set(load.acknowledged.values())
         node.wait_settled(len(studies), seconds=300)
         counts = _verify(node, pacs, load)
