@@ -75,6 +75,9 @@ def _command(place: Place, path: Path) -> list[str]:
 
 
 def _work(place: Place, config: Config, stop: threading.Event) -> None:
+    db = Database(config.storage.database)
+    db.check_schema()
+    db.close()
     match place.role:
         case "receive":
             from dicom_ai_node.receive import role as receive

@@ -249,6 +249,6 @@ def _fault(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; see config/node.toml for all keys"
     shown = fault["input"]
-    secret = key == "storage.database"  # may hold a password
+    secret = key in ("storage.database", "log.hash_key")
     value = "" if secret or isinstance(shown, dict | BaseModel) else f" = {shown!r}"
     return f"{key}{value}: {fault['msg']}"

@@ -11,7 +11,7 @@ from typing import Any
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.headers import recorded_part, status_part
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
-from dicom_ai_node.analyse.record import result_key, text_of, to_json
+from dicom_ai_node.analyse.record import result_key, text_of
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
@@ -105,7 +105,7 @@ def _write_reports(
             prepared.sources,
             settings=config.report,
             rules_version=RULES_VERSION,
-            digest=result_key(to_json(result), digests, RULES_VERSION),
+            digest=result_key(result, digests, RULES_VERSION),
             created=datetime.now(UTC),
             predecessor=None,
         )

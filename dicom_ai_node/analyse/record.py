@@ -10,40 +10,52 @@ from pydantic import TypeAdapter
 from pydicom import Dataset
 
 from dicom_ai_node.store.patients import StudyHeader
-from dicom_ai_node.types import StudyResult
+from dicom_ai_node.types import AttributeStatus, StudyResult
 
 _RESULT = TypeAdapter(StudyResult)
+_SHIFTED = ("MODIFIED", "REMOVED")
 
 
 def to_json(result: StudyResult) -> dict[str, Any]:
-    """Return the result as JSON, numbers to four decimals: what the key and the API see."""
-    rounded: dict[str, Any] = _rounded(_RESULT.dump_python(result, mode="json"))
-    return rounded
+    """Return the result as JSON, numbers to four decimals, without NUL, as it is stored."""
+    plain: dict[str, Any] = _plain(_RESULT.dump_python(result, mode="json"))
+    return plain
 
 
-def from_json(document: dict[str, Any]) -> StudyResult:
-    """Return the result that :func:`to_json` wrote."""
-    return _RESULT.validate_python(document)
-
-
-def result_key(document: dict[str, Any], digests: Sequence[str], settings: str) -> str:
+def result_key(result: StudyResult, digests: Sequence[str], settings: str) -> str:
     """Return the digest that tells one result from another.
 
-    The same images, network, rules, settings and answer give the same key, so that a repeated
-    analysis sends nothing; any difference gives another key and hence another report.
+    Made of the images, the network, the settings and the decisions, not of the estimates: their
+    last digits differ with the images that the network sees beside these, and an analysis that is
+    repeated must not send a second report that says the same.
     """
-    content = {"result": document, "instances": sorted(digests), "settings": settings}
+    content = {
+        "instances": sorted(digests),
+        "settings": settings,
+        "model": result.model.sha256 if result.model else "",
+        "outcome": result.outcome,
+        "reason": result.reason.code if result.reason else "",
+        "status": [result.audit.age, result.audit.sex],
+        "rules": result.audit.rules,
+        "images": sorted((one.image.sop_instance_uid, one.outcome) for one in result.images),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def study_header(source: Dataset, result: StudyResult) -> StudyHeader:
-    """Return what rules G1 to G4 will want to know of this study."""
+    """Return what rules G1 to G4 will want to know of this study.
+
+    What is not held against this study is not remembered against others: a censored age, a sex
+    that is not assessed, shifted dates, and all of a study that is exempt.
+    """
+    audit = result.audit
+    shifted = text_of(source, "LongitudinalTemporalInformationModified") in _SHIFTED
     return StudyHeader(
-        patient_key=patient_key(source),
+        patient_key="" if audit.exempt or shifted else patient_key(source),
         study_date=_day(text_of(source, "StudyDate")),
-        sex=result.audit.recorded.sex[:16],
-        birth_date=text_of(source, "PatientBirthDate")[:16],
-        age_years=result.audit.recorded.age_years,
+        sex="" if audit.sex is AttributeStatus.NOT_ASSESSED else _short(audit.recorded.sex),
+        birth_date=_short(text_of(source, "PatientBirthDate")),
+        age_years=None if audit.censored_age else audit.recorded.age_years,
     )
 
 
@@ -69,18 +81,25 @@ def text_of(source: Dataset, keyword: str) -> str:
     return text.replace("\0", "").strip()
 
 
+def _short(text: str) -> str:
+    return text.replace("\0", " ")[:16]
+
+
 def _day(text: str) -> str:
     try:
-        return date.fromisoformat(text).strftime("%Y%m%d") if len(text) == 8 else ""
+        date.fromisoformat(text)
     except ValueError:
         return ""
+    return text if len(text) == 8 and text.isdigit() else ""
 
 
-def _rounded(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 4)
+    if isinstance(value, str):
+        return value.replace("\0", " ")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [_plain(item) for item in value]
     return value

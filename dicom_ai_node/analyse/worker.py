@@ -42,6 +42,7 @@ from dicom_ai_node.types import PriorStudy, Reason, StudyResult
 
 _IDLE_SECONDS = 0.25
 _LONGEST_RETRY = 600.0
+_AFTER_FAULT_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -69,9 +70,21 @@ class Analyser:
         renewer.start()
         with ThreadPoolExecutor(self.config.analyse.decoders, "decode") as decoders:
             while not stop.is_set():
-                if not self.run_once(decoders):
-                    stop.wait(_IDLE_SECONDS)
-        hand_back(self.db, owner=self.owner, now=time.time())
+                try:
+                    if not self.run_once(decoders):
+                        stop.wait(_IDLE_SECONDS)
+                except StorageError as error:
+                    log.error("analysis_storage_failed", exc_info=error)
+                    self._hand_back()  # no fault of the studies: no attempt is used up
+                    stop.wait(_AFTER_FAULT_SECONDS)
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        self._busy_since = 0.0
+        try:
+            hand_back(self.db, owner=self.owner, now=time.time())
+        except StorageError as error:
+            log.warning("studies_not_handed_back", exc_info=error)  # their leases run out
 
     def run_once(self, decoders: ThreadPoolExecutor) -> int:
         """Claim and work off one batch of studies; return how many it held."""
@@ -102,7 +115,7 @@ class Analyser:
         try:
             yield
         except StorageError:
-            raise  # nothing can be stored, not even the failure: the lease runs out
+            raise  # nothing can be stored, not even the failure
         except Exception as error:  # noqa: BLE001
             self._fail(claimed, error)
 
@@ -138,7 +151,7 @@ class Analyser:
     def _store(self, claimed: ClaimedStudy, prepared: Prepared, result: StudyResult) -> None:
         document = to_json(result)
         digests = [one.digest for one in claimed.instances]
-        key = result_key(document, digests, self._settings)
+        key = result_key(result, digests, self._settings)
         wanted = result.outcome in self.config.policy.report
         known = has_result(self.db, claimed.study_instance_uid, key)
         reports = (

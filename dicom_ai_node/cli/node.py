@@ -66,7 +66,7 @@ def check_config(
     path = find_config(config)
     checked = load_config(path)
     if as_json:
-        typer.echo(checked.model_dump_json(exclude={"storage": {"database"}}))
+        typer.echo(checked.model_dump_json(exclude={"storage": {"database"}, "log": {"hash_key"}}))
         return
     console.print(f"{path}: no faults")
     node = checked.node

@@ -73,7 +73,7 @@ class Association:
             answer = self._ask(self._handle.send_c_store, dataset)
         except (AttributeError, ValueError) as error:
             raise UnreadableInstance("the object cannot be encoded") from error
-        return int(answer.Status), str(answer.get("ErrorComment", ""))
+        return int(answer.Status), _comment(answer)
 
     def echo(self) -> int:
         """Send a C-ECHO (PS3.7 9.1.5) and return the status."""
@@ -226,3 +226,8 @@ class _Socket(socket.socket):
         except OSError as error:
             self.failure = error
             raise
+
+
+def _comment(answer: Dataset) -> str:
+    """Return the peer's Error Comment; NUL, which C programs leave in it, is no text to SQL."""
+    return str(answer.get("ErrorComment", "")).replace("\0", " ")

@@ -214,6 +214,8 @@ def requeue_dead(db: Database, *, study_instance_uid: str | None, now: float) ->
         dead &= delivery.c.study_instance_uid == study_instance_uid
     with db.write() as connection:
         uids = set(connection.execute(select(delivery.c.study_instance_uid).where(dead)).scalars())
+        for uid in sorted(uids):  # before their deliveries, as everywhere
+            lock_study(connection, uid)
         count = connection.execute(
             update(delivery)
             .where(dead)

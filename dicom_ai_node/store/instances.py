@@ -11,6 +11,9 @@ from dicom_ai_node.store.tables import association, association_study, instance,
 from dicom_ai_node.study import Event, LatePolicy, State, StudySettings, closing_time
 from dicom_ai_node.types import StoredInstance
 
+_REPORTED = frozenset({State.REPORTED, State.DELIVERED, State.UNDELIVERED})
+"""A study that has a result, which ``late_policy = "keep"`` leaves as it is."""
+
 
 class Filed(StrEnum):
     """What filing an instance came to."""
@@ -98,13 +101,6 @@ def record_quarantine(db: Database, *, path: str, calling_ae: str, reason: str, 
         connection.execute(
             insert(quarantine).values(at=now, path=path, calling_ae=calling_ae, reason=reason)
         )
-
-
-def known_paths(db: Database, paths: list[str]) -> set[str]:
-    """Return those of ``paths`` (relative to the spool) that an instance row names."""
-    with db.read() as connection:
-        query = select(instance.c.path).where(instance.c.path.in_(paths))
-        return set(connection.execute(query).scalars())
 
 
 def drop_expired(
@@ -199,11 +195,19 @@ def _insert(
     )
     if inserted.first() is not None:
         return Filed.NEW_VERSION if versions else Filed.NEW
-    # Sent again after retention removed the file: the row's file is there once more.
-    connection.execute(
-        update(instance).where(same_uid, instance.c.digest == stored.digest).values(dropped_at=None)
-    )
+    _restore(connection, study_instance_uid, uid, stored.digest, now)
     return Filed.DUPLICATE
+
+
+def _restore(connection: Connection, study_uid: str, uid: str, digest: str, now: float) -> None:
+    """Take note that a file that retention had removed is there once more."""
+    mine = (instance.c.sop_instance_uid == uid) & (instance.c.digest == digest)
+    gone = mine & instance.c.dropped_at.is_not(None)
+    if connection.execute(update(instance).where(gone).values(dropped_at=None)).rowcount:
+        # Retention counts from now again.
+        connection.execute(
+            update(study).where(study.c.study_instance_uid == study_uid).values(updated_at=now)
+        )
 
 
 def _notify(
@@ -213,5 +217,5 @@ def _notify(
     state = connection.execute(
         select(study.c.state).where(study.c.study_instance_uid == uid)
     ).scalar_one()
-    if state == State.COLLECTING or settings.late_policy is LatePolicy.REOPEN:
+    if state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN:
         apply_event(connection, uid, event, now=now, settings=settings)

@@ -52,4 +52,7 @@ def save_header(connection: Connection, uid: str, header: StudyHeader) -> None:
 
 
 def _date(text: str) -> date | None:
-    return date.fromisoformat(text) if text else None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None

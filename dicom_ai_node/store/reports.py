@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, Select, delete, exists, insert, select
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event
@@ -60,9 +60,14 @@ def newest_report(db: Database, uid: str, *, kind: str) -> PriorReport | None:
 
 
 def has_result(db: Database, uid: str, result_key: str) -> bool:
-    """Return whether this very result is stored already: then its reports are not made again."""
+    """Return whether this very result is stored: then its reports are not made again.
+
+    A result whose reports were quarantined does not count: a mended program must get a chance.
+    """
+    quarantined = exists().where(report.c.analysis_id == analysis.c.id, report.c.quarantined != "")
     with db.read() as connection:
-        return connection.execute(same_result(uid, result_key)).first() is not None
+        query = same_result(uid, result_key).where(~quarantined)
+        return connection.execute(query).first() is not None
 
 
 def is_own(db: Database, sop_instance_uid: str) -> bool:
@@ -101,14 +106,9 @@ def files_of(connection: Connection, report_id: int) -> tuple[StoredFile, ...]:
 
 
 def insert_reports(
-    connection: Connection,
-    analysis_id: int,
-    uid: str,
-    reports: tuple[NewReport, ...],
-    destinations: Mapping[str, frozenset[str]],
-    now: float,
+    connection: Connection, analysis_id: int, uid: str, reports: tuple[NewReport, ...]
 ) -> None:
-    """Store reports and queue one delivery for each destination that gets their kind."""
+    """Store the reports of an analysis and their files."""
     for new in reports:
         report_id = connection.execute(
             insert(report)
@@ -130,19 +130,51 @@ def insert_reports(
                     path=file.path,
                 )
             )
-        if new.quarantined:
-            continue
+
+
+def queue_missing(
+    db: Database,
+    connection: Connection,
+    analysis_id: int,
+    uid: str,
+    destinations: Mapping[str, frozenset[str]],
+    *,
+    now: float,
+) -> None:
+    """Queue the reports of an analysis for each destination that gets their kind, once each."""
+    sendable = select(report.c.id, report.c.kind).where(
+        report.c.analysis_id == analysis_id, report.c.quarantined == ""
+    )
+    for row in connection.execute(sendable).all():
         for name, kinds in destinations.items():
-            if new.kind in kinds:
+            if row.kind in kinds:
                 connection.execute(
-                    insert(delivery).values(
-                        report_id=report_id,
+                    db.insert_missing(delivery).values(
+                        report_id=row.id,
                         study_instance_uid=uid,
                         destination=name,
                         state="queued",
                         created_at=now,
                     )
                 )
+
+
+def discard_quarantined(connection: Connection, analysis_id: int) -> bool:
+    """Forget an analysis if a report of it was quarantined; return whether it was.
+
+    This makes room for the same result again: report UIDs follow from content.
+    """
+    quarantined = select(report.c.id).where(
+        report.c.analysis_id == analysis_id, report.c.quarantined != ""
+    )
+    if connection.execute(quarantined).first() is None:
+        return False
+    reports = select(report.c.id).where(report.c.analysis_id == analysis_id)
+    connection.execute(delete(delivery).where(delivery.c.report_id.in_(reports)))
+    connection.execute(delete(report_file).where(report_file.c.report_id.in_(reports)))
+    connection.execute(delete(report).where(report.c.analysis_id == analysis_id))
+    connection.execute(delete(analysis).where(analysis.c.id == analysis_id))
+    return True
 
 
 def settle(connection: Connection, uid: str, *, now: float) -> None:

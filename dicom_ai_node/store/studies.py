@@ -20,8 +20,10 @@ from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.patients import StudyHeader, save_header
 from dicom_ai_node.store.reports import (
     NewReport,
+    discard_quarantined,
     has_reports,
     insert_reports,
+    queue_missing,
     same_result,
     settle,
 )
@@ -150,8 +152,8 @@ def finish(
     """Store a result and queue its reports, or do nothing when the lease was lost.
 
     ``destinations`` maps each name to the kinds of report it gets. A result whose key is known
-    (a late duplicate, a requeue without change) queues nothing again. Returns whether it was ours
-    to finish.
+    (a late duplicate, a requeue without change) is queued for new destinations only. Returns
+    whether it was ours to finish.
     """
     uid = claimed.study_instance_uid
     with db.write() as connection:
@@ -160,6 +162,8 @@ def finish(
         if header is not None:
             save_header(connection, uid, header)
         known = connection.execute(same_result(uid, new.result_key)).scalar()
+        if known is not None and discard_quarantined(connection, known):
+            known = None
         if known is None:
             created = connection.execute(
                 insert(analysis)
@@ -172,10 +176,12 @@ def finish(
                 )
                 .returning(analysis.c.id)
             ).scalar_one()
-            insert_reports(connection, created, uid, new.reports, destinations, now)
+            insert_reports(connection, created, uid, new.reports)
+            known = created
+        queue_missing(db, connection, known, uid, destinations, now=now)
         if any(report.quarantined for report in new.reports):
             event = Event.GIVE_UP
-        elif new.reports or has_reports(connection, known):
+        elif has_reports(connection, known):
             event = Event.RESULT
         else:
             event = Event.NOTHING
@@ -210,9 +216,9 @@ def fail(
 
 def hand_back(db: Database, *, owner: str, now: float) -> None:
     """Return all studies of ``owner`` to the queue, as a worker does that is told to stop."""
+    held = select(study).where(study.c.state == State.ANALYSING, study.c.lease_owner == owner)
     with db.write() as connection:
-        held = select(study).where(study.c.state == State.ANALYSING, study.c.lease_owner == owner)
-        for row in connection.execute(held).all():
+        for row in connection.execute(held.with_for_update()).all():
             apply_event(
                 connection,
                 row.study_instance_uid,

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, select, text
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database, deliveries, instances, patients, studies
 from dicom_ai_node.store.instances import Filed
-from dicom_ai_node.store.reports import newest_report
+from dicom_ai_node.store.reports import NewReport, has_result, newest_report
 from dicom_ai_node.store.tables import metadata, study, transition
 from dicom_ai_node.study import LatePolicy, State, StudySettings
 from dicom_ai_node.types import Reason
@@ -382,3 +382,73 @@ def test_waiting_in_vain_for_a_connection_is_a_storage_error(
         with pytest.raises(StorageError, match="no connection"), database.read():
             pass
     database.close()
+
+
+def test_a_quarantined_report_is_made_again_and_never_counts_as_delivered(db: Database) -> None:
+    file_instance(db, "1.1")
+    studies.close_due(db, now=20, settings=TIMING)
+    bad = NewReport("sr", analysis("1.1").reports[0].files, quarantined="no evidence")
+    new = studies.NewAnalysis("k1", {"model": None}, True, (bad,))
+    assert finish_with(db, claim_one(db, now=20), new, now=21)
+    assert state_of(db, "1.1") is State.FAILED
+    assert not has_result(db, "1.1", "k1")
+    studies.requeue(db, "1.1", now=30)
+    assert finish_with(db, claim_one(db, now=30), new, now=31)
+    assert state_of(db, "1.1") is State.FAILED
+    studies.requeue(db, "1.1", now=40)
+    assert finish(db, claim_one(db, now=40), key="k1", now=41)
+    assert state_of(db, "1.1") is State.REPORTED
+    assert len(claim_deliveries(db, "pacs", now=50)) == 1
+
+
+def finish_with(
+    db: Database, claimed: studies.ClaimedStudy, new: studies.NewAnalysis, *, now: float
+) -> bool:
+    destinations = {"pacs": frozenset({"sr"})}
+    return studies.finish(
+        db, claimed, new, header=None, destinations=destinations, reason=None, now=now
+    )
+
+
+def test_a_destination_that_is_added_later_gets_the_known_result_on_requeue(db: Database) -> None:
+    analysed_study(db, "1.1", destinations=())
+    assert has_result(db, "1.1", "k1")
+    studies.requeue(db, "1.1", now=200)
+    known = studies.NewAnalysis("k1", {"model": None}, True, ())
+    assert finish_with(db, claim_one(db, now=200), known, now=201)
+    assert state_of(db, "1.1") is State.REPORTED
+    assert len(claim_deliveries(db, "pacs", now=300)) == 1
+
+
+def test_an_image_that_is_sent_again_after_retention_stays(db: Database) -> None:
+    analysed_study(db, "1.1")
+    deliver_all(db, "pacs", now=101)
+    assert drop(db, before=1000, now=1000) == 1
+    assert file_instance(db, "1.1", "1.1.1", now=2000) is Filed.DUPLICATE
+    assert drop(db, before=1999, now=2100) == 0
+    assert drop(db, before=2001, now=3000) == 1
+
+
+def drop(db: Database, *, before: float, now: float) -> int:
+    return instances.drop_expired(db, before=before, now=now, limit=10, remove=lambda _: True)
+
+
+def test_late_policy_keep_still_analyses_what_has_no_result(db: Database) -> None:
+    keep = StudySettings(quiet_seconds=10, max_wait_seconds=100, late_policy=LatePolicy.KEEP)
+    file_instance(db, "1.1", "1.1.9", analysable=False, settings=keep)
+    studies.close_due(db, now=20, settings=keep)
+    studies.skip(db, claim_one(db, now=20), Reason("no_image", "none"), now=20)
+    file_instance(db, "1.1", "1.1.1", now=30, settings=keep)
+    assert state_of(db, "1.1") is State.COLLECTING
+
+
+def test_a_study_date_that_cannot_be_read_hurts_no_later_study(db: Database) -> None:
+    file_instance(db, "1.1")
+    studies.close_due(db, now=20, settings=TIMING)
+    header = patients.StudyHeader("p", "10101", "F", "19600101", 60.0)
+    assert studies.finish(
+        db, claim_one(db, now=20), analysis("1.1"), header=header, destinations={},
+        reason=None, now=21,
+    )  # fmt: skip
+    (prior,) = patients.priors(db, patient_key="p", except_study="1.2")
+    assert prior.study_date is None

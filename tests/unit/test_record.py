@@ -1,0 +1,62 @@
+from dataclasses import replace
+
+from pydicom import Dataset
+
+from dicom_ai_node.analyse.record import result_key, study_header, to_json
+from dicom_ai_node.types import (
+    AgeEstimate,
+    AttributeStatus,
+    HeaderAudit,
+    Outcome,
+    Recorded,
+    SexEstimate,
+    StudyResult,
+)
+
+
+def result(**changes: object) -> StudyResult:
+    audit = HeaderAudit(
+        Recorded("060Y", "F", 60.0, None), AttributeStatus.CONSISTENT, AttributeStatus.CONSISTENT
+    )
+    audit = replace(audit, **changes)  # type: ignore[arg-type]
+    age, sex = AgeEstimate(60.0, 5.0, (50.0, 70.0)), SexEstimate(0.99)
+    return StudyResult("1.1", Outcome.ESTIMATED, audit, age=age, sex=sex)
+
+
+def source(**values: str) -> Dataset:
+    dataset = Dataset()
+    dataset.PatientID = "P1"
+    dataset.StudyDate = "20200102"
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def test_the_key_follows_decisions_and_not_the_last_digits() -> None:
+    one = result()
+    other = replace(one, age=AgeEstimate(60.00007, 5.0, (50.0, 70.0)))
+    assert result_key(one, ["a", "b"], "s") == result_key(other, ["b", "a"], "s")
+    assert result_key(one, ["a"], "s") != result_key(one, ["a", "b"], "s")
+    assert result_key(one, ["a"], "s") != result_key(one, ["a"], "other settings")
+    conflict = result(age=AttributeStatus.CONFLICT_IMAGE)
+    assert result_key(one, ["a"], "s") != result_key(conflict, ["a"], "s")
+
+
+def test_nul_reaches_no_database() -> None:
+    dirty = result(recorded=Recorded("045Y\0\x12", "M\0F", None, None))
+    assert "\0" not in to_json(dirty)["audit"]["recorded"]["age"]
+    assert "\0" not in study_header(source(), dirty).sex
+
+
+def test_the_oldest_date_is_kept_as_eight_digits() -> None:
+    assert study_header(source(StudyDate="00010101"), result()).study_date == "00010101"
+    assert study_header(source(StudyDate="20201399"), result()).study_date == ""
+
+
+def test_what_is_not_held_against_a_study_is_not_remembered() -> None:
+    assert study_header(source(), result(censored_age=True)).age_years is None
+    assert study_header(source(), result(sex=AttributeStatus.NOT_ASSESSED)).sex == ""
+    assert study_header(source(), result(exempt="veterinary")).patient_key == ""
+    shifted = source(LongitudinalTemporalInformationModified="MODIFIED")
+    assert study_header(shifted, result()).patient_key == ""
+    assert study_header(source(), result()).patient_key != ""
