@@ -196,7 +196,7 @@ def _row(study: DemoStudy, detail: StudyDetail | None, reports: list[Path]) -> d
 def _print(console: Console, rows: list[dict[str, Any]]) -> None:
     table = Table(title="What the node said", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("Study", "Age", "Sex", "Rules", "Estimate (90 %)", "Decision", "SR"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(
             row["study"],

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 
 from dicom_ai_node.analyse.record import result_key, study_header, to_json
 from dicom_ai_node.types import (
@@ -50,7 +51,8 @@ def test_nul_reaches_no_database() -> None:
 
 def test_the_oldest_date_is_kept_as_eight_digits() -> None:
     assert study_header(source(StudyDate="00010101"), result()).study_date == "00010101"
-    assert study_header(source(StudyDate="20201399"), result()).study_date == ""
+    with disable_value_validation():
+        assert study_header(source(StudyDate="2020-1-2"), result()).study_date == ""
 
 
 def test_what_is_not_held_against_a_study_is_not_remembered() -> None:
