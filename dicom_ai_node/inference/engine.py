@@ -133,10 +133,15 @@ def load_network(architecture: str, tensors: dict[str, NDArray[np.float32]], fil
         if name.startswith(NETWORK)
     }
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        strangers = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a wrong shape; the message lists each on a line of its own
+        reason = " ".join(str(error).splitlines()[1:2]).strip() or str(error)
         raise BundleError(f"{file}: expected the tensors of {architecture}: {reason}") from error
+    amiss = [f"{name} is missing" for name in strangers.missing_keys]
+    amiss += [f"{name} is not one of them" for name in strangers.unexpected_keys]
+    if amiss:
+        others = f" (and {len(amiss) - 1} more)" if len(amiss) > 1 else ""
+        raise BundleError(f"{file}: expected the tensors of {architecture}: {amiss[0]}{others}")
     return network.eval()
 
 
