@@ -17,7 +17,7 @@ def freeze_norms(network: Network) -> None:
     """Fix the statistics of all norms of a MobileNetV2, in place; parameters keep their names."""
     for convolution, norm in convolutions(network.backbone):
         convolution.forward = partial(_folded, convolution, norm)  # type: ignore[method-assign]
-        norm.forward = _unchanged  # type: ignore[method-assign]
+        norm.forward = _unchanged  # type: ignore[method-assign, assignment]
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -26,7 +26,8 @@ def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     assert variance is not None
     scale = norm.weight * (variance + norm.eps).rsqrt()
     weight = convolution.weight * scale[:, None, None, None]
-    return convolution._conv_forward(x, weight, norm.bias - mean * scale)
+    out: Tensor = convolution._conv_forward(x, weight, norm.bias - mean * scale)
+    return out
 
 
 def _unchanged(x: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ def updates(config: Config, material: Material, run: Run) -> Iterator[tuple[int,
     total, seen = 60 * config.minutes, dict[str, float]()
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[seen]}"))
     with Progress(*columns) as bar:
-        task = bar.add_task("training", total=total, completed=run.elapsed, seen="")
+        task = bar.add_task("training", total=total, completed=int(run.elapsed), seen="")
         while run.elapsed < total:
             began = time.monotonic()
             stage = config.stage(run.elapsed / total)
