@@ -25,7 +25,6 @@ FITTED_ON = 2400
 """Training images that the in-distribution score is fitted on."""
 CHANGED_COPIES = 8
 """Changed copies of each calibration image that the widening is fitted on."""
-AUTO = "auto"
 INTENDED = (
     "Estimating age and the appearance of sex from one frontal chest radiograph of an adult, to"
     " hold against PatientAge and PatientSex of the same study. For research and data curation."
@@ -70,13 +69,13 @@ def calibration_cases(measure: Measure, images: data.Images, changed: bool = Fal
 
 
 def without_prior(
-    trained: Tensors, network: Network, root: Path, cache: Path, wanted: str
+    trained: Tensors, network: Network, root: Path, cache: Path, tau: float | None
 ) -> tuple[Tensors, float]:
-    """Take ``wanted`` of the training ages' prior out of the head; ``auto`` asks ``val_128``."""
+    """Take the share ``tau`` of the training ages' prior out of the head; None asks ``val_128``."""
     ages = [item.age for item in data.items(root) if item.role in ("train", "train_128")]
     density = prior.log_prior(np.array(ages))
-    if wanted != AUTO:
-        return prior.bake(trained, density, float(wanted)), float(wanted)
+    if tau is not None:
+        return prior.bake(trained, density, tau), tau
     known = data.load(root, cache, SIZE, "val_128")
     years = known.column("age").astype(np.float64)
     features = run(network, floats(known)).features
@@ -103,8 +102,28 @@ def sources(used: list[data.Item]) -> list[dict[str, object]]:
     ]
 
 
+def trained_with(items: list[data.Item]) -> dict[str, object]:
+    """What the manifest says of the training data."""
+    used = [item for item in items if item.role in ("train", "train_128", "gate")]
+    aged = [item for item in used if item.role != "gate"]
+    low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
+    return {
+        "summary": SUMMARY,
+        "images": len(aged),
+        "patients": len({item.patient for item in aged}),
+        "age_range": [float(low), float(high)],
+        "sources": sources(used),
+    }
+
+
 def build(
-    weights: Path, out: Path, root: Path, cache: Path, version: str, architecture: str, tau: str
+    weights: Path,
+    out: Path,
+    root: Path,
+    cache: Path,
+    version: str,
+    architecture: str,
+    tau: float | None,
 ) -> None:
     """Write weights.safetensors and manifest.json into ``out``."""
     trained = {NETWORK + name: tensor for name, tensor in load_file(weights).items()}
@@ -132,10 +151,6 @@ def build(
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in (trained | extra).items()}
     save_file(tensors, out / bundle.WEIGHTS)
     (out / bundle.WEIGHTS).chmod(0o644)
-    used = [i for i in data.items(root) if i.role in ("train", "train_128", "gate")]
-    aged = [item for item in used if item.role != "gate"]
-    ages = np.array([item.age for item in aged])
-    low, high = np.nanpercentile(ages, [1, 99])
     manifest = {
         "name": out.name,
         "version": version,
@@ -144,20 +159,23 @@ def build(
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.01},
-        "training": {
-            "summary": SUMMARY,
-            "images": len(aged),
-            "patients": len({item.patient for item in aged}),
-            "age_range": [float(low), float(high)],
-            "sources": sources(used),
-            "prior_tau": prior_tau,
-        },
+        "training": trained_with(data.items(root)) | {"prior_tau": prior_tau},
         "intended_use": INTENDED,
         "not_for": NOT_FOR,
     }
     text = bundle.Manifest.model_validate(manifest).model_dump(mode="json")
     (out / bundle.MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
     bundle.verify(out)
+
+
+def share(text: str) -> float | None:
+    """Read the option ``--tau``; None stands for ``auto``."""
+    if text == "auto":
+        return None
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1, or 'auto'")
+    return value
 
 
 def main() -> None:
@@ -170,7 +188,7 @@ def main() -> None:
     parser.add_argument("--version", default="1.0")
     parser.add_argument("--architecture", default="mobilenet_v2")
     parser.add_argument(
-        "--tau", default="0", help="share of the age prior to take out, 0 to 1, or 'auto'"
+        "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"
     )
     given = parser.parse_args()
     build(

@@ -18,8 +18,6 @@ from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.recalibrate.images import USED
 
-AT_LEAST = 200
-"""Images below which a site's calibration would be less sure than the one that it replaces."""
 LABEL = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")
 """A local version label (PEP 440)."""
 
@@ -34,12 +32,17 @@ def check_target(out: Path, label: str) -> None:
         raise RecalibrationError(f"{out}: expected a folder that does not exist or is empty")
 
 
+def fewest(threshold: float) -> int:
+    """Images below which no p-value falls under ``threshold``: its gate would let all pass."""
+    return int(1 / threshold) if threshold > 0 else 1
+
+
 def check_number(cases: Cases, files: Mapping[str, int], at_least: int) -> None:
     """Raise RecalibrationError, with a count for each reason, when there are too few cases."""
     if len(cases) >= at_least:
         return
-    others = sorted((n, reason) for reason, n in files.items() if reason != USED)[::-1]
-    reasons = ", ".join(f"{reason} {n}" for n, reason in others) or "none"
+    others = sorted((-n, reason) for reason, n in files.items() if reason != USED)
+    reasons = ", ".join(f"{reason} {-n}" for n, reason in others) or "none"
     raise RecalibrationError(
         f"expected at least {at_least} usable images, found {len(cases)} in"
         f" {sum(files.values())} files; files not used: {reasons}"

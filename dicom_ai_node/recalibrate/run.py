@@ -50,5 +50,6 @@ def recalibrate(
     cases = measure(
         trusted, estimator, gates, decoders=config.analyse.decoders, files=files, track=track
     )
-    pack.check_number(cases, files, at_least)
+    enough = pack.fewest(estimator.manifest.thresholds.in_distribution)
+    pack.check_number(cases, files, max(at_least, enough))
     return pack.pack(base, cases, estimator.reference, out, label=label, today=today, files=files)

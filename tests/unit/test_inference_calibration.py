@@ -14,6 +14,7 @@ from dicom_ai_node.inference.calibration import (
     excess,
     p_value,
     sigmoid,
+    sigmoids,
 )
 from dicom_ai_node.inference.fitting import Cases
 from training import calibrate, metrics
@@ -61,7 +62,7 @@ def test_coverage_is_exact_in_every_group() -> None:
         p = p_value(others.distance, some.reference)
         images = np.array([group.images for group in age.groups])
         promised = 2 * np.ceil((images + 1) * 0.95 - 1e-9) / (images + 1) - 1
-        of = age.groups_of(others.mu, others.sex, p)
+        of = age.groups_of(others.mu, sigmoids(others.sex), p)
         gaps = covered(age, some, others, "90") - promised[of]
         for number, group in enumerate(groups):
             group.append(gaps[of == number])
