@@ -64,7 +64,7 @@ def calibration_cases(measure: Measure, images: data.Images, changed: bool = Fal
     for _ in range(CHANGED_COPIES):
         raw, distances = measure(shift.shifted(floats(images), rng))
         passed = (raw.chest >= 0) & (raw.frontal >= 0)
-        parts.append(calibrate.cases(raw, distances, *labels, patients, use=passed))
+        parts.append(calibrate.cases(raw, distances, *labels, patients).at(passed))
     return Cases.joined(parts)
 
 
@@ -139,7 +139,7 @@ def build(
         return raw, around.of(raw.features)
 
     val = data.load(root, cache, SIZE, "val")
-    plain = calibration_cases(measure, val)
+    plain = calibration_cases(measure, val).labelled
     calibrated = calibrate.calibration(plain, calibration_cases(measure, val, changed=True))
     out.mkdir(parents=True, exist_ok=True)
     extra = {

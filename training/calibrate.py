@@ -5,7 +5,7 @@ Widening: how much larger errors are on images that lie far from it. It is seen 
 calibration set changed on purpose (``training.shift``), never on another hospital's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import isotonic_regression
 
 from dicom_ai_node.inference import calibration as fitted
-from dicom_ai_node.inference import fitting
+from dicom_ai_node.inference import coverage, fitting
 from dicom_ai_node.inference.calibration import Calibration, Widening
 from dicom_ai_node.inference.engine import Raw
 from dicom_ai_node.inference.fitting import Cases, Floats
@@ -34,25 +34,24 @@ def cases(
     distances: Floats,
     years: NDArray[np.float32],
     female: NDArray[np.float32],
-    patients: list[str],
-    use: NDArray[np.bool_] | None = None,
+    patients: Sequence[str],
 ) -> Cases:
-    """Put answers and labels together: those to ``use`` that have both an age and a sex."""
-    known = ~(np.isnan(years) | np.isnan(female))
-    if use is not None:
-        known &= use
+    """Put answers and labels together; NaN where a label is unknown."""
     columns = (raw.mu, raw.sigma, raw.sex, distances, years, female)
-    whole = Cases(*(column.astype(np.float64) for column in columns), np.array(patients))
-    return whole.at(known)
+    return Cases(*(column.astype(np.float64) for column in columns), np.array(patients))
 
 
 def calibration(
     plain: Cases, shifted: Cases | None = None, *, smallest: int = fitting.SMALLEST_GROUP
 ) -> Calibration:
-    """Fit on images that trained nothing, and the widening also on them changed (``shifted``)."""
+    """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
+
+    Goes with the ``reference`` of the labelled ones of ``plain``.
+    """
+    plain = plain.labelled
     age_widening, sex_widening = Widening(), Widening()
     if shifted is not None:
-        seen = [_seen(part, plain.reference) for part in (plain, shifted)]
+        seen = [_seen(part, plain.reference) for part in (plain, shifted.labelled)]
         excess, scores, sex, female = (
             np.concatenate(columns) for columns in zip(*seen, strict=True)
         )
@@ -61,6 +60,17 @@ def calibration(
     return fitting.fit(
         plain, age_widening=age_widening, sex_widening=sex_widening, smallest=smallest
     )
+
+
+def cross_fitted(plain: Cases, shifted: Cases | None = None) -> coverage.Bounds:
+    """Intervals of ``plain``, each by a :func:`calibration` that has not seen the patient."""
+
+    def fit(chosen: NDArray[np.bool_]) -> Calibration:
+        some = plain.at(chosen)
+        same = shifted and shifted.at(np.isin(shifted.patients, some.patients))
+        return calibration(some, same)
+
+    return coverage.cross_fitted(plain, fit)
 
 
 def _seen(part: Cases, reference: Floats) -> tuple[Floats, ...]:

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_ai_node.inference import coverage
-from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.fitting import Cases
 from training import calibrate
 
@@ -103,10 +102,4 @@ def cross_fitted(cases: Cases, shifted: Cases | None = None) -> tuple[coverage.C
 
     ``shifted`` are the same patients' images changed on purpose, which the widening is seen on.
     """
-
-    def fit(chosen: NDArray[np.bool_]) -> Calibration:
-        some = cases.at(chosen)
-        same = shifted and shifted.at(np.isin(shifted.patients, some.patients))
-        return calibrate.calibration(some, same)
-
-    return coverage.summary(coverage.cross_fitted(cases, fit), cases.years)
+    return coverage.summary(calibrate.cross_fitted(cases, shifted), cases.years)

@@ -80,10 +80,11 @@ def recalibrate(
             today=today,
             track=track,
         )
-    _print(made, out, as_json)
+    tell(made, out, as_json=as_json)
 
 
-def _print(made: "Manifest", out: Path, as_json: bool) -> None:
+def tell(made: "Manifest", out: Path, *, as_json: bool) -> None:
+    """Print what was made and what it changes."""
     found = made.recalibration
     assert found is not None
     if as_json:

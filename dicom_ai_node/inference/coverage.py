@@ -58,7 +58,8 @@ def cross_fitted(cases: Cases, fit: Fit) -> Bounds:
     high = low.copy()
     for one in np.unique(fold):
         rest, here = fold != one, fold == one
-        low[here], high[here] = intervals(fit(rest), cases.at(rest).reference, cases.at(here))
+        reference = cases.at(rest).labelled.reference
+        low[here], high[here] = intervals(fit(rest), reference, cases.at(here))
     return low, high
 
 

@@ -49,9 +49,9 @@ class Cases:
     distance: Floats
     """See :func:`dicom_ai_node.inference.calibration.distance`."""
     years: Floats
-    """The recorded age."""
+    """The recorded age; NaN where unknown."""
     female: Floats
-    """The recorded sex: 1 or 0."""
+    """The recorded sex: 1 or 0; NaN where unknown."""
     patients: NDArray[np.str_]
 
     def __len__(self) -> int:
@@ -70,6 +70,11 @@ class Cases:
         )
 
     @property
+    def labelled(self) -> "Cases":
+        """Those images whose age and sex are known; others fit nothing."""
+        return self.at(~(np.isnan(self.years) | np.isnan(self.female)))
+
+    @property
     def reference(self) -> Floats:
         """The sorted distances that other images' are held against."""
         return np.sort(self.distance)
@@ -82,7 +87,7 @@ def fit(
     sex_widening: Widening,
     smallest: int = SMALLEST_GROUP,
 ) -> Calibration:
-    """Calibrate on images that trained nothing; goes with ``cases.reference``."""
+    """Calibrate on labelled images that trained nothing; goes with ``cases.reference``."""
     return Calibration(age=age(cases, age_widening, smallest), sex=sex(cases, sex_widening))
 
 

@@ -135,9 +135,8 @@ def card(manifest: Manifest, base: Path) -> str:
             f"Recalibrated on {made.date.isoformat()} on {made.images:,} images of"
             f" {made.patients:,} patients of one site, whose headers passed every rule, from"
             f" version {made.base_version} (weights SHA-256 `{made.base_sha256}`). The network is"
-            " the same."
-            " Changed are the age intervals, the certainty of the sex and the in-distribution"
-            " score. **Not a medical device.**",
+            " the same. Changed are the age intervals, the certainty of the sex and the"
+            " in-distribution score. **Not a medical device.**",
             "",
             "| age interval | coverage before | width before, years | coverage after | width after,"
             " years |",

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
+from dicom_ai_node.cli.recalibrate import tell
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.errors import ConfigError, RecalibrationError
@@ -110,6 +111,19 @@ def test_the_bundle_is_whole_and_says_where_it_comes_from(
     everything = card + (out / bundle.MANIFEST).read_text()
     assert SECRET not in everything
     assert sorted(one.name for one in out.parent.iterdir()) == [out.name]
+
+
+def test_the_table_shows_before_and_after(
+    made: tuple[Path, dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = bundle.load_manifest(made[0])
+    assert manifest.recalibration is not None
+    tell(manifest, made[0], as_json=False)
+    shown = capsys.readouterr().out
+    for covered in (*manifest.recalibration.before, *manifest.recalibration.after):
+        assert f"{covered.coverage:.1%}" in shown
+    assert f"used: {manifest.recalibration.images} files" in shown
+    assert manifest.version in shown
 
 
 def answers(path: Path) -> list[Prediction]:
