@@ -124,6 +124,7 @@ def build(
     version: str,
     architecture: str,
     tau: float | None,
+    caution: float = 1.0,
 ) -> None:
     """Write weights.safetensors and manifest.json into ``out``."""
     trained = {NETWORK + name: tensor for name, tensor in load_file(weights).items()}
@@ -140,7 +141,8 @@ def build(
 
     val = data.load(root, cache, SIZE, "val")
     plain = calibration_cases(measure, val).labelled
-    calibrated = calibrate.calibration(plain, calibration_cases(measure, val, changed=True))
+    changed = calibration_cases(measure, val, changed=True)
+    calibrated = calibrate.calibration(plain, changed, caution=caution)
     out.mkdir(parents=True, exist_ok=True)
     extra = {
         "distance.mean": around.mean,
@@ -159,7 +161,7 @@ def build(
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.01},
-        "training": trained_with(data.items(root)) | {"prior_tau": prior_tau},
+        "training": trained_with(data.items(root)) | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
         "not_for": NOT_FOR,
     }
@@ -190,10 +192,15 @@ def main() -> None:
     parser.add_argument(
         "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"
     )
+    parser.add_argument(
+        "--caution", type=float, default=1.0, help="least factor of sigma far away, 1 to 2.5"
+    )
     given = parser.parse_args()
+    if not 1 <= given.caution <= calibrate.AGE_CAP:
+        parser.error(f"--caution {given.caution}: expected 1 to {calibrate.AGE_CAP}")
     build(
         given.run / "ema.safetensors", given.bundle, given.data, given.cache, given.version,
-        given.architecture, given.tau,
+        given.architecture, given.tau, given.caution,
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ PER_BIN = 40
 """Fewer far images than this make no knot."""
 AGE_CAP, SEX_CAP = 2.5, 4.0
 """Largest factors; with them an interval is about as wide as all ages, a sex about even odds."""
+RAMP = (-0.4, 0.2)
+"""In excess: from the nearest tenth of the calibration images to a little beyond their median."""
 LEVEL = 0.9
 """The widening holds the size of errors at this quantile, where coverage is asked for."""
 
@@ -42,11 +44,16 @@ def cases(
 
 
 def calibration(
-    plain: Cases, shifted: Cases | None = None, *, smallest: int = fitting.SMALLEST_GROUP
+    plain: Cases,
+    shifted: Cases | None = None,
+    *,
+    caution: float = 1.0,
+    smallest: int = fitting.SMALLEST_GROUP,
 ) -> Calibration:
     """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
 
-    Goes with the ``reference`` of the labelled ones of ``plain``.
+    ``caution`` is for the age's widening, see :func:`cautious`. Goes with the ``reference`` of the
+    labelled ones of ``plain``.
     """
     plain = plain.labelled
     age_widening, sex_widening = Widening(), Widening()
@@ -58,17 +65,37 @@ def calibration(
         age_widening = widening(excess, scores)
         sex_widening = temperature_widening(excess, sex, female)
     return fitting.fit(
-        plain, age_widening=age_widening, sex_widening=sex_widening, smallest=smallest
+        plain,
+        age_widening=cautious(age_widening, caution),
+        sex_widening=sex_widening,
+        smallest=smallest,
     )
 
 
-def cross_fitted(plain: Cases, shifted: Cases | None = None) -> coverage.Bounds:
+def cautious(found: Widening, caution: float) -> Widening:
+    """Return ``found``, and no less than a factor that rises to ``caution`` over :data:`RAMP`.
+
+    A decision, not a fit: changed images of one hospital show less of what distance does to errors
+    than another hospital does. Quantiles are fitted after it, so that the calibration set is
+    covered as it should be all the same; its near images pay for the far ones' width.
+    """
+    if caution <= 1:
+        return found
+    floor = Widening(knots=((RAMP[0], 1.0), (RAMP[1], caution)))
+    x = np.unique([knot[0] for knot in (*found.knots, *floor.knots)])
+    larger = np.maximum(found.factors(x), floor.factors(x))
+    return Widening(knots=tuple(zip(x.tolist(), larger.round(4).tolist(), strict=True)))
+
+
+def cross_fitted(
+    plain: Cases, shifted: Cases | None = None, *, caution: float = 1.0
+) -> coverage.Bounds:
     """Intervals of ``plain``, each by a :func:`calibration` that has not seen the patient."""
 
     def fit(chosen: NDArray[np.bool_]) -> Calibration:
         some = plain.at(chosen)
         same = shifted and shifted.at(np.isin(shifted.patients, some.patients))
-        return calibration(some, same)
+        return calibration(some, same, caution=caution)
 
     return coverage.cross_fitted(plain, fit)
 

@@ -152,7 +152,8 @@ def evaluate(estimator: Estimator, path: Path, root: Path, cache: Path) -> Figur
             by_group(table, images, predictions)
             plain = calibration_cases(estimator.measure, images)
             shifted = calibration_cases(estimator.measure, images, changed=True)
-            for c in metrics.cross_fitted(plain, shifted):
+            caution = estimator.manifest.training.caution
+            for c in metrics.cross_fitted(plain, shifted, caution=caution):
                 n = len(images.items)
                 table.add(f"age coverage at {c.level} %, cross-fitted", c.coverage, n)
                 table.add(f"age width at {c.level} %, years, cross-fitted", c.width, n)

@@ -97,9 +97,11 @@ def accuracy_of_surest(probability: Floats, positive: Floats, share: float) -> f
     return accuracy(probability[kept], positive[kept])
 
 
-def cross_fitted(cases: Cases, shifted: Cases | None = None) -> tuple[coverage.Covered, ...]:
+def cross_fitted(
+    cases: Cases, shifted: Cases | None = None, *, caution: float = 1.0
+) -> tuple[coverage.Covered, ...]:
     """Coverage by calibrations that have not seen the patient.
 
     ``shifted`` are the same patients' images changed on purpose, which the widening is seen on.
     """
-    return coverage.summary(calibrate.cross_fitted(cases, shifted), cases.years)
+    return coverage.summary(calibrate.cross_fitted(cases, shifted, caution=caution), cases.years)

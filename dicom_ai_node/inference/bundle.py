@@ -65,6 +65,8 @@ class Training(_Part):
     sources: tuple[Source, ...]
     prior_tau: float = Field(0.0, ge=0, le=1)
     """Share of the training ages' log prior that was taken out of the age head's bias."""
+    caution: float = Field(1.0, ge=1)
+    """Factor that the age's sigma was made to grow by with the distance, whatever was fitted."""
 
 
 class Figure(_Part):

@@ -69,8 +69,10 @@ def test_weights_become_a_bundle_that_answers(
 
 def test_changed_copies_come_with_their_labels(weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "some-bundle"
-    build_bundle.build(weights, out, tmp_path, tmp_path, "0.1", "mobilenet_v2", 0.4)
-    assert bundle.verify(out).training.prior_tau == 0.4
+    build_bundle.build(weights, out, tmp_path, tmp_path, "0.1", "mobilenet_v2", 0.4, 2.0)
+    manifest = bundle.verify(out)
+    assert (manifest.training.prior_tau, manifest.training.caution) == (0.4, 2.0)
+    assert max(manifest.calibration.age.widening.knots)[1] >= 2.0
     images = load(tmp_path, tmp_path, SIDE, "val_128")
     measure = Estimator(out, device="cpu").measure
     plain = build_bundle.calibration_cases(measure, images)

@@ -232,6 +232,20 @@ def test_the_widening_carries_coverage_to_shifted_images() -> None:
     assert 0.86 < wide < 0.95
 
 
+def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered() -> None:
+    found = Widening(knots=((0.0, 1.0), (0.5, 1.2), (1.0, 2.4)))
+    assert calibrate.cautious(found, 1.0) == found
+    careful = calibrate.cautious(found, 2.0)
+    x = np.linspace(-1, 2, 61)
+    ramp = np.interp(x, calibrate.RAMP, (1, 2))
+    assert (careful.factors(x) >= np.maximum(found.factors(x), ramp) - 1e-3).all()
+    assert factor(careful, 2.0) == 2.4
+    some = people(900, 16)
+    plain, wide = (metrics.cross_fitted(some, caution=caution) for caution in (1.0, 2.0))
+    for was, now in zip(plain, wide, strict=True):
+        assert now.coverage == pytest.approx(was.coverage, abs=0.03)
+
+
 def test_cross_fitting_leaves_the_patient_out() -> None:
     some = people(400, 13)
     several = Cases(
