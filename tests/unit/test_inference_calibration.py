@@ -241,7 +241,10 @@ def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered()
     assert (careful.factors(x) >= np.maximum(found.factors(x), ramp) - 1e-3).all()
     assert factor(careful, 2.0) == 2.4
     some = people(900, 16)
-    plain, wide = (metrics.cross_fitted(some, caution=caution) for caution in (1.0, 2.0))
+    plain, wide = (
+        coverage.summary(calibrate.cross_fitted(some, caution=caution), some.years)
+        for caution in (1.0, 2.0)
+    )
     for was, now in zip(plain, wide, strict=True):
         assert now.coverage == pytest.approx(was.coverage, abs=0.03)
 
@@ -264,7 +267,9 @@ def test_cross_fitting_leaves_the_patient_out() -> None:
     assert len(seen) == coverage.FOLDS
     assert set.union(*seen) == set(several.patients)
     assert not np.isnan(low + high).any()
-    found = {one.level: one for one in metrics.cross_fitted(people(800, 14), people(900, 15))}
+    some = people(800, 14)
+    bounds = calibrate.cross_fitted(some, people(900, 15))
+    found = {one.level: one for one in coverage.summary(bounds, some.years)}
     assert found["90"].coverage == pytest.approx(0.9, abs=0.04)
     assert found["50"].width < found["95"].width
 
