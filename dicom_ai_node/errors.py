@@ -3,6 +3,7 @@
 NodeError
  +-- ConfigError        the configuration: names the key, the value and what is allowed
  +-- BundleError        a model bundle: names the file and what was expected
+ +-- RecalibrationError a site's images cannot calibrate a bundle, or not where it was asked for
  +-- StorageError
  |    +-- StorageFull   too little space on the spool's file system, or in the database
  +-- UnreadableInstance a file or data set that is not usable DICOM
@@ -26,6 +27,10 @@ class ConfigError(NodeError):
 
 class BundleError(NodeError):
     """A model bundle is incomplete, altered or not understood."""
+
+
+class RecalibrationError(NodeError):
+    """No bundle was made; says how many images could have calibrated it and why others not."""
 
 
 class StorageError(NodeError):

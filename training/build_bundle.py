@@ -6,6 +6,7 @@ python -m training.build_bundle --run runs/first --bundle models/chest-age-sex -
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,17 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.inference import bundle
-from dicom_ai_node.inference import calibration as fitted
-from dicom_ai_node.inference.engine import NETWORK, load_network, run
+from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
+from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
-from training import calibrate, data
+from training import calibrate, data, prior, shift
 
 SIZE = 224
 FITTED_ON = 2400
 """Training images that the in-distribution score is fitted on."""
+CHANGED_COPIES = 8
+"""Changed copies of each calibration image that the widening is fitted on."""
 INTENDED = (
     "Estimating age and the appearance of sex from one frontal chest radiograph of an adult, to"
     " hold against PatientAge and PatientSex of the same study. For research and data curation."
@@ -41,6 +45,48 @@ def floats(images: data.Images) -> NDArray[np.float32]:
     return images.pixels.astype(np.float32) / np.float32(255)
 
 
+Measure = Callable[[NDArray[np.float32]], tuple[Raw, NDArray[np.float64]]]
+Tensors = dict[str, NDArray[np.float32]]
+
+
+def calibration_cases(measure: Measure, images: data.Images, changed: bool = False) -> Cases:
+    """What a network says of ``images``, or of :data:`CHANGED_COPIES` changed copies of each.
+
+    Of the changed ones only those that still pass for upright frontal chests: the others get no
+    answer, so nothing is to be learnt from how wrong it would be.
+    """
+    labels = (images.column("age"), images.column("female"))
+    patients = [item.patient for item in images.items]
+    if not changed:
+        return calibrate.cases(*measure(floats(images)), *labels, patients)
+    rng = np.random.default_rng(0)
+    parts = []
+    for _ in range(CHANGED_COPIES):
+        raw, distances = measure(shift.shifted(floats(images), rng))
+        passed = (raw.chest >= 0) & (raw.frontal >= 0)
+        parts.append(calibrate.cases(raw, distances, *labels, patients).at(passed))
+    return Cases.joined(parts)
+
+
+def without_prior(
+    trained: Tensors, network: Network, root: Path, cache: Path, tau: float | None
+) -> tuple[Tensors, float]:
+    """Take the share ``tau`` of the training ages' prior out of the head; None asks ``val_128``."""
+    ages = [item.age for item in data.items(root) if item.role in ("train", "train_128")]
+    density = prior.log_prior(np.array(ages))
+    if tau is not None:
+        return prior.bake(trained, density, tau), tau
+    known = data.load(root, cache, SIZE, "val_128")
+    years = known.column("age").astype(np.float64)
+    features = run(network, floats(known)).features
+    weight, bias = trained[f"{NETWORK}head.weight"], trained[f"{NETWORK}head.bias"]
+    logits = (features @ weight[:AGES].T + bias[:AGES]).astype(np.float64)
+    points = prior.curve(logits[~np.isnan(years)], years[~np.isnan(years)], density)
+    tau = prior.choose(points).tau
+    print(prior.table(points, tau), flush=True)
+    return prior.bake(trained, density, tau), tau
+
+
 def sources(used: list[data.Item]) -> list[dict[str, object]]:
     """Each source with its number of images and its licences."""
     by_name: dict[str, list[data.Item]] = defaultdict(list)
@@ -56,35 +102,57 @@ def sources(used: list[data.Item]) -> list[dict[str, object]]:
     ]
 
 
+def trained_with(items: list[data.Item]) -> dict[str, object]:
+    """What the manifest says of the training data."""
+    used = [item for item in items if item.role in ("train", "train_128", "gate")]
+    aged = [item for item in used if item.role != "gate"]
+    low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
+    return {
+        "summary": SUMMARY,
+        "images": len(aged),
+        "patients": len({item.patient for item in aged}),
+        "age_range": [float(low), float(high)],
+        "sources": sources(used),
+    }
+
+
 def build(
-    weights: Path, out: Path, root: Path, cache: Path, version: str, architecture: str
+    weights: Path,
+    out: Path,
+    root: Path,
+    cache: Path,
+    version: str,
+    architecture: str,
+    tau: float | None,
+    caution: float = 1.0,
 ) -> None:
     """Write weights.safetensors and manifest.json into ``out``."""
     trained = {NETWORK + name: tensor for name, tensor in load_file(weights).items()}
     network = load_network(architecture, trained, weights)
+    trained, prior_tau = without_prior(trained, network, root, cache, tau)
+    network = load_network(architecture, trained, weights)
     train = data.load(root, cache, SIZE, "train")
     some = floats(train)[:: max(len(train.items) // FITTED_ON, 1)]
     around = calibrate.distance(run(network, some).features)
+
+    def measure(images: NDArray[np.float32]) -> tuple[Raw, NDArray[np.float64]]:
+        raw = run(network, images)
+        return raw, around.of(raw.features)
+
     val = data.load(root, cache, SIZE, "val")
-    raw = run(network, floats(val))
-    distances = fitted.distance(
-        raw.features, around.mean, around.projection, float(around.residual[0])
-    )
+    plain = calibration_cases(measure, val).labelled
+    changed = calibration_cases(measure, val, changed=True)
+    calibrated = calibrate.calibration(plain, changed, caution=caution)
     out.mkdir(parents=True, exist_ok=True)
     extra = {
         "distance.mean": around.mean,
         "distance.projection": around.projection,
         "distance.residual": around.residual,
-        "distance.reference": np.sort(distances).astype(np.float32),
+        "distance.reference": plain.reference.astype(np.float32),
     }
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in (trained | extra).items()}
     save_file(tensors, out / bundle.WEIGHTS)
     (out / bundle.WEIGHTS).chmod(0o644)
-    used = [i for i in data.items(root) if i.role in ("train", "train_128", "gate")]
-    aged = [item for item in used if item.role != "gate"]
-    ages = np.array([item.age for item in aged])
-    low, high = np.nanpercentile(ages, [1, 99])
-    calibrated = calibrate.calibration(raw, val.column("age"), val.column("female"))
     manifest = {
         "name": out.name,
         "version": version,
@@ -93,19 +161,23 @@ def build(
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.01},
-        "training": {
-            "summary": SUMMARY,
-            "images": len(aged),
-            "patients": len({item.patient for item in aged}),
-            "age_range": [float(low), float(high)],
-            "sources": sources(used),
-        },
+        "training": trained_with(data.items(root)) | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
         "not_for": NOT_FOR,
     }
     text = bundle.Manifest.model_validate(manifest).model_dump(mode="json")
     (out / bundle.MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
     bundle.verify(out)
+
+
+def share(text: str) -> float | None:
+    """Read the option ``--tau``; None stands for ``auto``."""
+    if text == "auto":
+        return None
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1, or 'auto'")
+    return value
 
 
 def main() -> None:
@@ -117,10 +189,18 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--version", default="1.0")
     parser.add_argument("--architecture", default="mobilenet_v2")
+    parser.add_argument(
+        "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"
+    )
+    parser.add_argument(
+        "--caution", type=float, default=1.0, help="least factor of sigma far away, 1 to 2.5"
+    )
     given = parser.parse_args()
+    if not 1 <= given.caution <= calibrate.AGE_CAP:
+        parser.error(f"--caution {given.caution}: expected 1 to {calibrate.AGE_CAP}")
     build(
         given.run / "ema.safetensors", given.bundle, given.data, given.cache, given.version,
-        given.architecture,
+        given.architecture, given.tau, given.caution,
     )  # fmt: skip
 
 

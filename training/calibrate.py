@@ -1,79 +1,151 @@
-"""Fits what stands between the network's raw answers and a prediction. Pure numpy.
+"""Fits what only the makers of a bundle can fit; the rest is ``dicom_ai_node.inference.fitting``.
 
-Age: conformal quantiles in bands of predicted age. Sex: a temperature. In-distribution: a Gaussian
-in the principal components of the features of training images.
+In-distribution: a Gaussian in the principal components of the features of training images.
+Widening: how much larger errors are on images that lie far from it. It is seen on images of the
+calibration set changed on purpose (``training.shift``), never on another hospital's.
 """
 
-import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.isotonic import isotonic_regression
 
-from dicom_ai_node.inference.calibration import (
-    LEVELS,
-    AgeCalibration,
-    Calibration,
-    SexCalibration,
-)
+from dicom_ai_node.inference import calibration as fitted
+from dicom_ai_node.inference import coverage, fitting
+from dicom_ai_node.inference.calibration import Calibration, Widening
 from dicom_ai_node.inference.engine import Raw
+from dicom_ai_node.inference.fitting import Cases, Floats
 
-EDGES = (40.0, 60.0)
-SMALLEST_BAND = 80
-"""Fewer images than this are pooled with the next band; 200 would be better than there are."""
 COMPONENTS = 64
 SHRINKAGE = 0.1
+BINS = 10
+PER_BIN = 40
+"""Fewer far images than this make no knot."""
+AGE_CAP, SEX_CAP = 2.5, 4.0
+"""Largest factors; with them an interval is about as wide as all ages, a sex about even odds."""
+RAMP = (-0.4, 0.2)
+"""In excess: from the nearest tenth of the calibration images to a little beyond their median."""
+LEVEL = 0.9
+"""The widening holds the size of errors at this quantile, where coverage is asked for."""
 
 
-def calibration(raw: Raw, years: NDArray[np.float32], female: NDArray[np.float32]) -> Calibration:
-    """Fit on images that trained nothing; every image has an age and a sex."""
-    return Calibration(age=age(raw.mu, raw.sigma, years), sex=sex(raw.sex, female))
+def cases(
+    raw: Raw,
+    distances: Floats,
+    years: NDArray[np.float32],
+    female: NDArray[np.float32],
+    patients: Sequence[str],
+) -> Cases:
+    """Put answers and labels together; NaN where a label is unknown."""
+    columns = (raw.mu, raw.sigma, raw.sex, distances, years, female)
+    return Cases(*(column.astype(np.float64) for column in columns), np.array(patients))
 
 
-def age(
-    mu: NDArray[np.float32], sigma: NDArray[np.float32], years: NDArray[np.float32]
-) -> AgeCalibration:
-    """Conformal quantiles at every level, one pair for each band of predicted age."""
-    edges = bands(mu)
-    band = np.searchsorted(edges, mu, side="right")
-    z = (years - mu) / sigma
-    quantiles = {
-        level: tuple(_pair(z[band == i], float(level) / 100) for i in range(len(edges) + 1))
-        for level in LEVELS
-    }
-    scale = float(np.sqrt(np.mean(np.square(z, dtype=np.float64))))
-    return AgeCalibration(edges=tuple(edges), quantiles=quantiles, sd_scale=round(scale, 4))
+def calibration(
+    plain: Cases,
+    shifted: Cases | None = None,
+    *,
+    caution: float = 1.0,
+    smallest: int = fitting.SMALLEST_GROUP,
+) -> Calibration:
+    """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
+
+    ``caution`` is for the age's widening, see :func:`cautious`. Goes with the ``reference`` of the
+    labelled ones of ``plain``.
+    """
+    plain = plain.labelled
+    age_widening, sex_widening = Widening(), Widening()
+    if shifted is not None:
+        seen = [_seen(part, plain.reference) for part in (plain, shifted.labelled)]
+        excess, scores, sex, female = (
+            np.concatenate(columns) for columns in zip(*seen, strict=True)
+        )
+        age_widening = widening(excess, scores)
+        sex_widening = temperature_widening(excess, sex, female)
+    return fitting.fit(
+        plain,
+        age_widening=cautious(age_widening, caution),
+        sex_widening=sex_widening,
+        smallest=smallest,
+    )
 
 
-def bands(mu: NDArray[np.float32]) -> list[float]:
-    """Those of EDGES that leave at least SMALLEST_BAND images in every band."""
-    edges: list[float] = []
-    for edge in EDGES:
-        last = edges[-1] if edges else -math.inf
-        if np.sum((mu >= last) & (mu < edge)) >= SMALLEST_BAND:
-            edges.append(edge)
-    while edges and np.sum(mu >= edges[-1]) < SMALLEST_BAND:
-        edges.pop()
-    return edges
+def cautious(found: Widening, caution: float) -> Widening:
+    """Return ``found``, and no less than a factor that rises to ``caution`` over :data:`RAMP`.
+
+    A decision, not a fit: changed images of one hospital show less of what distance does to errors
+    than another hospital does. Quantiles are fitted after it, so that the calibration set is
+    covered as it should be all the same; its near images pay for the far ones' width.
+    """
+    if caution <= 1:
+        return found
+    floor = Widening(knots=((RAMP[0], 1.0), (RAMP[1], caution)))
+    x = np.unique([knot[0] for knot in (*found.knots, *floor.knots)])
+    larger = np.maximum(found.factors(x), floor.factors(x))
+    return Widening(knots=tuple(zip(x.tolist(), larger.round(4).tolist(), strict=True)))
 
 
-def _pair(z: NDArray[np.float32], level: float) -> tuple[float, float]:
-    tail = (1 + level) / 2
-    return _quantile(-z, tail), _quantile(z, tail)
+def cross_fitted(
+    plain: Cases, shifted: Cases | None = None, *, caution: float = 1.0
+) -> coverage.Bounds:
+    """Intervals of ``plain``, each by a :func:`calibration` that has not seen the patient."""
+
+    def fit(chosen: NDArray[np.bool_]) -> Calibration:
+        some = plain.at(chosen)
+        same = shifted and shifted.at(np.isin(shifted.patients, some.patients))
+        return calibration(some, same, caution=caution)
+
+    return coverage.cross_fitted(plain, fit)
 
 
-def _quantile(scores: NDArray[np.float32], share: float) -> float:
-    """The ceil((n + 1) share)-th smallest score, at least 0 so that the interval contains mu."""
-    rank = min(math.ceil((len(scores) + 1) * share), len(scores))
-    return round(max(float(np.sort(scores)[rank - 1]), 0.0), 4)
+def _seen(part: Cases, reference: Floats) -> tuple[Floats, ...]:
+    excess = fitted.excess(part.distance, reference)
+    return excess, np.abs(part.years - part.mu) / part.sigma, part.sex, part.female
 
 
-def sex(logits: NDArray[np.float32], female: NDArray[np.float32]) -> SexCalibration:
-    """Temperature with the smallest log loss, from a grid; between a third and three."""
-    temperatures = np.exp(np.linspace(-np.log(3), np.log(3), 221))
-    signed = np.where(female == 1, logits, -logits).astype(np.float64)
-    losses = [np.mean(np.logaddexp(0, -signed / t)) for t in temperatures]
-    return SexCalibration(temperature=round(float(temperatures[int(np.argmin(losses))]), 4))
+def widening(excess: Floats, scores: Floats, *, bins: int = BINS, cap: float = AGE_CAP) -> Widening:
+    """How much larger errors get with the distance.
+
+    Parameters
+    ----------
+    excess
+        Logarithm of the distance over the median of the calibration set, shape (N,).
+    scores
+        abs(residual) / sigma of the same images.
+
+    Returns
+    -------
+    1 up to the median; beyond it, at the median of each bin of equally many images, the
+    :data:`LEVEL` quantile of their scores over that of the near images, made monotone (isotonic
+    regression) and no more than ``cap``. No widening where too few images are far or near.
+    """
+    return _widening(excess, lambda at: float(np.quantile(scores[at], LEVEL)), bins, cap)
+
+
+def temperature_widening(
+    excess: Floats, logits: Floats, female: Floats, *, bins: int = BINS // 2, cap: float = SEX_CAP
+) -> Widening:
+    """Like :func:`widening` for the temperature that each bin's sex logits want."""
+    return _widening(excess, lambda at: fitting.temperature(logits[at], female[at]), bins, cap)
+
+
+def _widening(
+    excess: Floats, size: Callable[[NDArray[np.int64]], float], bins: int, cap: float
+) -> Widening:
+    near, far = np.flatnonzero(excess <= 0), np.flatnonzero(excess > 0)
+    bins = min(bins, len(far) // PER_BIN)
+    if bins < 1 or len(near) < PER_BIN:
+        return Widening()
+    parts = np.array_split(far[np.argsort(excess[far], kind="stable")], bins)
+    sizes = np.array([size(part) for part in parts]) / max(size(near), 1e-9)
+    rising = isotonic_regression(sizes, sample_weight=[len(part) for part in parts])
+    knots = {0.0: 1.0}
+    for part, factor in zip(parts, rising, strict=True):
+        x = round(float(np.median(excess[part])), 4)
+        knots[x] = max(round(float(np.clip(factor, 1, cap)), 4), knots.get(x, 1.0))
+    return Widening(knots=tuple(knots.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +155,10 @@ class Distance:
     mean: NDArray[np.float32]
     projection: NDArray[np.float32]
     residual: NDArray[np.float32]
+
+    def of(self, features: NDArray[np.float32]) -> Floats:
+        """Distance of each of (N, F) ``features``."""
+        return fitted.distance(features, self.mean, self.projection, float(self.residual[0]))
 
 
 def distance(features: NDArray[np.float32]) -> Distance:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_ai_node.inference import bundle
-from dicom_ai_node.inference.engine import Estimator, run
+from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.types import Prediction
 from training import card, data, metrics
-from training.build_bundle import floats
+from training.build_bundle import calibration_cases, floats
 
 Figures = list[dict[str, object]]
 
@@ -150,9 +150,10 @@ def evaluate(estimator: Estimator, path: Path, root: Path, cache: Path) -> Figur
         age_and_sex(table, images, predictions, median)
         if role == "val":
             by_group(table, images, predictions)
-            raw = run(estimator.network, floats(images))
-            years = images.column("age").astype(np.float64)
-            for c in metrics.cross_fitted(raw, years, table.patients):
+            plain = calibration_cases(estimator.measure, images)
+            shifted = calibration_cases(estimator.measure, images, changed=True)
+            caution = estimator.manifest.training.caution
+            for c in metrics.cross_fitted(plain, shifted, caution=caution):
                 n = len(images.items)
                 table.add(f"age coverage at {c.level} %, cross-fitted", c.coverage, n)
                 table.add(f"age width at {c.level} %, years, cross-fitted", c.width, n)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_ai_node.inference.calibration import LEVELS
-from dicom_ai_node.inference.engine import Raw
+from dicom_ai_node.inference import coverage
+from dicom_ai_node.inference.fitting import Cases
 from training import calibrate
 
 RESAMPLES = 1000
@@ -97,39 +97,11 @@ def accuracy_of_surest(probability: Floats, positive: Floats, share: float) -> f
     return accuracy(probability[kept], positive[kept])
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Share of recorded ages within the interval and the interval's mean width, at one level."""
+def cross_fitted(
+    cases: Cases, shifted: Cases | None = None, *, caution: float = 1.0
+) -> tuple[coverage.Covered, ...]:
+    """Coverage by calibrations that have not seen the patient.
 
-    level: str
-    coverage: float
-    spread: float
-    """Standard deviation of the coverage of a half over the splits."""
-    width: float
-
-
-def cross_fitted(raw: Raw, years: Floats, patients: list[str], repeats: int = 50) -> list[Coverage]:
-    """Calibrate on one half of the patients, measure on the other, both ways, ``repeats`` times."""
-    names = np.array(patients)
-    rng = np.random.default_rng(0)
-    hits: dict[str, list[float]] = {level: [] for level in LEVELS}
-    widths: dict[str, list[float]] = {level: [] for level in LEVELS}
-    for _ in range(repeats):
-        order = rng.permutation(np.unique(names))
-        first = np.isin(names, order[: len(order) // 2])
-        for fit in (first, ~first):
-            age = calibrate.age(raw.mu[fit], raw.sigma[fit], years[fit].astype(np.float32))
-            rest = ~fit
-            for level in LEVELS:
-                low, high = np.array(
-                    [
-                        age.interval(float(m), float(s), level)
-                        for m, s in zip(raw.mu[rest], raw.sigma[rest], strict=True)
-                    ]
-                ).T
-                hits[level].append(float(np.mean((years[rest] >= low) & (years[rest] <= high))))
-                widths[level].append(float(np.mean(high - low)))
-    return [
-        Coverage(v, float(np.mean(hits[v])), float(np.std(hits[v])), float(np.mean(widths[v])))
-        for v in LEVELS
-    ]
+    ``shifted`` are the same patients' images changed on purpose, which the widening is seen on.
+    """
+    return coverage.summary(calibrate.cross_fitted(cases, shifted, caution=caution), cases.years)

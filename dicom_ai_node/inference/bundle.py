@@ -6,19 +6,22 @@ what was measured. Nothing here imports torch, and nothing is ever unpickled.
 
 import hashlib
 import json
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.coverage import Covered
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.types import ModelIdentity
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CARD = "CARD.md"
+SCHEMA = 2
 DEFAULT = "chest-age-sex"
 ARCHITECTURES = ("mobilenet_v2", "efficientnet_b0", "densenet121", "resnet18")
 
@@ -60,6 +63,10 @@ class Training(_Part):
     age_range: tuple[float, float]
     """1st and 99th percentile of the training ages, years."""
     sources: tuple[Source, ...]
+    prior_tau: float = Field(0.0, ge=0, le=1)
+    """Share of the training ages' log prior that was taken out of the age head's bias."""
+    caution: float = Field(1.0, ge=1)
+    """Factor that the age's sigma was made to grow by with the distance, whatever was fitted."""
 
 
 class Figure(_Part):
@@ -73,10 +80,29 @@ class Figure(_Part):
     n: int
 
 
+class Recalibration(_Part):
+    """A site's own calibration of somebody else's weights."""
+
+    base_version: str
+    base_sha256: str
+    """Of the weights file that the bundle was made from."""
+    date: date
+    images: int
+    patients: int
+    files: dict[str, int]
+    """How many files were used, and how many were not for each reason."""
+    before: tuple[Covered, ...]
+    """By the calibration that the bundle came with."""
+    after: tuple[Covered, ...]
+    """By the site's own, cross-fitted by patient."""
+    sex_log_loss: tuple[float, float]
+    """Of the recorded sex before and after, nats; after on the images that it was fitted on."""
+
+
 class Manifest(_Part):
     """The contents of manifest.json."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     version: str
     architecture: str
@@ -89,6 +115,17 @@ class Manifest(_Part):
     intended_use: str
     not_for: str
     figures: tuple[Figure, ...] = ()
+    recalibration: Recalibration | None = None
+    """Set where a site has recalibrated the bundle; the figures are then in the card only."""
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _of_this_release(cls, value: object) -> object:
+        if value != SCHEMA:
+            raise ValueError(
+                f"{value!r}, expected {SCHEMA}: the bundle was made for another release"
+            )
+        return value
 
     @property
     def identity(self) -> ModelIdentity:

@@ -63,6 +63,7 @@ class Estimator:
         self._batch = batch
         tensors = read_tensors(bundle / WEIGHTS)
         self._distance = [tensors[name] for name in DISTANCE]
+        self.reference: NDArray[np.float64] = np.sort(self._distance[3].astype(np.float64))
         self.network = load_network(self.manifest.architecture, tensors, bundle / WEIGHTS)
         self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -76,24 +77,35 @@ class Estimator:
             raise ValueError(f"expected float32 {expected}, got {images.dtype} {images.shape}")
         if not len(images):
             return []
-        raw = run(self.network, images, device=self.device, batch=self._batch)
-        mean, projection, residual, reference = self._distance
-        distances = calibration.distance(raw.features, mean, projection, float(residual[0]))
-        p_values = calibration.p_value(distances, reference.tolist())
-        return [self._calibrated(raw, i, float(p)) for i, p in enumerate(p_values)]
+        return self.calibrated(*self.measure(images))
 
-    def _calibrated(self, raw: Raw, i: int, p: float) -> Prediction:
+    def measure(self, images: NDArray[np.float32]) -> tuple[Raw, NDArray[np.float64]]:
+        """Uncalibrated answers for at least one of ``images``, and their distances (N,)."""
+        raw = run(self.network, images, device=self.device, batch=self._batch)
+        mean, projection, residual, _ = self._distance
+        return raw, calibration.distance(raw.features, mean, projection, float(residual[0]))
+
+    def calibrated(self, raw: Raw, distances: NDArray[np.float64]) -> list[Prediction]:
+        """Calibrated answers from what :meth:`measure` gives."""
         age, sex = self.manifest.calibration.age, self.manifest.calibration.sex
-        mu, sigma = float(raw.mu[i]), float(raw.sigma[i])
-        return Prediction(
-            age=mu,
-            age_sd=sigma * age.sd_scale,
-            age_interval90=age.interval(mu, sigma),
-            probability_female=sex.probability_female(float(raw.sex[i])),
-            chest=calibration.sigmoid(float(raw.chest[i])),
-            frontal=calibration.sigmoid(float(raw.frontal[i])),
-            in_distribution=p,
-        )
+        mu, sigma = raw.mu.astype(np.float64), raw.sigma.astype(np.float64)
+        p_value = calibration.p_value(distances, self.reference)
+        excess = calibration.excess(distances, self.reference)
+        female = sex.probabilities_female(raw.sex.astype(np.float64), excess)
+        low, high = age.intervals(mu, sigma, p_female=female, p_value=p_value, excess=excess)
+        sd = age.sds(sigma, excess)
+        return [
+            Prediction(
+                age=float(mu[i]),
+                age_sd=float(sd[i]),
+                age_interval90=(float(low[i]), float(high[i])),
+                probability_female=float(female[i]),
+                chest=calibration.sigmoid(float(raw.chest[i])),
+                frontal=calibration.sigmoid(float(raw.frontal[i])),
+                in_distribution=float(p_value[i]),
+            )
+            for i in range(len(distances))
+        ]
 
 
 def run(

@@ -2,70 +2,288 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from dicom_ai_node.inference import coverage, fitting
 from dicom_ai_node.inference.calibration import (
     LEVELS,
     AgeCalibration,
+    AgeGroup,
+    Calibration,
+    SexCalibration,
+    Widening,
     distance,
+    excess,
     p_value,
     sigmoid,
+    sigmoids,
 )
+from dicom_ai_node.inference.fitting import Cases
 from training import calibrate, metrics
 
+NONE = Widening()
+WIDE = Widening(knots=((0.0, 1.0), (1.0, 2.0)))
 
-def errors(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Estimates whose errors are skewed and twice as large as sigma says."""
+
+def people(count: int, seed: int) -> Cases:
+    """Estimates whose errors are skewed, and differ by predicted age, sex and distance."""
     rng = np.random.default_rng(seed)
     mu = rng.uniform(20, 80, count)
     sigma = rng.uniform(2, 6, count)
-    years = mu + sigma * (rng.gamma(4.0, 1.0, count) - 4.0)
-    return mu.astype(np.float32), sigma.astype(np.float32), years.astype(np.float32)
+    sex = rng.normal(0, 4, count)
+    far = rng.gamma(20.0, 1.0, count)
+    scale = 1 + 0.8 * (mu > 60) + 0.5 * (sex > 0) + 0.02 * far
+    years = np.clip(mu + sigma * scale * (rng.gamma(4.0, 0.5, count) - 2.0), 0, 109)
+    female = (rng.random(count) < 1 / (1 + np.exp(-sex))).astype(np.float64)
+    return Cases(mu, sigma, sex, far, years, female, np.arange(count).astype(np.str_))
 
 
-def test_intervals_cover_what_they_say() -> None:
-    fitted = calibrate.age(*errors(3000, 1))
-    assert len(fitted.edges) == 2
-    mu, sigma, years = errors(3000, 2)
-    for level in LEVELS:
-        inside = [
-            low <= y <= high
-            for m, s, y in zip(mu, sigma, years, strict=True)
-            for low, high in [fitted.interval(float(m), float(s), level)]
-        ]
-        assert np.mean(inside) == pytest.approx(float(level) / 100, abs=0.03)
+def flat(level: float = 1.0) -> dict[str, tuple[float, float]]:
+    return dict.fromkeys(LEVELS, (level, level))
+
+
+def factor(widening: Widening, x: float) -> float:
+    return float(widening.factors(np.array([x]))[0])
+
+
+def covered(age: AgeCalibration, some: Cases, others: Cases, level: str) -> np.ndarray:
+    """Whether the interval of each of ``others`` covers, calibrated on ``some``."""
+    fitted = Calibration(age=age, sex=SexCalibration(temperature=1.0))
+    low, high = coverage.intervals(fitted, some.reference, others)
+    at = LEVELS.index(level)
+    return np.asarray((low[:, at] <= others.years) & (others.years <= high[:, at]))
+
+
+def test_coverage_is_exact_in_every_group() -> None:
+    """Over many draws of few images, so that an error of one rank would show."""
+    groups: list[list[np.ndarray]] = [[] for _ in range(12)]
+    for seed in range(60):
+        some, others = people(600, seed), people(600, 1000 + seed)
+        age = fitting.age(some, NONE, smallest=20)
+        assert len(age.groups) == 12
+        p = p_value(others.distance, some.reference)
+        images = np.array([group.images for group in age.groups])
+        promised = 2 * np.ceil((images + 1) * 0.95 - 1e-9) / (images + 1) - 1
+        of = age.groups_of(others.mu, sigmoids(others.sex), p)
+        gaps = covered(age, some, others, "90") - promised[of]
+        for number, group in enumerate(groups):
+            group.append(gaps[of == number])
+    everybody = [np.concatenate(group) for group in groups]
+    for gap in everybody:  # about 3,000 images and 60 calibrations each: a standard error of .007
+        assert abs(np.mean(gap)) < 0.03
+    assert abs(np.mean(np.concatenate(everybody))) < 0.008
+
+
+def test_few_images_keep_the_promise_and_too_few_promise_everything() -> None:
+    half, most = [], []
+    for seed in range(150):
+        some, others = people(19, seed), people(40, 9000 + seed)
+        age = fitting.age(some, NONE)
+        half.append(covered(age, some, others, "50").mean())
+        most.append(covered(age, some, others, "95").mean())
+    assert np.mean(half) == pytest.approx(0.5, abs=0.03)  # ranks 15 of 20, both ways
+    assert np.mean(most) == 1.0
+    assert age.groups[0].quantiles["95"] == (fitting.UNBOUNDED, fitting.UNBOUNDED)
+
+
+def interval(fitted: AgeCalibration, mu: float, level: str, x: float) -> tuple[float, float]:
+    one, other = np.array([mu]), np.array([0.4])
+    low, high = fitted.intervals(
+        one, 10 * other, level, p_female=other, p_value=other, excess=np.array([x])
+    )
+    return float(low[0]), float(high[0])
 
 
 def test_intervals_are_nested_and_contain_the_estimate() -> None:
-    fitted = calibrate.age(*errors(300, 3))
+    fitted = fitting.age(people(600, 3), WIDE, 30)
     for mu in (0.0, 3.0, 39.9, 40.0, 75.0, 100.0):
         widest = (-1.0, 200.0)
         for level in reversed(LEVELS):
-            low, high = fitted.interval(mu, 4.0, level)
+            low, high = interval(fitted, mu, level, 0.3)
             assert widest[0] <= low <= mu <= high <= widest[1]
             widest = low, high
 
 
-def test_small_bands_are_pooled() -> None:
-    assert calibrate.age(*errors(100, 4)).edges == ()
+def test_a_small_group_shares_with_its_sibling() -> None:
+    assert [group.where for group in fitting.age(people(100, 4), NONE).groups] == [{}]
+    some = people(2000, 5)
+    women = np.flatnonzero(some.sex > 0)
+    few = np.concatenate([np.flatnonzero(some.sex <= 0), women[:100]])
+    fitted = fitting.age(some.at(few), NONE, 80)
+    assert {tuple(group.where) for group in fitted.groups[:-1]} == {("age", "in_distribution")}
+    assert sum(group.images for group in fitted.groups) == len(few)
+    assert min(group.images for group in fitted.groups) >= 80
+    parted = fitting.age(some, NONE, 80)
+    assert len(parted.groups) == 12
+    woman = parted.group_of(70.0, 0.9, 0.9)
+    man = parted.group_of(70.0, 0.1, 0.9)
+    assert woman != man
+    assert parted.groups[parted.groups_of(*np.array([[70.0], [0.9], [0.9]]))[0]] == woman
+
+
+def test_bands_are_joined_with_their_neighbour() -> None:
+    ages = np.concatenate([np.full(90, 30.0), np.full(90, 50.0), np.full(90, 70.0)])
+    assert fitting.bands(ages, 80) == [40.0, 60.0]
+    assert fitting.bands(ages[:240], 80) == [40.0]
+    assert fitting.bands(ages[30:], 80) == [60.0]
+    assert fitting.bands(ages[:90], 80) == []
+
+
+def test_every_image_has_a_group() -> None:
+    with pytest.raises(ValidationError, match="may be in none"):
+        AgeCalibration(
+            groups=(AgeGroup(where={"age": (None, 40.0)}, images=9, quantiles=flat()),),
+            smallest_group=1,
+            sd_scale=1.0,
+        )
+    fitted = fitting.age(people(1500, 7), NONE, 60)
+    for mu in (-5.0, 40.0, 200.0):  # a regression head is not bound to 0 to 100
+        fitted.group_of(mu, 0.5, 0.5)
 
 
 def test_a_negative_quantile_is_refused() -> None:
-    quantiles = dict.fromkeys(LEVELS, ((-0.1, 1.0),))
     with pytest.raises(ValidationError, match="negative"):
-        AgeCalibration(edges=(), quantiles=quantiles, sd_scale=1.0)
+        AgeGroup(images=9, quantiles=flat(-0.1))
+    with pytest.raises(ValidationError, match="quantiles for"):
+        AgeGroup(images=9, quantiles={"90": (1.0, 1.0)})
+
+
+@pytest.mark.parametrize(
+    "knots",
+    [
+        ((0.0, 0.9),),
+        ((0.0, 1.0), (1.0, 2.0), (2.0, 1.5)),
+        ((0.0, 1.0), (0.0, 2.0)),
+        (),
+    ],
+)
+def test_a_widening_that_narrows_is_refused(knots: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ValidationError):
+        Widening(knots=knots)
+
+
+def test_the_interval_the_sd_and_the_temperature_widen_with_the_distance() -> None:
+    age = fitting.age(people(300, 8), WIDE)
+    sex = SexCalibration(temperature=1.0, widening=WIDE)
+    x = np.array([-1.0, 0.0, 0.5, 1.0, 3.0])
+    factors = [1.0, 1.0, 1.5, 2.0, 2.0]
+    ends = np.array([interval(age, 50.0, "90", float(one)) for one in x])
+    widths, sds = ends[:, 1] - ends[:, 0], age.sds(np.full(5, 3.0), x)
+    np.testing.assert_allclose(widths / widths[0], factors)
+    np.testing.assert_allclose(sds / sds[0], factors)
+    certain = sex.probabilities_female(np.full(5, 4.0), x)
+    np.testing.assert_allclose(certain, [sigmoid(4 / factor) for factor in factors])
+
+
+def test_the_widening_follows_the_errors_and_nothing_else() -> None:
+    rng = np.random.default_rng(9)
+    x = rng.normal(0.3, 0.5, 6000)
+    error = np.abs(rng.normal(0, 1, 6000))
+    found = calibrate.widening(x, error * (1 + np.clip(x, 0, None)))
+    for at in (-0.5, 0.0, 0.5, 1.0):
+        assert factor(found, at) == pytest.approx(1 + max(at, 0), abs=0.15)
+    assert factor(calibrate.widening(x, error), 2.0) < 1.15
+    assert factor(calibrate.widening(x, error / (1 + np.clip(x, 0, None))), 2.0) == 1.0
+    assert factor(calibrate.widening(x, error * np.exp(4 * x)), 9.0) == calibrate.AGE_CAP
+    assert calibrate.widening(x[:30], error[:30]) == NONE
 
 
 def test_temperature_cools_an_overconfident_network() -> None:
     rng = np.random.default_rng(5)
     true = rng.normal(0, 2, 4000)
-    female = (rng.random(4000) < 1 / (1 + np.exp(-true))).astype(np.float32)
-    fitted = calibrate.sex((2 * true).astype(np.float32), female)
-    assert fitted.temperature == pytest.approx(2.0, rel=0.15)
+    female = (rng.random(4000) < 1 / (1 + np.exp(-true))).astype(np.float64)
+    assert fitting.temperature(2 * true, female) == pytest.approx(2.0, rel=0.15)
+    assert fitting.temperature(np.array([5.0]), np.array([1.0])) == pytest.approx(1 / 3)
+
+
+def test_the_temperature_rises_where_certainty_was_too_great() -> None:
+    rng = np.random.default_rng(10)
+    x = rng.normal(0.3, 0.5, 20_000)
+    true = rng.normal(0, 3, len(x))
+    female = (rng.random(len(x)) < 1 / (1 + np.exp(-true))).astype(np.float64)
+    found = calibrate.temperature_widening(x, true * (1 + np.clip(x, 0, None)), female)
+    assert factor(found, 0.5) == pytest.approx(1.5, abs=0.25)
+    assert factor(found, 1.0) > 1.6
+    some = people(len(x), 11)
+    tempered = Cases(
+        some.mu, some.sigma, true * (1 + np.clip(x, 0, None)), np.exp(x), some.years, female,
+        some.patients,
+    )  # fmt: skip
+    widening = Widening(knots=((-0.3, 1.0), (2.7, 4.0)))  # in excess over the median of exp(x)
+    assert fitting.sex(tempered, widening).temperature == pytest.approx(1.0, rel=0.1)
+
+
+def test_the_widening_carries_coverage_to_shifted_images() -> None:
+    rng = np.random.default_rng(12)
+
+    def at(x: np.ndarray) -> Cases:
+        sigma, mu = rng.uniform(2, 5, len(x)), rng.uniform(30, 70, len(x))
+        years = mu + sigma * (1 + np.clip(x, 0, None)) * rng.normal(0, 1, len(x))
+        sex = np.zeros(len(x))
+        names = np.arange(len(x)).astype(np.str_)
+        return Cases(mu, sigma, sex, np.exp(x), years, sex, names)
+
+    plain, shifted = at(rng.normal(0, 0.2, 500)), at(rng.normal(0.8, 0.4, 3000))
+    elsewhere = at(rng.normal(1.0, 0.2, 3000))
+    covered = [
+        coverage.summary(coverage.intervals(fitted, plain.reference, elsewhere), elsewhere.years)
+        for fitted in (calibrate.calibration(plain), calibrate.calibration(plain, shifted))
+    ]
+    narrow, wide = (one[LEVELS.index("90")].coverage for one in covered)
+    assert narrow < 0.7
+    assert 0.86 < wide < 0.95
+
+
+def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered() -> None:
+    found = Widening(knots=((0.0, 1.0), (0.5, 1.2), (1.0, 2.4)))
+    assert calibrate.cautious(found, 1.0) == found
+    careful = calibrate.cautious(found, 2.0)
+    x = np.linspace(-1, 2, 61)
+    ramp = np.interp(x, calibrate.RAMP, (1, 2))
+    assert (careful.factors(x) >= np.maximum(found.factors(x), ramp) - 1e-3).all()
+    assert factor(careful, 2.0) == 2.4
+    some = people(900, 16)
+    plain, wide = (
+        coverage.summary(calibrate.cross_fitted(some, caution=caution), some.years)
+        for caution in (1.0, 2.0)
+    )
+    for was, now in zip(plain, wide, strict=True):
+        assert now.coverage == pytest.approx(was.coverage, abs=0.03)
+
+
+def test_cross_fitting_leaves_the_patient_out() -> None:
+    some = people(400, 13)
+    several = Cases(
+        some.mu, some.sigma, some.sex, some.distance, some.years, some.female,
+        np.repeat(np.arange(40), 10).astype(np.str_),
+    )  # fmt: skip
+    several.years[:7] = np.nan  # they get an interval and make none
+    seen: list[set[str]] = []
+
+    def fit(chosen: np.ndarray) -> Calibration:
+        seen.append(set(several.patients[~chosen]))
+        assert not seen[-1] & set(several.patients[chosen])
+        return calibrate.calibration(several.at(chosen))
+
+    low, high = coverage.cross_fitted(several, fit)
+    assert len(seen) == coverage.FOLDS
+    assert set.union(*seen) == set(several.patients)
+    assert not np.isnan(low + high).any()
+    some = people(800, 14)
+    bounds = calibrate.cross_fitted(some, people(900, 15))
+    found = {one.level: one for one in coverage.summary(bounds, some.years)}
+    assert found["90"].coverage == pytest.approx(0.9, abs=0.04)
+    assert found["50"].width < found["95"].width
 
 
 def test_p_values_of_the_calibration_set_are_uniform() -> None:
     reference = np.sort(np.random.default_rng(6).random(199))
     p = p_value(np.array([-1.0, reference[100], 2.0]), reference.tolist())
     assert p.tolist() == [1.0, 0.5, 1 / 200]
+
+
+def test_excess_is_zero_at_the_median() -> None:
+    found = excess(np.array([0.0, 3.0, 3 * np.e]), np.array([1.0, 3.0, 50.0]))
+    assert found[1:].tolist() == pytest.approx([0.0, 1.0])
+    assert np.isfinite(found).all()
 
 
 def test_distance_grows_within_and_outside_of_the_components() -> None:
@@ -77,7 +295,7 @@ def test_distance_grows_within_and_outside_of_the_components() -> None:
     probes = np.zeros((3, 100), np.float32)
     probes[1, 0], probes[2, 99] = 20.0, 20.0
     at_mean, inside, outside = distance(probes, fitted.mean, fitted.projection, residual)
-    assert at_mean < np.median(distance(features, fitted.mean, fitted.projection, residual))
+    assert at_mean < np.median(fitted.of(features))
     assert inside > 50
     assert outside > 50
 

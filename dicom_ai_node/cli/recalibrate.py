@@ -1,0 +1,131 @@
+"""``model recalibrate``: a bundle calibrated on a site's own trusted headers."""
+
+import csv
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from dicom_ai_node.cli.common import (
+    AsJson,
+    ConfigFile,
+    console,
+    plain_terminal,
+    print_json,
+    progress_console,
+)
+from dicom_ai_node.config import load_config
+from dicom_ai_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dicom_ai_node.inference.bundle import Manifest
+
+COLUMN = "path"
+"""Column of an index that names the files."""
+
+
+def recalibrate(
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle; made.")],
+    bundle: Annotated[
+        str, typer.Argument(help="A shipped bundle's name, or a folder.")
+    ] = "default",
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="DICOM file, or folder that is searched (may be repeated)."),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(help=f"CSV whose column '{COLUMN}' names DICOM files, relative to it."),
+    ] = None,
+    label: Annotated[
+        str, typer.Option(help="Follows the version's '+'. Default: site.YYYYMMDD.")
+    ] = "",
+    at_least: Annotated[
+        int, typer.Option(min=20, help="With fewer usable images nothing is written.")
+    ] = 200,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Calibrate a bundle on a site's own images and write it as a new bundle.
+
+    Used is one image of each study whose age and sex no header rule has anything against, and that
+    passes every gate. The network stays the same; its age intervals, the certainty of the sex and
+    the in-distribution score become the site's. Exit code 1 when there are too few such images.
+
+    Example: dicom-ai-node model recalibrate --from archive/ --out bundles/ours
+    """
+    from dicom_ai_node.inference.bundle import resolve_bundle
+    from dicom_ai_node.recalibrate.run import recalibrate as run
+
+    settings = load_config(config)
+    paths = _paths(from_ or [], index)
+    today = datetime.now(UTC).date()
+    with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
+
+        def track(what: str, total: int) -> Callable[[], None]:
+            task = progress.add_task(what, total=total)
+            return lambda: progress.advance(task)
+
+        made = run(
+            resolve_bundle(bundle),
+            paths,
+            settings,
+            out,
+            label=label or f"site.{today:%Y%m%d}",
+            at_least=at_least,
+            today=today,
+            track=track,
+        )
+    tell(made, out, as_json=as_json)
+
+
+def tell(made: "Manifest", out: Path, *, as_json: bool) -> None:
+    """Print what was made and what it changes."""
+    found = made.recalibration
+    assert found is not None
+    if as_json:
+        names = {"path": str(out), "name": made.name, "version": made.version}
+        print_json(names | {"sha256": made.sha256} | found.model_dump(mode="json"))
+        return
+    table = Table("Interval", "Coverage before", "after", "Width before", "after", box=None)
+    for before, after in zip(found.before, found.after, strict=True):
+        table.add_row(
+            f"{before.level} %",
+            f"{before.coverage:.1%}",
+            f"{after.coverage:.1%}",
+            f"{before.width:.1f} years",
+            f"{after.width:.1f} years",
+        )
+    console.print(table)
+    for reason, count in found.files.items():
+        console.print(f"{reason}: {count} files", highlight=False)
+    console.print(
+        f"{out}: {made.name} {made.version}, calibrated on {found.images} images of"
+        f" {found.patients} patients",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _paths(given: list[Path], index: Path | None) -> list[Path]:
+    """Return the files to read; ConfigError unless exactly one source is given and is there."""
+    if bool(given) == (index is not None):
+        raise ConfigError("model recalibrate: expected either --from or --index")
+    for path in given:
+        if not path.exists():
+            raise ConfigError(f"--from {path}: expected a file or a folder")
+    if index is None:
+        found = [one for path in given for one in ([path] if path.is_file() else path.rglob("*"))]
+        return sorted(one for one in set(found) if one.is_file())
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if COLUMN not in (rows.fieldnames or ()):
+                raise ConfigError(f"{index}: expected a column {COLUMN!r}")
+            return [index.parent / row[COLUMN] for row in rows if row[COLUMN]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{index}: expected a readable CSV file ({error})") from error

@@ -1,0 +1,113 @@
+"""Which studies of a site state an age and a sex that can be believed."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from dicom_ai_node import pixels
+from dicom_ai_node.analyse.record import patient_key, text_of
+from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.rules.calendar_dates import read_date
+from dicom_ai_node.types import AttributeStatus, HeaderAudit, PriorStudy
+
+Track = Callable[[str, int], Callable[[], object]]
+"""Given what is counted and how much of it there is: what to call for each that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteStudy:
+    """The files of one study, as far as they are DICOM."""
+
+    uid: str
+    patient: str
+    """Hash of the patient, the study itself where it names none."""
+    files: list[tuple[str, Path]] = field(default_factory=list)
+    """SOPInstanceUID and path of each."""
+    headers: list[Header] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A study with an age and a sex that the header rules have nothing against."""
+
+    study: SiteStudy
+    years: float
+    female: bool
+
+
+def read_studies(paths: Sequence[Path], files: Counter[str], track: Track) -> list[SiteStudy]:
+    """Sort files into studies, in an order that does not depend on theirs.
+
+    ``files`` counts those that are not DICOM as ``unreadable``.
+    """
+    studies: dict[str, SiteStudy] = {}
+    done = track("headers", len(paths))
+    for path in paths:
+        done()
+        try:
+            header = pixels.read_header(path)
+        except UnreadableInstance:
+            files["unreadable"] += 1
+            continue
+        uid = text_of(header, "StudyInstanceUID") or str(path)
+        study = studies.setdefault(uid, SiteStudy(uid, patient_key(header) or uid))
+        study.files.append((text_of(header, "SOPInstanceUID"), path))
+        study.headers.append(Header.from_dataset(header))
+    for study in studies.values():
+        study.files.sort()
+    return [studies[uid] for uid in sorted(studies)]
+
+
+def trust(
+    studies: Sequence[SiteStudy], rules: RulesSettings, *, today: date, files: Counter[str]
+) -> list[Trusted]:
+    """Return the studies whose age and sex are both CONSISTENT, within and over the studies.
+
+    ``files`` counts those of the other studies under their status, as ``age_missing`` or
+    ``sex_conflict_header``, and those of a de-identified '90 or over' as ``age_censored``.
+    """
+    alone = [audit(study.headers, settings=rules, today=today) for study in studies]
+    known: dict[str, list[PriorStudy]] = {}
+    for study, audited in zip(studies, alone, strict=True):
+        if study.patient != study.uid and not audited.exempt:
+            known.setdefault(study.patient, []).append(_prior(study, audited))
+    found = []
+    for study, audited in zip(studies, alone, strict=True):
+        others = [
+            one for one in known.get(study.patient, ()) if one.study_instance_uid != study.uid
+        ]
+        if others:
+            audited = audit(study.headers, priors=others, settings=rules, today=today)
+        reason = distrust(audited)
+        if reason:
+            files[reason] += len(study.files)
+        else:
+            years = audited.recorded.age_years
+            assert years is not None
+            found.append(Trusted(study, years, audited.recorded.sex == "F"))
+    return found
+
+
+def distrust(audited: HeaderAudit) -> str:
+    """Return why the header must not calibrate anything, '' when it may."""
+    if audited.age is not AttributeStatus.CONSISTENT:
+        return f"age_{audited.age.lower()}"
+    if audited.sex is not AttributeStatus.CONSISTENT:
+        return f"sex_{audited.sex.lower()}"
+    if audited.censored_age or audited.recorded.age_years is None:
+        return "age_censored"
+    return ""
+
+
+def _prior(study: SiteStudy, audited: HeaderAudit) -> PriorStudy:
+    header = study.headers[0]
+    return PriorStudy(
+        study_instance_uid=study.uid,
+        study_date=read_date(header.clean("StudyDate")),
+        sex="" if audited.sex is AttributeStatus.NOT_ASSESSED else audited.recorded.sex,
+        birth_date=header.clean("PatientBirthDate"),
+        age_years=None if audited.censored_age else audited.recorded.age_years,
+    )

@@ -1,0 +1,90 @@
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+
+from dicom_ai_node.inference import bundle
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.network import Network
+from training import build_bundle, data, prior
+
+SIDE = 32
+ROLES = {"train": 90, "train_128": 10, "val": 90, "val_128": 12, "gate": 2}
+
+
+def items() -> list[data.Item]:
+    rng = np.random.default_rng(0)
+    return [
+        data.Item(f"{role}{n}", role, f"{role}{n // 2}", role, float(rng.integers(20, 80)),
+                  float(n % 2), 1.0, 1.0, "PA", "free")
+        for role, count in ROLES.items()
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def load(_: Path, __: Path, side: int, *roles: str) -> data.Images:
+    chosen = [item for item in items() if item.role in roles]
+    rng = np.random.default_rng(len(chosen))
+    shape = (len(chosen), side, side)
+    return data.Images(chosen, rng.integers(0, 256, shape).astype(np.uint8))
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(build_bundle, "SIZE", SIDE)
+    monkeypatch.setattr(build_bundle, "CHANGED_COPIES", 2)
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(data, "items", lambda _: items())
+    torch.manual_seed(0)
+    network = Network("mobilenet_v2")
+    torch.nn.init.constant_(network.head.bias[101:], 1.0)  # everything passes the gates
+    save_file(network.state_dict(), tmp_path / "ema.safetensors")
+    return tmp_path / "ema.safetensors"
+
+
+def test_weights_become_a_bundle_that_answers(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "some-bundle"
+    build_bundle.build(weights, out, tmp_path, tmp_path, "0.1", "mobilenet_v2", None)
+    manifest = bundle.verify(out)
+    chosen = manifest.training.prior_tau
+    assert f"{chosen:6.2f}" in next(
+        x for x in capsys.readouterr().out.splitlines() if "chosen" in x
+    )
+    density = prior.log_prior(np.array([i.age for i in items() if i.role.startswith("train")]))
+    tensors, trained = load_file(out / bundle.WEIGHTS), load_file(weights)
+    baked = prior.bake(trained, density, chosen, "head.bias")["head.bias"]
+    np.testing.assert_array_equal(tensors[prior.HEAD_BIAS], baked)
+    assert sum(group.images for group in manifest.calibration.age.groups) == ROLES["val"]
+    estimator = Estimator(out, device="cpu")
+    val = build_bundle.floats(load(tmp_path, tmp_path, SIDE, "val"))
+    p_values = sorted(one.in_distribution for one in estimator.predict(val))
+    np.testing.assert_allclose(p_values, (1 + np.arange(1, 91)) / 91, atol=1 / 91)
+
+
+def test_changed_copies_come_with_their_labels(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "some-bundle"
+    build_bundle.build(weights, out, tmp_path, tmp_path, "0.1", "mobilenet_v2", 0.4, 2.0)
+    manifest = bundle.verify(out)
+    assert (manifest.training.prior_tau, manifest.training.caution) == (0.4, 2.0)
+    assert max(manifest.calibration.age.widening.knots)[1] >= 2.0
+    images = load(tmp_path, tmp_path, SIDE, "val_128")
+    measure = Estimator(out, device="cpu").measure
+    plain = build_bundle.calibration_cases(measure, images)
+    changed = build_bundle.calibration_cases(measure, images, changed=True)
+    assert len(changed) == build_bundle.CHANGED_COPIES * len(plain)
+    np.testing.assert_array_equal(changed.years[: len(plain)], plain.years)
+    assert (changed.patients[-len(plain) :] == plain.patients).all()
+    assert (changed.mu[: len(plain)] != plain.mu).any()
+
+
+def test_the_share_of_the_prior_is_read_from_the_command_line() -> None:
+    assert build_bundle.share("auto") is None
+    assert build_bundle.share("0.25") == 0.25
+    with pytest.raises(ArgumentTypeError, match="0 to 1"):
+        build_bundle.share("2")

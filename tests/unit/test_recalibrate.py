@@ -1,0 +1,208 @@
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from dicom_ai_node.cli import app
+from dicom_ai_node.cli.recalibrate import tell
+from dicom_ai_node.demo import phantom
+from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.errors import ConfigError, RecalibrationError
+from dicom_ai_node.inference import bundle
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.pixels.normalise import normalise
+from dicom_ai_node.recalibrate import pack
+from dicom_ai_node.recalibrate.headers import read_studies, trust
+from dicom_ai_node.rules import RulesSettings
+from dicom_ai_node.types import Prediction
+
+PEOPLE = 44
+OLDER = 6  # years that the site's records lie above what the phantoms show
+SECRET = "Sesame"
+
+
+def write(folder: Path, name: str, image: np.ndarray, study: str, **values: object) -> None:
+    header = {"PatientName": SECRET, "PatientID": f"{SECRET}{study}"} | values
+    radiograph(image, study=study, **header).save_as(
+        folder / f"{name}.dcm", enforce_file_format=True
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive whose ages are all recorded six years too old, and what must not be used."""
+    folder = tmp_path_factory.mktemp("site")
+    rng = np.random.default_rng(0)
+    for n in range(PEOPLE):
+        age, sex = int(rng.integers(25, 75)), "FM"[n % 2]
+        image = phantom.chest(age, sex, n, 256)
+        recorded = {"PatientAge": f"{age + OLDER:03d}Y", "PatientSex": sex}
+        write(folder, f"a{n}", image, f"s{n}", **recorded)
+        if n < 2:  # another image of the study
+            write(folder, f"b{n}", image, f"s{n}", number=2, **recorded)
+    image = phantom.chest(50, "F", 99, 256)
+    known = {"PatientAge": "050Y", "PatientSex": "F"}
+    write(folder, "c0", image, "no-age", PatientSex="F")
+    write(folder, "c1", image, "odd-sex", PatientAge="050Y", PatientSex="O")
+    write(folder, "c2", image, "ninety", PatientAge="090Y", PatientSex="F",
+          PatientIdentityRemoved="YES", DeidentificationMethod="basic")  # fmt: skip
+    write(folder, "c3", phantom.hand(1, 256), "hand", **known)
+    write(folder, "c4", np.zeros_like(image), "blank", **known)
+    (folder / "notes.txt").write_text("not DICOM")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped bundle, with a gate that p-values of few images can fall below."""
+    copied = tmp_path_factory.mktemp("base") / "bundle"
+    shutil.copytree(bundle.default_bundle(), copied)
+    manifest = json.loads((copied / bundle.MANIFEST).read_text())
+    manifest["thresholds"]["in_distribution"] = 0.04
+    (copied / bundle.MANIFEST).write_text(json.dumps(manifest))
+    return copied
+
+
+@pytest.fixture(scope="module")
+def made(
+    site: Path, base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, object]]:
+    out = tmp_path_factory.mktemp("made") / "ours"
+    options = ["--from", str(site), "--out", str(out), "--at-least", "30", "--label", "site.1"]
+    done = CliRunner().invoke(app, ["model", "recalibrate", str(base), *options, "--json"])
+    assert done.exit_code == 0, done.output
+    assert SECRET not in done.output
+    answer: dict[str, object] = json.loads(done.stdout)
+    return out, answer
+
+
+def test_every_file_is_counted_once(site: Path, made: tuple[Path, dict[str, object]]) -> None:
+    files = made[1]["files"]
+    assert isinstance(files, dict)
+    assert sum(files.values()) == len(list(site.iterdir()))
+    assert files["used"] == made[1]["images"] == made[1]["patients"]
+    assert 30 <= files["used"] <= PEOPLE
+    assert files["another_of_its_study"] == 2
+    expected = ("unreadable", "age_missing", "sex_not_assessed", "age_censored", "blank")
+    assert {name: files[name] for name in expected} == dict.fromkeys(expected, 1)
+    assert files["not_a_chest"] >= 1
+
+
+def test_the_bundle_is_whole_and_says_where_it_comes_from(
+    made: tuple[Path, dict[str, object]],
+) -> None:
+    out, answer = made
+    base, new = bundle.load_manifest(bundle.default_bundle()), bundle.verify(out)
+    assert new.name == base.name
+    assert new.version == f"{base.version}+site.1" == answer["version"]
+    assert new.sha256 == answer["sha256"] != base.sha256
+    assert new.recalibration is not None
+    assert new.recalibration.base_sha256 == base.sha256
+    assert new.calibration.age.widening == base.calibration.age.widening
+    card = (out / bundle.CARD).read_text()
+    assert card.startswith(f"# {new.name} {new.version}")
+    assert base.sha256 in card
+    everything = card + (out / bundle.MANIFEST).read_text()
+    assert SECRET not in everything
+    assert sorted(one.name for one in out.parent.iterdir()) == [out.name]
+
+
+def test_the_table_shows_before_and_after(
+    made: tuple[Path, dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = bundle.load_manifest(made[0])
+    assert manifest.recalibration is not None
+    tell(manifest, made[0], as_json=False)
+    shown = capsys.readouterr().out
+    for covered in (*manifest.recalibration.before, *manifest.recalibration.after):
+        assert f"{covered.coverage:.1%}" in shown
+    assert f"used: {manifest.recalibration.images} files" in shown
+    assert manifest.version in shown
+
+
+def answers(path: Path) -> list[Prediction]:
+    estimator = Estimator(path, device="cpu", batch=8)
+    images = [phantom.chest(50, "FM"[s % 2], 500 + s, 256) for s in range(6)]
+    return estimator.predict(np.stack([normalise(one, estimator.size) for one in images]))
+
+
+def test_the_interval_moves_to_the_sites_ages(made: tuple[Path, dict[str, object]]) -> None:
+    before, after = answers(bundle.default_bundle()), answers(made[0])
+    for old, new in zip(before, after, strict=True):
+        assert new.age == old.age
+        assert sum(new.age_interval90) / 2 > sum(old.age_interval90) / 2 + 2
+    found = bundle.load_manifest(made[0]).recalibration
+    assert found is not None
+    was, now = ({one.level: one for one in part} for part in (found.before, found.after))
+    assert now["80"].width < 0.9 * was["80"].width  # it no longer pays for the six years
+    assert now["80"].coverage == pytest.approx(0.8, abs=0.12)
+    assert found.sex_log_loss[1] <= found.sex_log_loss[0] + 1e-3
+
+
+def test_too_few_images_make_no_bundle_and_say_why(site: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ours"
+    (tmp_path / "index.csv").write_text(
+        "path,note\n" + "".join(f"{site / name}.dcm,x\n" for name in ("a0", "a1", "c0", "gone"))
+    )
+    options = ["--index", str(tmp_path / "index.csv"), "--out", str(out)]
+    done = CliRunner().invoke(app, ["model", "recalibrate", *options])
+    assert isinstance(done.exception, RecalibrationError)
+    text = str(done.exception)
+    assert "at least 200 usable images, found 2 in 4 files" in text
+    assert "age_missing 1" in text
+    assert "unreadable 1" in text
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "either --from or --index"),
+        (["--from", "{tmp}", "--index", "{tmp}/x.csv"], "either --from or --index"),
+        (["--from", "{tmp}/gone"], "expected a file or a folder"),
+        (["--index", "{tmp}/gone.csv"], "expected a readable CSV"),
+        (["--index", "{tmp}/x.csv"], "expected a column 'path'"),
+        (["--from", "{tmp}", "--label", "Site 1"], "label 'Site 1'"),
+        (["--from", "{tmp}", "--out", "{tmp}"], "does not exist or is empty"),
+    ],
+)
+def test_a_wrong_command_line_is_explained(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
+    (tmp_path / "x.csv").write_text("file\na.dcm\n")
+    given = ["model", "recalibrate", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, given + [one.format(tmp=tmp_path) for one in options])
+    assert isinstance(done.exception, ConfigError | RecalibrationError)
+    assert message in str(done.exception)
+
+
+def test_so_few_that_the_gate_would_let_everything_pass(site: Path, tmp_path: Path) -> None:
+    options = ["--from", str(site / "a0.dcm"), "--out", str(tmp_path / "x"), "--at-least", "20"]
+    done = CliRunner().invoke(app, ["model", "recalibrate", *options])
+    assert "at least 100 usable images" in str(done.exception)
+    assert [pack.fewest(threshold) for threshold in (0.0, 0.01, 0.5)] == [1, 100, 2]
+
+
+def nobody(_: str, __: int) -> Callable[[], None]:
+    return lambda: None
+
+
+def test_a_header_is_held_against_the_patients_other_studies(tmp_path: Path) -> None:
+    image = np.zeros((8, 8), np.uint16)
+    for study, sex in (("one", "F"), ("two", "F"), ("three", "M")):
+        write(tmp_path, study, image, study, PatientID="same", PatientAge="050Y", PatientSex=sex)
+    write(tmp_path, "other", image, "four", PatientAge="050Y", PatientSex="M")
+    files: Counter[str] = Counter()
+    studies = read_studies(sorted(tmp_path.iterdir()), files, nobody)
+    again = read_studies(sorted(tmp_path.iterdir(), reverse=True), files, nobody)
+    assert [study.uid for study in again] == [study.uid for study in studies]
+    assert len({study.patient for study in studies}) == 2
+    trusted = trust(studies, RulesSettings(), today=date(2026, 6, 1), files=files)
+    assert [path.stem for one in trusted for _, path in one.study.files] == ["other"]
+    assert files == {"sex_conflict_header": 3}
