@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 def export(
     onnx: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
     name: Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")] = "default",
-    opset: Annotated[int, typer.Option(min=18, help="ONNX operator set.")] = 18,
+    opset: Annotated[int, typer.Option(min=18, max=23, help="ONNX operator set.")] = 18,
     as_json: AsJson = False,
 ) -> None:
     """Write a bundle's network as ONNX, and check that it answers as before.

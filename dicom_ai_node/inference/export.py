@@ -52,8 +52,10 @@ def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:
     BundleError
         When the bundle cannot be used, or ONNX answers otherwise than torch; no file is left then.
     ConfigError
-        When onnx or onnxscript is not installed.
+        When onnx or onnxscript is not installed, there is no such folder, or no such operator set.
     """
+    if not file.parent.is_dir():
+        raise ConfigError(f"{file}: expected {file.parent} to be a folder")
     for package in ("onnx", "onnxscript"):
         if not _installed(package):
             raise ConfigError(
@@ -114,6 +116,9 @@ def _write(network: Network, manifest: Manifest, file: Path, opset: int) -> None
         )
     assert program is not None
     model = program.model_proto
+    written = {each.domain: each.version for each in model.opset_import}
+    if written.get("") != opset:  # a conversion that fails is logged, no more
+        raise ConfigError(f"operator set {opset} cannot be written, {written.get('')} can")
     onnx.helper.set_model_props(model, metadata(manifest))
     onnx.checker.check_model(model)
     onnx.save(model, file)
@@ -148,7 +153,8 @@ def _images(count: int, size: int) -> NDArray[np.float32]:
         side = -(-size // grain)
         coarse = rng.random((count, side, side), dtype=np.float32)
         images += coarse.repeat(grain, axis=1).repeat(grain, axis=2)[:, :size, :size]
-    return images / 3
+    images /= 3
+    return images
 
 
 def _installed(package: str) -> bool:

@@ -105,6 +105,7 @@ def test_the_file_says_what_it_is(small: Path, exported: Path) -> None:
     assert said["sha256"] == manifest.sha256
     assert said["contract"] == "square-1"
     assert said["size"] == str(manifest.size)
+    assert [each.version for each in model.opset_import if not each.domain] == [export.OPSET]
     assert said["disclaimer"] == "not a medical device"
     assert json.loads(said["calibration"]) == manifest.calibration.model_dump(mode="json")
     (shape,) = (each.type.tensor_type.shape.dim for each in model.graph.input)
@@ -136,6 +137,11 @@ def test_without_a_runtime_it_is_said_to_be_unchecked(
     assert done.exit_code == 0
     assert "unchecked: onnxruntime is not installed" in " ".join(done.output.split())
     assert (tmp_path / "chest.onnx").exists()
+
+
+def test_a_missing_folder_is_found_before_the_work(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent/chest\.onnx: expected .*absent to be a folder"):
+        export.export(small, tmp_path / "absent" / "chest.onnx")
 
 
 def test_without_onnx_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,6 @@ from dicom_ai_node.inference import bundle, foreign, imported, senet
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.foreign import convert, load_imported
 
-RNG = np.random.default_rng(5)
-
 
 def random_state(network: nn.Module) -> dict[str, Tensor]:
     """A state dict in which every tensor matters, the batch norms' among them."""
@@ -61,6 +59,7 @@ def small_senet(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     """SENet with one block a stage, at half its width."""
     monkeypatch.setattr(senet, "BLOCKS", (1, 1, 1, 1))
     monkeypatch.setattr(senet, "WIDTH", 32)
+    torch.manual_seed(4)
     return senet.senet154_age().eval()
 
 
@@ -124,18 +123,20 @@ class Male(nn.Module):
 
 def test_riken_answers_as_its_network(tmp_path: Path, small_senet: nn.Module) -> None:
     state = random_state(small_senet)
+    state["1.8.weight"] *= 1000  # an answer in years, not in thousandths
     small_senet.load_state_dict(state)
     torch.save(state, tmp_path / "riken.pth")
     manifest = convert("riken-age", tmp_path / "riken.pth", tmp_path / "riken-age")
     assert manifest.answers == "age"
-    images = RNG.random((2, 320, 320), dtype=np.float32)
+    images = np.random.default_rng(5).random((2, 320, 320), dtype=np.float32)
+    images[1] *= 0.3
     mean, sd = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     seen = torch.from_numpy(((images[..., None] - mean) / sd).transpose(0, 3, 1, 2)).float()
     with torch.inference_mode():
         expected = small_senet(seen)[:, 0].numpy()
-    assert abs(expected[0] - expected[1]) > 1e-4
+    assert abs(expected[0] - expected[1]) > 0.1
     found = load_imported(tmp_path / "riken-age")(images)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-2)
 
 
 def test_mira_answers_as_its_network(mira_file: Path, mira: Path) -> None:
@@ -144,7 +145,7 @@ def test_mira_answers_as_its_network(mira_file: Path, mira: Path) -> None:
     network = resnet34(weights=None, num_classes=2).eval()
     read = torch.load(mira_file, weights_only=True)["state_dict"]
     network.load_state_dict({name.removeprefix("model."): each for name, each in read.items()})
-    images = RNG.random((3, 224, 224), dtype=np.float32)
+    images = np.random.default_rng(6).random((3, 224, 224), dtype=np.float32)
     with torch.inference_mode():
         logits = network(torch.from_numpy(images)[:, None].repeat(1, 3, 1, 1) * 255)
     other = load_imported(mira)
