@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_ai_node import pixels
+from dicom_ai_node.analyse.beside import say
 from dicom_ai_node.analyse.headers import recorded_part, status_part
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import result_key, text_of
@@ -16,6 +17,7 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.foreign import Imported, load_imported
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.rules import RULES_VERSION
@@ -40,12 +42,18 @@ class _Study:
 
 
 def analyse_files(
-    paths: Sequence[Path], config: Config, *, reports: Path | None = None
+    paths: Sequence[Path],
+    config: Config,
+    *,
+    reports: Path | None = None,
+    beside: Sequence[Path] = (),
 ) -> Iterator[ImageAnswer]:
     """Answer for each file, grouped by study; write one report per study into ``reports``.
 
-    Every image is analysed: ``policy.analyse`` does not count here.
+    Every image is analysed: ``policy.analyse`` does not count here. ``beside`` are folders of
+    imported bundles; what they say stands in the documents, never in a report.
     """
+    others = [load_imported(path) for path in beside]
     estimator = Estimator(
         resolve_bundle(config.model.bundle),
         device=config.model.device,
@@ -70,7 +78,7 @@ def analyse_files(
             for study, one, predictions in zip(batch, prepared, answers, strict=True):
                 result = pipeline.conclude(one, predictions)
                 fault = _write_reports(study, one, result, config, reports) if reports else ""
-                yield from _answers(study, result, estimator.identity, fault)
+                yield from _answers(study, result, estimator.identity, fault, others)
 
 
 def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]:
@@ -119,11 +127,18 @@ def _write_reports(
 
 
 def _answers(
-    study: _Study, result: StudyResult, model: ModelIdentity, fault: str
+    study: _Study,
+    result: StudyResult,
+    model: ModelIdentity,
+    fault: str,
+    others: Sequence[Imported],
 ) -> Iterator[ImageAnswer]:
     images = {id(one.image): one for one in result.images}
     for number, (image, path) in enumerate(study.files):
         document = _document(path, result, images[id(image)], model)
+        if others:
+            passed = document["outcome"] is Outcome.ESTIMATED
+            document["beside"] = say(path, others) if passed else []
         yield ImageAnswer(document, fault=fault if number == 0 else "")
 
 

@@ -36,12 +36,17 @@ def infer(
     paths: Paths,
     config: ConfigFile = None,
     sr: Annotated[Path | None, typer.Option(help="Write a report per study here.")] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of an imported network that is to answer too (repeatable)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate age and sex from DICOM files, without a PACS.
 
-    Every image is shown to the network, whatever the policy says of flagged studies. Exit code 1
-    when a file could not be read as DICOM, or a report not be written.
+    Every image is shown to the network, whatever the policy says of flagged studies. What stands
+    under Beside is an imported network's word, uncalibrated, and is in no report. Exit code 1 when
+    a file could not be read as DICOM, or a report not be written.
 
     Example: dicom-ai-node infer study/ --sr reports/
     """
@@ -49,6 +54,8 @@ def infer(
 
     settings = _settings(config)
     table = Table("File", "Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason", box=None)
+    if beside:
+        table.add_column("Beside")
     faults: list[str] = []
 
     def tell(answer: ImageAnswer) -> None:
@@ -62,11 +69,13 @@ def infer(
     files = list(_files(paths))
     with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
         task = progress.add_task("images", total=len(files))
-        for answer in analyse_files(files, settings, reports=sr):
+        for answer in analyse_files(files, settings, reports=sr, beside=beside or ()):
             tell(answer)
             progress.advance(task)
     if not as_json:
         console.print(table)
+        if beside:
+            console.print("Beside: others' networks, untested and uncalibrated.", style="yellow")
         console.print("Inferred, not verified. Not a medical device.", style="dim")
     for fault in faults:
         complain(fault)
@@ -132,6 +141,7 @@ def _header_row(document: dict[str, Any]) -> list[str]:
 
 def _infer_row(document: dict[str, Any]) -> list[str]:
     age, sex, reason = document["age"], document["sex"], document["reason"]
+    beside = [_beside(one) for one in document.get("beside", ())]
     return [
         document["path"],
         document["outcome"],
@@ -141,7 +151,14 @@ def _infer_row(document: dict[str, Any]) -> list[str]:
         f"{sex['probability_female']:.3f}" if sex else "",
         _rules(document),
         reason["text"] if reason else "",
+        *([", ".join(beside)] if "beside" in document else []),
     ]
+
+
+def _beside(other: dict[str, Any]) -> str:
+    age, female = other["age"], other["probability_female"]
+    value = f"{age:.0f} years" if age is not None else f"p(F) {female:.3f}"
+    return f"{other['name']} {value}"
 
 
 def _rules(document: dict[str, Any]) -> str:

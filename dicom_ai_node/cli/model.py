@@ -37,8 +37,11 @@ def list_(as_json: AsJson = False) -> None:
 def show(name: Name = "default") -> None:
     """Print a bundle's manifest: contract, calibration, training data, measured figures."""
     from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
+    from dicom_ai_node.inference.imported import is_imported, load_imported_manifest
 
-    typer.echo(load_manifest(resolve_bundle(name)).model_dump_json(indent=2))
+    path = resolve_bundle(name)
+    manifest = load_imported_manifest(path) if is_imported(path) else load_manifest(path)
+    typer.echo(manifest.model_dump_json(indent=2))
 
 
 @app.command()
@@ -46,9 +49,10 @@ def verify(name: Name = "default", as_json: AsJson = False) -> None:
     """Check that a bundle is complete and that its weights are the ones it was made with."""
     from dicom_ai_node.inference.bundle import resolve_bundle
     from dicom_ai_node.inference.bundle import verify as verify_bundle
+    from dicom_ai_node.inference.imported import is_imported, verify_imported
 
     path: Path = resolve_bundle(name)
-    identity = verify_bundle(path).identity
+    identity = (verify_imported(path) if is_imported(path) else verify_bundle(path)).identity
     if as_json:
         print_json({"path": str(path), "sha256": identity.sha256, "valid": True})
     else:

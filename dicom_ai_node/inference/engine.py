@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+from torch import Tensor, nn
 
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import calibration
@@ -144,8 +145,24 @@ def load_network(architecture: str, tensors: dict[str, NDArray[np.float32]], fil
         for name, tensor in tensors.items()
         if name.startswith(NETWORK)
     }
+    fill(network, state, architecture, file)
+    return network.eval()
+
+
+def fill(
+    network: nn.Module,
+    state: dict[str, Tensor],
+    architecture: str,
+    file: Path,
+    *,
+    assign: bool = False,
+) -> None:
+    """Put the tensors that ``file`` holds into ``network``; BundleError when they do not fit.
+
+    With ``assign`` they become the network's own, which may then have been built without memory.
+    """
     try:
-        strangers = network.load_state_dict(state, strict=False)
+        strangers = network.load_state_dict(state, strict=False, assign=assign)
     except RuntimeError as error:  # a wrong shape; the message lists each on a line of its own
         reason = " ".join(str(error).splitlines()[1:2]).strip() or str(error)
         raise BundleError(f"{file}: expected the tensors of {architecture}: {reason}") from error
@@ -154,7 +171,6 @@ def load_network(architecture: str, tensors: dict[str, NDArray[np.float32]], fil
     if amiss:
         others = f" (and {len(amiss) - 1} more)" if len(amiss) > 1 else ""
         raise BundleError(f"{file}: expected the tensors of {architecture}: {amiss[0]}{others}")
-    return network.eval()
 
 
 def read_tensors(file: Path) -> dict[str, NDArray[np.float32]]:

@@ -1,0 +1,29 @@
+"""What imported networks say beside the bundle's answer: for the eye, never for a report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dicom_ai_node import pixels
+from dicom_ai_node.inference.foreign import Imported
+
+
+def say(path: Path, others: Sequence[Imported]) -> list[dict[str, Any]]:
+    """Return each network's answer for the image at ``path``, as ``infer --json`` prints it.
+
+    The image has passed the bundle's gates; these networks have none of their own.
+    """
+    return [_one(path, other) for other in others]
+
+
+def _one(path: Path, other: Imported) -> dict[str, Any]:
+    image = pixels.load(path, size=other.size)
+    value = float(other(image[None])[0])
+    manifest = other.manifest
+    return {
+        "name": manifest.name,
+        "sha256": manifest.sha256,
+        "age": round(value, 2) if manifest.answers == "age" else None,
+        "probability_female": round(value, 4) if manifest.answers == "sex" else None,
+        "calibrated": manifest.calibrated,
+    }

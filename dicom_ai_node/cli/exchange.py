@@ -1,0 +1,71 @@
+"""Networks that leave and arrive: ``model export`` and ``model import``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dicom_ai_node.cli.common import AsJson, console, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to ``model``."""
+    app.command()(export)
+    app.command("import")(import_)
+
+
+def export(
+    onnx: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")] = "default",
+    opset: Annotated[int, typer.Option(min=18, max=23, help="ONNX operator set.")] = 18,
+    as_json: AsJson = False,
+) -> None:
+    """Write a bundle's network as ONNX, and check that it answers as before.
+
+    Needs the packages of dicom-ai-node[onnx]. docs/interoperability.md says what the network
+    expects and how its raw answers are to be read.
+
+    Example: dicom-ai-node model export default --onnx chest.onnx
+    """
+    from dicom_ai_node.inference.bundle import resolve_bundle
+    from dicom_ai_node.inference.export import export as write
+
+    difference = write(resolve_bundle(name), onnx, opset=opset)
+    if as_json:
+        print_json({"path": str(onnx), "difference": difference})
+        return
+    if difference is None:
+        found = "[yellow]unchecked: onnxruntime is not installed[/]"
+    else:
+        found = f"largest relative difference to torch {difference:.1e}"
+    console.print(f"{onnx}: {found}", highlight=False)
+    console.print("Its answers are raw, uncalibrated. Not a medical device.", style="dim")
+
+
+def import_(
+    network: Annotated[
+        Literal["riken-age", "mira-sex"], typer.Argument(help="Which published network.")
+    ],
+    weights: Annotated[
+        Path, typer.Option(help="The published weight file, on this machine.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option(help="A new folder for the imported bundle.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a bundle of a published network's weights, to be shown beside this program's answers.
+
+    Nothing in the weight file is run. The adapters are untested with the published weights.
+
+    Example: dicom-ai-node model import mira-sex --weights mira.ckpt --out mira-sex
+    """
+    from dicom_ai_node.inference.foreign import convert
+
+    manifest = convert(network, weights, out)
+    if as_json:
+        print_json({"path": str(out), "sha256": manifest.sha256, "note": manifest.note})
+        return
+    console.print(f"{out}: {manifest.name} answers {manifest.answers}", highlight=False)
+    console.print(manifest.note, style="yellow", highlight=False)
+    console.print(f"Licence: {manifest.licence}. Cite {manifest.citation}.", highlight=False)

@@ -1,0 +1,161 @@
+"""A bundle's network as an ONNX file, for programs that run no torch.
+
+Input ``images``: (N, 1, S, S) float32 in [0, 1] as :mod:`dicom_ai_node.pixels.normalise` makes
+them, N free. Outputs are the fields of :class:`dicom_ai_node.inference.engine.Raw`, uncalibrated.
+What a reader needs besides is in the file's metadata; docs/interoperability.md tells the rest.
+"""
+
+import importlib.util
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dicom_ai_node.errors import BundleError, ConfigError
+from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
+from dicom_ai_node.inference.engine import Raw, load_network, read_tensors, run
+from dicom_ai_node.inference.network import Network, moments
+
+INPUT = "images"
+OUTPUTS = tuple(field.name for field in fields(Raw))
+OPSET = 18
+TOLERANCE = 1e-3
+"""Largest difference between ONNX and torch, relative to the largest value of an output or 1."""
+DISCLAIMER = "not a medical device"
+
+
+class _Whole(nn.Module):
+    """The network with the moments of its ages, as the tuple of OUTPUTS."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        answers = self.network(images)
+        mu, sigma = moments(answers.ages)
+        return mu, sigma, answers.sex, answers.frontal, answers.chest, answers.features
+
+
+def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:
+    """Write the network of ``bundle`` to ``file``; return the largest difference to torch.
+
+    ``file`` appears only when the network in it answers like the bundle's own. The difference is
+    relative (see TOLERANCE), or None where onnxruntime is not installed and nothing was compared.
+
+    Raises
+    ------
+    BundleError
+        When the bundle cannot be used, or ONNX answers otherwise than torch; no file is left then.
+    ConfigError
+        When onnx or onnxscript is not installed, there is no such folder, or no such operator set.
+    """
+    if not file.parent.is_dir():
+        raise ConfigError(f"{file}: expected {file.parent} to be a folder")
+    for package in ("onnx", "onnxscript"):
+        if not _installed(package):
+            raise ConfigError(
+                f"the export needs the package {package}: pip install 'dicom-ai-node[onnx]'"
+            )
+    manifest = verify(bundle)
+    weights = bundle / WEIGHTS
+    network = load_network(manifest.architecture, read_tensors(weights), weights)
+    partial = file.with_name(file.name + ".partial")
+    try:
+        _write(network, manifest, partial, opset)
+        difference = _difference(network, partial, manifest.size)
+        if difference is not None and not difference <= TOLERANCE:
+            raise BundleError(
+                f"{file}: not written, ONNX differs from torch by {difference:.1e} (relative),"
+                f" expected at most {TOLERANCE:g}"
+            )
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return difference
+
+
+def metadata(manifest: Manifest) -> dict[str, str]:
+    """Return what the file says of itself; calibration and thresholds are JSON."""
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": manifest.sha256,
+        "architecture": manifest.architecture,
+        "contract": manifest.input.contract,
+        "size": str(manifest.size),
+        "calibration": manifest.calibration.model_dump_json(),
+        "thresholds": manifest.thresholds.model_dump_json(),
+        "intended_use": manifest.intended_use,
+        "not_for": manifest.not_for,
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def _write(network: Network, manifest: Manifest, file: Path, opset: int) -> None:
+    import onnx
+
+    # Of one image, the exporter would take the number for fixed.
+    example = torch.zeros(2, 1, manifest.size, manifest.size)
+    with warnings.catch_warnings():
+        # torch 2.13 copies its own tree of arguments in a way that it has deprecated.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        program = torch.onnx.export(
+            _Whole(network).eval(),
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=opset,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    written = {each.domain: each.version for each in model.opset_import}
+    if written.get("") != opset:  # a conversion that fails is logged, no more
+        raise ConfigError(f"operator set {opset} cannot be written, {written.get('')} can")
+    onnx.helper.set_model_props(model, metadata(manifest))
+    onnx.checker.check_model(model)
+    onnx.save(model, file)
+
+
+def _difference(network: Network, file: Path, size: int) -> float | None:
+    """Largest difference between the file's answers and the network's, None without a runtime."""
+    if not _installed("onnxruntime"):
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for count in (1, 3):
+        images = _images(count, size)
+        own = run(network, images)
+        others = session.run(list(OUTPUTS), {INPUT: images[:, None]})
+        for name, other in zip(OUTPUTS, others, strict=True):
+            expected: NDArray[np.float32] = getattr(own, name)
+            if other.shape != expected.shape or not np.isfinite(other).all():
+                return float("inf")
+            scale = max(float(np.abs(expected).max()), 1.0)
+            worst = max(worst, float(np.abs(other - expected).max()) / scale)
+    return worst
+
+
+def _images(count: int, size: int) -> NDArray[np.float32]:
+    """Noise of several grains between black and white: every filter has something to say."""
+    rng = np.random.default_rng(count)
+    images = np.zeros((count, size, size), np.float32)
+    for grain in (1, 8, 32):
+        side = -(-size // grain)
+        coarse = rng.random((count, side, side), dtype=np.float32)
+        images += coarse.repeat(grain, axis=1).repeat(grain, axis=2)[:, :size, :size]
+    images /= 3
+    return images
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
