@@ -74,7 +74,7 @@ def limits_of_agreement(weights: Floats, mu: Floats, years: Floats, *, side: int
     centre = mean(weights, error)
     n = weights.sum(axis=1)
     variance = (mean(weights, np.square(error)) - np.square(centre)) * n / np.maximum(n - 1, 1)
-    return centre + side * NORMAL95 * np.sqrt(np.maximum(variance, 0.0))
+    return np.asarray(centre + side * NORMAL95 * np.sqrt(np.maximum(variance, 0.0)))
 
 
 def auc(weights: Floats, score: Floats, positive: Floats) -> Floats:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from dicom_ai_node.inference.bundle import Figure
+from dicom_ai_node.inference.calibration import LEVELS
 from training import figures as of
 from training import marks
 from training.markdown import cell, count, interval, number, table
 from training.references import LEAK, REFERENCES, beside
 from training.sets import SETS, Set
+from training.table import GATES
 from training.tried import Tried
 
 Figures = Sequence[Figure]
@@ -18,9 +20,9 @@ NOT_MEASURED = "Not measured."
 def overall(figures: Figures, one: Set) -> str:
     """Everything of one data set as a whole, beside baseline and published figures."""
     names = list(of.AGE)
-    names += [name(level) for level in of.LEVELS for name in (of.coverage, of.width)]
+    names += [name(level) for level in LEVELS for name in (of.coverage, of.width)]
     names += [*of.SEX, of.CERTAIN]
-    names += [*(f"passes {gate}" for gate in of.GATES), of.EVERY_GATE]
+    names += [*(f"passes {gate}" for gate in GATES), of.EVERY_GATE]
     rows = []
     for name in names:
         every, gated = (of.find(figures, one.name, name, gated=g) for g in (False, True))
@@ -74,8 +76,7 @@ def gates(figures: Figures) -> str:
         if every.dataset == marks.GATE_MATERIAL and not every.group:
             continue  # good and bad images together
         by_gate = [
-            of.find(figures, every.dataset, f"passes {gate}", group=every.group)
-            for gate in of.GATES
+            of.find(figures, every.dataset, f"passes {gate}", group=every.group) for gate in GATES
         ]
         cells = [number(f.value) if f else "" for f in by_gate]
         name = every.group or every.dataset

@@ -127,7 +127,12 @@ def read_csv(file: Path) -> Table:
 
     sexes = {"F": 1.0, "M": 0.0}
     return Table(
-        *(np.array(texts(name), dtype=np.str_) for name in TEXTS),
+        dataset=np.array(texts("dataset")),
+        kind=np.array(texts("kind")),
+        image=np.array(texts("image")),
+        patient=np.array(texts("patient")),
+        source=np.array(texts("source")),
+        view=np.array(texts("view")),
         recorded=np.array(column("recorded")),
         female=np.array([sexes.get(text, np.nan) for text in texts("sex")]),
         age=np.array(column("age")),

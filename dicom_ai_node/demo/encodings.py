@@ -49,8 +49,9 @@ def set_pixels(ds: Dataset, values: Image, syntax: UID) -> None:
         ``syntax`` is neither of :data:`NATIVE` nor of :data:`ENCODERS`.
     """
     if syntax in NATIVE:
-        order = ">" if syntax == ExplicitVRBigEndian else "<"
-        ds.PixelData = values.astype(values.dtype.newbyteorder(order)).tobytes()
+        big = syntax == ExplicitVRBigEndian
+        stored = values.dtype.newbyteorder(">") if big else values.dtype.newbyteorder("<")
+        ds.PixelData = values.astype(stored).tobytes()
         ds["PixelData"].VR = "OW" if ds.BitsAllocated == 16 else "OB"
     else:
         set_codestream(ds, ENCODERS[syntax](values, int(ds.BitsStored)))
@@ -105,14 +106,16 @@ def _jpeg_ls(values: Image, **options: int) -> bytes:
     return bytes(imagecodecs.jpegls_encode(values, **options))
 
 
-def _jpeg2000(values: Image, bits: int, **options: object) -> bytes:
+def _jpeg2000(values: Image, bits: int, *, reversible: bool, level: int) -> bytes:
     return bytes(
-        imagecodecs.jpeg2k_encode(values, codecformat="j2k", bitspersample=bits, **options)
+        imagecodecs.jpeg2k_encode(
+            values, codecformat="j2k", bitspersample=bits, reversible=reversible, level=level
+        )
     )
 
 
-def _htj2k(values: Image, **options: object) -> bytes:
-    return bytes(imagecodecs.htj2k_encode(values, **options))
+def _htj2k(values: Image, *, reversible: bool = True) -> bytes:
+    return bytes(imagecodecs.htj2k_encode(values, reversible=reversible))
 
 
 ENCODERS: dict[UID, Callable[[Image, int], bytes]] = {
