@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from training import figures as of
 from training import marks, sections
-from training.groups import CHILDREN, OLD, OLDEST, YOUNG, label
 from training.markdown import cell, number
 from training.sets import SETS
+from training.strata import CHILDREN, OLD, OLDEST, YOUNG, label
 from training.tried import Tried
 
 LEFT_TO_THE_REPORT = ("view and sex: ", "source: ")

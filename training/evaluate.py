@@ -23,9 +23,9 @@ from training.baseline import Baseline, baseline
 from training.figures import measure
 from training.markdown import cell
 from training.predict import predict, spoilt
+from training.predicted import Table, joined, read_csv, write_csv
 from training.report import Evaluation
 from training.sets import SETS
-from training.table import Table, joined, read_csv, write_csv
 
 MONTAGE = ("montage.png", "Where the network looks: saliency of some images")
 

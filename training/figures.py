@@ -16,9 +16,9 @@ from dicom_ai_node.inference.calibration import LEVELS
 from training import metrics
 from training.baseline import Baseline
 from training.bootstrap import Statistic, estimate, resamples, value
-from training.groups import SMALLEST, groups
 from training.metrics import Floats
-from training.table import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
+from training.predicted import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
+from training.strata import SMALLEST, groups
 
 MAE, BIAS = "age MAE, years", "age bias, years"
 AUC, ACCURACY = "sex AUC", "sex accuracy"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from dicom_ai_node.inference.bundle import Figure
 from training import figures as of
-from training.groups import OLD, label
-from training.table import OTHER
+from training.predicted import OTHER
+from training.strata import OLD, label
 
 PARITY, BUNDLE, GATE_MATERIAL = "parity", "bundle", "gates"
 """Data sets of figures that are not about people."""

@@ -15,9 +15,9 @@ from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.calibration import LEVELS
 from training import figures as of
 from training import metrics
-from training.groups import DECADES, decade, label
+from training.predicted import Table
 from training.sets import SETS
-from training.table import Table
+from training.strata import DECADES, decade, label
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 GREY = "#777777"

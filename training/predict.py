@@ -11,7 +11,7 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.types import Prediction
 from training import data, intervals
 from training.build_bundle import floats
-from training.table import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
+from training.predicted import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
 
 AT_A_TIME = 256
 """Images that are held as float32."""
@@ -102,7 +102,7 @@ def _table(
 
 
 def kind_of(item: data.Item) -> str:
-    """What an image shows: one of the kinds of :mod:`training.table`."""
+    """What an image shows: one of the kinds of :mod:`training.predicted`."""
     if item.chest == 0:
         return OTHER
     return LATERAL if item.frontal == 0 else FRONTAL

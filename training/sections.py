@@ -7,9 +7,9 @@ from dicom_ai_node.inference.calibration import LEVELS
 from training import figures as of
 from training import marks
 from training.markdown import cell, count, interval, number, table
+from training.predicted import GATES
 from training.references import LEAK, REFERENCES, beside
 from training.sets import SETS, Set
-from training.table import GATES
 from training.tried import Tried
 
 Figures = Sequence[Figure]

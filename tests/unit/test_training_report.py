@@ -14,10 +14,10 @@ from training import card, evaluate, intervals, marks, parity, sections, tried
 from training import figures as of
 from training.baseline import Baseline, baseline
 from training.figures import find, measure
-from training.groups import OLD, OLDEST, decade, groups, label
 from training.plots import PLOTS
+from training.predicted import FRONTAL, OTHER, Table, joined, read_csv, write_csv
 from training.references import Look, beside
-from training.table import FRONTAL, OTHER, Table, joined, read_csv, write_csv
+from training.strata import OLD, OLDEST, decade, groups, label
 
 Z = np.array([0.674490, 1.281552, 1.644854, 1.959964])
 """Normal quantiles of ``LEVELS``."""

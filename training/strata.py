@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.metrics import Bools
-from training.table import Table
+from training.predicted import Table
 
 SMALLEST = 8
 """A group with fewer images gets no figures but their number."""
