@@ -227,7 +227,7 @@ class StoredInstance:
     path: str
     """Path of the DICOM file, relative to the spool."""
     digest: str
-    """SHA-256 of the data set as received, hexadecimal."""
+    """BLAKE3 of the data set as received, hexadecimal."""
     size: int = 0
     version: int = 1
     """1 for the first content seen under this UID, 2 for the next, and so on."""

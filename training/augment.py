@@ -17,13 +17,16 @@ class Strength:
     """How far each change may go."""
 
     degrees: float = 12.0
-    scale: float = 0.12
-    aspect: float = 0.06
+    scale: float = 0.15
+    aspect: float = 0.12
+    """Images of other hospitals are not squashed from the same shape as NIH's."""
     shift: float = 0.06
-    gamma: float = 0.35
-    noise: float = 0.03
+    gamma: float = 0.45
+    noise: float = 0.04
+    often: float = 0.3
+    """Probability of each of another detail contrast and another tone curve."""
     rarely: float = 0.1
-    """Probability of each of blur, low resolution, histogram equalisation and a burnt-in box."""
+    """Probability of each of blur, low resolution, equalisation, a frame, a box and marks."""
 
 
 def batch(pixels: Tensor, side: int, rng: torch.Generator, strength: Strength) -> Tensor:
@@ -31,23 +34,27 @@ def batch(pixels: Tensor, side: int, rng: torch.Generator, strength: Strength) -
     x = pixels[:, None].float() / 255
     x = _move(x, side, rng, strength)
     n = len(x)
-    x = torch.where(_some(n, 0.5 * strength.rarely, rng), _equalise(x), x)
+    x = torch.where(_some(n, strength.rarely, rng), _equalise(x), x)
+    x = torch.where(_some(n, strength.often, rng), _detail(x, rng), x)
+    x = torch.where(_some(n, strength.often, rng), _tone(x, rng), x)
     gamma = (_uniform(n, rng) * strength.gamma).exp()
     x = x.clamp_min(1e-4) ** gamma
     contrast, brightness = 1 + 0.15 * _uniform(n, rng), 0.08 * _uniform(n, rng)
     x = (x - 0.5) * contrast + 0.5 + brightness
     x = torch.where(_some(n, strength.rarely, rng), _blur(x), x)
     x = torch.where(_some(n, strength.rarely, rng), _coarse(x, rng), x)
+    x = _frame(x, strength.rarely, rng)
     x = _box(x, strength.rarely, rng)
-    sd = torch.rand(n, 1, 1, 1, generator=rng) * strength.noise
-    x = x + sd * torch.randn(x.shape, generator=rng)
+    x = _marks(x, strength.rarely, rng)
+    sd = torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) * strength.noise
+    x = x + sd * torch.randn(x.shape, generator=rng, device=rng.device)
     return stretch(x)
 
 
 def corrupt(pixels: Tensor, chosen: Tensor, rng: torch.Generator) -> Tensor:
     """Copy of uint8 ``pixels`` (N, H, H) in which those ``chosen`` are turned or inverted."""
     out = pixels.clone()
-    kinds = torch.randint(0, 5, (len(pixels),), generator=rng)
+    kinds = torch.randint(0, 5, (len(pixels),), generator=rng, device=rng.device)
     for i in chosen.nonzero().flatten().tolist():
         kind, image = int(kinds[i]), pixels[i]
         if kind < 3:
@@ -70,7 +77,7 @@ def _move(x: Tensor, side: int, rng: torch.Generator, strength: Strength) -> Ten
     angle = torch.deg2rad(strength.degrees * _normal(n, rng) / 2)
     size = 1 + strength.scale * _uniform(n, rng).flatten()
     aspect = 1 + strength.aspect * _uniform(n, rng).flatten()
-    shift = strength.shift * (2 * torch.rand(n, 2, generator=rng) - 1) * 2
+    shift = strength.shift * (2 * torch.rand(n, 2, generator=rng, device=rng.device) - 1) * 2
     cos, sin = angle.cos(), angle.sin()
     rows = torch.stack(
         [
@@ -88,9 +95,30 @@ def _move(x: Tensor, side: int, rng: torch.Generator, strength: Strength) -> Ten
 def _equalise(x: Tensor) -> Tensor:
     """Rank of each grey among 256, per image: plain histogram equalisation."""
     levels = (x.flatten(1) * 255).long().clamp(0, 255)
-    counts = torch.zeros(len(x), 256).scatter_add_(1, levels, torch.ones(levels.shape))
+    counts = torch.zeros(len(x), 256, device=x.device)
+    counts = counts.scatter_add_(1, levels, torch.ones(levels.shape, device=x.device))
     rank = counts.cumsum(dim=1) / levels.shape[1]
     return rank.gather(1, levels).reshape(x.shape)
+
+
+def _detail(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Weaken or strengthen what is coarser than a random scale: how vendors differ most."""
+    cells = int(torch.randint(4, 33, (1,), generator=rng, device=rng.device))
+    coarse = functional.interpolate(
+        functional.adaptive_avg_pool2d(x, cells), size=x.shape[2:], mode="bilinear"
+    )
+    mean = coarse.mean(dim=(2, 3), keepdim=True)
+    kept = 0.3 + 1.2 * torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
+    return x + (kept - 1) * (coarse - mean)
+
+
+def _tone(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Sigmoid VOI LUT (PS3.3 C.11.2.1.3.1) around a random centre, rescaled to the range of x."""
+    n = len(x)
+    centre = 0.3 + 0.4 * torch.rand(n, 1, 1, 1, generator=rng, device=rng.device)
+    slope = 3 + 6 * torch.rand(n, 1, 1, 1, generator=rng, device=rng.device)
+    low, high = torch.sigmoid(-slope * centre), torch.sigmoid(slope * (1 - centre))
+    return (torch.sigmoid(slope * (x - centre)) - low) / (high - low)
 
 
 def _blur(x: Tensor) -> Tensor:
@@ -98,7 +126,7 @@ def _blur(x: Tensor) -> Tensor:
 
 
 def _coarse(x: Tensor, rng: torch.Generator) -> Tensor:
-    side = int(torch.randint(56, 113, (1,), generator=rng))
+    side = int(torch.randint(56, 113, (1,), generator=rng, device=rng.device))
     small = functional.interpolate(x, size=(side, side), mode="area")
     return functional.interpolate(small, size=x.shape[2:], mode="bilinear")
 
@@ -107,19 +135,57 @@ def _box(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """Burnt-in marker or missing corner: a box of one grey."""
     side = x.shape[-1]
     for i in _some(len(x), share, rng).flatten().nonzero().flatten().tolist():
-        h, w = (int(v) for v in torch.randint(side // 20, side // 5, (2,), generator=rng))
-        r, c = (int(v) for v in torch.randint(0, side - side // 5, (2,), generator=rng))
-        x[i, :, r : r + h, c : c + w] = float(torch.randint(0, 2, (1,), generator=rng))
+        h, w = (
+            int(v)
+            for v in torch.randint(side // 20, side // 5, (2,), generator=rng, device=rng.device)
+        )
+        r, c = (
+            int(v)
+            for v in torch.randint(0, side - side // 5, (2,), generator=rng, device=rng.device)
+        )
+        x[i, :, r : r + h, c : c + w] = float(
+            torch.randint(0, 2, (1,), generator=rng, device=rng.device)
+        )
+    return x
+
+
+def _frame(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Collimation, or the white border of a printed or photographed film."""
+    side = x.shape[-1]
+    for i in _some(len(x), share, rng).flatten().nonzero().flatten().tolist():
+        grey = float(torch.randint(0, 2, (1,), generator=rng, device=rng.device))
+        top, bottom, left, right = (
+            int(v) for v in torch.randint(0, side // 8, (4,), generator=rng, device=rng.device)
+        )
+        x[i, :, :top], x[i, :, side - bottom :] = grey, grey
+        x[i, :, :, :left], x[i, :, :, side - right :] = grey, grey
+    return x
+
+
+def _marks(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Something like a line of burnt-in text."""
+    side = x.shape[-1]
+    for i in _some(len(x), share, rng).flatten().nonzero().flatten().tolist():
+        high, wide = (int(v) for v in torch.randint(4, 28, (2,), generator=rng, device=rng.device))
+        high = min(high, 10)
+        ink = (torch.rand(high, wide, generator=rng, device=rng.device) < 0.5).repeat_interleave(
+            2, 0
+        )
+        ink = ink.repeat_interleave(2, 1)
+        r = int(torch.randint(0, side - 2 * high, (1,), generator=rng, device=rng.device))
+        c = int(torch.randint(0, side - 2 * wide, (1,), generator=rng, device=rng.device))
+        spot = x[i, 0, r : r + 2 * high, c : c + 2 * wide]
+        spot[ink] = float(torch.randint(0, 2, (1,), generator=rng, device=rng.device))
     return x
 
 
 def _uniform(n: int, rng: torch.Generator) -> Tensor:
-    return 2 * torch.rand(n, 1, 1, 1, generator=rng) - 1
+    return 2 * torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) - 1
 
 
 def _normal(n: int, rng: torch.Generator) -> Tensor:
-    return torch.randn(n, generator=rng)
+    return torch.randn(n, generator=rng, device=rng.device)
 
 
 def _some(n: int, share: float, rng: torch.Generator) -> Tensor:
-    return torch.rand(n, 1, 1, 1, generator=rng) < share
+    return torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) < share

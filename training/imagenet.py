@@ -25,7 +25,7 @@ def load_imagenet(backbone: nn.Module, archive: Path) -> tuple[Tensor, Tensor]:
     """Fill ``backbone`` (1 or 3 channels) in place; returns the classifier's weight and bias."""
     stored = np.load(archive)
     layers = sorted({key[:-2] for key in stored.files})
-    pairs = [(m, n) for m, n in _convolutions(backbone)]
+    pairs = [(m, n) for m, n in convolutions(backbone)]
     if len(layers) != len(pairs) + 1:
         raise ValueError(f"{archive}: {len(layers)} layers, expected {len(pairs) + 1}")
     with torch.no_grad():
@@ -51,7 +51,7 @@ def load_imagenet(backbone: nn.Module, archive: Path) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def insert_norms(backbone: nn.Module, batches: Iterable[Tensor]) -> None:
     """Give the norms the statistics of ``batches`` (backbone input), keeping the function."""
-    norms = [norm for _, norm in _convolutions(backbone)]
+    norms = [norm for _, norm in convolutions(backbone)]
     sums = {
         norm: (torch.zeros(norm.num_features), torch.zeros(norm.num_features)) for norm in norms
     }
@@ -79,7 +79,7 @@ def insert_norms(backbone: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.bias.add_(mean)
 
 
-def _convolutions(backbone: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def convolutions(backbone: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Each convolution with the norm that follows it, in the order of the forward pass."""
     modules = list(backbone.modules())
     convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]

@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from safetensors.numpy import save_file
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    interpolate,
+    relu,
+    softplus,
+)
 
 from dicom_ai_node.demo.phantom import MIDDLE_AGE
 from dicom_ai_node.inference.bundle import WEIGHTS, sha256
@@ -28,6 +33,7 @@ from dicom_ai_node.inference.engine import Estimator, read_tensors
 from training import augment, data
 
 SIDE = 224
+"""Of the phantoms; the network sees them enlarged."""
 Floats = NDArray[np.float32]
 Tensors = dict[str, NDArray[np.generic]]
 
@@ -86,7 +92,9 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
         drawn = torch.randn(batch, len(basis), generator=rng).clamp(-2, 2)
         coefficients = effects @ (start + change * unit) + drawn @ spread.T
         flat = (mean + coefficients @ basis).clamp(0, 255) / 255
-        answers = network(augment.stretch(flat.reshape(batch, 1, SIDE, SIDE)))
+        small = flat.reshape(batch, 1, SIDE, SIDE)
+        seen = interpolate(small, size=2 * [estimator.size], mode="bicubic", align_corners=False)
+        answers = network(augment.stretch(seen))
         mu, _ = answers.age_moments()
         parts = {
             "age": ((mu - MIDDLE_AGE) / 10 - decades).square().mean(),

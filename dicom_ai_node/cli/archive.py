@@ -124,7 +124,8 @@ def requeue(
     """Analyse a study again, or send dead letters again.
 
     A study with dead letters has them put back in their queue; any other is analysed again. An
-    unchanged result is not sent twice.
+    unchanged result is not sent twice. Destinations that are waited for are tried at once, and are
+    offered the best kind of report again, whatever they accepted before.
 
     Example: dicom-ai-node requeue --dead
     """
@@ -133,7 +134,7 @@ def requeue(
         raise typer.Exit(EXIT_CONFIG)
     db, now = _open(config), time.time()
     count = delivery_queue.requeue_dead(db, study_instance_uid=study_uid or None, now=now)
-    delivery_queue.wake(db, None)
+    delivery_queue.start_over(db)
     state = None
     if study_uid and not count:
         state = study_queue.requeue(db, study_uid, now=now)

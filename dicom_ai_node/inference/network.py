@@ -76,7 +76,7 @@ class Network(nn.Module):
 class SameConv2d(nn.Conv2d):
     """Convolution with TensorFlow's padding: at stride 2 the odd pixel goes to the far side."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve; the output side is the input side over the stride, rounded up."""
         pads: list[int] = []
         for axis in (1, 0):
@@ -84,7 +84,7 @@ class SameConv2d(nn.Conv2d):
             pad = max((-(-side // step) - 1) * step + kernel - side, 0)
             pads += [pad // 2, pad - pad // 2]
         return functional.conv2d(
-            functional.pad(input, pads), self.weight, self.bias, self.stride, 0, 1, self.groups
+            functional.pad(input, pads), weight, bias, self.stride, 0, 1, self.groups
         )
 
 

@@ -1,8 +1,9 @@
 """One data set that is arriving: bytes go to a file and through the digest as they come."""
 
-import hashlib
 import os
 from pathlib import Path
+
+from blake3 import blake3
 
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.receive.writeback import start_writing_back
@@ -28,14 +29,14 @@ class Incoming:
         """Bytes of the data set."""
         self.failure = failure
         self._written_back = 0
-        self._hash = hashlib.sha256()
+        self._hash = blake3()
         self._fd = -1
         if failure is None:
             self._attempt_open(head)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the data set as received, without preamble and File Meta Information."""
+        """BLAKE3 of the data set as received, without preamble and File Meta Information."""
         return self._hash.hexdigest()
 
     def write(self, data: memoryview) -> None:

@@ -226,11 +226,10 @@ def requeue_dead(db: Database, *, study_instance_uid: str | None, now: float) ->
         return count
 
 
-def wake(db: Database, name: str | None) -> None:
-    """End the wait of a destination, or of all: try again now."""
+def start_over(db: Database) -> None:
+    """Try every destination now, and with the best SOP class of a report first again."""
     with db.write() as connection:
-        query = update(destination).values(not_before=0.0)
-        connection.execute(query.where(destination.c.name == name) if name else query)
+        connection.execute(update(destination).values(not_before=0.0, sop_class_uid=""))
 
 
 def open_count(db: Database) -> dict[tuple[str, str], int]:

@@ -1,6 +1,5 @@
 """Receivers as processes: killed at the worst moments, several on one port, light."""
 
-import hashlib
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from tests.builders.receiving import (
     Node,
@@ -26,7 +26,7 @@ from tests.builders.receiving import (
 
 def assert_kept(node: Node, data: bytes) -> None:
     """Row and file are there, and the file holds what the row says."""
-    digest = hashlib.sha256(data).hexdigest()
+    digest = blake3(data).hexdigest()
     ((path,),) = node.rows(f"SELECT path FROM instance WHERE digest = '{digest}'")
     assert (node.spool / path).read_bytes().endswith(data)
 

@@ -34,3 +34,15 @@ def test_an_answer_ends_the_failures_of_a_destination_and_silence_does_not(db: D
     deliveries.hold(db, "pacs", [], until=110, error="connection refused")
     deliveries.give_up(db, third, status=0xC000, error="refused", now=102)
     assert deliveries.destination_state(db, "pacs").error == ""
+
+
+def test_starting_over_forgets_the_wait_and_the_accepted_class(db: Database) -> None:
+    for study in ("1.1", "1.2"):
+        analysed_study(db, study)
+    first, second = claim(db, now=101)
+    deliveries.delivered(db, first, first.files[-1], status=0, now=102)
+    deliveries.hold(db, "pacs", [second], until=500, error="connection refused")
+    assert deliveries.destination_state(db, "pacs").sop_class_uid == first.files[-1].sop_class_uid
+    deliveries.start_over(db)
+    state = deliveries.destination_state(db, "pacs")
+    assert (state.sop_class_uid, state.not_before) == ("", 0.0)

@@ -1,12 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dicom_ai_node.inference.network import Network
-from training import augment, data, loss
-from training.train import Config, Sampler, groups, learning_rate, read_config, shares, step
+from training import augment, config, data, loss
+from training.config import Config
+from training.frozen import freeze_norms
+from training.sampling import Sampler, shares
+from training.train import Run
 
 NAN = float("nan")
 
@@ -21,15 +26,29 @@ def labels(count: int) -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_few_steps_lower_the_loss() -> None:
+@pytest.mark.parametrize("kind", ["dldl", "nll"])
+def test_a_few_steps_lower_the_loss(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = Network("resnet18", dropout=0.0).train()
+    settings = Config(out=str(tmp_path), rate=1e-3, warmup=0.0, age_loss=kind)
+    run = Run(settings, Network("resnet18", dropout=0.0), torch.device("cpu"))
     known = labels(8)
     bright = known["female"][:, None, None, None]
     x = 0.2 * torch.rand(8, 1, 32, 32) + 0.6 * bright
-    optimiser = torch.optim.AdamW(groups(network, 0.01), lr=1e-3)
-    losses = [sum(step(network, optimiser, x, known).values()) for _ in range(8)]
+    losses = [sum(run.step(x, known).values()) for _ in range(8)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_run_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    settings = Config(out=str(tmp_path))
+    first = Run(settings, Network("resnet18"), torch.device("cpu"))
+    first.step(torch.rand(4, 1, 32, 32), labels(4))
+    first.elapsed = 7.0
+    first.save()
+    second = Run(settings, Network("resnet18"), torch.device("cpu"))
+    second.resume()
+    assert (second.steps, second.elapsed) == (1, 7.0)
+    for name, value in first.ema.state_dict().items():
+        assert torch.equal(second.ema.state_dict()[name], value)
 
 
 def test_an_unknown_label_moves_nothing() -> None:
@@ -49,10 +68,10 @@ def test_the_age_loss_is_smallest_at_the_age() -> None:
     assert values[0] < values[2]
 
 
-def test_augmented_images_keep_the_contract() -> None:
+def test_every_change_of_an_image_keeps_the_contract() -> None:
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (16, 256, 256), dtype=torch.uint8, generator=rng)
-    x = augment.batch(pixels, 128, rng, augment.Strength(rarely=0.5))
+    x = augment.batch(pixels, 128, rng, augment.Strength(often=0.5, rarely=0.5))
     assert x.shape == (16, 1, 128, 128)
     assert x.dtype == torch.float32
     assert x.min() >= 0
@@ -62,7 +81,9 @@ def test_augmented_images_keep_the_contract() -> None:
 def test_augmentation_never_flips() -> None:
     pixels = torch.zeros(64, 64, 64, dtype=torch.uint8)
     pixels[:, :, :32] = 255
-    x = augment.batch(pixels, 64, torch.Generator().manual_seed(1), augment.Strength(rarely=0.0))
+    x = augment.batch(
+        pixels, 64, torch.Generator().manual_seed(1), augment.Strength(often=0.0, rarely=0.0)
+    )
     assert (x[..., :24].mean(dim=(1, 2, 3)) > x[..., 40:].mean(dim=(1, 2, 3))).all()
 
 
@@ -75,22 +96,28 @@ def test_only_chosen_images_are_corrupted() -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    config = Config()
-    rates = [learning_rate(config, p) for p in (0.0, 0.01, 0.02, 0.5, 1.0)]
+    rates = [Config().learning_rate(p) for p in (0.0, 0.01, 0.02, 0.5, 1.0)]
     assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4] > 0
 
 
-def test_the_first_configuration_can_be_read() -> None:
-    config = read_config(Path(__file__).parents[2] / "training/configs/first.toml")
-    assert config.architecture == "mobilenet_v2"
-    for stage in range(len(config.sides)):
-        assert sum(shares(config, stage).values()) == pytest.approx(1.0)
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_shipped_configuration_can_be_read(name: str) -> None:
+    settings = config.read(Path(__file__).parents[2] / f"training/configs/{name}.toml")
+    assert settings.architecture == "mobilenet_v2"
+    for stage in range(len(settings.sides)):
+        assert sum(shares(settings, stage).values()) == pytest.approx(1.0)
 
 
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("rat = 1.0\n")
     with pytest.raises(SystemExit, match="rat"):
-        read_config(tmp_path / "x.toml")
+        config.read(tmp_path / "x.toml")
+
+
+def test_stages_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("sides = [128, 224]\n")
+    with pytest.raises(SystemExit, match=r"x\.toml: sides, until"):
+        config.read(tmp_path / "x.toml")
 
 
 def item(role: str, frontal: float, chest: float) -> data.Item:
@@ -101,7 +128,41 @@ def test_the_sampler_uses_up_a_pool_before_it_repeats() -> None:
     pools = [("train", 1.0, 1.0), ("train_128", 1.0, 1.0), ("gate", 0.0, 1.0)]
     pools += [("gate", 1.0, 1.0), ("gate", NAN, 0.0)]
     items = [item(*pool) for pool in pools for _ in range(4)]
+    items[3] = replace(items[3], age=75.0)
     images = data.Images(items, np.zeros((20, 2, 2), np.uint8))
     sampler = Sampler(images, np.random.default_rng(0))
     assert sorted(sampler.draw(4, {"lateral": 1.0})) == [8, 9, 10, 11]
     assert sorted(sampler.draw(4, {"other": 1.0})) == [16, 17, 18, 19]
+    assert sorted(sampler.draw(2, {"rare": 1.0})) == [3, 3]
+
+
+def test_frozen_norms_compute_what_the_network_computes() -> None:
+    torch.manual_seed(0)
+    network = Network("mobilenet_v2").eval()
+    for norm in [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]:
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2.0)
+    x = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        before = network.pooled(x)
+        names = list(network.state_dict())
+        freeze_norms(network.train())
+        after = network.pooled(x)
+    assert torch.allclose(before, after, atol=1e-4)
+    assert list(network.state_dict()) == names
+
+
+def test_a_batch_in_chunks_moves_the_weights_as_a_whole_one_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    start = tmp_path / "start.safetensors"
+    save_file(Network("mobilenet_v2").state_dict(), start)
+    x, known = torch.rand(8, 1, 32, 32), labels(8)
+    moved = []
+    for chunk in (8, 2):
+        settings = Config(out=str(tmp_path), start=str(start), frozen_norms=True, chunk=chunk)
+        network = Network("mobilenet_v2", dropout=0.0)
+        network.load_state_dict(load_file(start))
+        run = Run(settings, network, torch.device("cpu"))
+        run.step(x, known)
+        moved.append(run.network.head.weight.grad)
+    assert torch.allclose(moved[0], moved[1], atol=1e-4)

@@ -1,0 +1,42 @@
+"""Small data sets in the layouts of the public ones: real column names, tiny images."""
+
+import csv
+import gzip
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+
+from dicom_ai_node.pixels.header import quiet
+from tests.unit.pixels_builder import quantised, radiograph, scene, write
+
+
+def table(path: Path, header: Sequence[str], *rows: Sequence[object]) -> Path:
+    """A CSV file, compressed where its name says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([header, *rows])
+    content = text.getvalue().encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def picture(path: Path, seed: int = 0, side: int = 8) -> Path:
+    """A small grey picture in the format of its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(quantised(scene(side, side, seed=seed), 8)).save(path)
+    return path
+
+
+def dicom(path: Path, seed: int = 0, **header: object) -> Path:
+    """A small DX image with ``header``, which may be dirty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ds: Dataset = radiograph(quantised(scene(16, 16, seed=seed), 12), 12)
+    ds.StudyInstanceUID = generate_uid()
+    with quiet():  # pydicom warns of '64' for an age
+        for keyword, value in header.items():
+            setattr(ds, keyword, value)
+        return write(path, ds)

@@ -1,0 +1,115 @@
+"""Age and sex as labels: what the header rules let pass, and why the rest is unknown.
+
+The rules are those that the node holds headers against, so what it would call implausible never
+trains a network. A table's columns are put to them as if they had come in a header. What is only
+badly written ('64', 'Male') is mended as the rules propose; an age that is missing is made from
+birth date and study date. A de-identified '90 or over' is a bound, not a label (E8).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import lru_cache
+
+from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, parse_age
+from dicom_ai_node.types import AttributeStatus, HeaderAudit
+
+SETTINGS = RulesSettings()
+# Dates in the future change no status, so that an index does not depend on the day of its making.
+NO_DAY = date.max
+_KEYWORDS = {"age": "PatientAge", "sex": "PatientSex"}
+_MENDABLE = frozenset({AttributeStatus.MALFORMED, AttributeStatus.MISSING})
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What of a header may be learnt."""
+
+    age: float | None
+    """Years, None when unknown."""
+    sex: str
+    """``F``, ``M``, '' when unknown."""
+    doubts: tuple[str, ...] = ()
+    """Why the age or the sex is unknown: a line each, without the patient's data."""
+
+
+@lru_cache(maxsize=1 << 16)
+def stated(
+    *, age: str = "", sex: str = "", birth: str = "", study: str = "", deidentified: bool = False
+) -> Labels:
+    """Labels from the columns of a table.
+
+    ``age`` is a number of years or a value of VR AS, ``sex`` a word or letter, the dates are
+    YYYYMMDD. ``deidentified`` says that ages of 89 and over were put together.
+    """
+    values = {
+        "PatientAge": _age_string(age),
+        "PatientSex": sex,
+        "PatientBirthDate": birth,
+        "StudyDate": study,
+        "PatientIdentityRemoved": "YES" if deidentified else "",
+    }
+    return judge(Header({keyword: value for keyword, value in values.items() if value}))
+
+
+def _age_string(text: str) -> str:
+    """A number of years as a value of VR AS; anything else as it is."""
+    try:
+        years = math.floor(float(text))
+    except (ValueError, OverflowError):
+        return text
+    return f"{years:03d}Y" if 0 <= years < 1000 else text
+
+
+def judge(header: Header) -> Labels:
+    """Labels from ``header``; never raises for what it contains."""
+    audited = _audit(header)
+    mended = {
+        keyword: _proposal(audited, keyword)
+        for name, keyword in _KEYWORDS.items()
+        if getattr(audited, name) in _MENDABLE
+    }
+    found = {keyword: value for keyword, value in mended.items() if value}
+    if found:  # a mended value may be implausible too
+        audited = _audit(replace(header, values={**header.values, **found}))
+    if audited.exempt:
+        return Labels(None, "", (f"age and sex: {audited.exempt}",))
+    usable = {name for name in _KEYWORDS if getattr(audited, name) is AttributeStatus.CONSISTENT}
+    if audited.censored_age:
+        usable.discard("age")
+    return Labels(
+        age=audited.recorded.age_years if "age" in usable else None,
+        sex=audited.recorded.sex if "sex" in usable else "",
+        doubts=tuple(_doubt(audited, name) for name in _KEYWORDS if name not in usable),
+    )
+
+
+def _audit(header: Header) -> HeaderAudit:
+    return audit([header], settings=SETTINGS, today=NO_DAY)
+
+
+def _proposal(audited: HeaderAudit, keyword: str) -> str:
+    """The best value for an attribute, '' where the rules propose none."""
+    values = (one.value for one in audited.proposals if one.keyword == keyword)
+    value = next(values, "")
+    return "" if keyword == "PatientAge" and parse_age(value) is None else value
+
+
+def _doubt(audited: HeaderAudit, name: str) -> str:
+    """The rule that made the attribute unusable, in words."""
+    status: Mapping[str, AttributeStatus] = {"age": audited.age, "sex": audited.sex}
+    if name == "age" and audited.censored_age:
+        rule = "E8"
+    elif name == "sex" and audited.sex is AttributeStatus.NOT_ASSESSED:
+        rule = "F6"
+    else:
+        made = (r for r in audited.rules if RULES[r].status is status[name] and _about(r, name))
+        rule = next(made, "")
+    reason = RULES[rule].reason if rule else f"the header rules say {status[name]}"
+    return f"{name}: {rule} {reason}" if rule else f"{name}: {reason}"
+
+
+def _about(rule: str, name: str) -> bool:
+    """Whether a rule is about the attribute; A4 and the rules on dates are about more than one."""
+    return RULES[rule].attribute in (name, "identity", "dates")

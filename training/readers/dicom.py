@@ -1,0 +1,73 @@
+"""Any folder of DICOM files: what their headers say, by the rules that the node goes by.
+
+Patients are hidden behind a hash of PatientID; without one, the images of a study are a patient's
+(the same patient in two studies then counts as two). The view is ViewPosition, else the meaning of
+the first ViewCodeSequence item; the device is Manufacturer and ManufacturerModelName. Files that
+are not DICOM and images that the node would refuse by their header (CT, localisers, FOR PROCESSING)
+are counted and left out.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydicom import Dataset
+
+from dicom_ai_node import pixels
+from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
+from dicom_ai_node.pixels.header import first_item, text, values
+from dicom_ai_node.rules import Header
+from training.index import Row
+from training.labels import judge
+from training.readers.layout import Tally, files_below, pseudonym, view_of
+
+UNREADABLE = "image: not a DICOM file"
+
+
+def read(root: Path, tally: Tally) -> Iterator[Row]:
+    """Rows of the radiographs among the files below ``root``."""
+    for image in files_below(root):
+        row = row_of(root, image, "dicom", tally)
+        if row is not None:
+            yield row
+
+
+def row_of(root: Path, image: Path, dataset: str, tally: Tally) -> Row | None:
+    """The row of one DICOM file, None when it is no radiograph."""
+    try:
+        header = pixels.read_header(root / image)
+        pixels.refuse_unfit(header)
+    except UnreadableInstance:
+        tally[UNREADABLE] += 1
+        return None
+    except PixelsRefused as error:
+        tally[f"image: {error.reason.text}"] += 1
+        return None
+    labels = judge(Header.from_dataset(header))
+    tally.update(labels.doubts)
+    hidden = _patient(header)
+    return Row(
+        image=image.as_posix(),
+        dataset=dataset,
+        patient=f"{dataset}_{hidden}" if hidden else "",
+        age=labels.age,
+        sex=labels.sex,
+        view=_view(header),
+        device=" ".join(filter(None, (text(header, keyword) for keyword in DEVICE))),
+    )
+
+
+DEVICE = ("Manufacturer", "ManufacturerModelName")
+
+
+def _patient(header: Dataset) -> str:
+    for keyword in ("PatientID", "StudyInstanceUID"):
+        stated = "\\".join(str(value).strip(" \0") for value in values(header, keyword))
+        if stated:
+            return pseudonym(stated)
+    return ""
+
+
+def _view(header: Dataset) -> str:
+    position = text(header, "ViewPosition")
+    item = first_item(header, "ViewCodeSequence")
+    return view_of(position or (text(item, "CodeMeaning") if item is not None else ""))

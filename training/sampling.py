@@ -1,0 +1,55 @@
+"""Which images make a batch: pools in fixed shares, each shuffled and used up before it repeats."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training import data
+from training.config import Config
+
+YOUNG, OLD = 18, 70
+"""Ages below and from which images are rare enough to be drawn more often."""
+
+
+class Sampler:
+    """Draws the positions of a batch from pools of ``images``."""
+
+    def __init__(self, images: data.Images, rng: np.random.Generator) -> None:
+        gate = images.where("gate")
+        frontal, chest = images.column("frontal")[gate], images.column("chest")[gate]
+        aged, years = images.where("train", "train_128"), images.column("age")
+        self.pools = {
+            "train": images.where("train"),
+            "train_128": images.where("train_128"),
+            "rare": aged[(years[aged] < YOUNG) | (years[aged] >= OLD)],
+            "lateral": gate[frontal == 0],
+            "like_lateral": gate[(frontal == 1) & (chest == 1)],
+            "other": gate[chest == 0],
+        }
+        self.rng = rng
+        self.rest: dict[str, NDArray[np.int64]] = {name: p[:0] for name, p in self.pools.items()}
+
+    def draw(self, count: int, shares: dict[str, float]) -> NDArray[np.int64]:
+        """``count`` positions; the shares are met on average."""
+        names = self.rng.choice(list(shares), size=count, p=list(shares.values()))
+        return np.array([self._next(str(name)) for name in names])
+
+    def _next(self, pool: str) -> int:
+        if not len(self.rest[pool]):
+            self.rest[pool] = self.rng.permutation(self.pools[pool])
+        first, self.rest[pool] = int(self.rest[pool][0]), self.rest[pool][1:]
+        return first
+
+
+def shares(config: Config, stage: int) -> dict[str, float]:
+    """How much of a batch comes from each pool in ``stage``; they add up to one."""
+    aged = 1 - config.gate
+    usual = aged * (1 - config.rare)
+    low = config.low_resolution[stage]
+    return {
+        "train": usual * (1 - low),
+        "train_128": usual * low,
+        "rare": aged * config.rare,
+        "lateral": 0.3 * config.gate,
+        "like_lateral": 0.3 * config.gate,
+        "other": 0.4 * config.gate,
+    }
