@@ -11,10 +11,11 @@ from training.strata import OLD, label
 PARITY, BUNDLE, GATE_MATERIAL = "parity", "bundle", "gates"
 """Data sets of figures that are not about people."""
 SIZE = "size, MB"
-SIDES, UNCACHED = "training side and node side", "the same before the training side's cache"
+SIDES = "training side and node side"
+DEEP, UNCACHED = "the same, cached with 16 bits", "the same, not cached"
 VARIANTS, LOSSLESS = "one image in many encodings", "the same in lossless encodings"
 """Pooled groups of the parity figures; every encoding is a group of its own besides."""
-POOLED = (SIDES, UNCACHED, VARIANTS, LOSSLESS)
+POOLED = (SIDES, DEEP, UNCACHED, VARIANTS, LOSSLESS)
 VARIANT_LIMIT = 0.2
 """Years."""
 YEARS_APART, PROBABILITY_APART = (

@@ -11,7 +11,7 @@ and larger, each against the plain file of 8 bits. Exit code 1 when a limit of
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,9 +37,9 @@ from dicom_ai_node.demo.encodings import ENCODERS, NATIVE, set_pixels
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.pixels import load, normalise
+from dicom_ai_node.pixels import load
 from dicom_ai_node.types import Prediction
-from training import data, marks
+from training import cache, data, marks
 from training.build_bundle import floats
 
 FILE = "parity.json"
@@ -115,16 +115,19 @@ def _depths(syntax: UID) -> tuple[int, ...]:
     return (12,) if syntax == JPEGExtended12Bit else (8, 12)
 
 
-def compare(estimator: Estimator, greys: Sequence[Grey], trained: Pixels) -> list[Figure]:
+def compare(
+    estimator: Estimator, greys: Sequence[Grey], trained: Mapping[str, Pixels]
+) -> list[Figure]:
     """Largest differences over ``greys``, by variant.
 
-    ``trained`` holds the same images as training sees them, shape (N, S, S). The groups are
-    ``marks.POOLED`` and one for each variant.
+    ``trained`` holds the same images as training sees them, shape (N, S, S), for each of its ways.
+    The groups are the names of these, ``marks.VARIANTS`` and ``marks.LOSSLESS``, and one for each
+    variant.
     """
-    size, known = estimator.size, {PLAIN: _node_side(estimator, greys, PLAIN)}
-    uncached = np.stack([normalise(grey, size) for grey in greys])
-    figures = _largest(marks.SIDES, [(estimator.predict(trained), known[PLAIN])])
-    figures += _largest(marks.UNCACHED, [(estimator.predict(uncached), known[PLAIN])])
+    known = {PLAIN: _node_side(estimator, greys, PLAIN)}
+    figures: list[Figure] = []
+    for name, pixels in trained.items():
+        figures += _largest(name, [(estimator.predict(pixels), known[PLAIN])])
     pairs: dict[Variant, Pair] = {}
     for variant, other in variants():
         if other not in known:
@@ -165,6 +168,17 @@ def _largest(group: str, pairs: Sequence[Pair]) -> list[Figure]:
     ]  # fmt: skip
 
 
+def training_side(root: Path, images: data.Images, size: int) -> dict[str, Pixels]:
+    """``images`` as training sees them: with what it caches, with 16 bits, and with neither."""
+    seen = np.stack([cache.tensor(root / item.path, size) for item in images.items])
+    deep = np.rint(seen * cache.WHITE) / cache.WHITE
+    return {
+        marks.SIDES: floats(images),
+        marks.DEEP: deep.astype(np.float32),
+        marks.UNCACHED: seen,
+    }
+
+
 def write(out: Path, figures: Sequence[Figure], sha256: str) -> None:
     """Write parity.json into ``out``; ``sha256`` is that of the bundle's weights."""
     out.mkdir(parents=True, exist_ok=True)
@@ -197,7 +211,7 @@ def main() -> None:
     at = np.linspace(0, len(images.items) - 1, given.images).astype(int)
     chosen = data.Images([images.items[i] for i in at], images.pixels[at])
     greys = [data.read(given.data / item.path) for item in chosen.items]
-    figures = compare(estimator, greys, floats(chosen))
+    figures = compare(estimator, greys, training_side(given.data, chosen, estimator.size))
     write(given.out, figures, estimator.identity.sha256)
     for years, probability in zip(figures[::2], figures[1::2], strict=True):
         print(f"{years.group:60} {years.value:9.4f} years {probability.value:9.5f} P(female)")
