@@ -39,8 +39,15 @@ def cases(
     patients: Sequence[str],
 ) -> Cases:
     """Put answers and labels together; NaN where a label is unknown."""
-    columns = (raw.mu, raw.sigma, raw.sex, distances, years, female)
-    return Cases(*(column.astype(np.float64) for column in columns), np.array(patients))
+    return Cases(
+        mu=raw.mu.astype(np.float64),
+        sigma=raw.sigma.astype(np.float64),
+        sex=raw.sex.astype(np.float64),
+        distance=distances,
+        years=years.astype(np.float64),
+        female=female.astype(np.float64),
+        patients=np.array(patients),
+    )
 
 
 def calibration(

@@ -1,227 +1,120 @@
-"""Measure a bundle on images that did not train it; write the figures and the card.
+"""Measure a bundle on images that did not train it; write a report, and with --write the card.
 
-    python -m training.evaluate --bundle models/chest-age-sex [--write]
+    python -m training.evaluate --bundle models/chest-age-sex --out runs/report [--write]
 
-``val`` calibrates and gives the figures, so coverage is cross-fitted; ``val_128`` (low resolution),
-``external_dev`` and ``hannover`` are looks from outside to which nothing was tuned.
+``val`` calibrates and gives the figures, so its age intervals are cross-fitted (name with
+``--calibrated`` whatever calibrates); the other sets are looks to which nothing was tuned. The
+report quotes what ``training.parity`` left in the same folder, and links ``montage.png`` if there
+is one.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dicom_ai_node.inference import bundle
+from dicom_ai_node.inference.bundle import Figure, Manifest
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.types import Prediction
-from training import card, data, metrics
-from training.build_bundle import calibration_cases, floats
+from training import card, data, marks, parity, plots, report, tried
+from training.baseline import Baseline, baseline
+from training.figures import measure
+from training.markdown import cell
+from training.predict import predict, spoilt
+from training.predicted import Table, joined, read_csv, write_csv
+from training.report import Evaluation
+from training.sets import SETS
 
-Figures = list[dict[str, object]]
-
-
-class Table:
-    """Figures of one data set in the making."""
-
-    def __init__(self, dataset: str, patients: list[str]) -> None:
-        self.dataset, self.patients = dataset, patients
-        self.figures: Figures = []
-
-    def add(self, quantity: str, value: float, n: int) -> None:
-        """Add a value without an interval."""
-        self._append(quantity, value, None, None, n)
-
-    def measure(self, quantity: str, statistic: Callable[..., float], *columns: object) -> None:
-        """Add a statistic with its patient-bootstrap interval."""
-        arrays = [np.asarray(column, dtype=np.float64) for column in columns]
-        known = ~np.isnan(np.stack(arrays)).any(axis=0)
-        patients = [self.patients[i] for i in np.flatnonzero(known)]
-        found = metrics.bootstrap(statistic, patients, *(array[known] for array in arrays))
-        self._append(quantity, found.value, found.low, found.high, int(known.sum()))
-
-    def _append(
-        self, quantity: str, value: float, low: float | None, high: float | None, n: int
-    ) -> None:
-        numbers = {"value": value, "low": low, "high": high}
-        rounded = {k: None if v is None else round(v, 4) for k, v in numbers.items()}
-        self.figures.append({"dataset": self.dataset, "quantity": quantity, **rounded, "n": n})
-        interval = "" if low is None else f"  ({low:.4f} to {high:.4f})"
-        print(f"{self.dataset:14} {quantity:44} {value:9.4f}{interval}  n={n}", flush=True)
+MONTAGE = ("montage.png", "Where the network looks: saliency of some images")
 
 
-def column(predictions: list[Prediction], name: str) -> NDArray[np.float64]:
-    """One field of every prediction."""
-    return np.array([getattr(p, name) for p in predictions], dtype=np.float64)
+def predictions(estimator: Estimator, root: Path, cache: Path, calibrated: Sequence[str]) -> Table:
+    """One table of every image that the bundle is measured on."""
+    tables = []
+    for one in SETS:
+        images = data.load(root, cache, estimator.size, one.name)
+        tables.append(predict(estimator, images, one.name, calibrated=one.name in calibrated))
+        print(f"{one.name}: {len(images.items)} images", flush=True)
+        if one.name == "val":
+            tables += spoilt(estimator, images, one.name)
+    material = data.load(root, cache, estimator.size, "gate_test")
+    tables.append(predict(estimator, material, marks.GATE_MATERIAL))
+    return joined(tables)
 
 
-def passes(predictions: list[Prediction], estimator: Estimator) -> dict[str, NDArray[np.float64]]:
-    """Whether each gate lets each image pass, and whether all do."""
-    thresholds = estimator.manifest.thresholds
-    gates = {
-        name: (column(predictions, name) >= getattr(thresholds, name)).astype(np.float64)
-        for name in ("chest", "frontal", "in_distribution")
-    }
-    return gates | {"every gate": np.prod(list(gates.values()), axis=0)}
+def without_an_image(root: Path) -> Baseline:
+    """The baseline of the images that train age and sex."""
+    images = [item for item in data.items(root) if item.role in ("train", "train_128")]
+    return baseline(np.array([i.age for i in images]), np.array([i.female for i in images]))
 
 
-def age_and_sex(
-    table: Table, images: data.Images, predictions: list[Prediction], median: float
-) -> None:
-    """Add everything about the two estimates."""
-    years, female = images.column("age"), images.column("female")
-    mu, p = column(predictions, "age"), column(predictions, "probability_female")
-    if not np.isnan(years).all():
-        table.measure("age MAE, years", metrics.mae, mu, years)
-        table.measure("age MAE of the training median", metrics.mae, mu * 0 + median, years)
-        table.measure("age RMSE, years", metrics.rmse, mu, years)
-        table.measure("age bias, years", metrics.bias, mu, years)
-        table.measure("age R2", metrics.r2, mu, years)
-    table.measure("sex AUC", metrics.auc, p, female)
-    table.measure("sex accuracy", metrics.accuracy, p, female)
-    table.measure("sex Brier score", metrics.brier, p, female)
-    table.measure("sex calibration error", metrics.calibration_error, p, female)
-    for share in (0.01, 0.05):
-        known = ~np.isnan(female)
-        value = metrics.accuracy_of_surest(p[known], female[known].astype(np.float64), share)
-        table.add(f"sex accuracy without the least sure {share:.0%}", value, int(known.sum()))
+def size_of(path: Path) -> Figure:
+    """What the bundle adds to a repository."""
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file()) / 1e6
+    return Figure(dataset=marks.BUNDLE, quantity=marks.SIZE, value=round(size, 2), n=1)
 
 
-def fixed_coverage(table: Table, images: data.Images, predictions: list[Prediction]) -> None:
-    """Add the coverage of the shipped 90 % interval; only for sets that calibrated nothing."""
-    years = images.column("age")
-    low, high = np.array([p.age_interval90 for p in predictions]).T
-    inside = np.where(np.isnan(years), np.nan, (years >= low) & (years <= high))
-    table.measure("age coverage at 90 %", lambda c: float(np.mean(c)), inside)
-    table.measure("age width at 90 %, years", lambda w: float(np.mean(w)), high - low)
-
-
-def passing(
+def write_report(
+    out: Path,
+    manifest: Manifest,
     table: Table,
-    images: data.Images,
-    predictions: list[Prediction],
-    passed: NDArray[np.float64],
+    figures: Sequence[Figure],
+    *,
+    calibrated: Sequence[str],
+    runs: Sequence[tried.Tried],
 ) -> None:
-    """Add the main figures of those images that every gate lets pass: what would be reported."""
-    years, female = (
-        np.where(passed == 1, images.column(name), np.nan) for name in ("age", "female")
-    )
-    p = column(predictions, "probability_female")
-    if not np.isnan(years).all():
-        table.measure(
-            "age MAE of what passes, years", metrics.mae, column(predictions, "age"), years
-        )
-    table.measure("sex AUC of what passes", metrics.auc, p, female)
-    table.measure("sex accuracy of what passes", metrics.accuracy, p, female)
-    certain = np.where(np.maximum(p, 1 - p) >= 0.95, p, np.nan)
-    table.measure("sex accuracy of what passes, 95 % certain", metrics.accuracy, certain, female)
+    """Write predictions.csv, the plots, report.json and report.md into ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(out / "predictions.csv", table)
+    drawn = plots.draw_all(out, table, figures)
+    if (out / MONTAGE[0]).exists():
+        drawn.append(MONTAGE)
+    done = Evaluation(manifest, figures, calibrated, runs, drawn)
+    (out / "report.json").write_text(json.dumps(report.document(done), indent=1) + "\n")
+    (out / "report.md").write_text(report.text(done))
 
 
-def gates(table: Table, passed: dict[str, NDArray[np.float64]]) -> None:
-    """Add the share of images that pass each gate."""
-    for name, values in passed.items():
-        table.measure(f"passes {name}", lambda c: float(np.mean(c)), values)
-
-
-def by_group(table: Table, images: data.Images, predictions: list[Prediction]) -> None:
-    """Add MAE and bias by decade, and MAE by sex and view."""
-    years, mu = images.column("age"), column(predictions, "age")
-    sexes, views = images.column("female"), np.array([i.view for i in images.items])
-    groups = {f"{d} to {d + 9}": (years >= d) & (years < d + 10) for d in range(10, 90, 10)}
-    groups |= {"female": sexes == 1, "male": sexes == 0, "PA": views == "PA", "AP": views == "AP"}
-    for name, chosen in groups.items():
-        if chosen.sum() >= 8:
-            error = mu[chosen] - years[chosen]
-            table.add(f"age MAE, {name}", float(np.mean(np.abs(error))), int(chosen.sum()))
-            table.add(f"age bias, {name}", float(np.mean(error)), int(chosen.sum()))
-
-
-def evaluate(estimator: Estimator, path: Path, root: Path, cache: Path) -> Figures:
-    """Every figure of the card."""
-    ages = [i.age for i in data.items(root) if i.role in ("train", "train_128")]
-    median = float(np.nanmedian(ages))
-    figures: Figures = []
-    for role in ("val", "val_128", "external_dev", "hannover"):
-        images = data.load(root, cache, estimator.size, role)
-        predictions = estimator.predict(floats(images))
-        table = Table(role, [item.patient for item in images.items])
-        age_and_sex(table, images, predictions, median)
-        if role == "val":
-            by_group(table, images, predictions)
-            plain = calibration_cases(estimator.measure, images)
-            shifted = calibration_cases(estimator.measure, images, changed=True)
-            caution = estimator.manifest.training.caution
-            for c in metrics.cross_fitted(plain, shifted, caution=caution):
-                n = len(images.items)
-                table.add(f"age coverage at {c.level} %, cross-fitted", c.coverage, n)
-                table.add(f"age width at {c.level} %, years, cross-fitted", c.width, n)
-            corrupted(figures, estimator, floats(images), table.patients)
-        elif role != "hannover":
-            fixed_coverage(table, images, predictions)
-        passed = passes(predictions, estimator)
-        gates(table, passed)
-        if role != "val":
-            passing(table, images, predictions, passed["every gate"])
-        figures += table.figures
-    return figures + gate_test(estimator, root, cache)
-
-
-def corrupted(
-    figures: Figures, estimator: Estimator, pixels: NDArray[np.float32], patients: list[str]
+def write_bundle(
+    path: Path, manifest: Manifest, figures: Sequence[Figure], runs: Sequence[tried.Tried]
 ) -> None:
-    """Add what passes of val when it is turned or inverted."""
-    for name, images in {
-        "turned by 90": np.rot90(pixels, 1, (1, 2)),
-        "turned by 180": np.rot90(pixels, 2, (1, 2)),
-        "turned by 270": np.rot90(pixels, 3, (1, 2)),
-        "upside down": pixels[:, ::-1],
-        "inverted": 1 - pixels,
-    }.items():
-        table = Table(f"val, {name}", patients)
-        predictions = estimator.predict(np.ascontiguousarray(images, dtype=np.float32))
-        passed = passes(predictions, estimator)
-        gates(table, {name: passed[name] for name in ("chest", "every gate")})
-        figures += table.figures
-
-
-def gate_test(estimator: Estimator, root: Path, cache: Path) -> Figures:
-    """Share of the held-out gate material that passes, by source."""
-    images = data.load(root, cache, estimator.size, "gate_test")
-    predictions = estimator.predict(floats(images))
-    passed = passes(predictions, estimator)
-    names = [
-        "lateral" if i.frontal == 0 else ("frontal " if i.chest else "") + i.source
-        for i in images.items
-    ]
-    figures: Figures = []
-    for name in sorted(set(names)):
-        at = np.array([n == name for n in names])
-        table = Table(
-            f"gates, {name}", [i.patient for i, use in zip(images.items, at, strict=True) if use]
-        )
-        gates(table, {gate: values[at] for gate, values in passed.items()})
-        figures += table.figures
-    return figures
+    """Write the figures that the card quotes into the manifest, and the card."""
+    quoted = tuple(figure for figure in figures if card.quotes(figure))
+    measured = manifest.model_copy(update={"figures": quoted})
+    document = measured.model_dump(mode="json")
+    document["figures"] = [f.model_dump(mode="json", exclude_defaults=True) for f in quoted]
+    (path / bundle.MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
+    (path / bundle.CARD).write_text(card.text(measured, runs))
 
 
 def main() -> None:
-    """Read the command line, measure, print, and with --write store."""
+    """Read the command line, measure, write the report, and with --write manifest and card."""
     parser = argparse.ArgumentParser(description="measure a bundle")
     parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs/report"))
+    parser.add_argument("--tried", type=Path, default=tried.FILE)
+    parser.add_argument("--calibrated", nargs="*", default=["val"])
+    parser.add_argument("--predictions", type=Path, help="an earlier predictions.csv to measure")
+    parser.add_argument("--write", action="store_true", help="figures and card into the bundle")
     given = parser.parse_args()
-    path: Path = given.bundle
-    estimator = Estimator(path, device="cpu", batch=32)
-    figures = evaluate(estimator, path, given.data, given.cache)
+    runs = tried.read(given.tried)
+    manifest = bundle.verify(given.bundle)
+    if given.predictions:
+        table = read_csv(given.predictions)
+    else:
+        estimator = Estimator(given.bundle, device="cpu", batch=32)
+        table = predictions(estimator, given.data, given.cache, given.calibrated)
+    figures = measure(table, without_an_image(given.data))
+    figures += [*parity.read(given.out, manifest.sha256), size_of(given.bundle)]
+    write_report(given.out, manifest, table, figures, calibrated=given.calibrated, runs=runs)
     if given.write:
-        manifest = estimator.manifest.model_dump(mode="json") | {"figures": figures}
-        checked = bundle.Manifest.model_validate(manifest)
-        (path / bundle.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        (path / bundle.CARD).write_text(card.text(checked))
+        write_bundle(given.bundle, manifest, figures, runs)
+    for one in marks.held(figures):
+        answer = {True: "met", False: "MISSED", None: "not measured"}[one.met]
+        print(f"{answer:12} {one.mark.name}: {cell(one.figure)}, {one.mark.limit}")
 
 
 if __name__ == "__main__":

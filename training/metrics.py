@@ -1,107 +1,147 @@
-"""Figures with patient-bootstrap intervals, and coverage by cross-fitting. Pure numpy."""
+"""What is said of estimates, as statistics of weighted images. Pure numpy.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+Every statistic takes weights of shape (R, N), one row a resample, and columns of shape (N,), and
+gives R values; NaN where a resample leaves it undefined. A row of ones gives the figure itself, the
+rows of :func:`training.bootstrap.resamples` its interval: a thousand of them are one product of
+matrices.
+
+Ages and widths are in years. ``female`` is 1 or 0, ``p`` the probability of female.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_ai_node.inference import coverage
-from dicom_ai_node.inference.fitting import Cases
-from training import calibrate
-
-RESAMPLES = 1000
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+BINS = 10
+"""Equal bins of P(female) for calibration."""
+NORMAL95 = 1.959964
+"""Two-sided 95 % point of the normal distribution."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+def mean(weights: Floats, values: Floats) -> Floats:
+    """Weighted mean of ``values``."""
+    return np.asarray(weights @ values / weights.sum(axis=1))
 
 
-def bootstrap(
-    statistic: Callable[..., float], patients: list[str], *columns: Floats, seed: int = 0
-) -> Estimate:
-    """``statistic(*columns)`` with the interval from resampling patients."""
-    _, group = np.unique(np.array(patients), return_inverse=True)
-    members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(RESAMPLES):
-        drawn = rng.integers(0, len(members), len(members))
-        at = np.concatenate([members[g] for g in drawn])
-        values.append(statistic(*(column[at] for column in columns)))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return Estimate(statistic(*columns), float(low), float(high))
-
-
-def mae(mu: Floats, years: Floats) -> float:
+def mae(weights: Floats, mu: Floats, years: Floats) -> Floats:
     """Mean absolute error."""
-    return float(np.mean(np.abs(mu - years)))
+    return mean(weights, np.abs(mu - years))
 
 
-def rmse(mu: Floats, years: Floats) -> float:
+def rmse(weights: Floats, mu: Floats, years: Floats) -> Floats:
     """Root of the mean squared error."""
-    return float(np.sqrt(np.mean(np.square(mu - years))))
+    return np.sqrt(mean(weights, np.square(mu - years)))
 
 
-def bias(mu: Floats, years: Floats) -> float:
+def bias(weights: Floats, mu: Floats, years: Floats) -> Floats:
     """Mean of estimate minus recorded."""
-    return float(np.mean(mu - years))
+    return mean(weights, mu - years)
 
 
-def r2(mu: Floats, years: Floats) -> float:
-    """Share of the variance that is explained."""
-    return float(1 - np.mean(np.square(mu - years)) / np.var(years))
+def r2(weights: Floats, mu: Floats, years: Floats) -> Floats:
+    """Share of the variance that is explained; below 0 when the mean would do better."""
+    centred = years - years.mean()
+    variance = mean(weights, np.square(centred)) - np.square(mean(weights, centred))
+    return 1 - _ratio(mean(weights, np.square(mu - years)), variance)
 
 
-def auc(score: Floats, positive: Floats) -> float:
-    """Area under the ROC curve, ties counted half; NaN when one class is missing."""
-    n1 = int(positive.sum())
-    n0 = len(positive) - n1
-    if not n0 or not n1:
-        return float("nan")
-    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[positive == 1].sum() - n1 * (n1 + 1) / 2) / (n0 * n1))
+def icc(weights: Floats, *raters: Floats) -> Floats:
+    """ICC(2,1): two-way random effects, absolute agreement, single rater.
 
-
-def accuracy(probability: Floats, positive: Floats) -> float:
-    """Share of cases on the right side of one half."""
-    return float(np.mean((probability >= 0.5) == (positive == 1)))
-
-
-def brier(probability: Floats, positive: Floats) -> float:
-    """Mean squared error of the probability."""
-    return float(np.mean(np.square(probability - positive)))
-
-
-def calibration_error(probability: Floats, positive: Floats) -> float:
-    """Expected calibration error over ten equal bins of P(female)."""
-    which = np.minimum((probability * 10).astype(int), 9)
-    gaps = [
-        abs(probability[which == b].mean() - positive[which == b].mean()) * np.mean(which == b)
-        for b in np.unique(which)
-    ]
-    return float(np.sum(gaps))
-
-
-def accuracy_of_surest(probability: Floats, positive: Floats, share: float) -> float:
-    """Accuracy when the ``share`` of least sure cases is left out."""
-    sure = np.argsort(-np.abs(probability - 0.5), kind="stable")
-    kept = sure[: round(len(sure) * (1 - share))]
-    return accuracy(probability[kept], positive[kept])
-
-
-def cross_fitted(
-    cases: Cases, shifted: Cases | None = None, *, caution: float = 1.0
-) -> tuple[coverage.Covered, ...]:
-    """Coverage by calibrations that have not seen the patient.
-
-    ``shifted`` are the same patients' images changed on purpose, which the widening is seen on.
+    Shrout & Fleiss 1979, Psychological Bulletin 86:420; the raters here are the network and the
+    record.
     """
-    return coverage.summary(calibrate.cross_fitted(cases, shifted, caution=caution), cases.years)
+    ratings = np.stack(raters)
+    ratings = ratings - ratings.mean()
+    k, n = len(ratings), weights.sum(axis=1)
+    by_image, by_rater = ratings.mean(axis=0), weights @ ratings.T / n[:, None]
+    grand = by_rater.mean(axis=1)
+    total = weights @ np.square(ratings).sum(axis=0) - n * k * np.square(grand)
+    images = k * (weights @ np.square(by_image) - n * np.square(grand))
+    between = n * np.square(by_rater - grand[:, None]).sum(axis=1)
+    rest = np.maximum(total - images - between, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        msr, msc = images / (n - 1), between / (k - 1)
+        mse = rest / ((n - 1) * (k - 1))
+        return np.asarray((msr - mse) / (msr + (k - 1) * mse + k * (msc - mse) / n))
+
+
+def limits_of_agreement(weights: Floats, mu: Floats, years: Floats, *, side: int) -> Floats:
+    """Bland-Altman limit: bias plus ``side`` (-1 or 1) times 1.96 standard deviations."""
+    error = mu - years
+    centre = mean(weights, error)
+    n = weights.sum(axis=1)
+    variance = (mean(weights, np.square(error)) - np.square(centre)) * n / np.maximum(n - 1, 1)
+    return np.asarray(centre + side * NORMAL95 * np.sqrt(np.maximum(variance, 0.0)))
+
+
+def auc(weights: Floats, score: Floats, positive: Floats) -> Floats:
+    """Area under the ROC curve, ties counted half; NaN when one class is missing."""
+    order = np.argsort(score, kind="stable")
+    first = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # of each run of ties
+    ups = np.add.reduceat((weights * positive)[:, order], first, axis=1)
+    downs = np.add.reduceat((weights * (1 - positive))[:, order], first, axis=1)
+    below = np.cumsum(downs, axis=1) - downs
+    won = (ups * (below + downs / 2)).sum(axis=1)
+    return _ratio(won, ups.sum(axis=1) * downs.sum(axis=1))
+
+
+def accuracy(weights: Floats, p: Floats, female: Floats) -> Floats:
+    """Share of images on the right side of one half."""
+    return mean(weights, right(p, female).astype(np.float64))
+
+
+def accuracy_of_surest(weights: Floats, p: Floats, female: Floats, *, share: float) -> Floats:
+    """Accuracy when the ``share`` of least sure images is left out."""
+    order = np.argsort(-np.abs(p - 0.5), kind="stable")
+    ordered = weights[:, order]
+    room = np.round(ordered.sum(axis=1, keepdims=True) * (1 - share))
+    kept = np.clip(room - (np.cumsum(ordered, axis=1) - ordered), 0.0, ordered)
+    return mean(kept, right(p, female)[order].astype(np.float64))
+
+
+def brier(weights: Floats, p: Floats, female: Floats) -> Floats:
+    """Mean squared error of the probability."""
+    return mean(weights, np.square(p - female))
+
+
+def calibration_error(weights: Floats, p: Floats, female: Floats) -> Floats:
+    """Expected calibration error over :data:`BINS` equal bins of P(female)."""
+    members = bin_of(p)[:, None] == np.arange(BINS)
+    gaps = weights @ ((p - female)[:, None] * members)
+    return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
+
+
+def right(p: Floats, female: Floats) -> Bools:
+    """Whether one half parts each image correctly."""
+    return np.asarray((p >= 0.5) == (female == 1))
+
+
+def bin_of(p: Floats) -> NDArray[np.int64]:
+    """Bin of each probability, 0 to :data:`BINS` - 1."""
+    return np.minimum((p * BINS).astype(np.int64), BINS - 1)
+
+
+def reliability(p: Floats, female: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Mean probability, share of females and number of images of every bin that has any."""
+    bins = bin_of(p)
+    used = np.unique(bins)
+    stated = np.array([p[bins == one].mean() for one in used])
+    seen = np.array([female[bins == one].mean() for one in used])
+    return stated, seen, np.bincount(bins)[used]
+
+
+def roc(score: Floats, positive: Floats) -> tuple[Floats, Floats]:
+    """False and true positive rates over all thresholds, from (0, 0) to (1, 1)."""
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.diff(score[order], append=np.nan))  # of each run of ties
+    ups, downs = (np.cumsum(side[order])[last] for side in (positive, 1 - positive))
+    start = np.zeros(1)
+    return np.append(start, downs / downs[-1]), np.append(start, ups / ups[-1])
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(below == 0, np.nan, above / below)

@@ -43,12 +43,12 @@ def log_prior(
     kernel = np.exp(-np.square(YEARS[:, None] - YEARS) / (2 * bandwidth**2))
     kernel /= kernel.sum(axis=0)  # nothing is lost beyond 0 and 100
     density = kernel @ counts / counts.sum()
-    return np.log((1 - floor) * density + floor / len(YEARS))
+    return np.asarray(np.log((1 - floor) * density + floor / len(YEARS)))
 
 
 def adjusted(logits: Floats, prior: Floats, tau: float) -> Floats:
     """Age logits (N, 101) with ``tau`` times the log prior subtracted."""
-    return logits - tau * (prior - prior.mean())
+    return np.asarray(logits - tau * (prior - prior.mean()))
 
 
 def bake(

@@ -44,19 +44,20 @@ def local_contrast(image: Floats, rng: np.random.Generator) -> Floats:
     radius = rng.uniform(0.04, 0.12) * image.shape[0]
     picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
     blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / 255
-    return 0.5 + (image - blurred) * rng.uniform(1.0, 2.5) + (blurred - 0.5) * rng.uniform(0.2, 0.8)
+    detail, rest = np.float32(rng.uniform(1.0, 2.5)), np.float32(rng.uniform(0.2, 0.8))
+    return np.float32(0.5) + (image - blurred) * detail + (blurred - np.float32(0.5)) * rest
 
 
 def gamma(image: Floats, rng: np.random.Generator) -> Floats:
     """Much brighter or much darker in the middle of the scale."""
     strength = rng.choice([-1.0, 1.0]) * rng.uniform(0.35, 0.9)
-    return np.power(np.maximum(image, 1e-4), np.float32(np.exp(strength)))
+    return np.asarray(np.maximum(image, 1e-4) ** np.float32(np.exp(strength)), dtype=np.float32)
 
 
 def window(image: Floats, rng: np.random.Generator) -> Floats:
     """A narrow window: what lies outside is lost."""
     low, high = np.quantile(image, [rng.uniform(0.0, 0.2), rng.uniform(0.75, 0.98)])
-    return (image - low) / max(high - low, 1e-3)
+    return np.asarray((image - low) / max(high - low, 1e-3), dtype=np.float32)
 
 
 def low_contrast(image: Floats, rng: np.random.Generator) -> Floats:

@@ -77,10 +77,16 @@ class Figure(_Part):
 
     dataset: str
     quantity: str
+    group: str = ""
+    """Part of the data set, such as ``sex: female``; '' means all of it."""
+    gated: bool = False
+    """Of those images alone that every gate lets pass."""
     value: float
     low: float | None = None
     high: float | None = None
     n: int
+    baseline: float | None = None
+    """The same figure of an answer that needs no image, such as the median age."""
 
 
 class Recalibration(_Part):

@@ -17,7 +17,7 @@ from dicom_ai_node.inference.calibration import (
     sigmoids,
 )
 from dicom_ai_node.inference.fitting import Cases
-from training import calibrate, metrics
+from training import calibrate
 
 NONE = Widening()
 WIDE = Widening(knots=((0.0, 1.0), (1.0, 2.0)))
@@ -302,14 +302,3 @@ def test_distance_grows_within_and_outside_of_the_components() -> None:
 
 def test_sigmoid_does_not_overflow() -> None:
     assert [sigmoid(x) for x in (-1e6, 0.0, 1e6)] == [0.0, 0.5, 1.0]
-
-
-def test_auc_counts_ties_half() -> None:
-    assert metrics.auc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([0.0, 0.0, 1.0, 1.0])) == 0.875
-
-
-def test_the_bootstrap_resamples_patients_not_images() -> None:
-    values = np.array([0.0, 0.0, 0.0, 1.0])
-    found = metrics.bootstrap(lambda c: float(np.mean(c)), ["a", "a", "a", "b"], values)
-    assert found.value == 0.25
-    assert (found.low, found.high) == (0.0, 1.0)
