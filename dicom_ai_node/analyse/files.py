@@ -12,6 +12,7 @@ from dicom_ai_node import pixels
 from dicom_ai_node.analyse.headers import recorded_part, status_part
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import result_key, text_of
+from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
@@ -39,12 +40,27 @@ class _Study:
     files: list[tuple[ImageRef, Path]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A study with its result, and what made it."""
+
+    study: _Study
+    prepared: Prepared
+    result: StudyResult
+    estimator: Estimator
+
+
 def analyse_files(
-    paths: Sequence[Path], config: Config, *, reports: Path | None = None
+    paths: Sequence[Path],
+    config: Config,
+    *,
+    reports: Path | None = None,
+    pictures: Pictures | None = None,
 ) -> Iterator[ImageAnswer]:
     """Answer for each file, grouped by study; write one report per study into ``reports``.
 
-    Every image is analysed: ``policy.analyse`` does not count here.
+    Every image is analysed: ``policy.analyse`` does not count here. ``pictures`` says which
+    saliency maps are written where.
     """
     estimator = Estimator(
         resolve_bundle(config.model.bundle),
@@ -69,8 +85,9 @@ def analyse_files(
             answers = pipeline.predict(prepared)
             for study, one, predictions in zip(batch, prepared, answers, strict=True):
                 result = pipeline.conclude(one, predictions)
-                fault = _write_reports(study, one, result, config, reports) if reports else ""
-                yield from _answers(study, result, estimator.identity, fault)
+                done = _Done(study, one, result, estimator)
+                fault = _write_reports(done, config, reports) if reports else ""
+                yield from _answers(done, pictures, fault)
 
 
 def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]:
@@ -93,38 +110,54 @@ def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]
     return list(studies.values()), unreadable
 
 
-def _write_reports(
-    study: _Study, prepared: Prepared, result: StudyResult, config: Config, folder: Path
-) -> str:
+def _write_reports(done: _Done, config: Config, folder: Path) -> str:
     """Write the study's reports; return why that was not possible, '' when it was."""
+    study, sources, result = done.study, done.prepared.sources, done.result
     folder.mkdir(parents=True, exist_ok=True)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for _, path in study.files]
+    digest = result_key(result, digests, RULES_VERSION)
     try:
         encoded = build_reports(
             result,
-            prepared.sources,
+            sources,
             settings=config.report,
             rules_version=RULES_VERSION,
-            digest=result_key(result, digests, RULES_VERSION),
+            digest=digest,
             created=datetime.now(UTC),
             predecessor=None,
         )
         for report in encoded:
+            check_report(report.files[0].content, sources=sources)
+        captures = build_captures(
+            done.estimator, done.prepared, result, settings=config.report, digest=digest
+        )
+        for report in (*encoded, *captures):
             best = report.files[0]
-            check_report(best.content, sources=prepared.sources)
             (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
     except InvalidReport as error:
         return f"{study.files[0][1]}: no report: {error}"
     return ""
 
 
-def _answers(
-    study: _Study, result: StudyResult, model: ModelIdentity, fault: str
-) -> Iterator[ImageAnswer]:
-    images = {id(one.image): one for one in result.images}
-    for number, (image, path) in enumerate(study.files):
-        document = _document(path, result, images[id(image)], model)
+def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[ImageAnswer]:
+    images = {id(one.image): one for one in done.result.images}
+    for number, (image, path) in enumerate(done.study.files):
+        document = _document(path, done.result, images[id(image)], done.estimator.identity)
+        document["saliency"] = _write_pictures(done, image, path, pictures) if pictures else []
         yield ImageAnswer(document, fault=fault if number == 0 else "")
+
+
+def _write_pictures(done: _Done, image: ImageRef, path: Path, pictures: Pictures) -> list[str]:
+    explained = explain_image(
+        done.estimator,
+        done.prepared,
+        done.result,
+        image,
+        method=pictures.method,
+        heads=pictures.heads,
+        progress=pictures.progress,
+    )
+    return [str(one) for one in pictures.write(explained, path)] if explained else []
 
 
 def _document(
@@ -182,6 +215,7 @@ def _unreadable(path: Path, error: str, model: ModelIdentity) -> dict[str, Any]:
         "reason": {"code": "unreadable", "text": error},
         "rules": [],
         "model": _model(model),
+        "saliency": [],
     }
 
 
