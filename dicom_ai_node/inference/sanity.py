@@ -77,17 +77,15 @@ def randomise(module: nn.Module, draw: torch.Generator) -> None:
 
 def rank_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Spearman's correlation of two maps, ties at their mean rank; 0 when either is constant."""
-    ranks = [_ranks(one), _ranks(other)]
-    if min(float(np.ptp(each)) for each in ranks) == 0:
-        return 0.0
-    return float(np.corrcoef(ranks)[0, 1])
+    a, b = _centred_ranks(one), _centred_ranks(other)
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm else 0.0
 
 
-def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _centred_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middles = np.atleast_1d(np.cumsum(counts) - (counts - 1) / 2)
-    ranks: NDArray[np.float64] = middles[inverse.ravel()]
-    return ranks
+    ranks = np.asarray(np.cumsum(counts) - (counts - 1) / 2)[inverse.ravel()]
+    return np.asarray(ranks - ranks.mean())
 
 
 def _parts(module: nn.Module, name: str) -> list[tuple[str, nn.Module]]:

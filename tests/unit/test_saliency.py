@@ -229,11 +229,11 @@ def test_random_weights_give_another_map(
     estimator: Estimator, chests: list[Floats], method: SaliencyMethod, seeds: int
 ) -> None:
     """The sanity check: of the maps of the shipped bundle little is left."""
-    intact = explain(estimator.network, chests[0], method=method, channels=16)
+    intact = explain(estimator.network, chests[0], method=method, channels=8)
     left: dict[Head, list[float]] = {head: [] for head in Head}
     for seed in range(seeds):
         network = randomised(estimator.network, seed)
-        found = explain(network, chests[0], method=method, channels=16)
+        found = explain(network, chests[0], method=method, channels=8)
         for head in Head:
             left[head].append(rank_correlation(intact[head].values, found[head].values))
     for correlations in left.values():
