@@ -20,7 +20,14 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.rules import RULES_VERSION
-from dicom_ai_node.types import ImageRef, ImageResult, ModelIdentity, Outcome, StudyResult
+from dicom_ai_node.types import (
+    EncodedReport,
+    ImageRef,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    StudyResult,
+)
 
 _TOGETHER = 8
 
@@ -128,15 +135,19 @@ def _write_reports(done: _Done, config: Config, folder: Path) -> str:
         )
         for report in encoded:
             check_report(report.files[0].content, sources=sources)
-        captures = build_captures(
+            _write_best(report, folder)
+        for capture in build_captures(
             done.estimator, done.prepared, result, settings=config.report, digest=digest
-        )
-        for report in (*encoded, *captures):
-            best = report.files[0]
-            (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
+        ):
+            _write_best(capture, folder)
     except InvalidReport as error:
         return f"{study.files[0][1]}: no report: {error}"
     return ""
+
+
+def _write_best(report: EncodedReport, folder: Path) -> None:
+    best = report.files[0]
+    (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
 
 
 def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[ImageAnswer]:
