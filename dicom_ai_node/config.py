@@ -129,8 +129,10 @@ class Destination(_Table):
     host: str = Field(min_length=1)
     port: Port
     ae_title: AETitle
-    send: tuple[Literal["sr", "sc"], ...] = Field(
-        ("sr",), description="Which objects it gets: 'sr', 'sc' (needs report.secondary_capture)."
+    send: tuple[Literal["sr", "sc", "saliency"], ...] = Field(
+        ("sr",),
+        description="Which objects it gets: 'sr', 'sc' (needs report.secondary_capture), 'saliency'"
+        " (needs report.saliency).",
     )
     max_pdu: int = Field(131072, ge=4096, le=4194304)
     timeout: float = Field(30.0, gt=0, description="Seconds to connect, and for each answer.")
@@ -199,6 +201,11 @@ class Config(BaseSettings):
             if "sc" in destination.send and not self.report.secondary_capture:
                 raise ValueError(
                     f"destinations.{name}.send asks for 'sc': set report.secondary_capture = true"
+                )
+            if "saliency" in destination.send and self.report.saliency == "none":
+                raise ValueError(
+                    f"destinations.{name}.send asks for 'saliency':"
+                    " set report.saliency to 'grad-cam' or 'score-cam'"
                 )
         return self
 

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # processes that see no pixels load no numpy for these two names
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class AttributeStatus(StrEnum):
@@ -218,6 +223,43 @@ class StudyResult:
     """None when no network was asked."""
 
 
+class Head(StrEnum):
+    """The answer of the network that a saliency map explains."""
+
+    AGE = "age"
+    SEX = "sex"
+
+
+class SaliencyMethod(StrEnum):
+    """How a saliency map is made."""
+
+    GRAD_CAM = "grad-cam"
+    SCORE_CAM = "score-cam"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SaliencyMap:
+    """Where in an image one answer of the network comes from."""
+
+    head: Head
+    method: SaliencyMethod
+    values: "NDArray[np.float32]"
+    """Shape (S, S), in [0, 1], 1 where the answer rests on most; all 0 when ``flat``."""
+    flat: bool
+    """Nothing in the image stands out: there is no map to look at."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainedImage:
+    """One image with the maps of its answers."""
+
+    image: ImageRef
+    pixels: "NDArray[np.float32]"
+    """As the network saw it: shape (S, S), in [0, 1]."""
+    maps: tuple[SaliencyMap, ...]
+    """At least one, each of another head."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
     """One durable instance in the spool."""
@@ -240,9 +282,11 @@ class EncodedReport:
     """A report ready to be sent: one object in every SOP class that it may travel as."""
 
     kind: str
-    """``sr`` or ``sc``."""
+    """``sr``, ``sc`` or ``saliency``."""
     files: Sequence["ReportFile"] = field(default_factory=tuple)
     """In order of preference."""
+    subject: str = ""
+    """SOP Instance UID of the one image that it is about, '' when it is about the study."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ def local_contrast(image: Floats, rng: np.random.Generator) -> Floats:
     picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
     blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / 255
     detail, rest = np.float32(rng.uniform(1.0, 2.5)), np.float32(rng.uniform(0.2, 0.8))
-    return np.float32(0.5) + (image - blurred) * detail + (blurred - np.float32(0.5)) * rest
+    half = np.float32(0.5)
+    return np.asarray(half + (image - blurred) * detail + (blurred - half) * rest, dtype=np.float32)
 
 
 def gamma(image: Floats, rng: np.random.Generator) -> Floats:
@@ -64,7 +65,8 @@ def low_contrast(image: Floats, rng: np.random.Generator) -> Floats:
     """A faint image stored in few grey levels, with the noise of a photograph."""
     levels = rng.integers(12, 48)
     faint = np.rint(image * levels) / levels
-    return faint + rng.uniform(0.01, 0.08) * rng.standard_normal(image.shape, dtype=np.float32)
+    noise = rng.uniform(0.01, 0.08) * rng.standard_normal(image.shape, dtype=np.float32)
+    return np.asarray(faint + noise, dtype=np.float32)
 
 
 def frame(image: Floats, rng: np.random.Generator) -> Floats:

@@ -13,6 +13,7 @@ from dicom_ai_node.analyse.beside import say
 from dicom_ai_node.analyse.headers import recorded_part, status_part
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import result_key, text_of
+from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
@@ -21,7 +22,14 @@ from dicom_ai_node.inference.foreign import Imported, load_imported
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.rules import RULES_VERSION
-from dicom_ai_node.types import ImageRef, ImageResult, ModelIdentity, Outcome, StudyResult
+from dicom_ai_node.types import (
+    EncodedReport,
+    ImageRef,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    StudyResult,
+)
 
 _TOGETHER = 8
 
@@ -41,17 +49,29 @@ class _Study:
     files: list[tuple[ImageRef, Path]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A study with its result, and what made it."""
+
+    study: _Study
+    prepared: Prepared
+    result: StudyResult
+    estimator: Estimator
+
+
 def analyse_files(
     paths: Sequence[Path],
     config: Config,
     *,
     reports: Path | None = None,
     beside: Sequence[Path] = (),
+    pictures: Pictures | None = None,
 ) -> Iterator[ImageAnswer]:
     """Answer for each file, grouped by study; write one report per study into ``reports``.
 
     Every image is analysed: ``policy.analyse`` does not count here. ``beside`` are folders of
-    imported bundles; what they say stands in the documents, never in a report.
+    imported bundles; what they say stands in the documents, never in a report. ``pictures`` says
+    which saliency maps are written where.
     """
     others = [load_imported(path) for path in beside]
     estimator = Estimator(
@@ -77,8 +97,9 @@ def analyse_files(
             answers = pipeline.predict(prepared)
             for study, one, predictions in zip(batch, prepared, answers, strict=True):
                 result = pipeline.conclude(one, predictions)
-                fault = _write_reports(study, one, result, config, reports) if reports else ""
-                yield from _answers(study, result, estimator.identity, fault, others)
+                done = _Done(study, one, result, estimator)
+                fault = _write_reports(done, config, reports) if reports else ""
+                yield from _answers(done, pictures, others, fault)
 
 
 def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]:
@@ -101,45 +122,63 @@ def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]
     return list(studies.values()), unreadable
 
 
-def _write_reports(
-    study: _Study, prepared: Prepared, result: StudyResult, config: Config, folder: Path
-) -> str:
+def _write_reports(done: _Done, config: Config, folder: Path) -> str:
     """Write the study's reports; return why that was not possible, '' when it was."""
+    study, sources, result = done.study, done.prepared.sources, done.result
     folder.mkdir(parents=True, exist_ok=True)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for _, path in study.files]
+    digest = result_key(result, digests, RULES_VERSION)
     try:
         encoded = build_reports(
             result,
-            prepared.sources,
+            sources,
             settings=config.report,
             rules_version=RULES_VERSION,
-            digest=result_key(result, digests, RULES_VERSION),
+            digest=digest,
             created=datetime.now(UTC),
             predecessor=None,
         )
         for report in encoded:
-            best = report.files[0]
-            check_report(best.content, sources=prepared.sources)
-            (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
+            check_report(report.files[0].content, sources=sources)
+            _write_best(report, folder)
+        for capture in build_captures(
+            done.estimator, done.prepared, result, settings=config.report, digest=digest
+        ):
+            _write_best(capture, folder)
     except InvalidReport as error:
         return f"{study.files[0][1]}: no report: {error}"
     return ""
 
 
+def _write_best(report: EncodedReport, folder: Path) -> None:
+    best = report.files[0]
+    (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
+
+
 def _answers(
-    study: _Study,
-    result: StudyResult,
-    model: ModelIdentity,
-    fault: str,
-    others: Sequence[Imported],
+    done: _Done, pictures: Pictures | None, others: Sequence[Imported], fault: str
 ) -> Iterator[ImageAnswer]:
-    images = {id(one.image): one for one in result.images}
-    for number, (image, path) in enumerate(study.files):
-        document = _document(path, result, images[id(image)], model)
+    images = {id(one.image): one for one in done.result.images}
+    for number, (image, path) in enumerate(done.study.files):
+        document = _document(path, done.result, images[id(image)], done.estimator.identity)
+        document["saliency"] = _write_pictures(done, image, path, pictures) if pictures else []
         if others:
             passed = document["outcome"] is Outcome.ESTIMATED
             document["beside"] = say(path, others) if passed else []
         yield ImageAnswer(document, fault=fault if number == 0 else "")
+
+
+def _write_pictures(done: _Done, image: ImageRef, path: Path, pictures: Pictures) -> list[str]:
+    explained = explain_image(
+        done.estimator,
+        done.prepared,
+        done.result,
+        image,
+        method=pictures.method,
+        heads=pictures.heads,
+        progress=pictures.progress,
+    )
+    return [str(one) for one in pictures.write(explained, path)] if explained else []
 
 
 def _document(
@@ -197,6 +236,7 @@ def _unreadable(path: Path, error: str, model: ModelIdentity) -> dict[str, Any]:
         "reason": {"code": "unreadable", "text": error},
         "rules": [],
         "model": _model(model),
+        "saliency": [],
     }
 
 

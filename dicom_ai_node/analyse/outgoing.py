@@ -60,7 +60,11 @@ def _predecessor(db: Database, study_instance_uid: str) -> Predecessor | None:
 
 
 def _write(spool: Spool, report: EncodedReport, sources: Sequence[Dataset]) -> NewReport:
-    fault = _fault(report, sources)
+    return store_report(spool, report, fault=_fault(report, sources))
+
+
+def store_report(spool: Spool, report: EncodedReport, *, fault: str = "") -> NewReport:
+    """Make the files of a report durable; one with a ``fault`` goes to quarantine."""
     files = []
     for file in report.files:
         path = spool.report_path(file.sop_instance_uid)

@@ -19,6 +19,7 @@ from pydicom import Dataset
 from dicom_ai_node.analyse.outgoing import write_reports
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import patient_key, result_key, study_header, to_json
+from dicom_ai_node.analyse.saliency import write_captures
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
@@ -154,18 +155,7 @@ class Analyser:
         key = result_key(result, digests, self._settings)
         wanted = result.outcome in self.config.policy.report
         known = has_result(self.db, claimed.study_instance_uid, key)
-        reports = (
-            write_reports(
-                self.db,
-                self.spool,
-                result,
-                prepared.sources,
-                settings=self.config.report,
-                digest=key,
-            )
-            if wanted and not known
-            else ()
-        )
+        reports = self._write_reports(prepared, result, key) if wanted and not known else ()
         now = time.time()
         mine = finish(
             self.db,
@@ -184,6 +174,26 @@ class Analyser:
             images=len(result.images),
             flagged=result.audit.flagged,
         )
+
+    def _write_reports(
+        self, prepared: Prepared, result: StudyResult, key: str
+    ) -> tuple[NewReport, ...]:
+        settings = self.config.report
+        reports = write_reports(
+            self.db, self.spool, result, prepared.sources, settings=settings, digest=key
+        )
+        # Half of the batch's time is left for what follows: maps never cost a study its report.
+        deadline = self._busy_since + self.config.analyse.max_batch_seconds / 2
+        captures = write_captures(
+            self.spool,
+            self.pipeline.estimator,
+            prepared,
+            result,
+            settings=settings,
+            digest=key,
+            deadline=deadline,
+        )
+        return (*reports, *captures)
 
     def _fail(self, claimed: ClaimedStudy, error: Exception) -> None:
         """Give the study back for another attempt, or fail it when there is no point."""

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +22,7 @@ from dicom_ai_node.cli.common import (
     progress_console,
 )
 from dicom_ai_node.config import Config, load_config
+from dicom_ai_node.types import Head, SaliencyMethod
 
 Paths = Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")]
 
@@ -40,6 +41,15 @@ def infer(
         list[Path] | None,
         typer.Option(help="Folder of an imported network that is to answer too (repeatable)."),
     ] = None,
+    saliency: Annotated[
+        Path | None, typer.Option(help="Write PNGs of what each answer rests on here.")
+    ] = None,
+    saliency_method: Annotated[
+        Literal["grad-cam", "score-cam"], typer.Option(help="score-cam takes seconds an image.")
+    ] = "grad-cam",
+    saliency_head: Annotated[
+        Literal["age", "sex", "both"], typer.Option(help="Which answer to explain.")
+    ] = "both",
     as_json: AsJson = False,
 ) -> None:
     """Estimate age and sex from DICOM files, without a PACS.
@@ -48,15 +58,20 @@ def infer(
     under Beside is an imported network's word, uncalibrated, and is in no report. Exit code 1 when
     a file could not be read as DICOM, or a report not be written.
 
-    Example: dicom-ai-node infer study/ --sr reports/
+    --saliency writes <SOPInstanceUID>-age.png and -sex.png of each image that is answered; what was
+    refused or abstained has none, and its reason is in the output.
+
+    Example: dicom-ai-node infer study/ --sr reports/ --saliency maps/
     """
     from dicom_ai_node.analyse.files import ImageAnswer, analyse_files
+    from dicom_ai_node.analyse.saliency import Pictures
 
     settings = _settings(config)
     table = Table("File", "Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason", box=None)
     if beside:
         table.add_column("Beside")
     faults: list[str] = []
+    written = 0
 
     def tell(answer: ImageAnswer) -> None:
         if answer.fault:
@@ -69,18 +84,36 @@ def infer(
     files = list(_files(paths))
     with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
         task = progress.add_task("images", total=len(files))
-        for answer in analyse_files(files, settings, reports=sr, beside=beside or ()):
+        told = _passes(progress) if saliency_method == "score-cam" and saliency else None
+        heads = tuple(Head) if saliency_head == "both" else (Head(saliency_head),)
+        method = SaliencyMethod(saliency_method)
+        pictures = Pictures(saliency, method, heads, told) if saliency else None
+        answers = analyse_files(files, settings, reports=sr, beside=beside or (), pictures=pictures)
+        for answer in answers:
             tell(answer)
+            written += len(answer.document["saliency"])
             progress.advance(task)
     if not as_json:
         console.print(table)
         if beside:
             console.print("Beside: others' networks, untested and uncalibrated.", style="yellow")
+        if saliency is not None:
+            console.print(f"{written} saliency maps in {saliency}", highlight=False)
         console.print("Inferred, not verified. Not a medical device.", style="dim")
     for fault in faults:
         complain(fault)
     if faults:
         raise typer.Exit(EXIT_NO)
+
+
+def _passes(progress: Progress) -> Callable[[int, int], None]:
+    """Return what shows how far the map of the present image is."""
+    task = progress.add_task("score-cam", total=None)
+
+    def tell(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
+    return tell
 
 
 def check_header(

@@ -20,7 +20,7 @@ from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
 VERIFICATION = "1.2.840.10008.1.1"
 """Verification (C-ECHO)."""
-CLASSES_OF_KIND = {"sr": SR_CLASSES, "sc": (SC_CLASS,)}
+CLASSES_OF_KIND = {"sr": SR_CLASSES, "sc": (SC_CLASS,), "saliency": (SC_CLASS,)}
 
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 

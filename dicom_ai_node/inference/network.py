@@ -64,8 +64,12 @@ class Network(nn.Module):
 
     def pooled(self, images: Tensor) -> Tensor:
         """Features of ``images``, shape (N, F), float32."""
+        return self.maps(images).mean(dim=(2, 3)).float()
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Last feature maps of ``images``, shape (N, F, h, w)."""
         maps: Tensor = self.backbone(images * 2 - 1)
-        return maps.mean(dim=(2, 3)).float()
+        return maps
 
     def answer(self, features: Tensor) -> Answers:
         """What the linear layer says of pooled ``features``."""

@@ -9,12 +9,13 @@ from pydicom.dataset import Dataset
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.capture import secondary_capture
 from dicom_ai_node.report.document import Frame, sr_document
-from dicom_ai_node.report.elements import frozen
+from dicom_ai_node.report.elements import frozen, raw_text
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES, Predecessor, ReportIdentity
 from dicom_ai_node.report.recorded import named_images, ordered
+from dicom_ai_node.report.saliency import saliency_capture
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.report.tree import content_tree
-from dicom_ai_node.types import EncodedReport, StudyResult
+from dicom_ai_node.types import EncodedReport, ExplainedImage, StudyResult
 
 
 def build_reports(
@@ -57,12 +58,7 @@ def build_reports(
     InvalidReport
         When the sources are none or of several studies, or the report would replace itself.
     """
-    identity = ReportIdentity(
-        study_instance_uid=result.study_instance_uid,
-        digest=digest,
-        model_sha256=result.model.sha256 if result.model else "",
-        rules_version=rules_version,
-    )
+    identity = _identity(result, digest, rules_version)
     own = {identity.sop_instance_uid(sop_class) for sop_class in SR_CLASSES}
     if predecessor is not None and not own.isdisjoint(predecessor.sop_instance_uids.values()):
         raise InvalidReport("a report cannot replace itself")
@@ -79,3 +75,45 @@ def build_reports(
             capture = secondary_capture(frame, result)
             reports.append(EncodedReport("sc", (frame.file(SC_CLASS, capture),)))
     return tuple(reports)
+
+
+def build_saliency(
+    result: StudyResult,
+    sources: Sequence[Dataset],
+    explained: Sequence[ExplainedImage],
+    *,
+    settings: ReportSettings,
+    rules_version: str,
+    digest: str,
+    created: datetime,
+) -> tuple[EncodedReport, ...]:
+    """Return a ``saliency`` report for each of ``explained``: one Secondary Capture of its maps.
+
+    Parameters and errors as for :func:`build_reports`; ``settings.saliency`` names the method. In
+    order of series and SOP Instance UID. None replaces another: a changed result gets new ones in
+    the same series.
+    """
+    identity = _identity(result, digest, rules_version)
+    sources = ordered(sources)
+    frame = Frame(sources[0], named_images(sources, result.images), identity, settings, created)
+    headers = {raw_text(ds, "SOPInstanceUID"): ds for ds in sources}
+    reports = []
+    with disable_value_validation():
+        for number, one in enumerate(sorted(explained, key=_place), start=1):
+            header = headers.get(one.image.sop_instance_uid, frame.source)
+            file = saliency_capture(frame, one, header=header, number=number)
+            reports.append(EncodedReport("saliency", (file,), subject=one.image.sop_instance_uid))
+    return tuple(reports)
+
+
+def _identity(result: StudyResult, digest: str, rules_version: str) -> ReportIdentity:
+    return ReportIdentity(
+        study_instance_uid=result.study_instance_uid,
+        digest=digest,
+        model_sha256=result.model.sha256 if result.model else "",
+        rules_version=rules_version,
+    )
+
+
+def _place(explained: ExplainedImage) -> tuple[str, str]:
+    return explained.image.series_instance_uid, explained.image.sop_instance_uid

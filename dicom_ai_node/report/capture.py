@@ -19,7 +19,7 @@ from dicom_ai_node.report.document import (
 )
 from dicom_ai_node.report.elements import raw_text
 from dicom_ai_node.report.identity import SC_CLASS
-from dicom_ai_node.types import HeaderAudit, Outcome, StudyResult
+from dicom_ai_node.types import HeaderAudit, ImageRef, Outcome, StudyResult
 
 COLUMNS, ROWS = 1024, 640
 _MARGIN, _LINE, _GAP = 32, 30, 14
@@ -40,9 +40,9 @@ def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
     ds.PatientOrientation = ""
     ds.BurnedInAnnotation = "YES"
     ds.DerivationDescription = "Text: result of a header audit and of a network, not verified"
-    ds.SourceImageSequence = [_source(frame, index) for index in range(len(frame.images))]
+    ds.SourceImageSequence = [source_image(one.image) for one in frame.images]
     ds.ImageComments = text.DISCLAIMER
-    _set_pixels(ds, render(lines(result, study_date=raw_text(frame.source, "StudyDate"))))
+    set_pixels(ds, render(lines(result, study_date=raw_text(frame.source, "StudyDate"))))
     return encode_file(ds, frame.source)
 
 
@@ -71,6 +71,27 @@ def render(page: list[str]) -> NDArray[np.uint8]:
                 return np.asarray(image, dtype=np.uint8)
             y += _LINE if part else _GAP
     return np.asarray(image, dtype=np.uint8)
+
+
+def source_image(image: ImageRef) -> Dataset:
+    """Return an item of Source Image Sequence (PS3.3 C.7.6.1.1.4)."""
+    item = referenced(image)
+    item.PurposeOfReferenceCodeSequence = [coded(codes.SOURCE_IMAGE)]
+    return item
+
+
+def set_pixels(ds: Dataset, pixels: NDArray[np.uint8]) -> None:
+    """Store a grey (rows, columns) or colour (rows, columns, 3) image (PS3.3 C.7.6.3)."""
+    colour = pixels.ndim == 3
+    ds.SamplesPerPixel = 3 if colour else 1
+    ds.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
+    if colour:
+        ds.PlanarConfiguration = 0
+    ds.Rows, ds.Columns = pixels.shape[:2]
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
+    ds.add_new("PixelData", "OW", pixels.tobytes())
 
 
 def _inferred(result: StudyResult) -> list[str]:
@@ -102,19 +123,3 @@ def _wrapped(line: str) -> list[str]:
             rows.append("")
         rows[-1] = f"{rows[-1]} {word}".strip()
     return rows
-
-
-def _source(frame: Frame, index: int) -> Dataset:
-    item = referenced(frame.images[index].image)
-    item.PurposeOfReferenceCodeSequence = [coded(codes.SOURCE_IMAGE)]
-    return item
-
-
-def _set_pixels(ds: Dataset, pixels: NDArray[np.uint8]) -> None:
-    ds.SamplesPerPixel = 1
-    ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.Rows, ds.Columns = pixels.shape
-    ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit = 7
-    ds.PixelRepresentation = 0
-    ds.add_new("PixelData", "OW", pixels.tobytes())

@@ -60,7 +60,9 @@ _ROOT = (
 _FILLED_SC = "ConversionType BurnedInAnnotation SourceImageSequence Rows Columns PixelData"
 
 
-def check_report(content: bytes, *, sources: Sequence[Dataset] | None = None) -> None:
+def check_report(
+    content: bytes, *, sources: Sequence[Dataset] | None = None, subject: str = ""
+) -> None:
     """Read a report back and raise unless it may be sent.
 
     Parameters
@@ -70,6 +72,9 @@ def check_report(content: bytes, *, sources: Sequence[Dataset] | None = None) ->
     sources
         Headers of all images that were read for the study. When given, patient and study must be
         those of the source to the byte, and every source must stand among the evidence.
+    subject
+        SOP Instance UID of the one image that the report is about, as in
+        :class:`~dicom_ai_node.types.EncodedReport`: then that one must be named and no other.
 
     Raises
     ------
@@ -79,14 +84,14 @@ def check_report(content: bytes, *, sources: Sequence[Dataset] | None = None) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # values copied from the source may be malformed
         try:
-            faults = list(_faults(content, sources))
+            faults = list(_faults(content, sources, subject))
         except _FOREIGN as error:
             raise InvalidReport(f"cannot be read back: {type(error).__name__}: {error}") from error
     if faults:
         raise InvalidReport("; ".join(faults))
 
 
-def _faults(content: bytes, sources: Sequence[Dataset] | None) -> Iterator[str]:
+def _faults(content: bytes, sources: Sequence[Dataset] | None, subject: str) -> Iterator[str]:
     report = pydicom.dcmread(BytesIO(content))
     yield from _module_faults(report)
     if sources is not None:
@@ -101,7 +106,10 @@ def _faults(content: bytes, sources: Sequence[Dataset] | None) -> Iterator[str]:
         yield from _evidence_faults(report, named)
         yield from _tree_faults(encode(_root(report)))
     absent = {raw_text(ds, "SOPInstanceUID") for ds in sources or ()} - named
-    if absent:
+    if subject:
+        if named != {subject}:
+            yield f"names {len(named)} images, expected the one that it is about"
+    elif absent:
         yield f"{len(absent)} images that were read are not named"
 
 
@@ -125,8 +133,9 @@ def _module_faults(report: FileDataset) -> Iterator[str]:
 
 
 def _capture_faults(report: Dataset) -> Iterator[str]:
-    if len(report.get("PixelData", b"")) != report.get("Rows", 0) * report.get("Columns", 0):
-        yield "PixelData does not fit Rows and Columns"
+    values = report.get("Rows", 0) * report.get("Columns", 0) * report.get("SamplesPerPixel", 0)
+    if len(report.get("PixelData", b"")) != values:
+        yield "PixelData does not fit Rows, Columns and SamplesPerPixel"
     if report.get("BurnedInAnnotation") != "YES":
         yield "BurnedInAnnotation is not YES"
 

@@ -32,9 +32,9 @@ def uid_of(*parts: str) -> str:
 
 
 def series_instance_uid(study_instance_uid: str, *, model_sha256: str, kind: str) -> str:
-    """Return the series of a study's reports of ``kind`` (``sr``, ``sc``) by one network.
+    """Return the series of a study's reports of ``kind`` (``sr``, ``sc``, ``saliency``).
 
-    ``model_sha256`` is '' where no network was asked.
+    Each network has its own; ``model_sha256`` is '' where none was asked.
     """
     return uid_of("series", kind, study_instance_uid, model_sha256)
 
@@ -58,6 +58,13 @@ class ReportIdentity:
     def sop_instance_uid(self, sop_class_uid: str) -> str:
         """Return the SOP Instance UID of this report as an object of ``sop_class_uid``."""
         kind = "sc" if sop_class_uid == SC_CLASS else "sr"
+        return self._instance(kind, sop_class_uid)
+
+    def saliency_instance_uid(self, image_uid: str, *, method: str) -> str:
+        """Return the SOP Instance UID of the saliency maps of one image."""
+        return self._instance("saliency", SC_CLASS, image_uid, method)
+
+    def _instance(self, kind: str, sop_class_uid: str, *more: str) -> str:
         return uid_of(
             "instance",
             kind,
@@ -66,6 +73,7 @@ class ReportIdentity:
             self.digest,
             self.model_sha256,
             self.rules_version,
+            *more,
         )
 
 

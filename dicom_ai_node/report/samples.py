@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 
+import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -20,7 +21,9 @@ from dicom_ai_node.report.recorded import named_images
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
+    ExplainedImage,
     Finding,
+    Head,
     HeaderAudit,
     ImageRef,
     ImageResult,
@@ -30,6 +33,8 @@ from dicom_ai_node.types import (
     Proposal,
     Reason,
     Recorded,
+    SaliencyMap,
+    SaliencyMethod,
     Severity,
     SexEstimate,
     StudyResult,
@@ -144,6 +149,22 @@ def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
         model=MODEL,
     )
     return Sample(result, headers)
+
+
+def explained(sample: Sample) -> list[ExplainedImage]:
+    """Return a made-up map for each head of each estimated image of ``sample``."""
+    rising = np.linspace(0, 1, 64, dtype=np.float32)
+    pixels = np.outer(rising, rising[::-1])
+    values = {Head.AGE: np.outer(rising, rising), Head.SEX: np.outer(rising[::-1], rising)}
+    maps = tuple(
+        SaliencyMap(head, SaliencyMethod.GRAD_CAM, each, flat=False)
+        for head, each in values.items()
+    )
+    return [
+        ExplainedImage(one.image, pixels, maps)
+        for one in sample.result.images
+        if one.outcome is Outcome.ESTIMATED
+    ]
 
 
 def _one_of_two() -> Sample:

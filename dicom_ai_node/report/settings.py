@@ -1,6 +1,6 @@
 """The ``[report]`` table of the configuration."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,8 +38,14 @@ class ReportSettings(BaseModel):
         9900,
         ge=1,
         le=999999,
-        description="Series Number of the Structured Report; the Secondary Capture takes the next.",
+        description="Series Number of the Structured Report; the Secondary Capture takes the next,"
+        " saliency maps the one after.",
     )
     secondary_capture: bool = Field(
         False, description="Also send the result as a Secondary Capture, for viewers without SR."
+    )
+    saliency: Literal["none", "grad-cam", "score-cam"] = Field(
+        "none",
+        description="Also make a Secondary Capture of each answered image that shows what the"
+        " answers rest on, see docs/explanation.md; score-cam takes seconds an image.",
     )

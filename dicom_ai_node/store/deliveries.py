@@ -24,7 +24,7 @@ class ClaimedDelivery:
     study_instance_uid: str
     destination: str
     kind: str
-    """``sr`` or ``sc``."""
+    """``sr``, ``sc`` or ``saliency``."""
     attempts: int
     """This attempt included."""
     created_at: float

@@ -26,7 +26,7 @@ class NewReport:
     """A report whose files are durable."""
 
     kind: str
-    """``sr`` or ``sc``."""
+    """``sr``, ``sc`` or ``saliency``."""
     files: tuple[StoredFile, ...]
     """In order of preference."""
     quarantined: str = ""

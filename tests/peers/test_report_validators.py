@@ -10,6 +10,7 @@ import sys
 import warnings
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -18,11 +19,11 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from dicom_ai_node.report.build import build_reports
+from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.elements import encode, raw_text, verbatim
 from dicom_ai_node.report.identity import Predecessor, uid_of
-from dicom_ai_node.report.samples import Sample, estimated, samples, source
+from dicom_ai_node.report.samples import Sample, estimated, explained, samples, source
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.report.validators import dcentvfy, dciodvfy
 from tests.conftest import REQUIRE_PEERS, lacks, require_tool
@@ -64,21 +65,25 @@ DIRTY: dict[str, dict[str, bytes | None]] = {
 def write(
     folder: Path, name: str, sample: Sample, *, predecessor: Predecessor | None = None
 ) -> list[Path]:
-    """Write all objects of a report, the capture last; each passes our own check."""
-    reports = build_reports(
-        sample.result,
-        sample.sources,
-        settings=ReportSettings(secondary_capture=True),
-        rules_version="7",
-        digest=name,
-        created=datetime(2024, 3, 16, 8, 0),
-        predecessor=predecessor,
+    """Write all objects of a report, the captures last; each passes our own check."""
+    settings = ReportSettings(secondary_capture=True, saliency="grad-cam")
+    given: dict[str, Any] = {
+        "settings": settings,
+        "rules_version": "7",
+        "digest": name,
+        "created": datetime(2024, 3, 16, 8, 0),
+    }
+    reports = (
+        *build_reports(sample.result, sample.sources, predecessor=predecessor, **given),
+        *build_saliency(sample.result, sample.sources, explained(sample), **given),
     )
     paths = []
-    for file in (file for report in reports for file in report.files):
-        check_report(file.content, sources=sample.sources)
-        paths.append(folder / f"{name}-{file.sop_class_uid.rsplit('.', 1)[1]}.dcm")
-        paths[-1].write_bytes(file.content)
+    for number, report in enumerate(reports):
+        for file in report.files:
+            check_report(file.content, sources=sample.sources, subject=report.subject)
+            code = file.sop_class_uid.rsplit(".", 1)[1]
+            paths.append(folder / f"{name}-{report.kind}-{number}-{code}.dcm")
+            paths[-1].write_bytes(file.content)
     return paths
 
 

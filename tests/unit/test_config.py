@@ -80,6 +80,14 @@ def test_a_destination_that_wants_captures_needs_them_made() -> None:
     assert config.destinations["pacs"].send == ("sr", "sc")
 
 
+def test_a_destination_that_wants_saliency_maps_needs_them_made() -> None:
+    pacs = {"host": "h", "port": 104, "ae_title": "PACS", "send": ["sr", "saliency"]}
+    with pytest.raises(ConfigError, match=r"set report\.saliency to 'grad-cam' or 'score-cam'"):
+        parse_config({"destinations": {"pacs": pacs}})
+    config = parse_config({"destinations": {"pacs": pacs}, "report": {"saliency": "score-cam"}})
+    assert config.destinations["pacs"].send == ("sr", "saliency")
+
+
 def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read"):
         load_config(tmp_path / "nowhere.toml")

@@ -1,0 +1,174 @@
+"""Saliency maps of a study's images: as Secondary Captures for the node, as PNG for ``infer``.
+
+Only what is answered is explained: an image that was refused or on which the network abstained has
+no map, nor has an estimate that is not stated.
+"""
+
+import hashlib
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from PIL import Image
+
+from dicom_ai_node.analyse.outgoing import store_report
+from dicom_ai_node.analyse.pipeline import Prepared
+from dicom_ai_node.errors import StorageError
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.saliency import explain
+from dicom_ai_node.report.build import build_saliency
+from dicom_ai_node.report.check import check_report
+from dicom_ai_node.report.identity import uid_of
+from dicom_ai_node.report.overlay import picture
+from dicom_ai_node.report.settings import ReportSettings
+from dicom_ai_node.rules import RULES_VERSION
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store.reports import NewReport
+from dicom_ai_node.types import (
+    EncodedReport,
+    ExplainedImage,
+    Head,
+    ImageRef,
+    Outcome,
+    SaliencyMethod,
+    StudyResult,
+)
+
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Which maps ``infer --saliency`` writes, and where."""
+
+    folder: Path
+    method: SaliencyMethod = SaliencyMethod.GRAD_CAM
+    heads: tuple[Head, ...] = tuple(Head)
+    progress: Callable[[int, int], None] | None = None
+    """Told how many forward passes of how many are done for an image."""
+
+    def write(self, explained: ExplainedImage, file: Path) -> list[Path]:
+        """Write one PNG per map of the image in ``file``, named by its SOP Instance UID alone.
+
+        A value that is no UID names no file: then a UID made of the file's content does.
+        """
+        name = explained.image.sop_instance_uid
+        if _UID.fullmatch(name) is None:
+            name = uid_of("image", hashlib.sha256(file.read_bytes()).hexdigest())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for one in explained.maps:
+            shown = ExplainedImage(explained.image, explained.pixels, (one,))
+            paths.append(self.folder / f"{name}-{one.head.value}.png")
+            Image.fromarray(picture(shown)).save(paths[-1])
+        return paths
+
+
+def explain_image(
+    estimator: Estimator,
+    prepared: Prepared,
+    result: StudyResult,
+    image: ImageRef,
+    *,
+    method: SaliencyMethod,
+    heads: Sequence[Head] = tuple(Head),
+    progress: Callable[[int, int], None] | None = None,
+) -> ExplainedImage | None:
+    """Return the maps of one image of ``prepared``, None when nothing is stated of it."""
+    outcome = next(one.outcome for one in result.images if one.image is image)
+    stated = {Head.AGE: result.age, Head.SEX: result.sex}
+    wanted = [head for head in heads if stated[head] is not None]
+    if outcome is not Outcome.ESTIMATED or not wanted:
+        return None
+    shown = {id(each): seen for each, seen in zip(prepared.images, prepared.tensors, strict=True)}
+    pixels = shown[id(image)]
+    maps = explain(
+        estimator.network,
+        pixels,
+        method=method,
+        heads=wanted,
+        device=estimator.device,
+        progress=progress,
+    )
+    return ExplainedImage(image, pixels, tuple(maps.values()))
+
+
+def build_captures(
+    estimator: Estimator,
+    prepared: Prepared,
+    result: StudyResult,
+    *,
+    settings: ReportSettings,
+    digest: str,
+    deadline: float = math.inf,
+) -> tuple[EncodedReport, ...]:
+    """Return a checked capture for each image that was answered; none unless ``settings`` ask.
+
+    Images that are not reached before ``deadline`` (monotonic) get none.
+
+    Raises
+    ------
+    InvalidReport
+        A capture failed its check.
+    """
+    if settings.saliency == "none":
+        return ()
+    method = SaliencyMethod(settings.saliency)
+    explained = []
+    for number, image in enumerate(prepared.images):
+        if time.monotonic() >= deadline:
+            late = len(prepared.images) - number
+            log.warning("saliency_skipped", study=result.study_instance_uid, images=late)
+            break
+        one = explain_image(estimator, prepared, result, image, method=method)
+        explained += [one] if one is not None else []
+    captures = build_saliency(
+        result,
+        prepared.sources,
+        explained,
+        settings=settings,
+        rules_version=RULES_VERSION,
+        digest=digest,
+        created=datetime.now(UTC),
+    )
+    for capture in captures:
+        check_report(capture.files[0].content, sources=prepared.sources, subject=capture.subject)
+    return captures
+
+
+def write_captures(
+    spool: Spool,
+    estimator: Estimator,
+    prepared: Prepared,
+    result: StudyResult,
+    *,
+    settings: ReportSettings,
+    digest: str,
+    deadline: float,
+) -> tuple[NewReport, ...]:
+    """Make the captures of :func:`build_captures` durable.
+
+    Whatever goes wrong with them is logged, and the study's reports go out without.
+
+    Raises
+    ------
+    StorageError
+        A file could not be made durable.
+    """
+    try:
+        captures = build_captures(
+            estimator, prepared, result, settings=settings, digest=digest, deadline=deadline
+        )
+        return tuple(store_report(spool, capture) for capture in captures)
+    except StorageError:
+        raise  # the reports cannot be stored either
+    except Exception as error:
+        log.error("saliency_failed", study=result.study_instance_uid, exc_info=error)
+        return ()
