@@ -5,8 +5,8 @@ weights are shipped or fetched: the user brings the file. Licences and sources s
 :data:`dicom_ai_node.inference.imported.PUBLISHED` and are written into each imported bundle.
 
 Both adapters are untested with the published weights. Two things differ from what the authors did:
-images are stretched between percentiles here and to the full range of an 8-bit file there, and
-squeezed to a square here where the authors' were cropped or histogram-equalised.
+images are stretched between percentiles here and by the full range of the stored bits there, and
+squeezed to a square here where TorchXRayVision crops to one.
 """
 
 import json
