@@ -1,6 +1,6 @@
 """Calibrate trained weights and pack them as a bundle; ``training.evaluate`` adds the figures.
 
-python -m training.build_bundle --run runs/first --bundle models/chest-age-sex --version 1.0
+python -m training.build_bundle --config training/configs/second.toml --version 1.1 --tau auto
 """
 
 import argparse
@@ -19,8 +19,10 @@ from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
 from training import calibrate, data, prior, shift
+from training import config as settings
+from training.config import Config
+from training.sampling import frequencies
 
-SIZE = 224
 FITTED_ON = 2400
 """Training images that the in-distribution score is fitted on."""
 CHANGED_COPIES = 8
@@ -36,7 +38,8 @@ NOT_FOR = (
 SUMMARY = (
     "MobileNetV2 from ImageNet weights, fine-tuned whole on frontal chest radiographs of one"
     " institution (NIH Clinical Center) at 448 and 128 pixels; the gates also on other body parts,"
-    " laterals and frontal radiographs from public articles, without their ages and sexes."
+    " laterals and frontal radiographs from public articles, without their ages and sexes. Up to 16"
+    " patients of external_dev have a lateral among them."
 )
 
 
@@ -69,14 +72,16 @@ def calibration_cases(measure: Measure, images: data.Images, changed: bool = Fal
 
 
 def without_prior(
-    trained: Tensors, network: Network, root: Path, cache: Path, tau: float | None
+    trained: Tensors, network: Network, root: Path, config: Config, tau: float | None
 ) -> tuple[Tensors, float]:
     """Take the share ``tau`` of the training ages' prior out of the head; None asks ``val_128``."""
-    ages = [item.age for item in data.items(root) if item.role in ("train", "train_128")]
-    density = prior.log_prior(np.array(ages))
+    items = data.items(root)
+    seen = data.Images(items, np.zeros((len(items), 1, 1), np.uint8))
+    drawn = frequencies(config, seen)
+    density = prior.log_prior(seen.column("age")[drawn > 0], drawn[drawn > 0])
     if tau is not None:
         return prior.bake(trained, density, tau), tau
-    known = data.load(root, cache, SIZE, "val_128")
+    known = data.load(root, Path(config.cache), config.sides[-1], "val_128")
     years = known.column("age").astype(np.float64)
     features = run(network, floats(known)).features
     weight, bias = trained[f"{NETWORK}head.weight"], trained[f"{NETWORK}head.bias"]
@@ -117,29 +122,25 @@ def trained_with(items: list[data.Item]) -> dict[str, object]:
 
 
 def build(
-    weights: Path,
-    out: Path,
-    root: Path,
-    cache: Path,
-    version: str,
-    architecture: str,
-    tau: float | None,
-    caution: float = 1.0,
+    config: Config, out: Path, root: Path, version: str, tau: float | None, caution: float = 1.0
 ) -> None:
-    """Write weights.safetensors and manifest.json into ``out``."""
+    """Write weights.safetensors and manifest.json of a training run into ``out``."""
+    size, cache = config.sides[-1], Path(config.cache)
+    weights = Path(config.out) / "ema.safetensors"
     trained = {NETWORK + name: tensor for name, tensor in load_file(weights).items()}
-    network = load_network(architecture, trained, weights)
-    trained, prior_tau = without_prior(trained, network, root, cache, tau)
-    network = load_network(architecture, trained, weights)
-    train = data.load(root, cache, SIZE, "train")
-    some = floats(train)[:: max(len(train.items) // FITTED_ON, 1)]
+    network = load_network(config.architecture, trained, weights)
+    trained, prior_tau = without_prior(trained, network, root, config, tau)
+    network = load_network(config.architecture, trained, weights)
+    train = data.load(root, cache, size, "train")
+    every = slice(None, None, max(len(train.items) // FITTED_ON, 1))
+    some = floats(data.Images(train.items[every], train.pixels[every]))
     around = calibrate.distance(run(network, some).features)
 
     def measure(images: NDArray[np.float32]) -> tuple[Raw, NDArray[np.float64]]:
         raw = run(network, images)
         return raw, around.of(raw.features)
 
-    val = data.load(root, cache, SIZE, "val")
+    val = data.load(root, cache, size, "val")
     plain = calibration_cases(measure, val).labelled
     changed = calibration_cases(measure, val, changed=True)
     calibrated = calibrate.calibration(plain, changed, caution=caution)
@@ -156,8 +157,8 @@ def build(
     manifest = {
         "name": out.name,
         "version": version,
-        "architecture": architecture,
-        "input": {"contract": CONTRACT, "size": SIZE},
+        "architecture": config.architecture,
+        "input": {"contract": CONTRACT, "size": size},
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.01},
@@ -183,12 +184,10 @@ def share(text: str) -> float | None:
 def main() -> None:
     """Read the command line and build."""
     parser = argparse.ArgumentParser(description="pack a bundle")
-    parser.add_argument("--run", type=Path, default=Path("runs/first"))
+    parser.add_argument("--config", type=Path, required=True, help="of the run that is packed")
     parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    parser.add_argument("--version", default="1.0")
-    parser.add_argument("--architecture", default="mobilenet_v2")
+    parser.add_argument("--version", required=True)
     parser.add_argument(
         "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"
     )
@@ -198,10 +197,8 @@ def main() -> None:
     given = parser.parse_args()
     if not 1 <= given.caution <= calibrate.AGE_CAP:
         parser.error(f"--caution {given.caution}: expected 1 to {calibrate.AGE_CAP}")
-    build(
-        given.run / "ema.safetensors", given.bundle, given.data, given.cache, given.version,
-        given.architecture, given.tau, given.caution,
-    )  # fmt: skip
+    config = settings.read(given.config)
+    build(config, given.bundle, given.data, given.version, given.tau, given.caution)
 
 
 if __name__ == "__main__":

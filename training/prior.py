@@ -22,7 +22,11 @@ LARGEST_BIAS = 4.0
 
 
 def log_prior(
-    years: NDArray[np.floating], *, bandwidth: float = 3.0, floor: float = 0.05
+    years: NDArray[np.floating],
+    weights: NDArray[np.floating] | None = None,
+    *,
+    bandwidth: float = 3.0,
+    floor: float = 0.05,
 ) -> Floats:
     """Log density of the training ages at the whole years 0 to 100, shape (101,).
 
@@ -30,16 +34,20 @@ def log_prior(
     ----------
     years
         Recorded ages of the training images; NaN where unknown.
+    weights
+        How often each was seen, relative to each other; None: all as often.
     bandwidth
         Standard deviation of the kernel, years.
     floor
         Share of the density that is spread evenly, so that an age that nobody has is not lifted
         without bound.
     """
-    known = np.clip(np.rint(years[~np.isnan(years)]), 0, 100).astype(np.intp)
-    if not len(known):
+    with_age = ~np.isnan(years)
+    if not with_age.any():
         raise ValueError("no image has an age")
-    counts = np.bincount(known, minlength=101)
+    known = np.clip(np.rint(years[with_age]), 0, 100).astype(np.intp)
+    seen = None if weights is None else weights[with_age]
+    counts = np.bincount(known, seen, minlength=101)
     kernel = np.exp(-np.square(YEARS[:, None] - YEARS) / (2 * bandwidth**2))
     kernel /= kernel.sum(axis=0)  # nothing is lost beyond 0 and 100
     density = kernel @ counts / counts.sum()

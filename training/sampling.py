@@ -53,3 +53,13 @@ def shares(config: Config, stage: int) -> dict[str, float]:
         "like_lateral": 0.3 * config.gate,
         "other": 0.4 * config.gate,
     }
+
+
+def frequencies(config: Config, images: data.Images) -> NDArray[np.float64]:
+    """How often each of ``images`` is drawn in the last stage, relative to each other."""
+    drawn = np.zeros(len(images.items))
+    pools = Sampler(images, np.random.default_rng(0)).pools
+    for name, part in shares(config, len(config.sides) - 1).items():
+        if len(pools[name]):
+            drawn[pools[name]] += part / len(pools[name])
+    return drawn

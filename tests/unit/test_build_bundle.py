@@ -11,6 +11,8 @@ from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
 from training import build_bundle, data, prior
+from training.config import Config
+from training.sampling import frequencies
 
 SIDE = 32
 ROLES = {"train": 90, "train_128": 10, "val": 90, "val_128": 12, "gate": 2}
@@ -33,9 +35,13 @@ def load(_: Path, __: Path, side: int, *roles: str) -> data.Images:
     return data.Images(chosen, rng.integers(0, 256, shape).astype(np.uint8))
 
 
+def config(folder: Path) -> Config:
+    return Config(out=str(folder), cache=str(folder), sides=(SIDE,), until=(1.0,),
+                  low_resolution=(0.25,))  # fmt: skip
+
+
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(build_bundle, "SIZE", SIDE)
     monkeypatch.setattr(build_bundle, "CHANGED_COPIES", 2)
     monkeypatch.setattr(data, "load", load)
     monkeypatch.setattr(data, "items", lambda _: items())
@@ -50,13 +56,15 @@ def test_weights_become_a_bundle_that_answers(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "some-bundle"
-    build_bundle.build(weights, out, tmp_path, tmp_path, "0.1", "mobilenet_v2", None)
+    build_bundle.build(config(tmp_path), out, tmp_path, "0.1", None)
     manifest = bundle.verify(out)
     chosen = manifest.training.prior_tau
     assert f"{chosen:6.2f}" in next(
         x for x in capsys.readouterr().out.splitlines() if "chosen" in x
     )
-    density = prior.log_prior(np.array([i.age for i in items() if i.role.startswith("train")]))
+    seen = data.Images(items(), np.zeros((len(items()), 1, 1), np.uint8))
+    drawn = frequencies(config(tmp_path), seen)
+    density = prior.log_prior(seen.column("age")[drawn > 0], drawn[drawn > 0])
     tensors, trained = load_file(out / bundle.WEIGHTS), load_file(weights)
     baked = prior.bake(trained, density, chosen, "head.bias")["head.bias"]
     np.testing.assert_array_equal(tensors[prior.HEAD_BIAS], baked)
@@ -69,7 +77,7 @@ def test_weights_become_a_bundle_that_answers(
 
 def test_changed_copies_come_with_their_labels(weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "some-bundle"
-    build_bundle.build(weights, out, tmp_path, tmp_path, "0.1", "mobilenet_v2", 0.4, 2.0)
+    build_bundle.build(config(tmp_path), out, tmp_path, "0.1", 0.4, 2.0)
     manifest = bundle.verify(out)
     assert (manifest.training.prior_tau, manifest.training.caution) == (0.4, 2.0)
     assert max(manifest.calibration.age.widening.knots)[1] >= 2.0

@@ -10,7 +10,7 @@ from dicom_ai_node.inference.network import Network
 from training import augment, config, data, loss
 from training.config import Config
 from training.frozen import freeze_norms
-from training.sampling import Sampler, shares
+from training.sampling import Sampler, frequencies, shares
 from training.train import Run
 
 NAN = float("nan")
@@ -166,3 +166,11 @@ def test_a_batch_in_chunks_moves_the_weights_as_a_whole_one_does(tmp_path: Path)
         run.step(x, known)
         moved.append(run.network.head.weight.grad)
     assert torch.allclose(moved[0], moved[1], atol=1e-4)
+
+
+def test_the_rare_are_drawn_more_often() -> None:
+    items = [item("train", 1.0, 1.0) for _ in range(8)]
+    items[0] = replace(items[0], age=80.0)
+    images = data.Images(items, np.zeros((8, 1, 1), np.uint8))
+    drawn = frequencies(Config(low_resolution=(0.5, 0.25, 0.0), rare=0.5), images)
+    assert drawn[0] == pytest.approx(9 * drawn[1])
