@@ -20,6 +20,8 @@ def quotes(figure: Figure) -> bool:
         return figure.quantity == marks.YEARS_APART and figure.value > marks.VARIANT_LIMIT
     if figure.group.startswith(LEFT_TO_THE_REPORT):
         return False
+    if figure.group and (figure.gated or figure.quantity == of.width("90")):
+        return figure.gated and figure.quantity == of.coverage("90")
     return not figure.gated or figure.quantity in (*of.GROUPED, of.CERTAIN)
 
 
@@ -104,11 +106,14 @@ def _unfit(manifest: Manifest) -> str:
     covered = f" On `external_dev` the 90 % interval covers {cell(external)}." if external else ""
     certain = of.find(figures, "hannover", of.CERTAIN, gated=True)
     sure = f" On `hannover` {cell(certain)} of what it is 95 % certain of." if certain else ""
+    auc = of.find(figures, "val_128", of.AUC, group=label("age", CHILDREN))
+    young = f", sex AUC {cell(auc)}" if auc else ""
     return "\n".join(
         [
             f"- **Children and the young.** {ages('val', CHILDREN)}, {ages('val', YOUNG)};"
-            f" `val_128`: {ages('val_128', CHILDREN)}. Hardly any child below {low:.0f} trained it,"
-            " and the anatomy of sex is not there yet before puberty.",
+            f" `val_128`: {ages('val_128', CHILDREN)}{young}. All of the training institution:"
+            f" elsewhere they have not been measured. Hardly any below {low:.0f} trained it, and"
+            " before puberty a chest says little of sex.",
             f"- **The old.** {ages('val', OLD)}, {ages('val', OLDEST)};"
             f" `external_dev`: {ages('external_dev', OLD)}. Few over {high:.0f} trained it;"
             " estimates tend towards the middle.",
@@ -134,7 +139,7 @@ def _measured(figures: Sequence[Figure], dataset: str, group: str) -> str:
     if n is None:
         return f"{name}: not measured"
     if mae is None or bias is None:
-        return f"{name}: {n.n} images, too few to measure"
+        return f"{name}: {n.n} image{'' if n.n == 1 else 's'}, too few to measure"
     return f"{name}: MAE {number(mae.value)}, bias {cell(bias)}, {n.n} images"
 
 
