@@ -45,7 +45,7 @@ SUMMARY = (
 
 def floats(images: data.Images) -> NDArray[np.float32]:
     """Pixels as the network sees them."""
-    return images.pixels.astype(np.float32) / np.float32(255)
+    return images.pixels.astype(np.float32) / np.float32(np.iinfo(images.pixels.dtype).max)
 
 
 Measure = Callable[[NDArray[np.float32]], tuple[Raw, NDArray[np.float64]]]

@@ -13,6 +13,7 @@ Prints the hash that belongs into ``dicom_ai_node/demo/phantom.py``.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,7 +130,7 @@ def _tensor(array: NDArray[np.generic]) -> Tensor:
 
 def chests(root: Path, cache: Path, count: int) -> tuple[Floats, Floats]:
     """Up to ``count`` PA images of adults of the training split, and their effects."""
-    train = data.load(root, cache, SIDE, "train")
+    train = data.load(root, cache, SIDE, "train", bits=8)
     age, female = train.column("age"), train.column("female")
     pa = np.array([item.view == "PA" for item in train.items])
     chosen = np.flatnonzero(pa & (age >= 18) & ~np.isnan(female))
@@ -142,8 +143,8 @@ def chests(root: Path, cache: Path, count: int) -> tuple[Floats, Floats]:
 
 def others(root: Path, cache: Path) -> tuple[Floats, Floats]:
     """Hands (at their own 64 pixels) and laterals of the gates' training part."""
-    gate = data.load(root, cache, SIDE, "gate")
-    small = data.load(root, cache, 64, "gate")
+    gate = data.load(root, cache, SIDE, "gate", bits=8)
+    small = data.load(root, cache, 64, "gate", bits=8)
     hands = [i for i, item in enumerate(gate.items) if item.source == "mednist_Hand"]
     laterals = [i for i, item in enumerate(gate.items) if item.frontal == 0]
     # few images: blurred, so that nothing of a single one, such as writing, can be made out
@@ -151,7 +152,7 @@ def others(root: Path, cache: Path) -> tuple[Floats, Floats]:
     return _flat(small.pixels[hands]), _flat(np.stack([np.asarray(image) for image in calm]))
 
 
-def _flat(pixels: NDArray[np.uint8]) -> Floats:
+def _flat(pixels: NDArray[np.unsignedinteger[Any]]) -> Floats:
     return pixels.reshape(len(pixels), -1).astype(np.float32)
 
 

@@ -37,7 +37,7 @@ class Material:
 
     def __init__(self, config: Config, root: Path, device: torch.device) -> None:
         roles = ("train", "train_128", "gate")
-        self.images = data.load(root, Path(config.cache), config.pixels, *roles)
+        self.images = data.load(root, Path(config.cache), config.pixels, *roles, bits=8)
         self.pixels = torch.from_numpy(self.images.pixels).to(device)
         self.labels = {n: torch.from_numpy(self.images.column(n)).to(device) for n in LABELS}
         self.config, self.device = config, device

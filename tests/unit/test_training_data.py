@@ -60,7 +60,7 @@ def test_pixels_are_cached_as_the_contract_gives_them(root: Path, tmp_path: Path
     (root / "a.png").unlink()
     again = data.load(root, tmp_path / "cache", 8, "train")
     assert first.pixels.shape == (1, 8, 8)
-    assert (first.pixels.min(), first.pixels.max()) == (0, 255)
+    assert (first.pixels.min(), first.pixels.max()) == (0, 65535)
     assert (first.pixels == again.pixels).all()
 
 
