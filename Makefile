@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/
 
-.PHONY: demo test lint peers soak bench clean
+.PHONY: demo test lint soak bench bundle clean
 
 # Installs the package once, and again when its dependencies change.
 $(VENV)/.installed: pyproject.toml
@@ -30,6 +30,16 @@ soak: $(VENV)/.installed
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
 bench: $(VENV)/.installed
 	$(RUN)python benchmarks/ingest.py
+
+# The shipped bundle, end to end: about three hours on two cores.
+bundle: $(VENV)/.installed
+	$(RUN)python -m pip install --quiet --editable ".[train]"
+	$(RUN)python -m training.train --config training/configs/first.toml
+	$(RUN)python -m training.train --config training/configs/second.toml
+	$(RUN)python -m training.build_bundle --config training/configs/second.toml --version 1.1 --tau auto --caution 2
+	-$(RUN)python -m training.parity
+	$(RUN)python -m training.evaluate --write
+	$(RUN)python -m training.phantom
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -46,8 +46,10 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         " images give. `val` chose no weights, but it calibrates: its age intervals are therefore"
         " cross-fitted (each tenth of the patients from a calibration on the other nine). Nothing"
         " was tuned to the external sets; frontal images of the sources of `external_dev` (other"
-        " patients, without age and sex) trained the gates. The in-distribution gate passes about"
-        " 99 % of `val` by construction.",
+        " patients, without age and sex) trained the gates, and laterals of up to 16 of its"
+        " patients. The in-distribution gate passes about"
+        " 99 % of `val` by construction. Near-duplicates between training and evaluation sets were"
+        " looked for by perceptual hash: there is none.",
     ]
     for one in SETS:
         parts += [f"### {one.title}", sections.overall(figures, one)]
@@ -86,7 +88,12 @@ def _nature(manifest: Manifest) -> str:
         f"- Age and sex: {t.images:,} images of about {t.patients:,} patients (for some images the"
         f" patient is not known, so fewer), 98 % of them {low:.0f} to {high:.0f} years old.\n"
         "- Age: a distribution over 0 to 100 years (DLDL-v2); its 90 % interval is split conformal,"
-        " normalised by the predicted spread, asymmetric, in groups.\n"
+        " normalised by the predicted spread, asymmetric, in groups, and wider the further an image"
+        f" lies from those of the training institution (by at least {t.caution:g} far away: a"
+        " decision, not a fit).\n"
+        f"- Of the training ages' own distribution a share of {t.prior_tau:g} is taken out of the"
+        " age head, so that the old and the young are drawn to the middle less; `val_128` chose"
+        " that number.\n"
         f"- Gates: `chest` (at least {gates.chest}; an upright chest radiograph with bright bones:"
         " turned and inverted copies were negatives), `frontal`"
         f" (at least {gates.frontal}), `in_distribution` (conformal p-value of a Mahalanobis"
