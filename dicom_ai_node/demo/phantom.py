@@ -20,7 +20,7 @@ from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.bundle import models_folder, sha256
 
 FILE = "phantom.safetensors"
-SHA256 = "ee70e2736bc6619e2df612ea1c6b0bc352939d6f2d6845bcb4f24cf456ee4778"
+SHA256 = "9d4555778af6de8df9b27f8d078a8b7567d3f31da3a0bb00637d1c77184b9ff0"
 LARGEST = 4095  # 12 bits
 MIDDLE_AGE = 50.0
 
