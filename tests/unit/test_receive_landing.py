@@ -1,7 +1,6 @@
 """Arriving files: digest, durability, full disks, and what is left behind."""
 
 import errno
-import hashlib
 import os
 import stat
 import subprocess
@@ -9,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from dicom_ai_node.errors import StorageError, StorageFull
 from dicom_ai_node.receive.incoming import Incoming
@@ -34,7 +34,7 @@ def test_a_kept_file_has_the_name_of_its_data_set(tmp_path: Path) -> None:
     incoming = received(where)
     incoming.sync()
     name = where.keep(incoming)
-    digest = hashlib.sha256(DATA).hexdigest()
+    digest = blake3(DATA).hexdigest()
     assert name == f"instances/{digest[:2]}/{digest}.dcm"
     kept = tmp_path / "spool" / name
     assert kept.read_bytes() == HEAD + DATA

@@ -15,8 +15,8 @@ def figures() -> list[Figure]:
     estimator = Estimator(default_bundle(), device="cpu")
     greys = [(phantom.chest(45, "F", 2, 256) >> 4).astype(np.uint8)]
     seen = np.stack([normalise(grey, estimator.size) for grey in greys])
-    # One grey level too bright, so that there is a difference to be found.
-    brighter = np.minimum(seen + np.float32(1 / 255), np.float32(1))
+    # Too bright, so that there is a difference to be found.
+    brighter = np.minimum(seen + np.float32(16 / 255), np.float32(1))
     return parity.compare(estimator, greys, {marks.SIDES: brighter, marks.UNCACHED: seen})
 
 
