@@ -9,7 +9,6 @@ and every study must have exactly one report at the PACS that no other report su
 """
 
 import argparse
-import hashlib
 import random
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blake3 import blake3
 from pydicom import dcmread
 
 from dicom_ai_node.demo.pacs import EmbeddedPacs
@@ -131,7 +131,7 @@ def _digest(path: Path) -> str:
     """Return the SHA-256 of the data set of a Part 10 file, as the receiver computes it."""
     content = path.read_bytes()
     length = int.from_bytes(content[140:144], "little")
-    return hashlib.sha256(content[144 + length :]).hexdigest()
+    return blake3(content[144 + length :]).hexdigest()
 
 
 def _reports(pacs: EmbeddedPacs) -> tuple[dict[str, set[str]], int]:
