@@ -12,10 +12,10 @@ PARITY, BUNDLE, GATE_MATERIAL = "parity", "bundle", "gates"
 """Data sets of figures that are not about people."""
 SIZE = "size, MB"
 SIDES = "training side and node side"
-DEEP, UNCACHED = "the same, cached with 16 bits", "the same, not cached"
+EIGHT, UNCACHED = "the same, in the 8 bits that training holds", "the same, not cached"
 VARIANTS, LOSSLESS = "one image in many encodings", "the same in lossless encodings"
 """Pooled groups of the parity figures; every encoding is a group of its own besides."""
-POOLED = (SIDES, DEEP, UNCACHED, VARIANTS, LOSSLESS)
+POOLED = (SIDES, EIGHT, UNCACHED, VARIANTS, LOSSLESS)
 VARIANT_LIMIT = 0.2
 """Years."""
 YEARS_APART, PROBABILITY_APART = (

@@ -169,12 +169,12 @@ def _largest(group: str, pairs: Sequence[Pair]) -> list[Figure]:
 
 
 def training_side(root: Path, images: data.Images, size: int) -> dict[str, Pixels]:
-    """``images`` as training sees them: with what it caches, with 16 bits, and with neither."""
+    """``images`` as they are measured, as they are trained on before augmentation, and uncached."""
     seen = np.stack([cache.tensor(root / item.path, size) for item in images.items])
-    deep = np.rint(seen * cache.WHITE) / cache.WHITE
+    eight = np.rint(seen * 255) / 255
     return {
         marks.SIDES: floats(images),
-        marks.DEEP: deep.astype(np.float32),
+        marks.EIGHT: eight.astype(np.float32),
         marks.UNCACHED: seen,
     }
 
