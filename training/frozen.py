@@ -1,4 +1,6 @@
-"""Batch norms with fixed statistics, folded into their convolutions at every step.
+"""Parts of a network that stay as they are, to train the rest in less time.
+
+Batch norms with fixed statistics are folded into their convolutions at every step.
 
 On a CPU, normalising reads and writes every feature map six times an update and takes as long as
 the convolutions. A network that starts from trained statistics learns as well without: scale and
@@ -18,6 +20,12 @@ def freeze_norms(network: Network) -> None:
     for convolution, norm in convolutions(network.backbone):
         convolution.forward = partial(_folded, convolution, norm)  # type: ignore[method-assign]
         norm.forward = _unchanged  # type: ignore[method-assign, assignment]
+
+
+def freeze_blocks(network: Network, count: int) -> None:
+    """Keep the first ``count`` blocks of a MobileNetV2: no gradient is computed for them."""
+    for block in list(network.backbone.children())[:count]:
+        block.requires_grad_(False)
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from dicom_ai_node.inference.network import Network
 from training import augment, data, imagenet, loss
 from training import config as settings
 from training.config import Config
-from training.frozen import freeze_norms
+from training.frozen import freeze_blocks, freeze_norms
 from training.sampling import Sampler, shares
 
 LABELS = ("age", "female", "frontal", "chest")
@@ -77,6 +77,7 @@ class Run:
         self.ema = copy.deepcopy(self.network)
         if config.frozen_norms:
             freeze_norms(self.network)
+        freeze_blocks(self.network, config.frozen_blocks)
         self.optimiser = torch.optim.AdamW(
             groups(self.network, config.decay), lr=config.rate, fused=True
         )
@@ -135,7 +136,7 @@ class Run:
 
 def groups(network: Network, decay: float) -> list[dict[str, object]]:
     """Weight decay for weights, none for norms and biases."""
-    parameters = list(network.parameters())
+    parameters = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
