@@ -17,12 +17,17 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "SpecificCharacterSet": (0x00080005, "CS"),
     "StudyDate": (0x00080020, "DA"),
     "AcquisitionDate": (0x00080022, "DA"),
+    "AccessionNumber": (0x00080050, "SH"),
     "Modality": (0x00080060, "CS"),
+    "Manufacturer": (0x00080070, "LO"),
+    "StationName": (0x00081010, "SH"),
     "StudyDescription": (0x00081030, "LO"),
     "SeriesDescription": (0x0008103E, "LO"),
     "AdmittingDiagnosesDescription": (0x00081080, "LO"),
+    "ManufacturerModelName": (0x00081090, "LO"),
     "PatientName": (0x00100010, "PN"),
     "PatientID": (0x00100020, "LO"),
+    "IssuerOfPatientID": (0x00100021, "LO"),
     "PatientBirthDate": (0x00100030, "DA"),
     "PatientSex": (0x00100040, "CS"),
     "GenderIdentitySequence": (0x00100041, "SQ"),
@@ -46,7 +51,9 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "DeidentificationMethod": (0x00120063, "LO"),
     "DeidentificationMethodCodeSequence": (0x00120064, "SQ"),
     "BodyPartExamined": (0x00180015, "CS"),
+    "SoftwareVersions": (0x00181020, "LO"),
     "ProtocolName": (0x00181030, "LO"),
+    "ViewPosition": (0x00185101, "CS"),
     "StudyInstanceUID": (0x0020000D, "UI"),
     "PhotometricInterpretation": (0x00280004, "CS"),
     "QualityControlImage": (0x00280300, "CS"),
@@ -72,7 +79,7 @@ CLINICAL_SEX_PARAMETERS = (
 )
 """Sex Parameters for Clinical Use and Gender Identity (PS3.3 C.7.1.1, C.7.2.2)."""
 
-_ENCODED_TEXT = frozenset({"LO", "PN", "UT"})
+_ENCODED_TEXT = frozenset({"LO", "PN", "SH", "UT"})
 _PADDING = " \0"
 # No attribute above may be longer; a megabyte in PatientAge must not travel through the program.
 _LONGEST = 4096

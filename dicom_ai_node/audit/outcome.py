@@ -1,0 +1,127 @@
+"""What an audit says: the vocabulary between ``conclude`` and the reports. No behaviour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.rules.facts import StudyFacts
+from dicom_ai_node.types import AgeEstimate, HeaderAudit, SexEstimate, StudyResult
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """One study as it was collected: the input of ``conclude``."""
+
+    key: str
+    facts: StudyFacts | None
+    """None where the study could not be read at all: see ``fault``."""
+    result: StudyResult | None = None
+    """What the network said, None where it was not asked. Its audit is of this study alone."""
+    expected: int | None = None
+    """Instances that the source listed."""
+    arrived: int | None = None
+    """Instances that came, None where none were asked for."""
+    fault: str = ""
+    """Why the study, or a part of it, could not be had; without patient data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a study was made, as its header says; '' where it says nothing."""
+
+    station: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    software: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Image against header (group H) for one study."""
+
+    age_p: float | None = None
+    """Two-sided p-value of the recorded age under the estimate; None when not comparable."""
+    sex_p: float | None = None
+    """Calibrated probability of the recorded sex; None when not comparable."""
+    age_found: bool = False
+    """H1: rejected with the false discovery rate held over the audit."""
+    sex_found: bool = False
+    """H2: the same for sex."""
+    mix_up: bool = False
+    """H3: both, or one with a contradiction to the patient's other studies."""
+    score: float = 0.0
+    """Rank of the alert: larger is more suspicious; 0 when nothing speaks against the header."""
+    alert: bool = False
+    """Within the alert budget (or found, where there is no budget)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedStudy:
+    """The findings of one study."""
+
+    key: str
+    patient: str
+    """Pseudonym: a hash of PatientID and issuer, '' without one."""
+    study_date: date | None
+    origin: Origin
+    audit: HeaderAudit
+    """With the findings over the archive (C3, C6, G1 to G8) and of group H (H1 to H4)."""
+    age: AgeEstimate | None = None
+    sex: SexEstimate | None = None
+    suspicion: Suspicion = Suspicion()
+    expected: int | None = None
+    arrived: int | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many studies of one group have a defect."""
+
+    by: str
+    """``station``, ``manufacturer``, ``model``, ``software`` or ``month``; ``station month``
+    for the plot over time."""
+    group: str
+    studies: int
+    flagged: int
+    """Studies with age or sex missing, malformed, implausible or in conflict."""
+    rules: Mapping[str, int]
+    """Rule id -> studies in which it fired."""
+    interval: tuple[float, float]
+    """95 % Wilson interval of flagged / studies."""
+    unusual: bool = False
+    """G7: the rate lies above that of the rest of the archive beyond chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The alert budget and what it buys."""
+
+    alerts_per_day: float | None
+    days: int
+    """Days of StudyDate that the audit covers."""
+    threshold: float | None
+    """Smallest score that alerts; None when nothing does."""
+    alerts: int
+    expected_ppv: float | None
+    """Expected share of true ones among the alerts; None when there are none."""
+    prevalence: float | None
+    """Estimated share of assessable studies whose header and image disagree."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """Everything a report says."""
+
+    spec: AuditSpec
+    studies: tuple[AuditedStudy, ...]
+    """By key."""
+    rates: tuple[Rate, ...]
+    budget: Budget
+    complete: bool
+    """Whether every listed study was collected; False for a report of a running audit."""
+    listed: int
+    rules_version: str
+    model: str = ""
+    """Name and version of the bundle, '' where no network was asked."""

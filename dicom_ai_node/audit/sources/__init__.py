@@ -1,0 +1,5 @@
+"""Where an audit finds its studies: one port, :class:`Source`, and an adapter for each kind."""
+
+from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice, Source
+
+__all__ = ["Fetched", "Listed", "Slice", "Source"]

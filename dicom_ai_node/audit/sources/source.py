@@ -1,0 +1,74 @@
+"""The port between an audit and an archive."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.rules import Header
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of the listing that is asked for at once; an audit goes on after the last whole one.
+
+    A day where the spec gives dates, so that no archive's limit on answers cuts a listing short.
+    """
+
+    first: str = ""
+    """StudyDate as YYYYMMDD, inclusive; '' with ``last`` '': not restricted."""
+    last: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One study as the source listed it."""
+
+    key: str
+    """StudyInstanceUID; where the source named none, a digest of the answer after ``listed:``."""
+    header: Header
+    """What the answer says; for sources that hold files the header of one instance."""
+    instances: int | None = None
+    """NumberOfStudyRelatedInstances, None when the source does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came of a study."""
+
+    files: Sequence[Path] = ()
+    """Below the folder that was given, or where the source keeps them: never altered or removed."""
+    expected: int | None = None
+    """How many instances the source said there are."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """SOP Instance UID (or ``study``) -> why it did not come, without patient data."""
+
+
+class Source(Protocol):
+    """An archive. Every method may raise PeerUnavailable or PeerRefused: try again later."""
+
+    name: str
+    """As the spec names it."""
+    holds_files: bool
+    """Whether reading a header costs no transfer of pixels (a folder, the node's own spool)."""
+
+    def slices(self, spec: AuditSpec) -> Sequence[Slice]:
+        """The parts of the listing, in a fixed order; at least one."""
+        ...
+
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
+        """The studies of one part that match the spec, in a fixed order if the source has one."""
+        ...
+
+    def headers(self, listed: Listed) -> Sequence[Header] | None:
+        """Whole headers of all instances without their pixels; None where only a fetch has them."""
+        ...
+
+    def fetch(self, listed: Listed, folder: Path) -> Fetched:
+        """Bring all images of the study, into ``folder`` if need be."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
