@@ -15,11 +15,15 @@ class Config:
     out: str = "runs/first"
     start: str = ""
     """Weights of an earlier run to start from, instead of ImageNet's."""
+    imagenet: bool = True
+    """Start a MobileNetV2 from ImageNet's weights rather than from random ones."""
     cache: str = "runs/cache"
     device: str = "auto"
     """``cpu``, ``cuda`` or ``auto``: CUDA, in bfloat16, when there is one."""
     seed: int = 1
     minutes: float = 60.0
+    clock: str = "wall"
+    """What ``minutes`` are of: ``wall``, or ``processor`` time, which others cannot take away."""
     batch: int = 32
     rate: float = 8e-4
     """Peak learning rate of AdamW."""
@@ -31,7 +35,7 @@ class Config:
     frozen_norms: bool = False
     """Keep the statistics of the batch norms that ``start`` came with, see ``training.frozen``."""
     frozen_blocks: int = 0
-    """First blocks of the backbone that stay as ``start`` has them: they take a third of the time."""
+    """First blocks of the backbone that stay as ``start`` has them: a third of the time."""
     ema: float = 0.998
     dropout: float = 0.2
     pixels: int = 256
@@ -61,6 +65,8 @@ class Config:
             raise ValueError("frozen_norms needs a start, and the architecture mobilenet_v2")
         if self.frozen_blocks and not self.frozen_norms:
             raise ValueError("frozen_blocks needs frozen_norms")
+        if self.clock not in ("wall", "processor"):
+            raise ValueError(f"clock is {self.clock!r}, expected 'wall' or 'processor'")
         if self.age_loss not in ("dldl", "nll"):
             raise ValueError(f"age_loss is {self.age_loss!r}, expected 'dldl' or 'nll'")
 
@@ -85,11 +91,16 @@ def read(path: Path, **changes: Any) -> Config:
         With the file and the key, when a key is unknown or a value makes no sense.
     """
     values = tomllib.loads(path.read_text())
+    given = {name: value for name, value in changes.items() if value is not None}
+    return checked(path, values | given)
+
+
+def checked(path: Path, values: dict[str, Any]) -> Config:
+    """The settings that stand in ``path``; SystemExit as :func:`read` raises it."""
     unknown = set(values) - {field.name for field in fields(Config)}
     if unknown:
         raise SystemExit(f"{path}: unknown keys {sorted(unknown)}")
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    given |= {name: value for name, value in changes.items() if value is not None}
     try:
         return Config(**given)
     except ValueError as error:

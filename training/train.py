@@ -148,7 +148,7 @@ def initial(config: Config, root: Path, material: Material) -> Network:
     network = Network(config.architecture, config.dropout)
     if config.start:
         network.load_state_dict(load_file(config.start))
-    elif config.architecture == "mobilenet_v2":
+    elif config.architecture == "mobilenet_v2" and config.imagenet:
         imagenet.load_imagenet(network.backbone, root / imagenet.ARCHIVE)
         images = material.calm(config.sides[0]).cpu()
         imagenet.insert_norms(network.backbone, list((images * 2 - 1).chunk(4)))
@@ -183,14 +183,15 @@ def train(config: Config, root: Path) -> None:
 def updates(config: Config, material: Material, run: Run) -> Iterator[tuple[int, dict[str, float]]]:
     """Update until the time is used up; yields the stage and the smoothed parts of the loss."""
     total, seen = 60 * config.minutes, dict[str, float]()
+    clock = time.process_time if config.clock == "processor" else time.monotonic
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[seen]}"))
     with Progress(*columns) as bar:
         task = bar.add_task("training", total=total, completed=int(run.elapsed), seen="")
         while run.elapsed < total:
-            began = time.monotonic()
+            began = clock()
             stage = config.stage(run.elapsed / total)
             parts = run.step(*material.batch(stage))
-            run.elapsed += time.monotonic() - began
+            run.elapsed += clock() - began
             seen = {k: 0.98 * seen.get(k, v) + 0.02 * v for k, v in parts.items()}
             text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
             bar.update(task, completed=run.elapsed, seen=f"step {run.steps} {text}")

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dicom_ai_node.inference.network import Network
-from training import augment, config, data, loss
+from training import augment, compare, config, data, loss
 from training.config import Config
 from training.frozen import freeze_norms
 from training.sampling import Sampler, frequencies, shares
@@ -100,7 +100,7 @@ def test_the_rate_rises_and_falls() -> None:
     assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4] > 0
 
 
-@pytest.mark.parametrize("name", ["first", "second"])
+@pytest.mark.parametrize("name", ["first", "second", "third"])
 def test_a_shipped_configuration_can_be_read(name: str) -> None:
     settings = config.read(Path(__file__).parents[2] / f"training/configs/{name}.toml")
     assert settings.architecture == "mobilenet_v2"
@@ -112,6 +112,34 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("rat = 1.0\n")
     with pytest.raises(SystemExit, match="rat"):
         config.read(tmp_path / "x.toml")
+
+
+def test_frozen_blocks_stay_as_they_were(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    start = Network("mobilenet_v2")
+    settings = Config(
+        out=str(tmp_path), start="first", frozen_norms=True, frozen_blocks=3, rate=1e-3, warmup=0.0
+    )
+    run = Run(settings, start, torch.device("cpu"))
+    before = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.step(torch.rand(4, 1, 32, 32), labels(4))
+    after = run.network.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert "head.weight" in changed
+    assert any(name.startswith("backbone.3.") for name in changed)
+    assert not any(name.startswith(f"backbone.{block}.") for name in changed for block in range(3))
+
+
+def test_a_comparison_is_one_budget_for_every_run(tmp_path: Path) -> None:
+    runs = compare.configs(Path(__file__).parents[2] / "training/configs/compare.toml")
+    assert {run.architecture for run in runs} == {
+        "mobilenet_v2", "resnet18", "efficientnet_b0", "densenet121",
+    }  # fmt: skip
+    assert len({(run.minutes, run.clock, run.sides, run.batch, run.rate) for run in runs}) == 1
+    assert len({run.out for run in runs}) == len(runs)
+    (tmp_path / "x.toml").write_text("[common]\n[[run]]\nrate = 1.0\n")
+    with pytest.raises(SystemExit, match=r"x\.toml: run\.name"):
+        compare.configs(tmp_path / "x.toml")
 
 
 def test_stages_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:

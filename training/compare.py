@@ -1,0 +1,94 @@
+"""Train several networks under one budget and measure them on the same images.
+
+    python -m training.compare training/configs/compare.toml
+
+The file holds ``[common]`` and one ``[[run]]`` for each network, with the keys of
+:mod:`training.config`; a finished run is not trained again. Prints a table with 95 % intervals over
+patients, and leaves it beside the runs. Small budgets rank what learns fast, not what ends best.
+"""
+
+import argparse
+import csv
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from dicom_ai_node.inference.engine import NETWORK, load_network, run
+from training import bootstrap, data, metrics
+from training import config as settings
+from training.build_bundle import floats
+from training.config import Config
+from training.markdown import number, table
+from training.train import train
+
+MEASURED_ON = ("val", "val_128")
+
+
+def configs(path: Path) -> list[Config]:
+    """The runs of a comparison, each in a folder of its own below ``common.out``.
+
+    Raises
+    ------
+    SystemExit
+        Names the file and the key that is unknown or missing.
+    """
+    values = tomllib.loads(path.read_text())
+    if set(values) != {"common", "run"}:
+        raise SystemExit(f"{path}: expected [common] and [[run]], got {sorted(values)}")
+    return [_config(path, values["common"], one) for one in values["run"]]
+
+
+def _config(path: Path, common: dict[str, Any], one: dict[str, Any]) -> Config:
+    if "name" not in one:
+        raise SystemExit(f"{path}: run.name: expected in every [[run]]")
+    own = {key: value for key, value in one.items() if key != "name"}
+    out = f"{common.get('out', 'runs/compare')}/{one['name']}"
+    return settings.checked(path, common | own | {"out": out})
+
+
+def measured(config: Config, root: Path) -> dict[str, str]:
+    """MAE and AUC of a finished run on each of :data:`MEASURED_ON`, as text."""
+    file = Path(config.out) / "ema.safetensors"
+    tensors = {NETWORK + name: tensor for name, tensor in load_file(file).items()}
+    network = load_network(config.architecture, tensors, file)
+    row: dict[str, str] = {}
+    for name in MEASURED_ON:
+        images = data.load(root, Path(config.cache), config.sides[-1], name)
+        raw = run(network, floats(images))
+        years, female = (images.column(c).astype(np.float64) for c in ("age", "female"))
+        weights = bootstrap.resamples([item.patient for item in images.items])
+        for title, statistic, answer, truth in (
+            ("MAE", metrics.mae, raw.mu.astype(np.float64), years),
+            ("AUC", metrics.auc, raw.sex.astype(np.float64), female),
+        ):
+            known = ~np.isnan(truth)
+            one = bootstrap.estimate(statistic, weights[:, known], answer[known], truth[known])
+            row[f"{name} {title}"] = f"{number(one.value)} ({number(one.low)}-{number(one.high)})"
+    return row
+
+
+def main() -> None:
+    """Read the command line, train what is not trained, measure, print the table."""
+    parser = argparse.ArgumentParser(description="compare networks under one budget")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    given = parser.parse_args()
+    rows = []
+    for config in configs(given.file):
+        train(config, given.data)
+        with (Path(config.out) / "log.csv").open(newline="") as file:
+            steps = int(list(csv.reader(file))[-1][0])
+        name = Path(config.out).name
+        rows.append({"run": name, "images": f"{steps * config.batch:,}"})
+        rows[-1] |= measured(config, given.data)
+        print(rows[-1], flush=True)
+    text = table(list(rows[0]), [list(row.values()) for row in rows])
+    (Path(config.out).parent / "compare.md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
