@@ -48,7 +48,7 @@ _TITLE = (
 )
 _WEIGHTS = "Weights SHA-256"
 _ACROSS = 2
-_WIDE = 60
+_WIDE = 95
 """Characters of a caption's line."""
 
 
