@@ -2,18 +2,23 @@
 
     python benchmarks/saliency.py [--bundle default] [--device cpu] [--threads 0] [--repeats 7]
                                    [--all-channels]
-    python benchmarks/saliency.py --sanity [--images 4] [--seeds 3]
+    python benchmarks/saliency.py --sanity [--images 4] [--seeds 3] [--data ../shared/data]
+                                   [--method score-cam] [--layers head backbone.15 ...]
 
 Times are of one image and both heads, pixels decoded, on synthetic chests; the methods take turns
 within each repeat, so that other work on the machine hits all of them. ``--sanity`` randomises the
 network from its head down (Adebayo et al. 2018) and prints what is left of the maps: the rank
-correlation with the intact ones, as mean and range over images and seeds.
+correlation with the intact ones, as mean and range over images and seeds. With ``--data`` the
+images are the first of ``val`` by path, else synthetic chests. ``--layers`` are those at which maps
+are made, for each costs one; all are randomised in their order.
 """
 
 import argparse
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +31,7 @@ from dicom_ai_node.inference.saliency import CHANNELS, explain
 from dicom_ai_node.inference.sanity import cascade
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Head, SaliencyMethod
+from training import data
 
 AGES = ((35.0, "F"), (70.0, "M"), (50.0, "F"), (80.0, "M"))
 Floats = NDArray[np.float32]
@@ -34,6 +40,11 @@ Floats = NDArray[np.float32]
 def chests(estimator: Estimator, count: int) -> list[Floats]:
     drawn = [phantom.chest(*AGES[i % len(AGES)], seed=i) for i in range(count)]
     return [normalise(one, estimator.size) for one in drawn]
+
+
+def radiographs(estimator: Estimator, root: Path, count: int) -> list[Floats]:
+    paths = sorted(item.path for item in data.items(root) if item.role == "val")
+    return [normalise(data.read(root / path), estimator.size) for path in paths[:count]]
 
 
 def times(estimator: Estimator, repeats: int, *, every: bool) -> None:
@@ -65,15 +76,22 @@ def times(estimator: Estimator, repeats: int, *, every: bool) -> None:
         print(f"| {name} | {middle:.3f} | {min(seconds):.3f} | {max(seconds):.3f} |")
 
 
-def sanity(estimator: Estimator, images: int, seeds: int) -> None:
-    shown = chests(estimator, images)
-    for method in SaliencyMethod:
+def sanity(
+    estimator: Estimator,
+    shown: Sequence[Floats],
+    seeds: int,
+    methods: Sequence[SaliencyMethod],
+    only: Collection[str] | None,
+) -> None:
+    for method in methods:
         left: dict[str, dict[Head, list[float]]] = {}
         for seed in range(seeds):
-            for image in shown:
+            for number, image in enumerate(shown):
+                print(f"{method}: seed {seed}, image {number}", file=sys.stderr, flush=True)
                 for step in cascade(
-                    estimator.network, image, method=method, device=estimator.device, seed=seed
-                ):
+                    estimator.network, image, method=method, device=estimator.device, seed=seed,
+                    only=only,
+                ):  # fmt: skip
                     row = left.setdefault(step.layer, {head: [] for head in Head})
                     for head, correlation in step.correlation.items():
                         row[head].append(correlation)
@@ -96,6 +114,9 @@ def main() -> None:
     parser.add_argument("--sanity", action="store_true")
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", type=Path, help="real radiographs instead of synthetic ones")
+    parser.add_argument("--method", choices=list(SaliencyMethod), help="of --sanity; else both")
+    parser.add_argument("--layers", nargs="+", help="of --sanity; else all")
     given = parser.parse_args()
     bundle = resolve_bundle(given.bundle)
     estimator = Estimator(bundle, device=given.device, threads=given.threads or None)
@@ -105,7 +126,13 @@ def main() -> None:
         f" {estimator.device}, {torch.get_num_threads()} threads\n"
     )
     if given.sanity:
-        sanity(estimator, given.images, given.seeds)
+        methods = [SaliencyMethod(given.method)] if given.method else list(SaliencyMethod)
+        shown = (
+            radiographs(estimator, given.data, given.images)
+            if given.data
+            else chests(estimator, given.images)
+        )
+        sanity(estimator, shown, given.seeds, methods, given.layers)
     else:
         times(estimator, given.repeats, every=given.all_channels)
 

@@ -4,8 +4,9 @@
 
 ``val`` calibrates and gives the figures, so its age intervals are cross-fitted (name with
 ``--calibrated`` whatever calibrates); the other sets are looks to which nothing was tuned. The
-report quotes what ``training.parity`` left in the same folder, and links ``montage.png`` if there
-is one.
+report quotes what ``training.parity`` left in the same folder, and links the figure of
+:mod:`training.montage`, which is drawn with the predictions; ``--predictions`` measures an earlier
+table again, without the network, and links what was drawn with the same weights.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from dicom_ai_node.inference.engine import Estimator
-from training import card, data, marks, parity, plots, report, tried
+from training import card, data, marks, montage, parity, plots, report, tried
 from training.baseline import Baseline, baseline
 from training.figures import measure
 from training.markdown import cell
@@ -26,8 +27,6 @@ from training.predict import predict, spoilt
 from training.predicted import Table, joined, read_csv, write_csv
 from training.report import Evaluation
 from training.sets import SETS
-
-MONTAGE = ("montage.png", "Where the network looks: saliency of some images")
 
 
 def predictions(estimator: Estimator, root: Path, cache: Path, calibrated: Sequence[str]) -> Table:
@@ -69,8 +68,8 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "predictions.csv", table)
     drawn = plots.draw_all(out, table, figures)
-    if (out / MONTAGE[0]).exists():
-        drawn.append(MONTAGE)
+    if montage.is_of(out, manifest.sha256):
+        drawn.append((montage.FILE, montage.CAPTION))
     done = Evaluation(manifest, figures, calibrated, runs, drawn)
     (out / "report.json").write_text(json.dumps(report.document(done), indent=1) + "\n")
     (out / "report.md").write_text(report.text(done))
@@ -107,6 +106,7 @@ def main() -> None:
     else:
         estimator = Estimator(given.bundle, device="cpu", batch=32)
         table = predictions(estimator, given.data, given.cache, given.calibrated)
+        montage.write(given.out, estimator, table, given.data)
     figures = measure(table, without_an_image(given.data))
     figures += [*parity.read(given.out, manifest.sha256), size_of(given.bundle)]
     write_report(given.out, manifest, table, figures, calibrated=given.calibrated, runs=runs)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from dicom_ai_node.cli.common import (
     EXIT_NO,
@@ -36,19 +36,26 @@ def register(app: typer.Typer) -> None:
 def infer(
     paths: Paths,
     config: ConfigFile = None,
-    sr: Annotated[Path | None, typer.Option(help="Write a report per study here.")] = None,
+    sr: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Write a report per study into this folder."),
+    ] = None,
     beside: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of an imported network that is to answer too (repeatable)."),
     ] = None,
     saliency: Annotated[
-        Path | None, typer.Option(help="Write PNGs of what each answer rests on here.")
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Write a PNG of what each answer rests on into this folder."
+        ),
     ] = None,
     saliency_method: Annotated[
-        Literal["grad-cam", "score-cam"], typer.Option(help="score-cam takes seconds an image.")
+        Literal["grad-cam", "score-cam"],
+        typer.Option(help="Of --saliency; score-cam takes seconds an image."),
     ] = "grad-cam",
     saliency_head: Annotated[
-        Literal["age", "sex", "both"], typer.Option(help="Which answer to explain.")
+        Literal["age", "sex", "both"], typer.Option(help="Of --saliency: which answers.")
     ] = "both",
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +66,8 @@ def infer(
     a file could not be read as DICOM, or a report not be written.
 
     --saliency writes <SOPInstanceUID>-age.png and -sex.png of each image that is answered; what was
-    refused or abstained has none, and its reason is in the output.
+    refused or abstained has none, and its reason is in the output. Which file has which picture is
+    told below the answers, and with --json in "saliency".
 
     Example: dicom-ai-node infer study/ --sr reports/ --saliency maps/
     """
@@ -67,11 +75,12 @@ def infer(
     from dicom_ai_node.analyse.saliency import Pictures
 
     settings = _settings(config)
-    table = Table("File", "Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason", box=None)
+    file = Column("File", overflow="fold")
+    table = Table(file, "Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason", box=None)
     if beside:
         table.add_column("Beside")
     faults: list[str] = []
-    written = 0
+    drawn: list[dict[str, Any]] = []
 
     def tell(answer: ImageAnswer) -> None:
         if answer.fault:
@@ -91,19 +100,29 @@ def infer(
         answers = analyse_files(files, settings, reports=sr, beside=beside or (), pictures=pictures)
         for answer in answers:
             tell(answer)
-            written += len(answer.document["saliency"])
+            drawn += [answer.document] if answer.document["saliency"] else []
             progress.advance(task)
     if not as_json:
         console.print(table)
         if beside:
             console.print("Beside: others' networks, untested and uncalibrated.", style="yellow")
         if saliency is not None:
-            console.print(f"{written} saliency maps in {saliency}", highlight=False)
+            _tell_pictures(saliency, drawn)
         console.print("Inferred, not verified. Not a medical device.", style="dim")
     for fault in faults:
         complain(fault)
     if faults:
         raise typer.Exit(EXIT_NO)
+
+
+def _tell_pictures(folder: Path, drawn: list[dict[str, Any]]) -> None:
+    """Say which picture is of which file: their names are UIDs, which the table does not show."""
+    count = sum(len(one["saliency"]) for one in drawn)
+    console.print(f"{count} saliency maps in {folder}", highlight=False, markup=False)
+    for one in drawn:
+        names = " ".join(Path(path).name for path in one["saliency"])
+        line = f"  {one['path']}: {names}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _passes(progress: Progress) -> Callable[[int, int], None]:

@@ -5,7 +5,7 @@ randomised from the output down, each on top of those before, and every map is h
 of the intact network. A method whose maps stay as they were shows the image, not the network.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -38,11 +38,22 @@ def cascade(
     device: str = "cpu",
     channels: int = CHANNELS,
     seed: int = 0,
+    only: Collection[str] | None = None,
 ) -> Iterator[Step]:
     """Randomise a copy of ``network`` from the top; yield how its maps of ``image`` change.
 
-    The same seed gives the same weights. ``network`` stays as it was.
+    The same seed gives the same weights. ``network`` stays as it was. Every layer is randomised,
+    but maps are made only at those named in ``only``, if given.
+
+    Raises
+    ------
+    ValueError
+        ``only`` names no layer of the network.
     """
+    unknown = set(only or ()) - {name for name, _ in layers(network)}
+    if unknown:
+        known = ", ".join(name for name, _ in layers(network))
+        raise ValueError(f"no layer {', '.join(sorted(unknown))}: expected some of {known}")
     heads = tuple(heads)
     spoilt = deepcopy(network)
     draw = torch.Generator().manual_seed(seed)
@@ -54,6 +65,8 @@ def cascade(
     intact = maps(network)
     for name, layer in layers(spoilt):
         randomise(layer, draw)
+        if only is not None and name not in only:
+            continue
         found = maps(spoilt)
         yield Step(name, {head: rank_correlation(intact[head], found[head]) for head in heads})
 

@@ -64,6 +64,9 @@ def picture(explained: ExplainedImage) -> NDArray[np.uint8]:
         page.paste(Image.fromarray(_bar()), (left, PANEL))
         at = (left + _MARGIN, PANEL + _BAR + 4)
         draw.text(at, _caption(one), _GREY, ImageFont.load_default(20))
+        if not one.flat:  # below the bar's yellow end
+            end = (left + PANEL - _MARGIN, PANEL + _BAR + 4)
+            draw.text(end, "most", _GREY, ImageFont.load_default(20), anchor="ra")
     draw.text((_MARGIN, PANEL + BAND - 40), WARNING, _WHITE, ImageFont.load_default(24))
     return np.asarray(page, dtype=np.uint8)
 

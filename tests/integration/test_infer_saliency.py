@@ -65,6 +65,23 @@ def test_a_picture_of_each_head_named_by_the_image(tmp_path: Path, chest: Datase
             assert not opened.info
 
 
+def test_people_are_told_which_picture_is_of_which_file(tmp_path: Path, chest: Dataset) -> None:
+    (tmp_path / "node.toml").write_text(ALL_PASS)
+    file, maps = tmp_path / "infer.dcm", tmp_path / "maps"
+    arguments = ["infer", str(file), "-c", str(tmp_path / "node.toml"), "--saliency", str(maps)]
+    told = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    uid = chest.SOPInstanceUID
+    assert f"  {file}: {uid}-age.png {uid}-sex.png\n" in told
+
+
+def test_pictures_go_into_a_folder(tmp_path: Path, chest: Dataset) -> None:
+    file = tmp_path / "infer.dcm"
+    done = CliRunner().invoke(app, ["infer", str(file), "--saliency", str(file)])
+    assert done.exit_code == 2
+    assert "--saliency" in done.output
+    assert "is a file" in done.output
+
+
 def test_one_head_by_the_other_method(
     tmp_path: Path, chest: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

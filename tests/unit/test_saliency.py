@@ -254,6 +254,11 @@ def test_the_cascade_goes_from_the_top_down_and_leaves_the_network_alone(image: 
     steps = [step.layer for step in cascade(network, image)]
     assert steps == ["head"] + [f"backbone.{number}" for number in (7, 6, 5, 4, 1, 0)]
     assert torch.equal(network.head.weight, before)
+    (some,) = cascade(network, image, only=["backbone.5"])
+    (same,) = (step for step in cascade(network, image) if step.layer == "backbone.5")
+    assert some == same  # the layers above it are randomised, too
+    with pytest.raises(ValueError, match=r"no layer backbone\.9: expected some of head, backbone"):
+        next(cascade(network, image, only=["backbone.9"]))
     densenet = [name for name, _ in layers(Network("densenet121"))]
     assert densenet[:3] == ["head", "backbone.0.norm5", "backbone.0.denseblock4"]
     assert densenet[-1] == "backbone.0.conv0"
