@@ -31,6 +31,8 @@ class Listed:
     """What the answer says; for sources that hold files the header of one instance."""
     instances: int | None = None
     """NumberOfStudyRelatedInstances, None when the source does not say."""
+    fault: str = ""
+    """Why nothing of it can be read (a damaged file), '' as a rule; without patient data."""
 
 
 @dataclass(frozen=True, slots=True)
