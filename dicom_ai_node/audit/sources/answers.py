@@ -82,7 +82,7 @@ def below(parent: Header, answer: Dataset) -> Header:
     """
     own = Header.from_dataset(answer)
     said = {key: value for key, value in own.values.items() if value.strip(" \0")}
-    undecodable = (parent.undecodable - said.keys()) | (own.undecodable & said.keys())
+    undecodable = frozenset(parent.undecodable - said.keys() | own.undecodable & said.keys())
     values = {**own.values, **parent.values, **said}
     return replace(own, values=values, undecodable=undecodable)
 

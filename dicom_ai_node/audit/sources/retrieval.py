@@ -89,9 +89,7 @@ class Move:
 
     def close(self) -> None:
         """Release the association."""
-        if self._exchange is not None:
-            self._exchange.release()
-            self._exchange = None
+        self._hang_up()
 
     def _move(
         self,
@@ -102,7 +100,7 @@ class Move:
     ) -> list[Sent]:
         """Have everything sent, and wait for what the peer says it sent."""
         if self._exchange is None or not self._exchange.alive:
-            self.close()
+            self._hang_up()
             self._exchange = Exchange.open(
                 self._table,
                 [build_context(MOVE, _NATIVE)],
@@ -121,6 +119,11 @@ class Move:
                 break
             time.sleep(_POLL)
         return ends
+
+    def _hang_up(self) -> None:
+        if self._exchange is not None:
+            self._exchange.release()
+            self._exchange = None
 
 
 class MoveHere(Move):
