@@ -1,11 +1,8 @@
 """A PACS: C-FIND at study level lists, C-GET or C-MOVE brings (PS3.4 annex C, Study Root)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 
@@ -18,11 +15,9 @@ from dicom_ai_node.audit.sources.retrieval import Retrieval
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config_sources import PacsTable
-from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.peer import quiet_pynetdicom
 from dicom_ai_node.rules import Header
 
-_T = TypeVar("_T")
 _NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
@@ -65,7 +60,7 @@ class Pacs:
                 ModalitiesInStudy=modality,
             )
             # All of them first: who is given one may ask for its headers on the same association.
-            for answer in self._asking(partial(_find_all, identifier)):
+            for answer in tuple(self._connected().find(identifier)):
                 listed = _listed(answer)
                 if listed.key not in seen and _matches(answer, wanted):
                     seen.add(listed.key)
@@ -97,22 +92,11 @@ class Pacs:
         if not is_uid(listed.key):
             return None
         if self._inventory[0] != listed.key:
-            found = self._asking(lambda one: take_inventory(one, listed, self._modalities))
+            found = take_inventory(self._connected(), listed, self._modalities)
             self._inventory = (listed.key, found)
         return self._inventory[1]
 
-    def _asking(self, ask: Callable[[Exchange], _T]) -> _T:
-        """Ask, once more over a new association where the old one turns out to be dead."""
-        old = self._exchange
-        exchange = self._fresh()
-        try:
-            return ask(exchange)
-        except PeerUnavailable:
-            if exchange is not old:
-                raise
-            return ask(self._fresh())
-
-    def _fresh(self) -> Exchange:
+    def _connected(self) -> Exchange:
         """Return the open association, or a new one."""
         if self._exchange is None or not self._exchange.alive:
             if self._exchange is not None:
@@ -123,10 +107,6 @@ class Pacs:
                 calling_ae_title=self._calling_ae_title,
             )
         return self._exchange
-
-
-def _find_all(identifier: Dataset, exchange: Exchange) -> tuple[Answer, ...]:
-    return tuple(exchange.find(identifier))
 
 
 def _listed(answer: Answer) -> Listed:
