@@ -34,6 +34,8 @@ class Faults:
     """Levels of C-FIND that are answered; others are refused with 0xA900."""
     ignores_keys: bool = False
     """Answers every study, whatever is asked for."""
+    ignores_modalities: bool = False
+    """Neither matches ModalitiesInStudy nor answers it."""
     garbage: list[bytes] = field(default_factory=list)
     """Identifiers that come before the true ones at STUDY level."""
     listed: list[Dataset] = field(default_factory=list)
@@ -66,6 +68,8 @@ class Archive:
         self.queries.append(asked)
         yield from self._misbehave(event, "find")
         level = str(asked.QueryRetrieveLevel)
+        if self.faults.ignores_modalities and "ModalitiesInStudy" in asked:
+            del asked.ModalitiesInStudy
         if level not in self.faults.levels:
             yield 0xA900, None
             return
@@ -154,6 +158,7 @@ class Archive:
         answer.QueryRetrieveLevel = asked.QueryRetrieveLevel
         if "NumberOfStudyRelatedInstances" in asked:
             answer.NumberOfStudyRelatedInstances = len(same)
+        if "ModalitiesInStudy" in asked:
             answer.ModalitiesInStudy = sorted({one.Modality for one in same})
         if "NumberOfSeriesRelatedInstances" in asked:
             series = [one for one in same if one.SeriesInstanceUID == dataset.SeriesInstanceUID]

@@ -89,6 +89,15 @@ def test_a_peer_that_ignores_what_is_asked_is_held_against_it(
     assert listing(source).keys() == {ONE, TWO}
 
 
+def test_a_peer_that_does_not_say_modalities_is_asked_for_series(
+    archive: Archive, source: Source
+) -> None:
+    archive.faults.ignores_modalities = True
+    assert listing(source).keys() == {ONE, TWO}
+    archive.faults.levels = ("STUDY",)
+    assert listing(source).keys() == {ONE, TWO, uid("demo", "ct")}, "who knows what it is"
+
+
 def test_answers_without_uid_with_bad_dates_and_of_garbage_are_listed(
     archive: Archive, source: Source
 ) -> None:

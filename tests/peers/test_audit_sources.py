@@ -1,6 +1,8 @@
 """The same studies in Orthanc by C-GET, C-MOVE and DICOMweb, and in DCMTK's dcmqrscp."""
 
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -27,7 +29,8 @@ from dicom_ai_node.demo.images import uid
 from dicom_ai_node.rules import Header
 from tests.acceptance.harness import free_port, noise
 from tests.builders.orthanc import Orthanc, orthanc_in
-from tests.builders.receiving import Node, receiving
+from tests.builders.receiving import Node, receiving, wait_until_listening
+from tests.conftest import require_tool
 
 pytestmark = pytest.mark.peers
 
@@ -201,3 +204,56 @@ def test_headers_without_pixels_say_what_the_files_say(
                 assert header.clean("StationName").startswith("STATION")
     finally:
         source.close()
+
+
+@contextmanager
+def dcmqrscp(folder: Path, files: list[Path], *, move_port: int) -> Iterator[int]:
+    """Run DCMTK's archive over ``files``; give its port."""
+    port, data = free_port(), folder / "data"
+    data.mkdir()
+    settings = folder / "dcmqrscp.cfg"
+    settings.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+        f"HostTable BEGIN\naudit = (AUDIT, localhost, {move_port})\nHostTable END\n"
+        "VendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nPACS {data} RW (200, 1024mb) ANY\nAETable END\n"
+    )
+    subprocess.run([require_tool("dcmqridx"), str(data), *map(str, files)], check=True)
+    command = [require_tool("dcmqrscp"), "-c", str(settings), "+x=", str(port)]
+    with (folder / "dcmqrscp.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_until_listening(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.parametrize("retrieve", ["get", "move"])
+def test_dcmqrscp_gives_what_it_was_given(tmp_path: Path, retrieve: str) -> None:
+    native = [one for one in archive() if one.file_meta.TransferSyntaxUID in SYNTAXES[:2]]
+    files = []
+    for number, dataset in enumerate(native):
+        files.append(tmp_path / f"{number}.dcm")
+        dataset.save_as(files[-1], enforce_file_format=True)
+    move_port = free_port()
+    came = tmp_path / "came"
+    came.mkdir()
+    with dcmqrscp(tmp_path, files, move_port=move_port) as port:
+        table = {"kind": "pacs", "host": "127.0.0.1", "port": port, "ae_title": "PACS"}
+        table |= {"retrieve": retrieve, "move_ae_title": "AUDIT", "move_port": move_port}
+        source = open_source("pacs:main", parse_config({"sources": {"main": table}}))
+        try:
+            found = listing(source)
+            truth = {key: {one: content for one, content in images.items()
+                           if content[0] in SYNTAXES[:2]}
+                     for key, images in expected().items()}  # fmt: skip
+            assert found.keys() == {key for key, images in truth.items() if images}
+            for key, listed in found.items():
+                fetched = source.fetch(listed, came)
+                assert (fetched.faults, fetched.expected) == ({}, len(truth[key]))
+                pixels_of = {uid: one[1] for uid, one in contents(fetched).items()}
+                assert pixels_of == {uid: one[1] for uid, one in truth[key].items()}
+        finally:
+            source.close()

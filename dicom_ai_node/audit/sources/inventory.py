@@ -85,6 +85,15 @@ def take_inventory(
     return Inventory(series, all_wanted, count)
 
 
+def modalities_of(exchange: Exchange, study: str) -> list[str]:
+    """Return the modalities of a study's series; none where the peer does not say."""
+    try:
+        found = _ask(exchange, "SERIES", ("SeriesInstanceUID", "Modality"), StudyInstanceUID=study)
+        return sorted({modality for one in found if (modality := text_of(one, "Modality"))})
+    except PeerRefused:
+        return []
+
+
 def _series(exchange: Exchange, listed: Listed, answer: Dataset) -> Series:
     uid = text_of(answer, "SeriesInstanceUID")
     header = answers.below(listed.header, answer)

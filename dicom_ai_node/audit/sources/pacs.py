@@ -9,7 +9,7 @@ from pynetdicom import build_context
 from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.exchange import FIND, Answer, Exchange
-from dicom_ai_node.audit.sources.inventory import Inventory, take_inventory
+from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take_inventory
 from dicom_ai_node.audit.sources.listing import Wanted, date_range, days, is_uid, study_key
 from dicom_ai_node.audit.sources.retrieval import Retrieval
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
@@ -62,9 +62,9 @@ class Pacs:
             # All of them first: who is given one may ask for its headers on the same association.
             for answer in tuple(self._connected().find(identifier)):
                 listed = _listed(answer)
-                if listed.key not in seen and _matches(answer, wanted):
-                    seen.add(listed.key)
+                if listed.key not in seen and self._matches(answer, listed, wanted):
                     yield listed
+                seen.add(listed.key)
 
     def headers(self, listed: Listed) -> Sequence[Header]:
         """What C-FIND answers for each image, its series and its study; never None.
@@ -86,6 +86,15 @@ class Pacs:
         if self._exchange is not None:
             self._exchange.release()
             self._exchange = None
+
+    def _matches(self, answer: Answer, listed: Listed, wanted: Wanted) -> bool:
+        if answer.dataset is None:
+            return True
+        modalities = answers.texts_of(answer.dataset, "ModalitiesInStudy")
+        if not modalities and is_uid(listed.key):  # the key is optional (PS3.4 C.6.2.1.2)
+            modalities = modalities_of(self._connected(), listed.key)
+        study_date = text_of(answer.dataset, "StudyDate")
+        return wanted(study_date=study_date, modalities=modalities)
 
     def _take_inventory(self, listed: Listed) -> Inventory | None:
         """Ask once for a study whose headers are wanted first and then its images."""
@@ -117,13 +126,4 @@ def _listed(answer: Answer) -> Listed:
         key=study_key(text_of(dataset, "StudyInstanceUID"), answer.content),
         header=Header.from_dataset(dataset),
         instances=answers.number_of(dataset, "NumberOfStudyRelatedInstances"),
-    )
-
-
-def _matches(answer: Answer, wanted: Wanted) -> bool:
-    if answer.dataset is None:
-        return True
-    return wanted(
-        study_date=text_of(answer.dataset, "StudyDate"),
-        modalities=answers.texts_of(answer.dataset, "ModalitiesInStudy"),
     )
