@@ -228,6 +228,16 @@ def test_garbage_among_answers_is_listed(service: Service, opened: Callable[...,
     assert all(key.startswith("listed:") for key in found)
 
 
+def test_a_study_in_which_nothing_is_wanted_is_told(
+    service: Service, opened: Callable[..., Source], tmp_path: Path
+) -> None:
+    source = opened()
+    listed = listing(source)[uid("demo", "s1")]
+    service.datasets[1].Modality = "CT"
+    fetched = source.fetch(listed, tmp_path)
+    assert fetched.faults == {"study": "no image of a wanted modality is listed"}
+
+
 def test_a_service_without_metadata(service: Service, opened: Callable[..., Source]) -> None:
     source = opened()
     listed = listing(source)[uid("demo", "s1")]

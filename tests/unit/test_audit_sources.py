@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless
 
 from dicom_ai_node.audit.sources import Listed, Slice, Source, open_source
@@ -112,7 +112,7 @@ def tree(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         dataset.save_as(path, enforce_file_format=True)
     (root / "notes.txt").write_text("no DICOM, and does not say so")
-    (root / "empty.dcm").touch()
+    (root / "b/empty.dcm").touch()
     (root / "broken").write_bytes(b"\0" * 128 + b"DICM" + struct.pack("<HH2sH", 2, 2, b"UI", 9999))
     os.mkfifo(root / "pipe.dcm")
     return root
@@ -126,7 +126,7 @@ def test_a_folder_lists_studies_and_each_damaged_file(tree: Path) -> None:
     source = open_source(f"folder:{tree}", Config())
     found = listing(source, spec(date(2026, 3, 1)))
     damaged = [one for one in found.values() if one.fault]
-    assert sorted(one.fault.partition(":")[0] for one in damaged) == ["broken", "empty.dcm"]
+    assert sorted(one.fault.partition(":")[0] for one in damaged) == ["b/empty.dcm", "broken"]
     assert all(source.headers(one) == () for one in damaged)
     assert all("study" in source.fetch(one, tree).faults for one in damaged)
     (nameless,) = [one for one in found.values() if one not in damaged and ":" in one.key]
@@ -147,8 +147,9 @@ def test_a_folder_gives_the_files_of_a_study_where_they_lie(tree: Path, tmp_path
     fetched = again.fetch(listed, tmp_path)
     assert fetched.files == (tree / "a/1.dcm", tree / "b/no-suffix")
     (tree / "a/1.dcm").write_bytes(b"gone bad")
-    (fault,) = again.fetch(listed, tmp_path).faults.values()
-    assert fault.startswith("1.dcm: expected a DICOM file")
+    faults = again.fetch(listed, tmp_path).faults
+    assert list(faults) == ["a/1.dcm"]
+    assert faults["a/1.dcm"].startswith("a/1.dcm: expected a DICOM file")
     assert again.fetch(listed, tmp_path).expected == 2
 
 
@@ -183,6 +184,7 @@ def node(db: Database, tmp_path: Path) -> Config:
     file(noise("one", 1, PatientAge="040Y"))
     file(noise("one", 1, PatientAge="044Y"), content="b")
     file(noise("one", 2, PatientAge="041Y"))
+    file(noise("two", 0, StudyDate="20260101", Modality="OT"))
     file(noise("two", 1, StudyDate="20260101"))
     file(noise("kept", 1), analysable=False)
     storage = {"spool": str(spool), "database": db.url.render_as_string()}
@@ -200,7 +202,11 @@ def test_the_node_lists_what_it_still_holds(node: Config, tmp_path: Path) -> Non
     assert sorted(one.clean("PatientAge") for one in headers) == ["041Y", "044Y"], "the newest"
     fetched = source.fetch(listed, tmp_path)
     assert (len(fetched.files), fetched.expected, fetched.faults) == (2, 2, {})
-    fetched.files[0].unlink()
+    secondary = source.fetch(listing(source, spec())[uid("demo", "two")], tmp_path)
+    assert [dcmread(path).Modality for path in secondary.files] == ["CR"]
+    fetched.files[1].write_bytes(b"gone bad")
+    assert list(source.fetch(listed, tmp_path).faults.values()) == ["damaged in the spool"]
+    fetched.files[1].unlink()
     assert list(source.fetch(listed, tmp_path).faults.values()) == ["missing from the spool"]
     gone = source.fetch(Listed(uid("demo", "dropped"), Header()), tmp_path)
     (fault,) = gone.faults.values()

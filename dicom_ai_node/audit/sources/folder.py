@@ -68,7 +68,8 @@ class Folder:
             try:
                 pixels.read_header(path)
             except UnreadableInstance as error:
-                faults["study" if len(found) == 1 else str(error).partition(":")[0]] = str(error)
+                place = str(path.relative_to(self._root))
+                faults["study" if len(found) == 1 else place] = _reason(path, place, error)
             else:
                 files.append(path)
         return Fetched(tuple(files), len(found), faults)
@@ -96,14 +97,15 @@ class Folder:
 
     def _key(self, path: Path) -> str:
         """Return the key of the file's study, '' for a file that is not wanted."""
-        by_path = str(path.relative_to(self._root)).encode(errors="surrogateescape")
+        place = str(path.relative_to(self._root))
+        by_path = os.fsencode(place)
         try:
             header = pixels.read_header(path)
         except UnreadableInstance as error:
             if not _claims_to_be_dicom(path):
                 return ""
             key = study_key("", by_path)
-            self._faults[key] = str(error)
+            self._faults[key] = _reason(path, place, error)
             return key
         if not self._is_wanted(header):
             return ""
@@ -123,6 +125,11 @@ def _files(root: Path) -> Iterator[Path]:
             path = Path(folder, name)
             if path.is_file():  # neither a pipe nor a broken link
                 yield path
+
+
+def _reason(path: Path, place: str, error: UnreadableInstance) -> str:
+    """Return why a file cannot be read, with its whole place: names recur in a tree."""
+    return f"{place}{str(error).removeprefix(path.name)}"
 
 
 def _claims_to_be_dicom(path: Path) -> bool:

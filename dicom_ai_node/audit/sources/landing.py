@@ -124,6 +124,8 @@ def settle(
     expected = len(listed) if listed else count
     if expected is not None and not listed and len(files) != expected:
         faults["study"] = f"{expected} listed, {len(files)} came"
+    if expected == 0 and not files:
+        faults["study"] = "no image of a wanted modality is listed"
     if said and expected != len(files):
         faults["study"] = "; ".join(filter(None, (faults.get("study"), said)))
     ordered = tuple(files[uid] for uid in sorted(files))

@@ -1,6 +1,7 @@
 """What the node itself holds: its database and spool, as they are at the moment. Read only."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from dicom_ai_node import pixels
@@ -35,31 +36,33 @@ class Node:
         wanted = Wanted(spec.modalities, part)
         for uid in held.studies(self._db):
             files = self._files(uid)
-            header = next(iter(_headers(files)), Header())
-            if wanted(
-                study_date=header.clean("StudyDate"), modalities=header.parts("Modality")[:1]
-            ):
-                yield Listed(uid, header, instances=len(files))
+            headers = [header for path in files if (header := _header(path)) is not None]
+            if not headers:
+                yield Listed(uid, Header(), len(files), fault="none of its files can be read")
+            found = (one for one in headers if _is_wanted(one, wanted))
+            yield from (Listed(uid, one, len(files)) for one in islice(found, 1))
 
     def headers(self, listed: Listed) -> Sequence[Header]:
         """The header of each file of a wanted modality."""
         wanted = Wanted(self._modalities, Slice())
-        found = _headers(self._files(listed.key))
-        return tuple(one for one in found if wanted.modality(one.parts("Modality")[:1]))
+        found = map(_header, self._files(listed.key))
+        return tuple(one for one in found if one is not None and _is_wanted(one, wanted))
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
-        """The files in the spool, in the newest version of each instance."""
+        """The wanted files in the spool, in the newest version of each instance."""
         files, faults = [], {}
-        instances = held.instances(self._db, listed.key)
-        for one in instances:
+        wanted = Wanted(self._modalities, Slice())
+        for one in held.instances(self._db, listed.key):
             path = self._spool.path(one.path)
             if one.dropped:
                 faults[one.sop_instance_uid] = "removed from the spool after its retention time"
             elif not path.is_file():
                 faults[one.sop_instance_uid] = "missing from the spool"
-            else:
+            elif (header := _header(path)) is None:
+                faults[one.sop_instance_uid] = "damaged in the spool"
+            elif _is_wanted(header, wanted):
                 files.append(path)
-        return Fetched(tuple(files), len(instances), faults)
+        return Fetched(tuple(files), len(files) + len(faults), faults)
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -70,10 +73,12 @@ class Node:
         return [self._spool.path(one.path) for one in found if not one.dropped]
 
 
-def _headers(files: Sequence[Path]) -> Iterator[Header]:
-    for path in files:
-        try:
-            header = pixels.read_header(path)
-        except UnreadableInstance:
-            continue
-        yield Header.from_dataset(header)
+def _header(path: Path) -> Header | None:
+    try:
+        return Header.from_dataset(pixels.read_header(path))
+    except UnreadableInstance:
+        return None
+
+
+def _is_wanted(header: Header, wanted: Wanted) -> bool:
+    return wanted(study_date=header.clean("StudyDate"), modalities=header.parts("Modality")[:1])

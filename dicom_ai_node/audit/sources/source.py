@@ -32,7 +32,7 @@ class Listed:
     instances: int | None = None
     """NumberOfStudyRelatedInstances, None when the source does not say."""
     fault: str = ""
-    """Why nothing of it can be read (a damaged file), '' as a rule; without patient data."""
+    """Why nothing of it can be read, '' as a rule; names the file of a folder: not for logs."""
 
 
 @dataclass(frozen=True, slots=True)
