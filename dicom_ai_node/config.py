@@ -8,28 +8,21 @@ the processes are here. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides ``max
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dicom_ai_node.config_sources import SourceTable
+from dicom_ai_node.config_table import UID, AETitle, Name, Port, Table
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.study import StudySettings
 
-AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-UID = Annotated[str, Field(max_length=64, pattern=r"^(0|[1-9]\d*)(\.(0|[1-9]\d*))+$")]
 
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NodeSettings(_Table):
+class NodeSettings(Table):
     """``[node]``: who this node is."""
 
     ae_title: AETitle = Field("DICOMAINODE", description="AE title, calling and called.")
@@ -37,7 +30,7 @@ class NodeSettings(_Table):
     port: Port = Field(11112, description="Port that the C-STORE SCP listens on.")
 
 
-class Caller(_Table):
+class Caller(Table):
     """One ``[[receive.callers]]``: a peer that may open an association."""
 
     ae_title: AETitle
@@ -51,7 +44,7 @@ class Caller(_Table):
         return value
 
 
-class ReceiveSettings(_Table):
+class ReceiveSettings(Table):
     """``[receive]``: what is accepted, from whom, and how."""
 
     callers: tuple[Caller, ...] = Field((), description="Who may call; none listed: everybody.")
@@ -72,7 +65,7 @@ class ReceiveSettings(_Table):
     )
 
 
-class StorageSettings(_Table):
+class StorageSettings(Table):
     """``[storage]``: where everything is kept."""
 
     spool: Path = Field(Path("var/spool"), description="Folder of received and sent files.")
@@ -99,7 +92,7 @@ class StorageSettings(_Table):
         return self
 
 
-class ModelSettings(_Table):
+class ModelSettings(Table):
     """``[model]``: the network."""
 
     bundle: str = Field("default", description="'default', a shipped bundle's name, or a folder.")
@@ -110,7 +103,7 @@ class ModelSettings(_Table):
     threads: int = Field(0, ge=0, le=256, description="CPU threads; 0: the library's choice.")
 
 
-class AnalyseSettings(_Table):
+class AnalyseSettings(Table):
     """``[analyse]``: how studies are worked on."""
 
     studies_at_once: int = Field(8, ge=1, le=256, description="Studies claimed together.")
@@ -123,7 +116,7 @@ class AnalyseSettings(_Table):
     retry_seconds: float = Field(5.0, ge=0, description="First pause after a failed attempt.")
 
 
-class Destination(_Table):
+class Destination(Table):
     """One ``[destinations.NAME]``: a peer that gets results."""
 
     host: str = Field(min_length=1)
@@ -141,14 +134,14 @@ class Destination(_Table):
     give_up_days: float = Field(7.0, gt=0, description="Then the delivery is a dead letter.")
 
 
-class WebSettings(_Table):
+class WebSettings(Table):
     """``[web]``: health and metrics over HTTP."""
 
     bind: str = Field("127.0.0.1")
     port: Port = 8042
 
 
-class LogSettings(_Table):
+class LogSettings(Table):
     """``[log]``: logs, without names or IDs of patients."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -160,7 +153,7 @@ class LogSettings(_Table):
     )
 
 
-class OperateSettings(_Table):
+class OperateSettings(Table):
     """``[operate]``: the process group."""
 
     stop_seconds: float = Field(20.0, gt=0, description="SIGTERM: time to finish, then SIGKILL.")
@@ -191,6 +184,7 @@ class Config(BaseSettings):
     policy: PolicySettings = PolicySettings()
     report: ReportSettings = ReportSettings()
     destinations: dict[Name, Destination] = Field(default_factory=dict)
+    sources: dict[Name, SourceTable] = Field(default_factory=dict)
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     operate: OperateSettings = OperateSettings()
@@ -252,10 +246,20 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _fault(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+    key = ".".join(str(part) for part in _path(fault["loc"])) or "(whole file)"
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; see config/node.toml for all keys"
     shown = fault["input"]
-    secret = key in ("storage.database", "log.hash_key")
+    secret = key in ("storage.database", "log.hash_key") or _in_source(fault["loc"])
     value = "" if secret or isinstance(shown, dict | BaseModel) else f" = {shown!r}"
     return f"{key}{value}: {fault['msg']}"
+
+
+def _path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Return the key as it stands in the file: pydantic puts the kind of a source into it."""
+    return loc[:2] + loc[3:] if loc[:1] == ("sources",) else loc
+
+
+def _in_source(loc: tuple[str | int, ...]) -> bool:
+    """Whether the value may be a password that somebody wrote into ``[sources.NAME]``."""
+    return loc[:1] == ("sources",) and bool({"headers", "url"} & set(loc[2:]))

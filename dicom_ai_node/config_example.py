@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dicom_ai_node.config import Caller, Config, Destination
+from dicom_ai_node.config_sources import PacsTable, WebTable
 
 _HEAD = """\
 # Configuration of dicom-ai-node. Every key is here with its default, commented out where it is
@@ -20,6 +21,12 @@ _HEAD = """\
 """
 _SAMPLES: dict[str, dict[str, Any]] = {
     "pacs": {"host": "127.0.0.1", "port": 4242, "ae_title": "ORTHANC"},
+    "archive": {"kind": "pacs", "host": "127.0.0.1", "port": 4242, "ae_title": "ORTHANC"},
+    "archive-web": {
+        "kind": "web",
+        "url": "https://pacs.example/dicom-web",
+        "headers": {"Authorization": "env:PACS_AUTHORIZATION"},
+    },
     "caller": {"ae_title": "MODALITY1", "address": "192.0.2.0/24"},
 }
 
@@ -32,6 +39,10 @@ def example() -> str:
             lines += ["# Who gets the reports: one table per destination, the name is yours."]
             lines += ["# [destinations.pacs]"]
             lines += _keys(Destination, _SAMPLES["pacs"], off=True)
+        elif name == "sources":
+            lines += ["# Archives to audit: one table per archive, the name is yours."]
+            for table, sample in ((PacsTable, "archive"), (WebTable, "archive-web")):
+                lines += [f"# [sources.{sample}]", *_keys(table, _SAMPLES[sample], off=True)]
         else:
             model = field.annotation
             assert isinstance(model, type)
@@ -76,6 +87,8 @@ def _toml(value: Any) -> str:
         return json.dumps(value.value)
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
     if isinstance(value, Path):
         return json.dumps(str(value))
     return json.dumps(value)

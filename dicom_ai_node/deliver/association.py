@@ -1,21 +1,14 @@
-"""One association with a destination, as its requestor (PS3.8 7, PS3.7 9.1.1 and 9.1.5).
+"""One association with a destination: what is sent over it is stored there (PS3.7 9.1.1)."""
 
-pynetdicom answers most failures with a closed association and a line in its log. Here each becomes
-a :class:`~dicom_ai_node.errors.PeerUnavailable` that says in words what happened.
-"""
-
-import socket
-import struct
-import time
 from collections.abc import Iterable, Set
-from typing import Any
 
 from pydicom import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context
 
+from dicom_ai_node import peer
 from dicom_ai_node.config import Destination
-from dicom_ai_node.errors import PeerUnavailable, UnreadableInstance
+from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -25,30 +18,8 @@ CLASSES_OF_KIND = {"sr": SR_CLASSES, "sc": (SC_CLASS,), "saliency": (SC_CLASS,)}
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
-class Association:
-    """An open association; close it with :meth:`release`.
-
-    Without any accepted presentation context there is nothing to keep open (PS3.8 has no such
-    association): then :attr:`accepted` is empty and :attr:`alive` is False.
-    """
-
-    def __init__(self, handle: Any, requestor: "_Requestor", where: str, timeout: float) -> None:
-        self._handle = handle
-        self._requestor = requestor
-        self._where = where
-        self._timeout = timeout
-        self._message_id = 0
-        self.proposed = frozenset(
-            str(context.abstract_syntax) for context in handle.requestor.requested_contexts
-        )
-        self.accepted = frozenset(
-            str(context.abstract_syntax) for context in handle.accepted_contexts
-        )
-
-    @property
-    def alive(self) -> bool:
-        """Whether a message can be sent."""
-        return bool(self._handle.is_established)
+class Association(peer.Association):
+    """An open association over which objects are stored."""
 
     def answers_for(self, classes: Set[str]) -> bool:
         """Whether the peer need not be asked anew what it does with ``classes``.
@@ -75,29 +46,6 @@ class Association:
             raise UnreadableInstance("the object cannot be encoded") from error
         return int(answer.Status), _comment(answer)
 
-    def echo(self) -> int:
-        """Send a C-ECHO (PS3.7 9.1.5) and return the status."""
-        return int(self._ask(self._handle.send_c_echo).Status)
-
-    def release(self) -> None:
-        """End the association in good order, if it still stands, and close the connection."""
-        if self.alive:
-            self._handle.release()
-        self._requestor.close()
-
-    def _ask(self, send: Any, *arguments: Dataset) -> Dataset:
-        self._message_id = self._message_id % 0xFFFF + 1
-        start = time.monotonic()
-        try:
-            answer: Dataset = send(*arguments, msg_id=self._message_id)
-        except RuntimeError as error:  # ended by the peer since the last message
-            raise PeerUnavailable(f"{self._where} ended the association") from error
-        if "Status" in answer:
-            return answer
-        if time.monotonic() - start >= self._timeout:
-            raise PeerUnavailable(f"{self._where} gave no answer within {self._timeout:g} s")
-        raise PeerUnavailable(f"{self._where} ended the association instead of answering")
-
 
 def connect(
     destination: Destination, classes: Iterable[str], *, calling_ae_title: str
@@ -109,123 +57,8 @@ def connect(
     PeerUnavailable
         Unknown host, no connection, rejected, aborted or no answer: the message says which.
     """
-    timeout = destination.timeout
-    where = f"{destination.ae_title} at {destination.host}:{destination.port}"
-    requestor = _Requestor(calling_ae_title, timeout)
-    start = time.monotonic()
-    try:
-        handle = requestor.associate(
-            destination.host,
-            destination.port,
-            contexts=[build_context(uid, _SYNTAXES) for uid in classes],
-            ae_title=destination.ae_title,
-            max_pdu=destination.max_pdu,
-        )
-    except (socket.gaierror, UnicodeError) as error:
-        raise PeerUnavailable(f"unknown host {destination.host!r}") from error
-    except OSError as error:
-        raise PeerUnavailable(f"no connection to {where}: {error.strerror or error}") from error
-    if handle.is_established or _accepted(handle):
-        return Association(handle, requestor, where, timeout)
-    elapsed = time.monotonic() - start
-    requestor.close()
-    failure = requestor.failure
-    if failure is not None:
-        raise PeerUnavailable(_why_not_connected(failure, where, timeout)) from failure
-    if handle.is_rejected:
-        raise PeerUnavailable(_why_rejected(handle, destination, calling_ae_title))
-    if elapsed >= timeout:
-        raise PeerUnavailable(
-            f"{where} accepts connections but did not answer the association request "
-            f"within {timeout:g} s"
-        )
-    raise PeerUnavailable(f"{where} aborted the association request or closed the connection")
-
-
-def name_of(sop_class_uid: str) -> str:
-    """Return a SOP class in words."""
-    return UID(sop_class_uid).name
-
-
-def quiet_pynetdicom() -> None:
-    """Keep pynetdicom from describing each message and PDU to its debug log, at a cost."""
-    _config.LOG_HANDLER_LEVEL = "none"
-
-
-def _accepted(handle: Any) -> bool:
-    """Return whether the peer said A-ASSOCIATE-AC, be it without any presentation context."""
-    answer = handle.acceptor.primitive
-    return answer is not None and answer.result == 0
-
-
-def _why_not_connected(failure: OSError, where: str, timeout: float) -> str:
-    if isinstance(failure, TimeoutError):
-        return f"no connection to {where} within {timeout:g} s"
-    if isinstance(failure, ConnectionRefusedError):
-        return f"{where}: connection refused, nothing listens there"
-    return f"no connection to {where}: {failure.strerror or failure}"
-
-
-def _why_rejected(handle: Any, destination: Destination, calling_ae_title: str) -> str:
-    """Return the answer A-ASSOCIATE-RJ in words (PS3.8 9.3.4), and what to look at."""
-    answer = handle.acceptor.primitive
-    text = (
-        f"{destination.host}:{destination.port} rejected the association"
-        f" ({answer.result_str.lower()}, source: {answer.source_str}): {answer.reason_str}"
-    )
-    match answer.result_source, answer.diagnostic:
-        case 1, 3:
-            return f"{text}; it must be told of this node, AE title {calling_ae_title!r}"
-        case 1, 7:
-            return f"{text}; it was called {destination.ae_title!r}"
-    return text
-
-
-class _Requestor(AE):  # type: ignore[misc]
-    """pynetdicom's AE with two things that it lacks for a client that must never hang.
-
-    It knows why a connection failed, and no single read or write outlasts the timeout: pynetdicom
-    would wait for ever in ``send`` for a peer that has stopped reading.
-    """
-
-    def __init__(self, ae_title: str, timeout: float) -> None:
-        super().__init__(ae_title)
-        self.connection_timeout = self.acse_timeout = timeout
-        self.dimse_timeout = self.network_timeout = timeout
-        self._timeout = timeout
-        self._socket: _Socket | None = None
-
-    @property
-    def failure(self) -> OSError | None:
-        """Why there was no connection, None when there was."""
-        return self._socket.failure if self._socket else None
-
-    def close(self) -> None:
-        """Close the connection; pynetdicom leaves one that the peer broke off to the collector."""
-        if self._socket is not None:
-            self._socket.close()
-
-    def _create_socket(self, *args: Any) -> Any:
-        transport = super()._create_socket(*args)
-        self._socket = _Socket(fileno=transport.socket.detach())
-        limit = struct.pack("ll", int(self._timeout), int(self._timeout % 1 * 1e6))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        transport.socket = self._socket
-        return transport
-
-
-class _Socket(socket.socket):
-    """A socket that remembers why it could not connect."""
-
-    failure: OSError | None = None
-
-    def connect(self, address: Any) -> None:
-        try:
-            super().connect(address)
-        except OSError as error:
-            self.failure = error
-            raise
+    contexts = [build_context(uid, _SYNTAXES) for uid in classes]
+    return Association.open(destination, contexts, calling_ae_title=calling_ae_title)
 
 
 def _comment(answer: Dataset) -> str:

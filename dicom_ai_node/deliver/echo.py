@@ -5,14 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.association import (
-    VERIFICATION,
-    connect,
-    name_of,
-    quiet_pynetdicom,
-)
+from dicom_ai_node.deliver.association import VERIFICATION, connect
 from dicom_ai_node.deliver.status import describe
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.peer import name_of, quiet_pynetdicom
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from dicom_ai_node.deliver.association import Association, name_of
+from dicom_ai_node.deliver.association import Association
 from dicom_ai_node.deliver.status import SOP_CLASS_NOT_SUPPORTED, Verdict, describe, judge
 from dicom_ai_node.errors import PeerRefused, StorageError, UnreadableInstance
+from dicom_ai_node.peer import name_of
 from dicom_ai_node.store.reports import StoredFile
 
 

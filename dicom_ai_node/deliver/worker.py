@@ -6,9 +6,9 @@ import time
 import structlog
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.association import quiet_pynetdicom
 from dicom_ai_node.deliver.courier import Courier
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.peer import quiet_pynetdicom
 from dicom_ai_node.store import Database, deliveries
 
 LEASE_SECONDS = 30.0

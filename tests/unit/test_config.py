@@ -62,6 +62,38 @@ def test_a_password_in_the_database_url_is_not_repeated() -> None:
     assert "secret" not in str(caught.value)
 
 
+PACS = {"kind": "pacs", "host": "h", "port": 104, "ae_title": "PACS"}
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (PACS | {"port": 0}, r"sources\.main\.port = 0: .*greater than or equal to 1"),
+        (PACS | {"move_prot": 1}, r"sources\.main\.move_prot: unknown key"),
+        (PACS | {"kind": "pax"}, r"sources\.main: .*'pax'.*'pacs', 'web'"),
+        ({"kind": "web", "url": "ftp://h"}, r"sources\.main\.url: "),
+    ],
+)
+def test_a_bad_source_is_named_by_its_key(source: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_config({"sources": {"main": source}})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"kind": "web", "url": "https://user:secret@host/dicom-web"},
+        {"kind": "web", "url": "https://h", "headers": {"Authorization": "Bearer secret"}},
+    ],
+)
+def test_a_password_written_into_a_source_is_refused_and_not_repeated(
+    source: dict[str, object],
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"sources": {"main": source}})
+    assert "secret" not in str(caught.value)
+
+
 def test_the_environment_overrides_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

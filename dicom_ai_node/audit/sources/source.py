@@ -31,6 +31,8 @@ class Listed:
     """What the answer says; for sources that hold files the header of one instance."""
     instances: int | None = None
     """NumberOfStudyRelatedInstances, None when the source does not say."""
+    fault: str = ""
+    """Why nothing of it can be read, '' as a rule; names the file of a folder: not for logs."""
 
 
 @dataclass(frozen=True, slots=True)

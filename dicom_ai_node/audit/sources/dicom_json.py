@@ -1,0 +1,63 @@
+"""DICOM JSON (PS3.18 annex F) as headers. Bulk data are never asked for."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dicom_ai_node.rules import Header
+from dicom_ai_node.rules.header import ATTRIBUTES
+
+_LONGEST = 4096  # as in Header.from_dataset
+_AVAILABLE_TRANSFER_SYNTAX = 0x00083002
+_NAMES = ("Alphabetic", "Ideographic", "Phonetic")
+
+
+def header_of(answer: Mapping[str, Any]) -> Header:
+    """Return what the rules read of a JSON object; no value in it makes this raise.
+
+    Text is Unicode already: it has no padding left, and nothing of it is undecodable.
+    """
+    values = {}
+    for keyword, (tag, vr) in ATTRIBUTES.items():
+        text = text_of(answer, tag, vr)
+        if text is not None:
+            values[keyword] = text
+    return Header(values, transfer_syntax_uid=text_of(answer, _AVAILABLE_TRANSFER_SYNTAX) or "")
+
+
+def text_of(answer: Mapping[str, Any], tag: int, vr: str = "") -> str | None:
+    """Return an attribute as text, its values joined by a backslash; None when it is absent."""
+    element = answer.get(f"{tag:08X}")
+    if not isinstance(element, Mapping) or "BulkDataURI" in element:
+        return None
+    if "InlineBinary" in element:
+        return _inline(element["InlineBinary"])
+    found = element.get("Value", [])
+    parts = found if isinstance(found, list) else [found]
+    if vr == "SQ" or element.get("vr") == "SQ":
+        codes = [text_of(item, code) for item in parts if isinstance(item, Mapping)
+                 for code in (0x00080100, 0x00080104)]  # fmt: skip
+        return "\\".join(filter(None, codes))[:_LONGEST] or ("(items)" if parts else "")
+    return "\\".join(_value(part) for part in parts)[:_LONGEST]
+
+
+def canonical(answer: Mapping[str, Any]) -> bytes:
+    """Return the object as bytes that do not depend on the order of its keys."""
+    return json.dumps(answer, sort_keys=True, default=str).encode()
+
+
+def _value(part: Any) -> str:
+    if part is None:
+        return ""
+    if isinstance(part, Mapping):
+        return "=".join(str(part.get(one) or "") for one in _NAMES).rstrip("=")
+    return str(part)
+
+
+def _inline(text: Any) -> str:
+    try:
+        return base64.b64decode(str(text))[:_LONGEST].decode("latin_1")
+    except (binascii.Error, ValueError):
+        return ""

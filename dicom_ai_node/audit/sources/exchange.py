@@ -1,0 +1,205 @@
+"""C-FIND, C-GET and C-MOVE as their SCU (PS3.4 C.4, PS3.7 9.1.2 to 9.1.4), Study Root.
+
+pynetdicom's own loop over the responses gives up after a fixed time without a message. A peer that
+sends a study to a third party, or one large image over a slow line, is silent for longer and well;
+here only silence of everything counts. It also hides the bytes of an answer that cannot be read.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
+from pynetdicom.dsutils import decode
+
+from dicom_ai_node import peer
+from dicom_ai_node.errors import PeerRefused, PeerUnavailable
+
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
+"""Study Root Query/Retrieve Information Model (PS3.4 C.6.2)."""
+
+_PENDING = frozenset({0xFF00, 0xFF01})
+_POLL = 0.5
+_MEANINGS = {
+    0x0000: "success",
+    0x0117: "invalid object instance",
+    0x0122: "SOP class not supported",
+    0x0124: "not authorised",
+    0x0211: "unrecognised operation",
+    0xA700: "out of resources",
+    0xA701: "out of resources: cannot count the matches",
+    0xA702: "out of resources: cannot send",
+    0xA801: "unknown move destination",
+    0xA900: "identifier does not match SOP class",
+    0xB000: "one or more instances could not be sent",
+    0xFE00: "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One match of a C-FIND."""
+
+    content: bytes
+    """As it came."""
+    dataset: Dataset | None
+    """None when it is no data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How a C-GET or C-MOVE ended, as the peer says."""
+
+    status: int
+    text: str
+    """The status in words."""
+    comment: str
+    """What the peer said of it; may name a patient."""
+    failed: int
+    failed_uids: tuple[str, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is a failure, not a success, a cancellation or a warning."""
+        return self.status not in {0x0000, 0xFE00} and self.status >> 12 != 0xB
+
+
+class Exchange(peer.Association):
+    """An association over which an archive is asked."""
+
+    def find(self, identifier: Dataset) -> Iterator[Answer]:
+        """Ask for matches; to stop before the last one ends the association.
+
+        Raises
+        ------
+        PeerRefused
+            It does not take the query; matches may have come before.
+        PeerUnavailable
+            It broke off, or gave no valid answer.
+        """
+        implicit, little, deflated = self._send("send_c_find", FIND, identifier)
+        for message in self._messages():
+            if message.Status == 0x0000:
+                return
+            if message.Status not in _PENDING:
+                text = f"{self._where} answered C-FIND with {describe(message.Status)}"
+                raise PeerRefused(message.Status, text, _comment(message))
+            if message.Identifier is not None:
+                content = message.Identifier.getvalue()
+                yield Answer(content, _decoded(content, implicit, little, deflated))
+
+    def get(self, identifier: Dataset) -> Sent:
+        """Have instances sent on this association; the handler of C-STORE gets them.
+
+        Errors of :meth:`find`; what the peer made of it is in the answer, be it a refusal.
+        """
+        encoding = self._send("send_c_get", GET, identifier)
+        return self._outcome("C-GET", encoding, lambda: 0.0)
+
+    def move(
+        self, identifier: Dataset, destination: str, *, last_arrival: Callable[[], float]
+    ) -> Sent:
+        """Have instances sent to an AE title; ``last_arrival`` in the time of monotonic().
+
+        Errors of :meth:`get`.
+        """
+        encoding = self._send("send_c_move", MOVE, identifier, destination)
+        return self._outcome("C-MOVE", encoding, last_arrival)
+
+    def _send(self, method: str, model: str, identifier: Dataset, *more: str) -> Any:
+        """Send the request; return how identifiers are encoded."""
+        if model not in self.accepted:
+            name = peer.name_of(model)
+            raise PeerRefused(0x0122, f"{self._where} does not accept {name}")
+        (syntax,) = next(
+            context.transfer_syntax
+            for context in self._handle.accepted_contexts
+            if context.abstract_syntax == model
+        )
+        # Read at each wait for a message.
+        self._handle.dimse_timeout = min(self._timeout, _POLL)
+        send = getattr(self._handle, method)
+        try:
+            send(identifier, *more, query_model=model, msg_id=self._next_message_id())
+        except RuntimeError as error:  # ended by the peer since the last message
+            raise PeerUnavailable(f"{self._where} ended the association") from error
+        return syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
+
+    def _outcome(self, what: str, encoding: Any, last_arrival: Callable[[], float]) -> Sent:
+        *_, message = self._messages(last_arrival)
+        return Sent(
+            status=message.Status,
+            text=f"{self._where} answered {what} with {describe(message.Status)}",
+            comment=_comment(message),
+            failed=message.NumberOfFailedSuboperations or 0,
+            failed_uids=_failed_uids(message.Identifier, encoding),
+        )
+
+    def _messages(self, last_arrival: Callable[[], float] = lambda: 0.0) -> Iterator[Any]:
+        """Every response up to the final one; stores are served meanwhile."""
+        finished = False
+        try:
+            while not finished:
+                message = self._wait(last_arrival)
+                if isinstance(message, C_STORE):
+                    self._handle._c_store_scp(message)
+                    continue
+                responses = (C_FIND, C_GET, C_MOVE)
+                if not isinstance(message, responses) or not message.is_valid_response:
+                    raise PeerUnavailable(f"{self._where} answered with what is no response")
+                finished = message.Status not in _PENDING
+                yield message
+        finally:
+            if not finished and self.alive:
+                self._handle.abort()
+            self._handle._reactor_checkpoint.set()
+
+    def _wait(self, last_arrival: Callable[[], float]) -> Any:
+        start = time.monotonic()
+        while True:
+            _, message = self._handle.dimse.get_msg(block=True)
+            if message is not None:
+                return message
+            if not self.alive or self._handle.acse.is_aborted() or not self._handle.dul.is_alive():
+                raise PeerUnavailable(f"{self._where} ended the association instead of answering")
+            silent = time.monotonic() - max(start, last_arrival())
+            # The timer runs since the last PDU, be it a part of an image.
+            if silent >= self._timeout and self._handle.dul.idle_timer_expired():
+                raise PeerUnavailable(f"{self._where} gave no answer within {self._timeout:g} s")
+
+
+def describe(status: int) -> str:
+    """Return a status of C-FIND, C-GET or C-MOVE in words (PS3.4 C.4, PS3.7 annex C)."""
+    meaning = _MEANINGS.get(status)
+    if meaning is None:
+        meaning = "unable to process" if status >> 12 == 0xC else "failure"
+    return f"0x{status:04X} ({meaning})"
+
+
+def _comment(message: Any) -> str:
+    return str(message.ErrorComment or "").replace("\0", " ")
+
+
+def _decoded(content: bytes, implicit: bool, little: bool, deflated: bool) -> Dataset | None:
+    try:
+        dataset: Dataset = decode(BytesIO(content), implicit, little, deflated)
+    except Exception:  # noqa: BLE001 - any bytes may come, and pydicom raises anything
+        return None
+    return dataset if len(dataset) else None
+
+
+def _failed_uids(identifier: BytesIO | None, encoding: Any) -> tuple[str, ...]:
+    """Return the Failed SOP Instance UID List (PS3.4 C.4.3.1.3.2), as far as it can be read."""
+    dataset = _decoded(identifier.getvalue(), *encoding) if identifier is not None else None
+    try:
+        found = dataset.get("FailedSOPInstanceUIDList") if dataset is not None else None
+    except Exception:  # noqa: BLE001 - a value of the peer's, which pydicom converts only now
+        return ()
+    values = found if isinstance(found, MultiValue | list) else [found]
+    return tuple(str(one) for one in values if one)

@@ -1,0 +1,142 @@
+"""A folder tree: every DICOM file of a wanted modality below it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydicom import Dataset
+
+from dicom_ai_node import pixels
+from dicom_ai_node.analyse.record import text_of
+from dicom_ai_node.audit.sources.listing import Wanted, study_key, whole
+from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.errors import ConfigError, UnreadableInstance
+from dicom_ai_node.receive.classes import RADIOGRAPHS
+from dicom_ai_node.rules import Header
+
+_MAGIC = slice(128, 132)
+_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
+
+Paths = list[Path]
+
+
+class Folder:
+    """A folder tree as a source: read once, of which study keys and paths are kept."""
+
+    holds_files = True
+
+    def __init__(self, root: Path, *, modalities: Sequence[str]) -> None:
+        if not root.is_dir():
+            raise ConfigError(f"folder:{root}: no such folder")
+        self.name = f"folder:{root}"
+        self._root = root
+        self._modalities = tuple(modalities)
+        self._paths: dict[str, Paths] | None = None
+        self._faults: dict[str, str] = {}
+
+    def slices(self, spec: AuditSpec) -> Sequence[Slice]:
+        """One: a folder answers everything, and each part would read all of it."""
+        return (whole(spec),)
+
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
+        """The studies by key, each with the header of its first file.
+
+        A file that says it is DICOM and cannot be read is listed by itself, with its fault.
+        """
+        wanted = Wanted(spec.modalities, part)
+        paths = self._index()
+        for key in sorted(paths):
+            if key in self._faults:
+                yield Listed(key, Header(), instances=1, fault=self._faults[key])
+                continue
+            header = next(iter(self._headers(key)), Header())
+            if wanted(study_date=header.clean("StudyDate"), modalities=()):
+                yield Listed(key, header, instances=len(paths[key]))
+
+    def headers(self, listed: Listed) -> Sequence[Header]:
+        """The header of each file that can be read."""
+        return tuple(self._headers(listed.key))
+
+    def fetch(self, listed: Listed, folder: Path) -> Fetched:
+        """The files where they lie; those that are gone or damaged are faults."""
+        found = self._index().get(listed.key, [])
+        if not found:
+            return Fetched(faults={"study": "its files are gone"})
+        files, faults = [], {}
+        for path in found:
+            try:
+                pixels.read_header(path)
+            except UnreadableInstance as error:
+                place = str(path.relative_to(self._root))
+                faults["study" if len(found) == 1 else place] = _reason(path, place, error)
+            else:
+                files.append(path)
+        return Fetched(tuple(files), len(found), faults)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _headers(self, key: str) -> Iterator[Header]:
+        for path in self._index().get(key, ()):
+            try:
+                header = pixels.read_header(path)
+            except UnreadableInstance:
+                continue
+            yield Header.from_dataset(header)
+
+    def _index(self) -> dict[str, Paths]:
+        if self._paths is None:
+            paths: dict[str, Paths] = {}
+            for path in _files(self._root):
+                key = self._key(path)
+                if key:
+                    paths.setdefault(key, []).append(path)
+            self._paths = paths
+        return self._paths
+
+    def _key(self, path: Path) -> str:
+        """Return the key of the file's study, '' for a file that is not wanted."""
+        place = str(path.relative_to(self._root))
+        by_path = os.fsencode(place)
+        try:
+            header = pixels.read_header(path)
+        except UnreadableInstance as error:
+            if not _claims_to_be_dicom(path):
+                return ""
+            key = study_key("", by_path)
+            self._faults[key] = _reason(path, place, error)
+            return key
+        if not self._is_wanted(header):
+            return ""
+        return study_key(text_of(header, "StudyInstanceUID"), by_path)
+
+    def _is_wanted(self, header: Dataset) -> bool:
+        modality = text_of(header, "Modality")
+        if modality:
+            return modality in self._modalities
+        return text_of(header, "SOPClassUID") in RADIOGRAPHS
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.is_file():  # neither a pipe nor a broken link
+                yield path
+
+
+def _reason(path: Path, place: str, error: UnreadableInstance) -> str:
+    """Return why a file cannot be read, with its whole place: names recur in a tree."""
+    return f"{place}{str(error).removeprefix(path.name)}"
+
+
+def _claims_to_be_dicom(path: Path) -> bool:
+    if path.suffix.lower() in _SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAGIC.stop)[_MAGIC] == b"DICM"
+    except OSError:
+        return True  # nobody can say that it is not

@@ -1,0 +1,129 @@
+"""What a PACS says of one study at the levels below: its series and images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from dicom_ai_node.analyse.record import text_of
+from dicom_ai_node.audit.sources import answers
+from dicom_ai_node.audit.sources.answers import Image
+from dicom_ai_node.audit.sources.exchange import Exchange
+from dicom_ai_node.audit.sources.listing import is_uid
+from dicom_ai_node.audit.sources.source import Listed
+from dicom_ai_node.errors import PeerRefused
+from dicom_ai_node.rules import Header
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of wanted images."""
+
+    uid: str
+    header: Header
+    count: int | None
+    images: tuple[Image, ...]
+    """Empty where the peer lists none, which it need not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The wanted part of a study."""
+
+    series: tuple[Series, ...]
+    all_wanted: bool
+    """Whether the study has no other series, as far as the peer says."""
+    count: int | None
+    """Instances that the peer says there are; None when it does not."""
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The wanted images of all series."""
+        return tuple(image for one in self.series for image in one.images)
+
+    @property
+    def uids(self) -> frozenset[str]:
+        """Their SOP Instance UIDs; empty unless every series had its images listed."""
+        if not all(one.images for one in self.series):
+            return frozenset()
+        return frozenset(image.sop_instance_uid for image in self.images)
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """The header of each image, of each series where no images were listed."""
+        return tuple(
+            header
+            for one in self.series
+            for header in ([image.header for image in one.images] or [one.header])
+        )
+
+
+def take_inventory(
+    exchange: Exchange, listed: Listed, modalities: Sequence[str]
+) -> Inventory | None:
+    """Ask for series and images; None where the peer answers no query of series.
+
+    A series whose modality is not said counts as wanted.
+
+    Raises
+    ------
+    PeerUnavailable
+        The association was lost.
+    """
+    try:
+        found = list(_ask(exchange, "SERIES", answers.SERIES, StudyInstanceUID=listed.key))
+    except PeerRefused:
+        return None
+    if not found:
+        return None
+    wanted = [one for one in found if _is_wanted(one, modalities)]
+    series = tuple(_series(exchange, listed, one) for one in wanted)
+    counts = [len(one.images) or one.count for one in series]
+    known = [one for one in counts if one is not None]
+    all_wanted = len(wanted) == len(found)
+    count = sum(known) if len(known) == len(counts) else listed.instances if all_wanted else None
+    return Inventory(series, all_wanted, count)
+
+
+def modalities_of(exchange: Exchange, study: str) -> list[str]:
+    """Return the modalities of a study's series; none where the peer does not say."""
+    try:
+        found = _ask(exchange, "SERIES", ("SeriesInstanceUID", "Modality"), StudyInstanceUID=study)
+        return sorted({modality for one in found if (modality := text_of(one, "Modality"))})
+    except PeerRefused:
+        return []
+
+
+def _series(exchange: Exchange, listed: Listed, answer: Dataset) -> Series:
+    uid = text_of(answer, "SeriesInstanceUID")
+    header = answers.below(listed.header, answer)
+    try:
+        images = tuple(
+            Image(
+                sop_instance_uid=text_of(one, "SOPInstanceUID"),
+                sop_class_uid=text_of(one, "SOPClassUID"),
+                series_instance_uid=uid,
+                header=answers.below(header, one),
+            )
+            for one in _ask(
+                exchange,
+                "IMAGE",
+                answers.IMAGE,
+                StudyInstanceUID=listed.key,
+                SeriesInstanceUID=uid,
+            )
+            if is_uid(text_of(one, "SOPInstanceUID"))
+        )
+    except PeerRefused:
+        images = ()
+    return Series(uid, header, answers.number_of(answer, "NumberOfSeriesRelatedInstances"), images)
+
+
+def _is_wanted(series: Dataset, modalities: Sequence[str]) -> bool:
+    modality = text_of(series, "Modality")
+    return is_uid(text_of(series, "SeriesInstanceUID")) and (not modality or modality in modalities)
+
+
+def _ask(exchange: Exchange, level: str, keys: Sequence[str], **matching: str) -> Iterator[Dataset]:
+    identifier = answers.query(level, keys, **matching)
+    return (one.dataset for one in exchange.find(identifier) if one.dataset is not None)

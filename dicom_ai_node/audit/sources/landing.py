@@ -1,0 +1,132 @@
+"""Where the instances of one study arrive, be it by C-GET or by C-MOVE, and what became of them."""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from dicom_ai_node.audit.sources.listing import is_uid
+from dicom_ai_node.audit.sources.source import Fetched
+from dicom_ai_node.errors import StorageError
+from dicom_ai_node.receive.part10 import file_head
+from dicom_ai_node.spool import storage_error
+
+_SUCCESS, _OUT_OF_RESOURCES, _NOT_AUTHORISED, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0x0124, 0xC000
+
+
+class Landing:
+    """Takes what a peer stores, byte for byte, into the folder that is open; a C-STORE handler.
+
+    Threads of pynetdicom call it; one study is open at a time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+        self._expected: frozenset[str] = frozenset()
+        self._failure: StorageError | None = None
+        self.files: dict[str, Path] = {}
+        """SOP Instance UID -> file of what came since :meth:`open`."""
+        self.strangers: set[str] = set()
+        """SOP Instance UIDs that came and were not expected; not kept."""
+        self.last_arrival = 0.0
+        """monotonic() of the last instance."""
+
+    def open(self, folder: Path, expected: Collection[str]) -> None:
+        """Take instances from now on; any where ``expected`` is empty."""
+        with self._lock:
+            self._folder, self._expected = folder, frozenset(expected)
+            self._failure, self.files, self.strangers = None, {}, set()
+
+    def close(self) -> None:
+        """Take nothing more.
+
+        Raises
+        ------
+        StorageError
+            The folder could not take what came.
+        """
+        with self._lock:
+            self._folder = None
+            if self._failure is not None:
+                raise self._failure
+
+    def __call__(self, event: Any) -> int:
+        """Answer one C-STORE request with its status."""
+        request = event.request
+        uid = str(request.AffectedSOPInstanceUID)
+        if request.DataSet is None:
+            return _CANNOT_UNDERSTAND
+        head = file_head(
+            sop_class_uid=str(request.AffectedSOPClassUID),
+            sop_instance_uid=uid,
+            transfer_syntax_uid=str(event.context.transfer_syntax),
+        )
+        with self._lock:
+            if self._folder is None:
+                return _NOT_AUTHORISED
+            self.last_arrival = time.monotonic()
+            if self._expected and uid not in self._expected:
+                self.strangers.add(uid)
+                return _NOT_AUTHORISED
+            try:
+                self.files[uid] = write(self._folder, uid, head, request.DataSet.getbuffer())
+            except StorageError as error:
+                self._failure = error
+                return _OUT_OF_RESOURCES
+            return _SUCCESS
+
+
+def write(folder: Path, sop_instance_uid: str, *content: bytes | memoryview) -> Path:
+    """Write the file of one instance, for this account alone; in place of an earlier one.
+
+    Raises
+    ------
+    StorageError
+        The folder could not take it.
+    """
+    uid = sop_instance_uid
+    # A UID of the peer's becomes a name only where it cannot be a path.
+    stem = uid if is_uid(uid) else hashlib.sha256(uid.encode()).hexdigest()
+    path = folder / f"{stem}.dcm"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            for part in content:
+                file.write(part)
+    except OSError as error:
+        raise storage_error(error) from error
+    return path
+
+
+def settle(
+    files: Mapping[str, Path],
+    *,
+    listed: Collection[str],
+    count: int | None,
+    failed: Collection[str] = (),
+    strangers: Collection[str] = (),
+    said: str = "",
+) -> Fetched:
+    """Hold what came against what was listed.
+
+    ``listed`` are the SOP Instance UIDs that the source named, and ``count`` how many it said there
+    are where it named none. ``said`` is what the peer reported of failures.
+    """
+    faults = {uid: "the peer failed to send it" for uid in failed if uid not in files}
+    faults |= dict.fromkeys(strangers, "came without being listed")
+    for uid in listed:
+        if uid not in files and uid not in faults:
+            faults[uid] = "listed, and did not come"
+    expected = len(listed) if listed else count
+    if expected is not None and not listed and len(files) != expected:
+        faults["study"] = f"{expected} listed, {len(files)} came"
+    if expected == 0 and not files:
+        faults["study"] = "no image of a wanted modality is listed"
+    if said and expected != len(files):
+        faults["study"] = "; ".join(filter(None, (faults.get("study"), said)))
+    ordered = tuple(files[uid] for uid in sorted(files))
+    return Fetched(ordered, expected, faults)

@@ -1,0 +1,84 @@
+"""What the node itself holds: its database and spool, as they are at the moment. Read only."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from dicom_ai_node import pixels
+from dicom_ai_node.audit.sources.listing import Wanted, whole
+from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.rules import Header
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database, held
+
+Paths = list[Path]
+
+
+class Node:
+    """The node's own studies as a source."""
+
+    name = "node"
+    holds_files = True
+
+    def __init__(self, db: Database, spool: Spool, *, modalities: Sequence[str]) -> None:
+        self._db = db
+        self._spool = spool
+        self._modalities = tuple(modalities)
+
+    def slices(self, spec: AuditSpec) -> Sequence[Slice]:
+        """One: the database answers everything."""
+        return (whole(spec),)
+
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
+        """The studies of which files are left, by UID, each with the header of its first file."""
+        wanted = Wanted(spec.modalities, part)
+        for uid in held.studies(self._db):
+            files = self._files(uid)
+            headers = [header for path in files if (header := _header(path)) is not None]
+            if not headers:
+                yield Listed(uid, Header(), len(files), fault="none of its files can be read")
+            found = (one for one in headers if _is_wanted(one, wanted))
+            yield from (Listed(uid, one, len(files)) for one in islice(found, 1))
+
+    def headers(self, listed: Listed) -> Sequence[Header]:
+        """The header of each file of a wanted modality."""
+        wanted = Wanted(self._modalities, Slice())
+        found = map(_header, self._files(listed.key))
+        return tuple(one for one in found if one is not None and _is_wanted(one, wanted))
+
+    def fetch(self, listed: Listed, folder: Path) -> Fetched:
+        """The wanted files in the spool, in the newest version of each instance."""
+        files, faults = [], {}
+        wanted = Wanted(self._modalities, Slice())
+        for one in held.instances(self._db, listed.key):
+            path = self._spool.path(one.path)
+            if one.dropped:
+                faults[one.sop_instance_uid] = "removed from the spool after its retention time"
+            elif not path.is_file():
+                faults[one.sop_instance_uid] = "missing from the spool"
+            elif (header := _header(path)) is None:
+                faults[one.sop_instance_uid] = "damaged in the spool"
+            elif _is_wanted(header, wanted):
+                files.append(path)
+        return Fetched(tuple(files), len(files) + len(faults), faults)
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._db.close()
+
+    def _files(self, uid: str) -> Paths:
+        found = held.instances(self._db, uid)
+        return [self._spool.path(one.path) for one in found if not one.dropped]
+
+
+def _header(path: Path) -> Header | None:
+    try:
+        return Header.from_dataset(pixels.read_header(path))
+    except UnreadableInstance:
+        return None
+
+
+def _is_wanted(header: Header, wanted: Wanted) -> bool:
+    return wanted(study_date=header.clean("StudyDate"), modalities=header.parts("Modality")[:1])

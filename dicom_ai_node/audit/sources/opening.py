@@ -1,0 +1,76 @@
+"""Which adapter stands behind the source that a spec names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from dicom_ai_node.audit.sources.folder import Folder
+from dicom_ai_node.audit.sources.node import Node
+from dicom_ai_node.audit.sources.pacs import Pacs
+from dicom_ai_node.audit.sources.retrieval import Get, MoveHere, MoveToNode, Retrieval
+from dicom_ai_node.audit.sources.source import Source
+from dicom_ai_node.audit.sources.web import Web
+from dicom_ai_node.audit.sources.web_service import WebService
+from dicom_ai_node.config import Config
+from dicom_ai_node.config_sources import PacsTable, WebTable
+from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database, held
+
+_RADIOGRAPHY = ("CR", "DX")
+
+
+def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADIOGRAPHY) -> Source:
+    """Return the source ``named``: ``pacs:NAME``, ``web:NAME``, ``folder:PATH`` or ``node``.
+
+    ``modalities`` are those of the spec: of a study, images of others are neither listed nor
+    fetched. No peer is asked yet.
+
+    Raises
+    ------
+    ConfigError
+        There is no such source; the message says which there are.
+    """
+    kind, _, name = named.partition(":")
+    if kind == "folder" and name:
+        return Folder(Path(name), modalities=modalities)
+    if named == "node":
+        db, spool = _store(config)
+        return Node(db, spool, modalities=modalities)
+    table = config.sources.get(name)
+    if isinstance(table, PacsTable) and kind == table.kind:
+        return Pacs(
+            named,
+            table,
+            _retrieval(table, config),
+            calling_ae_title=config.node.ae_title,
+            modalities=modalities,
+        )
+    if isinstance(table, WebTable) and kind == table.kind:
+        return Web(named, WebService(table), page=table.page, modalities=modalities)
+    known = [f"{one.kind}:{name}" for name, one in sorted(config.sources.items())]
+    raise ConfigError(
+        f"no source {named!r}; there are: {', '.join([*known, 'node', 'folder:PATH'])}"
+    )
+
+
+def _retrieval(table: PacsTable, config: Config) -> Retrieval:
+    ae_title = config.node.ae_title
+    if table.retrieve == "get":
+        return Get(table, calling_ae_title=ae_title)
+    if table.move_port:
+        return MoveHere(table, calling_ae_title=ae_title)
+    return MoveToNode(table, calling_ae_title=ae_title, held=_held(*_store(config)))
+
+
+def _held(db: Database, spool: Spool) -> Callable[[str], Mapping[str, Path]]:
+    def files(study_instance_uid: str) -> Mapping[str, Path]:
+        found = held.instances(db, study_instance_uid)
+        return {one.sop_instance_uid: spool.path(one.path) for one in found if not one.dropped}
+
+    return files
+
+
+def _store(config: Config) -> tuple[Database, Spool]:
+    db = Database(config.storage.database)
+    db.check_schema()
+    return db, Spool(config.storage.spool)

@@ -1,0 +1,129 @@
+"""A PACS: C-FIND at study level lists, C-GET or C-MOVE brings (PS3.4 annex C, Study Root)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context
+
+from dicom_ai_node.analyse.record import text_of
+from dicom_ai_node.audit.sources import answers
+from dicom_ai_node.audit.sources.exchange import FIND, Answer, Exchange
+from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take_inventory
+from dicom_ai_node.audit.sources.listing import Wanted, date_range, days, is_uid, study_key
+from dicom_ai_node.audit.sources.retrieval import Retrieval
+from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.config_sources import PacsTable
+from dicom_ai_node.peer import quiet_pynetdicom
+from dicom_ai_node.rules import Header
+
+_NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+
+
+class Pacs:
+    """A PACS as a source; one association for queries stays open between them."""
+
+    holds_files = False
+
+    def __init__(
+        self,
+        name: str,
+        table: PacsTable,
+        retrieval: Retrieval,
+        *,
+        calling_ae_title: str,
+        modalities: Sequence[str],
+    ) -> None:
+        quiet_pynetdicom()
+        self.name = name
+        self._table = table
+        self._calling_ae_title = calling_ae_title
+        self._modalities = tuple(modalities)
+        self._retrieval = retrieval
+        self._exchange: Exchange | None = None
+        self._inventory: tuple[str, Inventory | None] = ("", None)
+
+    def slices(self, spec: AuditSpec) -> Sequence[Slice]:
+        """A day each, so that no limit on answers cuts a listing short."""
+        return days(spec)
+
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
+        """Ask once for each modality: ModalitiesInStudy matches a single value (PS3.4 C.6.2.1)."""
+        wanted = Wanted(spec.modalities, part)
+        seen = set()
+        for modality in spec.modalities:
+            identifier = answers.query(
+                "STUDY",
+                answers.STUDY,
+                StudyDate=date_range(part),
+                ModalitiesInStudy=modality,
+            )
+            # All of them first: who is given one may ask for its headers on the same association.
+            for answer in tuple(self._connected().find(identifier)):
+                listed = _listed(answer)
+                if listed.key not in seen and self._matches(answer, listed, wanted):
+                    yield listed
+                seen.add(listed.key)
+
+    def headers(self, listed: Listed) -> Sequence[Header]:
+        """What C-FIND answers for each image, its series and its study; never None.
+
+        Of peers that answer less, one header for each series or for the study alone.
+        """
+        inventory = self._take_inventory(listed)
+        return (inventory.headers if inventory else ()) or (listed.header,)
+
+    def fetch(self, listed: Listed, folder: Path) -> Fetched:
+        """Retrieve all images of the wanted modalities, and hold them against the listing."""
+        if not is_uid(listed.key):
+            return Fetched(faults={"study": "listed without a usable StudyInstanceUID"})
+        return self._retrieval.fetch(listed, self._take_inventory(listed), folder)
+
+    def close(self) -> None:
+        """Release the associations."""
+        self._retrieval.close()
+        if self._exchange is not None:
+            self._exchange.release()
+            self._exchange = None
+
+    def _matches(self, answer: Answer, listed: Listed, wanted: Wanted) -> bool:
+        if answer.dataset is None:
+            return True
+        modalities = answers.texts_of(answer.dataset, "ModalitiesInStudy")
+        if not modalities and is_uid(listed.key):  # the key is optional (PS3.4 C.6.2.1.2)
+            modalities = modalities_of(self._connected(), listed.key)
+        study_date = text_of(answer.dataset, "StudyDate")
+        return wanted(study_date=study_date, modalities=modalities)
+
+    def _take_inventory(self, listed: Listed) -> Inventory | None:
+        """Ask once for a study whose headers are wanted first and then its images."""
+        if not is_uid(listed.key):
+            return None
+        if self._inventory[0] != listed.key:
+            found = take_inventory(self._connected(), listed, self._modalities)
+            self._inventory = (listed.key, found)
+        return self._inventory[1]
+
+    def _connected(self) -> Exchange:
+        """Return the open association, or a new one."""
+        if self._exchange is None or not self._exchange.alive:
+            if self._exchange is not None:
+                self._exchange.release()
+            self._exchange = Exchange.open(
+                self._table,
+                [build_context(FIND, _NATIVE)],
+                calling_ae_title=self._calling_ae_title,
+            )
+        return self._exchange
+
+
+def _listed(answer: Answer) -> Listed:
+    dataset = answer.dataset
+    if dataset is None:
+        return Listed(study_key("", answer.content), Header())
+    return Listed(
+        key=study_key(text_of(dataset, "StudyInstanceUID"), answer.content),
+        header=Header.from_dataset(dataset),
+        instances=answers.number_of(dataset, "NumberOfStudyRelatedInstances"),
+    )

@@ -1,0 +1,242 @@
+"""How the images of a study come from a PACS: C-GET, C-MOVE to this audit, C-MOVE to the node."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context, evt
+
+from dicom_ai_node.audit.sources.exchange import GET, MOVE, Exchange, Sent
+from dicom_ai_node.audit.sources.inventory import Inventory
+from dicom_ai_node.audit.sources.landing import Landing, settle
+from dicom_ai_node.audit.sources.source import Fetched, Listed
+from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
+from dicom_ai_node.config_sources import PacsTable
+from dicom_ai_node.errors import PeerRefused
+from dicom_ai_node.receive.classes import ANALYSABLE, TRANSFER_SYNTAXES
+
+_NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+_MOST_CLASSES = 127 // len(TRANSFER_SYNTAXES)
+"""A presentation context ID is odd and below 256 (PS3.8 9.3.2.2), and C-GET needs one itself."""
+_POLL = 0.1
+
+
+class Retrieval(Protocol):
+    """A way in which images come."""
+
+    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+        """Bring the images of a study; errors of :meth:`Exchange.find`."""
+
+    def close(self) -> None:
+        """Give back connections."""
+
+
+class Get:
+    """C-GET: the images come on the association that asks for them."""
+
+    def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
+        self._table = table
+        self._calling_ae_title = calling_ae_title
+        self._landing = Landing()
+        self._exchange: Exchange | None = None
+
+    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+        """Ask for the study, or for its wanted series one after the other."""
+        landing = self._landing
+        exchange = self._connected(_classes(inventory))
+        landing.open(folder, inventory.uids if inventory else ())
+        try:
+            ends = [exchange.get(one) for one in _identifiers(listed, inventory)]
+        finally:
+            landing.close()
+        return _fetched(landing, listed, inventory, ends)
+
+    def close(self) -> None:
+        """Release the association."""
+        if self._exchange is not None:
+            self._exchange.release()
+            self._exchange = None
+
+    def _connected(self, classes: tuple[str, ...]) -> Exchange:
+        current = self._exchange
+        if current is not None and current.alive and set(classes) <= current.proposed:
+            return current
+        self.close()
+        # One context for each syntax: of several in one the peer would choose a single one, and
+        # have to transcode, or to leave out, what it keeps in another.
+        storage = [build_context(uid, syntax) for uid in classes for syntax in TRANSFER_SYNTAXES]
+        self._exchange = Exchange.open(
+            self._table,
+            [build_context(GET, _NATIVE), *storage],
+            calling_ae_title=self._calling_ae_title,
+            scp_classes=classes,
+            handlers=[(evt.EVT_C_STORE, self._landing)],
+        )
+        return self._exchange
+
+
+class Move:
+    """C-MOVE: the PACS opens an association of its own to ``destination``."""
+
+    def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
+        self._table = table
+        self._calling_ae_title = calling_ae_title
+        self._destination = table.move_ae_title or calling_ae_title
+        self._exchange: Exchange | None = None
+
+    def close(self) -> None:
+        """Release the association."""
+        self._hang_up()
+
+    def _move(
+        self,
+        listed: Listed,
+        inventory: Inventory | None,
+        arrived: Callable[[], int],
+        last_arrival: Callable[[], float],
+    ) -> list[Sent]:
+        """Have everything sent, and wait for what the peer says it sent."""
+        if self._exchange is None or not self._exchange.alive:
+            self._hang_up()
+            self._exchange = Exchange.open(
+                self._table,
+                [build_context(MOVE, _NATIVE)],
+                calling_ae_title=self._calling_ae_title,
+            )
+        ends = [
+            self._exchange.move(one, self._destination, last_arrival=last_arrival)
+            for one in _identifiers(listed, inventory)
+        ]
+        # Some answer as soon as they have put the study into a queue of theirs.
+        start = time.monotonic()
+        expected = (inventory.count if inventory else listed.instances) or 0
+        failed = sum(end.failed for end in ends)
+        while arrived() + failed < expected and not any(end.refused for end in ends):
+            if time.monotonic() - max(start, last_arrival()) >= self._table.timeout:
+                break
+            time.sleep(_POLL)
+        return ends
+
+    def _hang_up(self) -> None:
+        if self._exchange is not None:
+            self._exchange.release()
+            self._exchange = None
+
+
+class MoveHere(Move):
+    """C-MOVE to an SCP that the audit itself opens."""
+
+    def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
+        super().__init__(table, calling_ae_title=calling_ae_title)
+        self._landing = Landing()
+        self._scp: TemporaryScp | None = None
+
+    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+        """Listen, and have the study sent."""
+        landing = self._landing
+        if self._scp is None:
+            self._scp = TemporaryScp(self._table, landing, ae_title=self._destination)
+        landing.open(folder, inventory.uids if inventory else ())
+        try:
+            ends = self._move(
+                listed, inventory, lambda: len(landing.files), lambda: landing.last_arrival
+            )
+        finally:
+            landing.close()
+        return _fetched(landing, listed, inventory, ends)
+
+    def close(self) -> None:
+        """Stop listening."""
+        super().close()
+        if self._scp is not None:
+            self._scp.close()
+            self._scp = None
+
+
+class MoveToNode(Move):
+    """C-MOVE to the running node, which receives and files the images as any others."""
+
+    def __init__(
+        self,
+        table: PacsTable,
+        *,
+        calling_ae_title: str,
+        held: Callable[[str], Mapping[str, Path]],
+    ) -> None:
+        super().__init__(table, calling_ae_title=calling_ae_title)
+        self._held = held
+
+    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+        """Have the study sent; its files are those of the spool. ``folder`` stays empty."""
+        count, changed = 0, 0.0
+
+        def arrived() -> int:
+            nonlocal count, changed
+            found = len(self._held(listed.key))
+            if found != count:
+                count, changed = found, time.monotonic()
+            return found
+
+        def last_arrival() -> float:
+            arrived()
+            return changed
+
+        ends = self._move(listed, inventory, arrived, last_arrival)
+        wanted = inventory.uids if inventory else frozenset()
+        held = self._held(listed.key)
+        files = {uid: path for uid, path in held.items() if not wanted or uid in wanted}
+        return _settled(files, listed, inventory, ends)
+
+
+def _identifiers(listed: Listed, inventory: Inventory | None) -> Iterable[Dataset]:
+    """What is asked for: the study, or its wanted series where it has others."""
+    if inventory is None or inventory.all_wanted:
+        yield _identifier("STUDY", StudyInstanceUID=listed.key)
+        return
+    for series in inventory.series:
+        yield _identifier("SERIES", StudyInstanceUID=listed.key, SeriesInstanceUID=series.uid)
+
+
+def _identifier(level: str, **uids: str) -> Dataset:
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword, value in uids.items():
+        setattr(identifier, keyword, value)
+    return identifier
+
+
+def _classes(inventory: Inventory | None) -> tuple[str, ...]:
+    """Return the storage classes to propose: what the node analyses, and what is listed."""
+    listed = {image.sop_class_uid for image in inventory.images} if inventory else set()
+    known = {str(uid) for uid in ANALYSABLE}
+    more = sorted(uid for uid in listed - known if uid)
+    return (*sorted(known), *more)[:_MOST_CLASSES]
+
+
+def _fetched(
+    landing: Landing, listed: Listed, inventory: Inventory | None, ends: list[Sent]
+) -> Fetched:
+    return _settled(landing.files, listed, inventory, ends, strangers=landing.strangers)
+
+
+def _settled(
+    files: Mapping[str, Path],
+    listed: Listed,
+    inventory: Inventory | None,
+    ends: list[Sent],
+    strangers: Iterable[str] = (),
+) -> Fetched:
+    bad = [end for end in ends if end.status or end.failed]
+    if not files and any(end.refused for end in bad):
+        raise PeerRefused(bad[0].status, bad[0].text, bad[0].comment)
+    return settle(
+        files,
+        listed=inventory.uids if inventory else (),
+        count=inventory.count if inventory else listed.instances,
+        failed=[uid for end in ends for uid in end.failed_uids],
+        strangers=tuple(strangers),
+        said="; ".join(f"{end.text}, {end.failed} failed" for end in bad),
+    )

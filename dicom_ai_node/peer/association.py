@@ -1,0 +1,189 @@
+"""One association with a peer, as its requestor (PS3.8 7, PS3.7 9.1.5).
+
+pynetdicom answers most failures with a closed association and a line in its log. Here each becomes
+a :class:`~dicom_ai_node.errors.PeerUnavailable` that says in words what happened.
+"""
+
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, Self
+
+from pydicom import Dataset
+from pydicom.uid import UID
+from pynetdicom import _config, build_role
+from pynetdicom.presentation import PresentationContext
+
+from dicom_ai_node.errors import PeerUnavailable
+from dicom_ai_node.peer.requestor import Requestor
+
+
+class Peer(Protocol):
+    """Where a peer is and how it is talked to: a table of the configuration."""
+
+    @property
+    def host(self) -> str:
+        """Name or address."""
+
+    @property
+    def port(self) -> int:
+        """TCP port."""
+
+    @property
+    def ae_title(self) -> str:
+        """The AE title that it is called by."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds to connect, and for each answer."""
+
+    @property
+    def max_pdu(self) -> int:
+        """Largest PDU that it may send, bytes."""
+
+
+class Association:
+    """An open association; close it with :meth:`release`.
+
+    Without any accepted presentation context there is nothing to keep open (PS3.8 has no such
+    association): then :attr:`accepted` is empty and :attr:`alive` is False.
+    """
+
+    def __init__(self, handle: Any, requestor: Requestor, where: str, timeout: float) -> None:
+        self._handle = handle
+        self._requestor = requestor
+        self._where = where
+        self._timeout = timeout
+        self._message_id = 0
+        self.proposed = frozenset(
+            str(context.abstract_syntax) for context in handle.requestor.requested_contexts
+        )
+        self.accepted = frozenset(
+            str(context.abstract_syntax) for context in handle.accepted_contexts
+        )
+
+    @classmethod
+    def open(
+        cls,
+        peer: Peer,
+        contexts: Sequence[PresentationContext],
+        *,
+        calling_ae_title: str,
+        scp_classes: Iterable[str] = (),
+        handlers: Sequence[tuple[Any, Any]] = (),
+    ) -> Self:
+        """Open an association that proposes ``contexts``.
+
+        ``scp_classes`` are those that the peer shall send us on it (PS3.7 D.3.3.4), as in a C-GET;
+        ``handlers`` are pynetdicom's, bound to its events.
+
+        Raises
+        ------
+        PeerUnavailable
+            Unknown host, no connection, rejected, aborted or no answer: the message says which.
+        """
+        timeout = peer.timeout
+        where = f"{peer.ae_title} at {peer.host}:{peer.port}"
+        requestor = Requestor(calling_ae_title, timeout)
+        start = time.monotonic()
+        try:
+            handle = requestor.associate(
+                peer.host,
+                peer.port,
+                contexts=list(contexts),
+                ae_title=peer.ae_title,
+                max_pdu=peer.max_pdu,
+                ext_neg=[build_role(uid, scp_role=True) for uid in scp_classes],
+                evt_handlers=list(handlers),
+            )
+        except (socket.gaierror, UnicodeError) as error:
+            raise PeerUnavailable(f"unknown host {peer.host!r}") from error
+        except OSError as error:
+            raise PeerUnavailable(f"no connection to {where}: {error.strerror or error}") from error
+        if handle.is_established or _accepted(handle):
+            return cls(handle, requestor, where, timeout)
+        elapsed = time.monotonic() - start
+        requestor.close()
+        failure = requestor.failure
+        if failure is not None:
+            raise PeerUnavailable(_why_not_connected(failure, where, timeout)) from failure
+        if handle.is_rejected:
+            raise PeerUnavailable(_why_rejected(handle, peer, calling_ae_title))
+        if elapsed >= timeout:
+            raise PeerUnavailable(
+                f"{where} accepts connections but did not answer the association request "
+                f"within {timeout:g} s"
+            )
+        raise PeerUnavailable(f"{where} aborted the association request or closed the connection")
+
+    @property
+    def alive(self) -> bool:
+        """Whether a message can be sent."""
+        return bool(self._handle.is_established)
+
+    def echo(self) -> int:
+        """Send a C-ECHO (PS3.7 9.1.5) and return the status."""
+        return int(self._ask(self._handle.send_c_echo).Status)
+
+    def release(self) -> None:
+        """End the association in good order, if it still stands, and close the connection."""
+        if self.alive:
+            self._handle.release()
+        self._requestor.close()
+
+    def _ask(self, send: Any, *arguments: Dataset) -> Dataset:
+        start = time.monotonic()
+        try:
+            answer: Dataset = send(*arguments, msg_id=self._next_message_id())
+        except RuntimeError as error:  # ended by the peer since the last message
+            raise PeerUnavailable(f"{self._where} ended the association") from error
+        if "Status" in answer:
+            return answer
+        if time.monotonic() - start >= self._timeout:
+            raise PeerUnavailable(f"{self._where} gave no answer within {self._timeout:g} s")
+        raise PeerUnavailable(f"{self._where} ended the association instead of answering")
+
+    def _next_message_id(self) -> int:
+        self._message_id = self._message_id % 0xFFFF + 1
+        return self._message_id
+
+
+def name_of(sop_class_uid: str) -> str:
+    """Return a SOP class in words."""
+    return UID(sop_class_uid).name
+
+
+def quiet_pynetdicom() -> None:
+    """Keep pynetdicom from describing each message and PDU to its log, at a cost."""
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+
+
+def _accepted(handle: Any) -> bool:
+    """Return whether the peer said A-ASSOCIATE-AC, be it without any presentation context."""
+    answer = handle.acceptor.primitive
+    return answer is not None and answer.result == 0
+
+
+def _why_not_connected(failure: OSError, where: str, timeout: float) -> str:
+    if isinstance(failure, TimeoutError):
+        return f"no connection to {where} within {timeout:g} s"
+    if isinstance(failure, ConnectionRefusedError):
+        return f"{where}: connection refused, nothing listens there"
+    return f"no connection to {where}: {failure.strerror or failure}"
+
+
+def _why_rejected(handle: Any, peer: Peer, calling_ae_title: str) -> str:
+    """Return the answer A-ASSOCIATE-RJ in words (PS3.8 9.3.4), and what to look at."""
+    answer = handle.acceptor.primitive
+    text = (
+        f"{peer.host}:{peer.port} rejected the association"
+        f" ({answer.result_str.lower()}, source: {answer.source_str}): {answer.reason_str}"
+    )
+    match answer.result_source, answer.diagnostic:
+        case 1, 3:
+            return f"{text}; it must be told of this node, AE title {calling_ae_title!r}"
+        case 1, 7:
+            return f"{text}; it was called {peer.ae_title!r}"
+    return text

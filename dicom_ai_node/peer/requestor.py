@@ -1,0 +1,54 @@
+"""The connection below an association that this node opens."""
+
+import socket
+import struct
+from typing import Any
+
+from pynetdicom import AE
+
+
+class Requestor(AE):  # type: ignore[misc]
+    """pynetdicom's AE with two things that it lacks for a client that must never hang.
+
+    It knows why a connection failed, and no single read or write outlasts the timeout: pynetdicom
+    would wait for ever in ``send`` for a peer that has stopped reading.
+    """
+
+    def __init__(self, ae_title: str, timeout: float) -> None:
+        super().__init__(ae_title)
+        self.connection_timeout = self.acse_timeout = timeout
+        self.dimse_timeout = self.network_timeout = timeout
+        self._timeout = timeout
+        self._socket: _Socket | None = None
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why there was no connection, None when there was."""
+        return self._socket.failure if self._socket else None
+
+    def close(self) -> None:
+        """Close the connection; pynetdicom leaves one that the peer broke off to the collector."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _create_socket(self, *args: Any) -> Any:
+        transport = super()._create_socket(*args)
+        self._socket = _Socket(fileno=transport.socket.detach())
+        limit = struct.pack("ll", int(self._timeout), int(self._timeout % 1 * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        transport.socket = self._socket
+        return transport
+
+
+class _Socket(socket.socket):
+    """A socket that remembers why it could not connect."""
+
+    failure: OSError | None = None
+
+    def connect(self, address: Any) -> None:
+        try:
+            super().connect(address)
+        except OSError as error:
+            self.failure = error
+            raise

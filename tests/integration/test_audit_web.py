@@ -1,0 +1,256 @@
+"""A DICOMweb service that pages, repeats itself, refuses, hangs or answers with garbage."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydicom import Dataset, dcmread, dcmwrite
+
+from dicom_ai_node.audit.sources import Listed, Source, open_source
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.config import parse_config
+from dicom_ai_node.demo.images import uid
+from dicom_ai_node.errors import PeerRefused, PeerUnavailable
+from tests.acceptance.harness import noise
+
+SPEC = AuditSpec(
+    source="web:main",
+    first_date=date(2026, 3, 14),
+    last_date=date(2026, 3, 14),
+    modalities=("CR",),
+    today=date(2026, 4, 1),
+)
+Reply = tuple[int, str, bytes]
+
+
+class Service:
+    """QIDO-RS for studies, WADO-RS for metadata and instances; faults are replies by path."""
+
+    def __init__(self, datasets: list[Dataset]) -> None:
+        self.datasets = datasets
+        self.knows_offset = True
+        self.largest_page = 2
+        self.replies: dict[str, Reply] = {}
+        """What the end of a path is answered with, in place of the truth."""
+        self.hang = threading.Event()
+        self.hangs = False
+        self.asked: list[tuple[str, dict[str, list[str]], str]] = []
+        self.url = ""
+
+    def answer(self, path: str, query: dict[str, list[str]]) -> Reply:
+        if self.hangs:
+            self.hang.wait(60)
+        for end, reply in self.replies.items():
+            if path.endswith(end):
+                return reply
+        parts = path.strip("/").split("/")
+        if parts == ["studies"]:
+            return _json(self._page(query))
+        same = [one for one in self.datasets if one.StudyInstanceUID == parts[1]]
+        if parts[-1] == "metadata":
+            return _json([_without_pixels(one) for one in same])
+        (found,) = [one for one in same if one.SOPInstanceUID == parts[-1]]
+        return _multipart(encoded(found))
+
+    def _page(self, query: dict[str, list[str]]) -> list[Any]:
+        firsts = {one.StudyInstanceUID: one for one in self.datasets}
+        answers = [_without_pixels(one) for one in firsts.values()]
+        start = int(query["offset"][0]) if self.knows_offset else 0
+        size = min(int(query["limit"][0]), self.largest_page)
+        return answers[start : start + size]
+
+
+def encoded(dataset: Dataset) -> bytes:
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _without_pixels(dataset: Dataset) -> dict[str, Any]:
+    answer = dataset.to_json_dict()
+    answer["7FE00010"] = {"vr": "OW", "BulkDataURI": "http://127.0.0.1:1/never"}
+    return answer
+
+
+def _json(value: Any) -> Reply:
+    return 200, "application/dicom+json", json.dumps(value).encode()
+
+
+def _multipart(content: bytes) -> Reply:
+    body = b"--x\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--x--"
+    return 200, 'multipart/related; type="application/dicom"; boundary=x', body
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    one = Service([noise(f"s{number}", 1, PatientAge=f"04{number}Y") for number in range(5)])
+    one.datasets.append(noise("s4", 2, PatientAge="044Y"))
+    one.datasets.append(noise("s4", 3, Modality="CT"))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            query = parse_qs(parts.query)
+            one.asked.append((parts.path, query, self.headers.get("Authorization", "")))
+            status, kind, body = one.answer(parts.path, query)
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    one.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield one
+    one.hang.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def opened(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Source]]:
+    monkeypatch.setenv("TOKEN", "Bearer of-the-environment")
+    sources = []
+
+    def open_one(**table: Any) -> Source:
+        values = {"kind": "web", "url": service.url, "page": 3, "timeout": 10.0}
+        values |= {"headers": {"Authorization": "env:TOKEN"}} | table
+        sources.append(open_source("web:main", parse_config({"sources": {"main": values}})))
+        return sources[-1]
+
+    yield open_one
+    for source in sources:
+        source.close()
+
+
+def listing(source: Source) -> dict[str, Listed]:
+    found = [one for part in source.slices(SPEC) for one in source.list(SPEC, part)]
+    assert len({one.key for one in found}) == len(found)
+    return {one.key: one for one in found}
+
+
+def test_all_pages_are_read_also_of_a_service_that_gives_less_than_asked_for(
+    service: Service, opened: Callable[..., Source]
+) -> None:
+    assert len(listing(opened())) == 5
+    offsets = [query["offset"][0] for _, query, _ in service.asked]
+    assert offsets == ["0", "2", "4", "5"]
+    path, query, authorization = service.asked[0]
+    assert (path, authorization) == ("/studies", "Bearer of-the-environment")
+    assert (query["StudyDate"], query["ModalitiesInStudy"]) == (["20260314"], ["CR"])
+
+
+def test_a_service_that_repeats_itself_ends(
+    service: Service, opened: Callable[..., Source]
+) -> None:
+    service.knows_offset = False
+    assert len(listing(opened())) == 2
+
+
+def test_headers_and_files_are_those_of_wanted_images(
+    service: Service, opened: Callable[..., Source], tmp_path: Path
+) -> None:
+    source = opened()
+    listed = listing(source)[uid("demo", "s4")]
+    headers = source.headers(listed)
+    assert headers is not None
+    assert [one.clean("PatientAge") for one in headers] == ["044Y", "044Y"]
+    fetched = source.fetch(listed, tmp_path)
+    assert (fetched.expected, fetched.faults) == (2, {})
+    truth = {encoded(one) for one in service.datasets if one.StudyInstanceUID == listed.key}
+    assert {path.read_bytes() for path in fetched.files} < truth
+    assert {dcmread(path).Modality for path in fetched.files} == {"CR"}
+    assert not any("never" in path for path, _, _ in service.asked)
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        ((404, "text/plain", b""), "HTTP 404"),
+        (_multipart(b"no DICOM at all"), "with something else"),
+        ((200, "text/html", b"<html>please log in</html>"), "with something else"),
+    ],
+)
+def test_an_image_that_does_not_come_is_a_fault_and_no_stop(
+    service: Service, opened: Callable[..., Source], tmp_path: Path, reply: Reply, says: str
+) -> None:
+    source = opened()
+    listed = listing(source)[uid("demo", "s4")]
+    missing = uid("demo", "s4", 2)
+    service.replies[missing] = reply
+    fetched = source.fetch(listed, tmp_path)
+    assert [dcmread(path).SOPInstanceUID for path in fetched.files] == [uid("demo", "s4", 1)]
+    assert fetched.expected == 2
+    assert fetched.faults.keys() == {missing}
+    assert says in fetched.faults[missing]
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "says"),
+    [
+        ((401, "text/plain", b""), PeerRefused, "QIDO-RS with HTTP 401"),
+        ((503, "text/plain", b""), PeerUnavailable, "QIDO-RS with HTTP 503"),
+        ((200, "application/json", b"[{"), PeerRefused, "what is no JSON"),
+        ((200, "application/json", b"[7]"), PeerRefused, "other JSON than DICOM's"),
+    ],
+)
+def test_a_listing_that_fails_is_told_without_the_url(
+    service: Service,
+    opened: Callable[..., Source],
+    reply: Reply,
+    error: type[Exception],
+    says: str,
+) -> None:
+    service.replies["/studies"] = reply
+    with pytest.raises(error, match=says) as caught:
+        listing(opened())
+    assert "20260314" not in str(caught.value)
+
+
+def test_garbage_among_answers_is_listed(service: Service, opened: Callable[..., Source]) -> None:
+    strange = [{}, {"0020000D": {"vr": "UI", "Value": ["not a uid"]}}, {"00100020": 7}]
+    service.replies["/studies"] = _json(strange)
+    found = listing(opened())
+    assert len(found) == 3
+    assert all(key.startswith("listed:") for key in found)
+
+
+def test_a_study_in_which_nothing_is_wanted_is_told(
+    service: Service, opened: Callable[..., Source], tmp_path: Path
+) -> None:
+    source = opened()
+    listed = listing(source)[uid("demo", "s1")]
+    service.datasets[1].Modality = "CT"
+    fetched = source.fetch(listed, tmp_path)
+    assert fetched.faults == {"study": "no image of a wanted modality is listed"}
+
+
+def test_a_service_without_metadata(service: Service, opened: Callable[..., Source]) -> None:
+    source = opened()
+    listed = listing(source)[uid("demo", "s1")]
+    service.replies["/metadata"] = (404, "text/plain", b"")
+    assert source.headers(listed) is None
+
+
+def test_a_service_that_hangs(service: Service, opened: Callable[..., Source]) -> None:
+    service.hangs = True
+    with pytest.raises(PeerUnavailable, match=r"gave no answer to QIDO-RS within 1 s"):
+        listing(opened(timeout=1.0))
+
+
+def test_a_service_that_is_not_there(opened: Callable[..., Source]) -> None:
+    with pytest.raises(PeerUnavailable, match=r"QIDO-RS failed \(ConnectionError\)"):
+        listing(opened(url="http://127.0.0.1:9"))
