@@ -1,7 +1,7 @@
 """Every rule of the per-study audit, by id, in the order in which findings are listed.
 
-Group H (image against header) needs the estimate and is made by ``dicom_ai_node.decide``. C3, C6
-and G5 to G8 need an archive and not a study.
+Group H (image against header) needs the estimate and is made by ``dicom_ai_node.decide``. What
+needs an archive and not a study is in ``archive``.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from dicom_ai_node.rules import (
     placeholders,
     syntax,
 )
+from dicom_ai_node.rules.archive import ARCHIVE_RULES
 from dicom_ai_node.rules.rule import Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -42,7 +43,7 @@ It is part of a report's UID: the same study under other rules is another report
 def markdown_table() -> str:
     """The rules as the table in docs/header-rules.md."""
     lines = ["| id | severity | about | fires when | settings |", "|---|---|---|---|---|"]
-    for rule in RULES.values():
+    for rule in (*RULES.values(), *ARCHIVE_RULES.values()):
         settings = ", ".join(f"`{name}`" for name in rule.tunables)
         lines.append(
             f"| {rule.id} | {rule.severity} | {rule.attribute} | {rule.reason} | {settings} |"

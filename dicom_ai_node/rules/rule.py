@@ -54,8 +54,8 @@ Check = Callable[[Case], Iterator[Hit]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule of the audit."""
+class Entry:
+    """What the table of rules says of one rule."""
 
     id: str
     severity: Severity
@@ -63,11 +63,17 @@ class Rule:
     """``age``, ``sex``, ``dates``, ``identity`` or ``image``."""
     reason: str
     """One line: what is wrong where the rule fires."""
-    check: Check = field(repr=False)
-    status: AttributeStatus | None = None
+    status: AttributeStatus | None = field(default=None, kw_only=True)
     """What a hit makes of age or sex. A hit about dates is one about age."""
-    tunables: tuple[str, ...] = ()
+    tunables: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the settings that it reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Entry):
+    """One rule of the audit of a study."""
+
+    check: Check = field(repr=False)
 
 
 def each(check: Callable[[Reading], Iterator[Hit]]) -> Check:
