@@ -1,7 +1,6 @@
-"""Every rule of the per-study audit, by id, in the order in which findings are listed.
+"""Every rule by id, in the order in which findings are listed.
 
-Group H (image against header) needs the estimate and is made by ``dicom_ai_node.decide``. What
-needs an archive and not a study is in ``archive``.
+Group H (image against header) needs the estimate and is made by ``dicom_ai_node.decide``.
 """
 
 from collections.abc import Mapping
@@ -10,14 +9,17 @@ from types import MappingProxyType
 from dicom_ai_node.rules import (
     age,
     coherence,
+    crowds,
     dates,
     history,
+    identities,
     inputs,
+    listing,
     missing,
     placeholders,
     syntax,
 )
-from dicom_ai_node.rules.archive import ARCHIVE_RULES
+from dicom_ai_node.rules.member import ArchiveRule
 from dicom_ai_node.rules.rule import Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -32,6 +34,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **inputs.RULES,
     }
 )
+
+ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(
+    dict(sorted({**crowds.RULES, **identities.RULES, **listing.RULES}.items()))
+)
+"""What needs an archive and not a study."""
 
 RULES_VERSION = "1"
 """Changes whenever a rule, its default limits or the precedence of statuses changes.

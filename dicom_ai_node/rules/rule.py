@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.types import AttributeStatus, PriorStudy, Recorded, Severity
@@ -86,7 +86,10 @@ def each(check: Callable[[Reading], Iterator[Hit]]) -> Check:
     return over_study
 
 
-def by_id(*rules: Rule) -> Mapping[str, Rule]:
+AnyRule = TypeVar("AnyRule", bound=Entry)
+
+
+def by_id(*rules: AnyRule) -> Mapping[str, AnyRule]:
     """The rules of a group under their ids."""
     return {rule.id: rule for rule in rules}
 

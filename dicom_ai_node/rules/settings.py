@@ -143,8 +143,7 @@ class RulesSettings(BaseModel):
     @classmethod
     def _are_rules(cls, disabled: tuple[str, ...]) -> tuple[str, ...]:
         # Here, since the rules are written in terms of these settings.
-        from dicom_ai_node.rules.archive import ARCHIVE_RULES
-        from dicom_ai_node.rules.registry import RULES
+        from dicom_ai_node.rules.registry import ARCHIVE_RULES, RULES
 
         known = (*RULES, *ARCHIVE_RULES)
         unknown = sorted(set(disabled) - set(known))

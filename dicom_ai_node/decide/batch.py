@@ -1,0 +1,248 @@
+"""Image against header over a whole batch: H1 to H4, and the alerts that a site can afford.
+
+One study at a time, a threshold that is right for 1 in 1000 mix-ups is not right for 1 in 100. Over
+a batch the share of false ones among the conflicts can be held instead (Benjamini and Hochberg).
+
+- H1: the p-value of the recorded age under the estimate (:mod:`.tails`).
+- H2: p, the calibrated probability of the recorded sex. It is a valid p-value: of an image that
+  shows one sex with probability m <= 1/2, the right record has p = m in m of all cases and else
+  p = 1 - m, so that P(p <= t) is the mean of m over images with m <= t, hence at most t. It is a
+  cautious one for the same reason, whatever images are chosen by their certainty.
+- H3: both, or one of them and a contradiction to the patient's other studies.
+
+Tested are only attributes that the header itself says nothing against.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.tails import deviation, own_spread, p_value
+from dicom_ai_node.rules.chance import discoveries
+from dicom_ai_node.types import (
+    AgeEstimate,
+    AttributeStatus,
+    Finding,
+    HeaderAudit,
+    Outcome,
+    Reason,
+    Severity,
+    SexEstimate,
+    StudyResult,
+)
+
+_OTHER_STUDIES = frozenset({"G1", "G3", "G4", "G5"})
+"""Rules that say that the patient's other studies contradict this one."""
+_WORTH_A_LOOK = 0.05
+"""What is no less probable than this alerts nobody, however large the budget."""
+_MIX_UPS_FIRST = 100.0
+"""Larger than any score: likely mix-ups come before everything else."""
+_HALF = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One study of a batch: the audit of its header, and what the network said."""
+
+    key: str
+    audit: HeaderAudit
+    result: StudyResult | None
+    """None where the network was not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the batch says of one study."""
+
+    age_p: float | None = None
+    sex_p: float | None = None
+    age_found: bool = False
+    sex_found: bool = False
+    mix_up: bool = False
+    score: float = 0.0
+    """-log10 of the p-value of both together, 100 more for a mix-up; 0 where nothing is wrong."""
+    alert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a batch says of its studies, and of itself."""
+
+    verdicts: Mapping[str, Verdict]
+    threshold: float | None
+    """Smallest score that alerts, None when nothing does."""
+    expected_ppv: float | None
+    prevalence: float | None
+    """Share of tested studies that are expected to be found rightly: a lower bound of the share
+    of wrong ones, since not every wrong one can be told. None when nothing was tested."""
+
+
+def judge_batch(
+    cases: Sequence[Case],
+    *,
+    false_discovery_rate: float,
+    budget: int | None,
+    policy: PolicySettings,
+) -> Batch:
+    """Hold each image against its header. ``budget`` alerts at most; None: what is found alerts.
+
+    Keys are unique. The answer does not depend on the order of ``cases``.
+    """
+    cases = sorted(cases, key=lambda one: one.key)
+    deviations = {
+        one.key: deviation(recorded, estimate)
+        for one in cases
+        if (estimate := stated_age(one.result, policy)) is not None
+        and (recorded := _recorded_age(one.audit)) is not None
+    }
+    spread = own_spread(list(deviations.values()))
+    age = {key: p_value(one, spread) for key, one in deviations.items()}
+    sex = {
+        one.key: _probability(one.audit, appearance)
+        for one in cases
+        if (appearance := stated_sex(one.result, policy)) is not None and _comparable_sex(one.audit)
+    }
+    ages_found = _found(age, false_discovery_rate)
+    sexes_found = _found(sex, false_discovery_rate)
+    verdicts: dict[str, Verdict] = {}
+    for one in cases:
+        found = (one.key in ages_found) + (one.key in sexes_found)
+        mix_up = found == 2 or (found == 1 and not _OTHER_STUDIES.isdisjoint(one.audit.rules))
+        p = together(age.get(one.key), sex.get(one.key))
+        suspicious = found or p < _WORTH_A_LOOK
+        verdicts[one.key] = Verdict(
+            age_p=age.get(one.key),
+            sex_p=sex.get(one.key),
+            age_found=one.key in ages_found,
+            sex_found=one.key in sexes_found,
+            mix_up=mix_up,
+            score=_MIX_UPS_FIRST * mix_up - math.log10(p) if suspicious else 0.0,
+        )
+    return _with_alerts(verdicts, false_discovery_rate, budget)
+
+
+def _found(p_values: Mapping[str, float], rate: float) -> frozenset[str]:
+    rejected = discoveries(list(p_values.values()), rate)
+    return frozenset(key for key, found in zip(p_values, rejected, strict=True) if found)
+
+
+def stated_age(result: StudyResult | None, policy: PolicySettings) -> AgeEstimate | None:
+    """The age that the network states of a study, None where a gate or the policy forbids it."""
+    if result is None or result.outcome is not Outcome.ESTIMATED or result.age is None:
+        return None
+    low, high = result.age.interval90
+    return result.age if high - low <= policy.max_age_interval else None
+
+
+def stated_sex(result: StudyResult | None, policy: PolicySettings) -> SexEstimate | None:
+    """The same for sex."""
+    if result is None or result.outcome is not Outcome.ESTIMATED or result.sex is None:
+        return None
+    return result.sex if result.sex.certainty >= policy.min_sex_certainty else None
+
+
+def _recorded_age(audit: HeaderAudit) -> float | None:
+    """The age in years that is held against the image; a censored one never is."""
+    if audit.exempt or audit.censored_age or audit.age is not AttributeStatus.CONSISTENT:
+        return None
+    return audit.recorded.age_years
+
+
+def _comparable_sex(audit: HeaderAudit) -> bool:
+    """Whether sex is held against the image; 'O' never is."""
+    consistent = audit.sex is AttributeStatus.CONSISTENT
+    return consistent and not audit.exempt and audit.recorded.sex in {"M", "F"}
+
+
+def _probability(audit: HeaderAudit, estimate: SexEstimate) -> float:
+    female = estimate.probability_female
+    return min(1.0, max(female if audit.recorded.sex == "F" else 1 - female, 1e-12))
+
+
+def together(age_p: float | None, sex_p: float | None) -> float:
+    """One p-value of both after Fisher: errors in age and in sex have little to do with another."""
+    if age_p is None or sex_p is None:
+        return next((p for p in (age_p, sex_p) if p is not None), 1.0)
+    evidence = -math.log(age_p) - math.log(sex_p)
+    return min(1.0, math.exp(-evidence) * (1 + evidence))
+
+
+def _with_alerts(verdicts: Mapping[str, Verdict], rate: float, budget: int | None) -> Batch:
+    tested = {
+        key: together(one.age_p, one.sex_p)
+        for key, one in verdicts.items()
+        if one.age_p is not None or one.sex_p is not None
+    }
+    found = [key for key, one in verdicts.items() if one.age_found or one.sex_found]
+    ranked = sorted(
+        (key for key, one in verdicts.items() if one.score > 0),
+        key=lambda key: (-verdicts[key].score, key),
+    )
+    alerts = found if budget is None else ranked[:budget]
+    chance = (
+        _chance(verdicts, found)
+        if budget is None
+        else max((tested[key] for key in alerts), default=0.0)
+    )
+    false = _share_right(list(tested.values())) * len(tested) * chance
+    return Batch(
+        verdicts={
+            **verdicts,
+            **{key: replace(verdicts[key], alert=True) for key in alerts},
+        },
+        threshold=min((verdicts[key].score for key in alerts), default=None),
+        expected_ppv=max(0.0, 1 - false / len(alerts)) if alerts else None,
+        prevalence=(1 - rate) * len(found) / len(tested) if tested else None,
+    )
+
+
+def _chance(verdicts: Mapping[str, Verdict], found: Sequence[str]) -> float:
+    """At most how probable it is that a right header is found: by its age or by its sex."""
+    ages = (verdicts[key].age_p or 0.0 for key in found if verdicts[key].age_found)
+    sexes = (verdicts[key].sex_p or 0.0 for key in found if verdicts[key].sex_found)
+    return max(ages, default=0.0) + max(sexes, default=0.0)
+
+
+def _share_right(p_values: Sequence[float]) -> float:
+    """Storey's (2002) estimate of the share of right headers: p-values over 1/2 are theirs."""
+    if not p_values:
+        return 1.0
+    above = sum(p > _HALF for p in p_values)
+    return min(1.0, (1 + above) / (len(p_values) * (1 - _HALF)))
+
+
+def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
+    """The audit of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE."""
+    audit, result, findings = case.audit, case.result, list[Finding]()
+    if result is not None and result.age is not None and verdict.age_found:
+        low, high = result.age.interval90
+        text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
+        findings.append(_finding("H1", "age", f"{text} (p = {verdict.age_p:.2g})"))
+        audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+    if verdict.sex_found:
+        text = f"recorded sex has probability {verdict.sex_p:.2g}"
+        findings.append(_finding("H2", "sex", text))
+        audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+    if verdict.mix_up:
+        findings.append(
+            _finding("H3", "identity", "possible mix-up of studies", Severity.INFORMATION)
+        )
+    if (reason := _not_assessable(result)) is not None:
+        findings.append(
+            Finding("H4", Severity.INFORMATION, "image", f"not assessable: {reason.text}")
+        )
+    return replace(audit, findings=(*audit.findings, *findings))
+
+
+def _finding(
+    rule: str, attribute: str, text: str, severity: Severity = Severity.WARNING
+) -> Finding:
+    wording = "inferred characteristics differ from the record"
+    return Finding(rule, severity, attribute, f"{wording}: {text}")
+
+
+def _not_assessable(result: StudyResult | None) -> Reason | None:
+    if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
+        return None
+    return result.reason or Reason("unknown", "no reason was given")
