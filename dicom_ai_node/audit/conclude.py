@@ -47,7 +47,8 @@ def conclude(
     A study that could not be had is a finding (S1) and not an error. Never raises for what headers
     contain. Raises ValueError where two of ``collected`` have one key.
     """
-    kept = {one.key: one for one in (gathered := list(collected))}
+    gathered = list(collected)
+    kept = {one.key: one for one in gathered}
     if len(kept) < len(gathered):
         raise ValueError("one study was collected twice")
     members = audit_archive(
