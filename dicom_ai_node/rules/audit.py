@@ -139,8 +139,11 @@ def _fired(case: Case) -> Iterator[Fired]:
     for identifier, rule in RULES.items():
         if identifier in case.settings.disabled:
             continue
+        hits = dict.fromkeys(rule.check(case))
+        if not hits:
+            continue
         per_attribute: Counter[str] = Counter()
-        for hit in dict.fromkeys(rule.check(case)):
+        for hit in hits:
             about = hit.attribute or rule.attribute
             per_attribute[about] += 1
             if per_attribute[about] <= _MOST_PER_RULE:

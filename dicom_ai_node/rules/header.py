@@ -196,6 +196,8 @@ def _transfer_syntax(ds: Dataset) -> str:
 
 def usual(headers: Sequence[Header], keyword: str) -> str:
     """The value that most of ``headers`` have, the first of equals; '' where none has one."""
+    if len(headers) == 1:
+        return headers[0].clean(keyword)
     counts = Counter(filter(None, (header.clean(keyword) for header in headers)))
     return min(counts, key=lambda value: (-counts[value], value), default="")
 
