@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.decide.tails import deviation, own_spread, p_value
 from dicom_ai_node.rules.chance import discoveries
+from dicom_ai_node.rules.rule import Entry, by_id
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
@@ -32,6 +33,19 @@ from dicom_ai_node.types import (
     StudyResult,
 )
 
+RULES = by_id(
+    Entry("H1", Severity.WARNING, "age", "The recorded age is improbable for the image"),
+    Entry("H2", Severity.WARNING, "sex", "The recorded sex is improbable for the image"),
+    Entry(
+        "H3",
+        Severity.INFORMATION,
+        "identity",
+        "Possible mix-up: age and sex, or one of them and the patient's other studies",
+    ),
+    Entry("H4", Severity.INFORMATION, "image", "The image could not be assessed"),
+)
+"""What is found here, for the table of rules."""
+
 _OTHER_STUDIES = frozenset({"G1", "G3", "G4", "G5"})
 """Rules that say that the patient's other studies contradict this one."""
 _WORTH_A_LOOK = 0.05
@@ -39,6 +53,7 @@ _WORTH_A_LOOK = 0.05
 _MIX_UPS_FIRST = 100.0
 """Larger than any score: likely mix-ups come before everything else."""
 _HALF = 0.5
+_WORDING = "inferred characteristics differ from the record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,28 +233,21 @@ def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
     if result is not None and result.age is not None and verdict.age_found:
         low, high = result.age.interval90
         text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
-        findings.append(_finding("H1", "age", f"{text} (p = {verdict.age_p:.2g})"))
+        findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
         audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
     if verdict.sex_found:
         text = f"recorded sex has probability {verdict.sex_p:.2g}"
-        findings.append(_finding("H2", "sex", text))
+        findings.append(_finding("H2", f"{_WORDING}: {text}"))
         audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
     if verdict.mix_up:
-        findings.append(
-            _finding("H3", "identity", "possible mix-up of studies", Severity.INFORMATION)
-        )
+        findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies"))
     if (reason := _not_assessable(result)) is not None:
-        findings.append(
-            Finding("H4", Severity.INFORMATION, "image", f"not assessable: {reason.text}")
-        )
+        findings.append(_finding("H4", f"not assessable: {reason.text}"))
     return replace(audit, findings=(*audit.findings, *findings))
 
 
-def _finding(
-    rule: str, attribute: str, text: str, severity: Severity = Severity.WARNING
-) -> Finding:
-    wording = "inferred characteristics differ from the record"
-    return Finding(rule, severity, attribute, f"{wording}: {text}")
+def _finding(rule: str, reason: str) -> Finding:
+    return Finding(rule, RULES[rule].severity, RULES[rule].attribute, reason)
 
 
 def _not_assessable(result: StudyResult | None) -> Reason | None:

@@ -41,13 +41,11 @@ _STATIONS: Mapping[str, Sequence[str]] = {
     MISCONFIGURED: ("Alpha Imaging", "A-50", "1.0 beta"),
 }
 _SOUND_STATIONS = ("ROOM1", "ROOM2", "ROOM3", SPIKED, "ROOM5")
-_FAMILY = (
-    "Abel Bauer Castro Dvorak Ekholm Fischer Garcia Huber Ito Jensen Kowalski Larsen Moreau "
-    "Nowicki Okafor Petrov Quiroga Rossi Santos Takagi Ullmann Varga Weber Xander Yilmaz Zubkov"
-).split()
+_ENDINGS = ("ker", "lan", "nov", "sson", "tti")
+_FAMILY = [a + b for a in ("Ba", "Do", "Ke", "Mi", "Su") for b in _ENDINGS]
 _GIVEN = {
-    "F": "Agnes Bianca Clara Doris Elif Frieda Greta Hilde Ingrid Jolanda Katrin Lydia".split(),
-    "M": "Anton Bruno Carl Dmitri Emil Fritz Goran Hugo Ivan Joao Klaus Leon".split(),
+    "F": [a + b for a in ("Adr", "Br", "Cor", "El", "Fr", "Jol") for b in ("ida", "ine")],
+    "M": [a + b for a in ("Ant", "Bern", "Dan", "Gor", "Hug", "Ren") for b in ("o", "ald")],
 }
 
 Changes = Mapping[str, Value]
