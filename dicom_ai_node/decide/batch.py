@@ -3,12 +3,9 @@
 One study at a time, a threshold that is right for 1 in 1000 mix-ups is not right for 1 in 100. Over
 a batch the share of false ones among the conflicts can be held instead (Benjamini and Hochberg).
 
-- H1: the p-value of the recorded age under the estimate (:mod:`.tails`).
-- H2: p, the calibrated probability of the recorded sex. It is a valid p-value: of an image that
-  shows one sex with probability m <= 1/2, the right record has p = m in m of all cases and else
-  p = 1 - m, so that P(p <= t) is the mean of m over images with m <= t, hence at most t. It is a
-  cautious one for the same reason, whatever images are chosen by their certainty.
-- H3: both, or one of them and a contradiction to the patient's other studies.
+- H1: the recorded age is improbable, H2: the recorded sex is; what that means is in :mod:`.tails`.
+- H3: age and sex together are improbable, and each speaks against the record; or one of them is
+  found and the patient's other studies contradict the record too.
 
 Tested are only attributes that the header itself says nothing against.
 """
@@ -18,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dicom_ai_node.decide.settings import PolicySettings
-from dicom_ai_node.decide.tails import deviation, own_spread, p_value
+from dicom_ai_node.decide.tails import SMALLEST_P, age_chance, deviation, own_spread, sex_chances
 from dicom_ai_node.rules.chance import discoveries
 from dicom_ai_node.rules.rule import Entry, by_id
 from dicom_ai_node.types import (
@@ -71,7 +68,9 @@ class Verdict:
     """What the batch says of one study."""
 
     age_p: float | None = None
+    """P-value of the recorded age."""
     sex_p: float | None = None
+    """Calibrated probability of the recorded sex."""
     age_found: bool = False
     sex_found: bool = False
     mix_up: bool = False
@@ -111,30 +110,67 @@ def judge_batch(
         if (estimate := stated_age(one.result, policy)) is not None
         and (recorded := _recorded_age(one.audit)) is not None
     }
-    spread = own_spread(list(deviations.values()))
-    age = {key: p_value(one, spread) for key, one in deviations.items()}
-    sex = {
+    recorded_sex = {
         one.key: _probability(one.audit, appearance)
         for one in cases
         if (appearance := stated_sex(one.result, policy)) is not None and _comparable_sex(one.audit)
     }
-    ages_found = _found(age, false_discovery_rate)
-    sexes_found = _found(sex, false_discovery_rate)
-    verdicts: dict[str, Verdict] = {}
-    for one in cases:
-        found = (one.key in ages_found) + (one.key in sexes_found)
-        mix_up = found == 2 or (found == 1 and not _OTHER_STUDIES.isdisjoint(one.audit.rules))
-        p = together(age.get(one.key), sex.get(one.key))
-        suspicious = found or p < _WORTH_A_LOOK
-        verdicts[one.key] = Verdict(
+    spread = own_spread(list(deviations.values()))
+    age = {key: age_chance(one, spread) for key, one in deviations.items()}
+    sex = dict(zip(recorded_sex, sex_chances(list(recorded_sex.values())), strict=True))
+    both = {key: together(age.get(key), sex.get(key)) for key in sorted(age.keys() | sex.keys())}
+    pairs = {
+        key: both[key] for key in both if max(age.get(key, 1.0), sex.get(key, 1.0)) < _WORTH_A_LOOK
+    }
+    families = (
+        (age, _found(age, false_discovery_rate)),
+        (sex, _found(sex, false_discovery_rate)),
+        # All that were tested count, those too whose age or sex alone says that they are no pair.
+        (both, _found(both, false_discovery_rate) & pairs.keys()),
+    )
+    verdicts = {
+        one.key: _verdict(
+            one,
             age_p=age.get(one.key),
-            sex_p=sex.get(one.key),
-            age_found=one.key in ages_found,
-            sex_found=one.key in sexes_found,
-            mix_up=mix_up,
-            score=_MIX_UPS_FIRST * mix_up - math.log10(p) if suspicious else 0.0,
+            sex_p=recorded_sex.get(one.key),
+            found=[one.key in own for _, own in families],
+            p=both.get(one.key, 1.0),
         )
-    return _with_alerts(verdicts, false_discovery_rate, budget)
+        for one in cases
+    }
+    tested_right = _share_right(list(both.values())) * len(both)
+    conflicts = sorted(frozenset().union(*(own for _, own in families)))
+    ranked = sorted(conflicts if budget is None else both, key=lambda k: (-verdicts[k].score, k))
+    alerts = [key for key in ranked if verdicts[key].score > 0][:budget]
+    # A right header is found by its age, by its sex, or by both.
+    by_chance = sum(max((p[key] for key in own), default=0.0) for p, own in families)
+    right = len(frozenset(alerts).intersection(conflicts)) - tested_right * by_chance
+    if budget is not None:
+        last = max((both[key] for key in alerts), default=0.0)
+        right = max(right, len(alerts) - tested_right * last)
+    return Batch(
+        verdicts={**verdicts, **{key: replace(verdicts[key], alert=True) for key in alerts}},
+        threshold=min((verdicts[key].score for key in alerts), default=None),
+        expected_ppv=max(0.0, right) / len(alerts) if alerts else None,
+        prevalence=(1 - false_discovery_rate) * len(conflicts) / len(both) if both else None,
+    )
+
+
+def _verdict(
+    case: Case, *, age_p: float | None, sex_p: float | None, found: Sequence[bool], p: float
+) -> Verdict:
+    age_found, sex_found, pair_found = found
+    contradicted = not _OTHER_STUDIES.isdisjoint(case.audit.rules)
+    mix_up = pair_found or age_found + sex_found + contradicted >= 2
+    suspicious = any(found) or p < _WORTH_A_LOOK
+    return Verdict(
+        age_p=age_p,
+        sex_p=sex_p,
+        age_found=age_found,
+        sex_found=sex_found,
+        mix_up=mix_up,
+        score=_MIX_UPS_FIRST * mix_up - math.log10(p) if suspicious else 0.0,
+    )
 
 
 def _found(p_values: Mapping[str, float], rate: float) -> frozenset[str]:
@@ -172,7 +208,7 @@ def _comparable_sex(audit: HeaderAudit) -> bool:
 
 def _probability(audit: HeaderAudit, estimate: SexEstimate) -> float:
     female = estimate.probability_female
-    return min(1.0, max(female if audit.recorded.sex == "F" else 1 - female, 1e-12))
+    return min(1.0, max(female if audit.recorded.sex == "F" else 1 - female, SMALLEST_P))
 
 
 def together(age_p: float | None, sex_p: float | None) -> float:
@@ -181,42 +217,6 @@ def together(age_p: float | None, sex_p: float | None) -> float:
         return next((p for p in (age_p, sex_p) if p is not None), 1.0)
     evidence = -math.log(age_p) - math.log(sex_p)
     return min(1.0, math.exp(-evidence) * (1 + evidence))
-
-
-def _with_alerts(verdicts: Mapping[str, Verdict], rate: float, budget: int | None) -> Batch:
-    tested = {
-        key: together(one.age_p, one.sex_p)
-        for key, one in verdicts.items()
-        if one.age_p is not None or one.sex_p is not None
-    }
-    found = [key for key, one in verdicts.items() if one.age_found or one.sex_found]
-    ranked = sorted(
-        (key for key, one in verdicts.items() if one.score > 0),
-        key=lambda key: (-verdicts[key].score, key),
-    )
-    alerts = found if budget is None else ranked[:budget]
-    chance = (
-        _chance(verdicts, found)
-        if budget is None
-        else max((tested[key] for key in alerts), default=0.0)
-    )
-    false = _share_right(list(tested.values())) * len(tested) * chance
-    return Batch(
-        verdicts={
-            **verdicts,
-            **{key: replace(verdicts[key], alert=True) for key in alerts},
-        },
-        threshold=min((verdicts[key].score for key in alerts), default=None),
-        expected_ppv=max(0.0, 1 - false / len(alerts)) if alerts else None,
-        prevalence=(1 - rate) * len(found) / len(tested) if tested else None,
-    )
-
-
-def _chance(verdicts: Mapping[str, Verdict], found: Sequence[str]) -> float:
-    """At most how probable it is that a right header is found: by its age or by its sex."""
-    ages = (verdicts[key].age_p or 0.0 for key in found if verdicts[key].age_found)
-    sexes = (verdicts[key].sex_p or 0.0 for key in found if verdicts[key].sex_found)
-    return max(ages, default=0.0) + max(sexes, default=0.0)
 
 
 def _share_right(p_values: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """C3, C6, G7: what is only seen when a station's studies are held against the archive's."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicom_ai_node.rules.calendar_dates import write_date
 from dicom_ai_node.rules.chance import at_least, discoveries
@@ -34,23 +34,40 @@ class Group:
 def groups_of(members: Sequence[Member], settings: RulesSettings) -> list[Group]:
     """Groups that are large enough to be judged, each against the rest of the archive (G7)."""
     read = [member for member in members if member.headers]
-    flagged = sum(member.audit.flagged for member in read)
     judged = [
-        Group(
-            by,
-            name,
-            own,
-            at_least(sum(one.audit.flagged for one in own), len(own), flagged, len(read)),
-        )
+        Group(by, name, own, _chance(own, read))
         for by, keyword in ORIGINS.items()
         for name, own in sorted(_by_value(read, keyword).items())
         if settings.group_minimum <= len(own) < len(read)
     ]
-    unusual = discoveries([one.chance for one in judged], settings.group_false_discovery_rate)
-    return [
-        Group(one.by, one.name, one.members, one.chance, found)
-        for one, found in zip(judged, unusual, strict=True)
-    ]
+    found = discoveries([one.chance for one in judged], settings.group_false_discovery_rate)
+    candidates = [one for one, unusual in zip(judged, found, strict=True) if unusual]
+    own_fault = _not_by_a_part(candidates, read)
+    return [replace(one, unusual=(one.by, one.name) in own_fault) for one in judged]
+
+
+def _not_by_a_part(groups: Sequence[Group], read: Sequence[Member]) -> set[tuple[str, str]]:
+    """Those of ``groups`` that are unusual without the ones that are more so.
+
+    Else one console made its manufacturer unusual. A group that is most of such a console's studies
+    under another name stays.
+    """
+    limit = max((one.chance for one in groups), default=0.0)
+    kept: set[tuple[str, str]] = set()
+    explained: set[str] = set()
+    for group in sorted(groups, key=lambda one: one.chance):
+        own = [one for one in group.members if one.key not in explained]
+        rest = [one for one in read if one.key not in explained]
+        if 2 * len(own) > len(group.members) and _chance(own, rest) > limit:
+            continue
+        kept.add((group.by, group.name))
+        explained.update(one.key for one in own)
+    return kept
+
+
+def _chance(own: Sequence[Member], read: Sequence[Member]) -> float:
+    flagged = [sum(one.audit.flagged for one in some) for some in (own, read)]
+    return at_least(flagged[0], len(own), flagged[1], len(read))
 
 
 def _by_value(members: Sequence[Member], keyword: str) -> Mapping[str, Sequence[Member]]:

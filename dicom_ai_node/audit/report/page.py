@@ -227,7 +227,9 @@ def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
         if len(inside) >= _SMALLEST_GROUP or group == "all"
     ]
     return (
-        plots.forest(shares, title="Coverage of the 90 % interval", nominal=0.9) if shares else ""
+        plots.forest(shares, title="Coverage of the 90 % interval", width=460, nominal=0.9)
+        if shares
+        else ""
     )
 
 

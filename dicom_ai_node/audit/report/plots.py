@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-_WIDTH = 720
-
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -43,9 +41,11 @@ class Course:
     marked: bool = False
 
 
-def forest(shares: Sequence[Share], *, title: str, nominal: float | None = None) -> Markup:
+def forest(
+    shares: Sequence[Share], *, title: str, width: int = 900, nominal: float | None = None
+) -> Markup:
     """Shares below each other, each with its interval; ``nominal`` is where they should lie."""
-    top, row, left, right = 10, 24, 200, 96
+    top, row, left, right = 10, 24, 150, 104
     height = top + row * len(shares) + 26
     highest = max([0.05, *(one.interval[1] for one in shares), nominal or 0.0])
     lowest = 0.0
@@ -55,7 +55,7 @@ def forest(shares: Sequence[Share], *, title: str, nominal: float | None = None)
     span = (ticks[0], ticks[-1])
 
     def x(value: float) -> float:
-        return left + (value - span[0]) / (span[1] - span[0]) * (_WIDTH - left - right)
+        return left + (value - span[0]) / (span[1] - span[0]) * (width - left - right)
 
     parts = [_grid_down(x(tick), top, height - 24, f"{tick:.0%}") for tick in ticks]
     if nominal is not None:
@@ -65,12 +65,12 @@ def forest(shares: Sequence[Share], *, title: str, nominal: float | None = None)
         style = "marked" if one.marked else "plain"
         low, high = one.interval
         parts += [
-            _text(left - 10, y + 4, _cut(one.label, 28), "end"),
+            _text(left - 10, y + 4, _cut(one.label, 22), "end"),
             _line(x(low), y, x(high), y, f"range {style}"),
             f'<circle cx="{x(one.share):.1f}" cy="{y:.1f}" r="4" class="{style}"/>',
-            _text(_WIDTH - right + 12, y + 4, f"{one.share:.1%} of {one.count}", "start", "faint"),
+            _text(width - right + 12, y + 4, f"{one.share:.1%} of {one.count}", "start", "faint"),
         ]
-    return _svg(parts, _WIDTH, height, title)
+    return _svg(parts, width, height, title)
 
 
 def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
@@ -108,7 +108,7 @@ def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
 
 def courses(stations: Sequence[Course], *, title: str) -> Markup:
     """One small chart for each station, all on one scale: share over months with its interval."""
-    across, width, height, gap = 2, 350, 118, 20
+    across, width, height, gap = 2, 470, 130, 20
     months = [month for one in stations for month, _, _ in one.points]
     first, last = min(months, default=0), max(months, default=1)
     highest = max((share for one in stations for _, share, _ in one.points), default=0.0)
