@@ -241,6 +241,10 @@ def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
         audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
     if verdict.mix_up:
         findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies"))
+        if verdict.age_p is not None and verdict.age_p < _WORTH_A_LOOK:
+            audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+        if verdict.sex_p is not None and verdict.sex_p < _HALF:
+            audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
     if (reason := _not_assessable(result)) is not None:
         findings.append(_finding("H4", f"not assessable: {reason.text}"))
     return replace(audit, findings=(*audit.findings, *findings))
