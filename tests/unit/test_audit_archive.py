@@ -2,13 +2,17 @@
 
 import random
 from functools import cache
+from pathlib import Path
 
+from dicom_ai_node import pixels
 from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.decide.settings import PolicySettings
-from dicom_ai_node.rules import RULES, RULES_VERSION, RulesSettings
+from dicom_ai_node.rules import RULES, RULES_VERSION, Header, RulesSettings
 from tests.builders.archive import (
+    ALONE,
+    ANYWHERE,
     EACH,
     MISCONFIGURED,
     PATIENTS,
@@ -17,8 +21,10 @@ from tests.builders.archive import (
     Planted,
     collected,
     generated,
+    headers,
     scores,
     table,
+    write,
 )
 
 
@@ -75,3 +81,15 @@ def test_the_order_of_studies_and_of_instances_changes_nothing() -> None:
     mixed = list(part)
     random.Random(1).shuffle(mixed)
     assert concluded(tuple(mixed)) == concluded(part)
+
+
+def test_the_files_say_what_the_key_is_about(tmp_path: Path) -> None:
+    # One of each recipe: those of one patient alone come first, then those of any.
+    studies = archive()[0]
+    some = [*studies[: len(ALONE)], *studies[250 : 250 + len(ANYWHERE)]]
+    files = write(some, tmp_path)
+    read = [Header.from_dataset(pixels.read_header(path)) for path in files]
+    wanted = [one for study in some for one in headers(study)]
+    for found, sent in zip(read, wanted, strict=True):
+        assert {k: found.clean(k) for k in found.values} == {k: sent.clean(k) for k in sent.values}
+        assert found.undecodable == sent.undecodable
