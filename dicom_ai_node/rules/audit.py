@@ -12,6 +12,7 @@ The status of an attribute, the first that applies:
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from dicom_ai_node.rules.placeholders import quality_control, test_name
 from dicom_ai_node.rules.proposals import propose_age, propose_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.registry import RULES
-from dicom_ai_node.rules.rule import Case, Hit, Rule
+from dicom_ai_node.rules.rule import Case, Entry, Hit
 from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import (
     AttributeStatus,
@@ -42,7 +43,7 @@ _PRECEDENCE = (
 _MOST_PER_RULE = 4
 
 _Value = TypeVar("_Value", str, float)
-_Fired = tuple[Rule, Hit]
+Fired = tuple[Entry, Hit]
 
 
 def audit(
@@ -89,6 +90,25 @@ def audit(
     )
 
 
+def amended(audited: HeaderAudit, fired: Sequence[Fired]) -> HeaderAudit:
+    """The audit of a study with what was found when it was held against others.
+
+    A status gives way to one that comes before it in the order above; NOT_ASSESSED never does.
+    """
+    return replace(
+        audited,
+        age=_before(audited.age, _status("age", fired)[0]),
+        sex=_before(audited.sex, _status("sex", fired)[0]),
+        findings=(*audited.findings, *(_finding(rule, hit) for rule, hit in fired)),
+    )
+
+
+def _before(now: AttributeStatus, other: AttributeStatus | None) -> AttributeStatus:
+    if other is None or now is AttributeStatus.NOT_ASSESSED:
+        return now
+    return next(status for status in (*_PRECEDENCE, now) if status in {now, other})
+
+
 def _recorded(readings: Sequence[Reading], settings: RulesSettings) -> Recorded:
     """Age and sex of the study: of what its instances say, what is usable, then what is usual."""
     years = {
@@ -115,19 +135,22 @@ def _usual(values: Iterable[_Value], usable: Callable[[_Value], bool]) -> _Value
     return ranked[0] if ranked else None
 
 
-def _fired(case: Case) -> Iterator[_Fired]:
+def _fired(case: Case) -> Iterator[Fired]:
     for identifier, rule in RULES.items():
         if identifier in case.settings.disabled:
             continue
+        hits = dict.fromkeys(rule.check(case))
+        if not hits:
+            continue
         per_attribute: Counter[str] = Counter()
-        for hit in dict.fromkeys(rule.check(case)):
+        for hit in hits:
             about = hit.attribute or rule.attribute
             per_attribute[about] += 1
             if per_attribute[about] <= _MOST_PER_RULE:
                 yield rule, hit
 
 
-def _status(attribute: str, fired: Sequence[_Fired]) -> tuple[AttributeStatus | None, str]:
+def _status(attribute: str, fired: Sequence[Fired]) -> tuple[AttributeStatus | None, str]:
     """What the rules that fired make of the attribute, and the first rule that says so."""
     made: dict[AttributeStatus, str] = {}
     for rule, hit in fired:
@@ -157,7 +180,7 @@ def _open(status: AttributeStatus | None) -> bool:
     return status not in {None, AttributeStatus.NOT_ASSESSED}
 
 
-def _finding(rule: Rule, hit: Hit) -> Finding:
+def _finding(rule: Entry, hit: Hit) -> Finding:
     return Finding(
         rule.id, hit.severity or rule.severity, hit.attribute or rule.attribute, hit.reason
     )

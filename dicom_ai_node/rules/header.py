@@ -1,5 +1,6 @@
 """What the rules read of one instance, as it was sent."""
 
+from collections import Counter
 from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 
@@ -191,6 +192,14 @@ def _transfer_syntax(ds: Dataset) -> str:
     meta: object = getattr(ds, "file_meta", None)
     uid: object = meta.get("TransferSyntaxUID") if isinstance(meta, Dataset) else None
     return str(uid) if isinstance(uid, UID) else ""
+
+
+def usual(headers: Sequence[Header], keyword: str) -> str:
+    """The value that most of ``headers`` have, the first of equals; '' where none has one."""
+    if len(headers) == 1:
+        return headers[0].clean(keyword)
+    counts = Counter(filter(None, (header.clean(keyword) for header in headers)))
+    return min(counts, key=lambda value: (-counts[value], value), default="")
 
 
 def distinct(headers: Sequence[Header]) -> tuple[Header, ...]:

@@ -1,7 +1,7 @@
 """C: values that systems write when they know none."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Case, Hit, Rule, by_id, each, shown
@@ -47,14 +47,17 @@ def _year_only(reading: Reading) -> Iterator[Hit]:
 
 
 def test_name(reading: Reading) -> str:
-    """The word of PatientName that marks no identified patient, '' when there is none.
+    """The word of PatientName that marks no identified patient, '' when there is none."""
+    return test_word(reading.header.clean("PatientName"), reading.settings.test_names)
+
+
+def test_word(name: str, test_names: Sequence[str]) -> str:
+    """The first of ``test_names`` that ``name`` holds, '' when it holds none.
 
     Whole words only: Tester and Probst are patients.
     """
-    words = _LETTERS.findall(reading.header.clean("PatientName").casefold())
-    name = f" {' '.join(words)} "
-    found = (word for word in reading.settings.test_names if f" {word.casefold()} " in name)
-    return next(found, "")
+    words = f" {' '.join(_LETTERS.findall(name.casefold()))} "
+    return next((word for word in test_names if f" {word.casefold()} " in words), "")
 
 
 def quality_control(case: Case) -> bool:

@@ -1,7 +1,6 @@
-"""Every rule of the per-study audit, by id, in the order in which findings are listed.
+"""Every rule by id, in the order in which findings are listed.
 
-Group H (image against header) needs the estimate and is made by ``dicom_ai_node.decide``. C3, C6
-and G5 to G8 need an archive and not a study.
+Group H (image against header) needs the estimate and is made by ``dicom_ai_node.decide``.
 """
 
 from collections.abc import Mapping
@@ -10,13 +9,17 @@ from types import MappingProxyType
 from dicom_ai_node.rules import (
     age,
     coherence,
+    crowds,
     dates,
     history,
+    identities,
     inputs,
+    listing,
     missing,
     placeholders,
     syntax,
 )
+from dicom_ai_node.rules.member import ArchiveRule
 from dicom_ai_node.rules.rule import Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -32,6 +35,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     }
 )
 
+ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(
+    dict(sorted({**crowds.RULES, **identities.RULES, **listing.RULES}.items()))
+)
+"""What needs an archive and not a study."""
+
 RULES_VERSION = "1"
 """Changes whenever a rule, its default limits or the precedence of statuses changes.
 
@@ -42,7 +50,7 @@ It is part of a report's UID: the same study under other rules is another report
 def markdown_table() -> str:
     """The rules as the table in docs/header-rules.md."""
     lines = ["| id | severity | about | fires when | settings |", "|---|---|---|---|---|"]
-    for rule in RULES.values():
+    for rule in (*RULES.values(), *ARCHIVE_RULES.values()):
         settings = ", ".join(f"`{name}`" for name in rule.tunables)
         lines.append(
             f"| {rule.id} | {rule.severity} | {rule.attribute} | {rule.reason} | {settings} |"

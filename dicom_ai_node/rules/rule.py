@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.types import AttributeStatus, PriorStudy, Recorded, Severity
@@ -54,8 +54,8 @@ Check = Callable[[Case], Iterator[Hit]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule of the audit."""
+class Entry:
+    """What the table of rules says of one rule."""
 
     id: str
     severity: Severity
@@ -63,11 +63,17 @@ class Rule:
     """``age``, ``sex``, ``dates``, ``identity`` or ``image``."""
     reason: str
     """One line: what is wrong where the rule fires."""
-    check: Check = field(repr=False)
-    status: AttributeStatus | None = None
+    status: AttributeStatus | None = field(default=None, kw_only=True)
     """What a hit makes of age or sex. A hit about dates is one about age."""
-    tunables: tuple[str, ...] = ()
+    tunables: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the settings that it reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Entry):
+    """One rule of the audit of a study."""
+
+    check: Check = field(repr=False)
 
 
 def each(check: Callable[[Reading], Iterator[Hit]]) -> Check:
@@ -80,7 +86,10 @@ def each(check: Callable[[Reading], Iterator[Hit]]) -> Check:
     return over_study
 
 
-def by_id(*rules: Rule) -> Mapping[str, Rule]:
+AnyRule = TypeVar("AnyRule", bound=Entry)
+
+
+def by_id(*rules: AnyRule) -> Mapping[str, AnyRule]:
     """The rules of a group under their ids."""
     return {rule.id: rule for rule in rules}
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 DateText = Annotated[str, Field(pattern=r"^[0-9]{8}$")]
+AgeText = Annotated[str, Field(pattern=r"^[0-9]{3}[DWMY]$")]
 MonthDay = Annotated[str, Field(pattern=r"^[0-9]{4}$")]
 Word = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[^\W\d_]+( [^\W\d_]+)*$")]
 
@@ -65,6 +66,23 @@ class RulesSettings(BaseModel):
         "a name is a patient, therefore off.",
     )
 
+    spike_ages: tuple[AgeText, ...] = Field(
+        ("001Y", "099Y", "100Y"),
+        description="C3: values of PatientAge that consoles fill in, looked for in every station.",
+    )
+    spike_minimum: int = Field(
+        5, ge=2, le=1000, description="C3: fewer studies of a station are no spike."
+    )
+    spike_chance: float = Field(
+        0.001,
+        gt=0,
+        lt=0.1,
+        description="C3: how rarely chance may make a spike in an archive without any.",
+    )
+    same_birth_date_patients: int = Field(
+        3, ge=1, le=100, description="C6: so many patients of a station and day may share one."
+    )
+
     future_tolerance_days: int = Field(
         1, ge=0, le=31, description="D2: days that a date may be ahead (clocks, time zones)."
     )
@@ -114,15 +132,23 @@ class RulesSettings(BaseModel):
         3.0, ge=2, le=10, description="F8: PatientSize above this, in metres, is centimetres."
     )
 
+    group_minimum: int = Field(
+        20, ge=2, le=10_000, description="G7: smaller groups of studies are not judged."
+    )
+    group_false_discovery_rate: float = Field(
+        0.05, gt=0, lt=0.5, description="G7: expected share of sound ones among unusual groups."
+    )
+
     @field_validator("disabled")
     @classmethod
     def _are_rules(cls, disabled: tuple[str, ...]) -> tuple[str, ...]:
         # Here, since the rules are written in terms of these settings.
-        from dicom_ai_node.rules.registry import RULES
+        from dicom_ai_node.rules.registry import ARCHIVE_RULES, RULES
 
-        unknown = sorted(set(disabled) - set(RULES))
+        known = (*RULES, *ARCHIVE_RULES)
+        unknown = sorted(set(disabled) - set(known))
         if unknown:
-            raise ValueError(f"no such rule: {', '.join(unknown)}; there are {', '.join(RULES)}")
+            raise ValueError(f"no such rule: {', '.join(unknown)}; there are {', '.join(known)}")
         return disabled
 
     @model_validator(mode="after")

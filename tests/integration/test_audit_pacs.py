@@ -14,7 +14,7 @@ from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from tests.acceptance.harness import noise
-from tests.builders.archive import Archive, free_port, running
+from tests.builders.pacs import Archive, free_port, running
 
 TODAY = date(2026, 4, 1)
 SPEC = AuditSpec(

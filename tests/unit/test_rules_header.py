@@ -12,7 +12,7 @@ from pydicom import Dataset
 from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, encode_age, parse_age
 from dicom_ai_node.rules.ages import encode_age_at, salvage_age
 from dicom_ai_node.rules.header import ATTRIBUTES, CLINICAL_SEX_PARAMETERS
-from dicom_ai_node.rules.registry import markdown_table
+from dicom_ai_node.rules.registry import ARCHIVE_RULES, markdown_table
 from tests.unit.rules_builder import TODAY, dataset, header
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "header-rules.md"
@@ -165,7 +165,8 @@ def test_settings_are_checked(values: dict[str, object], message: str) -> None:
 def test_every_setting_has_a_description_and_a_rule() -> None:
     fields = RulesSettings.model_fields
     assert all(field.description and not field.is_required() for field in fields.values())
-    used = {name for rule in RULES.values() for name in rule.tunables}
+    rules = (*RULES.values(), *ARCHIVE_RULES.values())
+    used = {name for rule in rules for name in rule.tunables}
     assert used | {"disabled"} == set(fields)
 
 

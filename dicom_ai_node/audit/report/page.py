@@ -1,0 +1,238 @@
+"""The report as one HTML page that needs neither script nor network."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
+from dicom_ai_node.audit.report import plots
+from dicom_ai_node.decide import batch
+from dicom_ai_node.rules.chance import wilson
+from dicom_ai_node.rules.registry import ARCHIVE_RULES, RULES
+from dicom_ai_node.rules.rule import Entry
+from dicom_ai_node.types import AttributeStatus, Severity
+
+_ENTRIES: Mapping[str, Entry] = {**RULES, **ARCHIVE_RULES, **batch.RULES}
+
+MOST_OFFENDERS, MOST_FLAGGED, MOST_FAULTS = 50, 500, 200
+_MOST_STATIONS, _MOST_MONTHS, _MOST_DOTS = 12, 36, 3000
+# A month of fewer studies says nothing, and a wrong StudyDate can name any.
+_SMALLEST_MONTH = 3
+_SMALLEST_GROUP = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLine:
+    """One rule of the table, and in how many studies it fired."""
+
+    entry: Entry
+    studies: int
+    share: float
+
+
+def page(report: AuditReport) -> str:
+    """The whole page; texts from headers are escaped."""
+    environment = Environment(
+        loader=PackageLoader("dicom_ai_node.audit.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["p"] = _p_value
+    flagged = [one for one in report.studies if one.audit.flagged]
+    faults = [one for one in report.studies if one.fault]
+    offenders = _offenders(report.studies)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        flagged=flagged[:MOST_FLAGGED],
+        flagged_count=len(flagged),
+        flagged_interval=wilson(len(flagged), len(report.studies)),
+        statuses=_statuses(report.studies),
+        images=_images(report.studies),
+        offenders=offenders[:MOST_OFFENDERS],
+        offenders_count=len(offenders),
+        rules=_rules(report.studies),
+        silent=sorted(set(_ENTRIES) - {rule for one in report.studies for rule in one.audit.rules}),
+        unusual=[one for one in report.rates if one.unusual],
+        faults=faults[:MOST_FAULTS],
+        faults_count=len(faults),
+        asked=_asked(report),
+        rates_plot=_rates_plot(report.rates),
+        time_plot=_time_plot(report.rates),
+        scatter_plot=_scatter_plot(report.studies),
+        coverage_plot=_coverage_plot(report.studies),
+    )
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def _p_value(p: float | None) -> str:
+    return "" if p is None else f"{p:.2g}"
+
+
+def _statuses(studies: Sequence[AuditedStudy]) -> list[tuple[AttributeStatus, int, int]]:
+    """(status, studies with it of age, of sex)."""
+    ages = Counter(one.audit.age for one in studies)
+    sexes = Counter(one.audit.sex for one in studies)
+    return [(one, ages[one], sexes[one]) for one in AttributeStatus if ages[one] or sexes[one]]
+
+
+def _images(studies: Sequence[AuditedStudy]) -> Mapping[str, int]:
+    """How many studies the images say something of."""
+    said = [one.suspicion for one in studies]
+    return {
+        "ages held against the image": sum(one.age_p is not None for one in said),
+        "improbable ages (H1)": sum(one.age_found for one in said),
+        "sexes held against the image": sum(one.sex_p is not None for one in said),
+        "improbable sexes (H2)": sum(one.sex_found for one in said),
+        "possible mix-ups (H3)": sum(one.mix_up for one in said),
+        "not assessable (H4)": sum("H4" in one.audit.rules for one in studies),
+    }
+
+
+def _offenders(studies: Sequence[AuditedStudy]) -> list[AuditedStudy]:
+    """Alerts by score, then the studies with most errors in their headers."""
+
+    def errors(one: AuditedStudy) -> int:
+        return sum(finding.severity is Severity.ERROR for finding in one.audit.findings)
+
+    alerts = [one for one in studies if one.suspicion.alert]
+    others = [one for one in studies if not one.suspicion.alert and errors(one) > 1]
+    return [
+        *sorted(alerts, key=lambda one: (-one.suspicion.score, one.key)),
+        *sorted(others, key=lambda one: (-errors(one), -len(one.audit.findings), one.key)),
+    ]
+
+
+def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
+    counts = Counter(rule for one in studies for rule in one.audit.rules)
+    return [
+        RuleLine(entry, counts[rule], counts[rule] / len(studies))
+        for rule, entry in sorted(_ENTRIES.items(), key=lambda item: (item[0][0], int(item[0][1:])))
+        if counts[rule]
+    ]
+
+
+def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
+    spec = report.spec
+    yield "Source", spec.source
+    yield "StudyDate", f"{spec.first_date or 'open'} to {spec.last_date or 'open'}"
+    yield "Modalities", ", ".join(spec.modalities) or "all"
+    yield "Depth", spec.depth
+    yield "At most", f"{spec.limit} studies" if spec.limit else "no limit"
+    yield "Alerts a day", f"{spec.alerts_per_day:g}" if spec.alerts_per_day else "no budget"
+    yield "False discovery rate of image conflicts", _percent(spec.false_discovery_rate, 0)
+    yield "Day of the audit", spec.today.isoformat()
+    yield "Rules", f"version {report.rules_version}"
+    yield "Network", report.model or "not asked"
+
+
+def _rates_plot(rates: Sequence[Rate]) -> str:
+    stations = _largest(rates)
+    return plots.forest([_share(one) for one in stations], title="Flagged studies by station")
+
+
+def _largest(rates: Sequence[Rate]) -> list[Rate]:
+    """The unusual stations and the largest others, by name."""
+    stations = [one for one in rates if one.by == "station"]
+    ranked = sorted(stations, key=lambda one: (not one.unusual, -one.studies, one.group))
+    return sorted(ranked[:_MOST_STATIONS], key=lambda one: one.group)
+
+
+def _share(one: Rate) -> plots.Share:
+    label = one.group or "(no StationName)"
+    return plots.Share(label, one.flagged / one.studies, one.interval, one.studies, one.unusual)
+
+
+def _time_plot(rates: Sequence[Rate]) -> str:
+    """Flagged studies of each large station over the months."""
+    months: dict[str, list[tuple[int, float, tuple[float, float]]]] = {}
+    for one in rates:
+        if one.by == "station month" and one.studies >= _SMALLEST_MONTH:
+            station, _, month = one.group.rpartition(" ")
+            number = int(month[:4]) * 12 + int(month[5:]) - 1
+            point = (number, one.flagged / one.studies, one.interval)
+            months.setdefault(station, []).append(point)
+    largest = [one for one in _largest(rates) if one.group in months]
+    last = max((points[-1][0] for points in months.values()), default=0)
+    return (
+        plots.courses(
+            [
+                plots.Course(
+                    one.group or "(no StationName)",
+                    [point for point in months[one.group] if point[0] > last - _MOST_MONTHS],
+                    one.unusual,
+                )
+                for one in largest
+            ],
+            title="Flagged studies by station and month",
+        )
+        if largest
+        else ""
+    )
+
+
+def _comparable(studies: Sequence[AuditedStudy]) -> list[tuple[AuditedStudy, plots.Dot]]:
+    """Studies whose recorded age was held against the image."""
+    return [
+        (
+            one,
+            plots.Dot(
+                one.audit.recorded.age_years,
+                one.age.mu,
+                one.age.interval90,
+                one.suspicion.age_found or one.suspicion.alert,
+            ),
+        )
+        for one in studies
+        if one.suspicion.age_p is not None
+        and one.age is not None
+        and one.audit.recorded.age_years is not None
+    ]
+
+
+def _scatter_plot(studies: Sequence[AuditedStudy]) -> str:
+    dots = [dot for _, dot in _comparable(studies)]
+    if not dots:
+        return ""
+    # Every n-th of the unmarked ones: a page of a million studies must still open.
+    plain = [dot for dot in dots if not dot.marked]
+    step = 1 + len(plain) // _MOST_DOTS
+    marked = [dot for dot in dots if dot.marked]
+    return plots.scatter([*plain[::step], *marked], title="Estimated against recorded age")
+
+
+def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
+    """How often the 90 % interval holds the recorded age: by estimated age, and by station."""
+    groups: dict[str, list[bool]] = {}
+    for one, dot in _comparable(studies):
+        inside = dot.interval[0] <= dot.recorded <= dot.interval[1]
+        decade = int(dot.estimated // 10) * 10
+        for group in ("all", f"estimate {decade} to {decade + 9}", one.origin.station):
+            groups.setdefault(group, []).append(inside)
+    shares = [
+        plots.Share(
+            group or "(no StationName)",
+            sum(inside) / len(inside),
+            wilson(sum(inside), len(inside)),
+            len(inside),
+        )
+        for group, inside in sorted(groups.items(), key=_coverage_order)
+        if len(inside) >= _SMALLEST_GROUP or group == "all"
+    ]
+    return (
+        plots.forest(shares, title="Coverage of the 90 % interval", width=460, nominal=0.9)
+        if shares
+        else ""
+    )
+
+
+def _coverage_order(item: tuple[str, list[bool]]) -> tuple[int, str]:
+    group = item[0]
+    return (0 if group == "all" else 1 if group.startswith("estimate ") else 2, group)

@@ -1,0 +1,130 @@
+"""The report as CSV (RFC 4180): one line a study, and one line a group."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
+
+# A spreadsheet takes a cell that begins so for a formula, and a header can hold anything.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+STUDY_COLUMNS = (
+    "study_instance_uid",
+    "patient",
+    "study_date",
+    "station",
+    "manufacturer",
+    "model",
+    "software",
+    "recorded_age",
+    "recorded_age_years",
+    "age_from_birth_date",
+    "recorded_sex",
+    "age_status",
+    "sex_status",
+    "flagged",
+    "rules",
+    "reasons",
+    "proposals",
+    "exempt",
+    "estimated_age",
+    "estimated_age_low90",
+    "estimated_age_high90",
+    "probability_female",
+    "age_p",
+    "sex_p",
+    "mix_up",
+    "score",
+    "alert",
+    "expected",
+    "arrived",
+    "fault",
+)
+RATE_COLUMNS = ("by", "group", "studies", "flagged", "rate", "low95", "high95", "unusual", "rules")
+
+Cell = str | int | float | None
+
+
+def studies_table(report: AuditReport) -> str:
+    """Every study of the audit."""
+    return _csv(STUDY_COLUMNS, (_study(one) for one in report.studies))
+
+
+def rates_table(report: AuditReport) -> str:
+    """Every group: how many of its studies are flagged, and which rules fired in how many."""
+    return _csv(RATE_COLUMNS, (_rate(one) for one in report.rates))
+
+
+def _study(one: AuditedStudy) -> list[Cell]:
+    audit, recorded = one.audit, one.audit.recorded
+    low, high = one.age.interval90 if one.age else (None, None)
+    return [
+        one.key,
+        one.patient,
+        one.study_date.isoformat() if one.study_date else "",
+        one.origin.station,
+        one.origin.manufacturer,
+        one.origin.model,
+        one.origin.software,
+        recorded.age,
+        _rounded(recorded.age_years),
+        _rounded(recorded.birth_date_age),
+        recorded.sex,
+        audit.age,
+        audit.sex,
+        int(audit.flagged),
+        " ".join(audit.rules),
+        "; ".join(f"{finding.rule}: {finding.reason}" for finding in audit.findings),
+        "; ".join(f"{made.keyword}={made.value} ({made.source})" for made in audit.proposals),
+        audit.exempt,
+        _rounded(one.age.mu if one.age else None),
+        _rounded(low),
+        _rounded(high),
+        _rounded(one.sex.probability_female if one.sex else None),
+        one.suspicion.age_p,
+        one.suspicion.sex_p,
+        int(one.suspicion.mix_up),
+        _rounded(one.suspicion.score),
+        int(one.suspicion.alert),
+        one.expected,
+        one.arrived,
+        one.fault,
+    ]
+
+
+def _rate(one: Rate) -> list[Cell]:
+    low, high = one.interval
+    share = one.flagged / one.studies if one.studies else None
+    counts = " ".join(f"{rule}:{count}" for rule, count in one.rules.items())
+    return [
+        one.by,
+        one.group,
+        one.studies,
+        one.flagged,
+        _rounded(share),
+        _rounded(low),
+        _rounded(high),
+        int(one.unusual),
+        counts,
+    ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows([_defused(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _defused(cell: Cell) -> Cell:
+    """A text that no spreadsheet computes: an apostrophe in front says that it is one."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\0", " ")
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

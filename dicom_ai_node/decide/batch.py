@@ -1,0 +1,260 @@
+"""Image against header over a whole batch: H1 to H4, and the alerts that a site can afford.
+
+One study at a time, a threshold that is right for 1 in 1000 mix-ups is not right for 1 in 100. Over
+a batch the share of false ones among the conflicts can be held instead (Benjamini and Hochberg).
+
+- H1: the recorded age is improbable, H2: the recorded sex is; what that means is in :mod:`.tails`.
+- H3: age and sex together are improbable, and each speaks against the record; or one of them is
+  found and the patient's other studies contradict the record too.
+
+Tested are only attributes that the header itself says nothing against.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.tails import SMALLEST_P, age_chance, deviation, own_spread, sex_chances
+from dicom_ai_node.rules.chance import discoveries
+from dicom_ai_node.rules.rule import Entry, by_id
+from dicom_ai_node.types import (
+    AgeEstimate,
+    AttributeStatus,
+    Finding,
+    HeaderAudit,
+    Outcome,
+    Reason,
+    Severity,
+    SexEstimate,
+    StudyResult,
+)
+
+RULES = by_id(
+    Entry("H1", Severity.WARNING, "age", "The recorded age is improbable for the image"),
+    Entry("H2", Severity.WARNING, "sex", "The recorded sex is improbable for the image"),
+    Entry(
+        "H3",
+        Severity.INFORMATION,
+        "identity",
+        "Possible mix-up: age and sex, or one of them and the patient's other studies",
+    ),
+    Entry("H4", Severity.INFORMATION, "image", "The image could not be assessed"),
+)
+"""What is found here, for the table of rules."""
+
+_OTHER_STUDIES = frozenset({"G1", "G3", "G4", "G5"})
+"""Rules that say that the patient's other studies contradict this one."""
+_WORTH_A_LOOK = 0.05
+"""What is no less probable than this alerts nobody, however large the budget."""
+_MIX_UPS_FIRST = 100.0
+"""Larger than any score: likely mix-ups come before everything else."""
+_HALF = 0.5
+_WORDING = "inferred characteristics differ from the record"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One study of a batch: the audit of its header, and what the network said."""
+
+    key: str
+    audit: HeaderAudit
+    result: StudyResult | None
+    """None where the network was not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the batch says of one study."""
+
+    age_p: float | None = None
+    """P-value of the recorded age."""
+    sex_p: float | None = None
+    """Calibrated probability of the recorded sex."""
+    age_found: bool = False
+    sex_found: bool = False
+    mix_up: bool = False
+    score: float = 0.0
+    """-log10 of the p-value of both together, 100 more for a mix-up; 0 where nothing is wrong."""
+    alert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a batch says of its studies, and of itself."""
+
+    verdicts: Mapping[str, Verdict]
+    threshold: float | None
+    """Smallest score that alerts, None when nothing does."""
+    expected_ppv: float | None
+    prevalence: float | None
+    """Share of tested studies that are expected to be found rightly: a lower bound of the share
+    of wrong ones, since not every wrong one can be told. None when nothing was tested."""
+
+
+def judge_batch(
+    cases: Sequence[Case],
+    *,
+    false_discovery_rate: float,
+    budget: int | None,
+    policy: PolicySettings,
+) -> Batch:
+    """Hold each image against its header. ``budget`` alerts at most; None: what is found alerts.
+
+    Keys are unique. The answer does not depend on the order of ``cases``.
+    """
+    cases = sorted(cases, key=lambda one: one.key)
+    deviations = {
+        one.key: deviation(recorded, estimate)
+        for one in cases
+        if (estimate := stated_age(one.result, policy)) is not None
+        and (recorded := _recorded_age(one.audit)) is not None
+    }
+    recorded_sex = {
+        one.key: _probability(one.audit, appearance)
+        for one in cases
+        if (appearance := stated_sex(one.result, policy)) is not None and _comparable_sex(one.audit)
+    }
+    spread = own_spread(list(deviations.values()))
+    age = {key: age_chance(one, spread) for key, one in deviations.items()}
+    sex = dict(zip(recorded_sex, sex_chances(list(recorded_sex.values())), strict=True))
+    both = {key: together(age.get(key), sex.get(key)) for key in sorted(age.keys() | sex.keys())}
+    pairs = {
+        key: both[key] for key in both if max(age.get(key, 1.0), sex.get(key, 1.0)) < _WORTH_A_LOOK
+    }
+    families = (
+        (age, _found(age, false_discovery_rate)),
+        (sex, _found(sex, false_discovery_rate)),
+        # All that were tested count, those too whose age or sex alone says that they are no pair.
+        (both, _found(both, false_discovery_rate) & pairs.keys()),
+    )
+    verdicts = {
+        one.key: _verdict(
+            one,
+            age_p=age.get(one.key),
+            sex_p=recorded_sex.get(one.key),
+            found=[one.key in own for _, own in families],
+            p=both.get(one.key, 1.0),
+        )
+        for one in cases
+    }
+    tested_right = _share_right(list(both.values())) * len(both)
+    conflicts = sorted(frozenset().union(*(own for _, own in families)))
+    ranked = sorted(conflicts if budget is None else both, key=lambda k: (-verdicts[k].score, k))
+    alerts = [key for key in ranked if verdicts[key].score > 0][:budget]
+    # A right header is found by its age, by its sex, or by both.
+    by_chance = sum(max((p[key] for key in own), default=0.0) for p, own in families)
+    right = len(frozenset(alerts).intersection(conflicts)) - tested_right * by_chance
+    if budget is not None:
+        last = max((both[key] for key in alerts), default=0.0)
+        right = max(right, len(alerts) - tested_right * last)
+    return Batch(
+        verdicts={**verdicts, **{key: replace(verdicts[key], alert=True) for key in alerts}},
+        threshold=min((verdicts[key].score for key in alerts), default=None),
+        expected_ppv=max(0.0, right) / len(alerts) if alerts else None,
+        prevalence=(1 - false_discovery_rate) * len(conflicts) / len(both) if both else None,
+    )
+
+
+def _verdict(
+    case: Case, *, age_p: float | None, sex_p: float | None, found: Sequence[bool], p: float
+) -> Verdict:
+    age_found, sex_found, pair_found = found
+    contradicted = not _OTHER_STUDIES.isdisjoint(case.audit.rules)
+    mix_up = pair_found or age_found + sex_found + contradicted >= 2
+    suspicious = any(found) or p < _WORTH_A_LOOK
+    return Verdict(
+        age_p=age_p,
+        sex_p=sex_p,
+        age_found=age_found,
+        sex_found=sex_found,
+        mix_up=mix_up,
+        score=_MIX_UPS_FIRST * mix_up - math.log10(p) if suspicious else 0.0,
+    )
+
+
+def _found(p_values: Mapping[str, float], rate: float) -> frozenset[str]:
+    rejected = discoveries(list(p_values.values()), rate)
+    return frozenset(key for key, found in zip(p_values, rejected, strict=True) if found)
+
+
+def stated_age(result: StudyResult | None, policy: PolicySettings) -> AgeEstimate | None:
+    """The age that the network states of a study, None where a gate or the policy forbids it."""
+    if result is None or result.outcome is not Outcome.ESTIMATED or result.age is None:
+        return None
+    low, high = result.age.interval90
+    return result.age if high - low <= policy.max_age_interval else None
+
+
+def stated_sex(result: StudyResult | None, policy: PolicySettings) -> SexEstimate | None:
+    """The same for sex."""
+    if result is None or result.outcome is not Outcome.ESTIMATED or result.sex is None:
+        return None
+    return result.sex if result.sex.certainty >= policy.min_sex_certainty else None
+
+
+def _recorded_age(audit: HeaderAudit) -> float | None:
+    """The age in years that is held against the image; a censored one never is."""
+    if audit.exempt or audit.censored_age or audit.age is not AttributeStatus.CONSISTENT:
+        return None
+    return audit.recorded.age_years
+
+
+def _comparable_sex(audit: HeaderAudit) -> bool:
+    """Whether sex is held against the image; 'O' never is."""
+    consistent = audit.sex is AttributeStatus.CONSISTENT
+    return consistent and not audit.exempt and audit.recorded.sex in {"M", "F"}
+
+
+def _probability(audit: HeaderAudit, estimate: SexEstimate) -> float:
+    female = estimate.probability_female
+    return min(1.0, max(female if audit.recorded.sex == "F" else 1 - female, SMALLEST_P))
+
+
+def together(age_p: float | None, sex_p: float | None) -> float:
+    """One p-value of both after Fisher: errors in age and in sex have little to do with another."""
+    if age_p is None or sex_p is None:
+        return next((p for p in (age_p, sex_p) if p is not None), 1.0)
+    evidence = -math.log(age_p) - math.log(sex_p)
+    return min(1.0, math.exp(-evidence) * (1 + evidence))
+
+
+def _share_right(p_values: Sequence[float]) -> float:
+    """Storey's (2002) estimate of the share of right headers: p-values over 1/2 are theirs."""
+    if not p_values:
+        return 1.0
+    above = sum(p > _HALF for p in p_values)
+    return min(1.0, (1 + above) / (len(p_values) * (1 - _HALF)))
+
+
+def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
+    """The audit of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE."""
+    audit, result, findings = case.audit, case.result, list[Finding]()
+    if result is not None and result.age is not None and verdict.age_found:
+        low, high = result.age.interval90
+        text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
+        findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
+        audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+    if verdict.sex_found:
+        text = f"recorded sex has probability {verdict.sex_p:.2g}"
+        findings.append(_finding("H2", f"{_WORDING}: {text}"))
+        audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+    if verdict.mix_up:
+        findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies"))
+        if verdict.age_p is not None and verdict.age_p < _WORTH_A_LOOK:
+            audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+        if verdict.sex_p is not None and verdict.sex_p < _HALF:
+            audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+    if (reason := _not_assessable(result)) is not None:
+        findings.append(_finding("H4", f"not assessable: {reason.text}"))
+    return replace(audit, findings=(*audit.findings, *findings))
+
+
+def _finding(rule: str, reason: str) -> Finding:
+    return Finding(rule, RULES[rule].severity, RULES[rule].attribute, reason)
+
+
+def _not_assessable(result: StudyResult | None) -> Reason | None:
+    if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
+        return None
+    return result.reason or Reason("unknown", "no reason was given")

@@ -1,0 +1,108 @@
+"""How probable a record is, given its image, when nothing is wrong with it: p-values for H1 and H2.
+
+Age. The interval of a study says where 90 % of recorded ages lie, above and below apart. Beyond its
+ends nothing was fitted, and a p-value needs the tails. They are taken to be those of Student's t
+with 7 degrees of freedom. The shipped calibration's intervals of 80, 90 and 95 % are as 0.755 : 1 :
+1.238; a t7's are as 0.747 : 1 : 1.248, a normal's as 0.779 : 1 : 1.192. So a t7 is a little
+heavier than what was measured, as it should be: a few hundred images show nothing beyond 99 %. A
+normal tail would call an error of three half-widths one in a million, and many of the sick mix-ups.
+
+Sex. The probability p of the recorded sex is a p-value as it is: of an image that shows the other
+sex with probability m <= 1/2, the right record has p = m in m of all cases and else p = 1 - m, so
+that P(p <= t) is at most t, whatever images were chosen by their certainty. It is far less for a
+certain network: P(p <= t) is the mean over all images of m where m <= t, and that is what is held
+against the false discovery rate. On average over the batch it is exact if p is calibrated.
+
+Both are measured on the batch itself where it is large enough: a site's errors are its own.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import median
+
+from dicom_ai_node.types import AgeEstimate
+
+_T7_95 = 1.894579
+"""95 % quantile of t7: the end of its central 90 %."""
+_T7_90 = 1.414924
+"""90 % quantile of t7: the end of its central 80 %."""
+_NARROWEST = 1.0
+"""Half-width in years that an interval has at least: recorded ages are whole years, and an end
+that was cut at 0 years says nothing of the errors on that side."""
+_ENOUGH = 200
+"""Fewer studies do not tell a site's own error distribution."""
+_ENOUGH_ERRORS = 5.0
+_SMALLEST_SCALE = 0.5
+_HALF = 0.5
+_DOUBTFUL = 0.05
+SMALLEST_P = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A batch's own errors in units of the calibrated ones; 0 and 1 is 'as calibrated'."""
+
+    centre: float = 0.0
+    scale: float = 1.0
+
+
+def deviation(recorded: float, estimate: AgeEstimate) -> float:
+    """How far a recorded age in years lies from the estimate: +-1.895 at the interval's ends."""
+    low, high = estimate.interval90
+    half = high - estimate.mu if recorded > estimate.mu else estimate.mu - low
+    return _T7_95 * (recorded - estimate.mu) / max(half, _NARROWEST)
+
+
+def own_spread(deviations: Sequence[float]) -> Spread:
+    """The errors of this site: the median, and the range that holds 80 % of what is around it.
+
+    Neither is moved by some wrong headers among them. As calibrated for fewer than 200.
+    """
+    if len(deviations) < _ENOUGH:
+        return Spread()
+    centre = median(deviations)
+    around = sorted(abs(one - centre) for one in deviations)
+    return Spread(centre, max(_SMALLEST_SCALE, around[math.ceil(0.8 * len(around)) - 1] / _T7_90))
+
+
+def age_chance(deviation: float, spread: Spread) -> float:
+    """Two-sided p-value of a deviation: Student's t with 7 degrees of freedom, in closed form."""
+    angle = math.atan(abs(deviation - spread.centre) / spread.scale / math.sqrt(7))
+    cosine2 = math.cos(angle) ** 2
+    series = 1 + 2 / 3 * cosine2 * (1 + 4 / 5 * cosine2)
+    within = angle + math.sin(angle) * math.cos(angle) * series
+    return min(1.0, max(1 - 2 / math.pi * within, SMALLEST_P))
+
+
+def sex_chances(recorded: Sequence[float]) -> list[float]:
+    """P-value of each record of a batch, given the calibrated probabilities of the recorded sexes.
+
+    Where records are less often right than the network is sure in the doubtful range, in which
+    mix-ups are lost among its errors, all p-values grow by as much: it is too sure of itself here.
+    """
+    # The certainty of an image is the same whether its record is right or wrong.
+    doubts = sorted(min(p, 1 - p) for p in recorded)
+    sums = [0.0, *accumulate(doubts)]
+    total = len(doubts)
+    factor = _overconfidence(recorded, doubts)
+
+    def chance(p: float) -> float:
+        below = sums[bisect_right(doubts, p)]
+        if p >= _HALF:  # The more probable sex: all with m <= 1/2, and those as sure as 1 - m <= p.
+            sure = bisect_left(doubts, 1 - p)
+            below += (total - sure) - (sums[-1] - sums[sure])
+        return min(1.0, max(factor * below / total, SMALLEST_P))
+
+    return [chance(p) for p in recorded]
+
+
+def _overconfidence(recorded: Sequence[float], doubts: Sequence[float]) -> float:
+    """How many times more often than expected the doubtful records are wrong, at least 1."""
+    expected = sum(m for m in doubts if m >= _DOUBTFUL)
+    wrong = sum(_DOUBTFUL <= p < _HALF for p in recorded)
+    if len(doubts) < _ENOUGH or expected < _ENOUGH_ERRORS:
+        return 1.0
+    return max(1.0, wrong / expected)

@@ -1,0 +1,131 @@
+"""The rules over an archive: every study is held against all others.
+
+``audit_archive`` answers what headers alone can say; ``judge_groups`` comes last, because a defect
+rate counts what images contradict too. Pure, and independent of the order of the studies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from dicom_ai_node.rules.audit import Fired, amended, audit
+from dicom_ai_node.rules.crowds import Group, groups_of
+from dicom_ai_node.rules.facts import StudyFacts
+from dicom_ai_node.rules.header import Header, distinct
+from dicom_ai_node.rules.member import ArchiveRule, Member, patients
+from dicom_ai_node.rules.registry import ARCHIVE_RULES
+from dicom_ai_node.rules.settings import RulesSettings
+from dicom_ai_node.types import PriorStudy
+
+# A defect rate counts what the other rules and the images say.
+_LAST = "G7"
+# Against so many others a PatientID is nobody's, and one of each kind of study says as much.
+_MOST_PRIORS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is at hand of one study."""
+
+    key: str
+    facts: StudyFacts | None
+    """None where it could not be read at all."""
+    fault: str = ""
+    expected: int | None = None
+    arrived: int | None = None
+
+
+def audit_archive(
+    arrivals: Sequence[Arrival], *, settings: RulesSettings, today: date
+) -> tuple[Member, ...]:
+    """Every study with what its header, its patient's others and the archive say, by key.
+
+    Keys are unique. Never raises for what headers contain.
+    """
+    arrivals = sorted(arrivals, key=lambda one: one.key)
+    headers = {one.key: distinct(one.facts.headers) if one.facts else () for one in arrivals}
+    limits = {one.key: _rules_for(one, headers[one.key], settings) for one in arrivals}
+    names = patients(headers)
+    alone = [
+        Member(
+            key=one.key,
+            study_instance_uid=one.facts.study_instance_uid if one.facts else None,
+            headers=headers[one.key],
+            listed=one.facts.listed if one.facts and one.facts.from_files else None,
+            patient=names[one.key],
+            audit=audit(headers[one.key], settings=limits[one.key], today=today),
+            fault=one.fault,
+            expected=one.expected,
+            arrived=one.arrived,
+        )
+        for one in arrivals
+    ]
+    histories: dict[str, list[PriorStudy]] = {}
+    for member in alone:
+        history = member.history
+        if history is not None:
+            histories.setdefault(member.patient, []).append(history)
+    known = {patient: _bounded(histories[patient]) for patient in histories}
+    linked = [
+        _with_others(one, known[one.patient], limits[one.key], today) if one.history else one
+        for one in alone
+    ]
+    return _checked(linked, [one for one in ARCHIVE_RULES.values() if one.id != _LAST], settings)
+
+
+def judge_groups(
+    members: Sequence[Member], settings: RulesSettings
+) -> tuple[tuple[Member, ...], Sequence[Group]]:
+    """The studies with findings of G7, and the groups that were judged."""
+    if _LAST in settings.disabled:
+        return tuple(members), []
+    return _checked(members, [ARCHIVE_RULES[_LAST]], settings), groups_of(members, settings)
+
+
+def _rules_for(
+    arrival: Arrival, headers: Sequence[Header], settings: RulesSettings
+) -> RulesSettings:
+    """The rules for what is at hand: an attribute that a query's answer lacks the file may have.
+
+    PatientAge is no key that an archive has to return (PS3.4 C.6.2.1); an empty PatientSex or
+    birth date in an answer that has the key is one.
+    """
+    if arrival.facts is None or arrival.facts.from_files:
+        return settings
+    unseen = {"B1", "B3", "B5"}
+    for rule, keyword in (("B2", "PatientSex"), ("B4", "PatientBirthDate"), ("B6", "StudyDate")):
+        if not any(keyword in header for header in headers):
+            unseen.add(rule)
+    return settings.model_copy(update={"disabled": (*settings.disabled, *sorted(unseen))})
+
+
+def _with_others(
+    member: Member, known: Sequence[PriorStudy], settings: RulesSettings, today: date
+) -> Member:
+    priors = [one for one in known if one.study_instance_uid != member.key]
+    if not priors:
+        return member
+    audited = audit(member.headers, priors=priors, settings=settings, today=today)
+    return member.with_audit(audited)
+
+
+def _bounded(histories: Sequence[PriorStudy]) -> Sequence[PriorStudy]:
+    if len(histories) <= _MOST_PRIORS:
+        return histories
+    kinds = {(one.sex, one.birth_date): one for one in reversed(histories)}
+    return [kinds[kind] for kind in sorted(kinds)][:_MOST_PRIORS]
+
+
+def _checked(
+    members: Sequence[Member], rules: Sequence[ArchiveRule], settings: RulesSettings
+) -> tuple[Member, ...]:
+    """The members with what ``rules`` find, all of which see the same audits."""
+    fired: dict[str, list[Fired]] = {}
+    for rule in rules:
+        if rule.id not in settings.disabled:
+            for member, hit in rule.check(members, settings):
+                fired.setdefault(member.key, []).append((rule, hit))
+    return tuple(
+        one.with_audit(amended(one.audit, fired[one.key])) if one.key in fired else one
+        for one in members
+    )

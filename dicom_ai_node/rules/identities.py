@@ -1,0 +1,106 @@
+"""G5: one PatientID that is several persons, and one person under several PatientIDs.
+
+Names are held against each other. Sex is never guessed from one.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from dicom_ai_node.rules.calendar_dates import read_date
+from dicom_ai_node.rules.member import ArchiveRule, Member, grouped
+from dicom_ai_node.rules.names import components, same_person
+from dicom_ai_node.rules.placeholders import test_word
+from dicom_ai_node.rules.rule import Hit, by_id
+from dicom_ai_node.rules.settings import RulesSettings
+from dicom_ai_node.types import Severity
+
+# Of a PatientID with more names than these it is plain that it is no patient's.
+_MOST_NAMES = 50
+
+
+def _identities(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
+    persons = [
+        one
+        for one in members
+        if one.patient
+        and not one.audit.exempt
+        and not one.deidentified
+        and not test_word(one.usual("PatientName"), settings.test_names)
+    ]
+    yield from _merged(persons, settings)
+    yield from _split(persons, settings)
+
+
+def _merged(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
+    for own in grouped(members, lambda one: one.patient).values():
+        faces = {one.key: (one.usual("PatientName"), _birth(one, settings)) for one in own}
+        compared = sorted(set(faces.values()))[:_MOST_NAMES]
+        odd = {
+            face
+            for face in set(faces.values())
+            if any(not _belong(face, other) for other in compared)
+        }
+        for one in own:
+            if faces[one.key] in odd:
+                yield one, Hit("PatientName is not that of other studies of this PatientID")
+
+
+def _belong(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether a name and birth date may be those of the person of another.
+
+    One part of a name changes with a marriage, and is the same in a family: the birth date decides.
+    """
+    family, given = same_person(components(one[0]), components(other[0]))
+    births_differ = bool(one[1] and other[1] and one[1] != other[1])
+    return family and given if births_differ else family or given
+
+
+def _split(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
+    def person(one: Member) -> tuple[str, ...]:
+        birth = _birth(one, settings)
+        known = birth[4:] not in settings.year_only_days
+        family, given = components(one.usual("PatientName"))
+        sex = one.usual("PatientSex")
+        whole = bool(family and given)
+        return (
+            " ".join(sorted(family)) if whole else "",
+            " ".join(sorted(given)) if whole else "",
+            birth if known else "",
+            sex if sex in {"M", "F", "O"} else "",
+        )
+
+    issuers = _issuers(members)
+    for same in grouped(members, person).values():
+        counts = Counter(issuers[patient] for patient in {one.patient for one in same})
+        for one in same:
+            count = counts[issuers[one.patient]]
+            if count > 1:
+                yield (
+                    one,
+                    Hit(f"{count} PatientIDs of one issuer have this name, birth date and sex"),
+                )
+
+
+def _issuers(members: Sequence[Member]) -> dict[str, str]:
+    """Issuer of each patient's PatientID, '' where no study says it."""
+    issuers: dict[str, str] = {}
+    for one in members:
+        issuers[one.patient] = max(issuers.get(one.patient, ""), one.usual("IssuerOfPatientID"))
+    return issuers
+
+
+def _birth(member: Member, settings: RulesSettings) -> str:
+    """PatientBirthDate where it is a date and no placeholder, else ''."""
+    text = member.usual("PatientBirthDate")
+    return text if read_date(text) and text not in settings.placeholder_birth_dates else ""
+
+
+RULES = by_id(
+    ArchiveRule(
+        "G5",
+        Severity.WARNING,
+        "identity",
+        "One PatientID with names of several persons, or one person under several PatientIDs",
+        _identities,
+    ),
+)

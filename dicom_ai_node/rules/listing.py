@@ -1,0 +1,137 @@
+"""G8 and S: what the source said of a study against what came of it."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from dicom_ai_node.rules.header import Header
+from dicom_ai_node.rules.member import ArchiveRule, Member
+from dicom_ai_node.rules.rule import Hit, by_id, shown
+from dicom_ai_node.rules.settings import RulesSettings
+from dicom_ai_node.types import AttributeStatus, Severity
+
+_COMPARED = (
+    # keyword, attribute, whether its values may be quoted
+    ("PatientID", "identity", False),
+    ("PatientName", "identity", False),
+    ("PatientBirthDate", "dates", True),
+    ("PatientSex", "sex", True),
+    ("StudyDate", "dates", True),
+    ("AccessionNumber", "identity", False),
+)
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+# What is written for a character that a character set lacks.
+_LOST = {"?", "\ufffd"}
+
+
+def _against_file(
+    members: Sequence[Member], settings: RulesSettings
+) -> Iterator[tuple[Member, Hit]]:
+    for member in members:
+        if member.listed is None or not member.headers:
+            continue
+        for keyword, attribute, quoted in _COMPARED:
+            if _agrees(keyword, member.listed, member.headers):
+                continue
+            listed, own = member.listed.clean(keyword), member.usual(keyword)
+            values = f": {shown(listed)} and {shown(own)}" if quoted else ""
+            conflict = attribute == "sex" and {listed, own} == {"M", "F"}
+            yield (
+                member,
+                Hit(
+                    f"{keyword} of the listing is not that of the file{values}",
+                    attribute,
+                    status=AttributeStatus.CONFLICT_HEADER if conflict else None,
+                ),
+            )
+
+
+def _agrees(keyword: str, listed: Header, headers: Sequence[Header]) -> bool:
+    """Whether the listing says nothing, or what an instance says but for how it is written."""
+    text = listed.clean(keyword)
+    if not text or keyword in listed.undecodable:
+        return True
+    return any(
+        keyword in own.undecodable or _same(keyword, text, own.clean(keyword)) for own in headers
+    )
+
+
+def _same(keyword: str, one: str, other: str) -> bool:
+    if keyword != "PatientName":
+        return _plain(keyword, one) == _plain(keyword, other)
+    # A listing may hold the alphabetic group only, and an archive without the others gives none.
+    groups = zip(one.split("="), other.split("="), strict=False)
+    pairs = [(_name(a), _name(b)) for a, b in groups]
+    both = [(a, b) for a, b in pairs if a and b]
+    return all(_lossy_equal(a, b) for a, b in both) if both else not _name(other)
+
+
+def _plain(keyword: str, text: str) -> str:
+    """The value without what archives change: case, and the dots of dates before DICOM 3."""
+    folded = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return folded.replace(".", "") if keyword.endswith("Date") else folded
+
+
+def _name(group: str) -> str:
+    parts = (" ".join(part.split()) for part in group.strip().split("^"))
+    return unicodedata.normalize("NFC", "^".join(parts)).casefold().rstrip("^ ")
+
+
+def _lossy_equal(one: str, other: str) -> bool:
+    """Whether the two are the same but for letters that one of them could not be written with."""
+    return len(one) == len(other) and all(
+        a == b or (a in _LOST and not b.isascii()) or (b in _LOST and not a.isascii())
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _not_had(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
+    for member in members:
+        if member.fault:
+            yield member, Hit(f"not all of the study could be had: {member.fault}")
+
+
+def _incomplete(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
+    for member in members:
+        expected, arrived = member.expected, member.arrived
+        if expected is not None and arrived is not None and arrived < expected:
+            yield member, Hit(f"{arrived} of the {expected} instances came that were listed")
+
+
+def _nameless(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
+    for member in members:
+        uid = member.study_instance_uid
+        if uid is not None and (len(uid) > 64 or not _UID.fullmatch(uid)):
+            yield member, Hit("StudyInstanceUID is " + ("no UID" if uid else "absent or empty"))
+
+
+RULES = by_id(
+    ArchiveRule(
+        "G8",
+        Severity.INFORMATION,
+        "identity",
+        "The listing (C-FIND, QIDO-RS) says something else than the file",
+        _against_file,
+    ),
+    ArchiveRule(
+        "S1",
+        Severity.WARNING,
+        "image",
+        "The study, or a part of it, could not be had from its source",
+        _not_had,
+    ),
+    ArchiveRule(
+        "S2",
+        Severity.WARNING,
+        "image",
+        "Fewer instances came than the source listed",
+        _incomplete,
+    ),
+    ArchiveRule(
+        "S3",
+        Severity.WARNING,
+        "identity",
+        "StudyInstanceUID is absent or no UID",
+        _nameless,
+    ),
+)

@@ -1,0 +1,130 @@
+"""A study among the others of an archive, and what a rule over an archive is."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import TypeVar
+
+from dicom_ai_node.rules.calendar_dates import read_date
+from dicom_ai_node.rules.header import Header, usual
+from dicom_ai_node.rules.rule import Entry, Hit
+from dicom_ai_node.rules.settings import RulesSettings
+from dicom_ai_node.types import AttributeStatus, HeaderAudit, PriorStudy
+
+_SHIFTED = {"MODIFIED", "REMOVED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One study of the archive."""
+
+    key: str
+    study_instance_uid: str | None
+    """'' where the source named none, None where the study could not be read at all."""
+    headers: tuple[Header, ...]
+    listed: Header | None
+    """The listing's answer, where it can be held against whole headers."""
+    patient: str
+    """Hash of PatientID and its issuer, '' without a PatientID."""
+    audit: HeaderAudit
+    fault: str = ""
+    expected: int | None = None
+    arrived: int | None = None
+
+    def with_audit(self, audit: HeaderAudit) -> "Member":
+        """The same study with another audit."""
+        return replace(self, audit=audit)
+
+    def usual(self, keyword: str) -> str:
+        """What most instances say, '' where none says anything."""
+        return usual(self.headers, keyword)
+
+    @property
+    def day(self) -> date | None:
+        """StudyDate, None when it is no date."""
+        return read_date(self.usual("StudyDate"))
+
+    @property
+    def shifted(self) -> bool:
+        """De-identification changed the dates (D10)."""
+        keyword = "LongitudinalTemporalInformationModified"
+        return any(header.clean(keyword).upper() in _SHIFTED for header in self.headers)
+
+    @property
+    def deidentified(self) -> bool:
+        """Names and PatientIDs are not those of a person."""
+        return self.shifted or any(
+            header.clean("PatientIdentityRemoved").upper() == "YES"
+            or header.clean("DeidentificationMethod")
+            or header.clean("DeidentificationMethodCodeSequence")
+            for header in self.headers
+        )
+
+    @property
+    def history(self) -> PriorStudy | None:
+        """What rules G1 to G4 may hold against the patient's other studies.
+
+        What is not held against this study is not held against others: a censored age, a sex that
+        is not assessed; of a study that is exempt or has shifted dates nothing (None).
+        """
+        if not self.patient or self.audit.exempt or self.shifted:
+            return None
+        recorded = self.audit.recorded
+        return PriorStudy(
+            study_instance_uid=self.key,
+            study_date=self.day,
+            sex="" if self.audit.sex is AttributeStatus.NOT_ASSESSED else recorded.sex,
+            birth_date=self.usual("PatientBirthDate"),
+            age_years=None if self.audit.censored_age else recorded.age_years,
+        )
+
+
+Group = TypeVar("Group", str, tuple[str, ...])
+Over = Callable[[Sequence[Member], RulesSettings], Iterator[tuple[Member, Hit]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRule(Entry):
+    """One rule over an archive."""
+
+    check: Over = field(repr=False)
+
+
+def patients(headers: Mapping[str, Sequence[Header]]) -> Mapping[str, str]:
+    """Each study's patient: a hash of PatientID and issuer, '' without a PatientID.
+
+    Where the issuer is not said, as in the answers of many archives, it is the only one that is
+    known of this PatientID, if there is only one.
+    """
+    named = {
+        key: (usual(own, "PatientID"), usual(own, "IssuerOfPatientID"))
+        for key, own in headers.items()
+    }
+    issuers: dict[str, set[str]] = {}
+    for patient, issuer in named.values():
+        issuers.setdefault(patient, set()).update({issuer} - {""})
+    return {
+        key: _pseudonym(patient, issuer or _only(issuers[patient]))
+        for key, (patient, issuer) in named.items()
+    }
+
+
+def _only(values: set[str]) -> str:
+    return next(iter(values)) if len(values) == 1 else ""
+
+
+def _pseudonym(patient: str, issuer: str) -> str:
+    return hashlib.sha256(f"{issuer}\0{patient}".encode()).hexdigest() if patient else ""
+
+
+def grouped(
+    members: Sequence[Member], key: Callable[[Member], Group]
+) -> Mapping[Group, Sequence[Member]]:
+    """Members by what ``key`` says of them; those of which it says '' are left out."""
+    groups: dict[Group, list[Member]] = {}
+    for member in members:
+        group = key(member)
+        if group and all(group):
+            groups.setdefault(group, []).append(member)
+    return groups

@@ -1,0 +1,53 @@
+"""The generated archive as files, and the rules held against its answer key.
+
+``python -m tests.acceptance.audit_archive FOLDER`` writes the files and prints recall and precision
+of every rule over what they say. G8 needs a listing that says something else than the files, which
+a folder has not; it and everything else is in tests/unit/test_audit_archive.py.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dicom_ai_node import pixels
+from dicom_ai_node.audit.conclude import conclude
+from dicom_ai_node.audit.outcome import AuditReport, Collected
+from dicom_ai_node.audit.report import write_report
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
+from dicom_ai_node.rules.facts import StudyFacts
+from tests.builders.archive import TODAY, generated, scores, table, write
+
+WITHOUT_LISTING = frozenset({"G7", "G8"})
+
+
+def audit_files(paths: Sequence[Path]) -> AuditReport:
+    """What an audit says of these files."""
+    studies: dict[str, list[Header]] = {}
+    for path in paths:
+        header = Header.from_dataset(pixels.read_header(path))
+        studies.setdefault(header.clean("StudyInstanceUID"), []).append(header)
+    return conclude(
+        AuditSpec(source="folder:archive", today=TODAY),
+        [Collected(uid, StudyFacts(uid, tuple(own))) for uid, own in studies.items()],
+        listed=len(studies),
+        complete=True,
+        rules=RulesSettings(),
+        policy=PolicySettings(),
+        rules_version=RULES_VERSION,
+        model="",
+    )
+
+
+def main(folder: Path) -> int:
+    studies = generated()
+    report = audit_files(write(studies, folder / "files"))
+    rows = scores(studies, report, without=WITHOUT_LISTING)
+    print(table(rows))
+    print(*write_report(report, folder / "report"), sep="\n")
+    return int(any((row.recall, row.precision) != (1.0, 1.0) for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,95 @@
+"""An audit of the generated archive against its answer key."""
+
+import random
+from functools import cache
+from pathlib import Path
+
+from dicom_ai_node import pixels
+from dicom_ai_node.audit.conclude import conclude
+from dicom_ai_node.audit.outcome import AuditReport, Collected
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.rules import RULES, RULES_VERSION, Header, RulesSettings
+from tests.builders.archive import (
+    ALONE,
+    ANYWHERE,
+    EACH,
+    MISCONFIGURED,
+    PATIENTS,
+    STUDIES,
+    TODAY,
+    Planted,
+    collected,
+    generated,
+    headers,
+    scores,
+    table,
+    write,
+)
+
+
+@cache
+def archive() -> tuple[tuple[Planted, ...], tuple[Collected, ...]]:
+    studies = generated()
+    return studies, tuple(collected(studies))
+
+
+def concluded(collection: tuple[Collected, ...]) -> AuditReport:
+    return conclude(
+        AuditSpec(source="node", today=TODAY),
+        collection,
+        listed=len(collection),
+        complete=True,
+        rules=RulesSettings(),
+        policy=PolicySettings(),
+        rules_version=RULES_VERSION,
+        model="",
+    )
+
+
+@cache
+def report() -> AuditReport:
+    return concluded(archive()[1])
+
+
+def test_the_archive_is_as_large_as_it_says_and_most_of_it_is_sound() -> None:
+    studies, _ = archive()
+    assert len({one.uid for one in studies}) == STUDIES
+    assert len({one["PatientID"] for study in studies for one in study.instances}) == PATIENTS
+    assert sum(not one.expected for one in studies) > STUDIES / 2
+
+
+def test_every_deterministic_rule_finds_all_that_was_planted_and_nothing_else() -> None:
+    rows = scores(archive()[0], report())
+    print(table(rows))
+    planted = {row.rule for row in rows if len(row.wanted) >= EACH}
+    assert planted >= set(RULES) | {"C3", "C6", "G5", "G8"}
+    wrong = [row.rule for row in rows if (row.recall, row.precision) != (1.0, 1.0)]
+    assert wrong == []
+
+
+def test_the_misconfigured_console_is_the_unusual_station() -> None:
+    unusual = {rate.group for rate in report().rates if rate.unusual and rate.by == "station"}
+    assert unusual == {MISCONFIGURED}
+    told = [one for one in report().studies if "G7" in one.audit.rules]
+    assert sum(one.origin.station == MISCONFIGURED for one in told) >= 40
+    assert all(one.audit.flagged for one in told)
+
+
+def test_the_order_of_studies_and_of_instances_changes_nothing() -> None:
+    part = archive()[1][:700]
+    mixed = list(part)
+    random.Random(1).shuffle(mixed)
+    assert concluded(tuple(mixed)) == concluded(part)
+
+
+def test_the_files_say_what_the_key_is_about(tmp_path: Path) -> None:
+    # One of each recipe: those of one patient alone come first, then those of any.
+    studies = archive()[0]
+    some = [*studies[: len(ALONE)], *studies[250 : 250 + len(ANYWHERE)]]
+    files = write(some, tmp_path)
+    read = [Header.from_dataset(pixels.read_header(path)) for path in files]
+    wanted = [one for study in some for one in headers(study)]
+    for found, sent in zip(read, wanted, strict=True):
+        assert {k: found.clean(k) for k in found.values} == {k: sent.clean(k) for k in sent.values}
+        assert found.undecodable == sent.undecodable

@@ -1,0 +1,272 @@
+"""What ``conclude`` makes of anything at all, and the files that say it."""
+
+import csv
+import io
+import json
+import random
+import re
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from dicom_ai_node.audit.conclude import conclude
+from dicom_ai_node.audit.outcome import AuditReport, Collected
+from dicom_ai_node.audit.report import write_report
+from dicom_ai_node.audit.report.page import page
+from dicom_ai_node.audit.report.tables import rates_table, studies_table
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.rules.facts import StudyFacts
+from dicom_ai_node.rules.header import ATTRIBUTES
+from dicom_ai_node.types import (
+    AgeEstimate,
+    AttributeStatus,
+    Outcome,
+    Reason,
+    SexEstimate,
+    StudyResult,
+)
+from tests.unit.rules_builder import TODAY, Value, header
+
+RULES = RulesSettings()
+
+
+def collected(key: str, **changes: Value) -> Collected:
+    own = header(**{"StudyInstanceUID": f"1.2.{key}", "PatientID": key, **changes})
+    return Collected(f"1.2.{key}", StudyFacts(f"1.2.{key}", (own,)))
+
+
+def estimated(one: Collected, age: float, female: float) -> Collected:
+    assert one.facts is not None
+    own = audit(one.facts.headers, settings=RULES, today=TODAY)
+    said = AgeEstimate(age, 6.0, (age - 10, age + 10)), SexEstimate(female)
+    result = StudyResult(one.key, Outcome.ESTIMATED, own, age=said[0], sex=said[1])
+    return replace(one, result=result)
+
+
+def concluded(
+    collection: list[Collected], *, complete: bool = True, model: str = "m 1", **spec: object
+) -> AuditReport:
+    return conclude(
+        AuditSpec(source="pacs:MAIN", today=TODAY, **spec),
+        collection,
+        listed=len(collection),
+        complete=complete,
+        rules=RULES,
+        policy=PolicySettings(),
+        rules_version="1",
+        model=model,
+    )
+
+
+def ward() -> list[Collected]:
+    """Studies of which the last has another's image and the first three other troubles."""
+    rng = random.Random(2)
+    # No two share a name or a birth date.
+    names = [f"{'abcdefghij'[at // 10] * 3}^{'klmnopqrst'[at % 10] * 3}" for at in range(100)]
+    births = [f"1960{1 + at % 5:02d}{2 + at // 5:02d}" for at in range(100)]
+    fine = [
+        estimated(
+            collected(
+                f"{100 + at}",
+                PatientName=names[at],
+                PatientBirthDate=births[at],
+                StationName="R1",
+                Manufacturer="Acme",
+            ),
+            63 + rng.gauss(0, 6),
+            0.999,
+        )
+        for at in range(100)
+    ]
+    return [
+        Collected("1.9.1", None, fault="timed out after 30 s", expected=4, arrived=0),
+        collected("900", PatientAge="", PatientName="One^Alpha", StationName="R2"),
+        estimated(collected("902", PatientName="Three^Beta", StationName="R1"), 21.0, 0.0001),
+        *fine,
+    ]
+
+
+@pytest.fixture(scope="module")
+def report() -> AuditReport:
+    return concluded(ward())
+
+
+def test_a_study_is_said_what_its_header_its_image_and_its_source_say(report: AuditReport) -> None:
+    said = {one.key: one for one in report.studies}
+    assert said["1.9.1"].audit.rules == ("S1", "S2")
+    assert said["1.9.1"].fault == "timed out after 30 s"
+    assert said["1.2.900"].audit.rules == ("B3",)
+    mixed = said["1.2.902"]
+    assert mixed.audit.rules == ("H1", "H2", "H3")
+    assert (mixed.audit.age, mixed.audit.sex) == (AttributeStatus.CONFLICT_IMAGE,) * 2
+    assert mixed.suspicion.alert
+    assert mixed.suspicion.mix_up
+    assert report.budget.alerts == 1
+    assert report.budget.expected_ppv is not None
+    assert report.budget.expected_ppv > 0.9
+    assert said["1.2.150"].audit.rules == ()
+    assert said["1.2.150"].origin.station == "R1"
+
+
+def test_rates_are_of_every_group_and_month(report: AuditReport) -> None:
+    rates = {(one.by, one.group): one for one in report.rates}
+    assert (rates["station", "R1"].studies, rates["station", "R1"].flagged) == (101, 1)
+    assert rates["station", "R2"].rules == {"B3": 1}
+    assert rates["station month", "R1 2023-06"].studies == 101
+    assert rates["month", "2023-06"].studies == 102
+    assert rates["manufacturer", ""].studies == 2
+    low, high = rates["station", "R1"].interval
+    assert low < 1 / 101 < high
+
+
+def test_the_findings_of_a_single_study_do_not_come_back() -> None:
+    """A result was decided alone, by the policy's thresholds: the batch decides anew."""
+    one = estimated(collected("1"), 45.0, 0.01)
+    assert one.result is not None
+    own = replace(one.result.audit, age=AttributeStatus.CONFLICT_IMAGE)
+    (said,) = concluded([replace(one, result=replace(one.result, audit=own))]).studies
+    assert said.audit.age is AttributeStatus.CONSISTENT or "H1" in said.audit.rules
+
+
+def test_the_budget_is_of_days_with_studies() -> None:
+    days = [f"202306{day:02d}" for day in (1, 1, 5, 9)]
+    some = [collected(str(at), StudyDate=day) for at, day in enumerate(days)]
+    said = concluded(some, alerts_per_day=0.5).budget
+    assert (said.days, said.alerts_per_day, said.alerts) == (3, 0.5, 0)
+
+
+def test_what_is_not_assessable_is_information() -> None:
+    one = collected("1")
+    assert one.facts is not None
+    own = audit(one.facts.headers, settings=RULES, today=TODAY)
+    refused = StudyResult(one.key, Outcome.REFUSED, own, reason=Reason("x", "no image"))
+    (said,) = concluded([replace(one, result=refused)]).studies
+    assert said.audit.rules == ("H4",)
+    assert not said.audit.flagged
+
+
+def test_one_study_twice_is_an_error() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        concluded([collected("1"), collected("1")])
+
+
+anything = st.dictionaries(st.sampled_from(sorted(ATTRIBUTES)), st.text(max_size=12))
+texts = st.sampled_from(["20230610", "19600415", "063Y", "M", "F", "O", "A^B", "1", ""])
+likely = st.dictionaries(st.sampled_from(sorted(ATTRIBUTES)), texts)
+headers = st.builds(Header, anything | likely)
+facts = st.builds(
+    StudyFacts,
+    st.text(max_size=8),
+    st.lists(headers, max_size=3).map(tuple),
+    st.none() | headers,
+    st.booleans(),
+)
+studies = st.lists(
+    st.builds(
+        Collected,
+        st.text(min_size=1, max_size=8),
+        st.none() | facts,
+        expected=st.none() | st.integers(0, 9),
+        arrived=st.none() | st.integers(0, 9),
+        fault=st.sampled_from(["", "gone"]),
+    ),
+    max_size=8,
+    unique_by=lambda one: one.key,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(studies, st.randoms(use_true_random=False))
+def test_whatever_was_collected_is_concluded_and_told(
+    collection: list[Collected], rng: random.Random
+) -> None:
+    said = concluded(collection)
+    assert [one.key for one in said.studies] == sorted(one.key for one in collection)
+    mixed = list(collection)
+    rng.shuffle(mixed)
+    assert concluded(mixed) == said
+    assert page(said)
+    assert len(list(csv.reader(io.StringIO(studies_table(said), newline="")))) == len(mixed) + 1
+    assert rates_table(said)
+
+
+def test_the_files_are_written_and_hold_nothing_that_is_not_theirs(
+    report: AuditReport, tmp_path: Path
+) -> None:
+    made = write_report(report, tmp_path / "new" / "folder")
+    names = [path.name for path in made]
+    assert names == ["report.html", "studies.csv", "rates.csv", "report.json"]
+    assert sorted(path.name for path in made[0].parent.iterdir()) == sorted(names)
+    texts = {path.name: path.read_text(encoding="utf-8") for path in made}
+    assert json.loads(texts["report.json"])["studies"][0]["key"] == "1.2.100"
+    assert TypeAdapter(AuditReport).validate_json(texts["report.json"]) == report
+    for text in texts.values():
+        assert "Alpha" not in text
+        assert "Three" not in text
+    assert [path.name for path in write_report(report, tmp_path, ["json"])] == ["report.json"]
+    with pytest.raises(ValueError, match="pdf"):
+        write_report(report, tmp_path, ["pdf"])
+
+
+def test_the_page_needs_no_network_and_no_script(report: AuditReport) -> None:
+    html = page(report)
+    assert re.findall(r"https?://|<script|<link|<img|@import|url\(", html) == []
+    assert html.count("<svg") == 4
+    assert "Not a medical device" in html
+    assert "not complete" not in html
+    assert "not complete" in page(concluded(ward()[:3], complete=False))
+
+
+def test_an_alert_comes_before_bad_headers() -> None:
+    worst = collected("950", PatientBirthDate="20990101", PatientSex="?", PatientName="x^y")
+    html = page(concluded([*ward(), worst]))
+    section = html[html.index("Worst offenders") : html.index("Flagged studies by station")]
+    assert section.index("1.2.902") < section.index("1.2.950")
+
+
+def test_what_a_header_says_is_text_and_nothing_else() -> None:
+    bad = "<script>alert(1)</script>\"'"
+    one = collected("1", PatientSex=bad, StationName=bad, Manufacturer=bad, PatientName="a^b")
+    some = [replace(one, fault=bad), *(collected(str(at), StationName=bad) for at in range(2, 9))]
+    html = page(concluded(some))
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1"])
+def test_a_spreadsheet_computes_nothing(text: str) -> None:
+    own = Header({"PatientSex": text, "StationName": text, "PatientID": "1"})
+    said = concluded([Collected("=1.2", StudyFacts("1.2", (own,)), fault=text)])
+    for table in (studies_table(said), rates_table(said)):
+        for row in csv.reader(io.StringIO(table, newline="")):
+            for cell in row:
+                assert not cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_a_page_of_a_large_audit_stays_small() -> None:
+    many = [collected(f"{at:04d}", PatientAge="", PatientName="") for at in range(700)]
+    html = page(concluded(many))
+    assert "The first 500 of 700" in html
+    assert html.count('class="uid"') == 500
+
+
+def test_an_empty_audit_is_a_report_too() -> None:
+    said = concluded([], model="")
+    assert said.studies == said.rates == ()
+    assert "No network was asked" in page(said)
+
+
+def test_months_of_a_wrong_date_do_not_stretch_the_plot() -> None:
+    some = [collected(f"{at:02d}", StudyDate=f"2023{at % 12 + 1:02d}10") for at in range(48)]
+    wrong = collected("99", StudyDate="10000101")
+    html = page(concluded([*some, wrong]))
+    assert ">2023-01<" in html
+    assert ">1000-01<" not in html
+    assert concluded([wrong]).studies[0].study_date == date(1000, 1, 1)
