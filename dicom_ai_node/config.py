@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.study import StudySettings
@@ -103,6 +104,11 @@ class ModelSettings(_Table):
     """``[model]``: the network."""
 
     bundle: str = Field("default", description="'default', a shipped bundle's name, or a folder.")
+    shadow: str = Field(
+        "",
+        description="A second bundle that sees what the first sees and of which nothing is ever "
+        "reported, for 'model compare'; '': none. It doubles the work of the network.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="'auto' takes CUDA when there is one."
     )
@@ -190,6 +196,7 @@ class Config(BaseSettings):
     analyse: AnalyseSettings = AnalyseSettings()
     policy: PolicySettings = PolicySettings()
     report: ReportSettings = ReportSettings()
+    monitor: MonitorSettings = MonitorSettings()
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
