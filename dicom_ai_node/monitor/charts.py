@@ -8,8 +8,10 @@ of all charts together is no shorter than ``false_alarm_weeks`` points.
 The reference is an estimate itself, and the limits allow for that. Shares have the exact limits of
 the beta-binomial distribution: binomial for a probability of which the reference, with Jeffreys'
 prior, is all that is known. The mean absolute error has the limit of a gamma distribution, since
-absolute errors lean to the right; the bias has normal ones. Only what harms raises a flag: fewer
-ages covered, fewer sexes right, more refusals, a larger error, a bias to either side.
+absolute errors lean to the right; the bias has symmetric ones. Both are as wide as Student's t with
+few degrees of freedom asks for: errors have heavier tails than the normal distribution, and the
+reference then understates their spread. Only what harms raises a flag: fewer ages covered, fewer
+sexes right, more refusals, a larger error, a bias to either side.
 """
 
 import math
@@ -17,9 +19,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
-from statistics import NormalDist
 from typing import Any
 
+from dicom_ai_node.monitor.figures import student
 from dicom_ai_node.monitor.observation import (
     Observation,
     once_a_week,
@@ -31,6 +33,9 @@ from dicom_ai_node.monitor.settings import MonitorSettings
 
 _TIMES_REFERENCE = 4
 """The reference of a chart must hold so many times the studies of a point."""
+_FREEDOM = 40
+"""Keeps the stated rate with errors that follow Student's t of 6 degrees of freedom, whose tails are
+heavier than those of the shipped bundle, and a reference of eight weeks of 60 studies."""
 _NOWHERE = 1e-9  # of a year: limits of errors that do not vary at all
 
 
@@ -255,7 +260,7 @@ def _limits(
         case Quantity.BIAS:
             centre = reference.signed / reference.aged
             spread = reference.squared / reference.aged - centre**2
-            half = -NormalDist().inv_cdf(chance / 2) * _standard_error(spread, reference.aged, n)
+            half = _deviate(chance / 2) * _standard_error(spread, reference.aged, n)
             return centre - half, centre + half
         case Quantity.REFUSED:
             passed = fewest(n, reference.seen - reference.refused, reference.seen, chance)
@@ -270,7 +275,12 @@ def _largest_mean(reference: Tally, n: int, chance: float) -> float:
     centre = reference.absolute / reference.aged
     error = _standard_error(reference.squared / reference.aged - centre**2, reference.aged, n)
     ninth = (error / max(centre, _NOWHERE)) ** 2 / 9
-    return float(centre * (1 - ninth - NormalDist().inv_cdf(chance) * math.sqrt(ninth)) ** 3)
+    return float(centre * (1 - ninth + _deviate(chance) * math.sqrt(ninth)) ** 3)
+
+
+def _deviate(chance: float) -> float:
+    """Standard errors beyond which a mean lies with probability ``chance``."""
+    return student(_FREEDOM, 1 - chance)
 
 
 def _standard_error(variance: float, reference_n: int, n: int) -> float:

@@ -74,16 +74,16 @@ def mean(values: Sequence[float], persons: Sequence[str]) -> Figure:
     if count < 3:
         return Figure(n, centre)
     variance = count / (count - 1) * math.fsum(r * r for r in residuals.values()) / n**2
-    half = student95(count - 1) * math.sqrt(variance)
+    half = student(count - 1, 0.975) * math.sqrt(variance)
     return Figure(n, centre, centre - half, centre + half)
 
 
-def student95(freedom: int) -> float:
-    """Two-sided 95 % point of Student's t, by its expansion in 1 / ``freedom``.
+def student(freedom: int, p: float) -> float:
+    """Quantile ``p`` of Student's t, by its expansion in 1 / ``freedom``.
 
-    Within 1 % from 4 degrees of freedom on (Abramowitz and Stegun 26.7.5); above it below that.
+    That of 0.975 is within 1 % from 4 degrees of freedom on (Abramowitz and Stegun 26.7.5).
     """
-    z = Z95
+    z = NormalDist().inv_cdf(p)
     terms = (
         z,
         (z**3 + z) / 4,

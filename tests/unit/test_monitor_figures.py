@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dicom_ai_node.monitor.figures import GROUPS, mean, share, student95, tabulate
+from dicom_ai_node.monitor.figures import GROUPS, mean, share, student, tabulate
 from dicom_ai_node.monitor.observation import (
     once_a_week,
     trusted_age,
@@ -53,7 +53,7 @@ def test_a_share_has_wilsons_interval() -> None:
     ("freedom", "point"), [(4, 2.776), (10, 2.228), (30, 2.042), (1000, 1.962)]
 )
 def test_students_point_is_near_the_table(freedom: int, point: float) -> None:
-    assert student95(freedom) == pytest.approx(point, rel=0.01)
+    assert student(freedom, 0.975) == pytest.approx(point, rel=0.01)
 
 
 def test_many_studies_of_few_persons_say_less() -> None:
