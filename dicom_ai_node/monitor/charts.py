@@ -34,8 +34,8 @@ from dicom_ai_node.monitor.settings import MonitorSettings
 _TIMES_REFERENCE = 4
 """The reference of a chart must hold so many times the studies of a point."""
 _FREEDOM = 40
-"""Keeps the stated rate with errors that follow Student's t of 6 degrees of freedom, whose tails are
-heavier than those of the shipped bundle, and a reference of eight weeks of 60 studies."""
+"""Keeps the stated rate where errors follow Student's t of 6 degrees of freedom, whose tails are
+heavier than the shipped bundle's, and eight weeks of 60 studies are the reference."""
 _NOWHERE = 1e-9  # of a year: limits of errors that do not vary at all
 
 
