@@ -39,7 +39,9 @@ def serve(config: Config, path: Path) -> int:
     from dicom_ai_node.inference.bundle import resolve_bundle, verify
 
     os.umask(0o077)  # images, reports and the database are for this user alone
-    verify(resolve_bundle(config.model.bundle))
+    live = verify(resolve_bundle(config.model.bundle))
+    if config.model.shadow and verify(resolve_bundle(config.model.shadow)).sha256 == live.sha256:
+        raise ConfigError(f"model.shadow = {config.model.shadow!r}: it is the live bundle")
     try:
         Spool(config.storage.spool).create()
     except OSError as error:

@@ -17,6 +17,7 @@ from dicom_ai_node.config_sources import SourceTable
 from dicom_ai_node.config_table import UID, AETitle, Name, Port, Table
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.study import StudySettings
@@ -96,6 +97,11 @@ class ModelSettings(Table):
     """``[model]``: the network."""
 
     bundle: str = Field("default", description="'default', a shipped bundle's name, or a folder.")
+    shadow: str = Field(
+        "",
+        description="A second bundle that sees what the first sees and of which nothing is ever "
+        "reported, for 'model compare'; '': none. It doubles the work of the network.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="'auto' takes CUDA when there is one."
     )
@@ -183,6 +189,7 @@ class Config(BaseSettings):
     analyse: AnalyseSettings = AnalyseSettings()
     policy: PolicySettings = PolicySettings()
     report: ReportSettings = ReportSettings()
+    monitor: MonitorSettings = MonitorSettings()
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     sources: dict[Name, SourceTable] = Field(default_factory=dict)
     web: WebSettings = WebSettings()

@@ -17,7 +17,7 @@ from pydicom import Dataset
 from dicom_ai_node import pixels
 from dicom_ai_node.decide.gates import Gates, judge
 from dicom_ai_node.decide.settings import PolicySettings
-from dicom_ai_node.decide.study import decide, header_only, wants_network
+from dicom_ai_node.decide.study import decide, header_only, sampled, wants_network
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.rules import Header, RulesSettings, audit
@@ -49,6 +49,9 @@ class Prepared:
     tensors: list[NDArray[np.float32]] = field(default_factory=list)
     """One (size, size) array for each of ``images``."""
     header_only: bool = False
+    """The report says nothing of the images, whether the network sees them or not."""
+    shown: bool = True
+    """Whether the network is to see the images."""
 
 
 class Pipeline:
@@ -75,10 +78,12 @@ class Pipeline:
         *,
         priors: Callable[[Dataset], Sequence[PriorStudy]],
         today: date,
+        sample: float = 0.0,
     ) -> Prepared:
         """Read, audit and decode the images of one study.
 
-        ``priors`` answers what is known of the patient whose header it is given.
+        ``priors`` answers what is known of the patient whose header it is given. ``sample`` is the
+        share of the studies that the policy passes over whose images are decoded all the same.
 
         Raises
         ------
@@ -93,6 +98,8 @@ class Pipeline:
         prepared = Prepared(study_instance_uid, sources, audited, refused=refused)
         if not wants_network(audited, self.policy):
             prepared.header_only = True
+            prepared.shown = sampled(study_instance_uid, sample)
+        if not prepared.shown:
             return prepared
         for image, path in readable:
             try:
@@ -116,6 +123,10 @@ class Pipeline:
         """Decide what the study's report says."""
         if prepared.header_only:
             return header_only(prepared.study_instance_uid, prepared.audit)
+        return self.answer(prepared, predictions)
+
+    def answer(self, prepared: Prepared, predictions: Sequence[Prediction]) -> StudyResult:
+        """Decide on the images, be it for the report or for an observation alone."""
         judged = [
             judge(image, prediction, self.gates)
             for image, prediction in zip(prepared.images, predictions, strict=True)

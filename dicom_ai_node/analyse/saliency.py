@@ -118,7 +118,7 @@ def build_captures(
     InvalidReport
         A capture failed its check.
     """
-    if settings.saliency == "none":
+    if settings.saliency == "none" or prepared.header_only:
         return ()
     method = SaliencyMethod(settings.saliency)
     explained = []

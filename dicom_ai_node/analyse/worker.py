@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import structlog
 from pydicom import Dataset
 
+from dicom_ai_node.analyse.observe import Shadow, observe
 from dicom_ai_node.analyse.outgoing import write_reports
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import patient_key, result_key, study_header, to_json
@@ -24,6 +26,7 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
@@ -48,14 +51,31 @@ _AFTER_FAULT_SECONDS = 5.0
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """One study for the network, and for the bundle beside it."""
+
+    claimed: ClaimedStudy
+    prepared: Prepared
+    shadow: Prepared | None
+
+
 class Analyser:
     """One analyser process."""
 
-    def __init__(self, config: Config, db: Database, spool: Spool, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        config: Config,
+        db: Database,
+        spool: Spool,
+        pipeline: Pipeline,
+        shadow: Shadow | None = None,
+    ) -> None:
         self.config = config
         self.db = db
         self.spool = spool
         self.pipeline = pipeline
+        self.shadow = shadow
         self.owner = f"analyse-{uuid4().hex[:12]}"
         self._busy_since = 0.0
         """When the present batch was begun, monotonic; 0 while there is none."""
@@ -99,14 +119,18 @@ class Analyser:
             max_attempts=settings.max_attempts,
         )
         self._busy_since = time.monotonic() if batch else 0.0
-        prepared = list(decoders.map(self._guarded_prepare, batch))
-        ready = [
-            (claimed, one) for claimed, one in zip(batch, prepared, strict=True) if one is not None
-        ]
-        answers = self.pipeline.predict([one for _, one in ready])
-        for (claimed, one), predictions in zip(ready, answers, strict=True):
-            with self._guard(claimed):
-                self._store(claimed, one, self.pipeline.conclude(one, predictions))
+        ready = [one for one in decoders.map(self._guarded_prepare, batch) if one is not None]
+        answers = self.pipeline.predict([one.prepared for one in ready])
+        beside: list[tuple[Observation, ...]] = [() for _ in ready]
+        if self.shadow is not None:
+            beside = self.shadow.observe([one.shadow for one in ready])
+        for one, predictions, others in zip(ready, answers, beside, strict=True):
+            with self._guard(one.claimed):
+                result = self.pipeline.conclude(one.prepared, predictions)
+                seen = others
+                if one.prepared.shown:
+                    seen = (observe(one.prepared, predictions, self.pipeline, Role.LIVE), *others)
+                self._store(one.claimed, one.prepared, result, seen)
         self._busy_since = 0.0
         return len(batch)
 
@@ -120,12 +144,12 @@ class Analyser:
         except Exception as error:  # noqa: BLE001
             self._fail(claimed, error)
 
-    def _guarded_prepare(self, claimed: ClaimedStudy) -> Prepared | None:
+    def _guarded_prepare(self, claimed: ClaimedStudy) -> _Ready | None:
         with self._guard(claimed):
             return self._prepare(claimed)
         return None
 
-    def _prepare(self, claimed: ClaimedStudy) -> Prepared | None:
+    def _prepare(self, claimed: ClaimedStudy) -> _Ready | None:
         files = [(one.image, self.spool.path(one.path)) for one in claimed.instances]
         if not files:
             reason = Reason(
@@ -142,14 +166,27 @@ class Analyser:
                 except_study=claimed.study_instance_uid,
             )
 
-        return self.pipeline.prepare(
+        prepared = self.pipeline.prepare(
             claimed.study_instance_uid,
             files,
             priors=known_studies,
             today=datetime.now(UTC).date(),
+            # Of a study that failed before nothing is asked that its report does not need.
+            sample=self.config.monitor.sample if claimed.attempts == 1 else 0.0,
         )
+        shadow = None
+        if self.shadow is not None:
+            size = self.pipeline.estimator.size
+            shadow = self.shadow.prepare(prepared, files, size=size)
+        return _Ready(claimed, prepared, shadow)
 
-    def _store(self, claimed: ClaimedStudy, prepared: Prepared, result: StudyResult) -> None:
+    def _store(
+        self,
+        claimed: ClaimedStudy,
+        prepared: Prepared,
+        result: StudyResult,
+        observations: tuple[Observation, ...],
+    ) -> None:
         document = to_json(result)
         digests = [one.digest for one in claimed.instances]
         key = result_key(result, digests, self._settings)
@@ -160,7 +197,14 @@ class Analyser:
         mine = finish(
             self.db,
             claimed,
-            NewAnalysis(key, document, result.audit.flagged, reports),
+            NewAnalysis(
+                key,
+                document,
+                result.audit.flagged,
+                reports,
+                observations=observations,
+                inferred=result.model is not None,
+            ),
             header=study_header(prepared.sources[0], result),
             destinations=self._destinations,
             reason=_study_reason(result, reports, wanted=wanted),
@@ -240,18 +284,25 @@ def run(config: Config, *, stop: threading.Event) -> None:
     db = Database(config.storage.database)
     spool = Spool(config.storage.spool)
     spool.sweep()
+    pipeline = _load(config, config.model.bundle, Role.LIVE)
+    shadow = None
+    if config.model.shadow:
+        shadow = Shadow(_load(config, config.model.shadow, Role.SHADOW))
+    try:
+        Analyser(config, db, spool, pipeline, shadow).run(stop)
+    finally:
+        db.close()
+
+
+def _load(config: Config, bundle: str, role: Role) -> Pipeline:
     estimator = Estimator(
-        resolve_bundle(config.model.bundle),
+        resolve_bundle(bundle),
         device=config.model.device,
         batch=config.model.batch,
         threads=config.model.threads or None,
     )
-    pipeline = Pipeline(estimator, rules=config.rules, policy=config.policy)
-    log.info("model_loaded", model=estimator.identity.name, device=estimator.device)
-    try:
-        Analyser(config, db, spool, pipeline).run(stop)
-    finally:
-        db.close()
+    log.info("model_loaded", model=estimator.identity.name, role=role, device=estimator.device)
+    return Pipeline(estimator, rules=config.rules, policy=config.policy)
 
 
 def _study_reason(

@@ -118,21 +118,33 @@ def show(
 def requeue(
     study_uid: Annotated[str, typer.Argument(help="StudyInstanceUID")] = "",
     dead: Annotated[bool, typer.Option("--dead", help="All dead letters, of every study.")] = False,
+    withheld: Annotated[
+        bool, typer.Option("--withheld", help="All studies whose report shadow mode withheld.")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Analyse a study again, or send dead letters again.
 
     A study with dead letters has them put back in their queue; any other is analysed again. An
-    unchanged result is not sent twice. Destinations that are waited for are tried at once, and are
+    unchanged result is not sent twice. What shadow mode withheld is analysed again too, and sent
+    once the model is live; studies that retention has taken the images of stay as they are.
+    Destinations that are waited for are tried at once, and are
     offered the best kind of report again, whatever they accepted before.
 
     Example: dicom-ai-node requeue --dead
     """
-    if bool(study_uid) == dead:
-        console.print("give either a StudyInstanceUID or --dead")
+    if bool(study_uid) + dead + withheld != 1:
+        console.print("give either a StudyInstanceUID, --dead or --withheld")
         raise typer.Exit(EXIT_CONFIG)
     db, now = _open(config), time.time()
+    if withheld:
+        count, lost = study_queue.requeue_withheld(db, now=now)
+        if as_json:
+            print_json({"studies": count, "without_images": lost})
+        else:
+            console.print(f"{count} studies to be analysed again, {lost} have no images any more")
+        return
     count = delivery_queue.requeue_dead(db, study_instance_uid=study_uid or None, now=now)
     delivery_queue.start_over(db)
     state = None

@@ -1,4 +1,4 @@
-"""The model bundles: ``model list``, ``show``, ``verify``, ``recalibrate``."""
+"""The model bundles: ``model list``, ``show``, ``verify``, ``recalibrate``, ``compare``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,13 @@ import typer
 from rich.table import Table
 
 from dicom_ai_node.cli.common import AsJson, console, print_json
+from dicom_ai_node.cli.compare import compare
 from dicom_ai_node.cli.recalibrate import recalibrate
 
 app = typer.Typer(help="The model bundles.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")]
 app.command()(recalibrate)
+app.command()(compare)
 
 
 @app.command("list")

@@ -1,5 +1,6 @@
 """The answer of a study: accept, abstain or disagree."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,6 +26,16 @@ _WORDING = "inferred characteristics differ from the record"
 def wants_network(audit: HeaderAudit, policy: PolicySettings) -> bool:
     """Whether the policy asks for this study's images to be analysed."""
     return policy.analyse == "all" or audit.flagged
+
+
+def sampled(study_instance_uid: str, share: float) -> bool:
+    """Whether a study that the policy passes over is in the ``share`` that the network sees anyway.
+
+    Follows from the UID alone: the same study is in the sample however often it is analysed, and a
+    larger share holds every smaller one.
+    """
+    digest = hashlib.sha256(f"sample\0{study_instance_uid}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def header_only(study_instance_uid: str, audit: HeaderAudit) -> StudyResult:

@@ -15,10 +15,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.disk import MEGABYTE, Space, free_bytes, space
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import drop_expired, forget_dead_associations
+from dicom_ai_node.store.observations import drop_observations
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.store.workers import forget_silent
 
@@ -57,6 +59,8 @@ class Keeper:
             (self.watch_space, 30),
             (partial(self.drop_images, stop), 60),
             (self.forget_workers, _HOUR),
+            (self.watch_drift, _HOUR),
+            (self.drop_observations, _HOUR),
             (self.db.tidy, _HOUR),
         ):
             scheduler.add_job(job, "interval", seconds=seconds, next_run_time=datetime.now(UTC))
@@ -120,6 +124,15 @@ class Keeper:
     def forget_workers(self) -> int:
         """Remove rows of processes that are long gone, such as those of an earlier set-up."""
         return forget_silent(self.db, before=time.time() - _HOUR)
+
+    def watch_drift(self) -> bool:
+        """Draw the control charts; return whether a flag put the model in shadow mode."""
+        return drift.watch(self.db, self.config.monitor, now=time.time())
+
+    def drop_observations(self) -> int:
+        """Remove observations after ``monitor.retention_days``; return how many."""
+        before = time.time() - self.config.monitor.retention_days * _DAY
+        return drop_observations(self.db, before=before)
 
     def _close_studies_until(self, stop: threading.Event) -> None:
         """Not a job of the scheduler: at four runs a second that would be mostly scheduler."""

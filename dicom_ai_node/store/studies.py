@@ -15,8 +15,11 @@ from sqlalchemy import (
     update,
 )
 
+from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.drift import Mode, mode_now
 from dicom_ai_node.store.history import apply_event, lock_study
+from dicom_ai_node.store.observations import save_observations
 from dicom_ai_node.store.patients import StudyHeader, save_header
 from dicom_ai_node.store.reports import (
     NewReport,
@@ -36,6 +39,8 @@ from dicom_ai_node.store.tables import (
 )
 from dicom_ai_node.study import Event, State, StudySettings
 from dicom_ai_node.types import ImageRef, Reason, StoredInstance
+
+WITHHELD = Reason("withheld", "the model is in shadow mode: the report is kept and not sent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,10 @@ class NewAnalysis:
     """The StudyResult as JSON."""
     flagged: bool
     reports: tuple[NewReport, ...]
+    observations: tuple[Observation, ...] = ()
+    """What bundles said of the study, for :mod:`dicom_ai_node.monitor`."""
+    inferred: bool = False
+    """Whether the network took part: then the reports are withheld in shadow mode."""
 
 
 def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]:
@@ -152,8 +161,8 @@ def finish(
     """Store a result and queue its reports, or do nothing when the lease was lost.
 
     ``destinations`` maps each name to the kinds of report it gets. A result whose key is known
-    (a late duplicate, a requeue without change) is queued for new destinations only. Returns
-    whether it was ours to finish.
+    (a late duplicate, a requeue without change) is queued for new destinations only. In shadow
+    mode nothing that the network took part in is queued. Returns whether it was ours to finish.
     """
     uid = claimed.study_instance_uid
     with db.write() as connection:
@@ -161,6 +170,7 @@ def finish(
             return False
         if header is not None:
             save_header(connection, uid, header)
+        save_observations(connection, uid, new.observations)
         known = connection.execute(same_result(uid, new.result_key)).scalar()
         if known is not None and discard_quarantined(connection, known):
             known = None
@@ -178,11 +188,13 @@ def finish(
             ).scalar_one()
             insert_reports(connection, created, uid, new.reports)
             known = created
-        queue_missing(db, connection, known, uid, destinations, now=now)
+        withheld = new.inferred and mode_now(connection) is Mode.SHADOW
+        if not withheld:
+            queue_missing(db, connection, known, uid, destinations, now=now)
         if any(report.quarantined for report in new.reports):
             event = Event.GIVE_UP
         elif has_reports(connection, known):
-            event = Event.RESULT
+            event, reason = (Event.NOTHING, WITHHELD) if withheld else (Event.RESULT, reason)
         else:
             event = Event.NOTHING
         apply_event(connection, uid, event, now=now, reason=reason, flagged=new.flagged)
@@ -240,6 +252,29 @@ def requeue(db: Database, uid: str, *, now: float) -> State | None:
             return None
         reason = Reason("requeued", "a person asked for it")
         return apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+
+
+def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:
+    """Have every study analysed again whose report was withheld, and that has its images still.
+
+    An unchanged result is sent as it was kept. Returns how many there are, and how many others have
+    lost their images to retention and stay as they are.
+    """
+    held = study.c.reason_code == WITHHELD.code
+    kept = exists().where(
+        instance.c.study_instance_uid == study.c.study_instance_uid,
+        instance.c.analysable,
+        instance.c.dropped_at.is_(None),
+    )
+    with db.write() as connection:
+        query = select(study.c.study_instance_uid, kept).where(held, study.c.state == State.SKIPPED)
+        rows = connection.execute(query.with_for_update(of=study)).all()
+        reason = Reason("requeued", "a person asked for what was withheld")
+        for uid, there in rows:
+            if there:
+                apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+    count = sum(there for _, there in rows)
+    return count, len(rows) - count
 
 
 def _together(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:

@@ -285,3 +285,62 @@ proposal_event = Table(
     Column("reason", Text, nullable=False, default=""),
     Index("ix_proposal_event_proposal", "proposal_id"),
 )
+
+observation = Table(
+    "observation",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
+    Column("model_sha256", String(64), primary_key=True),
+    Column("role", String(8), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("manufacturer", String(64), nullable=False),
+    Column("model_name", String(64), nullable=False),
+    Column("station", String(64), nullable=False),
+    Column("software", String(64), nullable=False),
+    Column("view", String(16), nullable=False),
+    Column("sex", String(1), nullable=False),
+    Column("age", Float),
+    Column("mu", Float),
+    Column("low90", Float),
+    Column("high90", Float),
+    Column("probability_female", Float),
+    Column("outcome", String(16), nullable=False),
+    Column("reason_code", String(64), nullable=False),
+    Index("ix_observation_received", "received_at"),
+    Index("ix_observation_model", "model_sha256", "received_at"),
+)
+
+drift_reference = Table(
+    "drift_reference",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_sha256", String(64), nullable=False),
+    Column("set_at", Float, nullable=False),
+    Column("begin", Integer, nullable=False),
+    Column("end", Integer, nullable=False),
+    Column("tally", JSON, nullable=False),
+    Index("ix_drift_reference_model", "model_sha256"),
+)
+
+drift_flag = Table(
+    "drift_flag",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_sha256", String(64), nullable=False),
+    Column("quantity", String(16), nullable=False),
+    Column("end", Integer, nullable=False),
+    Column("found_at", Float, nullable=False),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("model_sha256", "quantity", "end"),
+)
+
+mode_switch = Table(
+    "mode_switch",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("mode", String(8), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("new_reference", Boolean, nullable=False),
+)

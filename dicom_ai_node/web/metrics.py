@@ -4,7 +4,7 @@ Labels are states, roles, and names from the configuration; never a UID, a name 
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -12,9 +12,13 @@ from prometheus_client.registry import Collector
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.monitor.charts import Quantity
+from dicom_ai_node.monitor.observation import Role
 from dicom_ai_node.ops.disk import free_bytes
 from dicom_ai_node.ops.role import FRESH_SECONDS, places
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.drift import Flag, Mode, mode, open_flags
+from dicom_ai_node.store.observations import newest_bundle
 from dicom_ai_node.store.overview import Overview, newest_model, overview
 from dicom_ai_node.store.workers import alive
 
@@ -41,6 +45,8 @@ class NodeCollector(Collector):
             seen = overview(self._db, now=now)
             fresh = {worker.name for worker in alive(self._db, since=now - FRESH_SECONDS)}
             model = newest_model(self._db)
+            flags = open_flags(self._db, newest_bundle(self._db, Role.LIVE))
+            shadow = mode(self._db) is Mode.SHADOW
         except StorageError:
             yield _gauge("database_up", "Whether the database answers", 0)
             return
@@ -49,6 +55,8 @@ class NodeCollector(Collector):
         yield from _about_studies(seen, now)
         yield from self._about_deliveries(seen, now)
         yield from _totals(seen)
+        yield _drift(flags)
+        yield _gauge("shadow_mode", "Whether reports of the network are withheld", float(shadow))
         if model:
             yield InfoMetricFamily(
                 f"{_PREFIX}_model", "The network that answered last", dict(model)
@@ -104,6 +112,14 @@ def _totals(seen: Overview) -> Iterator[Metric]:
     for name, (text, number) in totals.items():
         yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=number)
     yield _gauge("associations", "Peers connected now", seen.associations)
+
+
+def _drift(flags: Sequence[Flag]) -> Metric:
+    drift = _labelled("drift", "Whether a control chart has a flag nobody accepted", "quantity")
+    raised = {flag.quantity for flag in flags}
+    for quantity in Quantity:
+        drift.add_metric([quantity], float(quantity in raised))
+    return drift
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

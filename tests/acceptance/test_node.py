@@ -124,6 +124,36 @@ def test_pacs_down_for_the_whole_run_then_up(tmp_path: Path) -> None:
             assert set(pacs.received.values()) == {1}
 
 
+def test_shadow_mode_sends_nothing_until_a_person_resumes(node: Node, pacs: EmbeddedPacs) -> None:
+    person = ("--by", "A. Person", "--reason", "a look at the charts")
+
+    def decide(what: str) -> None:
+        command = [sys.executable, "-m", "dicom_ai_node", "monitor", what, *person]
+        subprocess.run([*command, "-c", str(node.path)], check=True, capture_output=True)
+
+    decide("shadow")
+    image = radiograph(phantom.chest(60.0, "F", seed=1), study="shadow", PatientSex="F")
+    assert send(node.port, [image]) == [0x0000]
+    (row,) = node.wait_settled(1)
+    assert (row.state, row.reason_code) == (State.SKIPPED, "withheld")
+    (shown,) = run_cli(node, "show", image.StudyInstanceUID)
+    assert ([one["kind"] for one in shown["reports"]], shown["deliveries"]) == (["sr"], [])
+    (watched,) = run_cli(node, "monitor", "--by", "view")
+    assert watched["mode"] == "shadow"
+    assert [(one["group"], one["n"]) for one in watched["groups"]] == [("PA", 1)]
+    metrics = f"http://127.0.0.1:{node.config.web.port}/metrics"
+    assert "dicom_ai_node_shadow_mode 1.0" in httpx.get(metrics).text
+    assert pacs.instances() == {}
+
+    decide("resume")
+    assert run_cli(node, "requeue", "--withheld") == [{"studies": 1, "without_images": 0}]
+    wait_until("the report", lambda: len(pacs.instances()) == 1)
+    (row,) = node.wait_settled(1)
+    assert row.state is State.DELIVERED
+    (watched,) = run_cli(node, "monitor")
+    assert [one["mode"] for one in watched["switches"]] == ["shadow", "live"]
+
+
 def test_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
     node = Node(tmp_path, destinations={})
     node.start()

@@ -14,12 +14,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from dicom_ai_node import web
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.monitor.observation import week_begin
+from dicom_ai_node.monitor.settings import MonitorSettings
+from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.health import readiness
 from dicom_ai_node.ops.role import places
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.workers import beat
 from dicom_ai_node.web.app import build_app
+from tests.builders import observations
 from tests.builders.rows import analysed_study, file_instance
 
 STUDY = "1.2.826.0.1.3680043.10.1.77"
@@ -161,6 +165,19 @@ def test_metrics_count_what_there_is(settings: Config, db: Database) -> None:
     assert seen["dicom_ai_node_role_up", "receive receive-1"] == 1
     assert seen["dicom_ai_node_role_up", "deliver deliver"] == 0
     assert seen["dicom_ai_node_spool_free_bytes", ""] > 0
+
+
+def test_metrics_tell_drift_and_shadow_mode(settings: Config, db: Database) -> None:
+    assert metrics(settings, db)["dicom_ai_node_shadow_mode", ""] == 0
+    week = observations.FIRST_WEEK
+    observations.put(db, observations.site(range(week, week + 8)))
+    observations.put(db, observations.site(range(week + 8, week + 9), shift=8.0))
+    drifting = MonitorSettings(shadow_on_drift=True)
+    assert drift.watch(db, drifting, now=week_begin(week + 9))
+    seen = metrics(settings, db)
+    assert seen["dicom_ai_node_shadow_mode", ""] == 1
+    assert seen["dicom_ai_node_drift", "bias"] == 1
+    assert seen["dicom_ai_node_drift", "sex_accuracy"] == 0
 
 
 def test_nothing_of_a_study_is_in_any_body(settings: Config, db: Database) -> None:

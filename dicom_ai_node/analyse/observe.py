@@ -1,0 +1,111 @@
+"""What is observed of a study, for :mod:`dicom_ai_node.monitor`, and the bundle beside the live.
+
+Nothing here may cost a study its report: whatever goes wrong beside the live bundle is logged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydicom import Dataset
+
+from dicom_ai_node import pixels
+from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
+from dicom_ai_node.decide.pool import pool_age, pool_sex
+from dicom_ai_node.monitor.observation import Observation, Role, trusted_age, trusted_sex
+from dicom_ai_node.rules import Header
+from dicom_ai_node.types import ImageRef, Outcome, Prediction, Reason
+
+_OUTSIDE = "outside_training_ages"
+
+log = structlog.get_logger()
+
+
+def observe(
+    prepared: Prepared, predictions: Sequence[Prediction], pipeline: Pipeline, role: Role
+) -> Observation:
+    """Return what the bundle of ``pipeline`` makes of a study, also where policy would not say it.
+
+    The recorded values are held against the audit of the header alone, before the image.
+    """
+    result = pipeline.answer(prepared, predictions)
+    reason = result.reason or Reason("", "")
+    usable = [
+        one.prediction
+        for one in result.images
+        if one.outcome is Outcome.ESTIMATED and one.prediction is not None
+    ]
+    observed = Observation(
+        study_instance_uid=prepared.study_instance_uid,
+        model_sha256=pipeline.estimator.identity.sha256,
+        role=role,
+        outcome=result.outcome,
+        reason_code=reason.code,
+        sex=trusted_sex(prepared.audit),
+        age=trusted_age(prepared.audit),
+        **_equipment(prepared.sources),
+    )
+    if not usable or reason.code == _OUTSIDE:
+        return observed
+    age, sex = pool_age(usable), pool_sex(usable)
+    low, high = age.interval90
+    return replace(
+        observed, mu=age.mu, low90=low, high90=high, probability_female=sex.probability_female
+    )
+
+
+def _equipment(sources: Sequence[Dataset]) -> dict[str, Any]:
+    """Return the words of the first header, and the view when all images share one."""
+    headers = [Header.from_dataset(source) for source in sources]
+    views = {header.clean("ViewPosition").upper() for header in headers}
+    first = headers[0]
+    words = {
+        "manufacturer": first.clean("Manufacturer"),
+        "model_name": first.clean("ManufacturerModelName"),
+        "station": first.clean("StationName"),
+        "software": first.clean("SoftwareVersions"),
+        "view": views.pop() if len(views) == 1 else "",
+    }
+    return {name: word.replace("\0", " ") for name, word in words.items()}
+
+
+class Shadow:
+    """A second bundle that sees what the live one sees; nothing of it is ever reported."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    def prepare(
+        self, live: Prepared, files: Sequence[tuple[ImageRef, Path]], *, size: int
+    ) -> Prepared | None:
+        """Return the study at the size of this bundle, None when that fails.
+
+        ``size`` is that of the tensors in ``live``.
+        """
+        wanted = self.pipeline.estimator.size
+        if size == wanted or not live.images:
+            return live
+        paths = {image.sop_instance_uid: path for image, path in files}
+        try:
+            tensors = [
+                pixels.load(paths[image.sop_instance_uid], size=wanted) for image in live.images
+            ]
+        except Exception as error:
+            log.error("shadow_failed", study=live.study_instance_uid, exc_info=error)
+            return None
+        return replace(live, tensors=tensors)
+
+    def observe(self, studies: Sequence[Prepared | None]) -> list[tuple[Observation, ...]]:
+        """Return this bundle's observation of each study; none of any when the bundle fails."""
+        there = [one if one is not None and one.shown else None for one in studies]
+        try:
+            answers = iter(self.pipeline.predict([one for one in there if one is not None]))
+            return [
+                () if one is None else (observe(one, next(answers), self.pipeline, Role.SHADOW),)
+                for one in there
+            ]
+        except Exception as error:
+            log.error("shadow_failed", exc_info=error)
+            return [() for _ in studies]

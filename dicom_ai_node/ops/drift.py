@@ -1,0 +1,74 @@
+"""Draws the control charts from what the database holds, and acts on them."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from dicom_ai_node.monitor.charts import Point, Reference, chart, learn, weekly
+from dicom_ai_node.monitor.observation import Role, week_begin
+from dicom_ai_node.monitor.settings import MonitorSettings
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.drift import (
+    Mode,
+    accepted_at,
+    learning_since,
+    open_flags,
+    raise_flags,
+    reference_of,
+    set_reference,
+    switch,
+)
+from dicom_ai_node.store.observations import load_observations, newest_bundle
+
+NODE = "node"
+"""Who it was when the node switched by itself."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """The control charts of the live bundle."""
+
+    model_sha256: str
+    """'' before the first observation."""
+    reference: Reference | None
+    """None while it is being learned."""
+    points: tuple[Point, ...]
+    """Since the reference, and since a person last accepted how things are."""
+
+
+def draw(db: Database, settings: MonitorSettings, *, now: float) -> Charts:
+    """Return the charts as they are; changes nothing."""
+    bundle = newest_bundle(db, Role.LIVE)
+    if not bundle:
+        return Charts("", None, ())
+    reference = reference_of(db, bundle)
+    since = learning_since(db) if reference is None else week_begin(reference.end)
+    observations = load_observations(db, since=since, model_sha256=bundle)
+    if reference is None:
+        reference = learn(weekly(observations, since=since, now=now), settings)
+    if reference is None:
+        return Charts(bundle, None, ())
+    weeks = weekly(observations, since=accepted_at(db), now=now)
+    return Charts(bundle, reference, tuple(chart(weeks, reference, settings)))
+
+
+def watch(db: Database, settings: MonitorSettings, *, now: float) -> bool:
+    """Keep a new reference and new flags; return whether they put the model in shadow mode."""
+    charts = draw(db, settings, now=now)
+    if charts.reference is None:
+        return False
+    if reference_of(db, charts.model_sha256) is None:
+        set_reference(db, charts.model_sha256, charts.reference, now=now)
+        log.info("drift_reference_set", studies=charts.reference.tally.seen)
+    for point in raise_flags(db, charts.model_sha256, charts.points, now=now):
+        log.warning("drift_found", quantity=point.quantity, value=round(point.value, 4))
+    flags = open_flags(db, charts.model_sha256)
+    if not flags or not settings.shadow_on_drift:
+        return False
+    reason = "; ".join(flag.text for flag in flags)
+    switched = switch(db, Mode.SHADOW, actor=NODE, reason=reason, now=now, unless=Mode.SHADOW)
+    if switched:
+        log.error("shadow_mode", flags=len(flags))
+    return switched

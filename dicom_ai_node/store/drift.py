@@ -1,0 +1,168 @@
+"""References and flags of the control charts, and the mode of the model. Nothing is ever erased."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, func, insert, select
+
+from dicom_ai_node.monitor.charts import Point, Reference, Tally
+from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.tables import drift_flag, drift_reference, mode_switch
+
+
+class Mode(StrEnum):
+    """What becomes of results that the network took part in."""
+
+    LIVE = "live"
+    """Their reports are sent."""
+    SHADOW = "shadow"
+    """Their reports are kept and not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One decision about the mode: to change it, or to let it be in spite of a flag."""
+
+    at: float
+    mode: Mode
+    actor: str
+    """Who decided; ``node`` for the node itself."""
+    reason: str
+    new_reference: bool
+    """Whether the weeks from then on are a new reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One point of a chart that lay beyond its limit."""
+
+    model_sha256: str
+    quantity: str
+    found_at: float
+    text: str
+
+
+def mode(db: Database) -> Mode:
+    """Return the mode of the model."""
+    with db.read() as connection:
+        return mode_now(connection)
+
+
+def mode_now(connection: Connection) -> Mode:
+    """Return the mode of the model, live unless somebody has decided otherwise."""
+    query = select(mode_switch.c.mode).order_by(mode_switch.c.id.desc()).limit(1)
+    return Mode(connection.execute(query).scalar() or Mode.LIVE)
+
+
+def switch(
+    db: Database,
+    wanted: Mode,
+    *,
+    actor: str,
+    reason: str,
+    now: float,
+    new_reference: bool = False,
+    unless: Mode | None = None,
+) -> bool:
+    """Write down that ``actor`` sets the mode; nothing happens where it is ``unless`` already."""
+    with db.write() as connection:
+        if unless is not None and mode_now(connection) is unless:
+            return False
+        connection.execute(
+            insert(mode_switch).values(
+                at=now,
+                mode=wanted,
+                actor=actor[:128],
+                reason=reason,
+                new_reference=new_reference,
+            )
+        )
+        return True
+
+
+def switches(db: Database) -> list[Switch]:
+    """Return every decision, the oldest first."""
+    with db.read() as connection:
+        return [
+            Switch(row.at, Mode(row.mode), row.actor, row.reason, row.new_reference)
+            for row in connection.execute(select(mode_switch).order_by(mode_switch.c.id))
+        ]
+
+
+def accepted_at(db: Database) -> float:
+    """Return when a person last said that the node is to go on as it is; 0 when never."""
+    query = select(func.max(mode_switch.c.at)).where(mode_switch.c.mode == Mode.LIVE)
+    with db.read() as connection:
+        return connection.execute(query).scalar() or 0.0
+
+
+def learning_since(db: Database) -> float:
+    """Return from when on a reference may be learned: 0, or the last time a new one was asked."""
+    query = select(func.max(mode_switch.c.at)).where(mode_switch.c.new_reference.is_(True))
+    with db.read() as connection:
+        return connection.execute(query).scalar() or 0.0
+
+
+def reference_of(db: Database, model_sha256: str) -> Reference | None:
+    """Return the reference that is in force for a bundle, None while it is being learned."""
+    query = (
+        select(drift_reference)
+        .where(drift_reference.c.model_sha256 == model_sha256)
+        .where(drift_reference.c.set_at >= learning_since(db))
+        .order_by(drift_reference.c.id)
+        .limit(1)
+    )
+    with db.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else Reference(row.begin, row.end, Tally(**row.tally))
+
+
+def set_reference(db: Database, model_sha256: str, reference: Reference, *, now: float) -> None:
+    """Keep a reference for as long as the node lives: its observations are not kept so long."""
+    with db.write() as connection:
+        connection.execute(
+            insert(drift_reference).values(
+                model_sha256=model_sha256,
+                set_at=now,
+                begin=reference.begin,
+                end=reference.end,
+                tally=reference.tally.to_json(),
+            )
+        )
+
+
+def raise_flags(
+    db: Database, model_sha256: str, points: Iterable[Point], *, now: float
+) -> list[Point]:
+    """Keep a flag for each flagged point; return those that are new."""
+    new = []
+    with db.write() as connection:
+        for point in points:
+            if point.flagged:
+                added = connection.execute(
+                    db.insert_missing(drift_flag).values(
+                        model_sha256=model_sha256,
+                        quantity=point.quantity,
+                        end=point.end,
+                        found_at=now,
+                        text=point.sentence,
+                    )
+                ).rowcount
+                new += [point] if added else []
+    return new
+
+
+def open_flags(db: Database, model_sha256: str) -> list[Flag]:
+    """Return the flags of a bundle that no person has accepted yet, the oldest first."""
+    query = (
+        select(drift_flag)
+        .where(drift_flag.c.model_sha256 == model_sha256)
+        .where(drift_flag.c.found_at > accepted_at(db))
+        .order_by(drift_flag.c.id)
+    )
+    with db.read() as connection:
+        return [
+            Flag(row.model_sha256, row.quantity, row.found_at, row.text)
+            for row in connection.execute(query)
+        ]

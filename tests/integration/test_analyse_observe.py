@@ -1,0 +1,202 @@
+"""The analyser observes what it analyses, a sample of the rest, and a second bundle beside it."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmwrite
+from safetensors.numpy import load_file, save_file
+
+from dicom_ai_node.analyse.observe import Shadow
+from dicom_ai_node.analyse.pipeline import Pipeline
+from dicom_ai_node.analyse.worker import Analyser
+from dicom_ai_node.config import Config, parse_config
+from dicom_ai_node.decide.study import sampled
+from dicom_ai_node.demo import phantom
+from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.inference import bundle
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.monitor.observation import Observation, Role
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.instances import record
+from dicom_ai_node.store.observations import load_observations
+from dicom_ai_node.store.queries import StudyDetail, show
+from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.types import ImageRef, StoredInstance
+
+FINE = {"PatientSex": "F", "PatientBirthDate": "19640101", "PatientAge": "062Y"}
+EVERY_IMAGE_PASSES = {"min_chest": 0.0, "min_frontal": 0.0, "min_in_distribution": 0.0}
+
+
+@pytest.fixture(scope="module")
+def estimator() -> Estimator:
+    return Estimator(bundle.default_bundle(), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Estimator:
+    """The shipped bundle at another size, with weights that are not the same file."""
+    folder = tmp_path_factory.mktemp("bundles") / "other"
+    shutil.copytree(bundle.default_bundle(), folder)
+    tensors = load_file(folder / bundle.WEIGHTS)
+    tensors["distance.reference"] = tensors["distance.reference"] * 2
+    save_file(tensors, folder / bundle.WEIGHTS)
+    manifest = bundle.load_manifest(folder)
+    smaller = manifest.input.model_copy(update={"size": 224})
+    changed = {"sha256": bundle.sha256(folder / bundle.WEIGHTS), "input": smaller}
+    (folder / bundle.MANIFEST).write_text(manifest.model_copy(update=changed).model_dump_json())
+    return Estimator(folder, device="cpu")
+
+
+class Node:
+    """A node of which only the analyser is at work."""
+
+    def __init__(
+        self, folder: Path, estimator: Estimator, values: dict[str, Any], other: Estimator | None
+    ) -> None:
+        storage = {"spool": str(folder / "spool"), "database": f"sqlite:///{folder}/node.db"}
+        self.config: Config = parse_config(
+            {"storage": storage, "policy": EVERY_IMAGE_PASSES, **values}
+        )
+        self.db = Database(self.config.storage.database)
+        self.db.upgrade()
+        self.spool = Spool(self.config.storage.spool)
+        self.spool.create()
+        live, shadow = (
+            Pipeline(one, rules=self.config.rules, policy=self.config.policy) if one else None
+            for one in (estimator, other)
+        )
+        assert live is not None
+        self.analyser = Analyser(
+            self.config, self.db, self.spool, live, Shadow(shadow) if shadow else None
+        )
+
+    def analyse(self, dataset: Dataset) -> StudyDetail:
+        content = BytesIO()
+        dcmwrite(content, dataset, enforce_file_format=True)
+        path = self.spool.instances / f"{dataset.SOPInstanceUID}.dcm"
+        path.write_bytes(content.getvalue())
+        names = (dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.SeriesInstanceUID)
+        stored = StoredInstance(
+            image=ImageRef(*map(str, names)),
+            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+            path=self.spool.relative(path),
+            digest=hashlib.sha256(content.getvalue()).hexdigest(),
+        )
+        uid, settings = str(dataset.StudyInstanceUID), self.config.study
+        record(
+            self.db, stored, study_instance_uid=uid, analysable=True, settings=settings,
+            now=time.time() - 1000,
+        )  # fmt: skip
+        close_due(self.db, now=time.time(), settings=settings)
+        with ThreadPoolExecutor(1) as decoders:
+            assert self.analyser.run_once(decoders) == 1
+        found = show(self.db, uid)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def make(tmp_path: Path, estimator: Estimator) -> Iterator[Any]:
+    made: list[Node] = []
+
+    def node(other: Estimator | None = None, **values: Any) -> Node:
+        made.append(Node(tmp_path / str(len(made)), estimator, values, other))
+        return made[-1]
+
+    yield node
+    for one in made:
+        one.db.close()
+
+
+def image(**values: Any) -> Dataset:
+    header = FINE | {"StationName": "ROOM1", "ManufacturerModelName": "Plate"} | values
+    return radiograph(phantom.chest(62, "F", 1, 512), study="observed", **header)
+
+
+def test_a_sampled_study_keeps_its_report_and_leaves_an_observation(make: Any) -> None:
+    plain, sampling = make(monitor={"sample": 0.0}), make(monitor={"sample": 1.0})
+    reports = [node.analyse(image()).result for node in (plain, sampling)]
+    assert reports[0] == reports[1]
+    assert reports[0]["outcome"] == "header_only"
+    assert reports[0]["model"] is None
+    assert load_observations(plain.db) == []
+    (seen,) = load_observations(sampling.db)
+    assert (seen.role, seen.outcome, seen.sex, seen.age) == (Role.LIVE, "estimated", "F", 62.0)
+    assert (seen.station, seen.model_name, seen.view) == ("ROOM1", "Plate", "PA")
+    assert seen.mu is not None
+    assert seen.low90 is not None
+    assert seen.low90 < seen.mu
+    assert abs(seen.mu - 62) < 25
+
+
+def test_a_flagged_study_is_observed_without_the_label_that_it_lacks(make: Any) -> None:
+    node = make(monitor={"sample": 0.0})
+    detail = node.analyse(image(PatientAge="", PatientBirthDate=""))
+    assert detail.result["outcome"] == "estimated"
+    (seen,) = load_observations(node.db)
+    assert (seen.age, seen.sex) == (None, "F")
+    assert seen.mu == pytest.approx(detail.result["age"]["mu"], abs=1e-3)
+
+
+def test_a_gate_that_refuses_is_observed(make: Any) -> None:
+    node = make(monitor={"sample": 1.0}, policy={"min_chest": 1.0})
+    node.analyse(image())
+    (seen,) = load_observations(node.db)
+    assert (seen.outcome, seen.reason_code, seen.gated) == ("abstained", "not_a_chest", True)
+    assert (seen.mu, seen.probability_female, seen.age) == (None, None, 62.0)
+
+
+def test_the_worst_misses_are_kept(make: Any) -> None:
+    """A recorded age that the image contradicts is no conflict of the header: it stays a label."""
+    node = make(policy=EVERY_IMAGE_PASSES | {"analyse": "all"})
+    detail = node.analyse(image(PatientAge="020Y", PatientBirthDate="20060101"))
+    assert detail.result["audit"]["age"] == "CONFLICT_IMAGE"
+    (seen,) = load_observations(node.db)
+    assert seen.age == 20.0
+    assert seen.covered is False
+
+
+def by_role(node: Node) -> dict[Role, Observation]:
+    return {one.role: one for one in load_observations(node.db)}
+
+
+def test_a_second_bundle_is_observed_and_never_reported(make: Any, other: Estimator) -> None:
+    alone, accompanied = make(monitor={"sample": 1.0}), make(other, monitor={"sample": 1.0})
+    flagged = image(PatientAge="", PatientBirthDate="")
+    reports = [node.analyse(flagged) for node in (alone, accompanied)]
+    assert reports[0].result == reports[1].result
+    assert other.identity.sha256 not in str(reports[1].result)
+    found = by_role(accompanied)
+    assert found[Role.SHADOW].model_sha256 == other.identity.sha256
+    assert found[Role.SHADOW].mu != found[Role.LIVE].mu
+    assert by_role(alone)[Role.LIVE].mu == pytest.approx(found[Role.LIVE].mu)
+
+
+def test_a_second_bundle_that_fails_costs_nothing(
+    make: Any, other: Estimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_images: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(other, "predict", fail)
+    node = make(other, monitor={"sample": 1.0})
+    assert node.analyse(image()).result["outcome"] == "header_only"
+    assert set(by_role(node)) == {Role.LIVE}
+
+
+def test_the_sample_follows_from_the_uid_alone() -> None:
+    uids = [f"1.2.{number}" for number in range(4000)]
+    tenth = {uid for uid in uids if sampled(uid, 0.1)}
+    assert 320 < len(tenth) < 480
+    assert tenth == {uid for uid in uids if sampled(uid, 0.1)}
+    assert tenth < {uid for uid in uids if sampled(uid, 0.3)}
+    assert not any(sampled(uid, 0.0) for uid in uids)
+    assert all(sampled(uid, 1.0) for uid in uids)
