@@ -21,6 +21,7 @@ from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import patient_key, result_key, study_header, to_json
 from dicom_ai_node.analyse.saliency import write_captures
 from dicom_ai_node.config import Config
+from dicom_ai_node.decide.proposals import propose
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
@@ -157,10 +158,18 @@ class Analyser:
         known = has_result(self.db, claimed.study_instance_uid, key)
         reports = self._write_reports(prepared, result, key) if wanted and not known else ()
         now = time.time()
+        fill = self.config.fill
         mine = finish(
             self.db,
             claimed,
-            NewAnalysis(key, document, result.audit.flagged, reports),
+            NewAnalysis(
+                key,
+                document,
+                result.audit.flagged,
+                reports,
+                proposals=propose(result, fill) if fill.propose else None,
+                auto_accept=frozenset(fill.auto_accept),
+            ),
             header=study_header(prepared.sources[0], result),
             destinations=self._destinations,
             reason=_study_reason(result, reports, wanted=wanted),

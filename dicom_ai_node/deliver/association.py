@@ -8,7 +8,8 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Set
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -22,7 +23,18 @@ VERIFICATION = "1.2.840.10008.1.1"
 """Verification (C-ECHO)."""
 CLASSES_OF_KIND = {"sr": SR_CLASSES, "sc": (SC_CLASS,), "saliency": (SC_CLASS,)}
 
-_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+_SYNTAXES = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+
+# A data set that is sent from a path goes out as it lies there; others are not concerned.
+_config.STORE_SEND_CHUNKED_DATASET = True
+
+
+class Offer(NamedTuple):
+    """A presentation context to be proposed (PS3.8 9.3.2.2)."""
+
+    sop_class_uid: str
+    syntaxes: tuple[str, ...] = _SYNTAXES
+    """Transfer syntaxes of which the peer accepts one."""
 
 
 class Association:
@@ -39,10 +51,15 @@ class Association:
         self._timeout = timeout
         self._message_id = 0
         self.proposed = frozenset(
-            str(context.abstract_syntax) for context in handle.requestor.requested_contexts
+            Offer(str(context.abstract_syntax), tuple(map(str, context.transfer_syntax)))
+            for context in handle.requestor.requested_contexts
         )
         self.accepted = frozenset(
             str(context.abstract_syntax) for context in handle.accepted_contexts
+        )
+        self._agreed = frozenset(
+            (str(context.abstract_syntax), str(context.transfer_syntax[0]))
+            for context in handle.accepted_contexts
         )
 
     @property
@@ -50,12 +67,16 @@ class Association:
         """Whether a message can be sent."""
         return bool(self._handle.is_established)
 
-    def answers_for(self, classes: Set[str]) -> bool:
-        """Whether the peer need not be asked anew what it does with ``classes``.
+    def answers_for(self, offers: Set[Offer]) -> bool:
+        """Whether the peer need not be asked anew what it does with ``offers``.
 
         Also when it accepted none of them: no new association would end better.
         """
-        return classes <= self.proposed and (self.alive or not self.accepted)
+        return offers <= self.proposed and (self.alive or not self.accepted)
+
+    def takes(self, sop_class_uid: str, syntax: str) -> bool:
+        """Whether the peer accepted this class in this very transfer syntax."""
+        return (sop_class_uid, syntax) in self._agreed
 
     def store(self, dataset: Dataset) -> tuple[int, str]:
         """Send one object by C-STORE; return the status and the peer's Error Comment.
@@ -75,6 +96,24 @@ class Association:
             raise UnreadableInstance("the object cannot be encoded") from error
         return int(answer.Status), _comment(answer)
 
+    def store_file(self, path: Path) -> tuple[int, str]:
+        """Send the data set of a DICOM file byte for byte, as :meth:`store` does with an object.
+
+        Its class and transfer syntax must be one that the peer :meth:`takes`.
+
+        Raises
+        ------
+        PeerUnavailable
+            No valid answer came. Whether the object was stored is not known.
+        UnreadableInstance
+            The file cannot be read; nothing was sent.
+        """
+        try:
+            answer = self._ask(self._handle.send_c_store, path)
+        except (AttributeError, ValueError, OSError) as error:
+            raise UnreadableInstance("the file cannot be sent as it is") from error
+        return int(answer.Status), _comment(answer)
+
     def echo(self) -> int:
         """Send a C-ECHO (PS3.7 9.1.5) and return the status."""
         return int(self._ask(self._handle.send_c_echo).Status)
@@ -85,7 +124,7 @@ class Association:
             self._handle.release()
         self._requestor.close()
 
-    def _ask(self, send: Any, *arguments: Dataset) -> Dataset:
+    def _ask(self, send: Any, *arguments: Dataset | Path) -> Dataset:
         self._message_id = self._message_id % 0xFFFF + 1
         start = time.monotonic()
         try:
@@ -100,9 +139,9 @@ class Association:
 
 
 def connect(
-    destination: Destination, classes: Iterable[str], *, calling_ae_title: str
+    destination: Destination, offers: Iterable[Offer], *, calling_ae_title: str
 ) -> Association:
-    """Open an association that proposes ``classes`` in Explicit and Implicit VR Little Endian.
+    """Open an association that proposes ``offers``, each in a presentation context of its own.
 
     Raises
     ------
@@ -117,7 +156,7 @@ def connect(
         handle = requestor.associate(
             destination.host,
             destination.port,
-            contexts=[build_context(uid, _SYNTAXES) for uid in classes],
+            contexts=[build_context(uid, list(syntaxes)) for uid, syntaxes in offers],
             ae_title=destination.ae_title,
             max_pdu=destination.max_pdu,
         )

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Connection,
     Row,
     exists,
+    func,
     insert,
     or_,
     select,
@@ -18,6 +19,7 @@ from sqlalchemy import (
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.patients import StudyHeader, save_header
+from dicom_ai_node.store.proposals import record as record_proposals
 from dicom_ai_node.store.reports import (
     NewReport,
     discard_quarantined,
@@ -35,7 +37,7 @@ from dicom_ai_node.store.tables import (
     study,
 )
 from dicom_ai_node.study import Event, State, StudySettings
-from dicom_ai_node.types import ImageRef, Reason, StoredInstance
+from dicom_ai_node.types import FillProposal, ImageRef, ProposalSource, Reason, StoredInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,10 @@ class NewAnalysis:
     """The StudyResult as JSON."""
     flagged: bool
     reports: tuple[NewReport, ...]
+    proposals: tuple[FillProposal, ...] | None = None
+    """What it proposes for the header; None: nothing is proposed and nothing withdrawn."""
+    auto_accept: frozenset[ProposalSource] = frozenset()
+    """Sources whose proposals are accepted at once."""
 
 
 def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]:
@@ -161,7 +167,11 @@ def finish(
             return False
         if header is not None:
             save_header(connection, uid, header)
+        newest = connection.execute(
+            select(func.max(analysis.c.id)).where(analysis.c.study_instance_uid == uid)
+        ).scalar()
         known = connection.execute(same_result(uid, new.result_key)).scalar()
+        repeated = known is not None and known == newest
         if known is not None and discard_quarantined(connection, known):
             known = None
         if known is None:
@@ -179,7 +189,17 @@ def finish(
             insert_reports(connection, created, uid, new.reports)
             known = created
         queue_missing(db, connection, known, uid, destinations, now=now)
-        if any(report.quarantined for report in new.reports):
+        faulty = any(report.quarantined for report in new.reports)
+        if new.proposals is not None and not faulty:
+            record_proposals(
+                connection,
+                uid,
+                new.proposals,
+                auto_accept=new.auto_accept,
+                repeated=repeated,
+                now=now,
+            )
+        if faulty:
             event = Event.GIVE_UP
         elif has_reports(connection, known):
             event = Event.RESULT
