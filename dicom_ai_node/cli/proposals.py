@@ -2,6 +2,7 @@
 
 import getpass
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -178,10 +179,10 @@ def apply(
 
 def _apply(settings: Config, db: Database, uid: str, actor: str, as_json: bool) -> None:
     from dicom_ai_node.fill.apply import apply as apply_study
-    from dicom_ai_node.fill.copying import make
+    from dicom_ai_node.fill.copying import copy_maker
     from dicom_ai_node.spool import Spool
 
-    spool = Spool(settings.storage.spool)
+    spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
     done = apply_study(settings, db, spool, uid, actor=actor, make=make, now=time.time())
     if as_json:
         print_json(
@@ -219,7 +220,8 @@ def preview(
     Example: dicom-ai-node proposals preview 12 --destination research
     """
     from dicom_ai_node.fill.apply import preview as previews
-    from dicom_ai_node.fill.copying import difference, make
+    from dicom_ai_node.fill.copying import copy_maker
+    from dicom_ai_node.report.copies import difference
     from dicom_ai_node.spool import Spool
 
     settings = configuration(config)
@@ -228,19 +230,17 @@ def preview(
         raise ConfigError(f"no destination {destination!r}; there is: {known}")
     db = _open(settings)
     asked = _one(db, proposal_id)
-    spool = Spool(settings.storage.spool)
+    spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
     shown = previews(settings, db, spool, asked, destination, make=make, now=time.time())
     for one in shown:
         changes = difference(one.original, one.copy.content)
         uid = one.copy.sop_instance_uid
         if as_json:
-            print_json({"sop_instance_uid": uid, "differences": changes})
+            print_json({"sop_instance_uid": uid, "changes": [asdict(change) for change in changes]})
             continue
-        console.print(f"[bold]{uid}[/] to {destination}", highlight=False)
-        table = Table("Tag", "Attribute", "Was", "Is", box=None)
+        console.print(f"{uid} to {destination}", highlight=False)
         for change in changes:
-            table.add_row(change["tag"], change["keyword"], change["before"], change["after"])
-        console.print(table)
+            console.print(f"  {change}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _decide(

@@ -29,7 +29,7 @@ class Admission:
         """Why PatientSex may go there."""
         if one.proposal.proposed.keyword != "PatientSex":
             return ""
-        person = _person(one)
+        person = approver(one)
         return f" (approved by {person})" if person else " (research destination)"
 
 
@@ -56,11 +56,12 @@ def _reason_against(destination: Destination, one: ProposalDetail) -> str:
         return "fill = 'none': it takes no copies"
     if proposed.source is ProposalSource.INFERENCE and destination.fill != "inferred":
         return f"fill = {destination.fill!r}: it takes no inferred value"
-    if proposed.keyword == "PatientSex" and not destination.research and not _person(one):
+    if proposed.keyword == "PatientSex" and not destination.research and not approver(one):
         return "research = false, and no person approved this value"
     return ""
 
 
-def _person(one: ProposalDetail) -> str:
+def approver(one: ProposalDetail) -> str:
+    """Return the person who approved a value, '' where policy did or nobody."""
     approval = one.approval
     return approval.actor if approval and approval.actor != POLICY else ""

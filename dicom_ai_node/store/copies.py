@@ -9,10 +9,11 @@ from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
-from dicom_ai_node.store.proposals import ProposalDetail, in_force, mark_applied
+from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force, mark_applied
 from dicom_ai_node.store.reports import StoredFile
 from dicom_ai_node.store.tables import analysis, delivery, instance, report, report_file
 from dicom_ai_node.study import Event
+from dicom_ai_node.types import ModelIdentity
 
 COPY = "copy"
 """Kind of report of a filled copy. Its one file travels in its own class and transfer syntax."""
@@ -50,6 +51,20 @@ def originals(db: Database, uid: str) -> list[Original]:
         Original(row.sop_instance_uid, row.path, row.dropped_at is not None)
         for row in newest.values()
     ]
+
+
+def network_of(db: Database, inferred: StoredProposal) -> ModelIdentity | None:
+    """Return the network whose estimate a proposal is: that of the result that made it."""
+    query = (
+        select(analysis.c.result["model"])
+        .where(analysis.c.study_instance_uid == inferred.study_instance_uid)
+        .where(analysis.c.created_at <= inferred.created_at)
+        .order_by(analysis.c.id.desc())
+        .limit(1)
+    )
+    with db.read() as connection:
+        model = connection.execute(query).scalar()
+    return ModelIdentity(**model) if model else None
 
 
 def queue_copies(
