@@ -1,8 +1,7 @@
-"""``proposals``: what could fill or mend a header, who decided what about it, and the copies."""
+"""``proposals``: what could fill or mend a header, and who decided what about it."""
 
 import getpass
 import time
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,6 @@ from dicom_ai_node.cli.common import (
     EXIT_NO,
     AsJson,
     ConfigFile,
-    complain,
     configuration,
     console,
     print_json,
@@ -20,10 +18,11 @@ from dicom_ai_node.cli.common import (
 )
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
-from dicom_ai_node.errors import ConfigError, FillError
+from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store import proposals as store
-from dicom_ai_node.store.proposals import ANALYSER, ProposalDetail, StoredProposal
+from dicom_ai_node.store.decisions import ANALYSER, decide_on
+from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.types import ProposalSource
 
 app = typer.Typer(
@@ -61,7 +60,7 @@ def list_(
     if keyword not in ("", "PatientAge", "PatientSex"):
         raise ConfigError(f"--keyword {keyword!r}: PatientAge or PatientSex was expected")
     rows = store.find(
-        _open(configuration(config)),
+        open_database(configuration(config)),
         states=state or (),
         sources=source or (),
         keyword=keyword,
@@ -89,7 +88,7 @@ def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) ->
 
     Example: dicom-ai-node proposals show 12
     """
-    detail = _one(_open(configuration(config)), proposal_id)
+    detail = one_proposal(open_database(configuration(config)), proposal_id)
     if as_json:
         print_json(_detail(detail))
         return
@@ -137,136 +136,32 @@ def reject(
     _decide(proposal_id, Decision.REJECT, configuration(config), by, reason, as_json)
 
 
-@app.command()
-def apply(
-    proposal_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="Number of the proposal.")
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every accepted proposal, study by study.")
-    ] = False,
-    config: ConfigFile = None,
-    by: By = "",
-    as_json: AsJson = False,
-) -> None:
-    """Queue filled copies of a study's images for each destination whose 'fill' takes them.
-
-    All accepted values of the study go into the same copy. Applied again, images and destinations
-    that are new since are served. Exit code 1 when nothing could be applied.
-
-    Example: dicom-ai-node proposals apply 12
-    """
-    if (proposal_id is None) is not everything:
-        raise ConfigError("give either the ID of a proposal or --all")
-    settings = configuration(config)
-    db, actor = _open(settings), _person(by)
-    if proposal_id is not None:
-        uids = [_one(db, proposal_id).proposal.study_instance_uid]
-    else:
-        uids = store.studies_in(db, ProposalState.ACCEPTED)
-    if not uids and not as_json:
-        console.print("no proposal is accepted")
-    failed = False
-    for uid in uids:
-        try:
-            _apply(settings, db, uid, actor, as_json)
-        except FillError as error:
-            complain(f"study {uid}: {error}")
-            failed = True
-    if failed:
-        raise typer.Exit(EXIT_NO)
-
-
-def _apply(settings: Config, db: Database, uid: str, actor: str, as_json: bool) -> None:
-    from dicom_ai_node.fill.apply import apply as apply_study
-    from dicom_ai_node.fill.copying import copy_maker
-    from dicom_ai_node.spool import Spool
-
-    spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
-    done = apply_study(settings, db, spool, uid, actor=actor, make=make, now=time.time())
-    if as_json:
-        print_json(
-            {
-                "study_instance_uid": uid,
-                "images": done.images,
-                "queued": done.queued,
-                "destinations": {
-                    one.destination: {
-                        "filled": [each.proposal.proposed.keyword for each in one.admitted],
-                        "refused": dict(one.refused),
-                    }
-                    for one in done.admissions
-                },
-            }
-        )
-        return
-    console.print(f"{uid}: {done.queued} copies queued of {done.images} images", highlight=False)
-    for one in done.admissions:
-        for keyword, reason in one.refused.items():
-            console.print(f"not to {one.destination}: {keyword}: {reason}", highlight=False)
-
-
-@app.command()
-def preview(
-    proposal_id: Id,
-    destination: Annotated[str, typer.Option(help="A name under [destinations].")],
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print what the copies for a destination would change, tag by tag. Sends and keeps nothing.
-
-    A proposal that is still open is shown as if it were accepted.
-
-    Example: dicom-ai-node proposals preview 12 --destination research
-    """
-    from dicom_ai_node.fill.apply import preview as previews
-    from dicom_ai_node.fill.copying import copy_maker
-    from dicom_ai_node.report.copies import difference
-    from dicom_ai_node.spool import Spool
-
-    settings = configuration(config)
-    if destination not in settings.destinations:
-        known = ", ".join(settings.destinations) or "none is configured"
-        raise ConfigError(f"no destination {destination!r}; there is: {known}")
-    db = _open(settings)
-    asked = _one(db, proposal_id)
-    spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
-    shown = previews(settings, db, spool, asked, destination, make=make, now=time.time())
-    for one in shown:
-        changes = difference(one.original, one.copy.content)
-        uid = one.copy.sop_instance_uid
-        if as_json:
-            print_json({"sop_instance_uid": uid, "changes": [asdict(change) for change in changes]})
-            continue
-        console.print(f"{uid} to {destination}", highlight=False)
-        for change in changes:
-            console.print(f"  {change}", markup=False, highlight=False, soft_wrap=True)
-
-
 def _decide(
     proposal_id: int, decision: Decision, settings: Config, by: str, reason: str, as_json: bool
 ) -> None:
-    db = _open(settings)
-    seen = _one(db, proposal_id).proposal
+    db = open_database(settings)
+    seen = one_proposal(db, proposal_id).proposal
     reason = reason.strip()
     if seen.proposed.source is ProposalSource.INFERENCE and not reason:
         raise ConfigError(f"proposal {proposal_id} is inferred: say why with --reason")
     now = time.time()
-    actor = _person(by)
-    done = store.decide_on(db, seen, decision, actor=actor, reason=reason, now=now)
+    actor = person(by)
+    done = decide_on(db, seen, decision, actor=actor, reason=reason, now=now)
     if as_json:
         print_json(_row(done))
     else:
         console.print(f"proposal {proposal_id} is {done.state}, by {actor}", highlight=False)
 
 
-def _open(settings: Config) -> Database:
+def open_database(settings: Config) -> Database:
+    """Return the database, if its schema is this program's."""
     db = Database(settings.storage.database)
     db.check_schema()
     return db
 
 
-def _one(db: Database, proposal_id: int) -> ProposalDetail:
+def one_proposal(db: Database, proposal_id: int) -> ProposalDetail:
+    """Return a proposal, or say that there is none and end with exit code 1."""
     detail = store.show(db, proposal_id)
     if detail is None:
         console.print(f"no proposal {proposal_id}", highlight=False)
@@ -274,8 +169,8 @@ def _one(db: Database, proposal_id: int) -> ProposalDetail:
     return detail
 
 
-def _person(by: str) -> str:
-    """Return the name to write down."""
+def person(by: str) -> str:
+    """Return the name to write down: ``--by``, else this session's user."""
     name = by.strip()
     if not name:
         try:

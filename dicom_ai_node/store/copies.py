@@ -8,8 +8,9 @@ from sqlalchemy import Connection, exists, insert, select
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.decisions import mark_applied
 from dicom_ai_node.store.history import apply_event, lock_study
-from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force, mark_applied
+from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
 from dicom_ai_node.store.reports import StoredFile
 from dicom_ai_node.store.tables import analysis, delivery, instance, report, report_file
 from dicom_ai_node.study import Event

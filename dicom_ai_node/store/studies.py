@@ -17,9 +17,9 @@ from sqlalchemy import (
 )
 
 from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.decisions import record as record_proposals
 from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.patients import StudyHeader, save_header
-from dicom_ai_node.store.proposals import record as record_proposals
 from dicom_ai_node.store.reports import (
     NewReport,
     discard_quarantined,

@@ -16,7 +16,7 @@ from dicom_ai_node.decide.decisions import Decision
 from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.report.identity import uid_of
-from dicom_ai_node.store import proposals
+from dicom_ai_node.store import decisions, proposals
 from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
@@ -106,7 +106,7 @@ class Ward(Outbox):
     def accept(self, uid: str, *, by: str = "roe") -> None:
         """Accept everything that is open for a study."""
         for one in proposals.find(self.db, study_instance_uid=uid):
-            proposals.decide_on(
+            decisions.decide_on(
                 self.db, one, Decision.ACCEPT, actor=by, reason="r", now=time.time()
             )
 

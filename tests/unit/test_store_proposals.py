@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store import Database, deliveries, proposals, studies
+from dicom_ai_node.store import Database, decisions, deliveries, proposals, studies
 from dicom_ai_node.store.copies import NewCopy, originals, queue_copies
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
@@ -77,7 +77,7 @@ def newest(db: Database) -> StoredProposal:
 
 
 def settle(db: Database, decision: Decision, *, by: str = "roe", now: float = 200.0) -> None:
-    proposals.decide_on(db, newest(db), decision, actor=by, reason="because", now=now)
+    decisions.decide_on(db, newest(db), decision, actor=by, reason="because", now=now)
 
 
 def test_a_result_and_its_proposals_are_one_transaction(db: Database) -> None:
@@ -186,7 +186,7 @@ def test_a_rejected_value_is_not_accepted_beside_a_newer_one(db: Database) -> No
     (rejected,) = proposals.find(db, states=[P.REJECTED])
     assert rejected.id == old.id
     with pytest.raises(FillError, match="reject that one first"):
-        proposals.decide_on(db, rejected, Decision.ACCEPT, actor="roe", reason="r", now=301)
+        decisions.decide_on(db, rejected, Decision.ACCEPT, actor="roe", reason="r", now=301)
 
 
 def test_filters(db: Database) -> None:
@@ -206,7 +206,7 @@ def _decide(url: str, decision: str, barrier: Any, answers: Any) -> None:
     seen = proposals.find(db)[0]
     barrier.wait(60)
     try:
-        proposals.decide_on(db, seen, Decision(decision), actor=decision, reason="r", now=200)
+        decisions.decide_on(db, seen, Decision(decision), actor=decision, reason="r", now=200)
         answers.put(decision)
     except FillError as error:
         answers.put(str(error))
