@@ -1,4 +1,4 @@
-"""Proposals and what was decided about them, as they stand. Reads only: see ``store/decisions.py``."""
+"""Proposals and what was decided about them, as they stand; ``decisions`` changes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

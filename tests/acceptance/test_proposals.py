@@ -65,8 +65,8 @@ def test_from_an_image_without_age_to_a_filled_copy(tmp_path: Path, pacs: Embedd
         )
         assert "no proposal 999" in cli(node, "show", "999", code=1)
         (shown,) = as_json(node, "preview", number, "--destination", "pacs")
-        after = {one["name"]: one["after"] for one in shown["changes"]}
-        assert (after["PatientAge"], after["PatientSex"]) == ("'066Y'", f"'{sex['value']}'")
+        after = {one["path"]: one["after"] for one in shown["changes"]}
+        assert (after["(0010,1010)"], after["(0010,0040)"]) == ("'066Y'", f"'{sex['value']}'")
 
         (done,) = as_json(node, "accept", number, "--by", "R. Roe", "--reason", "asked the ward")
         assert done["state"] == "accepted"
