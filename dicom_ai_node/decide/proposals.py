@@ -52,6 +52,21 @@ def propose(
     return tuple(one for one in found if one is not None)
 
 
+def accepted_by_policy(
+    result: StudyResult, proposals: Sequence[FillProposal], settings: FillSettings
+) -> frozenset[FillProposal]:
+    """Return those of ``proposals`` that ``[fill] auto_accept`` accepts.
+
+    None where the header contradicts itself: which of its two answers is wrong is for a person.
+    """
+    status = {AGE: result.audit.age, SEX: result.audit.sex}
+    return frozenset(
+        one
+        for one in proposals
+        if one.source in settings.auto_accept and status[one.keyword] in _WITHOUT_VALUE
+    )
+
+
 def _age(
     result: StudyResult, settings: FillSettings, worklist: Mapping[str, str]
 ) -> FillProposal | None:

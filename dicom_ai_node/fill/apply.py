@@ -5,7 +5,9 @@ one transaction queues them and marks the proposals applied: whoever dies in bet
 that the next attempt finds under the same names.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -169,6 +171,8 @@ def _read(spool: Spool, image: Original) -> bytes:
 def _keep(spool: Spool, copy: ReportFile) -> StoredFile:
     path = spool.report_path(copy.sop_instance_uid)
     spool.write(path, copy.content)
+    with suppress(OSError):
+        os.utime(path)  # retention leaves what is fresh, and this may have been there for long
     return StoredFile(copy.sop_class_uid, copy.sop_instance_uid, spool.relative(path))
 
 

@@ -18,6 +18,7 @@ from dicom_ai_node.errors import StorageError
 from dicom_ai_node.ops.disk import MEGABYTE, Space, free_bytes, space
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.copies import drop_sent
 from dicom_ai_node.store.instances import drop_expired, forget_dead_associations
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.store.workers import forget_silent
@@ -56,6 +57,7 @@ class Keeper:
             (self.forget_associations, 5),
             (self.watch_space, 30),
             (partial(self.drop_images, stop), 60),
+            (partial(self.drop_copies, stop), _HOUR),
             (self.forget_workers, _HOUR),
             (self.db.tidy, _HOUR),
         ):
@@ -101,6 +103,25 @@ class Keeper:
                 break
         if total:
             log.info("images_dropped", count=total)
+        return total
+
+    def drop_copies(self, stop: threading.Event) -> int:
+        """Remove filled copies ``retention_days`` after all have them; return how many."""
+        now = time.time()
+        before = now - self.config.storage.retention_days * _DAY
+        total = 0
+        for _ in range(_TRANSACTIONS_A_RUN):
+            dropped = drop_sent(
+                self.db,
+                before=before,
+                limit=_FILES_A_TRANSACTION,
+                remove=lambda path: self._remove(path, now),
+            )
+            total += dropped
+            if not dropped or stop.is_set():
+                break
+        if total:
+            log.info("copies_dropped", count=total)
         return total
 
     def watch_space(self) -> Space:

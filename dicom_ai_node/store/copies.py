@@ -1,9 +1,9 @@
 """Filled copies of a study's images on their way out: in the outbox of the reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, exists, insert, select
+from sqlalchemy import Connection, exists, insert, or_, select, update
 
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError
@@ -105,12 +105,36 @@ def queue_copies(
         return fresh
 
 
+def drop_sent(db: Database, *, before: float, limit: int, remove: Callable[[str], bool]) -> int:
+    """Let ``remove`` take away copies that all their destinations had before ``before``.
+
+    A copy is as large as its image, and can be made again as long as that is kept. Returns how many
+    went; ``remove`` is as in :func:`.instances.drop_expired`.
+    """
+    unsent = exists().where(
+        delivery.c.report_id == report.c.id,
+        or_(delivery.c.state != "delivered", delivery.c.settled_at >= before),
+    )
+    query = (
+        select(report_file.c.sop_instance_uid, report_file.c.path)
+        .join(report, report.c.id == report_file.c.report_id)
+        .where(report.c.kind == COPY, report_file.c.path != "", ~unsent)
+        .limit(limit)
+    )
+    with db.write() as connection:
+        rows = connection.execute(query.with_for_update(skip_locked=True)).all()
+        gone = [row.sop_instance_uid for row in rows if remove(row.path)]
+        mine = report_file.c.sop_instance_uid.in_(gone)
+        connection.execute(update(report_file).where(mine).values(path=""))
+        return len(gone)
+
+
 def _queue(db: Database, connection: Connection, uid: str, copy: NewCopy, now: float) -> bool:
     """Queue a copy for its destination; return whether it was not yet."""
-    known = select(report_file.c.report_id).where(
-        report_file.c.sop_instance_uid == copy.file.sop_instance_uid
-    )
-    report_id = connection.execute(known).scalar()
+    known = report_file.c.sop_instance_uid == copy.file.sop_instance_uid
+    # Its file is there again, where retention had removed it.
+    again = update(report_file).where(known).values(path=copy.file.path)
+    report_id = connection.execute(again.returning(report_file.c.report_id)).scalar()
     if report_id is None:
         report_id = _insert(connection, uid, copy.file)
     queued = connection.execute(

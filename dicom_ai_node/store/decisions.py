@@ -41,13 +41,13 @@ def record(
     uid: str,
     proposals: Sequence[FillProposal],
     *,
-    auto_accept: frozenset[ProposalSource],
+    auto_accept: frozenset[FillProposal],
     repeated: bool,
     now: float,
 ) -> None:
     """Take over what the newest result of a study proposes; the caller holds the study.
 
-    ``repeated``: the result is the same as before. An estimate whose last digits differ then
+    ``auto_accept`` are those that policy accepts. ``repeated``: the result is the same as before. An estimate whose last digits differ then
     proposes nothing new.
     """
     rows = connection.execute(
@@ -68,7 +68,7 @@ def record(
     for one in new.values():
         if not any(_same(old, one, repeated) for old in rejected if old.keyword == one.keyword):
             made = _insert(connection, uid, one, now)
-            if one.source in auto_accept:
+            if one in auto_accept:
                 _move(connection, made, Decision.ACCEPT, POLICY, _AUTOMATIC, now)
 
 

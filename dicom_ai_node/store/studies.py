@@ -37,7 +37,7 @@ from dicom_ai_node.store.tables import (
     study,
 )
 from dicom_ai_node.study import Event, State, StudySettings
-from dicom_ai_node.types import FillProposal, ImageRef, ProposalSource, Reason, StoredInstance
+from dicom_ai_node.types import FillProposal, ImageRef, Reason, StoredInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class NewAnalysis:
     reports: tuple[NewReport, ...]
     proposals: tuple[FillProposal, ...] | None = None
     """What it proposes for the header; None: nothing is proposed and nothing withdrawn."""
-    auto_accept: frozenset[ProposalSource] = frozenset()
-    """Sources whose proposals are accepted at once."""
+    auto_accept: frozenset[FillProposal] = frozenset()
+    """Those of ``proposals`` that policy accepts at once."""
 
 
 def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]:

@@ -13,7 +13,7 @@ from dicom_ai_node.decide.decisions import (
     ProposalState,
     decide,
 )
-from dicom_ai_node.decide.proposals import _SOURCES, propose
+from dicom_ai_node.decide.proposals import _SOURCES, accepted_by_policy, propose
 from dicom_ai_node.decide.settings import FillSettings
 from dicom_ai_node.rules import proposals as rules
 from dicom_ai_node.types import (
@@ -198,6 +198,22 @@ def test_the_table_of_decisions() -> None:
     for (state, decision), after in TRANSITIONS.items():
         assert (after is p.SUPERSEDED) == (decision is d.SUPERSEDE)
         assert state in STANDING or decision is d.ACCEPT
+
+
+@pytest.mark.parametrize(
+    ("recorded", "accepted"),
+    [("", True), ("000Y", True), ("64", True), ("040Y", False)],
+)
+def test_policy_leaves_a_header_that_contradicts_itself_to_a_person(
+    recorded: str, accepted: bool
+) -> None:
+    result = from_header(PatientAge=recorded, PatientBirthDate="19590415")
+    found = propose(result, SETTINGS)
+    (age,) = found
+    assert age.value == "064Y"
+    settings = FillSettings(auto_accept=(S.HEADER, S.DATES))
+    assert accepted_by_policy(result, found, settings) == ({age} if accepted else set())
+    assert accepted_by_policy(result, found, FillSettings()) == set()
 
 
 def test_a_guess_is_never_accepted_by_policy() -> None:

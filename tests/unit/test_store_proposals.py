@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store import Database, decisions, deliveries, proposals, studies
-from dicom_ai_node.store.copies import NewCopy, originals, queue_copies
+from dicom_ai_node.store.copies import NewCopy, drop_sent, originals, queue_copies
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.studies import NewAnalysis
@@ -59,7 +59,7 @@ def analyse(
         True,
         (report,) if key in ("k1", "k9") else (),
         proposals=proposed if propose else None,
-        auto_accept=frozenset(auto),
+        auto_accept=frozenset(one for one in proposed if one.source in auto),
     )
     claimed = claim_one(db, now=now)
     assert studies.finish(
@@ -268,6 +268,27 @@ def test_copies_are_queued_once_and_the_study_waits_for_them(db: Database) -> No
         assert deliveries.delivered(db, claimed, claimed.files[0], status=0, now=401)
     assert state_of(db) == State.DELIVERED
     assert deliveries.destination_state(db, "pacs").sop_class_uid == ""
+
+
+def test_copies_are_dropped_when_all_have_them_and_come_back_when_asked_for(db: Database) -> None:
+    analyse(db, age())
+    settle(db, Decision.ACCEPT)
+    queue(db, *copies(1), *copies(1, "research"))
+    removed: list[str] = []
+
+    def drop(before: float) -> int:
+        return drop_sent(db, before=before, limit=10, remove=lambda one: not removed.append(one))
+
+    for name, now in (("pacs", 400.0), ("research", 500.0)):
+        assert drop(1000) == 0
+        (claimed,) = deliveries.claim(db, name, owner="me", now=now, lease_seconds=60, limit=9)
+        deliveries.delivered(db, claimed, claimed.files[0], status=0, now=now)
+    assert drop(500) == 0
+    assert (drop(501), drop(501)) == (1, 0)
+    assert removed == ["reports/1.dcm"]
+    assert queue(db, *copies(1, "new")) == 1
+    (claimed,) = deliveries.claim(db, "new", owner="me", now=600, lease_seconds=60, limit=9)
+    assert claimed.files[0].path == "reports/1.dcm"
 
 
 def test_a_decision_that_changed_meanwhile_stops_the_copies(db: Database) -> None:
