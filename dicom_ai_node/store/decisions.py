@@ -47,8 +47,8 @@ def record(
 ) -> None:
     """Take over what the newest result of a study proposes; the caller holds the study.
 
-    ``auto_accept`` are those that policy accepts. ``repeated``: the result is the same as before. An estimate whose last digits differ then
-    proposes nothing new.
+    ``auto_accept`` are those that policy accepts. ``repeated``: the result is the same as before;
+    an estimate whose last digits differ then proposes nothing new.
     """
     rows = connection.execute(
         select(proposal).where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
