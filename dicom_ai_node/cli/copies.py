@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def apply(
     proposal_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="Number of the proposal.")
+        int | None, typer.Argument(metavar="ID", help="Number of the proposal.")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every accepted proposal, study by study.")
