@@ -1,8 +1,8 @@
 """The configuration: one TOML file and environment overrides, checked as a whole at start.
 
-Each stage owns its own table (``[rules]``, ``[policy]``, ``[report]``, ``[study]``); the tables of
-the processes are here. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides ``max_pdu`` of
-``[receive]``.
+Each stage owns its own table (``[rules]``, ``[policy]``, ``[fill]``, ``[report]``, ``[study]``);
+the tables of the processes are here. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides
+``max_pdu`` of ``[receive]``.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicom_ai_node.config_sources import SourceTable
 from dicom_ai_node.config_table import UID, AETitle, Name, Port, Table
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.report.settings import ReportSettings
@@ -133,6 +133,16 @@ class Destination(Table):
         description="Which objects it gets: 'sr', 'sc' (needs report.secondary_capture), 'saliency'"
         " (needs report.saliency).",
     )
+    fill: Literal["none", "deterministic", "inferred"] = Field(
+        "none",
+        description="Which applied proposals it gets as filled copies of the images: none, those "
+        "that are not inferred, or all.",
+    )
+    research: bool = Field(
+        False,
+        description="It is for research: copies carry PatientSex there without a person's approval "
+        "of that value.",
+    )
     max_pdu: int = Field(131072, ge=4096, le=4194304)
     timeout: float = Field(30.0, gt=0, description="Seconds to connect, and for each answer.")
     retry_seconds: float = Field(5.0, gt=0, description="First pause after a failure; doubles.")
@@ -188,6 +198,7 @@ class Config(BaseSettings):
     model: ModelSettings = ModelSettings()
     analyse: AnalyseSettings = AnalyseSettings()
     policy: PolicySettings = PolicySettings()
+    fill: FillSettings = FillSettings()
     report: ReportSettings = ReportSettings()
     monitor: MonitorSettings = MonitorSettings()
     destinations: dict[Name, Destination] = Field(default_factory=dict)

@@ -48,6 +48,40 @@ class Proposal:
     """Id of the rule that proposed it."""
 
 
+class ProposalSource(StrEnum):
+    """Where a proposed value comes from: the ladder, best first."""
+
+    HEADER = "header"
+    """What the header says itself, in its proper form."""
+    DATES = "dates"
+    """Birth date and study date."""
+    WORKLIST = "worklist"
+    """A modality worklist's answer about this very study."""
+    PRIORS = "priors"
+    """The same patient's other studies."""
+    INFERENCE = "inference"
+    """The network's estimate. Every other one is deterministic."""
+
+
+@dataclass(frozen=True, slots=True)
+class FillProposal:
+    """The one value that is proposed for an attribute of a study; policy or a person decides."""
+
+    keyword: str
+    """``PatientAge`` or ``PatientSex``."""
+    value: str
+    """The value in the encoding of the attribute's VR."""
+    source: ProposalSource
+    detail: str
+    """Where it comes from in words, such as ``PatientBirthDate and StudyDate``."""
+    rules: tuple[str, ...] = ()
+    """Ids of the rules that found the attribute missing or wrong."""
+    interval90: tuple[float, float] | None = None
+    """Of an inferred age: its 90 % interval, years."""
+    probability: float | None = None
+    """Of an inferred sex: its probability."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One rule that fired."""

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from dicom_ai_node.store import Database
-from tests.builders.postgres import find_server, running_server
+from tests.builders.postgres import find_server, fresh_database, running_server
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 REQUIRE_PEERS = os.environ.get("DICOM_AI_NODE_REQUIRE_PEERS") == "1"
@@ -46,9 +46,24 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
+def sqlite_db(tmp_path: Path) -> Iterator[Database]:
     """An empty SQLite database with the newest schema."""
     database = Database(f"sqlite:///{tmp_path / 'node.db'}")
     database.upgrade()
     yield database
     database.close()
+
+
+@pytest.fixture
+def db(sqlite_db: Database) -> Database:
+    """The database of a test that does not ask for another."""
+    return sqlite_db
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
+def any_db(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database with the newest schema: once SQLite, once PostgreSQL."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_db")
+    else:
+        yield from fresh_database(request.getfixturevalue("postgres"))

@@ -23,6 +23,7 @@ from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import patient_key, result_key, study_header, to_json
 from dicom_ai_node.analyse.saliency import write_captures
 from dicom_ai_node.config import Config
+from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
@@ -194,6 +195,8 @@ class Analyser:
         known = has_result(self.db, claimed.study_instance_uid, key)
         reports = self._write_reports(prepared, result, key) if wanted and not known else ()
         now = time.time()
+        fill = self.config.fill
+        proposals = propose(result, fill) if fill.propose else None
         mine = finish(
             self.db,
             claimed,
@@ -204,6 +207,8 @@ class Analyser:
                 reports,
                 observations=observations,
                 inferred=result.model is not None,
+                proposals=proposals,
+                auto_accept=accepted_by_policy(result, proposals or (), fill),
             ),
             header=study_header(prepared.sources[0], result),
             destinations=self._destinations,

@@ -9,7 +9,17 @@ import warnings
 
 import typer
 
-from dicom_ai_node.cli import archive, exchange, files, model, monitor, node, peers
+from dicom_ai_node.cli import (
+    archive,
+    copies,
+    exchange,
+    files,
+    model,
+    monitor,
+    node,
+    peers,
+    proposals,
+)
 from dicom_ai_node.cli.common import EXIT_CONFIG, EXIT_STORAGE, complain
 from dicom_ai_node.errors import ConfigError, NodeError, StorageError
 
@@ -27,9 +37,11 @@ app = typer.Typer(
 for module in (node, archive, files, peers):
     module.register(app)
 exchange.register(model.app)
+copies.register(proposals.app)
 app.add_typer(node.database, name="db")
 app.add_typer(model.app, name="model")
 app.add_typer(monitor.app, name="monitor")
+app.add_typer(proposals.app, name="proposals")
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""The ``[policy]`` table: which studies are analysed, and when the network may answer."""
+"""``[policy]``: which studies are analysed and answered; ``[fill]``: which values are proposed."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from dicom_ai_node.types import Outcome
+from dicom_ai_node.types import Outcome, ProposalSource
 
 
 class PolicySettings(BaseModel):
@@ -49,3 +49,36 @@ class PolicySettings(BaseModel):
         lt=0.5,
         description="Report a conflict when the recorded sex is less probable than this.",
     )
+
+
+class FillSettings(BaseModel):
+    """``[fill]``: which values are proposed for missing and implausible fields, see docs/fill.md.
+
+    Nothing is sent for it: that takes a destination with ``fill``, and an applied proposal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    propose: bool = Field(True, description="Propose values for PatientAge and PatientSex.")
+    auto_accept: tuple[ProposalSource, ...] = Field(
+        (),
+        description="Accept proposals from these sources without a person: 'header', 'dates', "
+        "'worklist', 'priors'. Never 'inference'.",
+    )
+    max_age_interval: float = Field(
+        30.0, gt=0, description="Propose no inferred age whose 90 % interval is wider, years."
+    )
+    min_sex_certainty: float = Field(
+        0.95, ge=0.5, le=1, description="Propose no inferred sex that is less certain."
+    )
+
+    @field_validator("auto_accept")
+    @classmethod
+    def _a_guess_needs_a_person(
+        cls, value: tuple[ProposalSource, ...]
+    ) -> tuple[ProposalSource, ...]:
+        if ProposalSource.INFERENCE in value:
+            raise ValueError(
+                "'inference' needs a person's decision; allowed: header, dates, worklist, priors"
+            )
+        return value

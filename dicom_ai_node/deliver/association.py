@@ -1,10 +1,12 @@
 """One association with a destination: what is sent over it is stored there (PS3.7 9.1.1)."""
 
 from collections.abc import Iterable, Set
+from pathlib import Path
+from typing import NamedTuple
 
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import build_context
+from pynetdicom import _config, build_context
 
 from dicom_ai_node import peer
 from dicom_ai_node.config import Destination
@@ -15,18 +17,45 @@ VERIFICATION = "1.2.840.10008.1.1"
 """Verification (C-ECHO)."""
 CLASSES_OF_KIND = {"sr": SR_CLASSES, "sc": (SC_CLASS,), "saliency": (SC_CLASS,)}
 
-_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+_SYNTAXES = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+
+# A data set that is sent from a path goes out as it lies there; others are not concerned.
+_config.STORE_SEND_CHUNKED_DATASET = True
+
+
+class Offer(NamedTuple):
+    """A presentation context to be proposed (PS3.8 9.3.2.2)."""
+
+    sop_class_uid: str
+    syntaxes: tuple[str, ...] = _SYNTAXES
+    """Transfer syntaxes of which the peer accepts one."""
 
 
 class Association(peer.Association):
     """An open association over which objects are stored."""
 
-    def answers_for(self, classes: Set[str]) -> bool:
-        """Whether the peer need not be asked anew what it does with ``classes``.
+    @property
+    def offers(self) -> frozenset[Offer]:
+        """What was proposed when it was opened."""
+        return frozenset(
+            Offer(str(context.abstract_syntax), tuple(map(str, context.transfer_syntax)))
+            for context in self._handle.requestor.requested_contexts
+        )
+
+    def answers_for(self, offers: Set[Offer]) -> bool:
+        """Whether the peer need not be asked anew what it does with ``offers``.
 
         Also when it accepted none of them: no new association would end better.
         """
-        return classes <= self.proposed and (self.alive or not self.accepted)
+        return offers <= self.offers and (self.alive or not self.accepted)
+
+    def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
+        """Whether the peer accepted the class in that transfer syntax."""
+        return any(
+            context.abstract_syntax == sop_class_uid
+            and context.transfer_syntax[0] == transfer_syntax_uid
+            for context in self._handle.accepted_contexts
+        )
 
     def store(self, dataset: Dataset) -> tuple[int, str]:
         """Send one object by C-STORE; return the status and the peer's Error Comment.
@@ -46,18 +75,36 @@ class Association(peer.Association):
             raise UnreadableInstance("the object cannot be encoded") from error
         return int(answer.Status), _comment(answer)
 
+    def store_file(self, path: Path) -> tuple[int, str]:
+        """Send the data set of a DICOM file byte for byte, as :meth:`store` does with an object.
+
+        Its class and transfer syntax must be one that the peer :meth:`takes`.
+
+        Raises
+        ------
+        PeerUnavailable
+            No valid answer came. Whether the object was stored is not known.
+        UnreadableInstance
+            The file cannot be read; nothing was sent.
+        """
+        try:
+            answer = self._ask(self._handle.send_c_store, path)
+        except (AttributeError, ValueError, OSError) as error:
+            raise UnreadableInstance("the file cannot be sent as it is") from error
+        return int(answer.Status), _comment(answer)
+
 
 def connect(
-    destination: Destination, classes: Iterable[str], *, calling_ae_title: str
+    destination: Destination, offers: Iterable[Offer], *, calling_ae_title: str
 ) -> Association:
-    """Open an association that proposes ``classes`` in Explicit and Implicit VR Little Endian.
+    """Open an association that proposes ``offers``, each in a presentation context of its own.
 
     Raises
     ------
     PeerUnavailable
         Unknown host, no connection, rejected, aborted or no answer: the message says which.
     """
-    contexts = [build_context(uid, _SYNTAXES) for uid in classes]
+    contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in offers]
     return Association.open(destination, contexts, calling_ae_title=calling_ae_title)
 
 

@@ -16,18 +16,20 @@ What happens to a delivery after each outcome, with the pauses of ``[destination
 import random
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.association import CLASSES_OF_KIND, Association, connect
+from dicom_ai_node.deliver.association import CLASSES_OF_KIND, Association, Offer, connect
 from dicom_ai_node.deliver.backoff import pause
-from dicom_ai_node.deliver.send import send
+from dicom_ai_node.deliver.send import Sent, offer_of, send, send_copy
 from dicom_ai_node.deliver.status import Verdict, judge
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable, StorageError, UnreadableInstance
 from dicom_ai_node.store import Database, deliveries
+from dicom_ai_node.store.copies import COPY
 from dicom_ai_node.store.deliveries import ClaimedDelivery
 
 MAX_REFUSALS = 20
@@ -124,12 +126,12 @@ class Courier:
 
     def _connected(self, batch: list[ClaimedDelivery]) -> Association:
         """Return the open association, or a new one when it cannot be used any more."""
-        needed = {file.sop_class_uid for claimed in batch for file in claimed.files}
+        needed = {offer for claimed in batch for offer in self._offers(claimed)}
         current = self._association
         if current and current.answers_for(needed) and self._sent < _PER_ASSOCIATION:
             return current
         self._hang_up()
-        usual = [uid for kind in self._destination.send for uid in CLASSES_OF_KIND[kind]]
+        usual = [Offer(uid) for kind in self._destination.send for uid in CLASSES_OF_KIND[kind]]
         self._association = connect(
             self._destination,
             dict.fromkeys([*usual, *sorted(needed)]),
@@ -137,11 +139,24 @@ class Courier:
         )
         return self._association
 
+    def _offers(self, claimed: ClaimedDelivery) -> list[Offer]:
+        """Return the presentation contexts that a delivery needs; none when its file is bad."""
+        if claimed.kind != COPY:
+            return [Offer(file.sop_class_uid) for file in claimed.files]
+        with suppress(UnreadableInstance):  # said when it is its turn
+            return [offer_of(self._spool, file) for file in claimed.files]
+        return []
+
+    def _transmit(self, claimed: ClaimedDelivery, association: Association, preferred: str) -> Sent:
+        if claimed.kind == COPY:
+            return send_copy(association, claimed.files[0], spool=self._spool)
+        return send(association, claimed.files, spool=self._spool, preferred=preferred)
+
     def _send(self, claimed: ClaimedDelivery, association: Association, preferred: str) -> str:
         """Send one report and settle it; return its SOP class, '' when it was not stored."""
         start = time.monotonic()
         try:
-            sent = send(association, claimed.files, spool=self._spool, preferred=preferred)
+            sent = self._transmit(claimed, association, preferred)
         except PeerRefused as error:
             self._refuse(claimed, error)
             return ""

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.association import VERIFICATION, connect
+from dicom_ai_node.deliver.association import VERIFICATION, Offer, connect
 from dicom_ai_node.deliver.status import describe
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.peer import name_of, quiet_pynetdicom
@@ -67,9 +67,8 @@ def echo(config: Config, destination_name: str) -> EchoResult:
         raise ConfigError(f"no destination {destination_name!r}; configured: {known}")
     quiet_pynetdicom()
     classes = (*SR_CLASSES, SC_CLASS)
-    association = connect(
-        destination, (VERIFICATION, *classes), calling_ae_title=config.node.ae_title
-    )
+    offers = [Offer(uid) for uid in (VERIFICATION, *classes)]
+    association = connect(destination, offers, calling_ae_title=config.node.ae_title)
     status, seconds = None, 0.0
     try:
         if VERIFICATION in association.accepted:

@@ -1,12 +1,14 @@
-"""One report to one destination: which of its files, read, sent, and what the answer means."""
+"""One report or copy to one destination: which file, read, sent, and what the answer means."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.filereader import read_file_meta_info
 
-from dicom_ai_node.deliver.association import Association
+from dicom_ai_node.deliver.association import Association, Offer
 from dicom_ai_node.deliver.status import SOP_CLASS_NOT_SUPPORTED, Verdict, describe, judge
 from dicom_ai_node.errors import PeerRefused, StorageError, UnreadableInstance
 from dicom_ai_node.peer import name_of
@@ -64,6 +66,57 @@ def send(
     raise refusal
 
 
+def send_copy(association: Association, file: StoredFile, *, spool: Path) -> Sent:
+    """Send a copy of an image byte for byte, in its own SOP class and transfer syntax.
+
+    Raises
+    ------
+    PeerRefused
+        As :func:`send` does. Also when the destination does not take that transfer syntax: a copy
+        is never transcoded.
+    PeerUnavailable
+        The association was lost; whether the object was stored is not known.
+    UnreadableInstance
+        The copy's file is missing or damaged.
+    StorageError
+        The whole spool is missing.
+    """
+    offer = offer_of(spool, file)
+    (syntax,) = offer.syntaxes
+    name = name_of(file.sop_class_uid)
+    if not association.takes(file.sop_class_uid, syntax):
+        raise PeerRefused(
+            SOP_CLASS_NOT_SUPPORTED,
+            f"no presentation context was accepted for {name} in {name_of(syntax)}, and a copy is "
+            "never transcoded",
+        )
+    status, comment = association.store_file(spool / file.path)
+    if judge(status) is not Verdict.STORED:
+        raise PeerRefused(status, f"{describe(status)} for {name}", comment)
+    return Sent(file, status)
+
+
+def offer_of(spool: Path, file: StoredFile) -> Offer:
+    """Return the one presentation context that the copy in ``file`` can travel in.
+
+    Raises
+    ------
+    UnreadableInstance
+        It is missing, damaged, or not the object that its row names.
+    StorageError
+        The whole spool is missing: not a fault of this copy.
+    """
+    if not spool.is_dir():
+        raise StorageError(f"spool: {spool} is not there")
+    with _readable(file):
+        meta = read_file_meta_info(spool / file.path)
+        syntax = str(meta.TransferSyntaxUID)
+        found = str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID)
+    if found != (file.sop_class_uid, file.sop_instance_uid):
+        raise UnreadableInstance(f"{file.path}: holds another object than its row says")
+    return Offer(file.sop_class_uid, (syntax,))
+
+
 def read_report(spool: Path, file: StoredFile) -> Dataset:
     """Return the data set of a report's file.
 
@@ -76,9 +129,18 @@ def read_report(spool: Path, file: StoredFile) -> Dataset:
     """
     if not spool.is_dir():
         raise StorageError(f"spool: {spool} is not there")
-    try:
+    with _readable(file):
         dataset = dcmread(spool / file.path)
         found = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
+    if found != (file.sop_class_uid, file.sop_instance_uid):
+        raise UnreadableInstance(f"{file.path}: holds another object than its row says")
+    return dataset
+
+
+@contextmanager
+def _readable(file: StoredFile) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UnreadableInstance(f"{file.path}: {error.strerror or error}") from error
     except Exception as error:
@@ -86,6 +148,3 @@ def read_report(spool: Path, file: StoredFile) -> Dataset:
         raise UnreadableInstance(
             f"{file.path}: not a usable DICOM file ({type(error).__name__})"
         ) from error
-    if found != (file.sop_class_uid, file.sop_instance_uid):
-        raise UnreadableInstance(f"{file.path}: holds another object than its row says")
-    return dataset

@@ -19,6 +19,7 @@ from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.disk import MEGABYTE, Space, free_bytes, space
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.copies import drop_sent
 from dicom_ai_node.store.instances import drop_expired, forget_dead_associations
 from dicom_ai_node.store.observations import drop_observations
 from dicom_ai_node.store.studies import close_due
@@ -58,6 +59,7 @@ class Keeper:
             (self.forget_associations, 5),
             (self.watch_space, 30),
             (partial(self.drop_images, stop), 60),
+            (partial(self.drop_copies, stop), _HOUR),
             (self.forget_workers, _HOUR),
             (self.watch_drift, _HOUR),
             (self.drop_observations, _HOUR),
@@ -105,6 +107,25 @@ class Keeper:
                 break
         if total:
             log.info("images_dropped", count=total)
+        return total
+
+    def drop_copies(self, stop: threading.Event) -> int:
+        """Remove filled copies ``retention_days`` after all have them; return how many."""
+        now = time.time()
+        before = now - self.config.storage.retention_days * _DAY
+        total = 0
+        for _ in range(_TRANSACTIONS_A_RUN):
+            dropped = drop_sent(
+                self.db,
+                before=before,
+                limit=_FILES_A_TRANSACTION,
+                remove=lambda path: self._remove(path, now),
+            )
+            total += dropped
+            if not dropped or stop.is_set():
+                break
+        if total:
+            log.info("copies_dropped", count=total)
         return total
 
     def watch_space(self) -> Space:

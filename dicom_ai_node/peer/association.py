@@ -7,6 +7,7 @@ a :class:`~dicom_ai_node.errors.PeerUnavailable` that says in words what happene
 import socket
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from pydicom import Dataset
@@ -131,7 +132,7 @@ class Association:
             self._handle.release()
         self._requestor.close()
 
-    def _ask(self, send: Any, *arguments: Dataset) -> Dataset:
+    def _ask(self, send: Any, *arguments: Dataset | Path) -> Dataset:
         start = time.monotonic()
         try:
             answer: Dataset = send(*arguments, msg_id=self._next_message_id())

@@ -37,7 +37,7 @@ RADIOGRAPHS = frozenset(
         DigitalXRayImageStorageForProcessing,
     }
 )
-"""Classes that only a modality makes; no report of ours ever travels as one."""
+"""Classes that only a modality makes. Of ours, copies of its images alone travel as one."""
 
 ANALYSABLE = RADIOGRAPHS | {SecondaryCaptureImageStorage}
 """Classes whose instances are shown to the rules and, where the gates allow, to the network."""

@@ -14,6 +14,7 @@ from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.header import Identity, read_header, read_identity
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.report.identity import UUID_ROOT
 from dicom_ai_node.report.provenance import is_own_report
 from dicom_ai_node.store import Database, instances, reports
 from dicom_ai_node.study import StudySettings
@@ -135,8 +136,13 @@ class Filing:
         )
 
     def _is_own(self, request: StoreRequest, incoming: Incoming) -> bool:
-        """Whether a peer sends us our own report: analysing it would never end."""
-        if request.sop_class_uid in RADIOGRAPHS:
+        """Whether a peer sends us our own report or copy.
+
+        Analysing a report would never end, and what a copy was filled with is no evidence of what
+        belongs there.
+        """
+        may_be_a_copy = request.sop_instance_uid.startswith(UUID_ROOT)
+        if request.sop_class_uid in RADIOGRAPHS and not may_be_a_copy:
             return False
         if reports.is_own(self._db, request.sop_instance_uid):
             return True

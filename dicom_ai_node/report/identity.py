@@ -23,12 +23,14 @@ SR_CLASSES: tuple[str, ...] = (
 """SOP classes that one content tree may travel as, in order of preference."""
 SC_CLASS: str = SecondaryCaptureImageStorage
 
+UUID_ROOT = "2.25."
+"""How every UID that is made here begins (PS3.5 B.2)."""
 _NAMESPACE = uuid.UUID("6f0d6a52-8d0b-5f0e-9a6b-2a3c8f1f7c11")
 
 
 def uid_of(*parts: str) -> str:
     """Return the UID that these strings determine."""
-    return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
+    return f"{UUID_ROOT}{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
 
 
 def series_instance_uid(study_instance_uid: str, *, model_sha256: str, kind: str) -> str:

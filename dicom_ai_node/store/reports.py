@@ -26,7 +26,7 @@ class NewReport:
     """A report whose files are durable."""
 
     kind: str
-    """``sr``, ``sc`` or ``saliency``."""
+    """``sr``, ``sc``, ``saliency`` or ``copy``."""
     files: tuple[StoredFile, ...]
     """In order of preference."""
     quarantined: str = ""

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Connection,
     Row,
     exists,
+    func,
     insert,
     or_,
     select,
@@ -17,6 +18,7 @@ from sqlalchemy import (
 
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.decisions import record as record_proposals
 from dicom_ai_node.store.drift import Mode, mode_now
 from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.observations import save_observations
@@ -38,7 +40,7 @@ from dicom_ai_node.store.tables import (
     study,
 )
 from dicom_ai_node.study import Event, State, StudySettings
-from dicom_ai_node.types import ImageRef, Reason, StoredInstance
+from dicom_ai_node.types import FillProposal, ImageRef, Reason, StoredInstance
 
 WITHHELD = Reason("withheld", "the model is in shadow mode: the report is kept and not sent")
 
@@ -73,6 +75,10 @@ class NewAnalysis:
     """What bundles said of the study, for :mod:`dicom_ai_node.monitor`."""
     inferred: bool = False
     """Whether the network took part: then the reports are withheld in shadow mode."""
+    proposals: tuple[FillProposal, ...] | None = None
+    """What it proposes for the header; None: nothing is proposed and nothing withdrawn."""
+    auto_accept: frozenset[FillProposal] = frozenset()
+    """Those of ``proposals`` that policy accepts at once."""
 
 
 def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]:
@@ -171,7 +177,11 @@ def finish(
         if header is not None:
             save_header(connection, uid, header)
         save_observations(connection, uid, new.observations)
+        newest = connection.execute(
+            select(func.max(analysis.c.id)).where(analysis.c.study_instance_uid == uid)
+        ).scalar()
         known = connection.execute(same_result(uid, new.result_key)).scalar()
+        repeated = known is not None and known == newest
         if known is not None and discard_quarantined(connection, known):
             known = None
         if known is None:
@@ -191,7 +201,17 @@ def finish(
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW
         if not withheld:
             queue_missing(db, connection, known, uid, destinations, now=now)
-        if any(report.quarantined for report in new.reports):
+        faulty = any(report.quarantined for report in new.reports)
+        if new.proposals is not None and not faulty:
+            record_proposals(
+                connection,
+                uid,
+                new.proposals,
+                auto_accept=new.auto_accept,
+                repeated=repeated,
+                now=now,
+            )
+        if faulty:
             event = Event.GIVE_UP
         elif has_reports(connection, known):
             event, reason = (Event.NOTHING, WITHHELD) if withheld else (Event.RESULT, reason)

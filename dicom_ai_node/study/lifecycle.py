@@ -57,6 +57,8 @@ class Event(StrEnum):
     """A delivery was given up."""
     RESEND = "resend"
     """A person puts given-up deliveries back in their queue."""
+    COPIES = "copies"
+    """Filled copies of its images are queued."""
     REQUEUE = "requeue"
     """A person asks for the analysis to be done again."""
 
@@ -105,6 +107,8 @@ def _table() -> dict[tuple[State, Event], Step]:
         (s.REPORTED, e.SETTLED): Step(s.DELIVERED, x.NONE),
         (s.REPORTED, e.DEAD_LETTER): Step(s.UNDELIVERED, x.NONE),
         (s.UNDELIVERED, e.RESEND): Step(s.REPORTED, x.NONE),
+        (s.DELIVERED, e.COPIES): Step(s.REPORTED, x.NONE),
+        (s.SKIPPED, e.COPIES): Step(s.REPORTED, x.NONE),
     }
     return table
 

@@ -14,11 +14,12 @@ from pydicom import dcmread
 from pynetdicom import evt
 
 from dicom_ai_node.config import Destination
-from dicom_ai_node.deliver.association import SR_CLASSES, connect
+from dicom_ai_node.deliver.association import SR_CLASSES, Offer, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.errors import PeerUnavailable, UnreadableInstance
 from tests.builders.outbox import SR_3D, delivering, pacs_and_outbox, sr_file, wait_for
 
+OFFERS = [Offer(uid) for uid in SR_CLASSES]
 ROLE = """
 import json, sys, threading
 from dicom_ai_node.config import parse_config
@@ -61,7 +62,7 @@ def test_a_peer_that_stops_reading_does_not_hang_us(peer: EmbeddedPacs) -> None:
     peer._server.bind(evt.EVT_PDU_RECV, lambda event: event.pdu.pdu_type == 4 and resume.wait(30))
     dataset = dcmread(BytesIO(sr_file("2.25.1", SR_3D)))
     dataset.ContentSequence[0].TextValue = "x" * 30_000_000
-    association = connect(destination(peer, timeout=0.5), SR_CLASSES, calling_ae_title="NODE")
+    association = connect(destination(peer, timeout=0.5), OFFERS, calling_ae_title="NODE")
     with pytest.raises(PeerUnavailable, match=r"no answer within 0\.5 s"):
         association.store(dataset)
     association.release()
@@ -73,7 +74,7 @@ def test_what_cannot_be_encoded_is_not_sent(peer: EmbeddedPacs) -> None:
     dataset = dcmread(BytesIO(sr_file("2.25.1", SR_3D)))
     dataset.Rows = 1
     dataset["Rows"]._value = "one"
-    association = connect(destination(peer, timeout=5), SR_CLASSES, calling_ae_title="NODE")
+    association = connect(destination(peer, timeout=5), OFFERS, calling_ae_title="NODE")
     with pytest.raises(UnreadableInstance, match="cannot be encoded"):
         association.store(dataset)
     assert association.alive
@@ -82,7 +83,7 @@ def test_what_cannot_be_encoded_is_not_sent(peer: EmbeddedPacs) -> None:
 
 
 def test_a_message_on_an_ended_association(peer: EmbeddedPacs) -> None:
-    association = connect(destination(peer, timeout=5), SR_CLASSES, calling_ae_title="NODE")
+    association = connect(destination(peer, timeout=5), OFFERS, calling_ae_title="NODE")
     association.release()
     with pytest.raises(PeerUnavailable, match="ended the association"):
         association.echo()

@@ -39,6 +39,9 @@ def test_an_unknown_table_is_named() -> None:
         ("study", "late_policy", "drop", r"study\.late_policy = 'drop': .*'reopen' or 'keep'"),
         ("policy", "analyse", "some", r"policy\.analyse = 'some': .*'flagged' or 'all'"),
         ("rules", "disabled", ["Z9"], r"rules\.disabled.*Z9"),
+        ("fill", "auto_accept", ["dates", "inference"], r"fill\.auto_accept.*a person's decision"),
+        ("fill", "auto_accept", ["hl7"], r"fill\.auto_accept.*'header', 'dates', 'worklist'"),
+        ("fill", "min_sex_certainty", 0.4, r"fill\.min_sex_certainty = 0\.4.*0\.5"),
         ("storage", "database", "mysql://x", r"storage\.database.*postgresql\+psycopg"),
     ],
 )

@@ -198,6 +198,15 @@ def test_our_own_capture_comes_back_and_is_not_kept(bench: Bench) -> None:
     assert bench.steps == []
 
 
+def test_our_own_copy_comes_back_and_is_no_evidence(bench: Bench) -> None:
+    marked = radiograph(sop="2.25.7")
+    marked.InstanceCreatorUID = PROGRAM_UID
+    assert bench.store(marked) == 0x0000
+    assert bench.column(instance.c.id) == []
+    assert bench.store(radiograph(sop="2.25.8")) == 0x0000
+    assert len(bench.column(instance.c.id)) == 1
+
+
 def test_a_capture_of_somebody_else_is_analysed(bench: Bench) -> None:
     assert bench.store(radiograph(sop_class=SC)) == 0x0000
     assert bench.column(instance.c.analysable) == [True]

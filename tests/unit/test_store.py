@@ -1,12 +1,10 @@
 """The database, on SQLite and, where a server is at hand, on PostgreSQL."""
 
-import uuid
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import select
 
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database, deliveries, instances, patients, studies
@@ -24,30 +22,9 @@ from tests.builders.rows import (
 )
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        database = Database(f"sqlite:///{tmp_path / 'node.db'}")
-        database.upgrade()
-        yield database
-        database.close()
-    else:
-        yield from _postgres(request.getfixturevalue("postgres"))
-
-
-def _postgres(server_url: str) -> Iterator[Database]:
-    name = f"test_{uuid.uuid4().hex}"
-    server = create_engine(server_url, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    url = server.url.set(database=name).render_as_string(hide_password=False)
-    database = Database(url)
-    database.upgrade()
-    yield database
-    database.close()
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name}"))
-    server.dispose()
+@pytest.fixture
+def db(any_db: Database) -> Database:
+    return any_db
 
 
 def state_of(db: Database, uid: str) -> State:

@@ -1,0 +1,67 @@
+"""Which values a destination's copies may carry. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dicom_ai_node.config import Destination
+from dicom_ai_node.decide.decisions import POLICY
+from dicom_ai_node.store.proposals import ProposalDetail
+from dicom_ai_node.types import ProposalSource
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What one destination gets of a study's proposals."""
+
+    destination: str
+    research: bool
+    admitted: tuple[ProposalDetail, ...]
+    refused: Mapping[str, str]
+    """Why not, by keyword."""
+
+    @property
+    def text(self) -> str:
+        """The decision in one line, as it is written down."""
+        grounds = [f"{one.proposal.proposed.keyword}{self._ground(one)}" for one in self.admitted]
+        return f"{self.destination}: {', '.join(grounds)}"
+
+    def _ground(self, one: ProposalDetail) -> str:
+        """Why PatientSex may go there."""
+        if one.proposal.proposed.keyword != "PatientSex":
+            return ""
+        person = approver(one)
+        return f" (approved by {person})" if person else " (research destination)"
+
+
+def admit(name: str, destination: Destination, offered: Sequence[ProposalDetail]) -> Admission:
+    """Return what of ``offered`` may go to a destination.
+
+    PatientSex is of the patient, not of the study: an archive that keeps one record for a patient
+    could spread it to every study. It goes to research alone, unless a person approved that value.
+    """
+    refused = {}
+    admitted = []
+    for one in offered:
+        reason = _reason_against(destination, one)
+        if reason:
+            refused[one.proposal.proposed.keyword] = reason
+        else:
+            admitted.append(one)
+    return Admission(name, destination.research, tuple(admitted), refused)
+
+
+def _reason_against(destination: Destination, one: ProposalDetail) -> str:
+    proposed = one.proposal.proposed
+    if destination.fill == "none":
+        return "fill = 'none': it takes no copies"
+    if proposed.source is ProposalSource.INFERENCE and destination.fill != "inferred":
+        return f"fill = {destination.fill!r}: it takes no inferred value"
+    if proposed.keyword == "PatientSex" and not destination.research and not approver(one):
+        return "research = false, and no person approved this value"
+    return ""
+
+
+def approver(one: ProposalDetail) -> str:
+    """Return the person who approved a value, '' where policy did or nobody."""
+    approval = one.approval
+    return approval.actor if approval and approval.actor != POLICY else ""

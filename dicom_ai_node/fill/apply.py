@@ -1,0 +1,194 @@
+"""Applies what was accepted for a study: one copy of each image for each destination that takes it.
+
+All accepted values of a study go into the same copy. First every copy is durable in the spool, then
+one transaction queues them and marks the proposals applied: whoever dies in between leaves files
+that the next attempt finds under the same names.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.decide.decisions import ProposalState
+from dicom_ai_node.errors import FillError, StorageError
+from dicom_ai_node.fill.admission import Admission, admit
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.copies import NewCopy, Original, originals, queue_copies
+from dicom_ai_node.store.proposals import ProposalDetail, ProposalEvent, applicable
+from dicom_ai_node.store.reports import StoredFile
+from dicom_ai_node.types import ReportFile
+
+
+class CopyMaker(Protocol):
+    """Makes the copy of one image: see ``report/copies.py``."""
+
+    def __call__(
+        self, source: bytes, values: Sequence[ProposalDetail], *, at: datetime, research: bool
+    ) -> ReportFile:
+        """Return the copy of the DICOM file ``source`` with ``values`` in it.
+
+        ``at`` is when they were accepted. The same arguments make the same copy.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What came of applying a study's proposals."""
+
+    images: int
+    queued: int
+    """Deliveries that are new; 0 when everything had been queued before."""
+    admissions: tuple[Admission, ...]
+    """Of every destination, those that get nothing included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One image, and the copy that would be sent."""
+
+    original: bytes
+    copy: ReportFile
+
+
+def apply(
+    config: Config,
+    db: Database,
+    spool: Spool,
+    uid: str,
+    *,
+    actor: str,
+    make: CopyMaker,
+    now: float,
+) -> Applied:
+    """Make, keep and queue the copies of a study's images, and mark its proposals applied.
+
+    Applied again, it serves images and destinations that are new since.
+
+    Raises
+    ------
+    FillError
+        Nothing is accepted, nobody may get it, an image is gone, or no copy can be made of one.
+    StorageError
+        A copy could not be made durable.
+    """
+    offered = _offered(db, uid)
+    admissions = [admit(name, one, offered) for name, one in config.destinations.items()]
+    taking = [one for one in admissions if one.admitted]
+    if not taking:
+        raise FillError(f"no destination takes it: {_refusals(admissions)}")
+    images = originals(db, uid)
+    files: dict[tuple[object, ...], list[StoredFile]] = {}
+    for one in taking:
+        if _key(one) not in files:
+            files[_key(one)] = [
+                _keep(spool, copy.copy) for copy in _copies(spool, images, one, make)
+            ]
+    copies = [NewCopy(file, one.destination) for one in taking for file in files[_key(one)]]
+    sent = {each.proposal.id: each for one in taking for each in one.admitted}
+    queued = queue_copies(
+        db,
+        uid,
+        copies,
+        list(sent.values()),
+        actor=actor,
+        reason="; ".join(one.text for one in taking),
+        now=now,
+    )
+    return Applied(len(images), queued, tuple(admissions))
+
+
+def preview(
+    config: Config,
+    db: Database,
+    spool: Spool,
+    asked: ProposalDetail,
+    destination: str,
+    *,
+    make: CopyMaker,
+    now: float,
+) -> Iterator[Preview]:
+    """Yield each image of a study with its copy for ``destination``; keeps and sends nothing.
+
+    The copies are those that :func:`apply` would make now, if ``asked`` were accepted by a person.
+
+    Raises
+    ------
+    FillError
+        As :func:`apply` does.
+    """
+    uid = asked.proposal.study_instance_uid
+    others = [one for one in applicable(db, uid) if one.proposal.id != asked.proposal.id]
+    offered = [*others, _as_if_accepted(asked, now)]
+    one = admit(destination, config.destinations[destination], offered)
+    if not one.admitted:
+        raise FillError(f"{destination} does not take it: {_refusals([one])}")
+    yield from _copies(spool, originals(db, uid), one, make)
+
+
+def _as_if_accepted(one: ProposalDetail, now: float) -> ProposalDetail:
+    if one.approval is not None:
+        return one
+    event = ProposalEvent(now, "preview", one.proposal.state, ProposalState.ACCEPTED, "")
+    accepted = replace(one.proposal, state=ProposalState.ACCEPTED)
+    return ProposalDetail(accepted, (*one.events, event))
+
+
+def _offered(db: Database, uid: str) -> list[ProposalDetail]:
+    offered = applicable(db, uid)
+    if not offered:
+        raise FillError("no proposal of this study is accepted: accept one first")
+    return offered
+
+
+def _copies(
+    spool: Spool, images: Sequence[Original], to: Admission, make: CopyMaker
+) -> Iterator[Preview]:
+    gone = sum(one.is_gone for one in images)
+    if gone or not images:
+        raise FillError(
+            f"{gone} of {len(images)} images are not kept any more (storage.retention_days): send "
+            "the study again first"
+        )
+    at = datetime.fromtimestamp(max(_accepted_at(one) for one in to.admitted), UTC)
+    for image in images:
+        source = _read(spool, image)
+        yield Preview(source, make(source, to.admitted, at=at, research=to.research))
+
+
+def _read(spool: Spool, image: Original) -> bytes:
+    try:
+        return spool.path(image.path).read_bytes()
+    except OSError as error:
+        raise StorageError(f"spool: {image.path}: {error.strerror or error}") from error
+
+
+def _keep(spool: Spool, copy: ReportFile) -> StoredFile:
+    path = spool.report_path(copy.sop_instance_uid)
+    spool.write(path, copy.content)
+    with suppress(OSError):
+        os.utime(path)  # retention leaves what is fresh, and this may have been there for long
+    return StoredFile(copy.sop_class_uid, copy.sop_instance_uid, spool.relative(path))
+
+
+def _accepted_at(one: ProposalDetail) -> float:
+    return one.approval.at if one.approval else one.proposal.updated_at
+
+
+def _key(one: Admission) -> tuple[object, ...]:
+    """Destinations with the same key get the same copies."""
+    return (one.research, *(each.proposal.id for each in one.admitted))
+
+
+def _refusals(admissions: Sequence[Admission]) -> str:
+    if not admissions:
+        return "none is configured"
+    return "; ".join(
+        f"{one.destination}: {', '.join(f'{key} ({why})' for key, why in one.refused.items())}"
+        for one in admissions
+    )

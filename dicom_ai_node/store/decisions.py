@@ -1,0 +1,196 @@
+"""What changes proposals: results of analyses, and people. None is ever erased.
+
+At most one proposal per study and attribute stands (is open, accepted or applied). What a newer
+result of a study does to what is there:
+
+- the same value from the same source: nothing changes, whatever was decided. So what was rejected
+  is not proposed again;
+- another value, another source, or none: what stands is superseded. An approval is of one value
+  from one source, and does not carry over. Copies that were sent stay.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, insert, select, update
+
+from dicom_ai_node.decide.decisions import POLICY, STANDING, Decision, ProposalState, decide
+from dicom_ai_node.errors import FillError
+from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.history import lock_study
+from dicom_ai_node.store.proposals import StoredProposal, detailed, stored
+from dicom_ai_node.store.tables import proposal, proposal_event
+from dicom_ai_node.types import FillProposal, ProposalSource
+
+ANALYSER = "analyser"
+"""Who proposes, and supersedes."""
+
+_PROPOSED = "result of the analysis"
+_AUTOMATIC = "fill.auto_accept lists its source"
+_REPLACED = "a newer result proposes another value or has another source"
+_WITHDRAWN = "a newer result proposes nothing"
+_DONE = {
+    Decision.ACCEPT: "accepted",
+    Decision.REJECT: "rejected",
+    Decision.APPLY: "applied",
+    Decision.SUPERSEDE: "superseded",
+}
+
+
+def record(
+    connection: Connection,
+    uid: str,
+    proposals: Sequence[FillProposal],
+    *,
+    auto_accept: frozenset[FillProposal],
+    repeated: bool,
+    now: float,
+) -> None:
+    """Take over what the newest result of a study proposes; the caller holds the study.
+
+    ``auto_accept`` are those that policy accepts. ``repeated``: the result is the same as before;
+    an estimate whose last digits differ then proposes nothing new.
+    """
+    rows = connection.execute(
+        select(proposal).where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
+    ).all()
+    known = [stored(row) for row in rows]
+    new = {one.keyword: one for one in proposals}
+    for old in known:
+        if old.state in STANDING:
+            wanted = new.get(old.proposed.keyword)
+            if wanted is None:
+                _move(connection, old, Decision.SUPERSEDE, ANALYSER, _WITHDRAWN, now)
+            elif _same(old.proposed, wanted, repeated):
+                del new[wanted.keyword]
+            else:
+                _move(connection, old, Decision.SUPERSEDE, ANALYSER, _REPLACED, now)
+    rejected = [one.proposed for one in known if one.state is ProposalState.REJECTED]
+    for one in new.values():
+        if not any(_same(old, one, repeated) for old in rejected if old.keyword == one.keyword):
+            made = _insert(connection, uid, one, now)
+            if one in auto_accept:
+                _move(connection, made, Decision.ACCEPT, POLICY, _AUTOMATIC, now)
+
+
+def decide_on(
+    db: Database,
+    seen: StoredProposal,
+    decision: Decision,
+    *,
+    actor: str,
+    reason: str,
+    now: float,
+) -> StoredProposal:
+    """Accept or reject a proposal as it was ``seen``, and write down who did, when and why.
+
+    Raises
+    ------
+    FillError
+        The decision is not possible, or somebody else came first.
+    """
+    with db.write() as connection:
+        lock_study(connection, seen.study_instance_uid)
+        row = connection.execute(select(proposal).where(proposal.c.id == seen.id)).one()
+        if row.state != seen.state:
+            last = detailed(connection, row).events[-1]
+            raise FillError(f"proposal {seen.id} was {last.to_state} meanwhile by {last.actor}")
+        if decision is Decision.ACCEPT:
+            _refuse_a_second(connection, seen)
+        state = _move(connection, seen, decision, actor, reason, now)
+        return StoredProposal(
+            seen.id, seen.study_instance_uid, seen.proposed, state, seen.created_at, now
+        )
+
+
+def mark_applied(
+    connection: Connection, proposals: Iterable[StoredProposal], *, actor: str, reason: str,
+    now: float,
+) -> None:  # fmt: skip
+    """Write down that copies with these values are queued; the caller holds the study."""
+    for one in proposals:
+        _move(connection, one, Decision.APPLY, actor, reason, now)
+
+
+def _same(old: FillProposal, new: FillProposal, repeated: bool) -> bool:
+    if old.source is not new.source:
+        return False
+    return old.value == new.value or (repeated and new.source is ProposalSource.INFERENCE)
+
+
+def _refuse_a_second(connection: Connection, wanted: StoredProposal) -> None:
+    """Keep a rejected value from being accepted beside a newer one."""
+    query = (
+        select(proposal.c.id)
+        .where(proposal.c.study_instance_uid == wanted.study_instance_uid)
+        .where(proposal.c.keyword == wanted.proposed.keyword, proposal.c.id != wanted.id)
+        .where(proposal.c.state.in_(STANDING))
+    )
+    other = connection.execute(query).scalar()
+    if other is not None:
+        raise FillError(
+            f"proposal {wanted.id} cannot be accepted: proposal {other} of the same study is for "
+            f"{wanted.proposed.keyword} too; reject that one first, if it is not applied"
+        )
+
+
+def _move(
+    connection: Connection,
+    one: StoredProposal,
+    decision: Decision,
+    actor: str,
+    reason: str,
+    now: float,
+) -> ProposalState:
+    after = decide(one.state, decision)
+    if after is None:
+        raise FillError(f"proposal {one.id} is {one.state}: it cannot be {_DONE[decision]}")
+    connection.execute(
+        update(proposal).where(proposal.c.id == one.id).values(state=after, updated_at=now)
+    )
+    _write_event(connection, one.id, one.state, after, actor, reason, now)
+    return after
+
+
+def _insert(connection: Connection, uid: str, new: FillProposal, now: float) -> StoredProposal:
+    low, high = new.interval90 or (None, None)
+    created = connection.execute(
+        insert(proposal)
+        .values(
+            study_instance_uid=uid,
+            keyword=new.keyword,
+            value=new.value,
+            source=new.source,
+            detail=new.detail,
+            low=low,
+            high=high,
+            probability=new.probability,
+            rules=list(new.rules),
+            state=ProposalState.OPEN,
+            created_at=now,
+            updated_at=now,
+        )
+        .returning(proposal.c.id)
+    ).scalar_one()
+    _write_event(connection, created, "", ProposalState.OPEN, ANALYSER, _PROPOSED, now)
+    return StoredProposal(created, uid, new, ProposalState.OPEN, now, now)
+
+
+def _write_event(
+    connection: Connection,
+    proposal_id: int,
+    before: str,
+    after: ProposalState,
+    actor: str,
+    reason: str,
+    now: float,
+) -> None:
+    connection.execute(
+        insert(proposal_event).values(
+            proposal_id=proposal_id,
+            at=now,
+            actor=actor,
+            from_state=before,
+            to_state=after,
+            reason=reason,
+        )
+    )

@@ -1,0 +1,184 @@
+"""Applying what was accepted: which destination gets which copy, and what a crash leaves behind."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+
+from dicom_ai_node.decide.decisions import POLICY, ProposalState
+from dicom_ai_node.errors import FillError, UnreadableInstance
+from dicom_ai_node.fill.apply import Applied, apply, preview
+from dicom_ai_node.store import proposals
+from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
+
+P = ProposalState
+
+
+def run(box: Ward, uid: str, maker: Any = make) -> Applied:
+    return apply(box.config, box.db, box.spool, uid, actor="roe", make=maker, now=time.time())
+
+
+def sent(box: Ward, name: str) -> list[dict[str, str]]:
+    """PatientAge and PatientSex of each copy that waits for a destination."""
+    by_uid = {path.stem: dcmread(path) for path in box.copies()}
+    query = "SELECT report_file.sop_instance_uid FROM report_file JOIN delivery USING (report_id)"
+    with box.db.read() as connection:
+        uids = connection.exec_driver_sql(f"{query} WHERE destination = '{name}'").scalars().all()
+    keywords = ("PatientAge", "PatientSex")
+    return [{key: str(by_uid[uid].get(key, "")) for key in keywords} for uid in uids]
+
+
+def test_each_destination_gets_what_it_takes(tmp_path: Path) -> None:
+    with ward(
+        tmp_path,
+        none={},
+        dates={"fill": "deterministic"},
+        all={"fill": "inferred"},
+        research={"fill": "inferred", "research": True},
+    ) as box:
+        uid = box.accepted_study("one", AGE, GUESSED_SEX)
+        done = run(box, uid)
+        assert (done.images, done.queued) == (1, 3)
+        assert sent(box, "none") == []
+        assert sent(box, "dates") == [{"PatientAge": "063Y", "PatientSex": ""}]
+        assert sent(box, "all") == [{"PatientAge": "063Y", "PatientSex": "F"}]
+        assert sent(box, "research") == sent(box, "all")
+        detail = proposals.show(box.db, box.proposal(uid, "PatientSex").id)
+        assert detail is not None
+        last = detail.events[-1]
+        assert (last.to_state, last.actor) == (P.APPLIED, "roe")
+        assert "all: PatientAge, PatientSex (approved by roe)" in last.reason
+
+
+def test_without_a_persons_approval_sex_goes_to_research_alone(tmp_path: Path) -> None:
+    with ward(
+        tmp_path, pacs={"fill": "inferred"}, research={"fill": "inferred", "research": True}
+    ) as box:
+        uid = box.add_image("one")
+        box.analyse(AGE, GUESSED_SEX)
+        box.accept(uid, by=POLICY)
+        done = run(box, uid)
+        assert sent(box, "pacs") == [{"PatientAge": "063Y", "PatientSex": ""}]
+        assert sent(box, "research") == [{"PatientAge": "063Y", "PatientSex": "F"}]
+        refused = {one.destination: dict(one.refused) for one in done.admissions}
+        assert "no person approved" in refused["pacs"]["PatientSex"]
+        detail = proposals.show(box.db, box.proposal(uid, "PatientSex").id)
+        assert detail is not None
+        assert "research: PatientAge, PatientSex (research destination)" in detail.events[-1].reason
+
+
+def test_what_nobody_takes_stays_accepted_and_the_error_says_why(tmp_path: Path) -> None:
+    with ward(tmp_path, pacs={"fill": "deterministic"}, other={}) as box:
+        uid = box.accepted_study("one", GUESSED_AGE)
+        with pytest.raises(FillError, match=r"pacs: PatientAge .*no inferred value.*other"):
+            run(box, uid)
+        assert box.proposal(uid).state is P.ACCEPTED
+        assert box.copies() == []
+
+
+def test_nothing_is_applied_that_nobody_accepted(tmp_path: Path) -> None:
+    with ward(tmp_path, pacs={"fill": "inferred"}) as box:
+        uid = box.add_image("one")
+        box.analyse(AGE)
+        with pytest.raises(FillError, match="accept one first"):
+            run(box, uid)
+
+
+def test_later_images_and_new_destinations_are_served_by_applying_again(tmp_path: Path) -> None:
+    with ward(tmp_path, pacs={"fill": "inferred"}) as box:
+        uid = box.accepted_study()
+        assert [run(box, uid).queued, run(box, uid).queued] == [1, 0]
+        box.add_image("one", 2)
+        box.analyse(AGE, key="k2")
+        assert box.proposal(uid).state is P.APPLIED
+        assert run(box, uid).queued == 1
+        assert len(box.copies()) == 2
+        box.values["destinations"]["new"] = box.values["destinations"]["pacs"]
+        assert run(box, uid).queued == 2
+
+
+def test_an_image_that_retention_removed_is_said(tmp_path: Path) -> None:
+    with ward(tmp_path, pacs={"fill": "inferred"}) as box:
+        uid = box.accepted_study()
+        with box.db.write() as connection:
+            connection.exec_driver_sql("UPDATE instance SET dropped_at = 1.0")
+        with pytest.raises(FillError, match="1 of 1 images are not kept any more"):
+            run(box, uid)
+
+
+def test_an_image_that_cannot_be_copied_stops_all(tmp_path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise UnreadableInstance("PatientAge stands 2 times")
+
+    with ward(tmp_path, pacs={"fill": "inferred"}) as box:
+        uid = box.accepted_study()
+        with pytest.raises(UnreadableInstance, match="2 times"):
+            run(box, uid, refuse)
+        assert box.proposal(uid).state is P.ACCEPTED
+        assert box.rows() == []
+
+
+SCRIPT = """
+import json, os, signal, sys
+from pathlib import Path
+from dicom_ai_node.fill import apply as module
+from tests.builders.filling import Ward, make
+
+folder, uid, point, destinations = sys.argv[1:]
+real = module.queue_copies
+
+def die(*arguments, **keywords):
+    if point == "after":
+        real(*arguments, **keywords)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+module.queue_copies = die
+box = Ward(Path(folder), json.loads(destinations))
+module.apply(box.config, box.db, box.spool, uid, actor="roe", make=make, now=1.0)
+"""
+
+
+@pytest.mark.parametrize(("point", "left"), [("before", P.ACCEPTED), ("after", P.APPLIED)])
+def test_who_is_killed_between_copy_and_mark_is_finished_by_the_next(
+    tmp_path: Path, point: str, left: ProposalState
+) -> None:
+    with ward(tmp_path, pacs={"fill": "inferred"}) as box:
+        uid = box.accepted_study()
+        destinations = json.dumps({"pacs": {"port": 104, "fill": "inferred"}})
+        script = [sys.executable, "-c", SCRIPT, str(tmp_path), uid, point, destinations]
+        assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
+        assert box.proposal(uid).state is left
+        (path,) = box.copies()  # durable before anything is said of it
+        before = path.read_bytes()
+        assert len(box.rows()) == (0 if left is P.ACCEPTED else 1)
+        run(box, uid)
+        assert [path.read_bytes() for path in box.copies()] == [before]
+        assert box.proposal(uid).state is P.APPLIED
+        assert box.states() == ["queued"]
+
+
+def test_a_preview_keeps_and_decides_nothing(tmp_path: Path) -> None:
+    with ward(tmp_path, pacs={"fill": "inferred"}, other={}) as box:
+        uid = box.add_image("one")
+        box.analyse(GUESSED_AGE, GUESSED_SEX)
+        asked = proposals.show(box.db, box.proposal(uid).id)
+        assert asked is not None
+
+        def shown(name: str) -> list[Any]:
+            return list(
+                preview(box.config, box.db, box.spool, asked, name, make=make, now=time.time())
+            )
+
+        (one,) = shown("pacs")
+        assert one.original == next(box.spool.instances.glob("*.dcm")).read_bytes()
+        assert b"063Y" in one.copy.content
+        with pytest.raises(FillError, match="other does not take it"):
+            shown("other")
+        assert (box.copies(), box.rows()) == ([], [])
+        assert box.proposal(uid).state is P.OPEN

@@ -1,0 +1,59 @@
+"""Filled copies in a real archive: sent to Orthanc, read back, and what differs from the source."""
+
+import json
+import time
+import urllib.request
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
+
+from dicom_ai_node.fill.apply import apply
+from dicom_ai_node.fill.copying import copy_maker
+from tests.builders.filling import AGE, GUESSED_SEX, ward
+from tests.builders.outbox import delivering, wait_for
+from tests.conftest import require_tool
+from tests.peers.test_deliver_peers import answers, free_port, instances, running
+
+pytestmark = pytest.mark.peers
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGLosslessSV1, JPEG2000Lossless])
+def test_orthanc_keeps_the_copy_as_it_was_made(tmp_path: Path, syntax: str) -> None:
+    dicom, web = free_port(), free_port()
+    settings = {
+        "DicomAet": "PACS",
+        "DicomPort": dicom,
+        "HttpPort": web,
+        "StorageDirectory": str(tmp_path / "storage"),
+        "IndexDirectory": str(tmp_path / "storage"),
+        "DicomAlwaysAllowEcho": True,
+        "DicomAlwaysAllowStore": True,
+        "RemoteAccessAllowed": False,
+        "Plugins": [],
+    }
+    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
+    command = [require_tool("Orthanc"), str(tmp_path / "orthanc.json")]
+    with (
+        running(*command, cwd=tmp_path),
+        ward(tmp_path, pacs={"port": dicom, "fill": "inferred"}) as box,
+    ):
+        wait_for(lambda: answers(box))
+        uid = box.accepted_study("one", AGE, GUESSED_SEX, syntax=syntax)
+        make = copy_maker(box.db, box.config.report)
+        for _ in range(2):  # queued once
+            apply(box.config, box.db, box.spool, uid, actor="roe", make=make, now=time.time())
+        with delivering(box.config):
+            wait_for(lambda: box.delivered(1))
+        (found,) = instances(web)
+        with urllib.request.urlopen(f"http://127.0.0.1:{web}/instances/{found}/file") as answer:
+            copy = dcmread(BytesIO(answer.read()))
+        original = dcmread(next(box.spool.instances.glob("*.dcm")))
+        assert (copy.PatientAge, copy.PatientSex) == ("063Y", "F")
+        assert copy.file_meta.TransferSyntaxUID == syntax
+        assert copy.PixelData == original.PixelData
+        assert copy.StudyInstanceUID == original.StudyInstanceUID
+        assert copy.SOPInstanceUID == box.copies()[0].stem
+        assert copy == dcmread(box.copies()[0])

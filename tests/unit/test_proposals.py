@@ -1,0 +1,221 @@
+"""The ladder: which value is proposed, from which source, and when none is."""
+
+import inspect
+import re
+from dataclasses import replace
+
+import pytest
+
+from dicom_ai_node.decide.decisions import (
+    STANDING,
+    TRANSITIONS,
+    Decision,
+    ProposalState,
+    decide,
+)
+from dicom_ai_node.decide.proposals import _SOURCES, accepted_by_policy, propose
+from dicom_ai_node.decide.settings import FillSettings
+from dicom_ai_node.rules import proposals as rules
+from dicom_ai_node.types import (
+    AgeEstimate,
+    AttributeStatus,
+    Finding,
+    HeaderAudit,
+    ModelIdentity,
+    Outcome,
+    PriorStudy,
+    Proposal,
+    ProposalSource,
+    Recorded,
+    Severity,
+    SexEstimate,
+    StudyResult,
+)
+from tests.unit.rules_builder import audited, prior
+
+S = ProposalSource
+SETTINGS = FillSettings(max_age_interval=30, min_sex_certainty=0.95)
+MODEL = ModelIdentity("chest", "1.1", "0" * 64)
+MISSING = HeaderAudit(
+    Recorded("", "", None, None),
+    AttributeStatus.MISSING,
+    AttributeStatus.MISSING,
+    findings=(
+        Finding("B3", Severity.INFORMATION, "age", "PatientAge is absent"),
+        Finding("B5", Severity.WARNING, "dates", "age and birth date are missing"),
+        Finding("B2", Severity.INFORMATION, "sex", "PatientSex is empty"),
+    ),
+)
+
+
+def estimated(
+    audit: HeaderAudit = MISSING,
+    *,
+    mu: float = 63.7,
+    width: float = 20.0,
+    female: float = 0.99,
+) -> StudyResult:
+    return StudyResult(
+        "1.1",
+        Outcome.ESTIMATED,
+        audit,
+        age=AgeEstimate(mu, 6.0, (mu - width / 2, mu + width / 2)),
+        sex=SexEstimate(female),
+        model=MODEL,
+    )
+
+
+def proposed(result: StudyResult, **worklist: str) -> dict[str, tuple[str, ProposalSource]]:
+    found = propose(result, SETTINGS, worklist=worklist)
+    assert len({one.keyword for one in found}) == len(found)
+    return {one.keyword: (one.value, one.source) for one in found}
+
+
+def from_header(priors: tuple[PriorStudy, ...] = (), **changes: str) -> StudyResult:
+    """An estimated study with the audit that the rules really make of this header."""
+    return estimated(audited(changes, priors=priors))
+
+
+def test_an_estimate_is_proposed_with_its_interval_its_certainty_and_its_rules() -> None:
+    age, sex = propose(estimated(), SETTINGS)
+    assert (age.keyword, age.value, age.source) == ("PatientAge", "063Y", S.INFERENCE)
+    assert age.interval90 == (53.7, 73.7)
+    assert age.rules == ("B3", "B5")
+    assert "chest 1.1" in age.detail
+    assert (sex.keyword, sex.value, sex.source) == ("PatientSex", "F", S.INFERENCE)
+    assert sex.probability == 0.99
+    assert sex.rules == ("B2",)
+
+
+def test_what_is_too_uncertain_is_not_proposed() -> None:
+    assert "PatientAge" in proposed(estimated(width=30.0))
+    assert "PatientAge" not in proposed(estimated(width=30.1))
+    assert "PatientSex" in proposed(estimated(female=0.05))
+    assert "PatientSex" not in proposed(estimated(female=0.06))
+
+
+@pytest.mark.parametrize(("mu", "value"), [(1.99, None), (2.0, "002Y"), (2.9, "002Y")])
+def test_completed_years_and_nothing_below_two(mu: float, value: str | None) -> None:
+    assert proposed(estimated(mu=mu)).get("PatientAge", (None,))[0] == value
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.ESTIMATED])
+def test_only_an_answered_study_has_inferred_values(outcome: Outcome) -> None:
+    assert proposed(replace(estimated(), outcome=outcome)) == {}
+
+
+def test_exempt_studies_and_censored_ages_get_nothing() -> None:
+    assert proposed(estimated(replace(MISSING, exempt="veterinary patient"))) == {}
+    assert proposed(estimated(replace(MISSING, censored_age=True))).keys() == {"PatientSex"}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        AttributeStatus.CONSISTENT,
+        AttributeStatus.CONFLICT_IMAGE,
+        AttributeStatus.CONFLICT_HEADER,
+        AttributeStatus.NOT_ASSESSED,
+    ],
+)
+def test_nothing_is_inferred_against_a_value(status: AttributeStatus) -> None:
+    recorded = Recorded("040Y", "M", 40.0, None)
+    assert proposed(estimated(HeaderAudit(recorded, status, status))) == {}
+
+
+@pytest.mark.parametrize("sex", ["O", "X", "D", "I", "1", "o"])
+def test_a_recorded_sex_is_an_answer(sex: str) -> None:
+    result = from_header(PatientSex=sex)
+    assert "PatientSex" not in proposed(result, PatientSex="F")
+
+
+@pytest.mark.parametrize("sex", ["", "U", "UNK", "unknown"])
+def test_unknown_is_no_answer(sex: str) -> None:
+    result = from_header(PatientSex=sex)
+    assert proposed(result)["PatientSex"] == ("F", S.INFERENCE)
+
+
+def test_the_ladder_from_top_to_bottom() -> None:
+    empty = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
+    dated = {**empty, "PatientBirthDate": "19590415"}
+    theirs = prior(sex="M", birth_date="19590415", age=None)
+    rungs = [
+        from_header(**{**dated, "PatientAge": "64Y", "PatientSex": "male"}),
+        from_header(**dated),
+        from_header(**empty),
+        from_header((theirs,), **empty),
+        from_header(**empty),
+    ]
+    listed = {"PatientAge": "065Y", "PatientSex": "M"}
+    found = [proposed(one, **(listed if number == 2 else {})) for number, one in enumerate(rungs)]
+    assert found == [
+        {"PatientAge": ("064Y", S.HEADER), "PatientSex": ("M", S.HEADER)},
+        {"PatientAge": ("064Y", S.DATES), "PatientSex": ("F", S.INFERENCE)},
+        {"PatientAge": ("065Y", S.WORKLIST), "PatientSex": ("M", S.WORKLIST)},
+        {"PatientAge": ("064Y", S.PRIORS), "PatientSex": ("M", S.PRIORS)},
+        {"PatientAge": ("063Y", S.INFERENCE), "PatientSex": ("F", S.INFERENCE)},
+    ]
+
+
+def test_the_better_source_wins_whatever_the_order() -> None:
+    candidates = (
+        Proposal("PatientAge", "050Y", "PatientBirthDate of other studies and StudyDate", "B3"),
+        Proposal("PatientAge", "064Y", "PatientBirthDate and StudyDate", "B3"),
+    )
+    result = estimated(replace(MISSING, proposals=candidates))
+    assert proposed(result, PatientAge="066Y")["PatientAge"] == ("064Y", S.DATES)
+
+
+def test_a_source_that_contradicts_itself_is_passed_over_and_nothing_is_guessed() -> None:
+    twice = tuple(Proposal("PatientAge", one, "PatientAge", "A1") for one in ("064Y", "046Y"))
+    result = estimated(replace(MISSING, age=AttributeStatus.MALFORMED, proposals=twice))
+    assert "PatientAge" not in proposed(result)
+    assert proposed(result, PatientAge="064Y")["PatientAge"] == ("064Y", S.WORKLIST)
+
+
+@pytest.mark.parametrize(
+    "listed", [{"PatientAge": "64"}, {"PatientAge": "000Y"}, {"PatientSex": "O"}]
+)
+def test_a_worklist_value_that_is_none_is_passed_over(listed: dict[str, str]) -> None:
+    sources = {source for _, source in proposed(estimated(), **listed).values()}
+    assert sources == {S.INFERENCE}
+
+
+def test_every_source_that_the_rules_name_has_a_rung() -> None:
+    named = set(re.findall(r'"(Patient[A-Za-z ]+)"', inspect.getsource(rules)))
+    assert "PatientSex of other studies" in named
+    assert named <= _SOURCES.keys() | {"PatientBirthDate", "PatientID"}
+
+
+def test_the_table_of_decisions() -> None:
+    p, d = ProposalState, Decision
+    assert decide(p.OPEN, d.ACCEPT) is p.ACCEPTED
+    assert decide(p.OPEN, d.APPLY) is None
+    assert decide(p.APPLIED, d.REJECT) is None
+    assert decide(p.APPLIED, d.ACCEPT) is None
+    assert decide(p.REJECTED, d.APPLY) is None
+    assert not any(state is p.SUPERSEDED for state, _ in TRANSITIONS)  # nothing comes back
+    for (state, decision), after in TRANSITIONS.items():
+        assert (after is p.SUPERSEDED) == (decision is d.SUPERSEDE)
+        assert state in STANDING or decision is d.ACCEPT
+
+
+@pytest.mark.parametrize(
+    ("recorded", "accepted"),
+    [("", True), ("000Y", True), ("64", True), ("040Y", False)],
+)
+def test_policy_leaves_a_header_that_contradicts_itself_to_a_person(
+    recorded: str, accepted: bool
+) -> None:
+    result = from_header(PatientAge=recorded, PatientBirthDate="19590415")
+    found = propose(result, SETTINGS)
+    (age,) = found
+    assert age.value == "064Y"
+    settings = FillSettings(auto_accept=(S.HEADER, S.DATES))
+    assert accepted_by_policy(result, found, settings) == ({age} if accepted else set())
+    assert accepted_by_policy(result, found, FillSettings()) == set()
+
+
+def test_a_guess_is_never_accepted_by_policy() -> None:
+    with pytest.raises(ValueError, match="'inference' needs a person's decision"):
+        FillSettings(auto_accept=(S.DATES, S.INFERENCE))
