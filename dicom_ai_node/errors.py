@@ -9,6 +9,7 @@ NodeError
  +-- UnreadableInstance a file or data set that is not usable DICOM
  +-- PixelsRefused      an image that must not be shown to the network, with a coded reason
  +-- InvalidReport      a report that fails its own check; quarantined, never sent
+ +-- FillError          a proposal cannot be decided on or applied; says why, nothing was done
  +-- DeliveryError
       +-- PeerUnavailable  no association: the destination as a whole has to wait
       +-- PeerRefused      this object was refused: only this delivery is concerned
@@ -55,6 +56,10 @@ class PixelsRefused(NodeError):
 
 class InvalidReport(NodeError):
     """A report failed its own check."""
+
+
+class FillError(NodeError):
+    """A proposal cannot be decided on or applied."""
 
 
 class DeliveryError(NodeError):
