@@ -69,6 +69,8 @@ def filled_copy(
     source = source_of(content)
     if source.uid("InstanceCreatorUID") == PROGRAM_UID:
         raise FillError("the instance was made by this program: fill in its source")
+    if source.part("SharedFunctionalGroupsSequence") is not None:
+        raise FillError("an image with functional groups says of each frame that it is original")
     uids = _uids(source, fills, model)
     changes = _identity(source, uids, at) | _series(source, fills) | filled(source, fills)
     if _is_image(source):

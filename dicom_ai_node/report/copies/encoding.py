@@ -12,14 +12,11 @@ ITEM: Final = 0xFFFEE000
 ITEM_END: Final = 0xFFFEE00D
 SEQUENCE_END: Final = 0xFFFEE0DD
 
-LONG_VRS: Final = frozenset(
-    ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
-)
+_LONG = "OB OD OF OL OV OW SQ SV UC UN UR UT UV"
+_SHORT = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
+LONG_VRS: Final = frozenset(_LONG.split())
 """VRs with a length of 32 bit in Explicit VR (PS3.5 table 7.1-1)."""
-SHORT_VRS: Final = frozenset(
-    ("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT")
-    + ("PN", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US")
-)
+SHORT_VRS: Final = frozenset(_SHORT.split())
 _PADDED_WITH_NULL = frozenset({"UI", "OB", "UN"})
 
 

@@ -18,11 +18,21 @@ _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID
 # PS3.5 9.1 but for leading zeros, which are forbidden and common.
 _UID_VALUE = re.compile(r"[0-9.]{1,64}")
 _CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
-    tag_of(AGE): ("AS", re.compile(rb"([0-9]{3}[DWMY])?")),
-    tag_of(SEX): ("CS", re.compile(rb" *[A-Z0-9_ ]{0,16}")),
+    tag_of(keyword): (vr, re.compile(pattern))
+    for keyword, vr, pattern in (
+        (AGE, "AS", rb"([0-9]{3}[DWMY])?"),
+        (SEX, "CS", rb"[A-Z0-9_ ]{0,16}"),
+        ("ImageType", "CS", rb"[A-Z0-9_ ]{0,16}(\\[A-Z0-9_ ]{0,16})*"),
+        ("InstanceCreationDate", "DA", rb"([0-9]{8})?"),
+        ("InstanceCreationTime", "TM", rb"([0-9]{2,6}(\.[0-9]{1,6})?)? *"),
+        ("SeriesNumber", "IS", rb" *[+-]?[0-9]{0,10} *"),
+        ("SeriesDescription", "LO", rb"[^\0]*"),
+        ("DerivationDescription", "ST", rb"[^\0]*"),
+    )
 }
-"""VR, and values that are one value of it (PS3.5 6.2)."""
-_ANYTHING = re.compile(b".*", re.DOTALL)
+"""VR, and what its values look like (PS3.5 6.2), of the attributes that may be replaced."""
+_FILLED = frozenset({tag_of(AGE), tag_of(SEX)})
+_ANYTHING = re.compile(rb"(?s:.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,10 @@ class Source:
         return self.value(keyword).decode("ascii", "replace").strip(" ")
 
     def previous(self, tags: Iterable[int]) -> Previous:
-        """Return attributes as they are before anything is changed."""
+        """Return attributes as they are before anything is changed.
+
+        Of those that are absent, only PatientAge and PatientSex are named.
+        """
         conforming: dict[int, tuple[str, bytes]] = {}
         nonconforming: dict[int, bytes] = {}
         for tag in tags:
@@ -63,7 +76,7 @@ class Source:
                 conforming[tag] = vr, b""
             elif part is not None:
                 conforming[tag] = part.vr, value
-            elif vr:
+            elif tag in _FILLED:
                 conforming[tag] = vr, b""
         return Previous(conforming, nonconforming)
 
