@@ -216,7 +216,7 @@ def _private_scheme(settings: ReportSettings) -> Dataset:
 
 def local_time(created: datetime, *, offset: str) -> datetime:
     """Return ``created`` in the zone of a TimezoneOffsetFromUTC; as it is without one."""
-    if created.tzinfo is None or len(offset) != 5 or not offset[1:].isdigit():
+    if created.tzinfo is None or len(offset) != 5 or not offset[1:].isdecimal():
         return created
     minutes = (int(offset[1:3]) * 60 + int(offset[3:])) * (-1 if offset[0] == "-" else 1)
     if abs(minutes) >= 24 * 60:

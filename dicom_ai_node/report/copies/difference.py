@@ -58,8 +58,8 @@ def difference(before: bytes, after: bytes) -> list[Change]:
     """Return every element that only one of two files has, or both with other bytes.
 
     Compares VR and value of all elements but sequences, whose items are compared one by one; how
-    the length of a sequence is written does not count. Sequences of the same value under an unknown
-    VR are compared as bytes.
+    the length of a sequence is written does not count. Private sequences of defined length that
+    have no VR are compared as bytes.
 
     Raises
     ------
@@ -106,8 +106,8 @@ def _leaves(
 
 def _inside(data: bytes, part: Part, vr: str, encoding: Encoding) -> list[list[Part]] | None:
     """Return the items of what is a sequence, None for everything else."""
-    pixels = part.tag == 0x7FE00010
-    if pixels or not (vr == "SQ" or (part.undefined and vr == "UN")):
+    hidden = vr == "UN" and (part.undefined or _known_vr(part.tag) == "SQ")
+    if part.tag == 0x7FE00010 or not (vr == "SQ" or hidden):
         return None
     try:
         return items(data, part, encoding)

@@ -1,5 +1,6 @@
 """A DICOM file (PS3.10 7) as its transfer syntax and the bytes of its data set, and back."""
 
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from dicom_ai_node.report.elements import tag_of
 from dicom_ai_node.report.provenance import PROGRAM_UID
 
 _PREAMBLE = 128
+# PS3.5 9.1 but for leading zeros, which are forbidden and common.
+UID_VALUE = re.compile(r"[0-9.]{1,64}")
 _TRANSFER_SYNTAX: Final = tag_of("TransferSyntaxUID")
 _ENCODINGS: Mapping[str, Encoding] = {
     ImplicitVRLittleEndian: IMPLICIT,
@@ -66,8 +69,9 @@ def opened(content: bytes) -> Part10:
     for part in walk(meta, EXPLICIT):
         if part.tag == _TRANSFER_SYNTAX:
             syntax = meta[part.value : part.end].decode("ascii", "replace").strip("\0 ")
-    if not syntax:
-        raise UnreadableInstance("TransferSyntaxUID is missing in the File Meta Information")
+    if not UID_VALUE.fullmatch(syntax):
+        state = "is not a UID" if syntax else "is missing"
+        raise UnreadableInstance(f"TransferSyntaxUID {state} in the File Meta Information")
     data = content[end:]
     if syntax in _DEFLATED:
         data = _inflated(data)

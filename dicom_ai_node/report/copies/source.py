@@ -9,14 +9,12 @@ from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.copies.encoding import Encoding
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
 from dicom_ai_node.report.copies.marks import Previous
-from dicom_ai_node.report.copies.part10 import Part10, opened
+from dicom_ai_node.report.copies.part10 import UID_VALUE, Part10, opened
 from dicom_ai_node.report.copies.splice import found
 from dicom_ai_node.report.copies.walk import Part, walk
 from dicom_ai_node.report.elements import tag_of
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-# PS3.5 9.1 but for leading zeros, which are forbidden and common.
-_UID_VALUE = re.compile(r"[0-9.]{1,64}")
 _CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
     tag_of(keyword): (vr, re.compile(pattern))
     for keyword, vr, pattern in (
@@ -93,7 +91,7 @@ def source_of(content: bytes) -> Source:
     file = opened(content)
     source = Source(file, walk(file.data, file.encoding))
     for keyword in _UIDS:
-        if not _UID_VALUE.fullmatch(source.uid(keyword)):
+        if not UID_VALUE.fullmatch(source.uid(keyword)):
             state = "is not a UID" if source.value(keyword) else "is missing"
             raise UnreadableInstance(f"{keyword} {state}: no copy can be made")
     return source

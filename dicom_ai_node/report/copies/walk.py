@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.copies.encoding import (
-    EXPLICIT,
-    IMPLICIT,
     ITEM,
     ITEM_END,
     LONG_VRS,
@@ -88,13 +86,14 @@ def items(data: bytes, part: Part, encoding: Encoding) -> list[list[Part]]:
 def inner_encoding(data: bytes, part: Part, encoding: Encoding) -> Encoding:
     """Return how the items of a sequence are encoded.
 
-    What travels under an unknown VR is Implicit VR Little Endian (PS3.5 6.2.2 note 2), which not
-    every writer knows.
+    What travels under an unknown VR is Implicit VR Little Endian (PS3.5 6.2.2 note 2). Not every
+    writer knows, so the first item tells.
     """
     if part.vr != "UN":
         return encoding
     first = data[part.value + 12 : part.value + 14].decode("latin-1")
-    return EXPLICIT if first in LONG_VRS | SHORT_VRS else IMPLICIT
+    little = data[part.value : part.value + 2] != b"\xff\xfe"
+    return Encoding(implicit=first not in LONG_VRS | SHORT_VRS, little=little)
 
 
 def _elements(
@@ -130,15 +129,15 @@ def _header(data: bytes, offset: int, encoding: Encoding) -> tuple[str, int, int
     if encoding.implicit:
         return "", offset + 8, struct.unpack_from(f"{encoding.order}L", data, offset + 4)[0]
     vr = data[offset + 4 : offset + 6].decode("latin-1")
-    if vr in SHORT_VRS or (vr not in LONG_VRS and data[offset + 6 : offset + 8] != b"\0\0"):
-        if not vr.isupper():
-            tag = tag_name(encoding.tag_at(data, offset))
-            raise UnreadableInstance(
-                f"{tag} at {offset} has no VR: the data set is not in the transfer syntax that the"
-                " file names"
-            )
+    if not (vr.isascii() and vr.isalpha() and vr.isupper()):
+        raise UnreadableInstance(
+            f"{tag_name(encoding.tag_at(data, offset))} at {offset} has no VR: the data set is not"
+            " in the transfer syntax that the file names"
+        )
+    # A VR of a later edition has a length of 32 bit (PS3.5 7.1.2); not every writer knows.
+    known = vr in LONG_VRS | SHORT_VRS
+    if vr in SHORT_VRS or (not known and data[offset + 6 : offset + 8] != b"\0\0"):
         return vr, offset + 8, struct.unpack_from(f"{encoding.order}H", data, offset + 6)[0]
-    # A VR of a later edition has a length of 32 bit (PS3.5 7.1.2).
     return vr, offset + 12, struct.unpack_from(f"{encoding.order}L", data, offset + 8)[0]
 
 
