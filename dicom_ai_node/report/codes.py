@@ -18,6 +18,7 @@ LANGUAGE = Code("en", "RFC5646", "English")
 PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 """CID 100; 399208008 and LN 43468-8 each give one PixelMed error."""
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+MODIFYING_EQUIPMENT = Code("109103", "DCM", "Modifying Equipment")
 """CID 7005."""
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 """CID 7202."""

@@ -95,7 +95,8 @@ def sr_document(
 def common_attributes(frame: Frame, *, sop_class_uid: str, kind: str) -> Dataset:
     """Return SOP Common, General Equipment and what else reports of either kind begin with."""
     settings = frame.settings
-    when = _local(frame.created, frame.source)
+    # the zone that the copied dates and times are in
+    when = local_time(frame.created, offset=raw_text(frame.source, "TimezoneOffsetFromUTC"))
     ds = Dataset()
     ds.SOPClassUID = sop_class_uid
     ds.SOPInstanceUID = frame.identity.sop_instance_uid(sop_class_uid)
@@ -213,10 +214,9 @@ def _private_scheme(settings: ReportSettings) -> Dataset:
     return item
 
 
-def _local(created: datetime, source: Dataset) -> datetime:
-    """Return ``created`` in the time zone that the copied dates and times are in."""
-    offset = raw_text(source, "TimezoneOffsetFromUTC")
-    if created.tzinfo is None or len(offset) != 5 or not offset[1:].isdigit():
+def local_time(created: datetime, *, offset: str) -> datetime:
+    """Return ``created`` in the zone of a TimezoneOffsetFromUTC; as it is without one."""
+    if created.tzinfo is None or len(offset) != 5 or not offset[1:].isdecimal():
         return created
     minutes = (int(offset[1:3]) * 60 + int(offset[3:])) * (-1 if offset[0] == "-" else 1)
     if abs(minutes) >= 24 * 60:

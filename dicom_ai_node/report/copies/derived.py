@@ -1,0 +1,198 @@
+"""Modes B and C: a new instance beside the source, which stays as it is."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+from blake3 import blake3
+
+from dicom_ai_node.errors import FillError
+from dicom_ai_node.report.copies.encoding import Encoding
+from dicom_ai_node.report.copies.fill import AGE, SEX, Fill, checked
+from dicom_ai_node.report.copies.marks import (
+    contributing_equipment,
+    original_attributes,
+    private_block,
+    sentences,
+    source_image,
+)
+from dicom_ai_node.report.copies.part10 import rebuilt
+from dicom_ai_node.report.copies.source import Source, filled, reason_for, source_of
+from dicom_ai_node.report.copies.splice import appended, spliced
+from dicom_ai_node.report.document import local_time
+from dicom_ai_node.report.elements import tag_of
+from dicom_ai_node.report.identity import uid_of
+from dicom_ai_node.report.provenance import PROGRAM_UID, software_version
+from dicom_ai_node.report.settings import ReportSettings
+from dicom_ai_node.types import ModelIdentity, ReportFile
+
+SERIES_NUMBER: Final = 90000
+"""Added to the source's Series Number, so that copies stand behind everything else."""
+_LO_LENGTH, _ST_LENGTH = 64, 1024
+_SHORT_NAMES = {AGE: "age", SEX: "sex"}
+_PIXELS = range(0x7FE00008, 0x7FE00011)
+
+
+def filled_copy(
+    content: bytes,
+    fills: Sequence[Fill],
+    *,
+    at: datetime,
+    settings: ReportSettings,
+    model: ModelIdentity | None = None,
+    allow_sex: bool = False,
+) -> ReportFile:
+    """Return a copy of an instance with ``fills`` in it, under UIDs of its own in the same study.
+
+    Parameters
+    ----------
+    content
+        The file (PS3.10), in any transfer syntax. Pixel data are neither decoded nor transcoded.
+    fills
+        At most one for each attribute.
+    at
+        When they were approved; the same arguments return the same bytes. Neither this nor who
+        approved them shows in the UIDs.
+    model
+        Which network inferred what is inferred.
+    allow_sex
+        The copy goes to research, or a person approved this very PatientSex.
+
+    Raises
+    ------
+    FillError
+        A value must not be filled in, or the instance was itself made by this program.
+    UnreadableInstance
+        No copy can be made of the file, see :func:`.source.source_of`.
+    """
+    fills = checked(fills, allow_sex=allow_sex)
+    source = source_of(content)
+    if source.uid("InstanceCreatorUID") == PROGRAM_UID:
+        raise FillError("the instance was made by this program: fill in its source")
+    if source.part("SharedFunctionalGroupsSequence") is not None:
+        raise FillError("an image with functional groups says of each frame that it is original")
+    uids = _uids(source, fills, model)
+    changes = _identity(source, uids, at) | _series(source, fills) | filled(source, fills)
+    if _is_image(source):
+        changes |= _derivation(source, fills)
+    changes |= _history(source, changes, fills, at=at, settings=settings)
+    changes |= private_block(source.encoding, source.parts, fills, model)
+    changes[tag_of("PatientComments")] = None  # free text may contradict, or name the patient
+    data = spliced(source.file.data, source.parts, changes, source.encoding)
+    sop_class, sop_instance = source.uid("SOPClassUID"), uids["SOPInstanceUID"]
+    file = rebuilt(source.file, data, sop_class_uid=sop_class, sop_instance_uid=sop_instance)
+    return ReportFile(sop_class, sop_instance, file)
+
+
+def _uids(source: Source, fills: Sequence[Fill], model: ModelIdentity | None) -> dict[str, str]:
+    what = [
+        repr((one.keyword, one.value, one.source, one.low, one.high, one.probability, one.rules))
+        for one in fills
+    ]
+    maker = (model.sha256 if model else "", software_version(), *what)
+    digest = blake3(source.file.data).hexdigest()
+    series, instance = source.uid("SeriesInstanceUID"), source.uid("SOPInstanceUID")
+    return {
+        "SeriesInstanceUID": uid_of("copy", "series", series, *maker),
+        "SOPInstanceUID": uid_of("copy", "instance", instance, digest, *maker),
+    }
+
+
+def _identity(source: Source, uids: dict[str, str], at: datetime) -> dict[int, bytes | None]:
+    offset = source.value("TimezoneOffsetFromUTC").decode("latin-1")
+    when = local_time(at, offset=offset)
+    texts = {
+        "InstanceCreationDate": ("DA", when.strftime("%Y%m%d")),
+        "InstanceCreationTime": ("TM", when.strftime("%H%M%S")),
+        "InstanceCreatorUID": ("UI", PROGRAM_UID),
+    } | {keyword: ("UI", uid) for keyword, uid in uids.items()}
+    return {
+        tag_of(keyword): source.encoding.text(keyword, vr, value)
+        for keyword, (vr, value) in texts.items()
+    }
+
+
+def _series(source: Source, fills: Sequence[Fill]) -> dict[int, bytes | None]:
+    number = source.value("SeriesNumber").strip(b" ")
+    known = int(number) if number.isdigit() and len(number) <= 4 else 0
+    description = tag_of("SeriesDescription")
+    value = _with_suffix(source.value("SeriesDescription"), _suffix(fills))
+    return {
+        description: source.encoding.element(description, "LO", value),
+        tag_of("SeriesNumber"): source.encoding.text(
+            "SeriesNumber", "IS", str(SERIES_NUMBER + known)
+        ),
+    }
+
+
+def _suffix(fills: Sequence[Fill]) -> str:
+    recorded = [_SHORT_NAMES[fill.keyword] for fill in fills if not fill.inferred]
+    inferred = [_SHORT_NAMES[fill.keyword] for fill in fills if fill.inferred]
+    words = [f"{' and '.join(recorded)} filled"] if recorded else []
+    words += [f"{' and '.join(inferred)} inferred, not verified"] if inferred else []
+    return f"[{', '.join(words)}]"
+
+
+def _with_suffix(value: bytes, suffix: str) -> bytes:
+    """Return an LO with ASCII behind it, at most 64 characters.
+
+    Text of other character sets cannot be cut without decoding it: where it does not fit, the
+    suffix stands alone. The whole value is kept among the original attributes.
+    """
+    room = _LO_LENGTH - len(suffix) - 1
+    if len(value) > room:
+        value = value[:room].rstrip(b" ") if value.isascii() and b"\x1b" not in value else b""
+    return value + b" " * bool(value) + suffix.encode("ascii")
+
+
+def _is_image(source: Source) -> bool:
+    return any(part.tag in _PIXELS for part in source.parts) or source.part("ImageType") is not None
+
+
+def _derivation(source: Source, fills: Sequence[Fill]) -> dict[int, bytes | None]:
+    data, encoding = source.file.data, source.encoding
+    image_type, description = tag_of("ImageType"), tag_of("DerivationDescription")
+    rest = source.value("ImageType").partition(b"\\")[2] or b"SECONDARY"
+    text = f"Header values filled in, pixel data unchanged. {sentences(fills)}".encode("ascii")
+    before = source.value("DerivationDescription")
+    if before and len(before) + 2 + len(text) <= _ST_LENGTH:
+        text = before + b"; " + text
+    sources = tag_of("SourceImageSequence")
+    sop_class, sop_instance = source.uid("SOPClassUID"), source.uid("SOPInstanceUID")
+    return {
+        image_type: encoding.element(image_type, "CS", b"DERIVED\\" + rest),
+        description: encoding.element(description, "ST", text),
+        sources: appended(
+            data,
+            source.part("SourceImageSequence"),
+            sources,
+            lambda inner: source_image(inner, sop_class, sop_instance),
+            encoding,
+        ),
+    }
+
+
+def _history(
+    source: Source,
+    changes: dict[int, bytes | None],
+    fills: Sequence[Fill],
+    *,
+    at: datetime,
+    settings: ReportSettings,
+) -> dict[int, bytes | None]:
+    replaced = [tag for tag in changes if tag != tag_of("SourceImageSequence")]
+    previous, reason = source.previous(replaced), reason_for(source, fills)
+    items: dict[str, Callable[[Encoding], bytes]] = {
+        "OriginalAttributesSequence": lambda inner: original_attributes(
+            inner, previous, at=at, reason=reason
+        ),
+        "ContributingEquipmentSequence": lambda inner: contributing_equipment(
+            inner, settings, fills, at=at
+        ),
+    }
+    return {
+        tag_of(keyword): appended(
+            source.file.data, source.part(keyword), tag_of(keyword), item, source.encoding
+        )
+        for keyword, item in items.items()
+    }

@@ -1,0 +1,86 @@
+"""How data elements are written in one transfer syntax (PS3.5 7.1, 7.5)."""
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from dicom_ai_node.report.elements import tag_of
+
+UNDEFINED: Final = 0xFFFFFFFF
+ITEM: Final = 0xFFFEE000
+ITEM_END: Final = 0xFFFEE00D
+SEQUENCE_END: Final = 0xFFFEE0DD
+
+_LONG = "OB OD OF OL OV OW SQ SV UC UN UR UT UV"
+_SHORT = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
+LONG_VRS: Final = frozenset(_LONG.split())
+"""VRs with a length of 32 bit in Explicit VR (PS3.5 table 7.1-1)."""
+SHORT_VRS: Final = frozenset(_SHORT.split())
+_PADDED_WITH_NULL = frozenset({"UI", "OB", "UN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Implicit or Explicit VR, little or big endian."""
+
+    implicit: bool
+    little: bool
+
+    @property
+    def order(self) -> str:
+        """The byte order, as ``struct`` has it."""
+        return "<" if self.little else ">"
+
+    def header(self, tag: int, vr: str, length: int) -> bytes:
+        """Return the tag, VR and length of an element.
+
+        Raises ValueError for a length that the VR cannot hold.
+        """
+        group, element = tag >> 16, tag & 0xFFFF
+        if self.implicit:
+            return struct.pack(f"{self.order}HHL", group, element, length)
+        if vr in LONG_VRS:
+            return struct.pack(f"{self.order}HH2s2xL", group, element, vr.encode(), length)
+        if length > 0xFFFF:
+            raise ValueError(f"({group:04X},{element:04X}): {length} bytes are too many for {vr}")
+        return struct.pack(f"{self.order}HH2sH", group, element, vr.encode(), length)
+
+    def element(self, tag: int, vr: str, value: bytes) -> bytes:
+        """Return a whole element, its value padded to even length (PS3.5 6.2)."""
+        if len(value) % 2:
+            value += b"\0" if vr in _PADDED_WITH_NULL else b" "
+        return self.header(tag, vr, len(value)) + value
+
+    def text(self, keyword: str, vr: str, value: str) -> bytes:
+        """Return an element of ASCII text, which every character set can hold."""
+        return self.element(tag_of(keyword), vr, value.encode("ascii"))
+
+    def pointer(self, keyword: str, tag: int) -> bytes:
+        """Return an element of VR AT."""
+        value = struct.pack(f"{self.order}HH", tag >> 16, tag & 0xFFFF)
+        return self.element(tag_of(keyword), "AT", value)
+
+    def item(self, elements: Mapping[int, bytes]) -> bytes:
+        """Return a sequence item of whole elements, by tag, with a defined length."""
+        content = b"".join(elements[tag] for tag in sorted(elements))
+        return struct.pack(f"{self.order}HHL", ITEM >> 16, ITEM & 0xFFFF, len(content)) + content
+
+    def sequence(self, tag: int, items: Iterable[bytes]) -> bytes:
+        """Return a sequence of defined length from whole items."""
+        return self.element(tag, "SQ", b"".join(items))
+
+    def tag_at(self, data: bytes, offset: int) -> int:
+        """Return the tag of the element that starts at ``offset``."""
+        group, element = struct.unpack_from(f"{self.order}HH", data, offset)
+        return int(group << 16 | element)
+
+
+IMPLICIT: Final = Encoding(implicit=True, little=True)
+EXPLICIT: Final = Encoding(implicit=False, little=True)
+BIG_ENDIAN: Final = Encoding(implicit=False, little=False)
+
+
+def tag_name(tag: int) -> str:
+    """Return a tag as (gggg,eeee)."""
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
