@@ -1,8 +1,8 @@
 """The configuration: one TOML file and environment overrides, checked as a whole at start.
 
-Each stage owns its own table (``[rules]``, ``[policy]``, ``[report]``, ``[study]``); the tables of
-the processes are here. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides ``max_pdu`` of
-``[receive]``.
+Each stage owns its own table (``[rules]``, ``[policy]``, ``[report]``, ``[study]``, ``[audit]``);
+the tables of the processes are here. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides
+``max_pdu`` of ``[receive]``.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.rules.settings import RulesSettings
-from dicom_ai_node.study import StudySettings
+from dicom_ai_node.study import AuditSettings, StudySettings
 
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -190,6 +190,7 @@ class Config(BaseSettings):
     analyse: AnalyseSettings = AnalyseSettings()
     policy: PolicySettings = PolicySettings()
     report: ReportSettings = ReportSettings()
+    audit: AuditSettings = AuditSettings()
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()

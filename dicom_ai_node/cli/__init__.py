@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from dicom_ai_node.cli import archive, exchange, files, model, node, peers
+from dicom_ai_node.cli import archive, audit, exchange, files, model, node, peers
 from dicom_ai_node.cli.common import EXIT_CONFIG, EXIT_STORAGE, complain
 from dicom_ai_node.errors import ConfigError, NodeError, StorageError
 
@@ -29,6 +29,7 @@ for module in (node, archive, files, peers):
 exchange.register(model.app)
 app.add_typer(node.database, name="db")
 app.add_typer(model.app, name="model")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -5,9 +5,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+from dicom_ai_node.store import Database
 
 
 def find_server() -> Path | None:
@@ -44,3 +49,21 @@ def running_server(programs: Path) -> Iterator[str]:
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
         shutil.rmtree(folder)
+
+
+@contextmanager
+def fresh_database(server_url: str) -> Iterator[Database]:
+    """Make a database of its own on the server, with the newest schema."""
+    name = f"test_{uuid.uuid4().hex}"
+    server = create_engine(server_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    database = Database(server.url.set(database=name).render_as_string(hide_password=False))
+    database.upgrade()
+    try:
+        yield database
+    finally:
+        database.close()
+        with server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name}"))
+        server.dispose()
