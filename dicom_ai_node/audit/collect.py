@@ -63,18 +63,15 @@ class Collector:
     def run(self) -> None:
         """Collect study by study until all are settled."""
         task = self._task
-        while True:
+        while (due := audit_studies.next_due(self._db, task.audit_id)) is not None:
             source = self.session.source(paced=True)
             now = task.now()
             claimed = audit_studies.claim(self._db, task.audit_id, owner=task.owner, now=now)
             if claimed is not None:
                 self._attempt(source, claimed)
-                continue
-            due = audit_studies.next_due(self._db, task.audit_id)
-            if due is None:
-                return
-            waits = Hold("studies that failed are to be tried again", max(0.0, due - now))
-            self.session.rest(waits)
+            else:
+                waits = "studies that failed are to be tried again"
+                self.session.rest(Hold(waits, max(0.0, due - now)))
 
     def _attempt(self, source: Source, claimed: ClaimedListed) -> None:
         listed = kept.read_listed(claimed.listed)

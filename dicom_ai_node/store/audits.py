@@ -143,7 +143,7 @@ def resume(
     """
     with db.write() as connection:
         row = _locked(connection, audit_id)
-        if row is None or (owner and row.lease_until >= now):
+        if row is None or (owner and row.lease_owner and row.lease_until >= now):
             return None
         before = AuditState(row.state)
         after = audit_step(before, AuditEvent.RESUME)
