@@ -28,8 +28,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y%m%d"], show_default="open")]
-Number = Annotated[int, typer.Argument(help="The audit's number, as 'audit list' shows it.")]
+_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+_Number = Annotated[int, typer.Argument(help="The audit's number, as 'audit list' shows it.")]
 _OPTIONS = {
     "source": "--source",
     "first_date": "--from",
@@ -45,8 +45,12 @@ def start(
     source: Annotated[
         str, typer.Option(help="pacs:NAME, web:NAME (of [sources]), folder:PATH or node.")
     ],
-    first: Annotated[_Day, typer.Option("--from", help="First StudyDate.")] = None,
-    last: Annotated[_Day, typer.Option("--to", help="Last StudyDate.")] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=_DAYS, help="First StudyDate.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=_DAYS, help="Last StudyDate.")
+    ] = None,
     modality: Annotated[str, typer.Option(help="Modalities, separated by commas.")] = "CR,DX",
     headers_only: Annotated[
         bool, typer.Option("--headers-only", help="Ask for no images at all.")
@@ -118,7 +122,7 @@ def list_(
 
 
 @app.command()
-def show(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def show(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show one audit: how far it is, how fast, what it waits for, its faults.
 
     Example: dicom-ai-node audit show 3
@@ -128,7 +132,7 @@ def show(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> 
 
 
 @app.command()
-def pause(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def pause(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Pause a running audit, wherever it runs, after the study under way.
 
     Example: dicom-ai-node audit pause 3
@@ -137,7 +141,7 @@ def pause(number: Number, config: ConfigFile = None, as_json: AsJson = False) ->
 
 
 @app.command()
-def cancel(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def cancel(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """End an audit for good. What it collected stays and can be reported.
 
     Example: dicom-ai-node audit cancel 3
@@ -147,7 +151,7 @@ def cancel(number: Number, config: ConfigFile = None, as_json: AsJson = False) -
 
 @app.command()
 def resume(
-    number: Number,
+    number: _Number,
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave it to the running node and return.")
     ] = False,
@@ -177,7 +181,7 @@ def resume(
 
 @app.command()
 def report(
-    number: Number,
+    number: _Number,
     out: Annotated[Path, typer.Option(help="Folder of the report; made.", show_default=False)],
     config: ConfigFile = None,
     as_json: AsJson = False,
