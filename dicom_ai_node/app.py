@@ -89,6 +89,10 @@ def _work(place: Place, config: Config, stop: threading.Event) -> None:
             from dicom_ai_node.analyse import worker as analyse
 
             analyse.run(config, stop=stop)
+        case "audit":
+            from dicom_ai_node.audit import worker as audit
+
+            audit.run(config, stop=stop)
         case "deliver":
             from dicom_ai_node.deliver import worker as deliver
 

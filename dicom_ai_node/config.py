@@ -1,6 +1,6 @@
 """The configuration: one TOML file and environment overrides, checked as a whole at start.
 
-Each stage owns its own table (``[rules]``, ``[policy]``, ``[fill]``, ``[report]``, ``[study]``);
+Each stage owns its own table (``[rules]``, ``[policy]``, ``[fill]``, ``[study]``, ``[audit]``);
 the tables of the processes are here. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides
 ``max_pdu`` of ``[receive]``.
 """
@@ -20,7 +20,7 @@ from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.rules.settings import RulesSettings
-from dicom_ai_node.study import StudySettings
+from dicom_ai_node.study import AuditSettings, StudySettings
 
 
 class NodeSettings(Table):
@@ -201,6 +201,7 @@ class Config(BaseSettings):
     fill: FillSettings = FillSettings()
     report: ReportSettings = ReportSettings()
     monitor: MonitorSettings = MonitorSettings()
+    audit: AuditSettings = AuditSettings()
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     sources: dict[Name, SourceTable] = Field(default_factory=dict)
     web: WebSettings = WebSettings()

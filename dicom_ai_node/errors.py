@@ -4,6 +4,7 @@ NodeError
  +-- ConfigError        the configuration: names the key, the value and what is allowed
  +-- BundleError        a model bundle: names the file and what was expected
  +-- RecalibrationError a site's images cannot calibrate a bundle, or not where it was asked for
+ +-- AuditError         an audit that cannot go on: its source cannot be listed
  +-- StorageError
  |    +-- StorageFull   too little space on the spool's file system, or in the database
  +-- UnreadableInstance a file or data set that is not usable DICOM
@@ -32,6 +33,10 @@ class BundleError(NodeError):
 
 class RecalibrationError(NodeError):
     """No bundle was made; says how many images could have calibrated it and why others not."""
+
+
+class AuditError(NodeError):
+    """An audit cannot go on; says what has to be mended before it is resumed."""
 
 
 class StorageError(NodeError):

@@ -66,4 +66,5 @@ def any_db(request: pytest.FixtureRequest) -> Iterator[Database]:
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_db")
     else:
-        yield from fresh_database(request.getfixturevalue("postgres"))
+        with fresh_database(request.getfixturevalue("postgres")) as database:
+            yield database

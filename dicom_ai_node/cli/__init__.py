@@ -11,6 +11,7 @@ import typer
 
 from dicom_ai_node.cli import (
     archive,
+    audit,
     copies,
     exchange,
     files,
@@ -42,6 +43,7 @@ app.add_typer(node.database, name="db")
 app.add_typer(model.app, name="model")
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(proposals.app, name="proposals")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ class Place:
     """One process of a whole node."""
 
     role: str
-    """``receive``, ``analyse``, ``deliver``, ``keep`` or ``web``."""
+    """``receive``, ``audit``, ``analyse``, ``deliver``, ``keep`` or ``web``."""
     process: int = 0
     """Counts the receivers from 1; 0 for roles that are there once."""
 
@@ -56,7 +56,8 @@ class Place:
 def places(config: Config) -> tuple[Place, ...]:
     """Return the processes of a whole node, in the order in which they are asked to stop."""
     receivers = (Place("receive", number + 1) for number in range(config.receive.processes))
-    return (*receivers, Place("analyse"), Place("deliver"), Place("keep"), Place("web"))
+    once = ("audit", "analyse", "deliver", "keep", "web")
+    return (*receivers, *(Place(name) for name in once))
 
 
 def run_role(place: Place, config: Config, work: Callable[[threading.Event], None]) -> int:
@@ -86,7 +87,7 @@ def _be(place: Place, config: Config, work: Callable[[threading.Event], None]) -
         return ORPHANED
     done = threading.Event()
     beat_for_supervisor(done)
-    with _stop_on_signals() as stop, _row(place, config, done):
+    with stop_on_signals() as stop, _row(place, config, done):
         try:
             work(stop)
         except NodeError as error:
@@ -103,7 +104,7 @@ def _be(place: Place, config: Config, work: Callable[[threading.Event], None]) -
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM and SIGINT set.
 
     Set by a thread that the signal's number is written to: a handler would run in the main thread,

@@ -1,16 +1,31 @@
-"""The life cycle of a study: one table, no I/O."""
+"""The life cycles of a study and of an audit: tables, no I/O."""
 
+from dicom_ai_node.study.audits import (
+    AUDIT_TRANSITIONS,
+    AuditedState,
+    AuditEvent,
+    AuditState,
+    audit_step,
+)
 from dicom_ai_node.study.lifecycle import TRANSITIONS, Effect, Event, State, Step, step
+from dicom_ai_node.study.manners import AuditSettings, seconds_until_open
 from dicom_ai_node.study.timing import LatePolicy, StudySettings, closing_time
 
 __all__ = [
+    "AUDIT_TRANSITIONS",
     "TRANSITIONS",
+    "AuditEvent",
+    "AuditSettings",
+    "AuditState",
+    "AuditedState",
     "Effect",
     "Event",
     "LatePolicy",
     "State",
     "Step",
     "StudySettings",
+    "audit_step",
     "closing_time",
+    "seconds_until_open",
     "step",
 ]

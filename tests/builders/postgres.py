@@ -21,6 +21,7 @@ def find_server() -> Path | None:
     return folders[-1].parent if folders else None
 
 
+@contextmanager
 def fresh_database(server_url: str) -> Iterator[Database]:
     """Yield an empty database on the server with the newest schema."""
     name = f"test_{uuid.uuid4().hex}"

@@ -104,5 +104,5 @@ def test_a_supervised_role_ends_without_taking_the_interpreter_apart(
 def test_the_places_of_a_node() -> None:
     config = parse_config({"receive": {"processes": 2}})
     names = [place.worker for place in places(config)]
-    assert names == ["receive-1", "receive-2", "analyse", "deliver", "keep", "web"]
+    assert names == ["receive-1", "receive-2", "audit", "analyse", "deliver", "keep", "web"]
     assert Place("keep").worker == "keep"

@@ -1,0 +1,73 @@
+"""The images of an audited study, shown to the network. The only part of an audit that loads it."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from dicom_ai_node import pixels
+from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
+from dicom_ai_node.analyse.record import text_of
+from dicom_ai_node.audit.gather import Seen
+from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.inference.bundle import resolve_bundle
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.receive.classes import ANALYSABLE
+from dicom_ai_node.rules import Header
+from dicom_ai_node.types import ImageRef, Outcome
+
+
+class Analyst:
+    """The node's own stages over fetched files: the same rules, gates and network as live."""
+
+    def __init__(self, config: Config, spec: AuditSpec) -> None:
+        estimator = Estimator(
+            resolve_bundle(config.model.bundle),
+            device=config.model.device,
+            batch=config.model.batch,
+            threads=config.model.threads or None,
+        )
+        analyse = "all" if spec.depth is Depth.ALL else "flagged"
+        policy = config.policy.model_copy(update={"analyse": analyse})
+        self._pipeline = Pipeline(estimator, rules=config.rules, policy=policy)
+        self._today: date = spec.today
+
+    def __call__(self, study_instance_uid: str, files: Sequence[Path]) -> Seen:
+        """Analyse one study. Classes that the node does not analyse are passed over."""
+        images, unreadable = _images(files)
+        if not images:
+            return Seen((), unreadable)
+        try:
+            prepared = self._pipeline.prepare(
+                study_instance_uid, images, priors=lambda _: (), today=self._today
+            )
+        except UnreadableInstance:
+            return Seen((), len(files))
+        (predictions,) = self._pipeline.predict([prepared])
+        result = self._pipeline.conclude(prepared, predictions)
+        asked = result.outcome is not Outcome.HEADER_ONLY
+        return Seen(_headers(prepared), unreadable, result if asked else None)
+
+
+def _images(files: Sequence[Path]) -> tuple[list[tuple[ImageRef, Path]], int]:
+    images, unreadable = [], 0
+    for path in files:
+        try:
+            header = pixels.read_header(path)
+        except UnreadableInstance:
+            unreadable += 1
+            continue
+        image = ImageRef(
+            sop_class_uid=text_of(header, "SOPClassUID"),
+            sop_instance_uid=text_of(header, "SOPInstanceUID"),
+            series_instance_uid=text_of(header, "SeriesInstanceUID"),
+        )
+        # Without a class it may be an image: an old export, a converted file.
+        if image.sop_class_uid in ANALYSABLE or not image.sop_class_uid:
+            images.append((image, path))
+    return images, unreadable
+
+
+def _headers(prepared: Prepared) -> tuple[Header, ...]:
+    return tuple(Header.from_dataset(source) for source in prepared.sources)

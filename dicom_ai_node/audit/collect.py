@@ -1,0 +1,188 @@
+"""The loop of an audit: list, then study by study, with a checkpoint after each.
+
+A process may be killed anywhere: what is settled is never asked for again, what was under way is.
+"""
+
+import errno
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from dicom_ai_node.audit import kept
+from dicom_ai_node.audit.faults import describe
+from dicom_ai_node.audit.gather import Gathered, begin, gather
+from dicom_ai_node.audit.listing import Lister
+from dicom_ai_node.audit.manners import Hold
+from dicom_ai_node.audit.progress import Ended, Ending
+from dicom_ai_node.audit.session import Session
+from dicom_ai_node.audit.sources.source import Source
+from dicom_ai_node.errors import PeerUnavailable, StorageError
+from dicom_ai_node.store import audit_studies, audits
+from dicom_ai_node.store.audit_studies import ClaimedListed
+from dicom_ai_node.study import AuditEvent, AuditState
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+log = structlog.get_logger()
+
+
+def collect(session: Session) -> Ending:
+    """Collect until all is settled, or until told to end; the audit's lease must be held.
+
+    Raises
+    ------
+    AuditError, ConfigError
+        The audit cannot go on.
+    StorageError
+        Nothing can be kept at the moment.
+    """
+    try:
+        session.begin()
+        Lister(session).run()
+        Collector(session).run()
+    except Ended as ended:
+        return ended.ending
+    finally:
+        session.drop_source()
+    task = session.task
+    moved = audits.apply(
+        session.db, task.audit_id, AuditEvent.COMPLETE, owner=task.owner, now=task.now()
+    )
+    return Ending.DONE if moved and moved[1] is AuditState.DONE else Ending.LEFT
+
+
+class Collector:
+    """Works off the studies that were listed."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._db = session.db
+        self._task = session.task
+
+    def run(self) -> None:
+        """Collect study by study until all are settled."""
+        task = self._task
+        while (due := audit_studies.next_due(self._db, task.audit_id)) is not None:
+            source = self.session.source(paced=True)
+            now = task.now()
+            claimed = audit_studies.claim(self._db, task.audit_id, owner=task.owner, now=now)
+            if claimed is not None:
+                self._attempt(source, claimed)
+            else:
+                waits = "studies that failed are to be tried again"
+                self.session.rest(Hold(waits, max(0.0, due - now)))
+
+    def _attempt(self, source: Source, claimed: ClaimedListed) -> None:
+        listed = kept.read_listed(claimed.listed)
+        into = begin(source, listed)
+        if claimed.attempts > self._task.settings.max_attempts:
+            self._settle(claimed, into, "the program ended in every attempt to read it")
+            return
+        task, began = self._task, self._task.now()
+        call = partial(
+            gather,
+            source,
+            listed,
+            into,
+            spec=task.spec,
+            rules=task.rules,
+            analyse=task.analyse,
+            folder=task.folder,
+        )
+        try:
+            self.session.ask(task.settings.study_timeout_seconds, call)
+        except Ended:
+            self._put_back(claimed)
+            raise
+        except PeerUnavailable as error:
+            self._unreachable(source, claimed, into, error)
+        except Exception as error:  # noqa: BLE001
+            self.session.manners.asked(began)
+            self._erred(claimed, into, error)
+        else:
+            if into.asked:
+                self.session.manners.answered()
+                self.session.manners.asked(began)
+            if into.incomplete:
+                self._failed(claimed, into, into.fault)
+            else:
+                self._settle(claimed, into, into.fault)
+
+    def _erred(self, claimed: ClaimedListed, into: Gathered, error: Exception) -> None:
+        no_room = isinstance(error, OSError) and error.errno in _NO_ROOM
+        if no_room or isinstance(error, StorageError):
+            self._put_back(claimed)
+            reason = "no room for fetched files" if no_room else describe(error)
+            self.session.manners.back_off(self._task.now(), claimed.attempts, reason)
+        else:
+            self._failed(claimed, into, describe(error))
+
+    def _unreachable(
+        self, source: Source, claimed: ClaimedListed, into: Gathered, error: PeerUnavailable
+    ) -> None:
+        """Find out whether the source is away as a whole: then no study's attempt is used up."""
+        try:
+            answers = Lister(self.session).answers(source)
+        except Ended:
+            self._put_back(claimed)
+            raise
+        if answers:
+            self._failed(claimed, into, describe(error))
+        else:
+            self._put_back(claimed)
+            self.session.manners.unreachable(self._task.now())
+
+    def _failed(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
+        task = self._task
+        final = claimed.attempts >= task.settings.max_attempts
+        log.warning(
+            "audit_study_failed",
+            audit=task.audit_id,
+            study=claimed.key,
+            attempt=claimed.attempts,
+            final=final,
+            fault=fault,
+        )
+        if final:
+            self._settle(claimed, into, fault)
+        else:
+            pause = self.session.manners.pause(claimed.attempts)
+            self._postpone(claimed, not_before=task.now() + pause, counted=True, fault=fault)
+
+    def _put_back(self, claimed: ClaimedListed) -> None:
+        """Ask for it again first: what happened was no fault of the study."""
+        self._postpone(claimed, not_before=0.0, counted=False)
+
+    def _postpone(
+        self, claimed: ClaimedListed, *, not_before: float, counted: bool, fault: str = ""
+    ) -> None:
+        mine = audit_studies.postpone(
+            self._db,
+            self._task.audit_id,
+            claimed,
+            owner=self._task.owner,
+            not_before=not_before,
+            counted=counted,
+            fault=fault,
+        )
+        if not mine:
+            raise Ended(Ending.LOST)
+
+    def _settle(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
+        into = replace(into)  # a call that was given up may still write into it
+        task = self._task
+        row = kept.settled(
+            claimed.key,
+            into.facts,
+            into.result,
+            expected=into.expected,
+            arrived=into.arrived,
+            fault=fault,
+        )
+        if not audit_studies.settle(self._db, task.audit_id, row, owner=task.owner, now=task.now()):
+            raise Ended(Ending.LOST)
+        progress = self.session.progress
+        progress.settled += 1
+        progress.faults += bool(fault)
+        self.session.tell()

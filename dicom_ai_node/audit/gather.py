@@ -1,0 +1,132 @@
+"""One study of an audit: what is asked for, and what is kept of the answer."""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_ai_node.audit.kept import NO_UID
+from dicom_ai_node.audit.sources.source import Fetched, Listed, Source
+from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.rules.facts import StudyFacts
+from dicom_ai_node.rules.header import distinct
+from dicom_ai_node.types import StudyResult
+
+_MOST_REASONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was made of the files of a study."""
+
+    headers: tuple[Header, ...]
+    """Of the files that could be read."""
+    unreadable: int = 0
+    result: StudyResult | None = None
+    """None where the network was not asked."""
+
+
+Analyse = Callable[[str, Sequence[Path]], Seen]
+"""Reads and analyses the files of the study with that UID."""
+
+
+@dataclass(slots=True)
+class Gathered:
+    """One attempt at a study. Grows while it is asked for: what came before an error is kept."""
+
+    facts: StudyFacts
+    result: StudyResult | None = None
+    expected: int | None = None
+    arrived: int | None = None
+    fault: str = ""
+    asked: bool = False
+    """Whether the source had any work with it."""
+    incomplete: bool = False
+    """Whether another attempt may bring what is missing."""
+
+
+def begin(source: Source, listed: Listed) -> Gathered:
+    """Return what the listing alone says."""
+    uid = "" if listed.key.startswith(NO_UID) else listed.key
+    facts = StudyFacts(
+        study_instance_uid=uid,
+        headers=(listed.header,),
+        listed=None if source.holds_files else listed.header,
+        from_files=source.holds_files,
+    )
+    return Gathered(facts, expected=listed.instances)
+
+
+def gather(
+    source: Source,
+    listed: Listed,
+    into: Gathered,
+    *,
+    spec: AuditSpec,
+    rules: RulesSettings,
+    analyse: Analyse | None,
+    folder: Path,
+) -> None:
+    """Ask for as much of the study as the audit's depth wants.
+
+    What is fetched lies below ``folder`` and is removed before this returns. Raises what the source
+    raises.
+    """
+    if spec.depth is not Depth.ALL:
+        headers = source.headers(listed)
+        if headers is not None:
+            into.asked = True
+            _use(into, headers)
+    if analyse is None or not _wants_images(into, spec, rules):
+        return
+    into.asked = True
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        _look(source.fetch(listed, own), into, analyse)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _wants_images(into: Gathered, spec: AuditSpec, rules: RulesSettings) -> bool:
+    if spec.depth is Depth.FLAGGED:
+        return audit(into.facts.headers, settings=rules, today=spec.today).flagged
+    return spec.depth is Depth.ALL
+
+
+def _look(fetched: Fetched, into: Gathered, analyse: Analyse) -> None:
+    if fetched.expected is not None:
+        into.expected = fetched.expected
+    into.arrived = len(fetched.files)
+    missing = into.expected is not None and into.arrived < into.expected
+    into.incomplete = missing or bool(fetched.faults)
+    faults = [f"{into.arrived} of {into.expected} instances arrived"] if missing else []
+    faults += _reasons(fetched.faults)
+    if fetched.files:
+        seen = analyse(into.facts.study_instance_uid, fetched.files)
+        _use(into, seen.headers)
+        into.result = seen.result
+        if seen.unreadable:
+            faults.append(f"{seen.unreadable} of {into.arrived} files cannot be read as DICOM")
+    elif not faults and into.expected != 0:
+        into.incomplete = True
+        faults.append("the source sent nothing")
+    into.fault = "; ".join(faults)
+
+
+def _use(into: Gathered, headers: Sequence[Header]) -> None:
+    """Let whole headers take the place of what the listing said."""
+    if headers:
+        facts = into.facts
+        uid = facts.study_instance_uid or headers[0].clean("StudyInstanceUID")
+        into.facts = StudyFacts(uid, distinct(headers), facts.listed, from_files=True)
+
+
+def _reasons(faults: Mapping[str, str]) -> list[str]:
+    """Return why instances did not come, the most frequent first, without naming them."""
+    counted = Counter(faults.values()).most_common()
+    texts = [f"{reason} ({count})" for reason, count in counted[:_MOST_REASONS]]
+    return [*texts, *(["and other faults"] if len(counted) > _MOST_REASONS else [])]

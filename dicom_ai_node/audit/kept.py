@@ -1,0 +1,97 @@
+"""What is kept of listed and collected studies, as JSON and back."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from dicom_ai_node.audit.outcome import Collected
+from dicom_ai_node.audit.sources.source import Listed, Slice
+from dicom_ai_node.rules.facts import StudyFacts
+from dicom_ai_node.store.audit_studies import NewListed, SettledStudy
+from dicom_ai_node.types import StudyResult
+
+NO_UID = "listed:"
+"""Begins the key of a study for which the source named no StudyInstanceUID."""
+LISTING = "listing:"
+"""Begins the key of a part of the listing that could not be had."""
+
+_LONGEST_KEY = 80
+_RESULT = TypeAdapter(StudyResult)
+
+
+def new_listed(listed: Listed) -> NewListed:
+    """Return the row of a listed study."""
+    facts = StudyFacts(listed.key, (listed.header,), from_files=False)
+    return NewListed(
+        _row_key(listed.key), _plain({**facts.to_json(), "instances": listed.instances})
+    )
+
+
+def read_listed(values: dict[str, Any]) -> Listed:
+    """Read what :func:`new_listed` made."""
+    facts = StudyFacts.from_json(values)
+    return Listed(facts.study_instance_uid, facts.headers[0], values["instances"])
+
+
+def missing_slice(part: Slice, fault: str) -> NewListed:
+    """Return the row that stands for the studies of a part that could not be listed."""
+    days = f"{part.first}-{part.last}".strip("-") or "all"
+    return NewListed(f"{LISTING}{days}"[:_LONGEST_KEY], {}, fault=fault)
+
+
+def settled(
+    key: str,
+    facts: StudyFacts | None,
+    result: StudyResult | None,
+    *,
+    expected: int | None,
+    arrived: int | None,
+    fault: str,
+) -> SettledStudy:
+    """Return the row of a collected study. Numbers keep all their digits, unlike in reports."""
+    return SettledStudy(
+        key,
+        _plain(facts.to_json()) if facts else None,
+        _plain(_RESULT.dump_python(result, mode="json")) if result else None,
+        expected,
+        arrived,
+        fault,
+    )
+
+
+def read_collected(row: SettledStudy) -> Collected:
+    """Read what :func:`settled` made."""
+    return Collected(
+        key=row.key,
+        facts=StudyFacts.from_json(row.facts) if row.facts else None,
+        result=_RESULT.validate_python(row.result) if row.result else None,
+        expected=row.expected,
+        arrived=row.arrived,
+        fault=row.fault,
+    )
+
+
+def model_of(collected: Iterable[Collected]) -> str:
+    """Return name and version of the networks that answered, '' when none did."""
+    models = {one.result.model for one in collected if one.result and one.result.model}
+    return ", ".join(sorted({f"{model.name} {model.version}" for model in models}))
+
+
+def _row_key(key: str) -> str:
+    """Return a key that fits its column, whatever stood in StudyInstanceUID."""
+    if len(key) <= _LONGEST_KEY and key.isprintable():
+        return key
+    return NO_UID + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Leave out NUL, which is no text to PostgreSQL."""
+    if isinstance(value, str):
+        return value.replace("\0", " ")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,162 @@
+"""Lists what an audit is about: part by part, each kept before the next is asked for."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import structlog
+
+from dicom_ai_node.audit import kept
+from dicom_ai_node.audit.faults import describe
+from dicom_ai_node.audit.progress import Ended, Ending
+from dicom_ai_node.audit.session import Session
+from dicom_ai_node.audit.sources.source import Listed, Slice, Source
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.errors import AuditError, ConfigError, PeerUnavailable, StorageError
+from dicom_ai_node.store import audit_studies
+from dicom_ai_node.store.audit_studies import NewListed
+
+_AT_ONCE = 1000
+"""Studies that are kept in one transaction: meanwhile SQLite lets nobody else write."""
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger()
+
+
+class Lister:
+    """The listing of one audit."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._task = session.task
+
+    def run(self) -> None:
+        """List every part that is not yet kept.
+
+        A part that cannot be had after all attempts is a finding; only when it is the first one,
+        so that nothing is known of the source, is the audit at its end.
+
+        Raises
+        ------
+        AuditError
+            The first part cannot be listed.
+        """
+        parts: Sequence[Slice] | None = None
+        progress, failures = self.session.progress, 0
+        while not progress.listing_done:
+            source = self.session.source(paced=False)
+            try:
+                if parts is None:
+                    parts = self._parts(source)
+                    progress.slices = len(parts)
+                self._keep(source, parts)
+                failures = 0
+            except PeerUnavailable:
+                self.session.manners.unreachable(self._task.now())
+            except (Ended, StorageError, ConfigError):
+                raise
+            except Exception as error:
+                failures += 1
+                if failures < self._task.settings.max_attempts:
+                    self._again_later(failures, describe(error))
+                elif parts is None or progress.slices_done == 0:
+                    text = f"{self._task.spec.source}: the listing failed: {describe(error)}"
+                    raise AuditError(text) from error
+                else:
+                    self._skip(parts, describe(error))
+                    failures = 0
+
+    def answers(self, source: Source) -> bool:
+        """Find out whether the source still answers: the first study of its first part."""
+        if source.holds_files:
+            return False  # to list it may take hours, and what is away is its disk
+        try:
+            self._within(source, lambda: _first(source, self._task.spec))
+        except (Ended, StorageError):
+            raise
+        except Exception:  # noqa: BLE001
+            return False
+        return True
+
+    def _parts(self, source: Source) -> Sequence[Slice]:
+        parts = self._within(source, lambda: source.slices(self._task.spec))
+        self.session.manners.answered()
+        return parts
+
+    def _keep(self, source: Source, parts: Sequence[Slice]) -> None:
+        """List and keep the next part."""
+        progress, spec = self.session.progress, self._task.spec
+        number = progress.slices_done
+        if number >= len(parts):
+            self._save([], done=number, last=True)
+            return
+        answers = _different(source, spec, parts[number])
+        while not progress.listing_done:
+            some = self._within(source, lambda: list(islice(answers, _AT_ONCE)))
+            self.session.manners.answered()
+            rows = [kept.new_listed(one) for one in some]
+            if len(some) < _AT_ONCE:
+                self._save(rows, done=number + 1, last=number + 1 == len(parts))
+                return
+            self._save(rows, done=None, last=False)
+
+    def _skip(self, parts: Sequence[Slice], fault: str) -> None:
+        number = self.session.progress.slices_done
+        log.error("audit_slice_failed", audit=self._task.audit_id, fault=fault)
+        row = kept.missing_slice(parts[number], f"not listed: {fault}")
+        self._save([row], done=number + 1, last=number + 1 == len(parts))
+
+    def _again_later(self, failures: int, fault: str) -> None:
+        log.warning(
+            "audit_listing_failed", audit=self._task.audit_id, attempt=failures, fault=fault
+        )
+        reason = f"the listing failed, attempt {failures}: {fault}"
+        self.session.manners.back_off(self._task.now(), failures, reason)
+
+    def _save(self, rows: Sequence[NewListed], *, done: int | None, last: bool) -> None:
+        task, progress = self._task, self.session.progress
+        saved = audit_studies.save_slice(
+            self.session.db,
+            task.audit_id,
+            rows,
+            owner=task.owner,
+            now=task.now(),
+            slices_done=done,
+            listing_done=last,
+            limit=task.spec.limit,
+        )
+        if saved is None:
+            raise Ended(Ending.LOST)
+        faults = sum(bool(one.fault) for one in rows)
+        progress.listed += saved
+        progress.settled += faults
+        progress.faults += faults
+        full = task.spec.limit is not None and progress.listed >= task.spec.limit
+        progress.listing_done = last or full
+        if done is not None:
+            progress.slices_done = done
+        self.session.tell()
+
+    def _within(self, source: Source, call: Callable[[], _T]) -> _T:
+        # A folder answers when all of it has been read, which may take hours.
+        seconds = None if source.holds_files else self._task.settings.listing_timeout_seconds
+        return self.session.ask(seconds, call)
+
+
+def _different(source: Source, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
+    """Return the studies of a part, each once; no more than the audit may have."""
+    seen: set[str] = set()
+    for listed in source.list(spec, part):
+        if listed.key not in seen:
+            seen.add(listed.key)
+            yield listed
+        if spec.limit is not None and len(seen) >= spec.limit:
+            return
+
+
+def _first(source: Source, spec: AuditSpec) -> None:
+    answers = source.list(spec, source.slices(spec)[0])
+    next(answers, None)
+    if isinstance(answers, Generator):
+        answers.close()  # gives back its connection

@@ -1,0 +1,65 @@
+"""What an audit would cost: listed and counted, nothing fetched, nothing kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dicom_ai_node.audit.sources.source import Source
+from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.rules import RulesSettings, audit
+
+
+@dataclass(slots=True)
+class Preview:
+    """The counts of a dry run."""
+
+    slices: int
+    """Parts of the listing."""
+    slices_done: int = 0
+    studies: int = 0
+    instances: int = 0
+    """As far as the source says."""
+    flagged: int = 0
+    """Studies that the header rules flag by what the listing says of them."""
+    images: int = 0
+    """Studies of which the images would be asked for."""
+    asked: int = 0
+    """Studies of which anything would be asked for: what the rate limit counts."""
+
+    def minutes(self, studies_per_minute: float) -> float | None:
+        """Return how long that takes at the rate limit, None when there is none."""
+        return self.asked / studies_per_minute if studies_per_minute else None
+
+
+def preview(
+    source: Source, spec: AuditSpec, rules: RulesSettings, *, tell: Callable[[Preview], None]
+) -> Preview:
+    """List everything that the audit would list.
+
+    Raises
+    ------
+    DeliveryError
+        The source cannot be listed; nothing is tried again.
+    """
+    parts = source.slices(spec)
+    found = Preview(slices=len(parts))
+    listed_only = spec.source.startswith("pacs:")  # C-FIND has no whole headers
+    seen: set[str] = set()
+    for part in parts:
+        for listed in source.list(spec, part):
+            if listed.key in seen:
+                continue
+            seen.add(listed.key)
+            flagged = audit([listed.header], settings=rules, today=spec.today).flagged
+            wanted = spec.depth is Depth.ALL or (flagged and spec.depth is Depth.FLAGGED)
+            found.studies += 1
+            found.instances += listed.instances or 0
+            found.flagged += flagged
+            found.images += wanted
+            found.asked += wanted or not listed_only
+            if spec.limit is not None and found.studies >= spec.limit:
+                break
+        found.slices_done += 1
+        tell(found)
+        if spec.limit is not None and found.studies >= spec.limit:
+            break
+    return found

@@ -1,0 +1,162 @@
+"""The audit's side of the talk with its source: when it may ask, how long, and who is told."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from dicom_ai_node.audit.gather import Analyse
+from dicom_ai_node.audit.manners import Hold, Manners
+from dicom_ai_node.audit.progress import Ended, Ending, Progress
+from dicom_ai_node.audit.sources.source import Source
+from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.watch import Stopped, within
+from dicom_ai_node.errors import PeerUnavailable
+from dicom_ai_node.rules import RulesSettings
+from dicom_ai_node.store import Database, audits
+from dicom_ai_node.study import AuditSettings, AuditState
+
+_LOOK_SECONDS = 2.0
+"""How soon a pause or a stop is noticed while the audit waits."""
+_CLOSE_SECONDS = 10.0
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be collected, and with what."""
+
+    audit_id: int
+    spec: AuditSpec
+    owner: str
+    """Who holds the audit's lease."""
+    open_source: Callable[[], Source]
+    settings: AuditSettings
+    rules: RulesSettings
+    folder: Path
+    """For what is fetched; made when needed."""
+    analyse: Analyse | None = None
+    """None: no images are asked for."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    stop_seconds: float = 0.0
+    """How long after ``stop`` the call under way may still take."""
+    tell: Callable[[Progress], None] = lambda _: None
+    now: Callable[[], float] = time.time
+    wait: Callable[[float], object] | None = None
+    """Sleeps so many seconds, or until ``stop``; that event's own wait when None."""
+
+
+class Session:
+    """One process at work on one audit."""
+
+    def __init__(self, db: Database, task: Task, manners: Manners | None = None) -> None:
+        self.db = db
+        self.task = task
+        self.progress = Progress()
+        self.manners = manners or Manners(
+            task.settings, live=lambda: audits.live_studies(db, now=task.now())
+        )
+        self._wait = task.wait or task.stop.wait
+        self._source: Source | None = None
+        self._noted = ""
+
+    def begin(self) -> None:
+        """Read how far the audit is; Ended when it is another's."""
+        row = audits.show(self.db, self.task.audit_id)
+        if row is None or row.owner != self.task.owner:
+            raise Ended(Ending.LOST)
+        self._noted = row.note
+        self.progress = Progress(
+            slices_done=row.slices_done,
+            listing_done=row.listing_done,
+            listed=row.listed,
+            settled=row.settled,
+            faults=row.faults,
+        )
+
+    def source(self, *, paced: bool) -> Source:
+        """Return the open source as soon as it may be asked; ``paced`` for a study.
+
+        Raises
+        ------
+        Ended
+            The audit is to end before that.
+        """
+        while True:
+            self._hold(paced=paced)
+            if self._source is not None:
+                return self._source
+            try:
+                self._source = self.task.open_source()
+            except PeerUnavailable:
+                self.manners.unreachable(self.task.now())
+
+    def drop_source(self) -> None:
+        """Let go of the source: after a hang it cannot be trusted, nor can its ``close``."""
+        source, self._source = self._source, None
+        if source is not None:
+            with suppress(Exception):
+                within(_CLOSE_SECONDS, source.close, stop=threading.Event())
+
+    def ask(self, seconds: float | None, call: Callable[[], _T]) -> _T:
+        """Return what ``call`` into the source returns.
+
+        Raises
+        ------
+        Ended
+            The process was asked to stop and ``stop_seconds`` are over.
+        TimeoutError
+            It took longer than ``seconds``. The source has been dropped.
+        """
+        task = self.task
+        try:
+            return within(seconds, call, stop=task.stop, grace_seconds=task.stop_seconds)
+        except Stopped:
+            raise Ended(Ending.STOPPED) from None
+        except TimeoutError:
+            self.drop_source()
+            raise
+
+    def rest(self, hold: Hold) -> None:
+        """Wait for a while, at most until the next look at what a person wants."""
+        self.tell(hold.reason)
+        self._wait(min(hold.seconds, _LOOK_SECONDS))
+
+    def tell(self, waits: str = "") -> None:
+        """Show the progress to who watches."""
+        self.progress.waits = waits
+        self.task.tell(self.progress)
+
+    def _hold(self, *, paced: bool) -> None:
+        while True:
+            self._check()
+            hold = self.manners.hold(self.task.now(), paced=paced)
+            self._note(hold)
+            if hold is None:
+                return
+            self.rest(hold)
+
+    def _check(self) -> None:
+        if self.task.stop.is_set():
+            raise Ended(Ending.STOPPED)
+        state = audits.standing(self.db, self.task.audit_id, owner=self.task.owner)
+        if state is None:
+            raise Ended(Ending.LOST)
+        if state is not AuditState.RUNNING:
+            raise Ended(Ending.LEFT)
+
+    def _note(self, hold: Hold | None) -> None:
+        text = hold.reason if hold is not None and hold.lasting else ""
+        if text != self._noted:
+            task = self.task
+            audits.note(self.db, task.audit_id, text, owner=task.owner, now=task.now())
+            log.info("audit_waits" if text else "audit_goes_on", audit=task.audit_id, why=text)
+            self._noted = text

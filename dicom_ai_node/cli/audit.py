@@ -1,0 +1,293 @@
+"""Audits of a whole archive: ``audit start|list|show|pause|resume|cancel|report``."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import ValidationError
+
+from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.cli import audit_shown
+from dicom_ai_node.cli.common import (
+    EXIT_NO,
+    AsJson,
+    ConfigFile,
+    configuration,
+    console,
+    print_json,
+)
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import AuditError, ConfigError
+from dicom_ai_node.store import Database, audit_studies, audits
+from dicom_ai_node.study import AuditEvent, AuditState
+
+app = typer.Typer(
+    help="Find wrong headers in a whole archive: list it, read it, estimate where it is needed.",
+    no_args_is_help=True,
+)
+
+_DAYS = ["%Y-%m-%d", "%Y%m%d"]
+_Number = Annotated[int, typer.Argument(help="The audit's number, as 'audit list' shows it.")]
+_OPTIONS = {
+    "source": "--source",
+    "first_date": "--from",
+    "last_date": "--to",
+    "modalities": "--modality",
+    "limit": "--limit",
+    "alerts_per_day": "--alerts-per-day",
+}
+
+
+@app.command()
+def start(
+    source: Annotated[
+        str, typer.Option(help="pacs:NAME, web:NAME (of [sources]), folder:PATH or node.")
+    ],
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=_DAYS, help="First StudyDate.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=_DAYS, help="Last StudyDate.")
+    ] = None,
+    modality: Annotated[str, typer.Option(help="Modalities, separated by commas.")] = "CR,DX",
+    headers_only: Annotated[
+        bool, typer.Option("--headers-only", help="Ask for no images at all.")
+    ] = False,
+    pixels: Annotated[
+        Literal["flagged", "all"] | None,
+        typer.Option(help="Whose images to fetch: of studies that the rules flag, or of all."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many studies.")] = None,
+    alerts_per_day: Annotated[
+        float | None, typer.Option(help="Budget of image alerts for each day of StudyDate.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List and count; fetch and keep nothing.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave it to the running node and return.")
+    ] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit an archive. Runs here until it is done; Ctrl-C pauses it.
+
+    Rate limit, night window and retries stand in [audit] of the configuration. Exit code 1 when it
+    ended before everything was collected; studies that could not be had do not count as that.
+
+    Example: dicom-ai-node audit start --source pacs:main --from 2024-01-01 --to 2024-03-31
+
+    Example: dicom-ai-node audit start --source folder:/archive --headers-only --dry-run
+
+    Example: dicom-ai-node audit start --source web:main --pixels all --alerts-per-day 2 --detach
+    """
+    if headers_only and pixels:
+        raise ConfigError("--headers-only and --pixels: expected at most one of them")
+    values = {
+        "source": _absolute(source),
+        "first_date": first.date() if first else None,
+        "last_date": last.date() if last else None,
+        "modalities": [one.strip().upper() for one in modality.split(",") if one.strip()],
+        "depth": Depth.HEADERS if headers_only else Depth(pixels or "flagged"),
+        "limit": limit,
+        "alerts_per_day": alerts_per_day,
+        "today": datetime.now(UTC).date(),
+    }
+    settings, spec = configuration(config), _spec(values)
+    if dry_run:
+        audit_shown.dry_run(settings, spec, as_json=as_json)
+        return
+    db = _open(settings)
+    _check_source(settings, spec)
+    lease = settings.audit.lease_seconds
+    owner = "" if detach else _owner()
+    made = spec.model_dump(mode="json")
+    number = audits.create(db, made, now=time.time(), owner=owner, lease_seconds=lease)
+    _run(settings, db, number, owner, as_json=as_json)
+
+
+@app.command("list")
+def list_(
+    config: ConfigFile = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List audits, newest first.
+
+    Example: dicom-ai-node audit list --json
+    """
+    audit_shown.rows(audits.find(_open(configuration(config)), limit=limit), as_json=as_json)
+
+
+@app.command()
+def show(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show one audit: how far it is, how fast, what it waits for, its faults.
+
+    Example: dicom-ai-node audit show 3
+    """
+    db = _open(configuration(config))
+    audit_shown.one(db, _known(db, number), as_json=as_json)
+
+
+@app.command()
+def pause(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Pause a running audit, wherever it runs, after the study under way.
+
+    Example: dicom-ai-node audit pause 3
+    """
+    _move(_open(configuration(config)), number, AuditEvent.PAUSE, as_json=as_json)
+
+
+@app.command()
+def cancel(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """End an audit for good. What it collected stays and can be reported.
+
+    Example: dicom-ai-node audit cancel 3
+    """
+    _move(_open(configuration(config)), number, AuditEvent.CANCEL, as_json=as_json)
+
+
+@app.command()
+def resume(
+    number: _Number,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave it to the running node and return.")
+    ] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with an audit that was paused, failed or killed. Nothing is asked for twice.
+
+    Example: dicom-ai-node audit resume 3 --detach
+    """
+    settings = configuration(config)
+    db = _open(settings)
+    _known(db, number)
+    owner = "" if detach else _owner()
+    lease = settings.audit.lease_seconds
+    before = audits.resume(db, number, now=time.time(), owner=owner, lease_seconds=lease)
+    if before is None:
+        state = _known(db, number).state
+        if state in (AuditState.DONE, AuditState.CANCELLED):
+            raise AuditError(f"audit {number} is {state}: expected a paused, failed or running one")
+        raise AuditError(
+            f"audit {number} is worked on by another process, or was until it was killed:"
+            f" then try again in {lease:g} s"
+        )
+    _run(settings, db, number, owner, as_json=as_json)
+
+
+@app.command()
+def report(
+    number: _Number,
+    out: Annotated[Path, typer.Option(help="Folder of the report; made.", show_default=False)],
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what an audit found as HTML, CSV and JSON. May be asked for while it runs.
+
+    Example: dicom-ai-node audit report 3 --out findings/
+    """
+    from dicom_ai_node.audit.conclude import conclude
+    from dicom_ai_node.audit.kept import LISTING, model_of, read_collected
+    from dicom_ai_node.audit.report import write_report
+    from dicom_ai_node.rules import RULES_VERSION
+
+    settings = configuration(config)
+    db = _open(settings)
+    row = _known(db, number)
+    collected = [read_collected(one) for one in audit_studies.collected(db, number)]
+    gaps = any(one.key.startswith(LISTING) for one in collected)
+    found = conclude(
+        AuditSpec.model_validate(row.spec),
+        collected,
+        listed=row.listed,
+        complete=row.state is AuditState.DONE and not gaps,
+        rules=settings.rules,
+        policy=settings.policy,
+        rules_version=RULES_VERSION,
+        model=model_of(collected),
+    )
+    written = write_report(found, out)
+    if as_json:
+        print_json({"files": [str(path) for path in written], "complete": found.complete})
+        return
+    for path in written:
+        console.print(str(path), highlight=False, soft_wrap=True)
+    if not found.complete:
+        console.print(f"[yellow]not everything is collected: the audit is {row.state}[/]")
+
+
+def _run(settings: Config, db: Database, number: int, owner: str, *, as_json: bool) -> None:
+    """Work here when there is an owner, else say that the node will."""
+    if owner:
+        from dicom_ai_node.cli import audit_watch
+
+        audit_watch.work(settings, db, number, owner, as_json=as_json)
+        audit_shown.one(db, _known(db, number), as_json=as_json)
+    elif as_json:
+        audit_shown.one(db, _known(db, number), as_json=True)
+    else:
+        console.print(f"audit {number} is left to the node: dicom-ai-node audit show {number}")
+
+
+def _move(db: Database, number: int, event: AuditEvent, *, as_json: bool) -> None:
+    _known(db, number)
+    moved = audits.apply(db, number, event, now=time.time())
+    assert moved is not None
+    before, after = moved
+    if as_json:
+        print_json({"id": number, "state": after or before, "changed": after is not None})
+    else:
+        console.print(f"audit {number} is {after or before}")
+    if after is None:
+        raise typer.Exit(EXIT_NO)
+
+
+def _spec(values: dict[str, Any]) -> AuditSpec:
+    try:
+        return AuditSpec.model_validate(values)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            field = str(fault["loc"][0]) if fault["loc"] else ""
+            option = _OPTIONS.get(field, "--from, --to")
+            value = f" {fault['input']}" if field else ""
+            faults.append(f"{option}{value}: {fault['msg']}")
+        raise ConfigError("\n".join(faults)) from None
+
+
+def _absolute(source: str) -> str:
+    """Return a folder's name as the node, which works elsewhere, finds it too."""
+    kind, _, path = source.partition(":")
+    if kind != "folder":
+        return source
+    if not Path(path).is_dir():
+        raise ConfigError(f"--source {source}: expected folder: and a folder that is there")
+    return f"folder:{Path(path).resolve()}"
+
+
+def _check_source(settings: Config, spec: AuditSpec) -> None:
+    """Raise ConfigError now rather than in the node's log."""
+    audit_shown.source_of(settings, spec).close()
+
+
+def _owner() -> str:
+    from dicom_ai_node.audit.worker import new_owner
+
+    return new_owner("cli")
+
+
+def _open(settings: Config) -> Database:
+    db = Database(settings.storage.database)
+    db.check_schema()
+    return db
+
+
+def _known(db: Database, number: int) -> audits.AuditRow:
+    row = audits.show(db, number)
+    if row is None:
+        raise AuditError(f"no audit {number}; 'dicom-ai-node audit list' shows those there are")
+    return row

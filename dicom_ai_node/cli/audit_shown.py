@@ -1,0 +1,125 @@
+"""What the audit commands print."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from dicom_ai_node.audit.sources.source import Source
+from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.cli.common import console, print_json, when
+from dicom_ai_node.config import Config
+from dicom_ai_node.store import Database, audit_studies
+from dicom_ai_node.store.audits import AuditRow
+from dicom_ai_node.study import AuditState
+
+_RATE_SECONDS = 600.0
+"""The rate of an audit is that of so long before now."""
+
+
+def source_of(settings: Config, spec: AuditSpec) -> Source:
+    """Open the source that a spec names; ConfigError when there is none."""
+    from dicom_ai_node.audit import sources
+
+    return sources.open_source(spec.source, settings, modalities=spec.modalities)
+
+
+def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
+    """List what an audit would be about, and print the counts."""
+    from dicom_ai_node.audit.preview import preview
+    from dicom_ai_node.cli.audit_watch import previewed
+
+    source = source_of(settings, spec)
+    try:
+        with previewed(as_json=as_json) as tell:
+            found = preview(source, spec, settings.rules, tell=tell)
+    finally:
+        source.close()
+    minutes = found.minutes(settings.audit.studies_per_minute)
+    if as_json:
+        print_json({**asdict(found), "minutes_at_rate": minutes})
+        return
+    console.print(
+        f"{found.studies} studies with {found.instances} instances, as far as the source says",
+        highlight=False,
+    )
+    console.print(f"{found.flagged} are flagged by what the listing says", highlight=False)
+    images = "" if spec.depth is Depth.HEADERS else f", for the images of {found.images}"
+    console.print(f"would be asked for: {found.asked}{images}", highlight=False)
+    if minutes is not None:
+        rate = settings.audit.studies_per_minute
+        hours = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
+        window = f", within {settings.audit.window}" if settings.audit.window else ""
+        console.print(f"at {rate:g} studies a minute: {hours}{window}", highlight=False)
+
+
+def rows(found: Sequence[AuditRow], *, as_json: bool) -> None:
+    """Print a list of audits."""
+    if as_json:
+        for row in found:
+            print_json(_values(row))
+        return
+    table = Table("Audit", "Source", "State", "Listed", "Settled", "Faults", "Started", box=None)
+    for row in found:
+        listed = str(row.listed) if row.listing_done else f"{row.listed} so far"
+        table.add_row(
+            str(row.id),
+            row.spec["source"],
+            row.state,
+            listed,
+            str(row.settled),
+            str(row.faults),
+            when(row.created_at),
+        )
+    console.print(table)
+
+
+def one(db: Database, row: AuditRow, *, as_json: bool) -> None:
+    """Print everything that is known of one audit."""
+    now = time.time()
+    faults = audit_studies.faults(db, row.id)
+    rate = _rate(db, row, now)
+    left = (row.listed - row.settled) / rate if rate and row.listing_done else None
+    if as_json:
+        more = {"studies_per_minute": rate, "minutes_left": left, "faults_by_text": dict(faults)}
+        print_json(_values(row) | more)
+        return
+    console.print(f"[bold]audit {row.id}[/]  {row.state}  {row.note}", highlight=False)
+    for name, value in row.spec.items():
+        if value not in (None, [], ""):
+            text = ", ".join(value) if isinstance(value, list) else value
+            console.print(f"{name}: {text}", highlight=False)
+    so_far = "" if row.listing_done else f", listing goes on (part {row.slices_done + 1})"
+    console.print(
+        f"{row.settled} of {row.listed} studies, {row.faults} with faults{so_far}", highlight=False
+    )
+    if row.state is AuditState.RUNNING:
+        worked = row.lease_until >= now
+        console.print(
+            f"worked on by {row.owner.partition('-')[0]}" if worked else "nobody works on it now",
+            highlight=False,
+        )
+    if rate:
+        eta = f", about {left:.0f} minutes left" if left is not None else ""
+        console.print(f"{rate:.1f} studies a minute{eta}", highlight=False)
+    for text, count in faults:
+        console.print(f"{count} x {text}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _rate(db: Database, row: AuditRow, now: float) -> float | None:
+    """Return the studies settled a minute of late, None when it stands."""
+    if row.state is not AuditState.RUNNING:
+        return None
+    since = max(now - _RATE_SECONDS, row.created_at)
+    count = audit_studies.settled_since(db, row.id, since=since)
+    return count * 60.0 / (now - since) if count and now > since else None
+
+
+def _values(row: AuditRow) -> dict[str, Any]:
+    times = {
+        name: when(getattr(row, name)) or None
+        for name in ("created_at", "updated_at", "finished_at", "lease_until")
+    }
+    return asdict(row) | times

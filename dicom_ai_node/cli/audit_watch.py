@@ -1,0 +1,103 @@
+"""An audit at work in the foreground: its progress, and Ctrl-C."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from dicom_ai_node.audit.preview import Preview
+from dicom_ai_node.audit.progress import Ending
+from dicom_ai_node.audit.progress import Progress as Counts
+from dicom_ai_node.cli.common import EXIT_NO, complain, plain_terminal, progress_console
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import NodeError
+from dicom_ai_node.ops import logs
+from dicom_ai_node.ops.role import stop_on_signals
+from dicom_ai_node.store import Database, audits
+from dicom_ai_node.study import AuditEvent
+
+_ENDINGS = {
+    Ending.LEFT: "was paused or cancelled by a person",
+    Ending.LOST: "was taken over by another process",
+}
+
+
+def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bool) -> None:
+    """Work on an audit until it is done; Exit 1 when it is not.
+
+    SIGTERM and Ctrl-C pause it.
+    """
+    from dicom_ai_node.audit import worker
+
+    quiet = config.log.model_copy(update={"level": "error"})
+    config.storage.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    logs.configure(quiet, spool=config.storage.spool, worker="audit")
+    try:
+        with stop_on_signals() as stop, _shown(as_json=as_json) as tell:
+            ending = worker.work(config, db, audit_id, owner=owner, stop=stop, tell=tell)
+    except NodeError as error:
+        complain(f"{error}\naudit {audit_id} can go on: dicom-ai-node audit resume {audit_id}")
+        raise typer.Exit(EXIT_NO) from error
+    if ending is Ending.STOPPED:
+        audits.apply(db, audit_id, AuditEvent.PAUSE, now=time.time())
+        _say(f"audit {audit_id} is paused; go on with: dicom-ai-node audit resume {audit_id}")
+    elif ending is not Ending.DONE:
+        _say(f"audit {audit_id} {_ENDINGS[ending]}")
+    if ending is not Ending.DONE:
+        raise typer.Exit(EXIT_NO)
+
+
+@contextmanager
+def previewed(*, as_json: bool) -> Iterator[Callable[[Preview], None]]:
+    """Show a bar for a dry run, and yield what moves it."""
+    with Progress(console=progress_console, disable=as_json or plain_terminal()) as bars:
+        listing = bars.add_task("listing", total=None)
+        yield lambda found: bars.update(listing, total=found.slices, completed=found.slices_done)
+
+
+@contextmanager
+def _shown(*, as_json: bool) -> Iterator[Callable[[Counts], None]]:
+    """Show two bars, for the listing and the studies, and yield what moves them."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[says]}"),
+    )
+    hidden = as_json or plain_terminal()
+    with Progress(*columns, console=progress_console, disable=hidden) as bars:
+        listing = bars.add_task("listing", total=None, says="")
+        studies = bars.add_task("studies", total=None, says="")
+
+        def tell(counts: Counts) -> None:
+            whole = counts.slices or counts.slices_done or None
+            bars.update(listing, total=whole, completed=counts.slices_done)
+            faults = f"{counts.faults} with faults" if counts.faults else ""
+            waits = f"waits: {counts.waits}" if counts.waits else ""
+            says = ", ".join(filter(None, (faults, waits)))
+            total = counts.listed if counts.listing_done else None
+            bars.update(studies, total=total, completed=counts.settled, says=says)
+
+        yield tell
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+def _say(text: str) -> None:
+    progress_console.print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,58 @@
+"""The life of an audit as one table: (state, event) -> state."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class AuditState(StrEnum):
+    """Where an audit stands."""
+
+    RUNNING = "running"
+    """Worked on by the owner of its lease, or waiting for one to take it."""
+    PAUSED = "paused"
+    """A person may resume it."""
+    CANCELLED = "cancelled"
+    """A person gave it up; what was collected stays."""
+    DONE = "done"
+    """Every listed study is settled."""
+    FAILED = "failed"
+    """It cannot go on, with the reason; may be resumed once that is mended."""
+
+
+class AuditEvent(StrEnum):
+    """What can happen to an audit."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    COMPLETE = "complete"
+    """The last study was settled."""
+    FAIL = "fail"
+    """Its source cannot be opened or listed, or the program erred."""
+
+
+class AuditedState(StrEnum):
+    """Where one study of an audit stands."""
+
+    WAITING = "waiting"
+    SETTLED = "settled"
+    """Collected, or given up with its fault: never asked for again."""
+
+
+AUDIT_TRANSITIONS: Mapping[tuple[AuditState, AuditEvent], AuditState] = {
+    (AuditState.RUNNING, AuditEvent.PAUSE): AuditState.PAUSED,
+    (AuditState.RUNNING, AuditEvent.RESUME): AuditState.RUNNING,
+    (AuditState.RUNNING, AuditEvent.CANCEL): AuditState.CANCELLED,
+    (AuditState.RUNNING, AuditEvent.COMPLETE): AuditState.DONE,
+    (AuditState.RUNNING, AuditEvent.FAIL): AuditState.FAILED,
+    (AuditState.PAUSED, AuditEvent.RESUME): AuditState.RUNNING,
+    (AuditState.PAUSED, AuditEvent.CANCEL): AuditState.CANCELLED,
+    (AuditState.FAILED, AuditEvent.RESUME): AuditState.RUNNING,
+    (AuditState.FAILED, AuditEvent.CANCEL): AuditState.CANCELLED,
+}
+"""Every other pair means nothing: the state stays."""
+
+
+def audit_step(state: AuditState, event: AuditEvent) -> AuditState | None:
+    """Return the state that ``event`` leads to, None when it means nothing in ``state``."""
+    return AUDIT_TRANSITIONS.get((state, event))

@@ -1,0 +1,175 @@
+"""``audit`` on the command line, over an archive that does as it is told."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dicom_ai_node.audit import sources
+from dicom_ai_node.cli import app
+from dicom_ai_node.errors import ConfigError, PeerRefused
+from dicom_ai_node.store import Database, audits
+from tests.builders.scripted import Archive, collected, listed, raises
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch) -> Archive:
+    made = Archive([[listed(0), listed(1, PatientSex=None)], [listed(2), listed(3)]])
+
+    def open_source(named: str, _config: object, *, modalities: tuple[str, ...]) -> Archive:
+        if named != "pacs:main":
+            raise ConfigError(f"no source {named!r}")
+        return made.open()
+
+    monkeypatch.setattr(sources, "open_source", open_source, raising=False)
+    return made
+
+
+@pytest.fixture
+def config(tmp_path: Path, db: Database) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(
+        f'[storage]\nspool = "{tmp_path}/spool"\n'
+        f'database = "{db.url.render_as_string(hide_password=False)}"\n'
+        "[audit]\nstudies_per_minute = 6000\nmax_attempts = 1\n"
+    )
+    return path
+
+
+def audit(config: Path, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    """Run a command; return its exit code, its objects and all that it printed."""
+    given = ["audit", *arguments, "-c", str(config)]
+    done = CliRunner().invoke(app, given)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        return 1, [], str(done.exception)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.exit_code, lines, done.output
+
+
+START = ("start", "--source", "pacs:main", "--headers-only")
+
+
+def test_an_audit_runs_here_and_is_shown(archive: Archive, config: Path, db: Database) -> None:
+    archive.trouble["1.2.2"] = raises(PeerRefused(0xA700, "out of resources"))
+    options = ("--from", "2024-01-01", "--to", "20240131", "--modality", "dx, cr", "--json")
+    code, (shown,), _ = audit(config, *START, *options)
+    assert code == 0
+    assert (shown["state"], shown["listed"], shown["settled"], shown["faults"]) == ("done", 4, 4, 1)
+    assert shown["faults_by_text"] == {"out of resources": 1}
+    spec = shown["spec"]
+    assert (spec["first_date"], spec["last_date"]) == ("2024-01-01", "2024-01-31")
+    assert (spec["modalities"], spec["depth"]) == (["DX", "CR"], "headers")
+    assert len(collected(db, shown["id"])) == 4
+    code, (again,), _ = audit(config, "list", "--json")
+    assert (again["id"], again["owner"]) == (shown["id"], "")
+    _, _, text = audit(config, "show", str(shown["id"]))
+    assert "4 of 4 studies, 1 with faults" in text
+    assert "1 x out of resources" in text
+
+
+def test_ctrl_c_pauses_it_and_resume_goes_on(archive: Archive, config: Path, db: Database) -> None:
+    archive.trouble["1.2.1"] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    code, _, text = audit(config, *START)
+    assert code == 1
+    assert "audit 1 is paused; go on with: dicom-ai-node audit resume 1" in text
+    row = audits.show(db, 1)
+    assert row is not None
+    assert (row.state, row.owner) == ("paused", "")
+    archive.trouble.clear()
+    code, (shown,), _ = audit(config, "resume", "1", "--json")
+    assert (code, shown["state"], shown["settled"]) == (0, "done", 4)
+    assert archive.asked["1.2.0"] == archive.asked["1.2.3"] == 1
+    code, _, text = audit(config, "resume", "1")
+    assert (code, text) == (1, "audit 1 is done: expected a paused, failed or running one")
+
+
+def test_a_detached_audit_waits_for_the_node(archive: Archive, config: Path, db: Database) -> None:
+    code, (shown,), _ = audit(config, *START, "--detach", "--json")
+    assert (code, shown["state"], shown["owner"], shown["listed"]) == (0, "running", "", 0)
+    assert audit(config, "pause", "1", "--json")[1] == [
+        {"id": 1, "state": "paused", "changed": True}
+    ]
+    assert audit(config, "cancel", "1")[0] == 0
+    code, (said,), _ = audit(config, "pause", "1", "--json")
+    assert (code, said) == (1, {"id": 1, "state": "cancelled", "changed": False})
+    assert audits.take(db, owner="audit", now=1e12, lease_seconds=1) is None
+
+
+def test_a_source_that_cannot_be_listed_fails_the_audit(
+    archive: Archive, config: Path, db: Database
+) -> None:
+    archive.trouble["list:0"] = raises(PeerRefused(0xA900, "not understood"))
+    code, _, text = audit(config, *START)
+    assert code == 1
+    assert "the listing failed: not understood" in text
+    assert "dicom-ai-node audit resume 1" in text
+    row = audits.show(db, 1)
+    assert row is not None
+    assert row.state == "failed"
+    assert row.note.endswith("the listing failed: not understood")
+    archive.trouble.clear()
+    assert audit(config, "resume", "1")[0] == 0
+
+
+def test_a_dry_run_counts_and_asks_for_nothing(
+    archive: Archive, config: Path, db: Database
+) -> None:
+    code, (counts,), _ = audit(config, "start", "--source", "pacs:main", "--dry-run", "--json")
+    assert code == 0
+    assert (counts["studies"], counts["instances"], counts["flagged"]) == (4, 4, 1)
+    assert (counts["asked"], counts["images"]) == (1, 1)
+    assert counts["minutes_at_rate"] == pytest.approx(1 / 6000)
+    assert set(archive.asked) == {"list:0", "list:1"}
+    assert archive.closed == archive.opened == 1
+    assert audits.find(db) == []
+    _, _, text = audit(config, *START, "--dry-run", "--limit", "3")
+    assert "3 studies with 3 instances" in text
+    assert "would be asked for: 0" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--source", "pacs:nowhere"), "no source 'pacs:nowhere'"),
+        (("--source", "folder:/no/where"), "--source folder:/no/where: expected folder: and"),
+        (("--source", "pacs:main", "--limit", "0"), "--limit 0: .*greater than or equal to 1"),
+        (("--source", "pacs:main", "--modality", "dx,c-r"), "--modality C-R: .*pattern"),
+        (("--source", "pacs:main", "--alerts-per-day", "-1"), "--alerts-per-day -1.0: "),
+        (
+            ("--source", "pacs:main", "--from", "2024-02-02", "--to", "2024-02-01"),
+            "--from, --to: .*before the first",
+        ),
+        (
+            ("--source", "pacs:main", "--headers-only", "--pixels", "all"),
+            "--headers-only and --pixels: expected at most one",
+        ),
+        (("--source", "pacs:main", "--from", "last week"), "'last week' does not match"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    archive: Archive, config: Path, options: tuple[str, ...], says: str, db: Database
+) -> None:
+    import re
+
+    code, _, text = audit(config, "start", *options)
+    assert code != 0
+    assert re.search(says, " ".join(text.replace("│", " ").split()))
+    assert audits.find(db) == []
+
+
+def test_an_unknown_audit_is_named(config: Path) -> None:
+    for command in ("show", "pause", "resume", "cancel"):
+        code, _, text = audit(config, command, "7")
+        assert (code, text.partition(";")[0]) == (1, "no audit 7")
+
+
+@pytest.mark.parametrize(
+    "command", ["start", "list", "show", "pause", "resume", "cancel", "report"]
+)
+def test_every_command_has_an_example(command: str) -> None:
+    done = CliRunner().invoke(app, ["audit", command, "--help"], env={"COLUMNS": "200"})
+    assert f"dicom-ai-node audit {command}" in done.output

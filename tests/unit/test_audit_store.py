@@ -1,0 +1,178 @@
+"""Audits and their studies in the database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_ai_node.audit import kept
+from dicom_ai_node.rules.facts import StudyFacts
+from dicom_ai_node.store import Database, audit_studies, audits
+from dicom_ai_node.store.audit_studies import NewListed, SettledStudy
+from dicom_ai_node.study import AuditEvent, AuditState
+from dicom_ai_node.types import (
+    AgeEstimate,
+    ImageRef,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    Prediction,
+    Reason,
+    SexEstimate,
+    StudyResult,
+)
+from tests.builders.postgres import fresh_database
+from tests.builders.scripted import OWNER, listed, new_audit
+from tests.unit.rules_builder import audited, header
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
+def any_db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        yield request.getfixturevalue("db")
+    else:
+        with fresh_database(request.getfixturevalue("postgres")) as database:
+            yield database
+
+
+def save(db: Database, number: int, *keys: str, owner: str = OWNER, done: int = 1) -> int | None:
+    rows = [NewListed(key, {"key": key}) for key in keys]
+    return audit_studies.save_slice(db, number, rows, owner=owner, now=1.0, slices_done=done)
+
+
+def claim(db: Database, number: int, now: float = 1.0) -> str | None:
+    claimed = audit_studies.claim(db, number, owner=OWNER, now=now)
+    return claimed.key if claimed else None
+
+
+def settle(db: Database, number: int, key: str, fault: str = "") -> bool:
+    row = SettledStudy(key, facts={"a": 1}, expected=2, arrived=1, fault=fault)
+    return audit_studies.settle(db, number, row, owner=OWNER, now=100.0)
+
+
+def test_one_process_has_an_audit_until_its_lease_runs_out(any_db: Database) -> None:
+    spec = {"source": "node"}
+    first = audits.create(any_db, spec, now=0.0)
+    second = audits.create(any_db, spec, now=0.0, owner="a", lease_seconds=10)
+    assert audits.take(any_db, owner="b", now=5.0, lease_seconds=10, audit_id=second) is None
+    assert audits.take(any_db, owner="b", now=5.0, lease_seconds=10) == first
+    assert audits.take(any_db, owner="c", now=5.0, lease_seconds=10) is None
+    assert audits.renew(any_db, second, owner="a", now=9.0, lease_seconds=10) == "running"
+    assert audits.take(any_db, owner="c", now=15.5, lease_seconds=10) == first
+    assert audits.renew(any_db, first, owner="b", now=16.0, lease_seconds=10) is None
+    audits.release(any_db, first, owner="b", now=16.0)
+    assert audits.standing(any_db, first, owner="c") is AuditState.RUNNING
+    audits.release(any_db, first, owner="c", now=16.0)
+    assert audits.take(any_db, owner="d", now=16.0, lease_seconds=10) == first
+    audits.apply(any_db, second, AuditEvent.PAUSE, now=16.0)
+    assert audits.take(any_db, owner="d", now=99.0, lease_seconds=10, audit_id=second) is None
+
+
+def test_a_resumed_audit_is_leased_unless_another_works_on_it(any_db: Database) -> None:
+    number = audits.create(any_db, {"source": "node"}, now=0.0, owner="a", lease_seconds=10)
+    assert audits.resume(any_db, number, now=5.0, owner="b", lease_seconds=10) is None
+    assert audits.resume(any_db, number, now=5.0) is AuditState.RUNNING
+    failed = audits.apply(any_db, number, AuditEvent.FAIL, now=6.0, owner="a", note="why")
+    assert failed == (AuditState.RUNNING, AuditState.FAILED)
+    assert audits.resume(any_db, number, now=20.0, owner="b", lease_seconds=10) == "failed"
+    row = audits.show(any_db, number)
+    assert row is not None
+    assert (row.owner, row.lease_until, row.note, row.finished_at) == ("b", 30.0, "", None)
+    assert audits.apply(any_db, number, AuditEvent.COMPLETE, now=21.0, owner="a") == (
+        AuditState.RUNNING,
+        None,
+    )
+    assert audits.apply(any_db, 99, AuditEvent.PAUSE, now=0.0) is None
+
+
+def test_the_listing_keeps_each_study_once_in_its_order(any_db: Database) -> None:
+    number = new_audit(any_db)
+    assert save(any_db, number, "b", "a", done=1) == 2
+    assert save(any_db, number, "a", "c", "c", done=2) == 1
+    assert save(any_db, number, "d", owner="other") is None
+    row = audits.show(any_db, number)
+    assert row is not None
+    assert (row.listed, row.settled, row.slices_done, row.listing_done) == (3, 0, 2, False)
+    taken = []
+    while (key := claim(any_db, number)) is not None:
+        taken.append(key)
+        assert settle(any_db, number, key)
+    assert taken == ["b", "a", "c"]
+
+
+def test_studies_that_wait_come_when_they_are_due(any_db: Database) -> None:
+    number = new_audit(any_db)
+    save(any_db, number, "a", "b")
+    first = audit_studies.claim(any_db, number, owner=OWNER, now=1.0)
+    assert first is not None
+    assert (first.key, first.listed, first.attempts) == ("a", {"key": "a"}, 1)
+    assert audit_studies.postpone(
+        any_db, number, first, owner=OWNER, not_before=50.0, counted=True, fault="no"
+    )
+    second = audit_studies.claim(any_db, number, owner=OWNER, now=1.0)
+    assert second is not None
+    assert second.key == "b"
+    assert settle(any_db, number, "b")
+    assert claim(any_db, number, now=49.0) is None
+    assert audit_studies.next_due(any_db, number) == 50.0
+    again = audit_studies.claim(any_db, number, owner=OWNER, now=50.0)
+    assert again is not None
+    assert again.attempts == 2
+    audit_studies.postpone(any_db, number, again, owner=OWNER, not_before=0.0, counted=False)
+    again = audit_studies.claim(any_db, number, owner=OWNER, now=50.0)
+    assert again is not None
+    assert again.attempts == 2
+    settle(any_db, number, "a", fault="gone")
+    assert audit_studies.next_due(any_db, number) is None
+    assert audit_studies.faults(any_db, number) == [("gone", 1)]
+    assert audit_studies.settled_since(any_db, number, since=100.0) == 2
+
+
+def test_what_is_settled_cannot_be_settled_again(any_db: Database) -> None:
+    number = new_audit(any_db)
+    save(any_db, number, "a")
+    settle(any_db, number, "a", fault="first")
+    settle(any_db, number, "a", fault="second")
+    (found,) = audit_studies.collected(any_db, number)
+    assert found == SettledStudy("a", {"a": 1}, None, 2, 1, "first")
+
+
+def test_many_studies_are_read_in_bites(any_db: Database) -> None:
+    number = new_audit(any_db)
+    keys = [f"{one:04}" for one in range(1203)]
+    save(any_db, number, *keys)
+    with any_db.write() as connection:
+        connection.exec_driver_sql("UPDATE audit_study SET state = 'settled'")
+    assert [one.key for one in audit_studies.collected(any_db, number)] == keys
+
+
+def test_a_collected_study_comes_back_as_it_was(any_db: Database) -> None:
+    number = new_audit(any_db)
+    save(any_db, number, "1.2.3")
+    prediction = Prediction(61.123456789, 5.1, (50.0, 72.25), 0.000012345, 0.99, 0.98, 0.5)
+    image = ImageResult(ImageRef("1.2", "1.3", "1.4"), Outcome.ESTIMATED, None, prediction)
+    refused = ImageResult(ImageRef("1.2", "1.5", "1.4"), Outcome.REFUSED, Reason("a", "b"))
+    result = StudyResult(
+        "1.2.3",
+        Outcome.ESTIMATED,
+        audited({"PatientAge": None, "PatientBirthDate": None}),
+        (image, refused),
+        None,
+        AgeEstimate(61.123456789, 5.1, (50.0, 72.25)),
+        SexEstimate(0.000012345),
+        ModelIdentity("net", "1", "ab"),
+    )
+    facts = StudyFacts("1.2.3", (header(PatientName="A\0B^C"),))
+    row = kept.settled("1.2.3", facts, result, expected=2, arrived=2, fault="")
+    audit_studies.settle(any_db, number, row, owner=OWNER, now=1.0)
+    (found,) = map(kept.read_collected, audit_studies.collected(any_db, number))
+    assert found.result == result
+    assert found.facts is not None
+    assert len(found.facts.headers) == 1
+    assert found.facts.headers[0]["PatientName"].strip() == "A B^C"
+    assert kept.model_of([found]) == "net 1"
+
+
+def test_a_listed_study_comes_back_as_it_was() -> None:
+    one = listed(7, PatientName="Meier^Anna")
+    assert kept.read_listed(kept.new_listed(one).listed) == one
