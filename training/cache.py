@@ -25,10 +25,9 @@ from dicom_ai_node import pixels
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels.refusals import refuse
 from training.index import Row, files, read_index
+from training.readers.layout import PICTURES
 from training.tables import DataError
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
-"""Names of pictures; everything else is taken for DICOM."""
 WHITE = 65535
 SAVE_EVERY = 256
 

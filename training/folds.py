@@ -56,10 +56,16 @@ def assign(
 
 
 def _strata(rows: Sequence[Row], count: int) -> NDArray[np.str_]:
-    """Decade and sex of each row; what is rarer than a row a fold goes together."""
+    """Decade and sex of each row; what is rarer than a row a fold goes together.
+
+    Or with the most common, where it is rarer than that even together.
+    """
     named = [f"{_decade(row.age)} {row.sex or 'unknown'}" for row in rows]
-    common = {name for name, times in Counter(named).items() if times >= count}
-    return np.array([name if name in common else "rare" for name in named])
+    times = Counter(named)
+    common = {name for name in times if times[name] >= count}
+    few = 0 < len(common) and sum(name not in common for name in named) < count
+    rest = times.most_common(1)[0][0] if few else "rare"
+    return np.array([name if name in common else rest for name in named])
 
 
 def _decade(age: float | None) -> str:
