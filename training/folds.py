@@ -63,7 +63,7 @@ def _strata(rows: Sequence[Row], count: int) -> NDArray[np.str_]:
     named = [f"{_decade(row.age)} {row.sex or 'unknown'}" for row in rows]
     times = Counter(named)
     common = {name for name in times if times[name] >= count}
-    few = 0 < len(common) and sum(name not in common for name in named) < count
+    few = len(common) > 0 and sum(name not in common for name in named) < count
     rest = times.most_common(1)[0][0] if few else "rare"
     return np.array([name if name in common else rest for name in named])
 
