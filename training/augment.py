@@ -30,8 +30,11 @@ class Strength:
 
 
 def batch(pixels: Tensor, side: int, rng: torch.Generator, strength: Strength) -> Tensor:
-    """Augmented (N, 1, side, side) float32 in [0, 1] from uint8 ``pixels`` of shape (N, H, W)."""
-    x = pixels[:, None].float() / 255
+    """Augmented (N, 1, side, side) float32 in [0, 1] from ``pixels`` of shape (N, H, W).
+
+    Pixels are uint8, or float32 in [0, 1].
+    """
+    x = pixels[:, None].float() / _white(pixels)
     x = _move(x, side, rng, strength)
     n = len(x)
     x = torch.where(_some(n, strength.rarely, rng), _equalise(x), x)
@@ -52,7 +55,7 @@ def batch(pixels: Tensor, side: int, rng: torch.Generator, strength: Strength) -
 
 
 def corrupt(pixels: Tensor, chosen: Tensor, rng: torch.Generator) -> Tensor:
-    """Copy of uint8 ``pixels`` (N, H, H) in which those ``chosen`` are turned or inverted."""
+    """Copy of ``pixels`` (N, H, H), as in :func:`batch`, with the ``chosen`` turned or inverted."""
     out = pixels.clone()
     kinds = torch.randint(0, 5, (len(pixels),), generator=rng, device=rng.device)
     for i in chosen.nonzero().flatten().tolist():
@@ -60,8 +63,12 @@ def corrupt(pixels: Tensor, chosen: Tensor, rng: torch.Generator) -> Tensor:
         if kind < 3:
             out[i] = torch.rot90(image, kind + 1, (0, 1))
         else:
-            out[i] = 255 - image if kind == 3 else image.flip(0)
+            out[i] = _white(pixels) - image if kind == 3 else image.flip(0)
     return out
+
+
+def _white(pixels: Tensor) -> int:
+    return 255 if pixels.dtype == torch.uint8 else 1
 
 
 def stretch(x: Tensor) -> Tensor:

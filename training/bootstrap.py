@@ -8,6 +8,8 @@ import numpy as np
 from training.metrics import Floats
 
 RESAMPLES = 1000
+AT_ONCE = 20_000_000
+"""Weights that a statistic is given at a time: it makes several copies of them."""
 Statistic = Callable[..., Floats]
 """Weights (R, N) and columns (N,) to R values, see :mod:`training.metrics`."""
 
@@ -45,7 +47,9 @@ def estimate(statistic: Statistic, weights: Floats, *columns: Floats) -> Estimat
 
     Resamples that leave it undefined (one sex only, for an AUC) are left out.
     """
-    found = statistic(weights, *columns)
+    rows = max(AT_ONCE // weights.shape[1], 1)
+    some = (weights[first : first + rows] for first in range(0, len(weights), rows))
+    found = np.concatenate([statistic(part, *columns) for part in some])
     found = found[~np.isnan(found)]
     if not len(found):
         return Estimate(value(statistic, *columns), float("nan"), float("nan"))

@@ -6,7 +6,6 @@ python -m training.build_bundle --config training/configs/second.toml --version 
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,75 +14,43 @@ from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
-from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
-from training import calibrate, data, prior, shift
+from training import calibrate, prior
 from training import config as settings
+from training.archive import data_of
 from training.config import Config
+from training.data import Data, Images, Item
+from training.measured import answers, calibration_cases
 from training.sampling import frequencies
+from training.tables import DataError
+from training.train import WEIGHTS
 
 FITTED_ON = 2400
 """Training images that the in-distribution score is fitted on."""
-CHANGED_COPIES = 8
-"""Changed copies of each calibration image that the widening is fitted on."""
 INTENDED = (
     "Estimating age and the appearance of sex from one frontal chest radiograph of an adult, to"
     " hold against PatientAge and PatientSex of the same study. For research and data curation."
 )
-NOT_FOR = (
-    "Diagnosis, treatment, identification of persons, forensic or legal age assessment, children,"
-    " people over 85, lateral views, other body parts. Not a medical device."
-)
-SUMMARY = (
-    "MobileNetV2 from ImageNet weights, fine-tuned whole on frontal chest radiographs of one"
-    " institution (NIH Clinical Center) at 448 and 128 pixels; the gates also on other body parts,"
-    " laterals and frontal radiographs from public articles, without their ages and sexes. Up to 16"
-    " patients of external_dev have a lateral among them."
-)
-
-
-def floats(images: data.Images) -> NDArray[np.float32]:
-    """Pixels as the network sees them."""
-    return images.pixels.astype(np.float32) / np.float32(np.iinfo(images.pixels.dtype).max)
-
-
-Measure = Callable[[NDArray[np.float32]], tuple[Raw, NDArray[np.float64]]]
 Tensors = dict[str, NDArray[np.float32]]
 
 
-def calibration_cases(measure: Measure, images: data.Images, changed: bool = False) -> Cases:
-    """What a network says of ``images``, or of :data:`CHANGED_COPIES` changed copies of each.
-
-    Of the changed ones only those that still pass for upright frontal chests: the others get no
-    answer, so nothing is to be learnt from how wrong it would be.
-    """
-    labels = (images.column("age"), images.column("female"))
-    patients = [item.patient for item in images.items]
-    if not changed:
-        return calibrate.cases(*measure(floats(images)), *labels, patients)
-    rng = np.random.default_rng(0)
-    parts = []
-    for _ in range(CHANGED_COPIES):
-        raw, distances = measure(shift.shifted(floats(images), rng))
-        passed = (raw.chest >= 0) & (raw.frontal >= 0)
-        parts.append(calibrate.cases(raw, distances, *labels, patients).at(passed))
-    return Cases.joined(parts)
-
-
 def without_prior(
-    trained: Tensors, network: Network, root: Path, config: Config, tau: float | None
+    trained: Tensors, network: Network, data: Data, config: Config, tau: float | None
 ) -> tuple[Tensors, float]:
-    """Take the share ``tau`` of the training ages' prior out of the head; None asks ``val_128``."""
-    items = data.items(root)
-    seen = data.Images(items, np.zeros((len(items), 1, 1), np.uint8))
+    """Take the share ``tau`` of the training ages' prior out of the head.
+
+    None chooses it by the images that ``data`` has for that.
+    """
+    items = data.trained()
+    seen = Images(items, np.zeros((len(items), 1, 1), np.uint8))
     drawn = frequencies(config, seen)
     density = prior.log_prior(seen.column("age")[drawn > 0], drawn[drawn > 0])
     if tau is not None:
         return prior.bake(trained, density, tau), tau
-    known = data.load(root, Path(config.cache), config.sides[-1], "val_128")
+    known = data.load(config.sides[-1], data.chooses)
     years = known.column("age").astype(np.float64)
-    features = run(network, floats(known)).features
+    features = answers(network, known).features
     weight, bias = trained[f"{NETWORK}head.weight"], trained[f"{NETWORK}head.bias"]
     logits = (features @ weight[:AGES].T + bias[:AGES]).astype(np.float64)
     points = prior.curve(logits[~np.isnan(years)], years[~np.isnan(years)], density)
@@ -92,9 +59,9 @@ def without_prior(
     return prior.bake(trained, density, tau), tau
 
 
-def sources(used: list[data.Item]) -> list[dict[str, object]]:
+def sources(used: list[Item]) -> list[dict[str, object]]:
     """Each source with its number of images and its licences."""
-    by_name: dict[str, list[data.Item]] = defaultdict(list)
+    by_name: dict[str, list[Item]] = defaultdict(list)
     for item in used:
         by_name[item.source].append(item)
     return [
@@ -107,13 +74,13 @@ def sources(used: list[data.Item]) -> list[dict[str, object]]:
     ]
 
 
-def trained_with(items: list[data.Item]) -> dict[str, object]:
+def trained_with(data: Data) -> dict[str, object]:
     """What the manifest says of the training data."""
-    used = [item for item in items if item.role in ("train", "train_128", "gate")]
+    used = data.trained()
     aged = [item for item in used if item.role != "gate"]
     low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
     return {
-        "summary": SUMMARY,
+        "summary": data.about().summary,
         "images": len(aged),
         "patients": len({item.patient for item in aged}),
         "age_range": [float(low), float(high)],
@@ -122,27 +89,25 @@ def trained_with(items: list[data.Item]) -> dict[str, object]:
 
 
 def build(
-    config: Config, out: Path, root: Path, version: str, tau: float | None, caution: float = 1.0
+    config: Config, data: Data, out: Path, version: str, tau: float | None, caution: float = 1.0
 ) -> None:
     """Write weights.safetensors and manifest.json of a training run into ``out``."""
-    size, cache = config.sides[-1], Path(config.cache)
-    weights = Path(config.out) / "ema.safetensors"
+    size = config.sides[-1]
+    weights = Path(config.out) / WEIGHTS
     trained = {NETWORK + name: tensor for name, tensor in load_file(weights).items()}
     network = load_network(config.architecture, trained, weights)
-    trained, prior_tau = without_prior(trained, network, root, config, tau)
+    trained, prior_tau = without_prior(trained, network, data, config, tau)
     network = load_network(config.architecture, trained, weights)
-    train = data.load(root, cache, size, "train")
-    every = slice(None, None, max(len(train.items) // FITTED_ON, 1))
-    some = floats(data.Images(train.items[every], train.pixels[every]))
-    around = calibrate.distance(run(network, some).features)
+    some = data.load(size, "train").some(FITTED_ON)
+    around = calibrate.distance(answers(network, some).features)
 
     def measure(images: NDArray[np.float32]) -> tuple[Raw, NDArray[np.float64]]:
         raw = run(network, images)
         return raw, around.of(raw.features)
 
-    val = data.load(root, cache, size, "val")
-    plain = calibration_cases(measure, val).labelled
-    changed = calibration_cases(measure, val, changed=True)
+    held_out = data.load(size, data.calibrates)
+    plain = calibration_cases(measure, held_out).labelled
+    changed = calibration_cases(measure, held_out, changed=True)
     calibrated = calibrate.calibration(plain, changed, caution=caution)
     out.mkdir(parents=True, exist_ok=True)
     extra = {
@@ -162,9 +127,9 @@ def build(
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.01},
-        "training": trained_with(data.items(root)) | {"prior_tau": prior_tau, "caution": caution},
+        "training": trained_with(data) | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
-        "not_for": NOT_FOR,
+        "not_for": data.about().not_for,
     }
     text = bundle.Manifest.model_validate(manifest).model_dump(mode="json")
     (out / bundle.MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
@@ -183,10 +148,15 @@ def share(text: str) -> float | None:
 
 def main() -> None:
     """Read the command line and build."""
-    parser = argparse.ArgumentParser(description="pack a bundle")
+    parser = argparse.ArgumentParser(
+        description="calibrate the weights of a run and pack them as a bundle",
+        epilog="example: python -m training.build_bundle --config site.toml --fold 0"
+        " --bundle models/site --version 1.0 --tau auto",
+    )
     parser.add_argument("--config", type=Path, required=True, help="of the run that is packed")
-    parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--fold", type=int, help="held out, in place of archive.hold_out")
+    parser.add_argument("--bundle", type=Path, help="folder; needed for an archive")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the own images")
     parser.add_argument("--version", required=True)
     parser.add_argument(
         "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"
@@ -197,8 +167,15 @@ def main() -> None:
     given = parser.parse_args()
     if not 1 <= given.caution <= calibrate.AGE_CAP:
         parser.error(f"--caution {given.caution}: expected 1 to {calibrate.AGE_CAP}")
-    config = settings.read(given.config)
-    build(config, given.bundle, given.data, given.version, given.tau, given.caution)
+    config = settings.read(given.config, fold=given.fold)
+    if config.archive and not given.bundle:
+        parser.error("--bundle: expected a folder, such as models/site")
+    out = given.bundle or Path("models/chest-age-sex")
+    try:
+        data = data_of(config, given.data)
+        build(config, data, out, given.version, given.tau, given.caution)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Decoded and reduced images on disk: what serving would compute, once, in 16 bits.
 
-    python -m training.cache index.csv --side 320 --out runs/cache/nih-320
+    python -m training.cache nih/index.csv --side 320 --threads 8
 
-Writes ``nih-320.npy``, uint16 of shape (images, side, side) in the order of the index, and
-``nih-320.json`` beside it: contract, side, hash of the index, how many are done, and why a file
-could not be read (its pixels are zero). Started again after an interrupt it goes on where it was.
+Writes ``NAME.npy``, uint16 of shape (images, side, side) in the order of the index, and
+``NAME.json`` beside it: contract, side, hash of the index, how many are done, and why a file could
+not be read (its pixels are zero). Started again after an interrupt it goes on where it was. A
+training run makes the caches that it finds missing; where it looks for them is :func:`place`.
 """
 
 import argparse
@@ -24,10 +25,9 @@ from dicom_ai_node import pixels
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels.refusals import refuse
 from training.index import Row, files, read_index
+from training.readers.layout import PICTURES
 from training.tables import DataError
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
-"""Names of pictures; everything else is taken for DICOM."""
 WHITE = 65535
 SAVE_EVERY = 256
 
@@ -129,6 +129,8 @@ def build(
     begin: dict[str, Any] = {**wanted, "done": 0, "faults": {}}
     state = _read_state(_named(out, ".json")) or begin
     _check(out, state, wanted)
+    if state["done"] == len(rows):
+        return open_cache(out, rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     begun = int(state["done"])
     stored: NDArray[np.uint16] = np.lib.format.open_memmap(
@@ -157,6 +159,30 @@ def build(
     finally:
         save()
     return open_cache(out, rows)
+
+
+def place(folder: Path, index: Path, side: int) -> Path:
+    """Where below ``folder`` the cache of an index lies (without suffix)."""
+    whole = index.resolve()
+    key = hashlib.sha256(str(whole).encode()).hexdigest()[:8]
+    return folder / f"{whole.parent.name}-{whole.stem}-{side}-{key}"
+
+
+def built(rows: Sequence[Row], paths: Sequence[Path], out: Path, side: int, threads: int) -> Cache:
+    """Do as :func:`build`, and show a bar while there is something to do."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"images, {side} px", total=len(rows), visible=False)
+        return build(
+            rows,
+            paths,
+            out,
+            side,
+            threads=threads,
+            tell=lambda done: progress.update(task, completed=done, visible=True),
+        )
 
 
 @contextmanager
@@ -204,32 +230,25 @@ def _check(out: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 def main() -> None:
     """Build the cache of an index."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    parser = argparse.ArgumentParser(description="decode and reduce the images of an index")
+    parser = argparse.ArgumentParser(
+        description="decode and reduce the images of an index",
+        epilog="example: python -m training.cache nih/index.csv --side 320 --threads 8",
+    )
     parser.add_argument("index", type=Path)
     parser.add_argument("--side", type=int, default=320, help="pixels")
-    parser.add_argument("--out", type=Path, required=True, help="name of the cache, no suffix")
+    parser.add_argument("--folder", type=Path, default=Path("runs/cache"), help="of all caches")
+    parser.add_argument("--out", type=Path, help="no suffix; default: where training.train looks")
     parser.add_argument("--threads", type=int, default=1, help="that decode")
     given = parser.parse_args()
+    out = given.out or place(given.folder, given.index, given.side)
     try:
         rows = read_index(given.index)
-        with Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task("images", total=len(rows))
-            cache = build(
-                rows,
-                files(given.index, rows),
-                given.out,
-                given.side,
-                threads=given.threads,
-                tell=lambda done: progress.update(task, completed=done),
-            )
+        cache = built(rows, files(given.index, rows), out, given.side, given.threads)
     except DataError as error:
         raise SystemExit(f"error: {error}") from error
     for image, fault in cache.faults.items():
         print(f"{image}: {fault}")
-    print(f"{given.out}: {int(cache.usable.sum()):,} of {len(rows):,} images")
+    print(f"{out}: {int(cache.usable.sum()):,} of {len(rows):,} images")
 
 
 if __name__ == "__main__":

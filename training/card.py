@@ -6,7 +6,7 @@ from dicom_ai_node.inference.bundle import Figure, Manifest
 from training import figures as of
 from training import marks, sections
 from training.markdown import cell, number
-from training.sets import SETS
+from training.sets import OWN
 from training.strata import CHILDREN, OLD, OLDEST, YOUNG, label
 from training.tried import Tried
 
@@ -37,7 +37,7 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         "## For whom it is not fit",
         _unfit(manifest),
         "## What it is",
-        _nature(manifest),
+        nature(manifest, "those of the training institution", "; `val_128` chose that number"),
         "## Marks",
         sections.held(figures),
         "## What was measured",
@@ -53,14 +53,14 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         " 99 % of `val` by construction. Near-duplicates between training and evaluation sets were"
         " looked for by perceptual hash: there is none.",
     ]
-    for one in SETS:
+    for one in OWN:
         parts += [f"### {one.title}", sections.overall(figures, one)]
         grouped = sections.by_group(figures, one.name)
         if grouped:
             parts.append(grouped)
     parts += [
         "### Gates: share that passes",
-        sections.gates(figures),
+        sections.gates(figures, OWN),
         "### Parity",
         sections.parity(figures),
         "### Published references",
@@ -72,15 +72,21 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         "## Sources and licences",
         "Several sources allow non-commercial use only. The weights carry no image, but whoever"
         " uses them commercially has to judge that for themselves.",
-        "\n".join(
-            f"- `{s.name}`: {s.images:,} images. {s.licence}" for s in manifest.training.sources
-        ),
+        sources(manifest),
         "- ImageNet weights to start from: MobileNetV2 1.0, Apache-2.0.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _nature(manifest: Manifest) -> str:
+def sources(manifest: Manifest) -> str:
+    """Where training images came from, a line each."""
+    return "\n".join(
+        f"- `{s.name}`: {s.images:,} images. {s.licence}" for s in manifest.training.sources
+    )
+
+
+def nature(manifest: Manifest, near: str, chosen: str = "") -> str:
+    """What the weights are; ``near``: whose images; ``chosen``: how the share of the prior was."""
     t, gates = manifest.training, manifest.thresholds
     low, high = t.age_range
     return (
@@ -91,11 +97,10 @@ def _nature(manifest: Manifest) -> str:
         f" patient is not known, so fewer), 98 % of them {low:.0f} to {high:.0f} years old.\n"
         "- Age: a distribution over 0 to 100 years (DLDL-v2); its 90 % interval is split conformal,"
         " normalised by the predicted spread, asymmetric, in groups, and wider the further an image"
-        f" lies from those of the training institution (by at least {t.caution:g} far away: a"
+        f" lies from {near} (by at least {t.caution:g} far away: a"
         " decision, not a fit).\n"
         f"- Of the training ages' own distribution a share of {t.prior_tau:g} is taken out of the"
-        " age head, so that the old and the young are drawn to the middle less; `val_128` chose"
-        " that number.\n"
+        f" age head, so that the old and the young are drawn to the middle less{chosen}.\n"
         f"- Gates: `chest` (at least {gates.chest}; an upright chest radiograph with bright bones:"
         " turned and inverted copies were negatives), `frontal`"
         f" (at least {gates.frontal}), `in_distribution` (conformal p-value of a Mahalanobis"
@@ -109,7 +114,7 @@ def _unfit(manifest: Manifest) -> str:
     low, high = manifest.training.age_range
 
     def ages(dataset: str, name: str) -> str:
-        return _measured(figures, dataset, label("age", name))
+        return of_group(figures, dataset, label("age", name))
 
     external = of.find(figures, "external_dev", of.coverage("90"))
     covered = f" On `external_dev` the 90 % interval covers {cell(external)}." if external else ""
@@ -126,8 +131,8 @@ def _unfit(manifest: Manifest) -> str:
             f"- **The old.** {ages('val', OLD)}, {ages('val', OLDEST)};"
             f" `external_dev`: {ages('external_dev', OLD)}. Few over {high:.0f} trained it;"
             " estimates tend towards the middle.",
-            f"- **The very sick, imaged lying.** {_measured(figures, 'val', label('view', 'AP'))},"
-            f" beside {_measured(figures, 'val', label('view', 'PA'))}.",
+            f"- **The very sick, imaged lying.** {of_group(figures, 'val', label('view', 'AP'))},"
+            f" beside {of_group(figures, 'val', label('view', 'PA'))}.",
             "- **A hospital that it has not been recalibrated on.** All training ages and sexes are"
             f" of one institution.{covered}{sure}",
             "- **Transgender and intersex people, and anyone whose record is right and whose chest"
@@ -141,7 +146,7 @@ def _unfit(manifest: Manifest) -> str:
     )
 
 
-def _measured(figures: Sequence[Figure], dataset: str, group: str) -> str:
+def of_group(figures: Sequence[Figure], dataset: str, group: str) -> str:
     """What is known of a group, in words."""
     n, mae, bias = (of.find(figures, dataset, q, group=group) for q in (of.IMAGES, of.MAE, of.BIAS))
     name = group.partition(": ")[2]

@@ -17,11 +17,12 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from dicom_ai_node.inference.engine import NETWORK, load_network, run
-from training import bootstrap, data, metrics
+from training import bootstrap, metrics
 from training import config as settings
-from training.build_bundle import floats
 from training.config import Config
+from training.data import Data
 from training.markdown import number, table
+from training.own import Own
 from training.train import train
 
 MEASURED_ON = ("val", "val_128")
@@ -49,15 +50,15 @@ def _config(path: Path, common: dict[str, Any], one: dict[str, Any]) -> Config:
     return settings.checked(path, common | own | {"out": out})
 
 
-def measured(config: Config, root: Path) -> dict[str, str]:
+def measured(config: Config, data: Data) -> dict[str, str]:
     """MAE and AUC of a finished run on each of :data:`MEASURED_ON`, as text."""
     file = Path(config.out) / "ema.safetensors"
     tensors = {NETWORK + name: tensor for name, tensor in load_file(file).items()}
     network = load_network(config.architecture, tensors, file)
     row: dict[str, str] = {}
     for name in MEASURED_ON:
-        images = data.load(root, Path(config.cache), config.sides[-1], name)
-        raw = run(network, floats(images))
+        images = data.load(config.sides[-1], name)
+        raw = run(network, np.concatenate(list(images.floats())))
         years, female = (images.column(c).astype(np.float64) for c in ("age", "female"))
         weights = bootstrap.resamples([item.patient for item in images.items])
         for title, statistic, answer, truth in (
@@ -78,12 +79,13 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     for config in configs(given.file):
-        train(config, given.data)
+        own = Own(given.data, Path(config.cache))
+        train(config, given.data, own)
         with (Path(config.out) / "log.csv").open(newline="") as file:
             steps = int(list(csv.reader(file))[-1][0])
         name = Path(config.out).name
         rows.append({"run": name, "images": f"{steps * config.batch:,}"})
-        rows[-1] |= measured(config, given.data)
+        rows[-1] |= measured(config, own)
         print(rows[-1], flush=True)
     text = table(list(rows[0]), [list(row.values()) for row in rows])
     (Path(config.out).parent / "compare.md").write_text(text + "\n")

@@ -1,10 +1,59 @@
 """The settings of one training run, read from a TOML file."""
 
 import math
+import re
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+
+RANDOM = "random"
+"""As ``start``: no weights at all."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+RESERVED = frozenset({"train", "gate", "gate_test", "gates", "held_out", "parity", "bundle"})
+"""Roles and data sets of a run that no external index may be named as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Images of one's own to train on; each value is a line of ``[archive]``. See docs/training.md.
+
+    Paths are from the working directory.
+    """
+
+    index: tuple[str, ...] = ()
+    """Indexes of chest radiographs (``training.index``)."""
+    folds: str = ""
+    """Fold of each of their images (``training.folds``)."""
+    hold_out: int = 0
+    """The fold that trains nothing, calibrates the bundle and measures it."""
+    others: str = ""
+    """Index of images that show no chest from the front or side: they train the chest gate."""
+    unknown_is_frontal: bool = False
+    """Take images whose view is not stated for frontal ones; else they are left out."""
+    external: Mapping[str, str] = field(default_factory=dict)
+    """Indexes that are only measured, by name. Images of patients of ``index`` are left out."""
+    duplicates: str = ""
+    """Report of ``training.duplicates``: external twins of images in ``index`` are left out."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.external, Mapping):
+            raise ValueError(f"archive.external is {self.external!r}, expected names and files")
+        texts = {"folds": self.folds, "others": self.others, "duplicates": self.duplicates}
+        texts |= {f"external.{name}": path for name, path in self.external.items()}
+        texts |= {f"index[{number}]": path for number, path in enumerate(self.index)}
+        for name, path in texts.items():
+            if not isinstance(path, str):
+                raise ValueError(f"archive.{name} is {path!r}, expected the path of a file")
+        if not self.index or not self.folds or isinstance(self.index, str):
+            raise ValueError("archive needs index, a list of files, and folds, a file")
+        for name in self.external:
+            if not _NAME.fullmatch(name) or name in RESERVED:
+                raise ValueError(
+                    f"archive.external.{name}: expected a name of a-z, 0-9, _ and -,"
+                    f" and none of {', '.join(sorted(RESERVED))}"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +63,7 @@ class Config:
     architecture: str = "mobilenet_v2"
     out: str = "runs/first"
     start: str = ""
-    """Weights of an earlier run to start from, instead of ImageNet's."""
-    imagenet: bool = True
-    """Start a MobileNetV2 from ImageNet's weights rather than from random ones."""
+    """Weights of an earlier run or of a bundle to start from, or ``random``; '': ImageNet's."""
     cache: str = "runs/cache"
     device: str = "auto"
     """``cpu``, ``cuda`` or ``auto``: CUDA, in bfloat16, when there is one."""
@@ -35,7 +82,7 @@ class Config:
     frozen_norms: bool = False
     """Keep the statistics of the batch norms that ``start`` came with, see ``training.frozen``."""
     frozen_blocks: int = 0
-    """First blocks of the backbone that stay as ``start`` has them: a third of the time."""
+    """First blocks of the backbone that stay as in ``start``: they take a third of the time."""
     ema: float = 0.998
     dropout: float = 0.2
     pixels: int = 256
@@ -45,7 +92,7 @@ class Config:
     until: tuple[float, ...] = (0.25, 0.55, 1.0)
     """... and the share of the time at which the stage ends."""
     low_resolution: tuple[float, ...] = (0.5, 0.25, 0.1)
-    """Share of images with 128 pixels a side (``train_128``) in each stage."""
+    """Share of images with 128 pixels a side (``train_128``) in each stage; an archive has none."""
     rare: float = 0.0
     """Share drawn from patients under 18 or from 70 alone, on top of their natural share."""
     gate: float = 0.12
@@ -55,6 +102,8 @@ class Config:
     age_loss: str = "dldl"
     """``dldl`` (DLDL-v2) or ``nll`` (negative log likelihood of a normal distribution)."""
     checkpoint_seconds: float = 180.0
+    archive: Archive | None = None
+    """What to train on; None: this project's own images (``training.own``)."""
 
     def __post_init__(self) -> None:
         if not len(self.sides) == len(self.until) == len(self.low_resolution):
@@ -82,26 +131,53 @@ class Config:
         return self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def read(path: Path, **changes: Any) -> Config:
+def read(path: Path, *, fold: int | None = None, **changes: Any) -> Config:
     """Read a TOML file; what is not None in ``changes`` replaces its values.
+
+    A run on an archive writes into a folder of its own for each fold that it may hold out;
+    ``fold`` stands for ``archive.hold_out``.
 
     Raises
     ------
     SystemExit
         With the file and the key, when a key is unknown or a value makes no sense.
     """
-    values = tomllib.loads(path.read_text())
-    given = {name: value for name, value in changes.items() if value is not None}
-    return checked(path, values | given)
-
-
-def checked(path: Path, values: dict[str, Any]) -> Config:
-    """The settings that stand in ``path``; SystemExit as :func:`read` raises it."""
-    unknown = set(values) - {field.name for field in fields(Config)}
-    if unknown:
-        raise SystemExit(f"{path}: unknown keys {sorted(unknown)}")
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        return Config(**given)
+        values = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SystemExit(f"{path}: expected a configuration in TOML ({error})") from error
+    given = {name: value for name, value in changes.items() if value is not None}
+    return checked(path, values | given, fold=fold)
+
+
+def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> Config:
+    """The settings that stand in ``path``; SystemExit as :func:`read` raises it."""
+    try:
+        given = _known(Config, values)
+        if given.get("archive") is not None:
+            given["archive"] = Archive(**_known(Archive, given["archive"]))
+        config = Config(**given)
+        if fold is not None and config.archive is None:
+            raise ValueError("--fold needs an [archive]")
     except ValueError as error:
         raise SystemExit(f"{path}: {error}") from error
+    if config.archive is None:
+        return config
+    return member(config, config.archive.hold_out if fold is None else fold)
+
+
+def member(config: Config, fold: int) -> Config:
+    """The run that holds out ``fold``, in its own folder below ``out``."""
+    assert config.archive is not None
+    held = replace(config.archive, hold_out=fold)
+    return replace(config, archive=held, out=str(Path(config.out) / f"fold-{fold}"))
+
+
+def _known(kind: type[Config] | type[Archive], values: Any) -> dict[str, Any]:
+    """Values for the fields of ``kind``, lists as tuples; ValueError where there is no field."""
+    if not isinstance(values, dict):
+        raise ValueError(f"archive is {values!r}, expected a table")
+    unknown = set(values) - {field.name for field in fields(kind)}
+    if unknown:
+        raise ValueError(f"unknown keys {sorted(unknown)}")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

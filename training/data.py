@@ -1,41 +1,25 @@
-"""Which image trains what: the index of the public images, the splits, and a cache of small pixels.
+"""What a run is made of: images, their labels and their roles, wherever they come from.
 
-Splits are by patient and come from the data's own index: ``train`` and ``train_128`` train, ``val``
-calibrates and gives the figures, ``external_dev`` and ``hannover`` are only looked at. The gates
-learn from ``nonchest``, ``gate_lateral`` and frontal ``aux`` images of the laterals' own source
-(else the view head would learn the source); a third of each, by patient or source image where that
-can be seen, is held out.
+:mod:`training.own` reads this project's own images, :mod:`training.archive` anybody else's.
 """
 
-import csv
-import hashlib
-import re
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import Pool
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from dicom_ai_node.pixels.normalise import normalise
+from training.mapped import Mapped
+from training.sets import Set
 
-MISLABELLED = (
-    # inverted
-    "00017999_000",
-    "00017625_000",
-    "ID_35a9e2842",
-    "ID_eeadc6601",
-    # upside down
-    "ID_cba531b03",
-    "00003490_011",
-    "00002898_001",
-    "ID_aaa0d1b33",
-    # mostly abdomen
-    "ID_a238e80e2",
-)
+TRAINING = ("train", "train_128", "gate")
+"""Roles of the images that a network is trained with; ``gate`` without their ages and sexes."""
+GATE_TEST = "gate_test"
 HELD_OUT_OF_THREE = 0  # crc32(group) % 3 of the gates' held-out third
+AT_ONCE = 512
+"""Images that are measured at a time: a multiple of every batch, so that no batch changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +30,8 @@ class Item:
     source: str
     patient: str
     role: str
-    """A split of the index, ``hannover``, ``gate``, or its held-out part ``gate_test``."""
+    """``gate``, its held-out part ``gate_test``, or: of the own images a split of their index or
+    ``hannover``; of an archive ``train``, ``held_out`` or the name of an external set."""
     age: float
     female: float
     frontal: float
@@ -60,8 +45,12 @@ class Images:
     """Items with their pixels of shape (N, side, side), stretched as the contract says."""
 
     items: list[Item]
-    pixels: NDArray[np.uint8] | NDArray[np.uint16]
-    """The contract's 0 to 1 as the whole range of the type."""
+    pixels: NDArray[np.uint8] | NDArray[np.uint16] | Mapped
+    """The contract's 0 to 1 as the whole range of the type; on disk where they may be many."""
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.items)
 
     def column(self, name: str) -> NDArray[np.float32]:
         """One numeric label of every item."""
@@ -71,69 +60,16 @@ class Images:
         """Positions of the items in ``roles``."""
         return np.array([i for i, item in enumerate(self.items) if item.role in roles], np.int64)
 
+    def some(self, count: int) -> "Images":
+        """``count`` images, or up to twice as many, from all over; all where there are fewer."""
+        every = slice(None, None, max(len(self) // count, 1))
+        return Images(self.items[every], self.pixels[every])
 
-def items(data: Path) -> list[Item]:
-    """Every image of use below ``data``, in a fixed order."""
-    with (data / "cxr/index.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    looked_at = {row["patient_id"] for row in rows if row["split"] == "external_dev"}
-    found = [item for row in rows if (item := _chest_item(row, looked_at)) is not None]
-    with (data / "nonchest/index.csv").open(newline="") as file:
-        found += [_other_item(row) for row in csv.DictReader(file)]
-    return found
-
-
-def _chest_item(row: dict[str, str], looked_at: set[str]) -> Item | None:
-    split, source, patient = row["split"], row["source"], row["patient_id"]
-    stem = Path(row["path"]).stem
-    age = float(row["age_years"] or "nan")
-    if not 0 < age <= 100:
-        age = float("nan")
-    female = {"F": 1.0, "M": 0.0}.get(row["sex"], float("nan"))
-    frontal = 1.0
-    if split in ("train", "train_128", "val", "val_128", "external_dev"):
-        role = split
-        if stem in MISLABELLED:
-            return None
-    elif split == "gate_lateral":
-        role = "gate_test" if held_out(patient or stem.split("-")[0]) else "gate"
-        frontal, age, female = 0.0, float("nan"), float("nan")
-    elif split == "aux" and source == "hannover":
-        role = "hannover"
-    elif split == "aux" and row["view"] in ("PA", "AP") and patient not in looked_at:
-        role = "gate_test" if held_out(patient or stem) else "gate"
-        age, female = float("nan"), float("nan")
-    else:
-        return None
-    return Item(
-        row["path"], source, patient or stem, role, age, female, frontal, 1.0, row["view"],
-        row["licence"],
-    )  # fmt: skip
-
-
-def _other_item(row: dict[str, str]) -> Item:
-    path = Path(row["path"])
-    control = path.parent.name == "mednist_CXR"
-    role = "gate_test" if control or held_out(group_of(path)) else "gate"
-    nan = float("nan")
-    frontal, chest = (1.0, 1.0) if control else (nan, 0.0)
-    return Item(
-        row["path"], path.parent.name, group_of(path), role, nan, nan, frontal, chest, "",
-        row["licence"],
-    )  # fmt: skip
-
-
-def group_of(path: Path) -> str:
-    """Name of the patient, examination or neighbourhood that a non-chest image belongs to."""
-    folder, stem = path.parent.name, path.stem
-    number = re.search(r"(\d+)$", stem)
-    if folder.startswith("mednist") and number:  # neighbours in the archive may be one patient
-        return f"{folder}-{int(number[1]) // 300}"
-    if folder == "knee":  # the same knee stands there under two folders' names
-        return stem.rsplit("__", 1)[-1]
-    if folder == "chest_ct":
-        return re.split(r"[_-]", stem)[0]
-    return stem.split(".rf.")[0]
+    def floats(self) -> Iterator[NDArray[np.float32]]:
+        """Pixels as the network sees them, in [0, 1], :data:`AT_ONCE` images at a time."""
+        largest = np.float32(np.iinfo(self.pixels.dtype).max)
+        for first in range(0, len(self), AT_ONCE):
+            yield self.pixels[first : first + AT_ONCE].astype(np.float32) / largest
 
 
 def held_out(group: str) -> bool:
@@ -141,33 +77,37 @@ def held_out(group: str) -> bool:
     return zlib.crc32(group.encode()) % 3 == HELD_OUT_OF_THREE
 
 
-def read(path: Path) -> NDArray[np.uint8]:
-    """Grey pixels of an image file."""
-    return np.asarray(Image.open(path).convert("L"))
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a manifest says of a run's images, in words."""
+
+    summary: str
+    not_for: str
 
 
-def _small(task: tuple[Path, int, int]) -> NDArray[np.unsignedinteger]:
-    path, side, bits = task
-    largest = (1 << bits) - 1
-    return np.rint(normalise(read(path), side) * largest).astype(f"uint{bits}")
+class Data(Protocol):
+    """Where a run's images come from, and which are for what."""
 
+    @property
+    def sets(self) -> Sequence[Set]:
+        """What a bundle is measured on; each is a role."""
 
-def load(data: Path, cache: Path, side: int, *roles: str, bits: int = 16) -> Images:
-    """Items in ``roles`` (all if none is named) with pixels of ``side``, cached below ``cache``.
+    @property
+    def calibrates(self) -> str:
+        """The role that calibrates a bundle: its images train nothing."""
 
-    Eight ``bits`` are enough to train on and half the memory; what is measured takes sixteen, for
-    rounding to eight moves an estimate by up to a fifth of a year.
-    """
-    chosen = [item for item in items(data) if not roles or item.role in roles]
-    names = "\n".join(item.path for item in chosen)
-    key = hashlib.sha256(names.encode()).hexdigest()[:12]
-    stored = cache / f"pixels-{side}-{'' if bits == 8 else f'{bits}bit-'}{key}.npy"
-    if not stored.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with Pool(2) as pool:
-            tasks = ((data / item.path, side, bits) for item in chosen)
-            small = np.stack(list(pool.imap(_small, tasks, chunksize=32)))
-        partial = stored.with_suffix(".partial.npy")
-        np.save(partial, small)
-        partial.rename(stored)
-    return Images(chosen, np.load(stored))
+    @property
+    def chooses(self) -> str:
+        """The role that chooses how much of the ages' prior is taken out."""
+
+    def trained(self) -> list[Item]:
+        """What a network is trained with, in a fixed order, without pixels."""
+
+    def training(self, side: int) -> Images:
+        """The same with pixels, in as few bits as are enough."""
+
+    def load(self, side: int, *roles: str) -> Images:
+        """Images in ``roles`` with 16 bits, as they are measured."""
+
+    def about(self) -> About:
+        """What is to be said of the images that train."""

@@ -10,10 +10,9 @@ worthless, so near-duplicates are found by perceptual hash and kept in one split
 import argparse
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import numpy as np
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from training.cache import tensor
 from training.groups import Link, components
-from training.index import Row, files, read_index
+from training.index import Row, files, gathered
 from training.perceptual import BITS, SIDE, Digests, digest, near
 from training.tables import DataError
 
@@ -70,10 +69,8 @@ def crossing(rows: Sequence[Row], links: Sequence[Link]) -> dict[tuple[str, str]
     return dict(sorted(found.items()))
 
 
-def report(
-    rows: Sequence[Row], names: Sequence[str], found: Hashed, distance: int
-) -> dict[str, Any]:
-    """Everything about the near-duplicates among ``rows``, for JSON; ``names`` are their files."""
+def report(rows: Sequence[Row], found: Hashed, distance: int) -> dict[str, Any]:
+    """Everything about the near-duplicates among ``rows``, for JSON."""
     at = np.array(found.positions, dtype=np.int64)
     pairs = [(int(at[i]), int(at[j]), int(d)) for i, j, d in near(found.digests, distance)]
     links = [(left, right) for left, right, _ in pairs]
@@ -85,21 +82,21 @@ def report(
         "bits": BITS,
         "distance": distance,
         "images": len(rows),
-        "unreadable": {names[position]: fault for position, fault in found.faults.items()},
-        "pairs": [[names[left], names[right], bits] for left, right, bits in pairs],
+        "unreadable": {rows[position].image: fault for position, fault in found.faults.items()},
+        "pairs": [[rows[left].image, rows[right].image, bits] for left, right, bits in pairs],
         "groups": len(several),
         "largest_group": max(map(len, several), default=0),
         "crossing": [
             {"splits": list(splits), "groups": count}
             for splits, count in crossing(rows, links).items()
         ],
-        "members": [[_member(rows[position], names[position]) for position in g] for g in several],
+        "members": [[_member(rows[position]) for position in group] for group in several],
     }
 
 
-def _member(row: Row, name: str) -> dict[str, str]:
+def _member(row: Row) -> dict[str, str]:
     return {
-        "image": name,
+        "image": row.image,
         "dataset": row.dataset,
         "patient": row.patient,
         "split": row.split,
@@ -126,12 +123,6 @@ def read_links(path: Path, images: Sequence[Path]) -> list[Link]:
     return [(left, right) for left, right in at if left is not None and right is not None]
 
 
-def _gathered(indexes: Sequence[Path]) -> Iterator[tuple[Row, Path]]:
-    for index in indexes:
-        rows = read_index(index)
-        yield from zip(rows, files(index, rows), strict=True)
-
-
 def main() -> None:
     """Hash every image of the indexes and write what is there twice."""
     from rich.console import Console
@@ -144,15 +135,12 @@ def main() -> None:
     parser.add_argument("--distance", type=int, default=DISTANCE, help="bits of 256, at most 31")
     given = parser.parse_args()
     try:
-        gathered = list(_gathered(given.indexes))
+        rows = gathered(given.out.parent, given.indexes)
     except DataError as error:
         raise SystemExit(f"error: {error}") from error
-    rows, paths = [row for row, _ in gathered], [path for _, path in gathered]
-    found = hashed(track(paths, "images", console=Console(stderr=True)))
-    folder = given.out.parent.resolve()
-    names = [Path(relpath(path.resolve(), folder)).as_posix() for path in paths]
-    written = report(rows, names, found, given.distance)
-    folder.mkdir(parents=True, exist_ok=True)
+    given.out.parent.mkdir(parents=True, exist_ok=True)  # images are named from there
+    found = hashed(track(files(given.out, rows), "images", console=Console(stderr=True)))
+    written = report(rows, found, given.distance)
     given.out.write_text(json.dumps(written, indent=1) + "\n")
     table = Table("Splits", "Groups in both", box=None)
     for entry in written["crossing"]:

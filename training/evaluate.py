@@ -1,12 +1,14 @@
 """Measure a bundle on images that did not train it; write a report, and with --write the card.
 
     python -m training.evaluate --bundle models/chest-age-sex --out runs/report [--write]
+    python -m training.evaluate --bundle models/site --config site.toml --out runs/site/report
 
-``val`` calibrates and gives the figures, so its age intervals are cross-fitted (name with
-``--calibrated`` whatever calibrates); the other sets are looks to which nothing was tuned. The
-report quotes what ``training.parity`` left in the same folder, and links the figure of
-:mod:`training.montage`, which is drawn with the predictions; ``--predictions`` measures an earlier
-table again, without the network, and links what was drawn with the same weights.
+What calibrates a bundle gives its figures too, so its age intervals are cross-fitted: ``val`` of
+this project's own images (name with ``--calibrated`` whatever calibrates), or with the
+configuration of a run on an archive the fold that was held out. The other sets are looks to which
+nothing was tuned. The report quotes what ``training.parity`` left in the same folder, and links
+the figure of :mod:`training.montage`, which is drawn with the predictions of the own images;
+``--predictions`` measures an earlier table again, without the network.
 """
 
 import argparse
@@ -15,37 +17,46 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
-from dicom_ai_node.inference.engine import Estimator
-from training import card, data, marks, montage, parity, plots, report, tried
+from dicom_ai_node.inference.engine import NETWORK, Estimator
+from training import card, marks, montage, parity, plots, report, site_card, tried
+from training import config as settings
+from training.archive import data_of
 from training.baseline import Baseline, baseline
-from training.figures import measure
+from training.config import Config
+from training.data import GATE_TEST, Data
+from training.figures import AUC, MAE, coverage, find, measure
 from training.markdown import cell
+from training.own import Own
 from training.predict import predict, spoilt
 from training.predicted import Table, joined, read_csv, write_csv
 from training.report import Evaluation
-from training.sets import SETS
+from training.sets import OWN, Set
+from training.tables import DataError
+from training.train import WEIGHTS
 
 
-def predictions(estimator: Estimator, root: Path, cache: Path, calibrated: Sequence[str]) -> Table:
+def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> Table:
     """One table of every image that the bundle is measured on."""
     tables = []
-    for one in SETS:
-        images = data.load(root, cache, estimator.size, one.name)
+    for one in data.sets:
+        images = data.load(estimator.size, one.name)
         tables.append(predict(estimator, images, one.name, calibrated=one.name in calibrated))
         print(f"{one.name}: {len(images.items)} images", flush=True)
-        if one.name == "val":
+        if one.name == data.calibrates:
             tables += spoilt(estimator, images, one.name)
-    material = data.load(root, cache, estimator.size, "gate_test")
-    tables.append(predict(estimator, material, marks.GATE_MATERIAL))
+    material = data.load(estimator.size, GATE_TEST)
+    if len(material):
+        tables.append(predict(estimator, material, marks.GATE_MATERIAL))
     return joined(tables)
 
 
-def without_an_image(root: Path) -> Baseline:
+def without_an_image(data: Data) -> Baseline:
     """The baseline of the images that train age and sex."""
-    images = [item for item in data.items(root) if item.role in ("train", "train_128")]
+    images = [item for item in data.trained() if item.role != "gate"]
     return baseline(np.array([i.age for i in images]), np.array([i.female for i in images]))
 
 
@@ -63,6 +74,7 @@ def write_report(
     *,
     calibrated: Sequence[str],
     runs: Sequence[tried.Tried],
+    sets: Sequence[Set] = OWN,
 ) -> None:
     """Write predictions.csv, the plots, report.json and report.md into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
@@ -70,13 +82,17 @@ def write_report(
     drawn = plots.draw_all(out, table, figures)
     if montage.is_of(out, manifest.sha256):
         drawn.append((montage.FILE, montage.CAPTION))
-    done = Evaluation(manifest, figures, calibrated, runs, drawn)
+    done = Evaluation(manifest, figures, calibrated, runs, drawn, sets)
     (out / "report.json").write_text(json.dumps(report.document(done), indent=1) + "\n")
     (out / "report.md").write_text(report.text(done))
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, figures: Sequence[Figure], runs: Sequence[tried.Tried]
+    path: Path,
+    manifest: Manifest,
+    figures: Sequence[Figure],
+    runs: Sequence[tried.Tried],
+    sets: Sequence[Set] = OWN,
 ) -> None:
     """Write the figures that the card quotes into the manifest, and the card."""
     quoted = tuple(figure for figure in figures if card.quotes(figure))
@@ -84,37 +100,83 @@ def write_bundle(
     document = measured.model_dump(mode="json")
     document["figures"] = [f.model_dump(mode="json", exclude_defaults=True) for f in quoted]
     (path / bundle.MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
-    (path / bundle.CARD).write_text(card.text(measured, runs))
+    written = card.text(measured, runs) if sets == OWN else site_card.text(measured, sets)
+    (path / bundle.CARD).write_text(written)
+
+
+def check_run(path: Path, config: Config) -> None:
+    """Raise DataError unless the bundle was built from the run of ``config``.
+
+    Another fold's network was trained with the images that this one held out.
+    """
+    name = "head.weight"  # building a bundle changes the bias of the head alone
+    file = Path(config.out) / WEIGHTS
+    packed = load_file(path / bundle.WEIGHTS)[NETWORK + name]
+    if not file.exists() or not np.array_equal(packed, load_file(file)[name]):
+        raise DataError(
+            f"{path}: expected the weights of {file}; --fold names the fold that was held out"
+        )
+
+
+def told(sets: Sequence[Set], figures: Sequence[Figure]) -> None:
+    """Print whether the marks are met, or of an archive the most important figures."""
+    if sets == OWN:
+        for one in marks.held(figures):
+            answer = {True: "met", False: "MISSED", None: "not measured"}[one.met]
+            print(f"{answer:12} {one.mark.name}: {cell(one.figure)}, {one.mark.limit}")
+        return
+    for name in (MAE, coverage("90"), AUC):
+        for data_set in sets:
+            print(f"{data_set.name:12} {name}: {cell(find(figures, data_set.name, name)) or '-'}")
 
 
 def main() -> None:
     """Read the command line, measure, write the report, and with --write manifest and card."""
-    parser = argparse.ArgumentParser(description="measure a bundle")
+    parser = argparse.ArgumentParser(
+        description="measure a bundle",
+        epilog="example: python -m training.evaluate --bundle models/site --config site.toml"
+        " --out runs/site/report --write",
+    )
     parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    parser.add_argument("--config", type=Path, help="of the bundle's run, if it has an archive")
+    parser.add_argument("--fold", type=int, help="held out, in place of archive.hold_out")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the own images")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of the own images")
     parser.add_argument("--out", type=Path, default=Path("runs/report"))
     parser.add_argument("--tried", type=Path, default=tried.FILE)
-    parser.add_argument("--calibrated", nargs="*", default=["val"])
+    parser.add_argument("--calibrated", nargs="*", help="sets; default: the one that calibrates")
     parser.add_argument("--predictions", type=Path, help="an earlier predictions.csv to measure")
     parser.add_argument("--write", action="store_true", help="figures and card into the bundle")
     given = parser.parse_args()
-    runs = tried.read(given.tried)
     manifest = bundle.verify(given.bundle)
-    if given.predictions:
-        table = read_csv(given.predictions)
-    else:
-        estimator = Estimator(given.bundle, device="cpu", batch=32)
-        table = predictions(estimator, given.data, given.cache, given.calibrated)
-        montage.write(given.out, estimator, table, given.data)
-    figures = measure(table, without_an_image(given.data))
-    figures += [*parity.read(given.out, manifest.sha256), size_of(given.bundle)]
-    write_report(given.out, manifest, table, figures, calibrated=given.calibrated, runs=runs)
+    data: Data = Own(given.data, given.cache)
+    try:
+        if given.config:
+            config = settings.read(given.config, fold=given.fold)
+            data = data_of(config, given.data)
+            if config.archive:
+                check_run(given.bundle, config)
+        calibrated = [data.calibrates] if given.calibrated is None else given.calibrated
+        if given.predictions:
+            table = read_csv(given.predictions)
+        else:
+            estimator = Estimator(given.bundle, device="cpu", batch=32)
+            table = predictions(estimator, data, calibrated)
+            if isinstance(data, Own):
+                montage.write(given.out, estimator, table, given.data)
+        found = measure(table, without_an_image(data))
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
+    own = data.sets == OWN
+    if own:
+        found += [*parity.read(given.out, manifest.sha256), size_of(given.bundle)]
+    runs = tried.read(given.tried) if own else ()
+    write_report(
+        given.out, manifest, table, found, calibrated=calibrated, runs=runs, sets=data.sets
+    )
     if given.write:
-        write_bundle(given.bundle, manifest, figures, runs)
-    for one in marks.held(figures):
-        answer = {True: "met", False: "MISSED", None: "not measured"}[one.met]
-        print(f"{answer:12} {one.mark.name}: {cell(one.figure)}, {one.mark.limit}")
+        write_bundle(given.bundle, manifest, found, runs, data.sets)
+    told(data.sets, found)
 
 
 if __name__ == "__main__":

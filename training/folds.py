@@ -1,9 +1,10 @@
 """Patient-left-out folds, and the predictions that each fold's network makes of what it never saw.
 
-    python -m training.folds index.csv --duplicates duplicates.json --out folds.csv
+    python -m training.folds nih/index.csv site.csv --duplicates duplicates.json --out folds.csv
 
 Folds are stratified by age decade and sex. No patient, and no near-duplicate of an image, stands in
-two of them. They depend on the images and the seed, not on the order of the index.
+two of them. They depend on the images and the seed, not on the order of the indexes. Images are
+named by their path from the folder of the file that the folds are written to.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from training.duplicates import read_links
 from training.groups import Link, groups
-from training.index import Row, files, read_index
+from training.index import Row, files, gathered
 from training.tables import DataError, read_table, write_table
 
 FOLDS = 5
@@ -55,10 +56,16 @@ def assign(
 
 
 def _strata(rows: Sequence[Row], count: int) -> NDArray[np.str_]:
-    """Decade and sex of each row; what is rarer than a row a fold goes together."""
+    """Decade and sex of each row; what is rarer than a row a fold goes together.
+
+    Or with the most common, where it is rarer than that even together.
+    """
     named = [f"{_decade(row.age)} {row.sex or 'unknown'}" for row in rows]
-    common = {name for name, times in Counter(named).items() if times >= count}
-    return np.array([name if name in common else "rare" for name in named])
+    times = Counter(named)
+    common = {name for name in times if times[name] >= count}
+    few = len(common) > 0 and sum(name not in common for name in named) < count
+    rest = times.most_common(1)[0][0] if few else "rare"
+    return np.array([name if name in common else rest for name in named])
 
 
 def _decade(age: float | None) -> str:
@@ -105,7 +112,7 @@ def write_folds(rows: Sequence[Row], folds: Sequence[int] | NDArray[np.int64], p
 
 
 def read_folds(path: Path) -> Mapping[str, int]:
-    """The fold of each image, by its name in the index."""
+    """The fold of each image, by its path from the folder of the file."""
     lines = read_table(path, ("image", "fold"))
     return {line["image"]: int(line.number_in("fold", 0, 1000)) for line in lines}
 
@@ -113,15 +120,15 @@ def read_folds(path: Path) -> Mapping[str, int]:
 def main() -> None:
     """Deal the images of an index out to folds."""
     parser = argparse.ArgumentParser(description="patient-left-out folds")
-    parser.add_argument("index", type=Path)
+    parser.add_argument("indexes", type=Path, nargs="+", help="index files")
     parser.add_argument("--duplicates", type=Path, help="report of training.duplicates")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     try:
-        rows = read_index(given.index)
-        links = read_links(given.duplicates, files(given.index, rows)) if given.duplicates else []
+        rows = gathered(given.out.parent, given.indexes)
+        links = read_links(given.duplicates, files(given.out, rows)) if given.duplicates else []
         folds = assign(rows, links, count=given.folds, seed=given.seed)
     except DataError as error:
         raise SystemExit(f"error: {error}") from error

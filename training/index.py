@@ -111,7 +111,30 @@ def seen_from(folder: Path, root: Path, rows: Iterable[Row]) -> Iterator[Row]:
     """``rows``, whose images are relative to ``root``, with images relative to ``folder``."""
     way = Path(os.path.relpath(root.resolve(), folder.resolve()))
     for row in rows:
-        yield replace(row, image=(way / row.image).as_posix())
+        # without steps back and forth, so that a file has one name whatever index it comes from
+        yield replace(row, image=Path(os.path.normpath(way / row.image)).as_posix())
+
+
+def gathered(folder: Path, indexes: Iterable[Path]) -> list[Row]:
+    """Every row of several indexes, with images relative to ``folder``.
+
+    Raises
+    ------
+    DataError
+        An index cannot be read, or two of them hold the same image.
+    """
+    rows: list[Row] = []
+    holder: dict[str, Path] = {}
+    for index in indexes:
+        for row in seen_from(folder, index.parent, read_index(index)):
+            if row.image in holder:
+                raise DataError(
+                    f"{index}: {row.image}: expected each image once, it is also in"
+                    f" {holder[row.image]}"
+                )
+            holder[row.image] = index
+            rows.append(row)
+    return rows
 
 
 def summary(rows: Sequence[Row]) -> list[tuple[str, int]]:

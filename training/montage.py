@@ -2,7 +2,7 @@
 
     python -m training.montage --bundle models/chest-age-sex --out runs/report
 
-The rule, so that nobody picks by eye: of each data set of :data:`training.sets.SETS`, among the
+The rule, so that nobody picks by eye: of each data set of :data:`training.sets.OWN`, among the
 images that every gate lets pass, those of the smallest, the median (the lower of two) and the
 largest absolute error of the age, and the one whose P(female) is nearest to one half. Compared to
 four decimals, as ``predictions.csv`` has them; of equals, the first in the order of their paths
@@ -33,10 +33,10 @@ from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.report.overlay import overlay
 from dicom_ai_node.types import Head, SaliencyMap
-from training import data
+from training import own
 from training.metrics import Bools, Floats
 from training.predicted import Table, read_csv
-from training.sets import SETS
+from training.sets import OWN
 
 FILE = "montage.png"
 CAPTION = "Where the network looks: Grad-CAM of images that a rule chose (`training/montage.py`)"
@@ -72,7 +72,7 @@ class Seen:
 def choose(table: Table) -> list[Case]:
     """The images that the rule of this module chooses, by data set; one may be chosen twice."""
     cases = []
-    for one in SETS:
+    for one in OWN:
         among = (table.dataset == one.name) & table.answered
         errors = _ranked(table, among, np.abs(table.age - table.recorded))
         if errors:
@@ -142,11 +142,11 @@ def write(out: Path, estimator: Estimator, table: Table, root: Path) -> None:
     The images are read below ``root`` at their full size, past the cache.
     """
     cases = choose(table)
-    licences = {item.path: item.licence for item in data.items(root)}
+    licences = {item.path: item.licence for item in own.items(root)}
     seen, captions = [], []
     for case in cases:
         path = str(table.image[case.row])
-        pixels = normalise(data.read(root / path), estimator.size)
+        pixels = normalise(own.read(root / path), estimator.size)
         seen.append(Seen(pixels, explain(estimator.network, pixels, device=estimator.device)))
         captions.append(describe(table, case, licences.get(path) or "unknown"))
     canvas = draw(table, cases, seen, captions)

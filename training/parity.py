@@ -2,7 +2,7 @@
 
     python -m training.parity --bundle models/chest-age-sex --out runs/report
 
-Training side: the pixels of :mod:`training.data`. Node side: a DICOM file, decoded and reduced by
+Training side: the pixels of :mod:`training.own`. Node side: a DICOM file, decoded and reduced by
 ``dicom_ai_node.pixels``. Then the same image in every transfer syntax, inverted, at other depths
 and larger, each against the plain file of 8 bits. Exit code 1 when a limit of
 :mod:`training.marks` is broken.
@@ -39,8 +39,7 @@ from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels import load
 from dicom_ai_node.types import Prediction
-from training import cache, data, marks
-from training.build_bundle import floats
+from training import cache, data, marks, own
 
 FILE = "parity.json"
 DEPTHS = (8, 10, 12, 16)
@@ -173,7 +172,7 @@ def training_side(root: Path, images: data.Images, size: int) -> dict[str, Pixel
     seen = np.stack([cache.tensor(root / item.path, size) for item in images.items])
     eight = np.rint(seen * 255) / 255
     return {
-        marks.SIDES: floats(images),
+        marks.SIDES: np.concatenate([*images.floats()]),
         marks.EIGHT: eight.astype(np.float32),
         marks.UNCACHED: seen,
     }
@@ -207,10 +206,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6)
     given = parser.parse_args()
     estimator = Estimator(given.bundle, device="cpu")
-    images = data.load(given.data, given.cache, estimator.size, "val")
+    images = own.load(given.data, given.cache, estimator.size, "val")
     at = np.linspace(0, len(images.items) - 1, given.images).astype(int)
     chosen = data.Images([images.items[i] for i in at], images.pixels[at])
-    greys = [data.read(given.data / item.path) for item in chosen.items]
+    greys = [own.read(given.data / item.path) for item in chosen.items]
     figures = compare(estimator, greys, training_side(given.data, chosen, estimator.size))
     write(given.out, figures, estimator.identity.sha256)
     for years, probability in zip(figures[::2], figures[1::2], strict=True):

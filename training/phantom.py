@@ -31,7 +31,7 @@ from torch.nn.functional import (
 from dicom_ai_node.demo.phantom import MIDDLE_AGE
 from dicom_ai_node.inference.bundle import WEIGHTS, sha256
 from dicom_ai_node.inference.engine import Estimator, read_tensors
-from training import augment, data
+from training import augment, own
 
 SIDE = 224
 """Of the phantoms; the network sees them enlarged."""
@@ -130,7 +130,7 @@ def _tensor(array: NDArray[np.generic]) -> Tensor:
 
 def chests(root: Path, cache: Path, count: int) -> tuple[Floats, Floats]:
     """Up to ``count`` PA images of adults of the training split, and their effects."""
-    train = data.load(root, cache, SIDE, "train", bits=8)
+    train = own.load(root, cache, SIDE, "train", bits=8)
     age, female = train.column("age"), train.column("female")
     pa = np.array([item.view == "PA" for item in train.items])
     chosen = np.flatnonzero(pa & (age >= 18) & ~np.isnan(female))
@@ -143,8 +143,8 @@ def chests(root: Path, cache: Path, count: int) -> tuple[Floats, Floats]:
 
 def others(root: Path, cache: Path) -> tuple[Floats, Floats]:
     """Hands (at their own 64 pixels) and laterals of the gates' training part."""
-    gate = data.load(root, cache, SIDE, "gate", bits=8)
-    small = data.load(root, cache, 64, "gate", bits=8)
+    gate = own.load(root, cache, SIDE, "gate", bits=8)
+    small = own.load(root, cache, 64, "gate", bits=8)
     hands = [i for i, item in enumerate(gate.items) if item.source == "mednist_Hand"]
     laterals = [i for i, item in enumerate(gate.items) if item.frontal == 0]
     # few images: blurred, so that nothing of a single one, such as writing, can be made out

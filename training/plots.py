@@ -16,7 +16,6 @@ from dicom_ai_node.inference.calibration import LEVELS
 from training import figures as of
 from training import metrics
 from training.predicted import Table
-from training.sets import SETS
 from training.strata import DECADES, decade, label
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
@@ -35,17 +34,17 @@ def draw_all(out: Path, table: Table, figures: Sequence[Figure]) -> list[tuple[s
 
 
 def _aged(table: Table) -> dict[str, Table]:
-    return _labelled(table.where(~np.isnan(table.recorded)))
+    return _by_name(table.where(~np.isnan(table.recorded)))
 
 
 def _sexed(table: Table) -> dict[str, Table]:
     """Data sets with both sexes."""
-    found = _labelled(table.where(~np.isnan(table.female)))
+    found = _by_name(table.where(~np.isnan(table.female)))
     return {name: part for name, part in found.items() if 0 < part.female.mean() < 1}
 
 
-def _labelled(table: Table) -> dict[str, Table]:
-    return {one.name: part for one in SETS if len(part := table.of(one.name))}
+def _by_name(table: Table) -> dict[str, Table]:
+    return {str(name): table.of(name) for name in dict.fromkeys(table.dataset)}
 
 
 def _panels(canvas: Canvas, names: Sequence[str], *, height: float = 4.2) -> dict[str, Axes]:
@@ -149,7 +148,7 @@ def _decades(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
 
 def _groups(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
     """By sex, view and source, of every data set."""
-    sets = _labelled(table)
+    sets = _by_name(table.where(~(np.isnan(table.recorded) & np.isnan(table.female))))
     shown = [
         (one.dataset, one.group)
         for one in figures

@@ -1,21 +1,18 @@
 """A bundle's predictions of labelled images, as the table that everything is measured from."""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dicom_ai_node.inference import coverage
 from dicom_ai_node.inference.calibration import LEVELS
-from dicom_ai_node.inference.engine import Estimator, Raw
+from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.types import Prediction
 from training import calibrate, data
-from training.build_bundle import calibration_cases, floats
+from training.measured import CHANGED, Change, calibration_cases, cases, measured
 from training.predicted import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
 
-Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 SPOIL: dict[str, Change] = {
     "turned by 90": partial(np.rot90, k=1, axes=(1, 2)),
     "turned by 180": partial(np.rot90, k=2, axes=(1, 2)),
@@ -23,7 +20,7 @@ SPOIL: dict[str, Change] = {
     "upside down": lambda x: x[:, ::-1],
     "inverted": lambda x: 1 - x,
 }
-"""What an image must not be accepted as; (N, S, S) to (N, S, S)."""
+"""What an image must not be accepted as."""
 
 
 def predict(
@@ -33,24 +30,23 @@ def predict(
 
     The shipped intervals would cover such images by construction: theirs are cross-fitted.
     """
-    raw, distances = estimator.measure(floats(images))
-    cases = _cases(raw, distances, images)
+    raw, distances = measured(estimator.measure, images)
+    found = cases(raw, distances, images)
     if calibrated:
         changed = calibration_cases(estimator.measure, images, changed=True)
         caution = estimator.manifest.training.caution
-        bounds = calibrate.cross_fitted(cases, changed, caution=caution)
+        bounds = calibrate.cross_fitted(found, changed, caution=caution)
     else:
-        bounds = _shipped(estimator, cases)
+        bounds = _shipped(estimator, found)
     return _table(estimator, images, estimator.calibrated(raw, distances), bounds, dataset)
 
 
 def spoilt(estimator: Estimator, images: data.Images, dataset: str) -> list[Table]:
     """A table for each of :data:`SPOIL`: ``images`` changed so that no gate should accept them."""
-    tables = []
+    tables, images = [], images.some(CHANGED)
     for name, change in SPOIL.items():
-        changed = np.ascontiguousarray(change(floats(images)), dtype=np.float32)
-        raw, distances = estimator.measure(changed)
-        bounds = _shipped(estimator, _cases(raw, distances, images))
+        raw, distances = measured(estimator.measure, images, change)
+        bounds = _shipped(estimator, cases(raw, distances, images))
         predictions = estimator.calibrated(raw, distances)
         tables.append(
             _table(estimator, images, predictions, bounds, f"{dataset}, {name}", kind=SPOILT)
@@ -58,13 +54,8 @@ def spoilt(estimator: Estimator, images: data.Images, dataset: str) -> list[Tabl
     return tables
 
 
-def _cases(raw: Raw, distances: NDArray[np.float64], images: data.Images) -> Cases:
-    labels = (images.column("age"), images.column("female"))
-    return calibrate.cases(raw, distances, *labels, [item.patient for item in images.items])
-
-
-def _shipped(estimator: Estimator, cases: Cases) -> coverage.Bounds:
-    return coverage.intervals(estimator.manifest.calibration, estimator.reference, cases)
+def _shipped(estimator: Estimator, found: Cases) -> coverage.Bounds:
+    return coverage.intervals(estimator.manifest.calibration, estimator.reference, found)
 
 
 def _table(

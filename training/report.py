@@ -7,7 +7,7 @@ from typing import Any
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from training import marks, sections
 from training.references import REFERENCES
-from training.sets import SETS
+from training.sets import OWN, Set
 from training.tried import Tried
 
 METHOD = """\
@@ -36,6 +36,13 @@ class Evaluation:
     tried: Sequence[Tried] = ()
     plots: Sequence[tuple[str, str]] = ()
     """File name and what it shows."""
+    sets: Sequence[Set] = OWN
+    """What was measured; marks, parity and what was tried are of the own sets alone."""
+
+    @property
+    def own(self) -> bool:
+        """Whether this project's own sets were measured."""
+        return self.sets == OWN
 
 
 def text(one: Evaluation) -> str:
@@ -45,27 +52,24 @@ def text(one: Evaluation) -> str:
         f"# Evaluation of {m.name} {m.version}",
         f"Architecture `{m.architecture}` at {m.size} px, weights SHA-256 `{m.sha256}`."
         " Every figure comes from `predictions.csv`; `report.json` holds them all.",
-        "## Marks",
-        sections.held(figures),
+        *(("## Marks", sections.held(figures)) if one.own else ()),
         "## How it was measured",
         METHOD.format(calibrated=", ".join(one.calibrated) or "none of these"),
     ]
-    for data_set in SETS:
+    for data_set in one.sets:
         parts += [f"## {data_set.title}", sections.overall(figures, data_set)]
         grouped = sections.by_group(figures, data_set.name)
         if grouped:
             parts += ["### By group", grouped]
     parts += [
         "## Gates: share that passes",
-        sections.gates(figures),
-        "## Parity",
-        sections.parity(figures),
+        sections.gates(figures, one.sets),
+        *(("## Parity", sections.parity(figures)) if one.own else ()),
         "## Plots",
         "\n\n".join(f"![{caption}]({file})\n\n{caption}." for file, caption in one.plots),
         "## Published references",
         sections.references(),
-        "## What was tried",
-        sections.tried(one.tried),
+        *(("## What was tried", sections.tried(one.tried)) if one.own else ()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -81,7 +85,7 @@ def document(one: Evaluation) -> dict[str, Any]:
                 "met": held.met,
                 "figure": held.figure.model_dump(mode="json") if held.figure else None,
             }
-            for held in marks.held(one.figures)
+            for held in (marks.held(one.figures) if one.own else ())
         ],
         "figures": [figure.model_dump(mode="json") for figure in one.figures],
         "references": [asdict(reference) for reference in REFERENCES],

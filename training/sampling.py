@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from training import data
 from training.config import Config
+from training.tables import DataError
 
 YOUNG, OLD = 18, 70
 """Ages below and from which images are rare enough to be drawn more often."""
@@ -25,6 +26,8 @@ class Sampler:
             "like_lateral": gate[(frontal == 1) & (chest == 1)],
             "other": gate[chest == 0],
         }
+        if not len(self.pools["train"]):
+            raise DataError("expected at least one image that trains age or sex, got none")
         self.rng = rng
         self.rest: dict[str, NDArray[np.int64]] = {name: p[:0] for name, p in self.pools.items()}
 
@@ -39,9 +42,22 @@ class Sampler:
         first, self.rest[pool] = int(self.rest[pool][0]), self.rest[pool][1:]
         return first
 
+    def shares(self, config: Config, stage: int) -> dict[str, float]:
+        """As :func:`shares`, where pools without an image leave theirs to the others.
+
+        To ``train`` what is meant for ``train_128``; the rest to each as much as it has.
+        """
+        wanted = shares(config, stage)
+        if not len(self.pools["train_128"]):
+            wanted["train"] += wanted.pop("train_128")
+        kept = {name: part for name, part in wanted.items() if len(self.pools[name])}
+        if len(kept) == len(self.pools):
+            return kept
+        return {name: part / sum(kept.values()) for name, part in kept.items()}
+
 
 def shares(config: Config, stage: int) -> dict[str, float]:
-    """How much of a batch comes from each pool in ``stage``; they add up to one."""
+    """How much of a batch is to come from each pool in ``stage``; they add up to one."""
     aged = 1 - config.gate
     usual = aged * (1 - config.rare)
     low = config.low_resolution[stage]
@@ -58,8 +74,8 @@ def shares(config: Config, stage: int) -> dict[str, float]:
 def frequencies(config: Config, images: data.Images) -> NDArray[np.float64]:
     """How often each of ``images`` is drawn in the last stage, relative to each other."""
     drawn = np.zeros(len(images.items))
-    pools = Sampler(images, np.random.default_rng(0)).pools
-    for name, part in shares(config, len(config.sides) - 1).items():
-        if len(pools[name]):
-            drawn[pools[name]] += part / len(pools[name])
+    sampler = Sampler(images, np.random.default_rng(0))
+    for name, part in sampler.shares(config, len(config.sides) - 1).items():
+        pool = sampler.pools[name]
+        drawn[pool] += part / len(pool)
     return drawn

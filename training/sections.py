@@ -9,7 +9,7 @@ from training import marks
 from training.markdown import cell, count, interval, number, table
 from training.predicted import GATES
 from training.references import LEAK, REFERENCES, beside
-from training.sets import SETS, Set
+from training.sets import Set
 from training.tried import Tried
 
 Figures = Sequence[Figure]
@@ -67,9 +67,9 @@ def by_group(figures: Figures, dataset: str) -> str:
     return table(head, rows)
 
 
-def gates(figures: Figures) -> str:
-    """Share that passes each gate, for what only the gates see."""
-    known = {one.name for one in SETS}
+def gates(figures: Figures, sets: Sequence[Set]) -> str:
+    """Share that passes each gate, for what only the gates see: no image of ``sets``."""
+    known = {one.name for one in sets}
     found = [f for f in figures if f.quantity == of.EVERY_GATE and f.dataset not in known]
     rows = []
     for every in found:

@@ -7,14 +7,14 @@ from training.references import Look
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """One data set, named as its role in :mod:`training.data`."""
+    """One data set, named as the role of its images in :mod:`training.data`."""
 
     name: str
     title: str
     look: Look
 
 
-SETS = (
+OWN = (
     Set("val", "Internal: `val`, NIH patients in no other split", Look.INSIDE),
     Set("val_128", "Internal at low resolution: `val_128`, 128-pixel images enlarged", Look.INSIDE),
     Set(
@@ -24,3 +24,4 @@ SETS = (
     ),
     Set("hannover", "External look: `hannover`, sex only", Look.OUTSIDE),
 )
+"""Those of this project's own images, whose marks are in :mod:`training.marks`."""

@@ -2,6 +2,7 @@
 
     python -m training.train --config training/configs/first.toml
     python -m training.train --config training/configs/first.toml --minutes 1 --out runs/try
+    python -m training.train --config site.toml --fold 3
 
 The schedule follows the clock, not the steps, so that a busy machine costs steps and never the end
 of the cosine. Writes log.csv, last.pt (to resume) and ema.safetensors (the weights to ship).
@@ -18,27 +19,32 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress, TextColumn
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.network import Network
-from training import augment, data, imagenet, loss
+from training import augment, loss, start
 from training import config as settings
+from training.archive import Archived, data_of
 from training.config import Config
+from training.data import Data
 from training.frozen import freeze_blocks, freeze_norms
-from training.sampling import Sampler, shares
+from training.sampling import Sampler
+from training.tables import DataError
 
+WEIGHTS = "ema.safetensors"
+"""The file of a run's weights, in its folder."""
 LABELS = ("age", "female", "frontal", "chest")
 
 
 class Material:
-    """The training images on the device, and the batches made of them."""
+    """The training images, and the batches made of them on the device."""
 
-    def __init__(self, config: Config, root: Path, device: torch.device) -> None:
-        roles = ("train", "train_128", "gate")
-        self.images = data.load(root, Path(config.cache), config.pixels, *roles, bits=8)
-        self.pixels = torch.from_numpy(self.images.pixels).to(device)
+    def __init__(self, config: Config, data: Data, device: torch.device) -> None:
+        self.images = data.training(config.pixels)
         self.labels = {n: torch.from_numpy(self.images.column(n)).to(device) for n in LABELS}
         self.config, self.device = config, device
         self.seed(config.seed)
@@ -50,21 +56,30 @@ class Material:
 
     def batch(self, stage: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Augmented images (N, 1, S, S) of ``stage``, and their labels, each (N,)."""
-        drawn = self.sampler.draw(self.config.batch, shares(self.config, stage))
+        shares = self.sampler.shares(self.config, stage)
+        drawn = self.sampler.draw(self.config.batch, shares)
         at = torch.from_numpy(drawn).to(self.device)
         labels = {name: label[at] for name, label in self.labels.items()}
         chance = torch.rand(len(at), generator=self.rng, device=self.device)
         spoilt = (chance < self.config.corrupted) & (labels["chest"] == 1)
-        x = augment.corrupt(self.pixels[at], spoilt, self.rng)
+        x = augment.corrupt(self.pixels(drawn), spoilt, self.rng)
         x = augment.batch(x, self.config.sides[stage], self.rng, augment.Strength())
         labels = {name: label.where(~spoilt, torch.nan) for name, label in labels.items()}
         labels["chest"] = labels["chest"].where(~spoilt, 0.0)
         return x.contiguous(memory_format=torch.channels_last), labels
 
+    def pixels(self, at: NDArray[np.int64]) -> Tensor:
+        """Images on the device: bytes as they are, anything finer as float32 in [0, 1]."""
+        drawn = self.images.pixels[at]
+        if drawn.dtype == np.uint8:
+            return torch.from_numpy(drawn).to(self.device)
+        largest = np.float32(np.iinfo(drawn.dtype).max)
+        return torch.from_numpy(drawn.astype(np.float32) / largest).to(self.device)
+
     def calm(self, side: int) -> Tensor:
         """About 256 augmented training images, for the statistics of the norms."""
         at = self.images.where("train")
-        some = self.pixels[torch.from_numpy(at[:: max(len(at) // 256, 1)]).to(self.device)]
+        some = self.pixels(at[:: max(len(at) // 256, 1)])
         return augment.batch(some, side, self.rng, augment.Strength())
 
 
@@ -118,7 +133,7 @@ class Run:
     def save(self) -> None:
         """Write ema.safetensors and last.pt, the latter in one piece."""
         weights = {k: v.contiguous().cpu() for k, v in self.ema.state_dict().items()}
-        save_file(weights, self.out / "ema.safetensors")
+        save_file(weights, self.out / WEIGHTS)
         state = {"network": self.network.state_dict(), "ema": self.ema.state_dict()}
         state |= {"optimiser": self.optimiser.state_dict()}
         state |= {"elapsed": self.elapsed, "steps": self.steps}
@@ -143,26 +158,20 @@ def groups(network: Network, decay: float) -> list[dict[str, object]]:
     ]
 
 
-def initial(config: Config, root: Path, material: Material) -> Network:
-    """Network of an earlier run, from ImageNet where such weights are at hand, or random."""
-    network = Network(config.architecture, config.dropout)
-    if config.start:
-        network.load_state_dict(load_file(config.start))
-    elif config.architecture == "mobilenet_v2" and config.imagenet:
-        imagenet.load_imagenet(network.backbone, root / imagenet.ARCHIVE)
-        images = material.calm(config.sides[0]).cpu()
-        imagenet.insert_norms(network.backbone, list((images * 2 - 1).chunk(4)))
-    return network
+def device_of(config: Config) -> torch.device:
+    """Where to compute."""
+    name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name if config.device == "auto" else config.device)
 
 
-def train(config: Config, root: Path) -> None:
+def train(config: Config, root: Path, data: Data) -> None:
     """Run until the time is used up, from the last checkpoint if there is one."""
     Path(config.out).mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name if config.device == "auto" else config.device)
-    material = Material(config, root, device)
-    run = Run(config, initial(config, root, material), device)
+    device = device_of(config)
+    material = Material(config, data, device)
+    network = start.network(config, root, material.calm)
+    run = Run(config, network, device)
     if (run.out / "last.pt").exists():
         run.resume()
         material.seed(config.seed + run.steps)
@@ -198,15 +207,34 @@ def updates(config: Config, material: Material, run: Run) -> Iterator[tuple[int,
             yield stage, seen
 
 
+def told(data: Data) -> None:
+    """Print what an archive's images are for."""
+    if isinstance(data, Archived):
+        for name, number in sorted(data.counts().items()):
+            print(f"{number:>9,}  {name}")
+
+
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(description="train one network")
+    parser = argparse.ArgumentParser(
+        description="train one network",
+        epilog="example: python -m training.train --config site.toml --fold 0",
+    )
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--fold", type=int, help="to hold out, in place of archive.hold_out")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="the own images, and ImageNet's"
+    )
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--out")
     given = parser.parse_args()
-    train(settings.read(given.config, minutes=given.minutes, out=given.out), given.data)
+    config = settings.read(given.config, fold=given.fold, minutes=given.minutes, out=given.out)
+    try:
+        data = data_of(config, given.data)
+        told(data)
+        train(config, given.data, data)
+    except (DataError, BundleError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ def picture(path: Path, seed: int = 0, side: int = 8) -> Path:
     return path
 
 
-def dicom(path: Path, seed: int = 0, **header: object) -> Path:
+def dicom(path: Path, seed: int = 0, *, side: int = 16, **header: object) -> Path:
     """A small DX image with ``header``, which may be dirty."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    ds: Dataset = radiograph(quantised(scene(16, 16, seed=seed), 12), 12)
+    ds: Dataset = radiograph(quantised(scene(side, side, seed=seed), 12), 12)
     ds.StudyInstanceUID = generate_uid()
     with quiet():  # pydicom warns of '64' for an age
         for keyword, value in header.items():

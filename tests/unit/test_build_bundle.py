@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
-from training import build_bundle, data, prior
+from training import build_bundle, data, measured, own, prior
 from training.config import Config
 from training.sampling import frequencies
 
@@ -28,7 +28,7 @@ def items() -> list[data.Item]:
     ]  # fmt: skip
 
 
-def load(_: Path, __: Path, side: int, *roles: str) -> data.Images:
+def load(_: Path, __: Path, side: int, *roles: str, bits: int = 16) -> data.Images:
     chosen = [item for item in items() if item.role in roles]
     rng = np.random.default_rng(len(chosen))
     shape = (len(chosen), side, side)
@@ -40,11 +40,15 @@ def config(folder: Path) -> Config:
                   low_resolution=(0.25,))  # fmt: skip
 
 
+def images_of(folder: Path) -> data.Data:
+    return own.Own(folder, folder)
+
+
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(build_bundle, "CHANGED_COPIES", 2)
-    monkeypatch.setattr(data, "load", load)
-    monkeypatch.setattr(data, "items", lambda _: items())
+    monkeypatch.setattr(measured, "CHANGED_COPIES", 2)
+    monkeypatch.setattr(own, "load", load)
+    monkeypatch.setattr(own, "items", lambda _: items())
     torch.manual_seed(0)
     network = Network("mobilenet_v2")
     torch.nn.init.constant_(network.head.bias[101:], 1.0)  # everything passes the gates
@@ -56,7 +60,7 @@ def test_weights_become_a_bundle_that_answers(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "some-bundle"
-    build_bundle.build(config(tmp_path), out, tmp_path, "0.1", None)
+    build_bundle.build(config(tmp_path), images_of(tmp_path), out, "0.1", None)
     manifest = bundle.verify(out)
     chosen = manifest.training.prior_tau
     assert f"{chosen:6.2f}" in next(
@@ -70,22 +74,22 @@ def test_weights_become_a_bundle_that_answers(
     np.testing.assert_array_equal(tensors[prior.HEAD_BIAS], baked)
     assert sum(group.images for group in manifest.calibration.age.groups) == ROLES["val"]
     estimator = Estimator(out, device="cpu")
-    val = build_bundle.floats(load(tmp_path, tmp_path, SIDE, "val"))
+    val = np.concatenate([*load(tmp_path, tmp_path, SIDE, "val").floats()])
     p_values = sorted(one.in_distribution for one in estimator.predict(val))
     np.testing.assert_allclose(p_values, (1 + np.arange(1, 91)) / 91, atol=1 / 91)
 
 
 def test_changed_copies_come_with_their_labels(weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "some-bundle"
-    build_bundle.build(config(tmp_path), out, tmp_path, "0.1", 0.4, 2.0)
+    build_bundle.build(config(tmp_path), images_of(tmp_path), out, "0.1", 0.4, 2.0)
     manifest = bundle.verify(out)
     assert (manifest.training.prior_tau, manifest.training.caution) == (0.4, 2.0)
     assert max(manifest.calibration.age.widening.knots)[1] >= 2.0
     images = load(tmp_path, tmp_path, SIDE, "val_128")
     measure = Estimator(out, device="cpu").measure
-    plain = build_bundle.calibration_cases(measure, images)
-    changed = build_bundle.calibration_cases(measure, images, changed=True)
-    assert len(changed) == build_bundle.CHANGED_COPIES * len(plain)
+    plain = measured.calibration_cases(measure, images)
+    changed = measured.calibration_cases(measure, images, changed=True)
+    assert len(changed) == measured.CHANGED_COPIES * len(plain)
     np.testing.assert_array_equal(changed.years[: len(plain)], plain.years)
     assert (changed.patients[-len(plain) :] == plain.patients).all()
     assert (changed.mu[: len(plain)] != plain.mu).any()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import data
+from training import own
 
 COLUMNS = ["path", "source", "patient_id", "age_years", "sex", "view", "finding", "split"]
 COLUMNS += ["original_width", "original_height", "licence"]
@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_roles_and_labels(root: Path) -> None:
-    found = {Path(item.path).stem: item for item in data.items(root)}
+    found = {Path(item.path).stem: item for item in own.items(root)}
     assert "00017999_000" not in found  # known to be inverted
     assert "d" not in found  # the patient is measured in external_dev
     assert found["a"].age == 40
@@ -56,9 +56,9 @@ def test_roles_and_labels(root: Path) -> None:
 def test_pixels_are_cached_as_the_contract_gives_them(root: Path, tmp_path: Path) -> None:
     ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
     Image.fromarray(ramp).save(root / "a.png")
-    first = data.load(root, tmp_path / "cache", 8, "train")
+    first = own.load(root, tmp_path / "cache", 8, "train")
     (root / "a.png").unlink()
-    again = data.load(root, tmp_path / "cache", 8, "train")
+    again = own.load(root, tmp_path / "cache", 8, "train")
     assert first.pixels.shape == (1, 8, 8)
     assert (first.pixels.min(), first.pixels.max()) == (0, 65535)
     assert (first.pixels == again.pixels).all()
@@ -73,4 +73,4 @@ def test_pixels_are_cached_as_the_contract_gives_them(root: Path, tmp_path: Path
     ],
 )
 def test_images_of_one_origin_stay_together(one: str, other: str) -> None:
-    assert data.group_of(Path(one)) == data.group_of(Path(other))
+    assert own.group_of(Path(one)) == own.group_of(Path(other))

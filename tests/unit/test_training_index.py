@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from training import index
-from training.index import COLUMNS, Row, files, read_index, seen_from, write_index
+from training.index import COLUMNS, Row, files, gathered, read_index, seen_from, write_index
 from training.labels import stated
 from training.tables import DataError, read_table
 
@@ -30,6 +30,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_index([FULL, BARE], path)
     assert read_index(path) == [FULL, BARE]
     assert files(path, [FULL]) == [tmp_path / "made/a/b.png"]
+
+
+def test_several_indexes_are_one_with_one_name_for_each_file(tmp_path: Path) -> None:
+    write_index([Row("../nih/1.png", "nih")], tmp_path / "lists/nih.csv")
+    write_index([Row("1.png", "site")], tmp_path / "site/index.csv")
+    indexes = [tmp_path / "lists/nih.csv", tmp_path / "site/index.csv"]
+    assert [row.image for row in gathered(tmp_path, indexes)] == ["nih/1.png", "site/1.png"]
+    write_index([Row("1.png", "nih")], tmp_path / "nih/again.csv")
+    with pytest.raises(DataError, match=r"again\.csv: nih/1\.png: .* also in .*nih\.csv"):
+        gathered(tmp_path, [*indexes, tmp_path / "nih/again.csv"])
 
 
 def test_an_image_is_found_from_where_the_index_lies(tmp_path: Path) -> None:

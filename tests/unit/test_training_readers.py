@@ -328,9 +328,19 @@ def test_the_real_dirty_headers(shared_data: Path) -> None:
     assert sum(row.sex != "" for row in rows) > 90
 
 
+def test_pictures(tmp_path: Path) -> None:
+    picture(tmp_path / "hand/1.png")
+    picture(tmp_path / "knee/1.webp")
+    (tmp_path / "knee/notes.txt").write_text("x")
+    tally: Counter[str] = Counter()
+    rows = list(readers.read("pictures", tmp_path, tally))
+    assert rows == [Row("hand/1.png", "hand"), Row("knee/1.webp", "knee")]
+    assert tally == {"image: not a picture": 1}
+
+
 @pytest.mark.parametrize("layout", sorted(readers.READERS))
 def test_a_folder_that_is_something_else(layout: str, tmp_path: Path) -> None:
-    if layout == "dicom":
+    if layout in ("dicom", "pictures"):
         assert list(readers.read(layout, tmp_path)) == []
         return
     with pytest.raises(DataError, match="expected"):

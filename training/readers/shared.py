@@ -2,7 +2,7 @@
 
 Columns relied on: path (from the root), source, patient_id, age_years, sex, view, finding (joined
 by ``|``), split, licence. The splits are the table's own; images of the source ``hannover``, whose
-sexes are looked at from outside, make a split of that name. ``training.data`` reads the same table
+sexes are looked at from outside, make a split of that name. ``training.own`` reads the same table
 with the roles of the first network's training.
 """
 

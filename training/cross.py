@@ -1,0 +1,135 @@
+"""Train a network for every fold of an archive, and say how far off each is on what it never saw.
+
+    python -m training.cross --config site.toml
+
+The network that held out fold K lies in ``fold-K`` below the configuration's ``out``, where
+``training.train --fold K`` puts it too: what is trained is not trained again, and an interrupted
+run goes on. ``out-of-fold.csv`` beside them has a line for every frontal image with a label, named
+as in the folds: what the network that held it out says of it, before any calibration.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from dicom_ai_node.errors import BundleError
+from dicom_ai_node.inference.calibration import sigmoids
+from dicom_ai_node.inference.engine import NETWORK, load_network
+from training import config as settings
+from training import metrics
+from training.archive import Archived
+from training.bootstrap import Estimate, Statistic, estimate, resamples
+from training.config import Config, member
+from training.data import Item
+from training.folds import OutOfFold, read_folds, write_predictions
+from training.measured import answers
+from training.metrics import Floats
+from training.roles import HELD_OUT
+from training.tables import DataError
+from training.train import WEIGHTS, device_of, told, train
+
+FILE = "out-of-fold.csv"
+Said = tuple[Item, OutOfFold]
+"""What is known of an image, and what the network says that held it out."""
+
+
+def crossed(config: Config, root: Path) -> Iterator[Said]:
+    """Train what is not trained yet; everything that was held out, fold by fold.
+
+    ``config`` is that of a member, as :func:`training.config.read` gives it.
+    """
+    assert config.archive is not None
+    base = str(Path(config.out).parent)
+    for fold in sorted(set(read_folds(Path(config.archive.folds)).values())):
+        one = member(replace(config, out=base), fold)
+        data = Archived(one)
+        print(f"fold {fold}", flush=True)
+        told(data)
+        train(one, root, data)
+        yield from predictions(one, data)
+
+
+def predictions(config: Config, data: Archived) -> Iterator[Said]:
+    """What the trained network of ``config`` says of the fold that it held out."""
+    assert config.archive is not None
+    weights, device = Path(config.out) / WEIGHTS, device_of(config)
+    tensors = {NETWORK + name: tensor for name, tensor in load_file(weights).items()}
+    network = load_network(config.architecture, tensors, weights).to(device)
+    images = data.load(config.sides[-1], HELD_OUT)
+    raw = answers(network, images, device.type)
+    female = sigmoids(raw.sex.astype(np.float64))
+    for i, item in enumerate(images.items):
+        age, sd = float(raw.mu[i]), float(raw.sigma[i])
+        yield item, OutOfFold(item.path, config.archive.hold_out, age, sd, float(female[i]))
+
+
+def figures(said: Sequence[Said]) -> tuple[Estimate | None, Estimate | None]:
+    """MAE of the age in years and AUC of the sex; None where no label is known."""
+
+    def measured(statistic: Statistic, answer: str, label: str) -> Estimate | None:
+        known = [(item, one) for item, one in said if not np.isnan(getattr(item, label))]
+        if not known:
+            return None
+        columns: list[Floats] = [
+            np.array([getattr(one, answer) for _, one in known]),
+            np.array([getattr(item, label) for item, _ in known]),
+        ]
+        weights = resamples([item.patient for item, _ in known])
+        found = estimate(statistic, weights, *columns)
+        return None if np.isnan(found.value) else found
+
+    return measured(metrics.mae, "age", "age"), measured(
+        metrics.auc, "probability_female", "female"
+    )
+
+
+def summary(said: Sequence[Said]) -> Iterator[list[str]]:
+    """A line for each fold and one for all: name, images, patients, MAE, AUC."""
+    for fold in [*sorted({one.fold for _, one in said}), None]:
+        part = [pair for pair in said if fold is None or pair[1].fold == fold]
+        patients = len({item.patient for item, _ in part})
+        name = "all" if fold is None else f"fold {fold}"
+        yield [name, f"{len(part):,}", f"{patients:,}", *map(_cell, figures(part))]
+
+
+def _cell(found: Estimate | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def main() -> None:
+    """Read the command line, train every fold, write and sum up what was held out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    parser = argparse.ArgumentParser(
+        description="train a network for every fold of an archive",
+        epilog="example: python -m training.cross --config site.toml --minutes 60",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="with an [archive]")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="ImageNet's")
+    parser.add_argument("--minutes", type=float, help="for each fold")
+    parser.add_argument("--out", help="folder of the folds' folders")
+    given = parser.parse_args()
+    config = settings.read(given.config, minutes=given.minutes, out=given.out)
+    if config.archive is None:
+        raise SystemExit(f"{given.config}: expected an [archive]")
+    try:
+        said = list(crossed(config, given.data))
+    except (DataError, BundleError) as error:
+        raise SystemExit(f"error: {error}") from error
+    file = Path(config.out).parent / FILE
+    write_predictions((one for _, one in said), file)
+    table = Table("Held out", "Images", "Patients", "Age MAE, years", "Sex AUC", box=None)
+    for line in summary(said):
+        table.add_row(*line)
+    Console().print(table, "", f"{file}: {len(said):,} images", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
