@@ -4,7 +4,7 @@
 :class:`~dicom_ai_node.types.HeaderAudit`. Pure: no files, no clock, no database.
 """
 
-from dicom_ai_node.rules.ages import encode_age, parse_age
+from dicom_ai_node.rules.ages import encode_age, encode_estimate, parse_age
 from dicom_ai_node.rules.audit import audit
 from dicom_ai_node.rules.header import Header
 from dicom_ai_node.rules.registry import RULES, RULES_VERSION
@@ -19,5 +19,6 @@ __all__ = [
     "RulesSettings",
     "audit",
     "encode_age",
+    "encode_estimate",
     "parse_age",
 ]

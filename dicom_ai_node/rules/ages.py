@@ -76,6 +76,20 @@ def encode_age(years: float) -> str:
     return str(_in_fitting_unit({unit: completed_units(unit) for unit in YEARS_PER_UNIT}))
 
 
+def encode_estimate(years: float) -> str:
+    """An estimated age as a value of VR AS: the nearest whole year, from two on.
+
+    Not the completed years of ``years``: a network that learned from PatientAge estimates completed
+    years already, and cutting them off again would take half a year from everyone.
+
+    Raises ValueError below two, where AS counts months, weeks or days that no estimate can tell, and
+    for what three digits cannot hold.
+    """
+    if not _YEARS_FROM_YEARS <= years < 999.5:
+        raise ValueError(f"not an estimate that VR AS can hold in years: {years}")
+    return str(Age(math.floor(years + 0.5), "Y"))
+
+
 def encode_age_at(birth: date, day: date) -> str:
     """The age on ``day`` of who was born on ``birth`` as a value of VR AS, by the calendar.
 

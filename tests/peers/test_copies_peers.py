@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -24,6 +25,7 @@ from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, filled_copy
+from dicom_ai_node.report.copies.part10 import opened
 from dicom_ai_node.report.samples import MODEL
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.report.validators import dcentvfy, dciodvfy
@@ -38,6 +40,7 @@ COMPUTED = Fill("PatientAge", "063Y", "dates", rules=("B3",))
 INFERRED = Fill("PatientAge", "063Y", "inference", low=55.1, high=71.2, rules=("B3",))
 SEX = Fill("PatientSex", "F", "inference", probability=0.991, actor="somebody")
 MODES = ("B", "C", "D")
+DEFLATED = DeflatedExplicitVRLittleEndian
 SYNTAXES = (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -47,7 +50,7 @@ SYNTAXES = (
     JPEGLSLossless,
     JPEG2000Lossless,
 )
-"""Deflated is left out: dciodvfy does not read it."""
+"""dciodvfy does not read DEFLATED."""
 INTENDED = (
     *("(0008,0008)", "(0008,0012)", "(0008,0013)", "(0008,0014)", "(0008,0018)", "(0008,103e)"),
     *("(0008,2111)", "(0008,2112)", "(0010,0040)", "(0010,1010)", "(0010,4000)", "(0018,a001)"),
@@ -121,7 +124,7 @@ def real() -> list[tuple[Path, bytes]]:
     found = []
     for path in carried():
         content = completed(path)
-        if content is not None:
+        if content is not None and "DICOMDIR" not in path.name:  # that one counts bytes itself
             with suppress(FillError):
                 copy_of("C", content)
                 found.append((path, content))
@@ -134,8 +137,12 @@ def test_real_files_bring_no_error_but_their_own(
     real: list[tuple[Path, bytes]], tmp_path: Path
 ) -> None:
     _require_dicom3tools()
-    whole = [(path, content) for path, content in real if content == path.read_bytes()]
-    for path, content in whole[::4]:
+    whole = [
+        (path, content)
+        for path, content in real
+        if content == path.read_bytes() and opened(content).transfer_syntax_uid != DEFLATED
+    ]
+    for path, content in whole[::8]:
         own = set(map(_fault, dciodvfy(written(tmp_path, "source", content))))
         for mode in ("C", "D"):
             copy = written(tmp_path, "copy", copy_of(mode, content))

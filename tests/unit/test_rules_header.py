@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydicom import Dataset
 
 from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, encode_age, parse_age
-from dicom_ai_node.rules.ages import encode_age_at, salvage_age
+from dicom_ai_node.rules.ages import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.header import ATTRIBUTES, CLINICAL_SEX_PARAMETERS
 from dicom_ai_node.rules.registry import ARCHIVE_RULES, markdown_table
 from tests.unit.rules_builder import TODAY, dataset, header
@@ -106,6 +106,19 @@ def test_encode_age(years: float, text: str) -> None:
 def test_encode_age_refuses_what_three_digits_cannot_hold(years: float) -> None:
     with pytest.raises(ValueError, match="not an age"):
         encode_age(years)
+
+
+@pytest.mark.parametrize(
+    ("years", "text"), [(2.0, "002Y"), (62.4, "062Y"), (62.5, "063Y"), (62.9, "063Y")]
+)
+def test_an_estimate_is_the_nearest_year(years: float, text: str) -> None:
+    assert encode_estimate(years) == text
+
+
+@pytest.mark.parametrize("years", [1.99, -1.0, 999.5, float("nan"), float("inf")])
+def test_an_estimate_below_two_years_has_no_value(years: float) -> None:
+    with pytest.raises(ValueError, match="estimate"):
+        encode_estimate(years)
 
 
 def test_encode_age_at_goes_by_the_calendar() -> None:

@@ -29,7 +29,7 @@ class Fill:
     keyword: str
     """``PatientAge`` or ``PatientSex``."""
     value: str
-    """A value of VR AS, see :func:`~dicom_ai_node.rules.encode_age`; ``M`` or ``F``."""
+    """``M`` or ``F``; a value of VR AS: of an estimate by ``rules.encode_estimate``."""
     source: str
     """A rung of the ladder: a key of :data:`SOURCES`."""
     low: float | None = None
