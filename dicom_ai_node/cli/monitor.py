@@ -200,8 +200,8 @@ def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str]:
         drawn = sorted({PLAIN[point.quantity] for point in charts.points})
         watched = f"; watched: {'; '.join(drawn)}" if drawn else ""
         return [f"drift: none in {points} points since the reference weeks{watched}"]
-    lines = ["[bold red]drift[/], of which a false alarm is expected once in"
-             f" {settings.false_alarm_weeks:g} weeks:"]  # fmt: skip
+    lines = ["[bold red]drift[/]; where nothing changes there is a flag once in"
+             f" {settings.false_alarm_weeks:g} points:"]  # fmt: skip
     return [*lines, *(f"  {flag.text}" for flag in flags)]
 
 

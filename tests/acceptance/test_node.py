@@ -149,7 +149,7 @@ def test_shadow_mode_sends_nothing_until_a_person_resumes(node: Node, pacs: Embe
     assert run_cli(node, "requeue", "--withheld") == [{"studies": 1, "without_images": 0}]
     wait_until("the report", lambda: len(pacs.instances()) == 1)
     (row,) = node.wait_settled(1)
-    assert row.state is State.DELIVERED
+    assert row.state == State.DELIVERED
     (watched,) = run_cli(node, "monitor")
     assert [one["mode"] for one in watched["switches"]] == ["shadow", "live"]
 

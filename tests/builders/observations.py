@@ -62,10 +62,13 @@ def site(
     return made
 
 
-def put(db: Database, observations: list[Observation]) -> None:
-    """Store observations as if their studies had come, been analysed and been delivered."""
+def put(db: Database, observations: list[Observation], *, studies: bool = True) -> None:
+    """Store observations as if their studies had come, been analysed and been delivered.
+
+    Without ``studies`` theirs are there already.
+    """
     rows = [{k: v for k, v in asdict(one).items() if k != "patient"} for one in observations]
-    studies = [
+    came = [
         {
             "study_instance_uid": one.study_instance_uid,
             "state": "delivered",
@@ -75,5 +78,6 @@ def put(db: Database, observations: list[Observation]) -> None:
         for one in observations
     ]
     with db.write() as connection:
-        connection.execute(insert(study), studies)
+        if studies:
+            connection.execute(insert(study), came)
         connection.execute(insert(observation), rows)
