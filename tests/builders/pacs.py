@@ -1,6 +1,5 @@
 """A PACS that answers C-FIND, C-GET and C-MOVE in threads of this process, with faults."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -199,12 +198,6 @@ def running(archive: Archive) -> Iterator[Archive]:
         for association in server.active_associations:
             association.abort()
         server.shutdown()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _matches(dataset: Dataset, asked: Dataset) -> bool:

@@ -25,6 +25,7 @@ class Folder:
     """A folder tree as a source: read once, of which study keys and paths are kept."""
 
     holds_files = True
+    whole_headers = True
 
     def __init__(self, root: Path, *, modalities: Sequence[str]) -> None:
         if not root.is_dir():

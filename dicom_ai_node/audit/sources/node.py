@@ -21,6 +21,7 @@ class Node:
 
     name = "node"
     holds_files = True
+    whole_headers = True
 
     def __init__(self, db: Database, spool: Spool, *, modalities: Sequence[str]) -> None:
         self._db = db

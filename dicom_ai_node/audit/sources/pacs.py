@@ -25,6 +25,7 @@ class Pacs:
     """A PACS as a source; one association for queries stays open between them."""
 
     holds_files = False
+    whole_headers = False
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class Web:
     """A DICOMweb service as a source."""
 
     holds_files = False
+    whole_headers = True
 
     def __init__(
         self, name: str, service: WebService, *, page: int, modalities: Sequence[str]
