@@ -240,7 +240,7 @@ def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
         findings.append(_finding("H2", f"{_WORDING}: {text}"))
         audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
     if verdict.mix_up:
-        findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies"))
+        findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies{_odds(verdict)}"))
         if verdict.age_p is not None and verdict.age_p < _WORTH_A_LOOK:
             audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
         if verdict.sex_p is not None and verdict.sex_p < _HALF:
@@ -248,6 +248,15 @@ def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
     if (reason := _not_assessable(result)) is not None:
         findings.append(_finding("H4", f"not assessable: {reason.text}"))
     return replace(audit, findings=(*audit.findings, *findings))
+
+
+def _odds(verdict: Verdict) -> str:
+    age, sex = verdict.age_p, verdict.sex_p
+    said = [
+        *([f"recorded age p = {age:.2g}"] if age is not None else ()),
+        *([f"recorded sex has probability {sex:.2g}"] if sex is not None else ()),
+    ]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _finding(rule: str, reason: str) -> Finding:

@@ -8,7 +8,7 @@ age, for an attribute that is not assessed, or against a recorded sex: 'O', 'X' 
 from collections.abc import Iterator, Mapping, Sequence
 
 from dicom_ai_node.decide.settings import FillSettings
-from dicom_ai_node.rules.ages import encode_age, read_age
+from dicom_ai_node.rules.ages import encode_estimate, read_age
 from dicom_ai_node.types import (
     AttributeStatus,
     FillProposal,
@@ -134,7 +134,7 @@ def _inferred_age(result: StudyResult, settings: FillSettings) -> FillProposal |
         return None
     return FillProposal(
         AGE,
-        encode_age(age.mu),
+        encode_estimate(age.mu),
         ProposalSource.INFERENCE,
         f"estimate {age.mu:.1f} years, 90 % interval {low:.1f} to {high:.1f}, {_model(result)}",
         _rules(result.audit, AGE),

@@ -18,7 +18,7 @@ from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.audit.report.page import page
-from dicom_ai_node.audit.report.tables import rates_table, studies_table
+from dicom_ai_node.audit.report.tables import patients_table, rates_table, studies_table
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.rules import Header, RulesSettings, audit
@@ -202,7 +202,7 @@ def test_the_files_are_written_and_hold_nothing_that_is_not_theirs(
 ) -> None:
     made = write_report(report, tmp_path / "new" / "folder")
     names = [path.name for path in made]
-    assert names == ["report.html", "studies.csv", "rates.csv", "report.json"]
+    assert names == ["report.html", "studies.csv", "patients.csv", "rates.csv", "report.json"]
     assert sorted(path.name for path in made[0].parent.iterdir()) == sorted(names)
     texts = {path.name: path.read_text(encoding="utf-8") for path in made}
     assert json.loads(texts["report.json"])["studies"][0]["key"] == "1.2.100"
@@ -213,6 +213,15 @@ def test_the_files_are_written_and_hold_nothing_that_is_not_theirs(
     assert [path.name for path in write_report(report, tmp_path, ["json"])] == ["report.json"]
     with pytest.raises(ValueError, match="pdf"):
         write_report(report, tmp_path, ["pdf"])
+
+
+def test_a_patient_has_one_line() -> None:
+    ages = {"1": "", "2": "", "3": "063Y"}
+    some = [collected(key, PatientID="P", PatientAge=age) for key, age in ages.items()]
+    nobody = collected("4", PatientID="")
+    _, row = csv.reader(io.StringIO(patients_table(concluded([*some, nobody])), newline=""))
+    assert len(row[0]) == 64
+    assert row[1:] == ["3", "2", "0", "0", "B3:2"]
 
 
 def test_the_page_needs_no_network_and_no_script(report: AuditReport) -> None:

@@ -12,13 +12,17 @@ from pydantic import TypeAdapter
 
 from dicom_ai_node.audit.outcome import AuditReport
 from dicom_ai_node.audit.report.page import page
-from dicom_ai_node.audit.report.tables import rates_table, studies_table
+from dicom_ai_node.audit.report.tables import patients_table, rates_table, studies_table
 
 _JSON = TypeAdapter(AuditReport)
 
 FORMATS: Mapping[str, Mapping[str, Callable[[AuditReport], str]]] = {
     "html": {"report.html": page},
-    "csv": {"studies.csv": studies_table, "rates.csv": rates_table},
+    "csv": {
+        "studies.csv": studies_table,
+        "patients.csv": patients_table,
+        "rates.csv": rates_table,
+    },
     "json": {"report.json": lambda report: _JSON.dump_json(report, indent=1).decode()},
 }
 """Format -> file name -> its content."""

@@ -1,8 +1,9 @@
-"""The report as CSV (RFC 4180): one line a study, and one line a group."""
+"""The report as CSV (RFC 4180): one line a study, one a patient, and one a group."""
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 
@@ -41,6 +42,7 @@ STUDY_COLUMNS = (
     "arrived",
     "fault",
 )
+PATIENT_COLUMNS = ("patient", "studies", "flagged", "alerts", "mix_ups", "rules")
 RATE_COLUMNS = ("by", "group", "studies", "flagged", "rate", "low95", "high95", "unusual", "rules")
 
 Cell = str | int | float | None
@@ -49,6 +51,15 @@ Cell = str | int | float | None
 def studies_table(report: AuditReport) -> str:
     """Every study of the audit."""
     return _csv(STUDY_COLUMNS, (_study(one) for one in report.studies))
+
+
+def patients_table(report: AuditReport) -> str:
+    """Every patient: how many studies, and what is wrong in how many of them."""
+    patients: dict[str, list[AuditedStudy]] = {}
+    for one in report.studies:
+        if one.patient:
+            patients.setdefault(one.patient, []).append(one)
+    return _csv(PATIENT_COLUMNS, (_patient(*item) for item in sorted(patients.items())))
 
 
 def rates_table(report: AuditReport) -> str:
@@ -93,10 +104,25 @@ def _study(one: AuditedStudy) -> list[Cell]:
     ]
 
 
+def _patient(patient: str, studies: Sequence[AuditedStudy]) -> list[Cell]:
+    rules = Counter(rule for one in studies for rule in one.audit.rules)
+    return [
+        patient,
+        len(studies),
+        sum(one.audit.flagged for one in studies),
+        sum(one.suspicion.alert for one in studies),
+        sum(one.suspicion.mix_up for one in studies),
+        _counts(rules),
+    ]
+
+
+def _counts(rules: Mapping[str, int]) -> str:
+    return " ".join(f"{rule}:{count}" for rule, count in sorted(rules.items()))
+
+
 def _rate(one: Rate) -> list[Cell]:
     low, high = one.interval
     share = one.flagged / one.studies if one.studies else None
-    counts = " ".join(f"{rule}:{count}" for rule, count in one.rules.items())
     return [
         one.by,
         one.group,
@@ -106,7 +132,7 @@ def _rate(one: Rate) -> list[Cell]:
         _rounded(low),
         _rounded(high),
         int(one.unusual),
-        counts,
+        _counts(one.rules),
     ]
 
 
