@@ -31,6 +31,8 @@ class Listed:
     """What the answer says; for sources that hold files the header of one instance."""
     instances: int | None = None
     """NumberOfStudyRelatedInstances, None when the source does not say."""
+    fault: str = ""
+    """Why nothing of it can be read, '' as a rule; names the file of a folder: not for logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Source(Protocol):
     """As the spec names it."""
     holds_files: bool
     """Whether reading a header costs no transfer of pixels (a folder, the node's own spool)."""
+    whole_headers: bool
+    """Whether :meth:`headers` are the instances' own. A PACS answers C-FIND from its database: an
+    attribute that is absent or empty there may well be in the file."""
 
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
         """The parts of the listing, in a fixed order; at least one."""
@@ -62,7 +67,7 @@ class Source(Protocol):
         ...
 
     def headers(self, listed: Listed) -> Sequence[Header] | None:
-        """Whole headers of all instances without their pixels; None where only a fetch has them."""
+        """Headers of all instances without their pixels; None where only a fetch has them."""
         ...
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
