@@ -15,7 +15,7 @@ from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.audit.worker import run
 from dicom_ai_node.config import load_config
 from dicom_ai_node.rules import Header
-from tests.builders.archive import listed
+from tests.builders.scripted import listed
 
 DAYS, STUDIES, SECONDS = 10, 12, 0.03
 

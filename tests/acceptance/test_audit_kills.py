@@ -11,7 +11,7 @@ from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
 from tests.acceptance.audit_process import DAYS, STUDIES
 from tests.acceptance.harness import wait_until
-from tests.builders.archive import collected
+from tests.builders.scripted import collected
 from tests.unit.rules_builder import TODAY
 
 KILLS = 10

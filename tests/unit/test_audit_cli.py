@@ -18,7 +18,7 @@ from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.cli import app
 from dicom_ai_node.errors import ConfigError, PeerRefused
 from dicom_ai_node.store import Database, audits
-from tests.builders.archive import Archive, collected, listed, raises
+from tests.builders.scripted import Archive, collected, listed, raises
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 

@@ -17,7 +17,9 @@ from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.study import AuditEvent, AuditState
-from tests.builders.archive import (
+from tests.builders.postgres import fresh_database
+from tests.builders.rows import TIMING, claim_one, file_instance
+from tests.builders.scripted import (
     OWNER,
     SPEC,
     Archive,
@@ -30,8 +32,6 @@ from tests.builders.archive import (
     raises,
     session,
 )
-from tests.builders.postgres import fresh_database
-from tests.builders.rows import TIMING, claim_one, file_instance
 
 ALL = SPEC.model_copy(update={"depth": Depth.ALL})
 FLAGGED = SPEC.model_copy(update={"depth": Depth.FLAGGED})

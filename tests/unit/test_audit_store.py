@@ -21,8 +21,8 @@ from dicom_ai_node.types import (
     SexEstimate,
     StudyResult,
 )
-from tests.builders.archive import OWNER, listed, new_audit
 from tests.builders.postgres import fresh_database
+from tests.builders.scripted import OWNER, listed, new_audit
 from tests.unit.rules_builder import audited, header
 
 
