@@ -1,13 +1,18 @@
 """What every test may use. Data sets are made by builders in the tests themselves."""
 
+import logging
 import os
 import shutil
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import structlog
 
+from dicom_ai_node.ops import logs
 from dicom_ai_node.store import Database
 from tests.builders.postgres import find_server, fresh_database, running_server
 
@@ -68,3 +73,19 @@ def any_db(request: pytest.FixtureRequest) -> Iterator[Database]:
     else:
         with fresh_database(request.getfixturevalue("postgres")) as database:
             yield database
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Let a test set up logging, which is the process's, and put back what pytest needs."""
+    names = ["", *(name for name in logs._LEVELS if name)]
+    loggers = [logging.getLogger(name or None) for name in names]
+    before = [(one.level, one.handlers[:], one.propagate) for one in loggers]
+    hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook, logging.raiseExceptions)
+    yield
+    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        logger.level, logger.handlers, logger.propagate = level, handlers, propagate
+        logger.setLevel(level)
+    sys.excepthook, threading.excepthook, sys.unraisablehook, logging.raiseExceptions = hooks
+    logging.captureWarnings(False)
+    structlog.reset_defaults()

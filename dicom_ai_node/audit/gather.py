@@ -79,7 +79,7 @@ def gather(
         headers = source.headers(listed)
         if headers is not None:
             into.asked = True
-            _use(into, headers)
+            _use(into, headers, whole=spec.whole_headers)
     if analyse is None or not _wants_images(into, spec, rules):
         return
     into.asked = True
@@ -107,7 +107,7 @@ def _look(fetched: Fetched, into: Gathered, analyse: Analyse) -> None:
     faults += _reasons(fetched.faults)
     if fetched.files:
         seen = analyse(into.facts.study_instance_uid, fetched.files)
-        _use(into, seen.headers)
+        _use(into, seen.headers, whole=True)
         into.result = seen.result
         if seen.unreadable:
             faults.append(f"{seen.unreadable} of {into.arrived} files cannot be read as DICOM")
@@ -117,12 +117,12 @@ def _look(fetched: Fetched, into: Gathered, analyse: Analyse) -> None:
     into.fault = "; ".join(faults)
 
 
-def _use(into: Gathered, headers: Sequence[Header]) -> None:
-    """Let whole headers take the place of what the listing said."""
+def _use(into: Gathered, headers: Sequence[Header], *, whole: bool) -> None:
+    """Let headers of instances take the place of what the listing said."""
     if headers:
         facts = into.facts
         uid = facts.study_instance_uid or headers[0].clean("StudyInstanceUID")
-        into.facts = StudyFacts(uid, distinct(headers), facts.listed, from_files=True)
+        into.facts = StudyFacts(uid, distinct(headers), facts.listed, from_files=whole)
 
 
 def _reasons(faults: Mapping[str, str]) -> list[str]:

@@ -22,11 +22,10 @@ _RESULT = TypeAdapter(StudyResult)
 
 
 def new_listed(listed: Listed) -> NewListed:
-    """Return the row of a listed study."""
+    """Return the row of a listed study; one of which nothing can be read is settled by that."""
     facts = StudyFacts(listed.key, (listed.header,), from_files=False)
-    return NewListed(
-        _row_key(listed.key), _plain({**facts.to_json(), "instances": listed.instances})
-    )
+    values = _plain({**facts.to_json(), "instances": listed.instances})
+    return NewListed(_row_key(listed.key), values, _plain(listed.fault))
 
 
 def read_listed(values: dict[str, Any]) -> Listed:

@@ -22,12 +22,10 @@ class Preview:
     """Studies that the header rules flag by what the listing says of them."""
     images: int = 0
     """Studies of which the images would be asked for."""
-    asked: int = 0
-    """Studies of which anything would be asked for: what the rate limit counts."""
 
     def minutes(self, studies_per_minute: float) -> float | None:
-        """Return how long that takes at the rate limit, None when there is none."""
-        return self.asked / studies_per_minute if studies_per_minute else None
+        """Return how long the studies take at the rate limit, None when there is none."""
+        return self.studies / studies_per_minute if studies_per_minute else None
 
 
 def preview(
@@ -42,7 +40,6 @@ def preview(
     """
     parts = source.slices(spec)
     found = Preview(slices=len(parts))
-    listed_only = spec.source.startswith("pacs:")  # C-FIND has no whole headers
     seen: set[str] = set()
     for part in parts:
         for listed in source.list(spec, part):
@@ -55,7 +52,6 @@ def preview(
             found.instances += listed.instances or 0
             found.flagged += flagged
             found.images += wanted
-            found.asked += wanted or not listed_only
             if spec.limit is not None and found.studies >= spec.limit:
                 break
         found.slices_done += 1

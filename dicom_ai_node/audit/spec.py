@@ -39,6 +39,11 @@ class AuditSpec(BaseModel):
     today: date
     """The day the audit was started: the rules' clock, also when it is resumed later."""
 
+    @property
+    def whole_headers(self) -> bool:
+        """Whether the source's headers are those of its instances, not answers to queries."""
+        return not self.source.startswith("pacs:")
+
     @model_validator(mode="after")
     def _dates_are_in_order(self) -> "AuditSpec":
         if self.first_date and self.last_date and self.last_date < self.first_date:

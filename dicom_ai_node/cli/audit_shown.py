@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from dicom_ai_node.audit.sources.source import Source
-from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.cli.common import console, print_json, when
 from dicom_ai_node.config import Config
 from dicom_ai_node.store import Database, audit_studies
@@ -46,8 +46,7 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
         highlight=False,
     )
     console.print(f"{found.flagged} are flagged by what the listing says", highlight=False)
-    images = "" if spec.depth is Depth.HEADERS else f", for the images of {found.images}"
-    console.print(f"would be asked for: {found.asked}{images}", highlight=False)
+    console.print(f"images would be asked for of {found.images}", highlight=False)
     if minutes is not None:
         rate = settings.audit.studies_per_minute
         hours = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"

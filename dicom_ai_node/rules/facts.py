@@ -41,9 +41,8 @@ class StudyFacts:
 
 
 def _dump(header: Header) -> dict[str, Any]:
-    """JSON without NUL, which is no text to PostgreSQL."""
     return {
-        "values": {key: value.replace("\0", " ") for key, value in header.values.items()},
+        "values": dict(header.values),
         "undecodable": sorted(header.undecodable),
         "transfer_syntax_uid": header.transfer_syntax_uid,
     }

@@ -26,7 +26,7 @@ class NewListed:
     """At most 80 characters; the same key is the same study."""
     listed: dict[str, Any]
     fault: str = ""
-    """Of a part of the listing that could not be had: the row is settled at once."""
+    """Of what cannot be had at all, a study or a part of the listing: it is settled at once."""
 
 
 @dataclass(frozen=True, slots=True)

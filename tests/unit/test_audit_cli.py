@@ -2,18 +2,25 @@
 
 import json
 import os
+import re
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from dicom_ai_node.audit import sources
+from dicom_ai_node.audit.outcome import Collected
+from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.cli import app
 from dicom_ai_node.errors import ConfigError, PeerRefused
 from dicom_ai_node.store import Database, audits
 from tests.builders.scripted import Archive, collected, listed, raises
+
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 @pytest.fixture
@@ -121,14 +128,13 @@ def test_a_dry_run_counts_and_asks_for_nothing(
     code, (counts,), _ = audit(config, "start", "--source", "pacs:main", "--dry-run", "--json")
     assert code == 0
     assert (counts["studies"], counts["instances"], counts["flagged"]) == (4, 4, 1)
-    assert (counts["asked"], counts["images"]) == (1, 1)
-    assert counts["minutes_at_rate"] == pytest.approx(1 / 6000)
+    assert (counts["images"], counts["minutes_at_rate"]) == (1, pytest.approx(4 / 6000))
     assert set(archive.asked) == {"list:0", "list:1"}
     assert archive.closed == archive.opened == 1
     assert audits.find(db) == []
     _, _, text = audit(config, *START, "--dry-run", "--limit", "3")
     assert "3 studies with 3 instances" in text
-    assert "would be asked for: 0" in text
+    assert "images would be asked for of 0" in text
 
 
 @pytest.mark.parametrize(
@@ -153,12 +159,34 @@ def test_a_dry_run_counts_and_asks_for_nothing(
 def test_a_wrong_option_is_named(
     archive: Archive, config: Path, options: tuple[str, ...], says: str, db: Database
 ) -> None:
-    import re
-
     code, _, text = audit(config, "start", *options)
     assert code != 0
     assert re.search(says, " ".join(text.replace("│", " ").split()))
     assert audits.find(db) == []
+
+
+def test_a_report_is_concluded_from_what_was_collected(
+    archive: Archive, config: Path, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.trouble["list:1"] = raises(PeerRefused(0xA700, "too many"))
+    assert audit(config, *START)[0] == 0
+    said: dict[str, Any] = {}
+
+    def conclude(spec: AuditSpec, studies: list[Collected], **rest: Any) -> SimpleNamespace:
+        said.update(rest, spec=spec, keys=[one.key for one in studies])
+        return SimpleNamespace(complete=rest["complete"])
+
+    def write_report(_: object, out: Path) -> list[Path]:
+        return [out / "report.html"]
+
+    for name, function in (("conclude", conclude), ("report", write_report)):
+        module = SimpleNamespace(conclude=function, write_report=function)
+        monkeypatch.setitem(sys.modules, f"dicom_ai_node.audit.{name}", module)
+    code, (written,), _ = audit(config, "report", "1", "--out", str(tmp_path), "--json")
+    assert (code, written) == (0, {"files": [f"{tmp_path}/report.html"], "complete": False})
+    assert said["keys"] == ["1.2.0", "1.2.1", "listing:00000001-00000001"]
+    assert (said["listed"], said["complete"], said["model"]) == (3, False, "")
+    assert said["spec"].source == "pacs:main"
 
 
 def test_an_unknown_audit_is_named(config: Path) -> None:

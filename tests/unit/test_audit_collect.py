@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_every_study_is_collected_and_asked_for_once(any_db: Database, tmp_path:
     assert set(source.asked.values()) == {1}
     assert source.closed == source.opened == 1
     one = listed(5)
-    assert found[one.key].facts == StudyFacts(one.key, (one.header,), one.header)
+    assert found[one.key].facts == StudyFacts(one.key, (one.header,), one.header, from_files=False)
     row = audits.show(any_db, number)
     assert row is not None
     assert (row.state, row.listed, row.settled, row.faults) == (AuditState.DONE, 12, 12, 0)
@@ -317,6 +318,30 @@ def test_only_flagged_studies_are_fetched(db: Database, tmp_path: Path) -> None:
     assert list((tmp_path / "fetched").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["pacs:fake", "web:fake", "folder:/fake"])
+def test_facts_say_whether_they_are_those_of_files(db: Database, tmp_path: Path, name: str) -> None:
+    spec = SPEC.model_copy(update={"source": name})
+    source, number = archive(1, 1), new_audit(db, spec)
+    source.name, source.holds_files = name, name.startswith("folder")
+    collect(session(db, number, source, tmp_path, spec=spec))
+    facts = collected(db, number)["1.2.0"].facts
+    assert facts is not None
+    assert facts.from_files is (name != "pacs:fake")
+    assert (facts.listed is None) is source.holds_files
+
+
+def test_what_the_listing_could_not_read_is_a_finding_and_not_asked_for(
+    db: Database, tmp_path: Path
+) -> None:
+    source = Archive([[replace(listed(0), fault="scan.dcm: not DICOM"), listed(1)]])
+    number = new_audit(db)
+    assert collect(session(db, number, source, tmp_path)) is Ending.DONE
+    first, second = collected(db, number).values()
+    assert (first.facts, first.fault) == (None, "scan.dcm: not DICOM")
+    assert second.fault == ""
+    assert source.asked["1.2.0"] == 0
+
+
 def test_less_than_was_listed_is_asked_for_again_and_then_said(
     db: Database, tmp_path: Path
 ) -> None:
@@ -343,9 +368,6 @@ def test_the_rate_counts_studies_that_are_asked_for(
     working = session(db, number, source, tmp_path, clock=clock, studies_per_minute=2)
     assert collect(working) is Ending.DONE
     assert clock.at - began == pytest.approx(4 * 30.0 if headers else 0.0)
-    facts = collected(db, number)["1.2.0"].facts
-    assert facts is not None
-    assert facts.from_files is headers
 
 
 def test_live_studies_come_first(db: Database, tmp_path: Path) -> None:
@@ -373,8 +395,6 @@ def test_live_studies_come_first(db: Database, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uid", ["", "1." * 60 + "1", "1.2\0.3", "Doe^Jane\n"])
 def test_any_study_instance_uid_can_be_kept(any_db: Database, tmp_path: Path, uid: str) -> None:
-    from dataclasses import replace
-
     odd = replace(listed(1), key=uid or "listed:abc")
     source, number = Archive([[odd, listed(2)]]), new_audit(any_db)
     assert collect(session(any_db, number, source, tmp_path)) is Ending.DONE

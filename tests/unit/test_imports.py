@@ -27,6 +27,8 @@ def test_imports_point_one_way() -> None:
         ("dicom_ai_node.ops.keeper", "torch"),
         ("dicom_ai_node.audit.sources", "torch"),
         ("dicom_ai_node.audit.sources", "highdicom"),
+        ("dicom_ai_node.audit.worker", "torch"),
+        ("dicom_ai_node.audit.worker", "highdicom"),
         ("dicom_ai_node.web", "torch"),
         ("dicom_ai_node.cli", "torch"),
         ("dicom_ai_node.cli", "highdicom"),

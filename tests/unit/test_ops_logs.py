@@ -4,10 +4,8 @@ import io
 import json
 import logging
 import stat
-import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +21,8 @@ from dicom_ai_node.ops.redaction import KEY_FILE, Redactor
 UID = "1.2.826.0.1.3680043.10.1.42.7"
 NAME = "Doe^Jane"
 PATIENT_ID = "PID-4711"
-LOGGERS = ["", *(name for name in logs._LEVELS if name)]
 
-
-@pytest.fixture(autouse=True)
-def _restored_logging() -> Iterator[None]:
-    """The set-up is the process's: put back what pytest needs."""
-    loggers = [logging.getLogger(name or None) for name in LOGGERS]
-    before = [(one.level, one.handlers[:], one.propagate) for one in loggers]
-    hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook, logging.raiseExceptions)
-    yield
-    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
-        logger.level, logger.handlers, logger.propagate = level, handlers, propagate
-        logger.setLevel(level)
-    sys.excepthook, threading.excepthook, sys.unraisablehook, logging.raiseExceptions = hooks
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from dicom_ai_node.report.copies.splice import appended, spliced
 from dicom_ai_node.report.document import local_time
 from dicom_ai_node.report.elements import tag_of
 from dicom_ai_node.report.identity import uid_of
-from dicom_ai_node.report.provenance import PROGRAM_UID, software_version
+from dicom_ai_node.report.provenance import PROGRAM_UID
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.types import ModelIdentity, ReportFile
 
@@ -89,7 +89,7 @@ def _uids(source: Source, fills: Sequence[Fill], model: ModelIdentity | None) ->
         repr((one.keyword, one.value, one.source, one.low, one.high, one.probability, one.rules))
         for one in fills
     ]
-    maker = (model.sha256 if model else "", software_version(), *what)
+    maker = (model.sha256 if model else "", *what)
     digest = blake3(source.file.data).hexdigest()
     series, instance = source.uid("SeriesInstanceUID"), source.uid("SOPInstanceUID")
     return {

@@ -102,4 +102,3 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("proposal_event", schema=None) as batch_op:
         batch_op.create_index("ix_proposal_event_proposal", ["proposal_id"], unique=False)
-

@@ -1,0 +1,55 @@
+"""The shipped network as an audit asks it."""
+
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import EncapsulatedPDFStorage
+
+from dicom_ai_node.audit.analyst import Analyst
+from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.config import parse_config
+from dicom_ai_node.demo import phantom
+from dicom_ai_node.demo.images import STUDY_DATE, radiograph
+from dicom_ai_node.types import AttributeStatus, Outcome
+
+
+def write(folder: Path, name: str, dataset: Dataset) -> Path:
+    path = folder / name
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("depth", [Depth.ALL, Depth.FLAGGED])
+def test_files_become_headers_and_a_result(tmp_path: Path, depth: Depth) -> None:
+    spec = AuditSpec(source="node", depth=depth, today=STUDY_DATE)
+    analyst = Analyst(parse_config({}), spec)
+    chest = phantom.chest(60.0, "F", seed=1)
+    sound = {"PatientSex": "F", "PatientAge": "060Y", "PatientBirthDate": "19660101"}
+    image = write(tmp_path, "image.dcm", radiograph(chest, study="one", **sound))
+    other = radiograph(chest, study="one", number=2)
+    other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = EncapsulatedPDFStorage
+    document = write(tmp_path, "document.dcm", other)
+    rubbish = tmp_path / "rubbish.dcm"
+    rubbish.write_bytes(b"no DICOM")
+
+    seen = analyst("1.2.3", [image, document, rubbish])
+    assert [header.clean("PatientAge") for header in seen.headers] == ["060Y"]
+    assert seen.unreadable == 1
+    if depth is Depth.FLAGGED:
+        assert seen.result is None  # the listing was suspicious, the header is sound
+    else:
+        assert seen.result is not None
+        assert (seen.result.outcome, seen.result.audit.age) == (
+            Outcome.ESTIMATED,
+            AttributeStatus.CONSISTENT,
+        )
+        assert seen.result.study_instance_uid == "1.2.3"
+
+    missing = write(tmp_path, "missing.dcm", radiograph(chest, study="two"))
+    seen = analyst("1.2.4", [missing])
+    assert seen.result is not None
+    assert seen.result.outcome is Outcome.ESTIMATED
+
+    seen = analyst("1.2.5", [rubbish])
+    assert (seen.headers, seen.unreadable, seen.result) == ((), 1, None)
