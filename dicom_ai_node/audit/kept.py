@@ -24,7 +24,7 @@ _RESULT = TypeAdapter(StudyResult)
 def new_listed(listed: Listed) -> NewListed:
     """Return the row of a listed study; one of which nothing can be read is settled by that."""
     facts = StudyFacts(listed.key, (listed.header,), from_files=False)
-    values = _plain({**facts.to_json(), "instances": listed.instances})
+    values = {**facts.to_json(), "instances": listed.instances}
     return NewListed(_row_key(listed.key), values, _plain(listed.fault))
 
 
@@ -52,7 +52,7 @@ def settled(
     """Return the row of a collected study. Numbers keep all their digits, unlike in reports."""
     return SettledStudy(
         key,
-        _plain(facts.to_json()) if facts else None,
+        facts.to_json() if facts else None,
         _plain(_RESULT.dump_python(result, mode="json")) if result else None,
         expected,
         arrived,
