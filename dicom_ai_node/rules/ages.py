@@ -82,7 +82,7 @@ def encode_estimate(years: float) -> str:
     Not the completed years of ``years``: a network that learned from PatientAge estimates completed
     years already, and cutting them off again would take half a year from everyone.
 
-    Raises ValueError below two, where AS counts months, weeks or days that no estimate can tell,
+    Raises ValueError below two, where AS counts months, weeks or days, which no estimate can tell,
     and for what three digits cannot hold.
     """
     if not _YEARS_FROM_YEARS <= years < 999.5:

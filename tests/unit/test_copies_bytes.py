@@ -46,6 +46,8 @@ def only_intended(content: bytes, before: list[tuple[int, bytes]], syntax: Synta
     """Every piece of the source that was not to change stands in the copy, in its order."""
     data = opened(content).data
     encoding = Encoding(syntax.implicit, syntax.little)
+    tags = [part.tag for part in walk(data, encoding)]
+    assert tags == sorted(set(tags))
     offset = 0
     for tag, piece in before:
         if tag in INTENDED:
