@@ -57,7 +57,11 @@ def work(
     """
     with _leased(config, db, audit_id, owner):
         try:
-            return collect(Session(db, _task(config, db, audit_id, owner, stop, tell)))
+            task = _task(config, db, audit_id, owner, stop, tell)
+            try:
+                return collect(Session(db, task))
+            finally:
+                shutil.rmtree(task.folder, ignore_errors=True)
         except StorageError:
             raise
         except Exception as error:

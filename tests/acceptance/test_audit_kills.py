@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
@@ -23,6 +25,7 @@ def start(config: Path, diary: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.timeout(900)
 def test_killed_ten_times_it_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     config, diary = tmp_path / "node.toml", tmp_path / "diary.txt"
     url = f"sqlite:///{tmp_path / 'node.db'}"
@@ -60,6 +63,7 @@ def test_killed_ten_times_it_ends_like_an_undisturbed_one(tmp_path: Path) -> Non
                 and (row := audits.show(db, disturbed)) is not None
                 and row.lease_until > time.time()
             ),
+            seconds=240,
         )
         time.sleep(chance.uniform(0.0, 0.3))
         process.kill()
@@ -70,10 +74,10 @@ def test_killed_ten_times_it_ends_like_an_undisturbed_one(tmp_path: Path) -> Non
     assert 0 < len(kept[-1]) < DAYS * STUDIES
 
     process = start(config, diary)
-    wait_until("the audit to be done", lambda: done(disturbed))
+    wait_until("the audit to be done", lambda: done(disturbed), seconds=240)
     lines = diary.read_text().splitlines()
     undisturbed = new()
-    wait_until("the undisturbed one to be done", lambda: done(undisturbed))
+    wait_until("the undisturbed one to be done", lambda: done(undisturbed), seconds=240)
     process.kill()
     process.wait()
 
