@@ -5,6 +5,7 @@ python -m training.build_bundle --config training/configs/second.toml --version 
 
 import argparse
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from training.sampling import frequencies
 from training.tables import DataError
 from training.train import WEIGHTS
 
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+"""As a manifest wants it; better said before an hour of calibration than after it."""
 FITTED_ON = 2400
 """Training images that the in-distribution score is fitted on."""
 INTENDED = (
@@ -107,6 +110,8 @@ def build(
 
     held_out = data.load(size, data.calibrates)
     plain = calibration_cases(measure, held_out).labelled
+    if not len(plain):
+        raise DataError(f"{data.calibrates}: expected images with both an age and a sex, got none")
     changed = calibration_cases(measure, held_out, changed=True)
     calibrated = calibrate.calibration(plain, changed, caution=caution)
     out.mkdir(parents=True, exist_ok=True)
@@ -170,7 +175,9 @@ def main() -> None:
     config = settings.read(given.config, fold=given.fold)
     if config.archive and not given.bundle:
         parser.error("--bundle: expected a folder, such as models/site")
-    out = given.bundle or Path("models/chest-age-sex")
+    out = (given.bundle or Path("models/chest-age-sex")).resolve()
+    if not NAME.fullmatch(out.name):
+        parser.error(f"--bundle {out.name}: expected a name of a-z, 0-9, dot, _ and -")
     try:
         data = data_of(config, given.data)
         build(config, data, out, given.version, given.tau, given.caution)

@@ -110,8 +110,11 @@ class Config:
             raise ValueError("sides, until and low_resolution need one value for each stage")
         if self.until[-1] != 1.0 or list(self.until) != sorted(self.until):
             raise ValueError(f"until is {list(self.until)}, expected to rise to 1.0")
-        if self.frozen_norms and not (self.start and self.architecture == "mobilenet_v2"):
-            raise ValueError("frozen_norms needs a start, and the architecture mobilenet_v2")
+        trained = self.start not in ("", RANDOM)
+        if self.frozen_norms and not (trained and self.architecture == "mobilenet_v2"):
+            raise ValueError(
+                "frozen_norms needs weights as start, and the architecture mobilenet_v2"
+            )
         if self.frozen_blocks and not self.frozen_norms:
             raise ValueError("frozen_blocks needs frozen_norms")
         if self.clock not in ("wall", "processor"):

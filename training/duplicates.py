@@ -129,7 +129,11 @@ def main() -> None:
     from rich.progress import track
     from rich.table import Table
 
-    parser = argparse.ArgumentParser(description="find near-duplicates over data sets")
+    parser = argparse.ArgumentParser(
+        description="find near-duplicates over data sets",
+        epilog="example: python -m training.duplicates nih/index.csv site/index.csv"
+        " --out duplicates.json",
+    )
     parser.add_argument("indexes", type=Path, nargs="+", help="index files")
     parser.add_argument("--out", type=Path, required=True, help="report, JSON")
     parser.add_argument("--distance", type=int, default=DISTANCE, help="bits of 256, at most 31")

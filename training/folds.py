@@ -119,7 +119,11 @@ def read_folds(path: Path) -> Mapping[str, int]:
 
 def main() -> None:
     """Deal the images of an index out to folds."""
-    parser = argparse.ArgumentParser(description="patient-left-out folds")
+    parser = argparse.ArgumentParser(
+        description="patient-left-out folds",
+        epilog="example: python -m training.folds nih/index.csv site/index.csv"
+        " --duplicates duplicates.json --out folds.csv",
+    )
     parser.add_argument("indexes", type=Path, nargs="+", help="index files")
     parser.add_argument("--duplicates", type=Path, help="report of training.duplicates")
     parser.add_argument("--out", type=Path, required=True)

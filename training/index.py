@@ -158,7 +158,10 @@ def main() -> None:
 
     from training import readers
 
-    parser = argparse.ArgumentParser(description="write the index of a data set")
+    parser = argparse.ArgumentParser(
+        description="write the index of a data set",
+        epilog="example: python -m training.index dicom /archive/chest --out site/index.csv",
+    )
     parser.add_argument("layout", choices=sorted(readers.READERS))
     parser.add_argument("root", type=Path, help="folder that the data set was unpacked into")
     parser.add_argument("--out", type=Path, help="default: index.csv in the root")

@@ -1,4 +1,5 @@
 from argparse import ArgumentTypeError
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from dicom_ai_node.inference.network import Network
 from training import build_bundle, data, measured, own, prior
 from training.config import Config
 from training.sampling import frequencies
+from training.tables import DataError
 
 SIDE = 32
 ROLES = {"train": 90, "train_128": 10, "val": 90, "val_128": 12, "gate": 2}
@@ -100,3 +102,26 @@ def test_the_share_of_the_prior_is_read_from_the_command_line() -> None:
     assert build_bundle.share("0.25") == 0.25
     with pytest.raises(ArgumentTypeError, match="0 to 1"):
         build_bundle.share("2")
+
+
+def test_a_name_that_no_manifest_may_have_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.toml").write_text("")
+    arguments = ["--config", str(tmp_path / "x.toml"), "--version", "1"]
+    monkeypatch.setattr("sys.argv", ["x", *arguments, "--bundle", str(tmp_path / "Site")])
+    with pytest.raises(SystemExit):
+        build_bundle.main()
+    assert "--bundle Site: expected a name of a-z" in capsys.readouterr().err
+
+
+def test_without_labels_nothing_can_be_calibrated(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sexless(folder: Path, cache: Path, side: int, *roles: str) -> data.Images:
+        found = load(folder, cache, side, *roles)
+        return replace(found, items=[replace(one, female=float("nan")) for one in found.items])
+
+    monkeypatch.setattr(own, "load", sexless)
+    with pytest.raises(DataError, match="val: expected images with both an age and a sex"):
+        build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)
