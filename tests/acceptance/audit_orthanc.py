@@ -2,9 +2,9 @@
 
     python -m tests.acceptance.audit_orthanc [--kills 10] [--folder DIR]
 
-Prints recall and precision of each rule against the answer key for C-GET, C-MOVE and DICOMweb, whether
-they found the same, the speed of headers alone, and whether an audit that was killed with SIGKILL
-ends with the report of an undisturbed one. Exit code 1 when any of it fails. Takes minutes.
+Prints recall and precision of each rule against the answer key for C-GET, C-MOVE and DICOMweb,
+whether they found the same, the speed of headers alone, and whether an audit that was killed with
+SIGKILL ends with the report of an undisturbed one. Exit code 1 when any of it fails. Takes minutes.
 """
 
 import argparse
