@@ -27,6 +27,9 @@ from tests.builders.orthanc import AE_TITLE, Orthanc, orthanc_in
 
 NO_KEY = frozenset({"G7", "G8"})
 """G7 is statistical; G8 needs a listing that says something else than the files do."""
+ORTHANC_CANNOT_DESCRIBE = frozenset({"LATIN1"})
+"""Character sets for whose sake its DICOMweb plugin refuses QIDO-RS: such a study must be told as
+one that cannot be listed (S1), and must cost no other."""
 WAYS = ("pacs:get", "pacs:move", "web:web")
 
 
@@ -85,6 +88,15 @@ def findings(document: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
+def undescribed(studies: Sequence[Planted]) -> frozenset[str]:
+    """The studies that are not to be had by DICOMweb."""
+    return frozenset(
+        one.uid
+        for one in studies
+        if any(i.get("SpecificCharacterSet") in ORTHANC_CANNOT_DESCRIBE for i in one.instances)
+    )
+
+
 def against_the_key(studies: Sequence[Planted], found: dict[str, list[str]]) -> list[str]:
     """Lines on each rule that was planted or found; print the table of the imperfect ones."""
     expected = {one.uid: set(one.expected) - NO_KEY for one in studies}
@@ -138,7 +150,7 @@ def main() -> int:
     folder = given.folder or Path(tempfile.mkdtemp(prefix="audit-"))
     studies = generated()
     files = write(studies, folder / "files")
-    move_port, faults = free_port(), 0
+    move_port, faults, lost = free_port(), 0, undescribed(studies)
     with orthanc_in(
         folder / "orthanc", dicomweb=True, peers={"audit": ("AUDIT", move_port)}
     ) as orthanc:
@@ -159,7 +171,14 @@ def main() -> int:
             seconds = run(config, number)
             document = report(config, number, folder / source.replace(":", "-"))
             by_way[source] = document
-            lines = against_the_key(studies, findings(document))
+            found, planted = findings(document), studies
+            if source.startswith("web"):
+                told = [key for key in found if key.startswith("listed:")]
+                found = {key: rules for key, rules in found.items() if key not in told}
+                planted = tuple(one for one in studies if one.uid not in lost)
+                print(f"{source}: {len(told)} told as not to be listed, {len(lost)} expected")
+                faults += len(told) != len(lost)
+            lines = against_the_key(planted, found)
             bad = [line for line in lines if not line.endswith("recall 1.000  precision 1.000")]
             print(
                 f"images of all, {source}: {len(studies) / seconds:.1f} studies/s;"
@@ -170,7 +189,9 @@ def main() -> int:
             faults += len(bad)
         first = findings(by_way[WAYS[0]])
         for source in WAYS[1:]:
-            same = findings(by_way[source]) == first
+            other = findings(by_way[source])
+            shared = [key for key in first if not (source.startswith("web") and key in lost)]
+            same = all(other.get(key) == first[key] for key in shared)
             print(f"{source} finds what {WAYS[0]} finds: {same}")
             faults += not same
         number = new(db, WAYS[0], Depth.ALL)

@@ -39,6 +39,8 @@ class Service:
         self.largest_page = 2
         self.replies: dict[str, Reply] = {}
         """What the end of a path is answered with, in place of the truth."""
+        self.poison: set[str] = set()
+        """Studies that make it refuse every answer that they would be part of."""
         self.hang = threading.Event()
         self.hangs = False
         self.asked: list[tuple[str, dict[str, list[str]], str]] = []
@@ -52,7 +54,10 @@ class Service:
                 return reply
         parts = path.strip("/").split("/")
         if parts == ["studies"]:
-            return _json(self._page(query))
+            page = self._page(query)
+            if any(one["0020000D"]["Value"][0] in self.poison for one in page):
+                return 400, "text/plain", b"Bad request"
+            return _json(page)
         same = [one for one in self.datasets if one.StudyInstanceUID == parts[1]]
         if parts[-1] == "metadata":
             return _json([_without_pixels(one) for one in same])
@@ -158,6 +163,22 @@ def test_a_service_that_repeats_itself_ends(
 ) -> None:
     service.knows_offset = False
     assert len(listing(opened())) == 2
+
+
+@pytest.mark.parametrize("bad", [{0}, {1}, {4}, {0, 1}, {1, 3, 4}])
+@pytest.mark.parametrize("largest", [2, 3])
+def test_a_study_that_the_service_cannot_describe_costs_no_other(
+    service: Service, opened: Callable[..., Source], bad: set[int], largest: int
+) -> None:
+    service.largest_page = largest
+    uids = list(dict.fromkeys(str(one.StudyInstanceUID) for one in service.datasets))
+    service.poison = {uids[number] for number in bad}
+    found = listing(opened())
+    faults = [one.fault for one in found.values() if one.fault]
+    assert len(faults) == len(bad)
+    assert all("HTTP 400" in fault for fault in faults)
+    assert set(uids) - service.poison <= found.keys()
+    assert len(found) == 5
 
 
 def test_headers_and_files_are_those_of_wanted_images(

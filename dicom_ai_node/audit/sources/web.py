@@ -1,6 +1,7 @@
 """DICOMweb: QIDO-RS lists, WADO-RS gives headers and files."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,24 @@ from dicom_ai_node.rules import Header
 _MODALITIES_IN_STUDY, _MODALITY = 0x00080061, 0x00080060
 _STUDY, _SERIES, _INSTANCE, _CLASS = 0x0020000D, 0x0020000E, 0x00080018, 0x00080016
 _INSTANCES_OF_STUDY = 0x00201208
-_GONE = frozenset({404, 410})
+_FIELDS = [f"{answers.tag_of(keyword):08X}" for keyword in answers.STUDY]
+_PROBES = 5
+"""So many studies in a row that cannot be listed are a query that is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A study that the service has and cannot describe."""
+
+    place: str
+    """Query and position."""
+    fault: str
+
+    def as_listed(self) -> Listed:
+        """The study as a finding: nothing of it is known but that it is there."""
+        return Listed(
+            study_key("", self.place.encode()), Header(), fault=f"cannot be listed: {self.fault}"
+        )
 
 
 class Web:
@@ -32,7 +50,7 @@ class Web:
     ) -> None:
         self.name = name
         self._service = service
-        self._page = page
+        self._page_size = page
         self._modalities = tuple(modalities)
         self._inventory: tuple[str, tuple[Image, ...]] = ("", ())
 
@@ -49,6 +67,9 @@ class Web:
             if date_range(part):
                 filters["StudyDate"] = date_range(part)
             for answer in self._pages(filters):
+                if isinstance(answer, Unlisted):
+                    yield answer.as_listed()
+                    continue
                 listed = _listed(answer)
                 if listed.key not in seen and _matches(answer, listed, wanted):
                     seen.add(listed.key)
@@ -85,19 +106,52 @@ class Web:
         """Close the connections."""
         self._service.close()
 
-    def _pages(self, filters: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+    def _pages(self, filters: Mapping[str, str]) -> Iterator[Mapping[str, Any] | Unlisted]:
         """Every answer: a page may be shorter than asked for, only an empty one is the last."""
-        fields = [f"{answers.tag_of(keyword):08X}" for keyword in answers.STUDY]
         offset = 0
         seen: set[bytes] = set()
         while True:
-            page = self._service.studies(filters, fields, limit=self._page, offset=offset)
-            fresh = {canonical(one): one for one in page}
-            if fresh.keys() <= seen:  # also of a service that knows no offset and repeats itself
+            page = list(self._page(filters, offset, self._page_size))
+            fresh = {canonical(one): one for one in page if not isinstance(one, Unlisted)}
+            lost = [one for one in page if isinstance(one, Unlisted)]
+            if not lost and fresh.keys() <= seen:  # also of a service that knows no offset
                 return
             yield from (one for digest, one in fresh.items() if digest not in seen)
+            yield from lost
             seen |= fresh.keys()
             offset += len(page)
+
+    def _page(
+        self, filters: Mapping[str, str], offset: int, limit: int
+    ) -> Iterator[Mapping[str, Any] | Unlisted]:
+        """One page; where the service refuses it for the sake of one study, all but that one.
+
+        A service may refuse a whole answer because it cannot write one study of it, such as one
+        whose character set it does not know.
+        """
+        try:
+            yield from self._service.studies(filters, _FIELDS, limit=limit, offset=offset)
+        except PeerRefused as error:
+            if limit == 1:
+                yield Unlisted(f"{sorted(filters.items())} {offset}", str(error))
+                return
+            if limit == self._page_size and not self._answers_some(filters, offset):
+                raise
+            half = limit // 2
+            first = list(self._page(filters, offset, half))
+            yield from first
+            if len(first) == half:
+                yield from self._page(filters, offset + half, limit - half)
+
+    def _answers_some(self, filters: Mapping[str, str], offset: int) -> bool:
+        """Whether the service answers the query at all, in small parts."""
+        for at in range(_PROBES):
+            try:
+                self._service.studies(filters, _FIELDS, limit=1, offset=offset + at)
+            except PeerRefused:
+                continue
+            return True
+        return False
 
     def _images(self, listed: Listed) -> tuple[Image, ...]:
         """Ask once for a study whose headers are wanted first and then its images."""
