@@ -36,6 +36,7 @@ class Service:
     def __init__(self, datasets: list[Dataset]) -> None:
         self.datasets = datasets
         self.knows_offset = True
+        self.limit_from_first = False
         self.largest_page = 2
         self.replies: dict[str, Reply] = {}
         """What the end of a path is answered with, in place of the truth."""
@@ -68,7 +69,10 @@ class Service:
         firsts = {one.StudyInstanceUID: one for one in self.datasets}
         answers = [_without_pixels(one) for one in firsts.values()]
         start = int(query["offset"][0]) if self.knows_offset else 0
-        size = min(int(query["limit"][0]), self.largest_page)
+        size = int(query["limit"][0])
+        if self.limit_from_first:
+            return answers[start:size]
+        size = min(size, self.largest_page)
         return answers[start : start + size]
 
 
@@ -152,7 +156,7 @@ def test_all_pages_are_read_also_of_a_service_that_gives_less_than_asked_for(
 ) -> None:
     assert len(listing(opened())) == 5
     offsets = [query["offset"][0] for _, query, _ in service.asked]
-    assert offsets == ["0", "2", "4", "5"]
+    assert offsets == ["0", "2", "4", "5", "5"]
     path, query, authorization = service.asked[0]
     assert (path, authorization) == ("/studies", "Bearer of-the-environment")
     assert (query["StudyDate"], query["ModalitiesInStudy"]) == (["20260314"], ["CR"])
@@ -165,12 +169,21 @@ def test_a_service_that_repeats_itself_ends(
     assert len(listing(opened())) == 2
 
 
-@pytest.mark.parametrize("bad", [{0}, {1}, {4}, {0, 1}, {1, 3, 4}])
-@pytest.mark.parametrize("largest", [2, 3])
-def test_a_study_that_the_service_cannot_describe_costs_no_other(
-    service: Service, opened: Callable[..., Source], bad: set[int], largest: int
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_a_service_that_counts_the_limit_from_the_first_is_read_to_its_end(
+    service: Service, opened: Callable[..., Source], page: int
 ) -> None:
-    service.largest_page = largest
+    service.limit_from_first = True
+    assert len(listing(opened(page=page))) == 5
+
+
+@pytest.mark.parametrize("bad", [{0}, {1}, {4}, {0, 1}, {1, 3, 4}])
+@pytest.mark.parametrize("largest", [2, 3, None])
+def test_a_study_that_the_service_cannot_describe_costs_no_other(
+    service: Service, opened: Callable[..., Source], bad: set[int], largest: int | None
+) -> None:
+    service.limit_from_first = largest is None
+    service.largest_page = largest or 0
     uids = list(dict.fromkeys(str(one.StudyInstanceUID) for one in service.datasets))
     service.poison = {uids[number] for number in bad}
     found = listing(opened())

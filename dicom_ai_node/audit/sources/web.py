@@ -52,6 +52,7 @@ class Web:
         self._service = service
         self._page_size = page
         self._modalities = tuple(modalities)
+        self._limit_from_first = False
         self._inventory: tuple[str, tuple[Image, ...]] = ("", ())
 
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
@@ -130,7 +131,7 @@ class Web:
         whose character set it does not know.
         """
         try:
-            yield from self._service.studies(filters, _FIELDS, limit=limit, offset=offset)
+            yield from self._answers(filters, offset, limit)
         except PeerRefused as error:
             if limit == 1:
                 yield Unlisted(f"{sorted(filters.items())} {offset}", str(error))
@@ -143,11 +144,29 @@ class Web:
             if len(first) == half:
                 yield from self._page(filters, offset + half, limit - half)
 
+    def _answers(
+        self, filters: Mapping[str, str], offset: int, limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Answers from ``offset`` on, also of a service that counts ``limit`` from the first one.
+
+        Orthanc's does: behind its first page every page would be empty, and the rest be missed.
+        """
+
+        def ask(limit: int) -> Sequence[Mapping[str, Any]]:
+            return self._service.studies(filters, _FIELDS, limit=limit, offset=offset)
+
+        found = ask(offset + limit if self._limit_from_first else limit)
+        if found or not offset or self._limit_from_first:
+            return found
+        found = ask(offset + limit)
+        self._limit_from_first = bool(found)
+        return found
+
     def _answers_some(self, filters: Mapping[str, str], offset: int) -> bool:
         """Whether the service answers the query at all, in small parts."""
         for at in range(_PROBES):
             try:
-                self._service.studies(filters, _FIELDS, limit=1, offset=offset + at)
+                self._answers(filters, offset + at, 1)
             except PeerRefused:
                 continue
             return True
