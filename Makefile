@@ -37,7 +37,7 @@ bundle: $(VENV)/.installed
 	$(RUN)python -m training.train --config training/configs/first.toml
 	$(RUN)python -m training.train --config training/configs/second.toml
 	$(RUN)python -m training.train --config training/configs/third.toml
-	$(RUN)python -m training.build_bundle --config training/configs/third.toml --version 1.2 --tau auto --caution 2
+	$(RUN)python -m training.build_bundle --config training/configs/third.toml --average-with runs/second --version 1.2 --tau auto --caution 2
 	-$(RUN)python -m training.parity
 	$(RUN)python -m training.evaluate --write
 	$(RUN)python -m training.phantom

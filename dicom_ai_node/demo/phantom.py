@@ -20,7 +20,7 @@ from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.bundle import models_folder, sha256
 
 FILE = "phantom.safetensors"
-SHA256 = "9d4555778af6de8df9b27f8d078a8b7567d3f31da3a0bb00637d1c77184b9ff0"
+SHA256 = "65303378ec93fcacc33b6382c3c6d8614845418275d4ae5d16e7ef9a2a798114"
 LARGEST = 4095  # 12 bits
 MIDDLE_AGE = 50.0
 

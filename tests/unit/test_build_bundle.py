@@ -58,6 +58,21 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "ema.safetensors"
 
 
+def test_the_mean_of_two_runs_is_half_way(tmp_path: Path) -> None:
+    counts = {"norm.num_batches_tracked": torch.tensor(3)}
+    save_file({"a": torch.tensor([1.0, 2.0]), **counts}, tmp_path / "one.safetensors")
+    save_file({"a": torch.tensor([3.0, 2.0]), **counts}, tmp_path / "two.safetensors")
+    save_file({"a": torch.tensor([3.0])}, tmp_path / "other.safetensors")
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    mean = build_bundle.averaged([one, two])
+    assert mean["a"].tolist() == [2.0, 2.0]
+    assert mean["norm.num_batches_tracked"] == 3
+    assert mean["norm.num_batches_tracked"].dtype == np.int64
+    assert build_bundle.averaged([one])["a"].tolist() == [1.0, 2.0]
+    with pytest.raises(DataError, match=r"other\.safetensors"):
+        build_bundle.averaged([one, tmp_path / "other.safetensors"])
+
+
 def test_weights_become_a_bundle_that_answers(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
