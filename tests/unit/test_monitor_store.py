@@ -1,6 +1,5 @@
 """Observations, flags and switches in the database, and what shadow mode does to a result."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,20 +27,13 @@ from dicom_ai_node.store.queries import find
 from dicom_ai_node.study import State
 from tests.builders.observations import FIRST_WEEK, LIVE, SHADOW, put, seen, site
 from tests.builders.rows import TIMING, analysis, claim_one, file_instance
-from tests.unit.test_store import _postgres
 
 TO_PACS = {"pacs": frozenset({"sr"})}
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        database = Database(f"sqlite:///{tmp_path / 'node.db'}")
-        database.upgrade()
-        yield database
-        database.close()
-    else:
-        yield from _postgres(request.getfixturevalue("postgres"))
+@pytest.fixture
+def db(any_db: Database) -> Database:
+    return any_db
 
 
 def finish(
