@@ -97,7 +97,10 @@ class EmbeddedPacs:
         self._stopped.set()
         server, self._server = self._server, None
         for association in server.active_associations:
-            association.abort()
+            if association.is_established:
+                association.abort()
+            else:  # it ends by itself; to abort what waits for its close is an error
+                association.join(2.0)
         server.shutdown()
 
     def __enter__(self) -> Self:
