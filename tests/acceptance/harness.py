@@ -97,11 +97,12 @@ class Node:
         self.stop()
 
     def start(self) -> None:
-        """Start the node and wait for its answer to C-ECHO."""
+        """Start the node and wait for its answer to C-ECHO and for its web port."""
         command = [sys.executable, "-m", "dicom_ai_node", "serve", "-c", str(self.path)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         wait_until("the node to answer C-ECHO", self.answers)
+        wait_until("the node's web port", lambda: _listens(self.config.web.port))
 
     def stop(self) -> int:
         """Ask the node to stop and return its exit code."""
