@@ -15,7 +15,7 @@ from dicom_ai_node.receive.header import Identity, read_header, read_identity
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.report.identity import UUID_ROOT
-from dicom_ai_node.report.provenance import is_own_report
+from dicom_ai_node.report.provenance import created_here, is_own_report
 from dicom_ai_node.store import Database, instances, reports
 from dicom_ai_node.study import StudySettings
 from dicom_ai_node.types import ImageRef, StoredInstance
@@ -141,15 +141,15 @@ class Filing:
         Analysing a report would never end, and what a copy was filled with is no evidence of what
         belongs there.
         """
-        may_be_a_copy = request.sop_instance_uid.startswith(UUID_ROOT)
-        if request.sop_class_uid in RADIOGRAPHS and not may_be_a_copy:
+        is_image = request.sop_class_uid in RADIOGRAPHS
+        if is_image and not request.sop_instance_uid.startswith(UUID_ROOT):
             return False
         if reports.is_own(self._db, request.sop_instance_uid):
             return True
         header = read_header(
             incoming.path, offset=incoming.offset, transfer_syntax=request.transfer_syntax_uid
         )
-        return is_own_report(header)
+        return created_here(header) if is_image else is_own_report(header)
 
     def _quarantine(self, incoming: Incoming, reason: str, peer: Connection, log: Any) -> None:
         """Keep what could not be filed for a person. The sender has its copy: best effort."""

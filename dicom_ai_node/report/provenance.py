@@ -37,11 +37,21 @@ def is_own_report(ds: Dataset) -> bool:
     private scheme in Coding Scheme Identification Sequence (0008,0110). Looks at the data set
     without converting elements that are still raw, so a malformed one does not raise.
     """
-    if INSTANCE_CREATOR_UID in ds:
-        creator = ds.get_item(INSTANCE_CREATOR_UID)
-        if _text(creator.value if creator else "") == PROGRAM_UID:
-            return True
-    return any(_marked(ds, tag, *mark) for tag, mark in _MARKED_SEQUENCES.items())
+    return created_here(ds) or any(
+        _marked(ds, tag, *mark) for tag, mark in _MARKED_SEQUENCES.items()
+    )
+
+
+def created_here(ds: Dataset) -> bool:
+    """Return whether Instance Creator UID says that this program made ``ds``.
+
+    For images this alone counts: what another system derives from a filled copy of ours inherits
+    Contributing Equipment Sequence, and is no less an image for that.
+    """
+    if INSTANCE_CREATOR_UID not in ds:
+        return False
+    creator = ds.get_item(INSTANCE_CREATOR_UID)
+    return _text(creator.value if creator else "") == PROGRAM_UID
 
 
 def _text(value: object) -> str:

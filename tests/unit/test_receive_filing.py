@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select
 from structlog.testing import capture_logs
@@ -16,7 +17,7 @@ from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.filing import Filing, StoreRequest
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
-from dicom_ai_node.report.provenance import PROGRAM_UID
+from dicom_ai_node.report.provenance import PROGRAM_UID, software_version
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, instances
 from dicom_ai_node.store.tables import association, instance, quarantine, study
@@ -205,6 +206,16 @@ def test_our_own_copy_comes_back_and_is_no_evidence(bench: Bench) -> None:
     assert bench.column(instance.c.id) == []
     assert bench.store(radiograph(sop="2.25.8")) == 0x0000
     assert len(bench.column(instance.c.id)) == 1
+
+
+def test_what_others_derive_from_our_copy_is_kept(bench: Bench) -> None:
+    ours = Dataset()
+    ours.SoftwareVersions = software_version()
+    derived = radiograph(sop="2.25.9")
+    derived.ContributingEquipmentSequence = [ours]
+    derived.InstanceCreatorUID = "1.2.3"
+    assert bench.store(derived) == 0x0000
+    assert bench.column(instance.c.sop_instance_uid) == ["2.25.9"]
 
 
 def test_a_capture_of_somebody_else_is_analysed(bench: Bench) -> None:
