@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dicom_ai_node.config import Destination
 from dicom_ai_node.decide.decisions import POLICY
+from dicom_ai_node.store.drift import Mode
 from dicom_ai_node.store.proposals import ProposalDetail
 from dicom_ai_node.types import ProposalSource
 
@@ -33,16 +34,19 @@ class Admission:
         return f" (approved by {person})" if person else " (research destination)"
 
 
-def admit(name: str, destination: Destination, offered: Sequence[ProposalDetail]) -> Admission:
-    """Return what of ``offered`` may go to a destination.
+def admit(
+    name: str, destination: Destination, offered: Sequence[ProposalDetail], mode: Mode
+) -> Admission:
+    """Return what of ``offered`` may go to a destination while the model is in ``mode``.
 
     PatientSex is of the patient, not of the study: an archive that keeps one record for a patient
     could spread it to every study. It goes to research alone, unless a person approved that value.
+    In shadow mode nothing leaves that the network had a part in, whoever accepted it.
     """
     refused = {}
     admitted = []
     for one in offered:
-        reason = _reason_against(destination, one)
+        reason = _reason_against(destination, one, mode)
         if reason:
             refused[one.proposal.proposed.keyword] = reason
         else:
@@ -50,12 +54,14 @@ def admit(name: str, destination: Destination, offered: Sequence[ProposalDetail]
     return Admission(name, destination.research, tuple(admitted), refused)
 
 
-def _reason_against(destination: Destination, one: ProposalDetail) -> str:
+def _reason_against(destination: Destination, one: ProposalDetail, mode: Mode) -> str:
     proposed = one.proposal.proposed
     if destination.fill == "none":
         return "fill = 'none': it takes no copies"
     if proposed.source is ProposalSource.INFERENCE and destination.fill != "inferred":
         return f"fill = {destination.fill!r}: it takes no inferred value"
+    if proposed.source is ProposalSource.INFERENCE and mode is Mode.SHADOW:
+        return "the model is in shadow mode: nothing inferred is sent"
     if proposed.keyword == "PatientSex" and not destination.research and not approver(one):
         return "research = false, and no person approved this value"
     return ""

@@ -17,7 +17,7 @@ from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError, StorageError
 from dicom_ai_node.fill.admission import Admission, admit
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database
+from dicom_ai_node.store import Database, drift
 from dicom_ai_node.store.copies import NewCopy, Original, originals, queue_copies
 from dicom_ai_node.store.proposals import ProposalDetail, ProposalEvent, applicable
 from dicom_ai_node.store.reports import StoredFile
@@ -78,7 +78,8 @@ def apply(
         A copy could not be made durable.
     """
     offered = _offered(db, uid)
-    admissions = [admit(name, one, offered) for name, one in config.destinations.items()]
+    mode = drift.mode(db)
+    admissions = [admit(name, one, offered, mode) for name, one in config.destinations.items()]
     taking = [one for one in admissions if one.admitted]
     if not taking:
         raise FillError(f"no destination takes it: {_refusals(admissions)}")
@@ -125,7 +126,7 @@ def preview(
     uid = asked.proposal.study_instance_uid
     others = [one for one in applicable(db, uid) if one.proposal.id != asked.proposal.id]
     offered = [*others, _as_if_accepted(asked, now)]
-    one = admit(destination, config.destinations[destination], offered)
+    one = admit(destination, config.destinations[destination], offered, drift.mode(db))
     if not one.admitted:
         raise FillError(f"{destination} does not take it: {_refusals([one])}")
     yield from _copies(spool, originals(db, uid), one, make)
