@@ -18,9 +18,10 @@ from dicom_ai_node.cli.common import (
     when,
 )
 from dicom_ai_node.config import Config
-from dicom_ai_node.monitor.charts import PLAIN, Point
+from dicom_ai_node.monitor.charts import Point
 from dicom_ai_node.monitor.figures import Figure, Summary, tabulate
 from dicom_ai_node.monitor.observation import Role, week_name
+from dicom_ai_node.monitor.tally import PLAIN
 from dicom_ai_node.ops.drift import Charts, draw
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.drift import Flag, Mode, Switch, mode, open_flags, switch, switches

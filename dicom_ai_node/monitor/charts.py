@@ -4,24 +4,12 @@ A chart has one point for a week, or for as many weeks as it takes to reach ``mi
 charts share the rate of false alarms evenly: each point is flagged with a chance of at most
 ``1 / (5 * false_alarm_weeks)`` while nothing changes, so that the average run between false alarms
 of all charts together is no shorter than ``false_alarm_weeks`` points.
-
-The reference is an estimate itself, and the limits allow for that. Shares have the exact limits of
-the beta-binomial distribution: binomial for a probability of which the reference, with Jeffreys'
-prior, is all that is known. The mean absolute error has the limit of a gamma distribution, since
-absolute errors lean to the right; the bias has symmetric ones. Both are as wide as Student's t with
-few degrees of freedom asks for: errors have heavier tails than the normal distribution, and the
-reference then understates their spread. Only what harms raises a flag: fewer ages covered, fewer
-sexes right, more refusals, a larger error, a bias to either side.
 """
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from dicom_ai_node.monitor.figures import student
+from dicom_ai_node.monitor.limits import limits
 from dicom_ai_node.monitor.observation import (
     Observation,
     once_a_week,
@@ -30,102 +18,10 @@ from dicom_ai_node.monitor.observation import (
     week_of,
 )
 from dicom_ai_node.monitor.settings import MonitorSettings
+from dicom_ai_node.monitor.tally import PLAIN, Quantity, Tally
 
 _TIMES_REFERENCE = 4
 """The reference of a chart must hold so many times the studies of a point."""
-_FREEDOM = 40
-"""Keeps the stated rate where errors follow Student's t of 6 degrees of freedom, whose tails are
-heavier than the shipped bundle's, and eight weeks of 60 studies are the reference."""
-_NOWHERE = 1e-9  # of a year: limits of errors that do not vary at all
-
-
-class Quantity(StrEnum):
-    """What a chart watches."""
-
-    MAE = "mae"
-    BIAS = "bias"
-    COVERAGE = "coverage"
-    SEX_ACCURACY = "sex_accuracy"
-    REFUSED = "refused"
-
-
-PLAIN: Mapping[Quantity, str] = {
-    Quantity.MAE: "mean absolute error of the age, years",
-    Quantity.BIAS: "bias of the age, years",
-    Quantity.COVERAGE: "share of recorded ages within the 90 % interval",
-    Quantity.SEX_ACCURACY: "share of recorded sexes that are the more probable one",
-    Quantity.REFUSED: "share of studies that a gate refused",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Sums over studies: all that a chart needs of them, and nothing of any one of them."""
-
-    aged: int = 0
-    absolute: float = 0.0
-    signed: float = 0.0
-    squared: float = 0.0
-    covered: int = 0
-    sexed: int = 0
-    right: int = 0
-    seen: int = 0
-    refused: int = 0
-
-    @classmethod
-    def of(cls, one: Observation) -> "Tally":
-        """Return the sums of one study."""
-        error = one.error
-        return cls(
-            aged=int(error is not None),
-            absolute=abs(error or 0.0),
-            signed=error or 0.0,
-            squared=(error or 0.0) ** 2,
-            covered=int(bool(one.covered)),
-            sexed=int(one.right is not None),
-            right=int(bool(one.right)),
-            seen=int(one.seen),
-            refused=int(one.gated),
-        )
-
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the sums for the database."""
-        return asdict(self)
-
-    def n(self, quantity: Quantity) -> int:
-        """How many studies say something of ``quantity``."""
-        match quantity:
-            case Quantity.SEX_ACCURACY:
-                return self.sexed
-            case Quantity.REFUSED:
-                return self.seen
-            case _:
-                return self.aged
-
-    def hits(self, quantity: Quantity) -> int:
-        """The count behind a share."""
-        match quantity:
-            case Quantity.COVERAGE:
-                return self.covered
-            case Quantity.SEX_ACCURACY:
-                return self.right
-            case Quantity.REFUSED:
-                return self.refused
-            case _:
-                raise ValueError(f"{quantity} is no share")
-
-    def value(self, quantity: Quantity) -> float:
-        """The figure itself; there must be a study."""
-        match quantity:
-            case Quantity.MAE:
-                return self.absolute / self.aged
-            case Quantity.BIAS:
-                return self.signed / self.aged
-            case _:
-                return self.hits(quantity) / self.n(quantity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +65,14 @@ class Point:
         weeks = f"week of {last}" if self.end - self.begin == 1 else (
             f"weeks of {week_name(self.begin)} to {last}"
         )  # fmt: skip
-        limits = [
+        expected = [
             f"{word} {limit:.3g}"
             for word, limit in (("not below", self.low), ("not above", self.high))
             if limit is not None
         ]
         return (
             f"{PLAIN[self.quantity]}: {self.value:.3g} in {self.n} studies of the {weeks};"
-            f" {self.reference:.3g} in the reference weeks, expected {' and '.join(limits)}"
+            f" {self.reference:.3g} in the reference weeks, expected {' and '.join(expected)}"
         )
 
 
@@ -238,7 +134,7 @@ def _point(
     settings: MonitorSettings,
 ) -> Point:
     chance = 1 / (len(Quantity) * settings.false_alarm_weeks)
-    low, high = _limits(quantity, tally.n(quantity), reference, chance)
+    low, high = limits(quantity, tally.n(quantity), reference, chance)
     return Point(
         quantity=quantity,
         begin=begin,
@@ -249,60 +145,3 @@ def _point(
         low=low,
         high=high,
     )
-
-
-def _limits(
-    quantity: Quantity, n: int, reference: Tally, chance: float
-) -> tuple[float | None, float | None]:
-    match quantity:
-        case Quantity.MAE:
-            return None, _largest_mean(reference, n, chance)
-        case Quantity.BIAS:
-            centre = reference.signed / reference.aged
-            spread = reference.squared / reference.aged - centre**2
-            half = _deviate(chance / 2) * _standard_error(spread, reference.aged, n)
-            return centre - half, centre + half
-        case Quantity.REFUSED:
-            passed = fewest(n, reference.seen - reference.refused, reference.seen, chance)
-            return None, (n - passed) / n
-        case _:
-            hits, of = reference.hits(quantity), reference.n(quantity)
-            return fewest(n, hits, of, chance) / n, None
-
-
-def _largest_mean(reference: Tally, n: int, chance: float) -> float:
-    """Upper limit of a mean absolute error (gamma, by Wilson and Hilferty 1931, PNAS 17:684)."""
-    centre = reference.absolute / reference.aged
-    error = _standard_error(reference.squared / reference.aged - centre**2, reference.aged, n)
-    ninth = (error / max(centre, _NOWHERE)) ** 2 / 9
-    return float(centre * (1 - ninth + _deviate(chance) * math.sqrt(ninth)) ** 3)
-
-
-def _deviate(chance: float) -> float:
-    """Standard errors beyond which a mean lies with probability ``chance``."""
-    return student(_FREEDOM, 1 - chance)
-
-
-def _standard_error(variance: float, reference_n: int, n: int) -> float:
-    return math.sqrt(max(variance, _NOWHERE**2) * (1 / n + 1 / reference_n))
-
-
-@lru_cache(maxsize=1024)
-def fewest(n: int, hits: int, of: int, chance: float) -> int:
-    """Smallest count in ``n`` that a reference of ``hits`` in ``of`` leaves unsuspicious.
-
-    Fewer are met with a probability of at most ``chance`` (beta-binomial, Jeffreys' prior).
-    """
-    a, b = hits + 0.5, of - hits + 0.5
-    constant = math.lgamma(n + 1) - _log_beta(a, b)
-    below = 0.0
-    for k in range(n + 1):
-        ways = constant - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        below += math.exp(ways + _log_beta(k + a, n - k + b))
-        if below > chance:
-            return k
-    return n
-
-
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, func, insert, select
 
-from dicom_ai_node.monitor.charts import Point, Reference, Tally
+from dicom_ai_node.monitor.charts import Point, Reference
+from dicom_ai_node.monitor.tally import Tally
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import drift_flag, drift_reference, mode_switch
 

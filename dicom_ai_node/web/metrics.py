@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.monitor.charts import Quantity
 from dicom_ai_node.monitor.observation import Role
+from dicom_ai_node.monitor.tally import Quantity
 from dicom_ai_node.ops.disk import free_bytes
 from dicom_ai_node.ops.role import FRESH_SECONDS, places
 from dicom_ai_node.store import Database

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from dicom_ai_node.monitor.charts import Quantity, Tally, chart, fewest, learn, weekly
+from dicom_ai_node.monitor.charts import chart, learn, weekly
+from dicom_ai_node.monitor.limits import fewest
 from dicom_ai_node.monitor.observation import week_begin
 from dicom_ai_node.monitor.settings import MonitorSettings
+from dicom_ai_node.monitor.tally import Quantity, Tally
 from tests.builders.observations import FIRST_WEEK, seen, site
 
 A_WEEK = 60
