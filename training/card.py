@@ -6,7 +6,7 @@ from dicom_ai_node.inference.bundle import Figure, Manifest
 from training import figures as of
 from training import marks, sections
 from training.markdown import cell, number
-from training.sets import OWN
+from training.sets import OWN, Set
 from training.strata import CHILDREN, OLD, OLDEST, YOUNG, label
 from training.tried import Tried
 
@@ -29,36 +29,22 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
     """CARD.md for ``manifest``."""
     figures = manifest.figures
     parts = [
-        f"# {manifest.name} {manifest.version}",
-        "Estimates age and the appearance of sex from a frontal chest radiograph."
-        " **Not a medical device.**",
-        f"**Intended use.** {manifest.intended_use}",
-        f"**Not for.** {manifest.not_for}",
-        "## For whom it is not fit",
+        head(manifest),
         _unfit(manifest),
         "## What it is",
         nature(manifest, "those of the training institution", "; `val_128` chose that number"),
         "## Marks",
         sections.held(figures),
         "## What was measured",
-        "Intervals are 95 %, from resampling patients; an interval of 1.000 to 1.000 only says that"
-        " no image failed. `without an image` is what the median age and the sexes of the training"
-        " images give. `val` chose no weights, but it calibrates: its age intervals are therefore"
-        " cross-fitted (each tenth of the patients from a calibration on the other nine). Nothing"
-        " was tuned to the external sets but one number: how far intervals widen at the least was"
-        " chosen among three, knowing what each does to the coverage of `external_dev`."
+        f"{READ_THE_TABLES} `val` chose no weights, but it calibrates: its age intervals are"
+        " therefore cross-fitted (each tenth of the patients from a calibration on the other nine)."
+        " Nothing was tuned to the external sets but one number: how far intervals widen at the"
+        " least was chosen among three, knowing what each does to the coverage of `external_dev`."
         " Frontal images of the sources of `external_dev` (other patients, without age and sex)"
         " trained the gates, and laterals of up to 16 of its patients. The in-distribution gate"
-        " passes about"
-        " 99 % of `val` by construction. Near-duplicates between training and evaluation sets were"
+        " passes about 99 % of `val` by construction. Near-duplicates between training and evaluation sets were"
         " looked for by perceptual hash: there is none.",
-    ]
-    for one in OWN:
-        parts += [f"### {one.title}", sections.overall(figures, one)]
-        grouped = sections.by_group(figures, one.name)
-        if grouped:
-            parts.append(grouped)
-    parts += [
+        *measured(figures, OWN),
         "### Gates: share that passes",
         sections.gates(figures, OWN),
         "### Parity",
@@ -76,6 +62,27 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         "- ImageNet weights to start from: MobileNetV2 1.0, Apache-2.0.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def head(manifest: Manifest) -> str:
+    """Name and purpose, up to the heading under which a card says for whom it is not fit."""
+    return (
+        f"# {manifest.name} {manifest.version}\n\n"
+        "Estimates age and the appearance of sex from a frontal chest radiograph."
+        " **Not a medical device.**\n\n"
+        f"**Intended use.** {manifest.intended_use}\n\n"
+        f"**Not for.** {manifest.not_for}\n\n"
+        "## For whom it is not fit"
+    )
+
+
+def measured(figures: Sequence[Figure], sets: Sequence[Set]) -> list[str]:
+    """The tables of each data set."""
+    parts = []
+    for one in sets:
+        grouped = sections.by_group(figures, one.name)
+        parts += filter(None, [f"### {one.title}", sections.overall(figures, one), grouped])
+    return parts
 
 
 def sources(manifest: Manifest) -> str:
@@ -135,11 +142,7 @@ def _unfit(manifest: Manifest) -> str:
             f" beside {of_group(figures, 'val', label('view', 'PA'))}.",
             "- **A hospital that it has not been recalibrated on.** All training ages and sexes are"
             f" of one institution.{covered}{sure}",
-            "- **Transgender and intersex people, and anyone whose record is right and whose chest"
-            " looks otherwise.** It knows two labels, as recorded. A disagreement is a question to"
-            " the record, never a finding about a person.",
-            "- **Anyone for whom a decision hangs on it.** No diagnosis, no treatment, no proof of"
-            " age or identity, in court or at a border.",
+            *PEOPLE,
             "- **Images** that are lateral, of another body part, or cropped to a part of the"
             " chest; photographs and screenshots get larger errors.",
         ]
@@ -157,6 +160,19 @@ def of_group(figures: Sequence[Figure], dataset: str, group: str) -> str:
     return f"{name}: MAE {number(mae.value)}, bias {cell(bias)}, {n.n} images"
 
 
+READ_THE_TABLES = (
+    "Intervals are 95 %, from resampling patients; an interval of 1.000 to 1.000 only says that no"
+    " image failed. `without an image` is what the median age and the sexes of the training images"
+    " give."
+)
+PEOPLE = (
+    "- **Transgender and intersex people, and anyone whose record is right and whose chest looks"
+    " otherwise.** It knows two labels, as recorded. A disagreement is a question to the record,"
+    " never a finding about a person.",
+    "- **Anyone for whom a decision hangs on it.** No diagnosis, no treatment, no proof of age or"
+    " identity, in court or at a border.",
+)
+"""Lines of every card on whom it is not fit for."""
 LIMITS = """\
 - The images were squashed to a square and stored with 8 bits before publication.
 - The certainty of the sex is calibrated inside only. Elsewhere it promises too much: hold the line

@@ -12,29 +12,16 @@ def text(manifest: Manifest, sets: Sequence[Set]) -> str:
     """CARD.md for ``manifest``, whose figures are of ``sets``."""
     figures = manifest.figures
     parts = [
-        f"# {manifest.name} {manifest.version}",
-        "Estimates age and the appearance of sex from a frontal chest radiograph."
-        " **Not a medical device.**",
-        f"**Intended use.** {manifest.intended_use}",
-        f"**Not for.** {manifest.not_for}",
-        "## For whom it is not fit",
+        card.head(manifest),
         _unfit(manifest, sets),
         "## What it is",
         card.nature(manifest, "the training images"),
         "## What was measured",
-        "Intervals are 95 %, from resampling patients; an interval of 1.000 to 1.000 only says that"
-        " no image failed. `without an image` is what the median age and the sexes of the training"
-        " images give. `held_out` trained nothing, but it calibrates: its age intervals are"
-        " therefore cross-fitted (each tenth of the patients from a calibration on the other nine)."
-        " The in-distribution gate passes about 99 % of it by construction. External sets hold no"
-        " known patient of the training images.",
-    ]
-    for one in sets:
-        parts += [f"### {one.title}", sections.overall(figures, one)]
-        grouped = sections.by_group(figures, one.name)
-        if grouped:
-            parts.append(grouped)
-    parts += [
+        f"{card.READ_THE_TABLES} `held_out` trained nothing, but it calibrates: its age intervals"
+        " are therefore cross-fitted (each tenth of the patients from a calibration on the other"
+        " nine). The in-distribution gate passes about 99 % of it by construction. External sets"
+        " hold no known patient of the training images.",
+        *card.measured(figures, sets),
         "### Gates: share that passes",
         sections.gates(figures, sets),
         "### Published references",
@@ -63,11 +50,7 @@ def _unfit(manifest: Manifest, sets: Sequence[Set]) -> str:
 ALWAYS = (
     "- **A hospital that it has not been recalibrated on.** Another one's images and patients are"
     " not those that it was calibrated on.",
-    "- **Transgender and intersex people, and anyone whose record is right and whose chest looks"
-    " otherwise.** It knows two labels, as recorded. A disagreement is a question to the record,"
-    " never a finding about a person.",
-    "- **Anyone for whom a decision hangs on it.** No diagnosis, no treatment, no proof of age or"
-    " identity, in court or at a border.",
+    *card.PEOPLE,
 )
 LIMITS = """\
 - The certainty of the sex is calibrated on the held-out fold only. Elsewhere it promises too much:
