@@ -42,8 +42,8 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         " least was chosen among three, knowing what each does to the coverage of `external_dev`."
         " Frontal images of the sources of `external_dev` (other patients, without age and sex)"
         " trained the gates, and laterals of up to 16 of its patients. The in-distribution gate"
-        " passes about 99 % of `val` by construction. Near-duplicates between training and evaluation sets were"
-        " looked for by perceptual hash: there is none.",
+        " passes about 99 % of `val` by construction. Near-duplicates between training and"
+        " evaluation sets were looked for by perceptual hash: there is none.",
         *measured(figures, OWN),
         "### Gates: share that passes",
         sections.gates(figures, OWN),
@@ -78,7 +78,7 @@ def head(manifest: Manifest) -> str:
 
 def measured(figures: Sequence[Figure], sets: Sequence[Set]) -> list[str]:
     """The tables of each data set."""
-    parts = []
+    parts: list[str] = []
     for one in sets:
         grouped = sections.by_group(figures, one.name)
         parts += filter(None, [f"### {one.title}", sections.overall(figures, one), grouped])

@@ -1,38 +1,24 @@
 """The analyser observes what it analyses, a sample of the rest, and a second bundle beside it."""
 
-import hashlib
 import shutil
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset, dcmwrite
+from pydicom import Dataset
 from safetensors.numpy import load_file, save_file
 
-from dicom_ai_node.analyse.observe import Shadow
-from dicom_ai_node.analyse.pipeline import Pipeline
-from dicom_ai_node.analyse.worker import Analyser
-from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.decide.study import sampled
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation, Role
-from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database
-from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.observations import load_observations
-from dicom_ai_node.store.queries import StudyDetail, show
-from dicom_ai_node.store.studies import close_due
-from dicom_ai_node.types import ImageRef, StoredInstance
+from tests.builders.analysing import GATES_OPEN, Node
 
 FINE = {"PatientSex": "F", "PatientBirthDate": "19640101", "PatientAge": "062Y"}
-EVERY_IMAGE_PASSES = {"min_chest": 0.0, "min_frontal": 0.0, "min_in_distribution": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -55,59 +41,12 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Estimator:
     return Estimator(folder, device="cpu")
 
 
-class Node:
-    """A node of which only the analyser is at work."""
-
-    def __init__(
-        self, folder: Path, estimator: Estimator, values: dict[str, Any], other: Estimator | None
-    ) -> None:
-        storage = {"spool": str(folder / "spool"), "database": f"sqlite:///{folder}/node.db"}
-        self.config: Config = parse_config(
-            {"storage": storage, "policy": EVERY_IMAGE_PASSES, **values}
-        )
-        self.db = Database(self.config.storage.database)
-        self.db.upgrade()
-        self.spool = Spool(self.config.storage.spool)
-        self.spool.create()
-        live, shadow = (
-            Pipeline(one, rules=self.config.rules, policy=self.config.policy) if one else None
-            for one in (estimator, other)
-        )
-        assert live is not None
-        self.analyser = Analyser(
-            self.config, self.db, self.spool, live, Shadow(shadow) if shadow else None
-        )
-
-    def analyse(self, dataset: Dataset) -> StudyDetail:
-        content = BytesIO()
-        dcmwrite(content, dataset, enforce_file_format=True)
-        path = self.spool.instances / f"{dataset.SOPInstanceUID}.dcm"
-        path.write_bytes(content.getvalue())
-        names = (dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.SeriesInstanceUID)
-        stored = StoredInstance(
-            image=ImageRef(*map(str, names)),
-            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
-            path=self.spool.relative(path),
-            digest=hashlib.sha256(content.getvalue()).hexdigest(),
-        )
-        uid, settings = str(dataset.StudyInstanceUID), self.config.study
-        record(
-            self.db, stored, study_instance_uid=uid, analysable=True, settings=settings,
-            now=time.time() - 1000,
-        )  # fmt: skip
-        close_due(self.db, now=time.time(), settings=settings)
-        with ThreadPoolExecutor(1) as decoders:
-            assert self.analyser.run_once(decoders) == 1
-        found = show(self.db, uid)
-        assert found is not None
-        return found
-
-
 @pytest.fixture
 def make(tmp_path: Path, estimator: Estimator) -> Iterator[Any]:
     made: list[Node] = []
 
     def node(other: Estimator | None = None, **values: Any) -> Node:
+        values["policy"] = GATES_OPEN | values.get("policy", {})
         made.append(Node(tmp_path / str(len(made)), estimator, values, other))
         return made[-1]
 
@@ -156,7 +95,7 @@ def test_a_gate_that_refuses_is_observed(make: Any) -> None:
 
 def test_the_worst_misses_are_kept(make: Any) -> None:
     """A recorded age that the image contradicts is no conflict of the header: it stays a label."""
-    node = make(policy=EVERY_IMAGE_PASSES | {"analyse": "all"})
+    node = make(policy={"analyse": "all"})
     detail = node.analyse(image(PatientAge="020Y", PatientBirthDate="20060101"))
     assert detail.result["audit"]["age"] == "CONFLICT_IMAGE"
     (seen,) = load_observations(node.db)

@@ -1,93 +1,31 @@
 """The analyser makes saliency captures when it is told to, and they reach who wants them."""
 
-import hashlib
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydicom import Dataset, dcmread, dcmwrite
+from pydicom import Dataset, dcmread
 
 from dicom_ai_node.analyse import saliency
-from dicom_ai_node.analyse.pipeline import Pipeline
-from dicom_ai_node.analyse.worker import Analyser
-from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database
-from dicom_ai_node.store.instances import record
-from dicom_ai_node.store.queries import StudyDetail, show
-from dicom_ai_node.store.studies import close_due
-from dicom_ai_node.types import ImageRef, StoredInstance
+from dicom_ai_node.store.queries import StudyDetail
+from dicom_ai_node.types import ImageRef
+from tests.builders.analysing import GATES_OPEN, Node
 from tests.builders.outbox import delivering, wait_for
 
-EVERY_IMAGE_PASSES = {
-    "analyse": "all",
-    "min_chest": 0.0,
-    "min_frontal": 0.0,
-    "min_in_distribution": 0.0,
-    "max_age_interval": 200.0,
-    "min_sex_certainty": 0.5,
-}
+POLICY = {"analyse": "all", "max_age_interval": 200.0, "min_sex_certainty": 0.5, **GATES_OPEN}
 
 
 @pytest.fixture(scope="module")
 def estimator() -> Estimator:
     return Estimator(default_bundle(), device="cpu")
-
-
-class Node:
-    """A node of which only the analyser is at work."""
-
-    def __init__(self, folder: Path, estimator: Estimator, values: dict[str, Any]) -> None:
-        storage = {"spool": str(folder / "spool"), "database": f"sqlite:///{folder}/node.db"}
-        given = {"storage": storage, "policy": EVERY_IMAGE_PASSES, **values}
-        self.config: Config = parse_config(given)
-        self.db = Database(self.config.storage.database)
-        self.db.upgrade()
-        self.spool = Spool(self.config.storage.spool)
-        self.spool.create()
-        pipeline = Pipeline(estimator, rules=self.config.rules, policy=self.config.policy)
-        self.analyser = Analyser(self.config, self.db, self.spool, pipeline)
-
-    def receive(self, dataset: Dataset) -> None:
-        content = BytesIO()
-        dcmwrite(content, dataset, enforce_file_format=True)
-        path = self.spool.instances / f"{dataset.SOPInstanceUID}.dcm"
-        path.write_bytes(content.getvalue())
-        names = (dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.SeriesInstanceUID)
-        stored = StoredInstance(
-            image=ImageRef(*map(str, names)),
-            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
-            path=self.spool.relative(path),
-            digest=hashlib.sha256(content.getvalue()).hexdigest(),
-        )
-        uid, settings = str(dataset.StudyInstanceUID), self.config.study
-        record(
-            self.db, stored, study_instance_uid=uid, analysable=True, settings=settings,
-            now=time.time() - 1000,
-        )  # fmt: skip
-
-    def analyse(self, study: str) -> StudyDetail:
-        close_due(self.db, now=time.time(), settings=self.config.study)
-        with ThreadPoolExecutor(1) as decoders:
-            assert self.analyser.run_once(decoders) == 1
-        found = show(self.db, study)
-        assert found is not None
-        return found
-
-    def captures(self) -> list[Dataset]:
-        made = [dcmread(path) for path in self.spool.reports.rglob("*.dcm")]
-        return [ds for ds in made if ds.get("SeriesNumber") == 9902]
 
 
 def image(number: int = 1) -> Dataset:
@@ -96,7 +34,7 @@ def image(number: int = 1) -> Dataset:
 
 @pytest.fixture
 def made(tmp_path: Path, estimator: Estimator) -> Iterator[Node]:
-    node = Node(tmp_path, estimator, {"report": {"saliency": "grad-cam"}})
+    node = Node(tmp_path, estimator, {"report": {"saliency": "grad-cam"}, "policy": POLICY})
     yield node
     node.db.close()
 
@@ -112,11 +50,11 @@ def test_a_capture_is_made_and_sent_to_whom_it_is_due(tmp_path: Path, estimator:
             "archive": peer | {"port": archive.port},
             "viewer": peer | {"port": viewer.port, "send": ["sr", "saliency"]},
         }
-        values = {"report": {"saliency": "grad-cam"}, "destinations": destinations}
+        report = {"saliency": "grad-cam"}
+        values = {"report": report, "destinations": destinations, "policy": POLICY}
         node = Node(tmp_path, estimator, values)
         one = image()
-        node.receive(one)
-        detail = node.analyse(str(one.StudyInstanceUID))
+        detail = node.analyse(one)
         assert detail.result is not None
         assert detail.result["outcome"] == "estimated"
         assert kinds(detail) == ["sr", "saliency"]
@@ -134,18 +72,14 @@ def test_a_capture_is_made_and_sent_to_whom_it_is_due(tmp_path: Path, estimator:
 
 
 def test_none_is_made_unless_asked_for(tmp_path: Path, estimator: Estimator) -> None:
-    node = Node(tmp_path, estimator, {})
-    node.receive(image())
-    assert kinds(node.analyse(str(image().StudyInstanceUID))) == ["sr"]
+    node = Node(tmp_path, estimator, {"policy": POLICY})
+    assert kinds(node.analyse(image())) == ["sr"]
     node.db.close()
 
 
 def test_a_late_image_brings_new_captures_of_all_in_the_same_series(made: Node) -> None:
-    study = str(image().StudyInstanceUID)
-    made.receive(image(1))
-    made.analyse(study)
-    made.receive(image(2))
-    detail = made.analyse(study)
+    made.analyse(image(1))
+    detail = made.analyse(image(2))
     assert kinds(detail) == ["sr", "saliency", "sr", "saliency", "saliency"]
     captures = made.captures()
     assert len({ds.SOPInstanceUID for ds in captures}) == 3
@@ -157,8 +91,7 @@ def test_a_failure_of_the_maps_costs_no_report(made: Node, monkeypatch: pytest.M
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(saliency, "explain", fails)
-    made.receive(image())
-    detail = made.analyse(str(image().StudyInstanceUID))
+    detail = made.analyse(image())
     assert kinds(detail) == ["sr"]
     assert detail.study.state in ("reported", "delivered")
 
@@ -167,8 +100,7 @@ def test_an_invalid_capture_is_not_stored(made: Node, monkeypatch: pytest.Monkey
     from dicom_ai_node.report import saliency as report
 
     monkeypatch.setattr(report, "source_image", lambda _: Dataset())
-    made.receive(image())
-    assert kinds(made.analyse(str(image().StudyInstanceUID))) == ["sr"]
+    assert kinds(made.analyse(image())) == ["sr"]
     assert made.captures() == []
 
 
@@ -180,9 +112,8 @@ def test_a_full_disk_is_not_mistaken_for_a_fault_of_the_maps(
 
     monkeypatch.setattr(saliency, "store_report", full)
     made.receive(image())
-    close_due(made.db, now=time.time(), settings=made.config.study)
-    with ThreadPoolExecutor(1) as decoders, pytest.raises(StorageError, match="no room"):
-        made.analyser.run_once(decoders)
+    with pytest.raises(StorageError, match="no room"):
+        made.work()
 
 
 def test_maps_that_would_come_too_late_are_left_out(made: Node) -> None:
