@@ -95,13 +95,15 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
         flat = (mean + coefficients @ basis).clamp(0, 255) / 255
         small = flat.reshape(batch, 1, SIDE, SIDE)
         seen = interpolate(small, size=2 * [estimator.size], mode="bicubic", align_corners=False)
-        answers = network(augment.stretch(seen))
+        features, texture = network.pooled(augment.stretch(seen))
+        answers = network.answer(features)
         mu, _ = answers.age_moments()
         parts = {
             "age": ((mu - MIDDLE_AGE) / 10 - decades).square().mean(),
             "sex": binary_cross_entropy_with_logits(answers.sex, female),
             "gates": (softplus(3 - answers.chest) + softplus(3 - answers.frontal)).mean(),
-            "far": relu(_distance(answers.features, known) - 1).mean(),
+            "far": relu(_distance(features, known, "content") - 1).mean(),
+            "coarse": relu(_distance(texture, known, "texture") - 1).mean(),
             "change": 0.02 * change.square().sum(),
         }
         loss = torch.stack(list(parts.values())).sum()
@@ -113,15 +115,15 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
     model["chest.effects"] = (start + change * unit).detach().numpy()
 
 
-def _distance(features: Tensor, known: dict[str, Tensor]) -> Tensor:
-    """Distance of the in-distribution score in units of its median on the calibration set."""
-    projection = known["distance.projection"]
-    centred = features - known["distance.mean"]
+def _distance(features: Tensor, known: dict[str, Tensor], space: str) -> Tensor:
+    """Distance in a space of a bundle, in units of its median on the calibration set."""
+    projection = known[f"{space}.projection"]
+    centred = features - known[f"{space}.mean"]
     scores = centred @ projection
     outside = centred.square().sum(dim=1)
     outside = outside - (scores.square() / projection.square().sum(dim=0)).sum(dim=1)
-    squared = scores.square().sum(dim=1) + outside / known["distance.residual"]
-    return squared / known["distance.reference"].median()
+    squared = scores.square().sum(dim=1) + outside / known[f"{space}.residual"]
+    return squared / known[f"{space}.reference"].median()
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:
