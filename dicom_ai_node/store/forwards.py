@@ -88,11 +88,13 @@ def came_too_late(db: Database, sop: str, uid: str) -> bool:
 
 def is_coerced(db: Database, sop: str) -> bool:
     """Return whether the image with that UID was forwarded with a value filled in."""
-    query = select(exists().where(report_file.c.sop_instance_uid == sop, report.c.kind == COERCED))
+    query = (
+        select(report.c.kind)
+        .join(report_file, report_file.c.report_id == report.c.id)
+        .where(report_file.c.sop_instance_uid == sop)
+    )
     with db.read() as connection:
-        return bool(
-            connection.execute(query.where(report.c.id == report_file.c.report_id)).scalar()
-        )
+        return connection.execute(query).scalar() == COERCED
 
 
 def studies_due(db: Database, *, before: float, limit: int) -> list[str]:
