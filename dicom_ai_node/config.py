@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dicom_ai_node.config_destinations import Destination, check_forwarding, forwarding
 from dicom_ai_node.config_sources import SourceTable
 from dicom_ai_node.config_table import UID, AETitle, Name, Port, Table
 from dicom_ai_node.decide.settings import FillSettings, PolicySettings
@@ -122,34 +123,6 @@ class AnalyseSettings(Table):
     retry_seconds: float = Field(5.0, ge=0, description="First pause after a failed attempt.")
 
 
-class Destination(Table):
-    """One ``[destinations.NAME]``: a peer that gets results."""
-
-    host: str = Field(min_length=1)
-    port: Port
-    ae_title: AETitle
-    send: tuple[Literal["sr", "sc", "saliency"], ...] = Field(
-        ("sr",),
-        description="Which objects it gets: 'sr', 'sc' (needs report.secondary_capture), 'saliency'"
-        " (needs report.saliency).",
-    )
-    fill: Literal["none", "deterministic", "inferred"] = Field(
-        "none",
-        description="Which applied proposals it gets as filled copies of the images: none, those "
-        "that are not inferred, or all.",
-    )
-    research: bool = Field(
-        False,
-        description="It is for research: copies carry PatientSex there without a person's approval "
-        "of that value.",
-    )
-    max_pdu: int = Field(131072, ge=4096, le=4194304)
-    timeout: float = Field(30.0, gt=0, description="Seconds to connect, and for each answer.")
-    retry_seconds: float = Field(5.0, gt=0, description="First pause after a failure; doubles.")
-    retry_max_seconds: float = Field(3600.0, gt=0, description="Longest pause.")
-    give_up_days: float = Field(7.0, gt=0, description="Then the delivery is a dead letter.")
-
-
 class WebSettings(Table):
     """``[web]``: health and metrics over HTTP."""
 
@@ -221,6 +194,16 @@ class Config(BaseSettings):
                     " set report.saliency to 'grad-cam' or 'score-cam'"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _what_is_forwarded_can_be(self) -> "Config":
+        check_forwarding(self.destinations, fill=self.fill, study=self.study)
+        return self
+
+    @property
+    def forwarding(self) -> dict[str, Destination]:
+        """The destinations that get the received images themselves, by name."""
+        return forwarding(self.destinations)
 
     @classmethod
     def settings_customise_sources(

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dicom_ai_node.config import Caller, Config, Destination
+from dicom_ai_node.config import Caller, Config
+from dicom_ai_node.config_destinations import Destination
 from dicom_ai_node.config_sources import PacsTable, WebTable
 
 _HEAD = """\

@@ -22,6 +22,7 @@ from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store import proposals as store
 from dicom_ai_node.store.decisions import ANALYSER, decide_on
+from dicom_ai_node.store.forwards import GATEWAY
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.types import ProposalSource
 
@@ -179,10 +180,10 @@ def person(by: str) -> str:
             raise ConfigError(
                 "this session's user has no name: say who decides with --by"
             ) from None
-    if name in (POLICY, ANALYSER) or len(name) > _LONGEST_NAME or not name.isprintable():
+    if name in (POLICY, ANALYSER, GATEWAY) or len(name) > _LONGEST_NAME or not name.isprintable():
         raise ConfigError(
             f"--by {name[:40]!r}: the name of a person was expected, of at most {_LONGEST_NAME} "
-            f"characters and not '{POLICY}' or '{ANALYSER}'"
+            f"characters and not '{POLICY}', '{ANALYSER}' or '{GATEWAY}'"
         )
     return name
 

@@ -1,4 +1,4 @@
-"""The ``keep`` role: what has to be done from time to time.
+"""The ``keep`` role: what has to be done from time to time, and the gateway beside it.
 
 Every job may run again after it was killed half-way, takes a bounded bite, and needs no other job
 to have run before. Two keepers do no harm.
@@ -15,6 +15,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.fill import gateway
 from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.disk import MEGABYTE, Space, free_bytes, space
 from dicom_ai_node.spool import Spool
@@ -187,7 +188,11 @@ class Keeper:
 def run(config: Config, *, stop: threading.Event) -> None:
     """Be the keeper until ``stop`` is set."""
     db = Database(config.storage.database)
+    spool = Spool(config.storage.spool)
     try:
-        Keeper(config, db, Spool(config.storage.spool)).run(stop)
+        forwarding = gateway.start(config, db, spool, stop)
+        Keeper(config, db, spool).run(stop)
+        if forwarding is not None:
+            forwarding.join(config.operate.stop_seconds / 2)
     finally:
         db.close()

@@ -228,6 +228,7 @@ def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> 
         if not _owned(connection, claimed):
             return False
         apply_event(connection, claimed.study_instance_uid, Event.NOTHING, now=now, reason=reason)
+        settle(connection, claimed.study_instance_uid, now=now)
         return True
 
 
@@ -287,7 +288,8 @@ def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:
         instance.c.dropped_at.is_(None),
     )
     with db.write() as connection:
-        query = select(study.c.study_instance_uid, kept).where(held, study.c.state == State.SKIPPED)
+        # Whatever became of its images since, where they are forwarded.
+        query = select(study.c.study_instance_uid, kept).where(held)
         rows = connection.execute(query.with_for_update(of=study)).all()
         reason = Reason("requeued", "a person asked for what was withheld")
         for uid, there in rows:

@@ -112,6 +112,7 @@ def _totals(seen: Overview) -> Iterator[Metric]:
     for name, (text, number) in totals.items():
         yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=number)
     yield _gauge("associations", "Peers connected now", seen.associations)
+    yield _gauge("forwards_waiting", "Images not yet queued to be forwarded", seen.forwards_waiting)
 
 
 def _drift(flags: Sequence[Flag]) -> Metric:
