@@ -251,6 +251,20 @@ audit_study = Table(
           sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'")),
 )  # fmt: skip
 
+worklist_answer = Table(
+    "worklist_answer",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("matched_by", String(16), nullable=False),
+    Column("other_patient", Boolean, nullable=False),
+    Column("birth_date", String(8), nullable=False),
+    Column("sex", String(1), nullable=False),
+    Column("age", String(4), nullable=False),
+)
+
 proposal = Table(
     "proposal",
     metadata,
