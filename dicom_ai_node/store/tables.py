@@ -300,6 +300,16 @@ proposal_event = Table(
     Index("ix_proposal_event_proposal", "proposal_id"),
 )
 
+stuck_fill = Table(
+    "stuck_fill",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tried_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+)
+
 observation = Table(
     "observation",
     metadata,
