@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from dicom_ai_node.config_destinations import Destination, check_forwarding, forwarding
 from dicom_ai_node.config_sources import SourceTable
 from dicom_ai_node.config_table import UID, AETitle, Name, Port, Table
+from dicom_ai_node.config_worklist import WorklistTable
 from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.monitor.settings import MonitorSettings
@@ -177,6 +178,7 @@ class Config(BaseSettings):
     audit: AuditSettings = AuditSettings()
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     sources: dict[Name, SourceTable] = Field(default_factory=dict)
+    worklist: WorklistTable | None = None
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     operate: OperateSettings = OperateSettings()

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from dicom_ai_node.config import Caller, Config
 from dicom_ai_node.config_destinations import Destination
 from dicom_ai_node.config_sources import PacsTable, WebTable
+from dicom_ai_node.config_worklist import WorklistTable
 
 _HEAD = """\
 # Configuration of dicom-ai-node. Every key is here with its default, commented out where it is
@@ -28,6 +29,7 @@ _SAMPLES: dict[str, dict[str, Any]] = {
         "url": "https://pacs.example/dicom-web",
         "headers": {"Authorization": "env:PACS_AUTHORIZATION"},
     },
+    "worklist": {"host": "127.0.0.1", "port": 104, "ae_title": "WORKLIST"},
     "caller": {"ae_title": "MODALITY1", "address": "192.0.2.0/24"},
 }
 
@@ -44,6 +46,9 @@ def example() -> str:
             lines += ["# Archives to audit: one table per archive, the name is yours."]
             for table, sample in ((PacsTable, "archive"), (WebTable, "archive-web")):
                 lines += [f"# [sources.{sample}]", *_keys(table, _SAMPLES[sample], off=True)]
+        elif name == "worklist":
+            lines += [*_comment(_first_line(WorklistTable)), "# [worklist]"]
+            lines += _keys(WorklistTable, _SAMPLES["worklist"], off=True)
         else:
             model = field.annotation
             assert isinstance(model, type)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -22,6 +23,7 @@ from dicom_ai_node.analyse.outgoing import write_reports
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import patient_key, result_key, study_header, to_json
 from dicom_ai_node.analyse.saliency import write_captures
+from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
@@ -77,6 +79,7 @@ class Analyser:
         self.spool = spool
         self.pipeline = pipeline
         self.shadow = shadow
+        self.worklist = Worklist(config, db)
         self.owner = f"analyse-{uuid4().hex[:12]}"
         self._busy_since = 0.0
         """When the present batch was begun, monotonic; 0 while there is none."""
@@ -171,6 +174,7 @@ class Analyser:
             claimed.study_instance_uid,
             files,
             priors=known_studies,
+            worklist=partial(self.worklist.answer, claimed.study_instance_uid),
             today=datetime.now(UTC).date(),
             # Of a study that failed before nothing is asked that its report does not need.
             sample=self.config.monitor.sample if claimed.attempts == 1 else 0.0,

@@ -54,8 +54,8 @@ class PolicySettings(BaseModel):
 class FillSettings(BaseModel):
     """``[fill]``: which values are proposed for missing and implausible fields, see docs/fill.md.
 
-    Nothing is sent for it: that takes a destination with ``fill`` and an applied proposal, or one
-    with ``forward``.
+    Nothing is sent for it: that takes a destination with ``fill``, and a proposal that is accepted
+    and applied, or a destination with ``forward``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +65,11 @@ class FillSettings(BaseModel):
         (),
         description="Accept proposals from these sources without a person: 'header', 'dates', "
         "'worklist', 'priors'. Never 'inference'.",
+    )
+    auto_apply: bool = Field(
+        False,
+        description="Send copies with accepted values to the destinations that take them without "
+        "'proposals apply'.",
     )
     max_age_interval: float = Field(
         30.0, gt=0, description="Propose no inferred age whose 90 % interval is wider, years."

@@ -39,6 +39,7 @@ from dicom_ai_node.store.tables import (
     instance,
     study,
 )
+from dicom_ai_node.store.worklist import forget_unanswered
 from dicom_ai_node.study import Event, State, StudySettings
 from dicom_ai_node.types import FillProposal, ImageRef, Reason, StoredInstance
 
@@ -271,6 +272,7 @@ def requeue(db: Database, uid: str, *, now: float) -> State | None:
         ).scalar()
         if known is None:
             return None
+        forget_unanswered(connection, uid)
         reason = Reason("requeued", "a person asked for it")
         return apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
 

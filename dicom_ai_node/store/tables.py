@@ -263,6 +263,20 @@ audit_study = Table(
           sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'")),
 )  # fmt: skip
 
+worklist_answer = Table(
+    "worklist_answer",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("matched_by", String(16), nullable=False),
+    Column("other_patient", Boolean, nullable=False),
+    Column("birth_date", String(8), nullable=False),
+    Column("sex", String(1), nullable=False),
+    Column("age", String(4), nullable=False),
+)
+
 proposal = Table(
     "proposal",
     metadata,
@@ -296,6 +310,16 @@ proposal_event = Table(
     Column("to_state", String(16), nullable=False),
     Column("reason", Text, nullable=False, default=""),
     Index("ix_proposal_event_proposal", "proposal_id"),
+)
+
+stuck_fill = Table(
+    "stuck_fill",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tried_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
 )
 
 observation = Table(
