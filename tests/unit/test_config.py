@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dicom_ai_node.config import Config, load_config, parse_config
-from dicom_ai_node.config_example import example
+from dicom_ai_node.config.example import example
 from dicom_ai_node.errors import ConfigError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "node.toml"

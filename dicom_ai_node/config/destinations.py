@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dicom_ai_node.config_table import AETitle, Port, Table
+from dicom_ai_node.config.table import AETitle, Port, Table
 from dicom_ai_node.decide.settings import FillSettings
 from dicom_ai_node.study import StudySettings
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from dicom_ai_node.config_table import AETitle, Port, Table
+from dicom_ai_node.config.table import AETitle, Port, Table
 
 
 class WorklistTable(Table):
