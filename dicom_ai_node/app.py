@@ -86,7 +86,7 @@ def _work(place: Place, config: Config, stop: threading.Event) -> None:
 
             receive.run(config, process=place.worker, stop=stop)
         case "analyse":
-            from dicom_ai_node.analyse import worker as analyse
+            from dicom_ai_node.analyse import role as analyse
 
             analyse.run(config, stop=stop)
         case "audit":

@@ -1,6 +1,7 @@
 """Files that must survive a power cut: where they lie and how they are written."""
 
 import errno
+import hashlib
 import os
 import time
 from contextlib import suppress
@@ -41,6 +42,11 @@ class Spool:
     def report_path(self, sop_instance_uid: str) -> Path:
         """Return where the report with that UID lies."""
         return self.reports / sop_instance_uid[-2:].strip(".") / f"{sop_instance_uid}.dcm"
+
+    def content_path(self, content: bytes) -> Path:
+        """Return where a made file lies whose UID does not tell its content."""
+        digest = hashlib.sha256(content).hexdigest()
+        return self.reports / digest[:2] / f"{digest}.dcm"
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file so that it is whole and on the disk when this returns, or not there.

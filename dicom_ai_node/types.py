@@ -56,7 +56,7 @@ class ProposalSource(StrEnum):
     DATES = "dates"
     """Birth date and study date."""
     WORKLIST = "worklist"
-    """A modality worklist's answer about this very study."""
+    """A modality worklist's answer about this study or its patient."""
     PRIORS = "priors"
     """The same patient's other studies."""
     INFERENCE = "inference"
@@ -143,6 +143,22 @@ class PriorStudy:
     sex: str
     birth_date: str
     age_years: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistAnswer:
+    """What a modality worklist says of the patient of a study (rule G6). Holds patient data."""
+
+    matched_by: str
+    """Keyword that the study and the answer have in common, such as ``AccessionNumber``."""
+    other_patient: bool = False
+    """The order of this study is for another PatientID; the rest is empty then."""
+    birth_date: str = ""
+    """A value of VR DA, '' when there is none."""
+    sex: str = ""
+    """One letter, '' when there is none."""
+    age: str = ""
+    """A value of VR AS, '' when there is none or it is not of the order of this study."""
 
 
 @dataclass(frozen=True, slots=True)

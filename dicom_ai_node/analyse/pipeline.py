@@ -8,6 +8,7 @@ studies at once: :meth:`Pipeline.prepare` (header, rules, pixels), :meth:`Pipeli
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from dicom_ai_node.types import (
     PriorStudy,
     Reason,
     StudyResult,
+    WorklistAnswer,
 )
 
 _UNREADABLE = "the file cannot be read as DICOM"
@@ -77,12 +79,14 @@ class Pipeline:
         files: Sequence[tuple[ImageRef, Path]],
         *,
         priors: Callable[[Dataset], Sequence[PriorStudy]],
+        worklist: Callable[[Sequence[Header], HeaderAudit], WorklistAnswer | None] | None = None,
         today: date,
         sample: float = 0.0,
     ) -> Prepared:
         """Read, audit and decode the images of one study.
 
-        ``priors`` answers what is known of the patient whose header it is given. ``sample`` is the
+        ``priors`` answers what is known of the patient whose header it is given, ``worklist`` what
+        was ordered for the study with these headers, which the rules say this of. ``sample`` is the
         share of the studies that the policy passes over whose images are decoded all the same.
 
         Raises
@@ -94,7 +98,10 @@ class Pipeline:
         if not sources:
             raise UnreadableInstance(f"none of {len(files)} files could be read as DICOM")
         headers = [Header.from_dataset(source) for source in sources]
-        audited = audit(headers, priors=priors(sources[0]), settings=self.rules, today=today)
+        known = partial(audit, headers, priors=priors(sources[0]), settings=self.rules, today=today)
+        audited = known()
+        if worklist is not None and (answer := worklist(headers, audited)) is not None:
+            audited = known(worklist=answer)
         prepared = Prepared(study_instance_uid, sources, audited, refused=refused)
         if not wants_network(audited, self.policy):
             prepared.header_only = True

@@ -12,38 +12,32 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import structlog
 from pydicom import Dataset
 
 from dicom_ai_node.analyse.observe import Shadow, observe
-from dicom_ai_node.analyse.outgoing import write_reports
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
-from dicom_ai_node.analyse.record import patient_key, result_key, study_header, to_json
-from dicom_ai_node.analyse.saliency import write_captures
+from dicom_ai_node.analyse.record import patient_key
+from dicom_ai_node.analyse.results import Results
+from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.config import Config
-from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
-from dicom_ai_node.inference.bundle import resolve_bundle
-from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation, Role
-from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import priors
-from dicom_ai_node.store.reports import NewReport, has_result
 from dicom_ai_node.store.studies import (
     ClaimedStudy,
-    NewAnalysis,
     claim,
     fail,
-    finish,
     hand_back,
     renew,
     skip,
 )
-from dicom_ai_node.types import PriorStudy, Reason, StudyResult
+from dicom_ai_node.types import PriorStudy, Reason
 
 _IDLE_SECONDS = 0.25
 _LONGEST_RETRY = 600.0
@@ -77,14 +71,11 @@ class Analyser:
         self.spool = spool
         self.pipeline = pipeline
         self.shadow = shadow
+        self.worklist = Worklist(config, db)
         self.owner = f"analyse-{uuid4().hex[:12]}"
         self._busy_since = 0.0
         """When the present batch was begun, monotonic; 0 while there is none."""
-        self._destinations = {
-            name: frozenset(destination.send) for name, destination in config.destinations.items()
-        }
-        settings = (config.policy, config.rules, config.report)
-        self._settings = "".join(one.model_dump_json() for one in settings) + RULES_VERSION
+        self._results = Results(config, db, spool, pipeline.estimator)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; unfinished studies go back to the queue."""
@@ -120,6 +111,8 @@ class Analyser:
             max_attempts=settings.max_attempts,
         )
         self._busy_since = time.monotonic() if batch else 0.0
+        # Half of the batch's time is left for what follows: maps never cost a study its report.
+        deadline = self._busy_since + settings.max_batch_seconds / 2
         ready = [one for one in decoders.map(self._guarded_prepare, batch) if one is not None]
         answers = self.pipeline.predict([one.prepared for one in ready])
         beside: list[tuple[Observation, ...]] = [() for _ in ready]
@@ -131,7 +124,7 @@ class Analyser:
                 seen = others
                 if one.prepared.shown:
                     seen = (observe(one.prepared, predictions, self.pipeline, Role.LIVE), *others)
-                self._store(one.claimed, one.prepared, result, seen)
+                self._results.store(one.claimed, one.prepared, result, seen, deadline=deadline)
         self._busy_since = 0.0
         return len(batch)
 
@@ -171,6 +164,7 @@ class Analyser:
             claimed.study_instance_uid,
             files,
             priors=known_studies,
+            worklist=partial(self.worklist.answer, claimed.study_instance_uid),
             today=datetime.now(UTC).date(),
             # Of a study that failed before nothing is asked that its report does not need.
             sample=self.config.monitor.sample if claimed.attempts == 1 else 0.0,
@@ -180,69 +174,6 @@ class Analyser:
             size = self.pipeline.estimator.size
             shadow = self.shadow.prepare(prepared, files, size=size)
         return _Ready(claimed, prepared, shadow)
-
-    def _store(
-        self,
-        claimed: ClaimedStudy,
-        prepared: Prepared,
-        result: StudyResult,
-        observations: tuple[Observation, ...],
-    ) -> None:
-        document = to_json(result)
-        digests = [one.digest for one in claimed.instances]
-        key = result_key(result, digests, self._settings)
-        wanted = result.outcome in self.config.policy.report
-        known = has_result(self.db, claimed.study_instance_uid, key)
-        reports = self._write_reports(prepared, result, key) if wanted and not known else ()
-        now = time.time()
-        fill = self.config.fill
-        proposals = propose(result, fill) if fill.propose else None
-        mine = finish(
-            self.db,
-            claimed,
-            NewAnalysis(
-                key,
-                document,
-                result.audit.flagged,
-                reports,
-                observations=observations,
-                inferred=result.model is not None,
-                proposals=proposals,
-                auto_accept=accepted_by_policy(result, proposals or (), fill),
-            ),
-            header=study_header(prepared.sources[0], result),
-            destinations=self._destinations,
-            reason=_study_reason(result, reports, wanted=wanted),
-            now=now,
-        )
-        log.info(
-            "study_analysed" if mine else "result_discarded",
-            study=claimed.study_instance_uid,
-            outcome=result.outcome,
-            reason=result.reason.code if result.reason else "",
-            images=len(result.images),
-            flagged=result.audit.flagged,
-        )
-
-    def _write_reports(
-        self, prepared: Prepared, result: StudyResult, key: str
-    ) -> tuple[NewReport, ...]:
-        settings = self.config.report
-        reports = write_reports(
-            self.db, self.spool, result, prepared.sources, settings=settings, digest=key
-        )
-        # Half of the batch's time is left for what follows: maps never cost a study its report.
-        deadline = self._busy_since + self.config.analyse.max_batch_seconds / 2
-        captures = write_captures(
-            self.spool,
-            self.pipeline.estimator,
-            prepared,
-            result,
-            settings=settings,
-            digest=key,
-            deadline=deadline,
-        )
-        return (*reports, *captures)
 
     def _fail(self, claimed: ClaimedStudy, error: Exception) -> None:
         """Give the study back for another attempt, or fail it when there is no point."""
@@ -282,40 +213,3 @@ class Analyser:
                 renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)
             except StorageError as error:
                 log.warning("lease_not_renewed", exc_info=error)
-
-
-def run(config: Config, *, stop: threading.Event) -> None:
-    """Be the analyser until ``stop`` is set."""
-    db = Database(config.storage.database)
-    spool = Spool(config.storage.spool)
-    spool.sweep()
-    pipeline = _load(config, config.model.bundle, Role.LIVE)
-    shadow = None
-    if config.model.shadow:
-        shadow = Shadow(_load(config, config.model.shadow, Role.SHADOW))
-    try:
-        Analyser(config, db, spool, pipeline, shadow).run(stop)
-    finally:
-        db.close()
-
-
-def _load(config: Config, bundle: str, role: Role) -> Pipeline:
-    estimator = Estimator(
-        resolve_bundle(bundle),
-        device=config.model.device,
-        batch=config.model.batch,
-        threads=config.model.threads or None,
-    )
-    log.info("model_loaded", model=estimator.identity.name, role=role, device=estimator.device)
-    return Pipeline(estimator, rules=config.rules, policy=config.policy)
-
-
-def _study_reason(
-    result: StudyResult, reports: tuple[NewReport, ...], *, wanted: bool
-) -> Reason | None:
-    for report in reports:
-        if report.quarantined:
-            return Reason("invalid_report", report.quarantined)
-    if not wanted:
-        return Reason("not_reported", f"policy.report does not list outcome {result.outcome!s}")
-    return result.reason

@@ -103,7 +103,11 @@ def show(
     row = detail.study
     console.print(f"[bold]{row.study_instance_uid}[/]  {row.state}  {row.reason}", highlight=False)
     console.print(f"in the log: {logs.hashed(study_uid)}", highlight=False)
-    _print("Instances", detail.instances, ("sop_instance_uid", "version", "received_at"))
+    _print(
+        "Instances",
+        detail.instances,
+        ("sop_instance_uid", "version", "received_at", "forwarded", "forward_note"),
+    )
     _print("History", detail.transitions, ("at", "event", "from_state", "to_state", "reason"))
     _print(
         "Deliveries",

@@ -14,7 +14,7 @@ from dicom_ai_node.cli.common import (
     print_json,
 )
 from dicom_ai_node.config import load_config
-from dicom_ai_node.config_example import example
+from dicom_ai_node.config.example import example
 from dicom_ai_node.store import Database
 
 database = typer.Typer(help="The database.", no_args_is_help=True)

@@ -22,7 +22,9 @@ from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store import proposals as store
 from dicom_ai_node.store.decisions import ANALYSER, decide_on
+from dicom_ai_node.store.forwards import GATEWAY
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
+from dicom_ai_node.store.stuck_fills import Stuck, why_stuck
 from dicom_ai_node.types import ProposalSource
 
 app = typer.Typer(
@@ -50,6 +52,9 @@ def list_(
     ] = None,
     keyword: Annotated[str, typer.Option(help="Only PatientAge or PatientSex.")] = "",
     study: Annotated[str, typer.Option(help="Only this StudyInstanceUID.")] = "",
+    stuck: Annotated[
+        bool, typer.Option("--stuck", help="Only accepted ones that [fill] auto_apply could not.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -65,6 +70,7 @@ def list_(
         sources=source or (),
         keyword=keyword,
         study_instance_uid=study,
+        stuck=stuck,
         limit=limit,
     )
     if as_json:
@@ -88,11 +94,14 @@ def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) ->
 
     Example: dicom-ai-node proposals show 12
     """
-    detail = one_proposal(open_database(configuration(config)), proposal_id)
-    if as_json:
-        print_json(_detail(detail))
-        return
+    db = open_database(configuration(config))
+    detail = one_proposal(db, proposal_id)
     row = detail.proposal
+    accepted = row.state is ProposalState.ACCEPTED
+    stuck = why_stuck(db, row.study_instance_uid) if accepted else None
+    if as_json:
+        print_json(_detail(detail, stuck))
+        return
     one = row.proposed
     console.print(f"[bold]{one.keyword} = {one.value}[/]  {row.state}", highlight=False)
     console.print(f"study {row.study_instance_uid}", highlight=False)
@@ -100,6 +109,13 @@ def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) ->
     if one.probability is not None:
         console.print(f"probability {one.probability:.3f}", highlight=False)
     console.print(f"rules that asked for it: {', '.join(one.rules) or 'none'}", highlight=False)
+    if stuck is not None:
+        console.print(
+            f"not applied ({stuck.attempts} attempts, again after {when(stuck.not_before)}): "
+            f"{stuck.reason}",
+            highlight=False,
+            markup=False,
+        )
     table = Table("When", "Who", "From", "To", "Why", box=None)
     for event in detail.events:
         table.add_row(when(event.at), event.actor, event.from_state, event.to_state, event.reason)
@@ -179,10 +195,10 @@ def person(by: str) -> str:
             raise ConfigError(
                 "this session's user has no name: say who decides with --by"
             ) from None
-    if name in (POLICY, ANALYSER) or len(name) > _LONGEST_NAME or not name.isprintable():
+    if name in (POLICY, ANALYSER, GATEWAY) or len(name) > _LONGEST_NAME or not name.isprintable():
         raise ConfigError(
             f"--by {name[:40]!r}: the name of a person was expected, of at most {_LONGEST_NAME} "
-            f"characters and not '{POLICY}' or '{ANALYSER}'"
+            f"characters and not '{POLICY}', '{ANALYSER}' or '{GATEWAY}'"
         )
     return name
 
@@ -205,8 +221,15 @@ def _row(row: StoredProposal) -> dict[str, Any]:
     }
 
 
-def _detail(detail: ProposalDetail) -> dict[str, Any]:
+def _detail(detail: ProposalDetail, stuck: Stuck | None) -> dict[str, Any]:
     return _row(detail.proposal) | {
+        "not_applied": stuck
+        and {
+            "reason": stuck.reason,
+            "attempts": stuck.attempts,
+            "tried_at": when(stuck.tried_at),
+            "not_before": when(stuck.not_before),
+        },
         "events": [
             {
                 "at": when(one.at),
@@ -216,5 +239,5 @@ def _detail(detail: ProposalDetail) -> dict[str, Any]:
                 "reason": one.reason,
             }
             for one in detail.events
-        ]
+        ],
     }

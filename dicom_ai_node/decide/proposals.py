@@ -8,7 +8,8 @@ age, for an attribute that is not assessed, or against a recorded sex: 'O', 'X' 
 from collections.abc import Iterator, Mapping, Sequence
 
 from dicom_ai_node.decide.settings import FillSettings
-from dicom_ai_node.rules.ages import encode_estimate, read_age
+from dicom_ai_node.rules.ages import encode_estimate
+from dicom_ai_node.rules.proposals import NO_SEX
 from dicom_ai_node.types import (
     AttributeStatus,
     FillProposal,
@@ -23,12 +24,13 @@ AGE, SEX = "PatientAge", "PatientSex"
 _WITHOUT_VALUE = frozenset(
     {AttributeStatus.MISSING, AttributeStatus.MALFORMED, AttributeStatus.IMPLAUSIBLE}
 )
-_NO_SEX = frozenset({"", "U", "UNK", "UNKNOWN"})
-"""Nothing is recorded, or that nothing is known. Any other value is somebody's answer."""
 _SOURCES: Mapping[str, ProposalSource] = {
     AGE: ProposalSource.HEADER,
     SEX: ProposalSource.HEADER,
     "PatientBirthDate and StudyDate": ProposalSource.DATES,
+    "PatientBirthDate of the worklist and StudyDate": ProposalSource.WORKLIST,
+    "PatientAge of the worklist": ProposalSource.WORKLIST,
+    "PatientSex of the worklist": ProposalSource.WORKLIST,
     "PatientBirthDate of other studies and StudyDate": ProposalSource.PRIORS,
     "PatientSex of other studies": ProposalSource.PRIORS,
 }
@@ -38,17 +40,11 @@ _YOUNGEST_INFERRED = 2.0
 what nobody knows. So none is proposed."""
 
 
-def propose(
-    result: StudyResult, settings: FillSettings, *, worklist: Mapping[str, str] | None = None
-) -> tuple[FillProposal, ...]:
-    """Return the proposals of a study: none, one or two, PatientAge first.
-
-    ``worklist`` holds PatientAge and PatientSex as a worklist gives them for this very study; a
-    value that is no value of its VR is passed over.
-    """
+def propose(result: StudyResult, settings: FillSettings) -> tuple[FillProposal, ...]:
+    """Return the proposals of a study: none, one or two, PatientAge first."""
     if result.audit.exempt:
         return ()
-    found = (_age(result, settings, worklist or {}), _sex(result, settings, worklist or {}))
+    found = (_age(result, settings), _sex(result, settings))
     return tuple(one for one in found if one is not None)
 
 
@@ -67,49 +63,33 @@ def accepted_by_policy(
     )
 
 
-def _age(
-    result: StudyResult, settings: FillSettings, worklist: Mapping[str, str]
-) -> FillProposal | None:
+def _age(result: StudyResult, settings: FillSettings) -> FillProposal | None:
     audit = result.audit
     if audit.censored_age or audit.age is AttributeStatus.NOT_ASSESSED:
         return None
-    missing = audit.age in _WITHOUT_VALUE
-    stated = worklist.get(AGE, "")
-    age = read_age(stated)
-    listed = stated if missing and age is not None and age.number > 0 else ""
-    deterministic = [*_from_header(audit, AGE), *_from_worklist(audit, AGE, listed)]
+    deterministic = list(_from_rules(audit, AGE))
     if deterministic:
         return _best(deterministic)
-    return _inferred_age(result, settings) if missing else None
+    return _inferred_age(result, settings) if audit.age in _WITHOUT_VALUE else None
 
 
-def _sex(
-    result: StudyResult, settings: FillSettings, worklist: Mapping[str, str]
-) -> FillProposal | None:
+def _sex(result: StudyResult, settings: FillSettings) -> FillProposal | None:
     audit = result.audit
     if audit.sex is AttributeStatus.NOT_ASSESSED:
         return None
-    missing = audit.sex in _WITHOUT_VALUE and audit.recorded.sex.strip().upper() in _NO_SEX
-    stated = worklist.get(SEX, "")
-    listed = stated if missing and stated in {"M", "F"} else ""
-    deterministic = [*_from_header(audit, SEX), *_from_worklist(audit, SEX, listed)]
+    deterministic = list(_from_rules(audit, SEX))
     if deterministic:
         return _best(deterministic)
+    missing = audit.sex in _WITHOUT_VALUE and audit.recorded.sex.strip().upper() in NO_SEX
     return _inferred_sex(result, settings) if missing else None
 
 
-def _from_header(audit: HeaderAudit, keyword: str) -> Iterator[FillProposal]:
+def _from_rules(audit: HeaderAudit, keyword: str) -> Iterator[FillProposal]:
     """What the rules propose, on its rung of the ladder."""
     for one in audit.proposals:
         if one.keyword == keyword:
             rules = tuple(dict.fromkeys((one.rule, *_rules(audit, keyword))))
             yield FillProposal(keyword, one.value, _SOURCES[one.source], one.source, rules)
-
-
-def _from_worklist(audit: HeaderAudit, keyword: str, value: str) -> Iterator[FillProposal]:
-    if value:
-        source = ProposalSource.WORKLIST
-        yield FillProposal(keyword, value, source, "modality worklist", _rules(audit, keyword))
 
 
 def _best(candidates: Sequence[FillProposal]) -> FillProposal | None:

@@ -54,7 +54,8 @@ class PolicySettings(BaseModel):
 class FillSettings(BaseModel):
     """``[fill]``: which values are proposed for missing and implausible fields, see docs/fill.md.
 
-    Nothing is sent for it: that takes a destination with ``fill``, and an applied proposal.
+    Nothing is sent for it: that takes a destination with ``fill``, and a proposal that is accepted
+    and applied, or a destination with ``forward``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,11 +66,23 @@ class FillSettings(BaseModel):
         description="Accept proposals from these sources without a person: 'header', 'dates', "
         "'worklist', 'priors'. Never 'inference'.",
     )
+    auto_apply: bool = Field(
+        False,
+        description="Send copies with accepted values to the destinations that take them without "
+        "'proposals apply'.",
+    )
     max_age_interval: float = Field(
         30.0, gt=0, description="Propose no inferred age whose 90 % interval is wider, years."
     )
     min_sex_certainty: float = Field(
         0.95, ge=0.5, le=1, description="Propose no inferred sex that is less certain."
+    )
+    forward_within_seconds: float = Field(
+        900.0,
+        gt=0,
+        le=86400,
+        description="Toward destinations with forward = 'coerced': an image that has waited so "
+        "long for the analysis of its study goes out as it was received.",
     )
 
     @field_validator("auto_accept")

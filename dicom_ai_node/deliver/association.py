@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, build_context
 
 from dicom_ai_node import peer
-from dicom_ai_node.config import Destination
+from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 

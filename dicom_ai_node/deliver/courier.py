@@ -23,7 +23,13 @@ from uuid import uuid4
 import structlog
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.association import CLASSES_OF_KIND, Association, Offer, connect
+from dicom_ai_node.deliver.association import (
+    CLASSES_OF_KIND,
+    VERIFICATION,
+    Association,
+    Offer,
+    connect,
+)
 from dicom_ai_node.deliver.backoff import pause
 from dicom_ai_node.deliver.send import Sent, offer_of, send, send_copy
 from dicom_ai_node.deliver.status import Verdict, judge
@@ -31,10 +37,13 @@ from dicom_ai_node.errors import PeerRefused, PeerUnavailable, StorageError, Unr
 from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.copies import COPY
 from dicom_ai_node.store.deliveries import ClaimedDelivery
+from dicom_ai_node.store.reports import FORWARDED
 
 MAX_REFUSALS = 20
 """About 11 hours with the default pauses: a night's trouble passes, the morning sees the rest."""
 
+_AS_IT_LIES = frozenset({COPY, *FORWARDED})
+"""Kinds of which the file goes out byte for byte, never in another class or syntax."""
 _BATCH = 20
 _PER_ASSOCIATION = 200  # some archives file what came when the association ends
 _LINGER_SECONDS = 1.0
@@ -134,21 +143,22 @@ class Courier:
         usual = [Offer(uid) for kind in self._destination.send for uid in CLASSES_OF_KIND[kind]]
         self._association = connect(
             self._destination,
-            dict.fromkeys([*usual, *sorted(needed)]),
+            # PS3.8 has no association without a presentation context: files that are all bad.
+            dict.fromkeys([*usual, *sorted(needed)] or [Offer(VERIFICATION)]),
             calling_ae_title=self._calling,
         )
         return self._association
 
     def _offers(self, claimed: ClaimedDelivery) -> list[Offer]:
         """Return the presentation contexts that a delivery needs; none when its file is bad."""
-        if claimed.kind != COPY:
+        if claimed.kind not in _AS_IT_LIES:
             return [Offer(file.sop_class_uid) for file in claimed.files]
         with suppress(UnreadableInstance):  # said when it is its turn
             return [offer_of(self._spool, file) for file in claimed.files]
         return []
 
     def _transmit(self, claimed: ClaimedDelivery, association: Association, preferred: str) -> Sent:
-        if claimed.kind == COPY:
+        if claimed.kind in _AS_IT_LIES:
             return send_copy(association, claimed.files[0], spool=self._spool)
         return send(association, claimed.files, spool=self._spool, preferred=preferred)
 

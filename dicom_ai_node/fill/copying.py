@@ -23,7 +23,7 @@ def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
         networks = [network_of(db, one.proposal) for one in values if _is_inferred(one)]
         return filled_copy(
             source,
-            [_fill(one) for one in values],
+            [fill_of(one) for one in values],
             at=at,
             settings=settings,
             model=networks[0] if networks else None,
@@ -37,7 +37,8 @@ def _is_inferred(one: ProposalDetail) -> bool:
     return one.proposal.proposed.source is ProposalSource.INFERENCE
 
 
-def _fill(one: ProposalDetail) -> Fill:
+def fill_of(one: ProposalDetail) -> Fill:
+    """Return a proposal as what is filled in, with who approved it."""
     proposed = one.proposal.proposed
     low, high = proposed.interval90 or (None, None)
     return Fill(

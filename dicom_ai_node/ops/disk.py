@@ -4,7 +4,7 @@ import shutil
 from enum import StrEnum
 from pathlib import Path
 
-from dicom_ai_node.config import StorageSettings
+from dicom_ai_node.config.processes import StorageSettings
 
 MEGABYTE = 1024 * 1024
 

@@ -14,6 +14,7 @@ from dicom_ai_node.ops.role import FRESH_SECONDS, places
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.overview import OPEN_STATES, overview
+from dicom_ai_node.store.stuck_fills import count_stuck
 from dicom_ai_node.store.workers import alive
 
 
@@ -116,4 +117,6 @@ def _queues(db: Database, now: float) -> str:
     for (_, state), count in seen.deliveries.items():
         by_state[state] = by_state.get(state, 0) + count
     waiting = by_state.get("queued", 0) + by_state.get("sending", 0)
-    return f"{studies} studies open, {waiting} deliveries waiting, {by_state.get('dead', 0)} dead"
+    text = f"{studies} studies open, {waiting} deliveries waiting, {by_state.get('dead', 0)} dead"
+    stuck = count_stuck(db)
+    return f"{text}, accepted proposals of {stuck} studies not applied" if stuck else text

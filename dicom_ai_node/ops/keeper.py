@@ -1,4 +1,4 @@
-"""The ``keep`` role: what has to be done from time to time.
+"""The ``keep`` role: what has to be done from time to time, and the gateway beside it.
 
 Every job may run again after it was killed half-way, takes a bounded bite, and needs no other job
 to have run before. Two keepers do no harm.
@@ -6,6 +6,7 @@ to have run before. Two keepers do no harm.
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -15,6 +16,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.fill import gateway
+from dicom_ai_node.fill.automatic import apply_due
+from dicom_ai_node.fill.copying import copy_maker
 from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.disk import MEGABYTE, Space, free_bytes, space
 from dicom_ai_node.spool import Spool
@@ -27,6 +31,7 @@ from dicom_ai_node.store.workers import forget_silent
 
 _CLOSE_SECONDS = 0.25
 _AFTER_A_FAILURE_SECONDS = 5.0
+_APPLY_SECONDS = 15.0
 _DAY = 86400.0
 _HOUR = 3600.0
 _FILES_A_TRANSACTION = 50
@@ -46,6 +51,7 @@ class Keeper:
         self.db = db
         self.spool = spool
         self._space = Space.ENOUGH
+        self._applying = True
 
     def run(self, stop: threading.Event) -> None:
         """Do all jobs at their intervals until ``stop`` is set."""
@@ -55,7 +61,7 @@ class Keeper:
             # A job that is late runs once, however many runs it missed, and never beside itself.
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-        for job, seconds in (
+        jobs: list[tuple[Callable[[], object], float]] = [
             (self.forget_associations, 5),
             (self.watch_space, 30),
             (partial(self.drop_images, stop), 60),
@@ -64,7 +70,10 @@ class Keeper:
             (self.watch_drift, _HOUR),
             (self.drop_observations, _HOUR),
             (self.db.tidy, _HOUR),
-        ):
+        ]
+        if self.config.fill.auto_apply:
+            jobs.append((partial(self.apply_accepted, stop), _APPLY_SECONDS))
+        for job, seconds in jobs:
             scheduler.add_job(job, "interval", seconds=seconds, next_run_time=datetime.now(UTC))
         scheduler.start()
         try:
@@ -128,6 +137,19 @@ class Keeper:
             log.info("copies_dropped", count=total)
         return total
 
+    def apply_accepted(self, stop: threading.Event) -> int:
+        """Apply accepted proposals; return of how many studies. What is in the way is told once."""
+        make = copy_maker(self.db, self.config.report)
+        try:
+            count = apply_due(self.config, self.db, self.spool, make=make, stop=stop)
+        except StorageError as error:
+            if self._applying:
+                log.error("applying_failed", exc_info=error)
+            self._applying = False
+            return 0
+        self._applying = True
+        return count
+
     def watch_space(self) -> Space:
         """Log when free space falls below a mark of ``[storage]``, and when it is back."""
         free = free_bytes(self.spool.root)
@@ -187,7 +209,11 @@ class Keeper:
 def run(config: Config, *, stop: threading.Event) -> None:
     """Be the keeper until ``stop`` is set."""
     db = Database(config.storage.database)
+    spool = Spool(config.storage.spool)
     try:
-        Keeper(config, db, Spool(config.storage.spool)).run(stop)
+        forwarding = gateway.start(config, db, spool, stop)
+        Keeper(config, db, spool).run(stop)
+        if forwarding is not None:
+            forwarding.join(config.operate.stop_seconds / 2)
     finally:
         db.close()

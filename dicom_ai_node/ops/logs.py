@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from dicom_ai_node.config import LogSettings
+from dicom_ai_node.config.processes import LogSettings
 from dicom_ai_node.ops.redaction import ExcInfo, Redactor, describe, load_key, summary
 
 _Event = MutableMapping[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from dicom_ai_node.config import OperateSettings
+from dicom_ai_node.config.processes import OperateSettings
 from dicom_ai_node.ops.child import Child, Patience, RoleCommand
 from dicom_ai_node.ops.notify import Notifier
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from enum import Enum
 from threading import Lock
 
-from dicom_ai_node.config import Caller, ReceiveSettings
+from dicom_ai_node.config.processes import Caller, ReceiveSettings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pydicom import Dataset
 
 from dicom_ai_node.errors import StorageError, UnreadableInstance
 from dicom_ai_node.receive.associations import AssociationRows
@@ -15,8 +16,9 @@ from dicom_ai_node.receive.header import Identity, read_header, read_identity
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.report.identity import UUID_ROOT
-from dicom_ai_node.report.provenance import created_here, is_own_report
-from dicom_ai_node.store import Database, instances, reports
+from dicom_ai_node.report.provenance import created_here, is_coerced, is_own_report
+from dicom_ai_node.store import Database, forwards, instances, reports
+from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.study import StudySettings
 from dicom_ai_node.types import ImageRef, StoredInstance
 
@@ -43,6 +45,8 @@ class StoreRequest:
 class Filing:
     """Answers C-STORE requests.
 
+    With ``forwards`` what is filed is sent on, too.
+
     ``checkpoint`` is told each step that was reached, so that a test can end the process there:
     ``synced`` (content on disk), ``named`` (under its durable name) and ``recorded`` (committed).
     """
@@ -54,6 +58,7 @@ class Filing:
         landing: Landing,
         rows: AssociationRows,
         settings: StudySettings,
+        forwards: bool = False,
         clock: Callable[[], float] = time.time,
         checkpoint: Callable[[str], None] = lambda step: None,
     ) -> None:
@@ -61,6 +66,7 @@ class Filing:
         self._landing = landing
         self._rows = rows
         self._settings = settings
+        self._forwards = forwards
         self._clock = clock
         self._checkpoint = checkpoint
 
@@ -101,6 +107,7 @@ class Filing:
             analysable=request.sop_class_uid in ANALYSABLE,
             settings=self._settings,
             now=self._clock(),
+            forward=self._forwards,
         )
         self._checkpoint("recorded")
         if not self._landing.has(stored.path):
@@ -114,7 +121,18 @@ class Filing:
             bytes=incoming.size,
             seconds=round(time.perf_counter() - started, 4),
         )
+        if self._forwards and filed is Filed.NEW_VERSION:
+            self._warn_of_two_versions(identity, log)
         return SUCCESS
+
+    def _warn_of_two_versions(self, identity: Identity, log: Any) -> None:
+        """Say that what came is kept, and will not follow the version that was forwarded."""
+        study, instance = identity.study_instance_uid, identity.sop_instance_uid
+        try:
+            if forwards.came_too_late(self._db, instance, study):
+                log.warning("version_not_forwarded", study=study, instance=instance)
+        except StorageError as error:  # it is filed, and that is the answer
+            log.warning("version_not_compared", study=study, instance=instance, error=str(error))
 
     def _make_durable(
         self, request: StoreRequest, identity: Identity, incoming: Incoming, peer: Connection
@@ -136,19 +154,19 @@ class Filing:
         )
 
     def _is_own(self, request: StoreRequest, incoming: Incoming) -> bool:
-        """Whether a peer sends us our own report or copy.
+        """Whether a peer sends us our own report or copy, or an image with a value of ours in it.
 
-        Analysing a report would never end, and what a copy was filled with is no evidence of what
-        belongs there.
+        Analysing a report would never end, and what an image was filled with is no evidence of
+        what belongs there.
         """
+        if self._forwards and forwards.is_coerced(self._db, request.sop_instance_uid):
+            return is_coerced(_header(request, incoming))
         is_image = request.sop_class_uid in RADIOGRAPHS
         if is_image and not request.sop_instance_uid.startswith(UUID_ROOT):
             return False
         if reports.is_own(self._db, request.sop_instance_uid):
             return True
-        header = read_header(
-            incoming.path, offset=incoming.offset, transfer_syntax=request.transfer_syntax_uid
-        )
+        header = _header(request, incoming)
         return created_here(header) if is_image else is_own_report(header)
 
     def _quarantine(self, incoming: Incoming, reason: str, peer: Connection, log: Any) -> None:
@@ -180,6 +198,12 @@ def _identify(request: StoreRequest, incoming: Incoming) -> Identity:
     if request.sop_instance_uid != identity.sop_instance_uid:
         raise UnreadableInstance("SOPInstanceUID is not the Affected SOP Instance UID")
     return identity
+
+
+def _header(request: StoreRequest, incoming: Incoming) -> Dataset:
+    return read_header(
+        incoming.path, offset=incoming.offset, transfer_syntax=request.transfer_syntax_uid
+    )
 
 
 def _discard(incoming: Incoming) -> None:

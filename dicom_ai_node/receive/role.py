@@ -38,7 +38,13 @@ def run(config: Config, *, process: str, stop: threading.Event) -> None:
         Spool(config.storage.spool), process=process, min_free_mb=config.storage.min_free_mb
     )
     rows = AssociationRows(db)
-    filing = Filing(db=db, landing=landing, rows=rows, settings=config.study)
+    filing = Filing(
+        db=db,
+        landing=landing,
+        rows=rows,
+        settings=config.study,
+        forwards=bool(config.forwarding),
+    )
     admission = Admission(config.receive, ae_title=config.node.ae_title)
     receiver = Receiver(
         config, Sessions(admission=admission, landing=landing, filing=filing, rows=rows)

@@ -6,6 +6,7 @@ hospital must know each other's reports too. Free of highdicom, so that the rece
 """
 
 import importlib.metadata
+from typing import Final
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -17,7 +18,12 @@ PROGRAM_UID = "2.25.172188818890467612689921221615605219599"
 CODING_SCHEME = "99DICOMAINODE"
 """Designator of the private coding scheme."""
 
+PRIVATE_GROUP: Final = 0x4149
+PRIVATE_CREATOR: Final = "DICOM_AI_NODE"
+"""Reserves the private block with what was filled in."""
+
 INSTANCE_CREATOR_UID = 0x00080014
+_ORIGINAL_ATTRIBUTES = 0x04000561
 _MARKED_SEQUENCES = {
     0x0018A001: ("SoftwareVersions", PROGRAM + " "),
     0x00080110: ("CodingSchemeDesignator", CODING_SCHEME),
@@ -52,6 +58,19 @@ def created_here(ds: Dataset) -> bool:
         return False
     creator = ds.get_item(INSTANCE_CREATOR_UID)
     return _text(creator.value if creator else "") == PROGRAM_UID
+
+
+def is_coerced(ds: Dataset) -> bool:
+    """Return whether this program filled a value into ``ds``, whoever made it.
+
+    Looks for the private block and for the program's name in Original Attributes Sequence, as
+    :func:`is_own_report` does for its marks.
+    """
+    creators = range(PRIVATE_GROUP << 16 | 0x10, (PRIVATE_GROUP << 16 | 0xFF) + 1)
+    blocks = [ds.get_item(tag) for tag in creators if tag in ds]
+    return any(_text(one.value if one else "") == PRIVATE_CREATOR for one in blocks) or _marked(
+        ds, _ORIGINAL_ATTRIBUTES, "ModifyingSystem", PROGRAM + " "
+    )
 
 
 def _text(value: object) -> str:

@@ -4,7 +4,7 @@ The status of an attribute, the first that applies:
 
 1. NOT_ASSESSED where the study is exempt: a veterinary patient (F4), a phantom or an image of
    quality control (C7). Sex also where PatientSex is 'O' or sex parameters for clinical use are
-   given (F6).
+   given (F6), or the worklist says 'O' (G6).
 2. MALFORMED, MISSING, IMPLAUSIBLE, CONFLICT_HEADER, in this order, where a rule says so.
 3. NOT_ASSESSED where there is no usable value and the rule that would say so is disabled.
 4. CONSISTENT. A de-identified '90 or over' is that too, with ``censored_age`` set (E8).
@@ -31,6 +31,7 @@ from dicom_ai_node.types import (
     PriorStudy,
     Proposal,
     Recorded,
+    WorklistAnswer,
 )
 
 _PRECEDENCE = (
@@ -39,6 +40,7 @@ _PRECEDENCE = (
     AttributeStatus.IMPLAUSIBLE,
     AttributeStatus.CONFLICT_HEADER,
 )
+_LACKING = _PRECEDENCE[:3]
 # A study of a thousand instances that all differ must not make a thousand lines.
 _MOST_PER_RULE = 4
 
@@ -50,12 +52,14 @@ def audit(
     headers: Sequence[Header],
     *,
     priors: Sequence[PriorStudy] = (),
+    worklist: WorklistAnswer | None = None,
     settings: RulesSettings,
     today: date,
 ) -> HeaderAudit:
     """Answer for one study, given the headers of its instances in any order.
 
-    ``priors`` are the other studies of the same PatientID. Never raises for what headers contain.
+    ``priors`` are the other studies of the same PatientID, ``worklist`` is what a worklist says of
+    the patient. Never raises for what headers contain.
     """
     readings = [Reading.of(header, settings, today) for header in headers]
     case = Case(
@@ -64,6 +68,7 @@ def audit(
         recorded=_recorded(readings, settings),
         settings=settings,
         today=today,
+        worklist=worklist,
     )
     fired = tuple(_fired(case)) if headers else ()
     exempt = _exempt(case)
@@ -74,8 +79,8 @@ def audit(
     if exempt or case.sex_respected or (sex is None and case.recorded.sex not in {"M", "F"}):
         sex = AttributeStatus.NOT_ASSESSED
     proposals = [
-        *(propose_age(case, age_rule) if _open(age) else ()),
-        *(propose_sex(case, sex_rule) if _open(sex) else ()),
+        *(propose_age(case, age_rule, lacking=age in _LACKING) if _open(age) else ()),
+        *(propose_sex(case, sex_rule, lacking=sex in _LACKING) if _open(sex) else ()),
     ]
     return HeaderAudit(
         recorded=case.recorded,

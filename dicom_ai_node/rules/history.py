@@ -76,7 +76,7 @@ def _two_identities(case: Case) -> Iterator[Hit]:
     for reading in case.readings:
         if reading.birth is None or reading.placeholder_birth or reading.dates_modified:
             continue
-        others = sorted(other for other in theirs if other and not _same(reading, other))
+        others = sorted(o for o in theirs if o and not same_birth_date(reading, o))
         if others:
             yield Hit(
                 f"PatientBirthDate {write_date(reading.birth)}, and {write_date(others[0])} in "
@@ -86,7 +86,7 @@ def _two_identities(case: Case) -> Iterator[Hit]:
             )
 
 
-def _same(reading: Reading, other: date) -> bool:
+def same_birth_date(reading: Reading, other: date) -> bool:
     """Whether two birth dates agree, as years when only the year is known of one of them (C5)."""
     if reading.birth is None:
         return False

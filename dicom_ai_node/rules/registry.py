@@ -18,6 +18,7 @@ from dicom_ai_node.rules import (
     missing,
     placeholders,
     syntax,
+    worklist,
 )
 from dicom_ai_node.rules.member import ArchiveRule
 from dicom_ai_node.rules.rule import Rule
@@ -31,6 +32,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **age.RULES,
         **coherence.RULES,
         **history.RULES,
+        **worklist.RULES,
         **inputs.RULES,
     }
 )

@@ -6,10 +6,14 @@ from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.types import AttributeStatus, PriorStudy, Recorded, Severity
+from dicom_ai_node.types import AttributeStatus, PriorStudy, Recorded, Severity, WorklistAnswer
 
 if TYPE_CHECKING:
     from dicom_ai_node.rules.settings import RulesSettings
+
+
+OTHER_SEXES = frozenset("ODX")
+"""What a worklist says of who is neither M nor F: DICOM's O, and what others have for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +26,14 @@ class Case:
     recorded: Recorded
     settings: "RulesSettings"
     today: date
+    worklist: WorklistAnswer | None = None
+    """What a worklist says of the patient; None where none was asked or none knew."""
 
     @property
     def sex_respected(self) -> bool:
-        """Whether any instance says that sex must not be assessed (F6)."""
-        return any(reading.sex_respected for reading in self.readings)
+        """Whether any instance (F6), or the worklist, says that sex must not be assessed."""
+        listed = self.worklist is not None and self.worklist.sex in OTHER_SEXES
+        return listed or any(reading.sex_respected for reading in self.readings)
 
     @property
     def study_date(self) -> date | None:

@@ -11,7 +11,7 @@ from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import mark_applied
 from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
-from dicom_ai_node.store.reports import StoredFile
+from dicom_ai_node.store.reports import COERCED, StoredFile
 from dicom_ai_node.store.tables import analysis, delivery, instance, report, report_file
 from dicom_ai_node.study import Event
 from dicom_ai_node.types import ModelIdentity
@@ -106,7 +106,8 @@ def queue_copies(
 
 
 def drop_sent(db: Database, *, before: float, limit: int, remove: Callable[[str], bool]) -> int:
-    """Let ``remove`` take away copies that all their destinations had before ``before``.
+    """Let ``remove`` take away copies, coerced images among them, that all their destinations had
+    before ``before``.
 
     A copy is as large as its image, and can be made again as long as that is kept. Returns how many
     went; ``remove`` is as in :func:`.instances.drop_expired`.
@@ -118,7 +119,7 @@ def drop_sent(db: Database, *, before: float, limit: int, remove: Callable[[str]
     query = (
         select(report_file.c.sop_instance_uid, report_file.c.path)
         .join(report, report.c.id == report_file.c.report_id)
-        .where(report.c.kind == COPY, report_file.c.path != "", ~unsent)
+        .where(report.c.kind.in_((COPY, COERCED)), report_file.c.path != "", ~unsent)
         .limit(limit)
     )
     with db.write() as connection:

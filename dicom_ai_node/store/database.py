@@ -47,13 +47,13 @@ class Database:
         StorageError
             The database cannot be used.
         """
-        with self._connection(immediate=True) as connection:
+        with _transaction(self._engine, immediate=True) as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One transaction that changes nothing."""
-        with self._connection(immediate=False) as connection:
+        with _transaction(self._engine, immediate=False) as connection:
             yield connection
 
     def insert_missing(self, table: Table) -> Any:
@@ -68,12 +68,16 @@ class Database:
         """
         if self.is_sqlite and self.url.database not in (None, "", ":memory:"):
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
-        config = _alembic_config()
-        with self.write() as connection:
-            if not self.is_sqlite:
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(749313)")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        # SQLite alters a table by replacing it, which foreign keys that point to it do not allow.
+        engine = _sqlite_engine(self.url, foreign_keys=False) if self.is_sqlite else self._engine
+        try:
+            with _transaction(engine, immediate=True) as connection:
+                if not self.is_sqlite:
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(749313)")
+                _migrate(connection)
+        finally:
+            if engine is not self._engine:
+                engine.dispose()
         return newest_revision()
 
     def revision(self) -> str | None:
@@ -110,21 +114,34 @@ class Database:
         """Close all connections."""
         self._engine.dispose()
 
-    @contextmanager
-    def _connection(self, *, immediate: bool) -> Iterator[Connection]:
-        try:
-            with (
-                self._engine.connect().execution_options(immediate=immediate) as connection,
-                connection.begin(),
-            ):
-                yield connection
-        except DBAPIError as error:
-            # The first line: PostgreSQL's further ones (DETAIL) quote the values of the row.
-            text = str(error.orig).partition("\n")[0]
-            kind = StorageFull if any(sign in text for sign in _FULL) else StorageError
-            raise kind(f"database: {text}") from error
-        except PoolTimeout as error:  # no DBAPIError: all connections wait for a lock
-            raise StorageError("database: no connection became free") from error
+
+@contextmanager
+def _transaction(engine: Engine, *, immediate: bool) -> Iterator[Connection]:
+    try:
+        with (
+            engine.connect().execution_options(immediate=immediate) as connection,
+            connection.begin(),
+        ):
+            yield connection
+    except DBAPIError as error:
+        # The first line: PostgreSQL's further ones (DETAIL) quote the values of the row.
+        text = str(error.orig).partition("\n")[0]
+        kind = StorageFull if any(sign in text for sign in _FULL) else StorageError
+        raise kind(f"database: {text}") from error
+    except PoolTimeout as error:  # no DBAPIError: all connections wait for a lock
+        raise StorageError("database: no connection became free") from error
+
+
+def _migrate(connection: Connection) -> None:
+    if MigrationContext.configure(connection).get_current_revision() == newest_revision():
+        return
+    config = _alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    if connection.dialect.name == "sqlite":
+        orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+        if orphan is not None:
+            raise StorageError(f"database: migrating would orphan a row of {orphan[0]}")
 
 
 def newest_revision() -> str:
@@ -145,13 +162,14 @@ def _server_engine(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, pool_size=5)
 
 
-def _sqlite_engine(url: URL) -> Engine:
+def _sqlite_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the begin event below decides, not the driver
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        switch = f"foreign_keys={'ON' if foreign_keys else 'OFF'}"
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", switch):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -171,7 +171,8 @@ def _insert(connection: Connection, uid: str, new: FillProposal, now: float) -> 
         )
         .returning(proposal.c.id)
     ).scalar_one()
-    _write_event(connection, created, "", ProposalState.OPEN, ANALYSER, _PROPOSED, now)
+    reason = f"{_PROPOSED}, from {new.source}"
+    _write_event(connection, created, "", ProposalState.OPEN, ANALYSER, reason, now)
     return StoredProposal(created, uid, new, ProposalState.OPEN, now, now)
 
 

@@ -24,7 +24,7 @@ class ClaimedDelivery:
     study_instance_uid: str
     destination: str
     kind: str
-    """``sr``, ``sc``, ``saliency`` or ``copy``."""
+    """As in :class:`.reports.NewReport`."""
     attempts: int
     """This attempt included."""
     created_at: float

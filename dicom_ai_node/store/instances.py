@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from dicom_ai_node.store import forwards
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
@@ -33,11 +34,13 @@ def record(
     analysable: bool,
     settings: StudySettings,
     now: float,
+    forward: bool = False,
 ) -> Filed:
     """File a durable instance under its study and move the study's life cycle on.
 
-    ``analysable`` is False for classes that are only kept: they never reopen a closed study. When
-    this returns, the row is committed and the sender may be told 0x0000.
+    ``analysable`` is False for classes that are only kept: they never reopen a closed study.
+    ``forward`` has it sent on as well. When this returns, the row is committed and the sender may
+    be told 0x0000.
     """
     with db.write() as connection:
         _ensure_study(db, connection, study_instance_uid, settings, now)
@@ -46,6 +49,9 @@ def record(
         filed = _insert(db, connection, stored, study_instance_uid, analysable, now)
         if filed is not Filed.DUPLICATE:
             _notify(connection, study_instance_uid, analysable, settings, now)
+        if forward:
+            sop = stored.image.sop_instance_uid
+            forwards.enter(db, connection, sop, study_instance_uid, now=now)
         return filed
 
 
@@ -109,7 +115,8 @@ def drop_expired(
     """Let ``remove`` take away files whose study settled before ``before``; return how many went.
 
     Only studies whose last word is delivered or that had nothing to report: what is unsent, failed
-    or still collecting keeps its pixels. The rows are held meanwhile, so that no late image can
+    or still collecting keeps its pixels, and so does an image that was not forwarded to all
+    before ``before``. The rows are held meanwhile, so that no late image can
     reopen a study half of whose files are gone. Killed in between, the next call finds the same
     rows again: ``remove`` must not mind a file that is gone. It returns False for one to keep.
     """
@@ -119,6 +126,7 @@ def drop_expired(
         .join(study)
         .where(instance.c.dropped_at.is_(None))
         .where(study.c.state.in_(done), study.c.updated_at < before)
+        .where(~forwards.needs_its_file(before))
         .order_by(study.c.updated_at)
         .limit(limit)
     )

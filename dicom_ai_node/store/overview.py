@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.forwards import count_waiting
+from dicom_ai_node.store.reports import FORWARDED
 from dicom_ai_node.store.tables import (
     analysis,
     association,
@@ -53,6 +55,8 @@ class Overview:
     """Of these, how many files retention has removed."""
     quarantined: int
     """Files that were received and could not be filed."""
+    forwards_waiting: int
+    """Images that are not yet queued for the archives they are forwarded to."""
     reports: int
     invalid_reports: int
     """Reports that failed their own check and were never sent."""
@@ -72,7 +76,8 @@ def overview(db: Database, *, now: float) -> Overview:
             instances=_count(connection, select(func.count()).select_from(instance)),
             dropped=_count(connection, select(func.count(instance.c.dropped_at))),
             quarantined=_count(connection, select(func.count()).select_from(quarantine)),
-            reports=_count(connection, select(func.count()).select_from(report)),
+            forwards_waiting=_count(connection, count_waiting()),
+            reports=_count(connection, select(func.count()).where(report.c.kind.not_in(FORWARDED))),
             invalid_reports=_count(
                 connection, select(func.count()).where(report.c.quarantined != "")
             ),

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.tables import proposal, proposal_event
+from dicom_ai_node.store.tables import proposal, proposal_event, stuck_fill
 from dicom_ai_node.types import FillProposal, ProposalSource
 
 
@@ -58,9 +58,10 @@ def find(
     sources: Sequence[ProposalSource] = (),
     keyword: str = "",
     study_instance_uid: str = "",
+    stuck: bool = False,
     limit: int = 100,
 ) -> list[StoredProposal]:
-    """Return proposals, the newest first."""
+    """Return proposals, the newest first; ``stuck``: accepted ones that could not be applied."""
     query = select(proposal).order_by(proposal.c.id.desc()).limit(limit)
     if states:
         query = query.where(proposal.c.state.in_(states))
@@ -68,6 +69,10 @@ def find(
         query = query.where(proposal.c.source.in_(sources))
     if keyword:
         query = query.where(proposal.c.keyword == keyword)
+    if stuck:
+        failed = select(stuck_fill.c.study_instance_uid)
+        query = query.where(proposal.c.study_instance_uid.in_(failed))
+        query = query.where(proposal.c.state == ProposalState.ACCEPTED)
     if study_instance_uid:
         query = query.where(proposal.c.study_instance_uid == study_instance_uid)
     with db.read() as connection:

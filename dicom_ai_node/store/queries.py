@@ -7,7 +7,15 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.tables import analysis, delivery, instance, report, study, transition
+from dicom_ai_node.store.tables import (
+    analysis,
+    delivery,
+    forward,
+    instance,
+    report,
+    study,
+    transition,
+)
 from dicom_ai_node.study import State
 
 
@@ -89,7 +97,11 @@ def show(db: Database, uid: str) -> StudyDetail | None:
                     instance.c.calling_ae,
                     instance.c.path,
                     instance.c.dropped_at,
+                    report.c.kind.label("forwarded"),
+                    forward.c.note.label("forward_note"),
                 )
+                .outerjoin(forward, forward.c.sop_instance_uid == instance.c.sop_instance_uid)
+                .outerjoin(report, report.c.id == forward.c.report_id)
                 .where(instance.c.study_instance_uid == uid)
                 .order_by(instance.c.id),
             ),

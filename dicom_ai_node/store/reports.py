@@ -10,6 +10,12 @@ from dicom_ai_node.store.history import apply_event
 from dicom_ai_node.store.tables import analysis, delivery, report, report_file
 from dicom_ai_node.study import Event
 
+RECEIVED, COERCED = "received", "coerced"
+"""Kinds of report of an image that a modality made and this node forwards: as it was received, or
+with a value filled in. Its one file travels in its own class and transfer syntax."""
+
+FORWARDED = (RECEIVED, COERCED)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
@@ -26,7 +32,7 @@ class NewReport:
     """A report whose files are durable."""
 
     kind: str
-    """``sr``, ``sc``, ``saliency`` or ``copy``."""
+    """``sr``, ``sc``, ``saliency``, ``copy``, ``received`` or ``coerced``."""
     files: tuple[StoredFile, ...]
     """In order of preference."""
     quarantined: str = ""
@@ -72,8 +78,11 @@ def has_result(db: Database, uid: str, result_key: str) -> bool:
 
 def is_own(db: Database, sop_instance_uid: str) -> bool:
     """Return whether this node made the object with that UID."""
-    query = select(report_file.c.report_id).where(
-        report_file.c.sop_instance_uid == sop_instance_uid
+    query = (
+        select(report_file.c.report_id)
+        .join(report, report.c.id == report_file.c.report_id)
+        .where(report_file.c.sop_instance_uid == sop_instance_uid)
+        .where(report.c.kind.not_in(FORWARDED))
     )
     with db.read() as connection:
         return connection.execute(query).first() is not None

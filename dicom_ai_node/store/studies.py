@@ -39,6 +39,7 @@ from dicom_ai_node.store.tables import (
     instance,
     study,
 )
+from dicom_ai_node.store.worklist import forget_unanswered
 from dicom_ai_node.study import Event, State, StudySettings
 from dicom_ai_node.types import FillProposal, ImageRef, Reason, StoredInstance
 
@@ -228,6 +229,7 @@ def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> 
         if not _owned(connection, claimed):
             return False
         apply_event(connection, claimed.study_instance_uid, Event.NOTHING, now=now, reason=reason)
+        settle(connection, claimed.study_instance_uid, now=now)
         return True
 
 
@@ -270,6 +272,7 @@ def requeue(db: Database, uid: str, *, now: float) -> State | None:
         ).scalar()
         if known is None:
             return None
+        forget_unanswered(connection, uid)
         reason = Reason("requeued", "a person asked for it")
         return apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
 
@@ -287,7 +290,8 @@ def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:
         instance.c.dropped_at.is_(None),
     )
     with db.write() as connection:
-        query = select(study.c.study_instance_uid, kept).where(held, study.c.state == State.SKIPPED)
+        # Whatever became of its images since, where they are forwarded.
+        query = select(study.c.study_instance_uid, kept).where(held)
         rows = connection.execute(query.with_for_update(of=study)).all()
         reason = Reason("requeued", "a person asked for what was withheld")
         for uid, there in rows:

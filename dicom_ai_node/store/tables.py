@@ -140,7 +140,7 @@ report = Table(
     "report",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("analysis_id", Integer, ForeignKey(analysis.c.id), nullable=False),
+    Column("analysis_id", Integer, ForeignKey(analysis.c.id)),
     Column("study_instance_uid", UID, nullable=False),
     Column("kind", String(8), nullable=False),
     Column("quarantined", Text, nullable=False, default=""),
@@ -182,6 +182,18 @@ delivery = Table(
     Index("ix_delivery_lease", "lease_until", sqlite_where=text("state = 'sending'"),
           postgresql_where=text("state = 'sending'")),
     Index("ix_delivery_study", "study_instance_uid"),
+)  # fmt: skip
+
+forward = Table(
+    "forward",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("report_id", Integer, ForeignKey(report.c.id)),
+    Column("note", Text, nullable=False, default=""),
+    Index("ix_forward_waiting", "received_at", sqlite_where=text("report_id IS NULL"),
+          postgresql_where=text("report_id IS NULL")),
 )  # fmt: skip
 
 destination = Table(
@@ -251,6 +263,20 @@ audit_study = Table(
           sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'")),
 )  # fmt: skip
 
+worklist_answer = Table(
+    "worklist_answer",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("matched_by", String(16), nullable=False),
+    Column("other_patient", Boolean, nullable=False),
+    Column("birth_date", String(8), nullable=False),
+    Column("sex", String(1), nullable=False),
+    Column("age", String(4), nullable=False),
+)
+
 proposal = Table(
     "proposal",
     metadata,
@@ -284,6 +310,16 @@ proposal_event = Table(
     Column("to_state", String(16), nullable=False),
     Column("reason", Text, nullable=False, default=""),
     Index("ix_proposal_event_proposal", "proposal_id"),
+)
+
+stuck_fill = Table(
+    "stuck_fill",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tried_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
 )
 
 observation = Table(

@@ -106,6 +106,9 @@ def _table() -> dict[tuple[State, Event], Step]:
         (s.ANALYSING, e.GIVE_UP): Step(s.FAILED, x.RELEASE),
         (s.REPORTED, e.SETTLED): Step(s.DELIVERED, x.NONE),
         (s.REPORTED, e.DEAD_LETTER): Step(s.UNDELIVERED, x.NONE),
+        # An image that was to be forwarded, whatever had become of the study.
+        (s.DELIVERED, e.DEAD_LETTER): Step(s.UNDELIVERED, x.NONE),
+        (s.SKIPPED, e.DEAD_LETTER): Step(s.UNDELIVERED, x.NONE),
         (s.UNDELIVERED, e.RESEND): Step(s.REPORTED, x.NONE),
         (s.DELIVERED, e.COPIES): Step(s.REPORTED, x.NONE),
         (s.SKIPPED, e.COPIES): Step(s.REPORTED, x.NONE),

@@ -20,6 +20,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.drift import Flag, Mode, mode, open_flags
 from dicom_ai_node.store.observations import newest_bundle
 from dicom_ai_node.store.overview import Overview, newest_model, overview
+from dicom_ai_node.store.stuck_fills import count_stuck
 from dicom_ai_node.store.workers import alive
 
 DELIVERY_STATES = ("queued", "sending", "delivered", "dead")
@@ -47,6 +48,7 @@ class NodeCollector(Collector):
             model = newest_model(self._db)
             flags = open_flags(self._db, newest_bundle(self._db, Role.LIVE))
             shadow = mode(self._db) is Mode.SHADOW
+            stuck = count_stuck(self._db)
         except StorageError:
             yield _gauge("database_up", "Whether the database answers", 0)
             return
@@ -56,6 +58,7 @@ class NodeCollector(Collector):
         yield from self._about_deliveries(seen, now)
         yield from _totals(seen)
         yield _drift(flags)
+        yield _gauge("stuck_fills", "Studies whose accepted proposals were not applied", stuck)
         yield _gauge("shadow_mode", "Whether reports of the network are withheld", float(shadow))
         if model:
             yield InfoMetricFamily(
@@ -112,6 +115,7 @@ def _totals(seen: Overview) -> Iterator[Metric]:
     for name, (text, number) in totals.items():
         yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=number)
     yield _gauge("associations", "Peers connected now", seen.associations)
+    yield _gauge("forwards_waiting", "Images not yet queued to be forwarded", seen.forwards_waiting)
 
 
 def _drift(flags: Sequence[Flag]) -> Metric:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import structlog
 import uvicorn
 
-from dicom_ai_node.config import Config, WebSettings
+from dicom_ai_node.config import Config
+from dicom_ai_node.config.processes import WebSettings
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
 from dicom_ai_node.web.app import build_app

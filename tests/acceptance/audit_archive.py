@@ -19,7 +19,7 @@ from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
 from dicom_ai_node.rules.facts import StudyFacts
 from tests.builders.archive import TODAY, generated, scores, table, write
 
-WITHOUT_LISTING = frozenset({"G7", "G8"})
+WITHOUT_LISTING = frozenset({"G6", "G7", "G8"})
 
 
 def audit_files(paths: Sequence[Path]) -> AuditReport:

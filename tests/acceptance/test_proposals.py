@@ -93,3 +93,22 @@ def test_from_an_image_without_age_to_a_filled_copy(tmp_path: Path, pacs: Embedd
         assert node.studies() == [row]
         for secret in (image.PatientID, image.StudyInstanceUID, "R. Roe", "066Y"):
             assert secret not in node.log.read_text()
+
+
+def test_what_policy_accepts_is_sent_without_anybody(tmp_path: Path, pacs: EmbeddedPacs) -> None:
+    born = {"PatientBirthDate": "19600101", "StudyDate": "20260314"}
+    image = radiograph(phantom.chest(66.0, "F", seed=1), study="auto", compressed=True, **born)
+    extra = '[fill]\nauto_accept = ["dates"]\nauto_apply = true'
+    node = Node(tmp_path / "node", destinations={"pacs": ("PACS", pacs.port)}, extra=extra)
+    node.path.write_text(node.path.read_text() + 'fill = "deterministic"\n')
+    with node:
+        assert send(node.port, [image]) == [0x0000]
+        wait_until("report and copy", lambda: len(pacs.instances()) == 2)
+        (found,) = [path for path in pacs.instances().values() if dcmread(path).Modality == "CR"]
+        assert dcmread(found).PatientAge == "066Y"
+        (age,) = as_json(node, "list", "--keyword", "PatientAge")
+        events = as_json(node, "show", str(age["id"]))[0]["events"]
+        assert [(one["to"], one["by"]) for one in events] == [
+            ("open", "analyser"), ("accepted", "policy"), ("applied", "policy"),
+        ]  # fmt: skip
+        assert "066Y" not in node.log.read_text()

@@ -54,10 +54,12 @@ def make(
     return ReportFile(str(dataset.SOPClassUID), uid, buffer.getvalue())
 
 
-def image(study: str, number: int = 1, *, syntax: UID = ExplicitVRLittleEndian) -> bytes:
-    """A CR image without age and sex, as a DICOM file."""
+def image(
+    study: str, number: int = 1, *, syntax: UID = ExplicitVRLittleEndian, **values: object
+) -> bytes:
+    """A CR image without age and sex, if ``values`` hold none, as a DICOM file."""
     pixels = np.random.default_rng(number).integers(0, 4096, (48, 32), dtype=np.uint16)
-    dataset = radiograph(pixels, study=study, number=number)
+    dataset = radiograph(pixels, study=study, number=number, **values)
     set_pixels(dataset, pixels, syntax)
     buffer = BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
@@ -68,10 +70,17 @@ class Ward(Outbox):
     """A node with images in its spool, and nothing running."""
 
     def add_image(
-        self, study: str, number: int = 1, *, syntax: UID = ExplicitVRLittleEndian
+        self,
+        study: str,
+        number: int = 1,
+        *,
+        syntax: UID = ExplicitVRLittleEndian,
+        analysable: bool = True,
+        calling_ae: str = "MODALITY",
+        **values: object,
     ) -> str:
         """File an image; return its StudyInstanceUID."""
-        content = image(study, number, syntax=syntax)
+        content = image(study, number, syntax=syntax, **values)
         dataset = dcmread(BytesIO(content))
         sop = str(dataset.SOPInstanceUID)
         path = self.spool.instances / f"{sop}.dcm"
@@ -82,17 +91,32 @@ class Ward(Outbox):
             path=self.spool.relative(path),
             digest=sop,
             size=len(content),
+            calling_ae=calling_ae,
         )
         uid = str(dataset.StudyInstanceUID)
-        now = time.time() - 1000
-        record(self.db, stored, study_instance_uid=uid, analysable=True, settings=TIMING, now=now)
+        record(
+            self.db,
+            stored,
+            study_instance_uid=uid,
+            analysable=analysable,
+            settings=TIMING,
+            now=time.time() - 1000,
+            forward=bool(self.config.forwarding),
+        )
         return uid
 
-    def analyse(self, *proposed: FillProposal, key: str = "k1") -> None:
+    def analyse(
+        self,
+        *proposed: FillProposal,
+        key: str = "k1",
+        auto_accept: frozenset[FillProposal] = frozenset(),
+    ) -> None:
         """End the analysis of the one study that waits for it with these proposals."""
         now = time.time()
         close_due(self.db, now=now, settings=TIMING)
-        new = NewAnalysis(key, {"model": None}, True, (), proposals=proposed)
+        new = NewAnalysis(
+            key, {"model": None}, True, (), proposals=proposed, auto_accept=auto_accept
+        )
         assert finish(
             self.db,
             claim_one(self.db, now=now),

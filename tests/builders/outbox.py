@@ -71,7 +71,9 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 class Outbox:
     """A node of which only the deliverer is at work."""
 
-    def __init__(self, folder: Path, destinations: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, destinations: Mapping[str, Mapping[str, Any]], **tables: Any
+    ) -> None:
         self.values: dict[str, Any] = {
             "storage": {"spool": str(folder / "spool"), "database": f"sqlite:///{folder}/node.db"},
             "destinations": {
@@ -81,6 +83,7 @@ class Outbox:
                 for name, values in destinations.items()
             },
             "report": {"secondary_capture": True},
+            **tables,
         }
         self.spool = Spool(folder / "spool")
         self.spool.create()

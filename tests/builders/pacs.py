@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom.dimse_primitives import C_FIND
 
-from dicom_ai_node.audit.sources.exchange import FIND, GET, MOVE
+from dicom_ai_node.peer.exchange import FIND, GET, MOVE
 from dicom_ai_node.receive.classes import ANALYSABLE, TRANSFER_SYNTAXES
 
 _NATIVE = list(TRANSFER_SYNTAXES[:2])

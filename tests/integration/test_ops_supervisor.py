@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dicom_ai_node.config import OperateSettings
+from dicom_ai_node.config.processes import OperateSettings
 from dicom_ai_node.ops.child import Child, Patience, RoleCommand
 from dicom_ai_node.ops.process import is_listening
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of

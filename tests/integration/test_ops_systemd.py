@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_ai_node.config import OperateSettings
+from dicom_ai_node.config.processes import OperateSettings
 from tests.conftest import require_tool
 
 UNIT = Path(__file__).resolve().parents[2] / "systemd" / "dicom-ai-node.service"

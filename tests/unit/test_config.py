@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dicom_ai_node.config import Config, load_config, parse_config
-from dicom_ai_node.config_example import example
+from dicom_ai_node.config.example import example
 from dicom_ai_node.errors import ConfigError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "node.toml"
@@ -121,6 +121,50 @@ def test_a_destination_that_wants_saliency_maps_needs_them_made() -> None:
         parse_config({"destinations": {"pacs": pacs}})
     config = parse_config({"destinations": {"pacs": pacs}, "report": {"saliency": "score-cam"}})
     assert config.destinations["pacs"].send == ("sr", "saliency")
+
+
+def gateway(fill: dict[str, object], **forward: str) -> Config:
+    pacs = {"host": "h", "port": 104, "ae_title": "PACS"}
+    destinations = {name: pacs | {"forward": mode} for name, mode in forward.items()}
+    return parse_config({"destinations": destinations, "fill": fill})
+
+
+@pytest.mark.parametrize(
+    ("fill", "forward", "says"),
+    [
+        (
+            {},
+            {"pacs": "all"},
+            r"destinations\.pacs\.forward = 'all'.*'none', 'received' or 'coerced'",
+        ),
+        ({}, {"pacs": "coerced"}, r"list a source such as 'dates'"),
+        ({"auto_accept": ["dates"], "propose": False}, {"pacs": "coerced"}, r"propose = true"),
+        (
+            {"auto_accept": ["dates"]},
+            {"pacs": "coerced", "second": "received"},
+            r"destinations\.second\.forward = 'received': one UID would stand for two versions",
+        ),
+        (
+            {"auto_accept": ["dates"], "forward_within_seconds": 30},
+            {"pacs": "coerced"},
+            r"forward_within_seconds = 30 must be more than study\.quiet_seconds = 30",
+        ),
+    ],
+)
+def test_a_gateway_that_makes_no_sense_is_refused(
+    fill: dict[str, object], forward: dict[str, str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        gateway(fill, **forward)
+
+
+def test_a_gateway_forwards_to_those_that_ask_for_it() -> None:
+    assert list(gateway({}, pacs="received", second="received", third="none").forwarding) == [
+        "pacs",
+        "second",
+    ]
+    assert list(gateway({"auto_accept": ["dates"]}, pacs="coerced").forwarding) == ["pacs"]
+    assert Config().forwarding == {}
 
 
 def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from pydicom import Dataset
 
-from dicom_ai_node.config import LogSettings
+from dicom_ai_node.config.processes import LogSettings
 from dicom_ai_node.errors import StorageError, UnreadableInstance
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.redaction import KEY_FILE, Redactor

@@ -30,8 +30,9 @@ from dicom_ai_node.types import (
     Severity,
     SexEstimate,
     StudyResult,
+    WorklistAnswer,
 )
-from tests.unit.rules_builder import audited, prior
+from tests.unit.rules_builder import audited, listed, prior
 
 S = ProposalSource
 SETTINGS = FillSettings(max_age_interval=30, min_sex_certainty=0.95)
@@ -65,15 +66,17 @@ def estimated(
     )
 
 
-def proposed(result: StudyResult, **worklist: str) -> dict[str, tuple[str, ProposalSource]]:
-    found = propose(result, SETTINGS, worklist=worklist)
+def proposed(result: StudyResult) -> dict[str, tuple[str, ProposalSource]]:
+    found = propose(result, SETTINGS)
     assert len({one.keyword for one in found}) == len(found)
     return {one.keyword: (one.value, one.source) for one in found}
 
 
-def from_header(priors: tuple[PriorStudy, ...] = (), **changes: str) -> StudyResult:
+def from_header(
+    priors: tuple[PriorStudy, ...] = (), worklist: WorklistAnswer | None = None, **changes: str
+) -> StudyResult:
     """An estimated study with the audit that the rules really make of this header."""
-    return estimated(audited(changes, priors=priors))
+    return estimated(audited(changes, priors=priors, worklist=worklist))
 
 
 def test_an_estimate_is_proposed_with_its_interval_its_certainty_and_its_rules() -> None:
@@ -125,8 +128,8 @@ def test_nothing_is_inferred_against_a_value(status: AttributeStatus) -> None:
 
 @pytest.mark.parametrize("sex", ["O", "X", "D", "I", "1", "o"])
 def test_a_recorded_sex_is_an_answer(sex: str) -> None:
-    result = from_header(PatientSex=sex)
-    assert "PatientSex" not in proposed(result, PatientSex="F")
+    assert "PatientSex" not in proposed(from_header(PatientSex=sex))
+    assert "PatientSex" not in proposed(from_header(worklist=listed(sex="F"), PatientSex=sex))
 
 
 @pytest.mark.parametrize("sex", ["", "U", "UNK", "unknown"])
@@ -139,46 +142,59 @@ def test_the_ladder_from_top_to_bottom() -> None:
     empty = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
     dated = {**empty, "PatientBirthDate": "19590415"}
     theirs = prior(sex="M", birth_date="19590415", age=None)
+    answer = listed(birth_date="19580415", sex="M")
     rungs = [
-        from_header(**{**dated, "PatientAge": "64Y", "PatientSex": "male"}),
-        from_header(**dated),
-        from_header(**empty),
+        from_header(worklist=answer, **{**dated, "PatientAge": "64Y", "PatientSex": "male"}),
+        from_header(worklist=answer, **dated),
+        from_header((theirs,), answer, **empty),
         from_header((theirs,), **empty),
         from_header(**empty),
     ]
-    listed = {"PatientAge": "065Y", "PatientSex": "M"}
-    found = [proposed(one, **(listed if number == 2 else {})) for number, one in enumerate(rungs)]
-    assert found == [
+    assert [proposed(one) for one in rungs] == [
         {"PatientAge": ("064Y", S.HEADER), "PatientSex": ("M", S.HEADER)},
-        {"PatientAge": ("064Y", S.DATES), "PatientSex": ("F", S.INFERENCE)},
+        {"PatientAge": ("064Y", S.DATES), "PatientSex": ("M", S.WORKLIST)},
         {"PatientAge": ("065Y", S.WORKLIST), "PatientSex": ("M", S.WORKLIST)},
         {"PatientAge": ("064Y", S.PRIORS), "PatientSex": ("M", S.PRIORS)},
         {"PatientAge": ("064Y", S.INFERENCE), "PatientSex": ("F", S.INFERENCE)},
     ]
 
 
+def test_what_the_worklist_and_other_studies_agree_on_is_the_worklists() -> None:
+    empty = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
+    answer = listed(birth_date="19590415", sex="M")
+    result = from_header((prior(sex="M", birth_date="19590415", age=None),), answer, **empty)
+    assert {source for _, source in proposed(result).values()} == {S.WORKLIST}
+
+
 def test_the_better_source_wins_whatever_the_order() -> None:
     candidates = (
         Proposal("PatientAge", "050Y", "PatientBirthDate of other studies and StudyDate", "B3"),
+        Proposal("PatientAge", "066Y", "PatientAge of the worklist", "B3"),
         Proposal("PatientAge", "064Y", "PatientBirthDate and StudyDate", "B3"),
     )
     result = estimated(replace(MISSING, proposals=candidates))
-    assert proposed(result, PatientAge="066Y")["PatientAge"] == ("064Y", S.DATES)
+    assert proposed(result)["PatientAge"] == ("064Y", S.DATES)
 
 
 def test_a_source_that_contradicts_itself_is_passed_over_and_nothing_is_guessed() -> None:
     twice = tuple(Proposal("PatientAge", one, "PatientAge", "A1") for one in ("064Y", "046Y"))
     result = estimated(replace(MISSING, age=AttributeStatus.MALFORMED, proposals=twice))
     assert "PatientAge" not in proposed(result)
-    assert proposed(result, PatientAge="064Y")["PatientAge"] == ("064Y", S.WORKLIST)
+    answer = Proposal("PatientAge", "064Y", "PatientAge of the worklist", "A1")
+    third = replace(result.audit, proposals=(*twice, answer))
+    assert proposed(estimated(third))["PatientAge"] == ("064Y", S.WORKLIST)
 
 
-@pytest.mark.parametrize(
-    "listed", [{"PatientAge": "64"}, {"PatientAge": "000Y"}, {"PatientSex": "O"}]
-)
-def test_a_worklist_value_that_is_none_is_passed_over(listed: dict[str, str]) -> None:
-    sources = {source for _, source in proposed(estimated(), **listed).values()}
-    assert sources == {S.INFERENCE}
+def test_who_is_other_in_the_worklist_is_given_no_sex() -> None:
+    assert "PatientSex" in proposed(from_header(PatientSex=""))
+    assert "PatientSex" not in proposed(from_header(worklist=listed(sex="O"), PatientSex=""))
+
+
+def test_against_a_header_the_worklist_is_a_finding_and_no_proposal() -> None:
+    result = from_header(worklist=listed(birth_date="19500415", sex="M"))
+    assert (result.audit.age, result.audit.sex) == (AttributeStatus.CONFLICT_HEADER,) * 2
+    assert result.audit.rules == ("G6",)
+    assert S.WORKLIST not in {source for _, source in proposed(result).values()}
 
 
 def test_every_source_that_the_rules_name_has_a_rung() -> None:

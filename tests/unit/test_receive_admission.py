@@ -2,7 +2,7 @@
 
 import pytest
 
-from dicom_ai_node.config import Caller, ReceiveSettings
+from dicom_ai_node.config.processes import Caller, ReceiveSettings
 from dicom_ai_node.receive.admission import Admission, Rejection, parse_address
 
 CALLERS = (

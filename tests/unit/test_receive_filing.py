@@ -1,11 +1,13 @@
 """The answer to a C-STORE request, for everything that can go wrong on the way to it."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select
 from structlog.testing import capture_logs
@@ -17,10 +19,13 @@ from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.filing import Filing, StoreRequest
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.report.copies import Fill, coerced
+from dicom_ai_node.report.identity import UUID_ROOT
 from dicom_ai_node.report.provenance import PROGRAM_UID, software_version
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, instances
-from dicom_ai_node.store.tables import association, instance, quarantine, study
+from dicom_ai_node.store import Database, forwards, instances
+from dicom_ai_node.store.forwards import Outgoing
+from dicom_ai_node.store.tables import association, forward, instance, quarantine, study
 from dicom_ai_node.study import StudySettings
 from tests.builders.receiving import DX, EXPLICIT, encoded, radiograph
 from tests.builders.rows import analysed_study
@@ -31,7 +36,7 @@ SC = str(SecondaryCaptureImageStorage)
 class Bench:
     """A filing with its surroundings, and a peer that is connected."""
 
-    def __init__(self, tmp_path: Path, db: Database) -> None:
+    def __init__(self, tmp_path: Path, db: Database, *, forwards: bool = False) -> None:
         self.db = db
         self.spool = tmp_path / "spool"
         self.landing = Landing(Spool(self.spool), process="r0", min_free_mb=0)
@@ -42,6 +47,7 @@ class Bench:
             landing=self.landing,
             rows=self.rows,
             settings=StudySettings(),
+            forwards=forwards,
             clock=lambda: 100.0,
             checkpoint=self.steps.append,
         )
@@ -73,6 +79,14 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, db: Database) -> Iterator[Bench]:
     bench = Bench(tmp_path, db)
+    yield bench
+    bench.rows.close()
+    bench.landing.close()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, db: Database) -> Iterator[Bench]:
+    bench = Bench(tmp_path, db, forwards=True)
     yield bench
     bench.rows.close()
     bench.landing.close()
@@ -246,3 +260,62 @@ def _raising(error: Exception) -> Callable[..., None]:
         raise error
 
     return call
+
+
+def queued(bench: Bench, ds: Any, *, copy: str = "") -> None:
+    """Queue the one image that waits, as it is or as the copy at that path."""
+    uid = str(ds.StudyInstanceUID)
+    (one,) = forwards.waiting(bench.db, uid, before=100.0, limit=9)
+    out = Outgoing(one, copy or one.path)
+    assert forwards.queue(bench.db, uid, [out], ["pacs"], applied=None, now=101.0) == 1
+
+
+def test_only_a_gateway_has_images_wait_to_be_forwarded(bench: Bench) -> None:
+    assert bench.store(radiograph()) == 0x0000
+    assert bench.column(forward.c.sop_instance_uid) == []
+
+
+def test_what_is_filed_waits_to_be_forwarded_once_however_often_it_comes(gateway: Bench) -> None:
+    ds = radiograph(sop_class=SC, sop=f"{UUID_ROOT}7")
+    assert [gateway.store(ds), gateway.store(ds)] == [0x0000, 0x0000]
+    assert gateway.column(forward.c.sop_instance_uid) == [ds.SOPInstanceUID]
+    queued(gateway, ds)
+    assert gateway.store(ds) == 0x0000
+    assert forwards.studies_due(gateway.db, before=1e9, limit=9) == []
+    assert gateway.column(instance.c.version) == [1]
+
+
+def test_what_cannot_be_filed_is_not_forwarded(gateway: Bench) -> None:
+    assert gateway.store(radiograph(), sop_instance_uid="1.2.3") == 0xC000
+    assert gateway.column(forward.c.sop_instance_uid) == []
+
+
+def test_a_version_that_comes_after_the_image_went_on_is_kept_and_said(gateway: Bench) -> None:
+    """Also of a class of which our own reports are: forwarding makes it no object of ours."""
+    ds = radiograph(sop_class=SC, sop=f"{UUID_ROOT}7")
+    gateway.store(ds)
+    ds.PatientID = "2"
+    with capture_logs() as logged:
+        assert gateway.store(ds) == 0x0000
+    assert "version_not_forwarded" not in str(logged)  # it is this one that will go on
+    queued(gateway, ds)
+    ds.PatientID = "3"
+    with capture_logs() as logged:
+        assert gateway.store(ds) == 0x0000
+    assert "version_not_forwarded" in str(logged)
+    assert gateway.column(instance.c.version) == [1, 2, 3]
+
+
+def test_an_image_that_comes_back_with_a_value_of_ours_is_not_kept(gateway: Bench) -> None:
+    ds = radiograph()
+    gateway.store(ds)
+    queued(gateway, ds, copy="reports/aa/copy.dcm")
+    age = Fill("PatientAge", "063Y", "dates")
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    back = dcmread(BytesIO(coerced(buffer.getvalue(), age, at=datetime.now(UTC)).content))
+    assert gateway.store(back) == 0x0000
+    assert gateway.column(instance.c.version) == [1]
+    ds.PatientID = "corrected at the modality"
+    assert gateway.store(ds) == 0x0000
+    assert gateway.column(instance.c.version) == [1, 2]

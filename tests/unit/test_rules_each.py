@@ -9,8 +9,16 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import JPEGBaseline8Bit
 
 from dicom_ai_node.rules import RULES, Header, RulesSettings, audit
-from dicom_ai_node.types import PriorStudy, Severity
-from tests.unit.rules_builder import TODAY, Value, audited, dataset, prior
+from dicom_ai_node.types import HeaderAudit, PriorStudy, Severity, WorklistAnswer
+from tests.unit.rules_builder import (
+    ANOTHER_PATIENT,
+    TODAY,
+    Value,
+    audited,
+    dataset,
+    listed,
+    prior,
+)
 
 
 @dataclass(frozen=True)
@@ -18,14 +26,22 @@ class Sample:
     rule: str
     instances: tuple[dict[str, Value], ...]
     priors: tuple[PriorStudy, ...] = ()
+    worklist: WorklistAnswer | None = None
 
     def __str__(self) -> str:
         values = [f"{k}={v!r}" for changes in self.instances for k, v in changes.items()]
         return f"{self.rule}-{','.join(values)}-{len(self.priors)}"
 
+    def audited(self, **settings: object) -> HeaderAudit:
+        return audited(*self.instances, priors=self.priors, worklist=self.worklist, **settings)
+
 
 def sample(rule: str, *priors: PriorStudy, **changes: Value) -> Sample:
     return Sample(rule, (changes,), priors)
+
+
+def asked(rule: str, worklist: WorklistAnswer | None, **changes: Value) -> Sample:
+    return Sample(rule, (changes,), worklist=worklist)
 
 
 def study(rule: str, *instances: dict[str, Value]) -> Sample:
@@ -160,6 +176,11 @@ FIRES = [
     sample("G3", prior(date(2023, 12, 1), age=62.0)),
     sample("G4", prior(sex="M"), prior(date(2019, 1, 1), uid="1.2.8", sex="M")),
     sample("G4", prior(date(2023, 12, 1), sex="M")),
+    asked("G6", listed(sex="M")),
+    asked("G6", listed(birth_date="19610415")),
+    asked("G6", listed(birth_date="19610101")),  # the year alone, and another one
+    asked("G6", listed(sex="O")),
+    asked("G6", ANOTHER_PATIENT),
     sample("I1", BurnedInAnnotation="YES"),
     sample("I2", WindowCenter="40", WindowWidth="0"),
     sample("I2", WindowCenter="40\\600", WindowWidth="400"),
@@ -279,6 +300,14 @@ QUIET = [
     sample("G3", prior(None, age=80.0)),
     sample("G3", prior(date(2023, 1, 1), age=23 / 12), PatientAge="001Y"),
     sample("G4", prior()),
+    asked("G6", None),
+    asked("G6", listed("19600415", "F")),
+    asked("G6", listed("19600101")),  # the year alone
+    asked("G6", listed("19000101")),  # a placeholder
+    asked("G6", listed(sex="M"), PatientSex="O"),
+    asked("G6", listed(sex="M"), PatientSex=""),
+    asked("G6", listed("19610415"), PatientBirthDate=""),
+    asked("G6", listed("19610415"), LongitudinalTemporalInformationModified="MODIFIED"),
     sample("G4", prior(), prior(date(2018, 1, 1), uid="1.2.8", sex="M")),
     sample("G4", prior(sex="M"), PatientSex="O"),
     sample("I1"),
@@ -292,12 +321,12 @@ QUIET = [
 
 @pytest.mark.parametrize("case", FIRES, ids=str)
 def test_fires(case: Sample) -> None:
-    assert case.rule in audited(*case.instances, priors=case.priors).rules
+    assert case.rule in case.audited().rules
 
 
 @pytest.mark.parametrize("case", QUIET, ids=str)
 def test_leaves_alone(case: Sample) -> None:
-    assert case.rule not in audited(*case.instances, priors=case.priors).rules
+    assert case.rule not in case.audited().rules
 
 
 def test_every_rule_has_both() -> None:
@@ -306,8 +335,7 @@ def test_every_rule_has_both() -> None:
 
 @pytest.mark.parametrize("case", FIRES, ids=str)
 def test_disabled_is_silent(case: Sample) -> None:
-    result = audited(*case.instances, priors=case.priors, disabled=(case.rule,))
-    assert case.rule not in result.rules
+    assert case.rule not in case.audited(disabled=(case.rule,)).rules
 
 
 def test_sound_header_has_no_findings() -> None:

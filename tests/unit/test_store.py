@@ -4,10 +4,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from alembic import command
 from sqlalchemy import select
 
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database, deliveries, instances, patients, studies
+from dicom_ai_node.store.database import _alembic_config
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.reports import NewReport, has_result, newest_report
 from dicom_ai_node.store.tables import metadata, study, transition
@@ -50,6 +52,23 @@ def test_the_migration_makes_the_tables_of_the_program(db: Database) -> None:
     with db.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     db.check_schema()
+
+
+def test_an_older_sqlite_database_keeps_its_reports_and_deliveries(tmp_path: Path) -> None:
+    """The table of reports is replaced, with rows of other tables pointing to it."""
+    old = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    with old.write() as connection:
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    analysed_study(old, "1.1")
+    old.upgrade()
+    old.check_schema()
+    deliver_all(old, "pacs", now=101)
+    assert state_of(old, "1.1") is State.DELIVERED
+    with pytest.raises(StorageError, match="FOREIGN KEY"), old.write() as connection:
+        connection.exec_driver_sql("DELETE FROM report")
+    old.close()
 
 
 def test_upgrade_is_idempotent(db: Database) -> None:

@@ -13,6 +13,7 @@ from dicom_ai_node.store import Database, decisions, deliveries, proposals, stud
 from dicom_ai_node.store.copies import NewCopy, drop_sent, originals, queue_copies
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
+from dicom_ai_node.store.stuck_fills import count_stuck, due, record_done, record_stuck, why_stuck
 from dicom_ai_node.store.studies import NewAnalysis
 from dicom_ai_node.store.tables import delivery, proposal, proposal_event, study
 from dicom_ai_node.study import State
@@ -332,3 +333,22 @@ def test_the_database_itself_keeps_a_second_one_out(db: Database) -> None:
         connection.execute(proposal.insert().values(row))
     with db.read() as connection:
         assert connection.execute(select(func.count()).select_from(proposal_event)).scalar() == 1
+
+
+def test_what_is_stuck_is_due_again_after_a_pause_or_a_decision(db: Database) -> None:
+    assert due(db, now=100, limit=9) == []
+    analyse(db, age(source=S.DATES), sex(source=S.DATES), auto=(S.DATES,))
+    assert due(db, now=100, limit=9) == [STUDY]
+    assert record_stuck(db, STUDY, "nobody takes it", now=200)
+    assert not record_stuck(db, STUDY, "nobody takes it", now=200)
+    stuck = why_stuck(db, STUDY)
+    assert stuck is not None
+    assert (stuck.attempts, stuck.not_before, count_stuck(db)) == (2, 1400, 1)
+    assert [one.state for one in proposals.find(db, stuck=True)] == [P.ACCEPTED] * 2
+    assert [due(db, now=now, limit=9) for now in (1399, 1400)] == [[], [STUDY]]
+    decisions.decide_on(db, newest(db), Decision.REJECT, actor="roe", reason="", now=300)
+    assert due(db, now=300, limit=9) == []
+    decisions.decide_on(db, newest(db), Decision.ACCEPT, actor="roe", reason="", now=301)
+    assert due(db, now=302, limit=9) == [STUDY]
+    record_done(db, STUDY)
+    assert (why_stuck(db, STUDY), count_stuck(db)) == (None, 0)

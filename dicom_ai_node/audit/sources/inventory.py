@@ -8,10 +8,10 @@ from pydicom import Dataset
 from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.answers import Image
-from dicom_ai_node.audit.sources.exchange import Exchange
 from dicom_ai_node.audit.sources.listing import is_uid
 from dicom_ai_node.audit.sources.source import Listed
 from dicom_ai_node.errors import PeerRefused
+from dicom_ai_node.peer.exchange import Exchange
 from dicom_ai_node.rules import Header
 
 

@@ -11,7 +11,7 @@ from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.sources.web import Web
 from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.config import Config
-from dicom_ai_node.config_sources import PacsTable, WebTable
+from dicom_ai_node.config.sources import PacsTable, WebTable
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, held

@@ -8,14 +8,14 @@ from pynetdicom import build_context
 
 from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources import answers
-from dicom_ai_node.audit.sources.exchange import FIND, Answer, Exchange
 from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take_inventory
 from dicom_ai_node.audit.sources.listing import Wanted, date_range, days, is_uid, study_key
 from dicom_ai_node.audit.sources.retrieval import Retrieval
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.config_sources import PacsTable
+from dicom_ai_node.config.sources import PacsTable
 from dicom_ai_node.peer import quiet_pynetdicom
+from dicom_ai_node.peer.exchange import FIND, Answer, Exchange
 from dicom_ai_node.rules import Header
 
 _NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]

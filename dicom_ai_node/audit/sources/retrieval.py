@@ -9,13 +9,13 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context, evt
 
-from dicom_ai_node.audit.sources.exchange import GET, MOVE, Exchange, Sent
 from dicom_ai_node.audit.sources.inventory import Inventory
 from dicom_ai_node.audit.sources.landing import Landing, settle
 from dicom_ai_node.audit.sources.source import Fetched, Listed
 from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
-from dicom_ai_node.config_sources import PacsTable
+from dicom_ai_node.config.sources import PacsTable
 from dicom_ai_node.errors import PeerRefused
+from dicom_ai_node.peer.exchange import GET, MOVE, Exchange, Sent
 from dicom_ai_node.receive.classes import ANALYSABLE, TRANSFER_SYNTAXES
 
 _NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]

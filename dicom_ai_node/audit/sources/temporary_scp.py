@@ -5,7 +5,7 @@ from typing import Any
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 
 from dicom_ai_node.audit.sources.landing import Landing
-from dicom_ai_node.config_sources import PacsTable
+from dicom_ai_node.config.sources import PacsTable
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.receive.classes import TRANSFER_SYNTAXES
 

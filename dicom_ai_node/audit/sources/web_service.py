@@ -12,7 +12,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
 
-from dicom_ai_node.config_sources import WebTable
+from dicom_ai_node.config.sources import WebTable
 from dicom_ai_node.errors import ConfigError, PeerRefused, PeerUnavailable
 
 _T = TypeVar("_T")

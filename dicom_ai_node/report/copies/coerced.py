@@ -14,6 +14,17 @@ from dicom_ai_node.types import ModelIdentity, ReportFile
 _ORIGINAL_ATTRIBUTES = tag_of("OriginalAttributesSequence")
 
 
+def stated_age(content: bytes) -> str:
+    """Return PatientAge as it stands in a file, '' where there is none.
+
+    Raises
+    ------
+    UnreadableInstance
+        As :func:`coerced` does.
+    """
+    return source_of(content).value(AGE).decode("latin-1")
+
+
 def coerced(
     content: bytes, fill: Fill, *, at: datetime, model: ModelIdentity | None = None
 ) -> ReportFile:

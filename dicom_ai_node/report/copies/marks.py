@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 from pydicom.sr.coding import Code
 
@@ -13,13 +12,11 @@ from dicom_ai_node.report.copies.encoding import Encoding
 from dicom_ai_node.report.copies.fill import Fill
 from dicom_ai_node.report.copies.walk import Part
 from dicom_ai_node.report.elements import tag_of
-from dicom_ai_node.report.provenance import software_version
+from dicom_ai_node.report.provenance import PRIVATE_CREATOR, PRIVATE_GROUP, software_version
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.report.text import plain
 from dicom_ai_node.types import ModelIdentity
 
-PRIVATE_GROUP: Final = 0x4149
-PRIVATE_CREATOR: Final = "DICOM_AI_NODE"
 _FIRST_BLOCK, _LAST_BLOCK = 0x10, 0xFF
 
 FILLS, MODEL_NAME, MODEL_SHA256, SOFTWARE = 0x01, 0x02, 0x03, 0x04

@@ -10,8 +10,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dicom_ai_node.config import Caller, Config, Destination
-from dicom_ai_node.config_sources import PacsTable, WebTable
+from dicom_ai_node.config import Config
+from dicom_ai_node.config.destinations import Destination
+from dicom_ai_node.config.processes import Caller
+from dicom_ai_node.config.sources import PacsTable, WebTable
+from dicom_ai_node.config.worklist import WorklistTable
 
 _HEAD = """\
 # Configuration of dicom-ai-node. Every key is here with its default, commented out where it is
@@ -27,6 +30,7 @@ _SAMPLES: dict[str, dict[str, Any]] = {
         "url": "https://pacs.example/dicom-web",
         "headers": {"Authorization": "env:PACS_AUTHORIZATION"},
     },
+    "worklist": {"host": "127.0.0.1", "port": 104, "ae_title": "WORKLIST"},
     "caller": {"ae_title": "MODALITY1", "address": "192.0.2.0/24"},
 }
 
@@ -43,6 +47,9 @@ def example() -> str:
             lines += ["# Archives to audit: one table per archive, the name is yours."]
             for table, sample in ((PacsTable, "archive"), (WebTable, "archive-web")):
                 lines += [f"# [sources.{sample}]", *_keys(table, _SAMPLES[sample], off=True)]
+        elif name == "worklist":
+            lines += [*_comment(_first_line(WorklistTable)), "# [worklist]"]
+            lines += _keys(WorklistTable, _SAMPLES["worklist"], off=True)
         else:
             model = field.annotation
             assert isinstance(model, type)

@@ -1,12 +1,13 @@
-"""C-FIND, C-GET and C-MOVE as their SCU (PS3.4 C.4, PS3.7 9.1.2 to 9.1.4), Study Root.
+"""C-FIND, C-GET and C-MOVE as their SCU (PS3.4 C.4 and K.4, PS3.7 9.1.2 to 9.1.4).
 
 pynetdicom's own loop over the responses gives up after a fixed time without a message. A peer that
 sends a study to a third party, or one large image over a slow line, is silent for longer and well;
 here only silence of everything counts. It also hides the bytes of an answer that cannot be read.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -16,8 +17,8 @@ from pydicom.multival import MultiValue
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.dsutils import decode
 
-from dicom_ai_node import peer
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
+from dicom_ai_node.peer.association import Association, name_of
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -70,21 +71,25 @@ class Sent:
         return self.status not in {0x0000, 0xFE00} and self.status >> 12 != 0xB
 
 
-class Exchange(peer.Association):
+class Exchange(Association):
     """An association over which an archive is asked."""
 
-    def find(self, identifier: Dataset) -> Iterator[Answer]:
+    def find(
+        self, identifier: Dataset, *, model: str = FIND, deadline: float = math.inf
+    ) -> Generator[Answer]:
         """Ask for matches; to stop before the last one ends the association.
+
+        ``deadline``, in the time of monotonic(), ends it too, also where answers still come.
 
         Raises
         ------
         PeerRefused
             It does not take the query; matches may have come before.
         PeerUnavailable
-            It broke off, or gave no valid answer.
+            It broke off, gave no valid answer, or not all of it before the deadline.
         """
-        implicit, little, deflated = self._send("send_c_find", FIND, identifier)
-        for message in self._messages():
+        implicit, little, deflated = self._send("send_c_find", model, identifier)
+        for message in self._messages(deadline=deadline):
             if message.Status == 0x0000:
                 return
             if message.Status not in _PENDING:
@@ -115,7 +120,7 @@ class Exchange(peer.Association):
     def _send(self, method: str, model: str, identifier: Dataset, *more: str) -> Any:
         """Send the request; return how identifiers are encoded."""
         if model not in self.accepted:
-            name = peer.name_of(model)
+            name = name_of(model)
             raise PeerRefused(0x0122, f"{self._where} does not accept {name}")
         (syntax,) = next(
             context.transfer_syntax
@@ -141,12 +146,14 @@ class Exchange(peer.Association):
             failed_uids=_failed_uids(message.Identifier, encoding),
         )
 
-    def _messages(self, last_arrival: Callable[[], float] = lambda: 0.0) -> Iterator[Any]:
+    def _messages(
+        self, last_arrival: Callable[[], float] = lambda: 0.0, *, deadline: float = math.inf
+    ) -> Iterator[Any]:
         """Every response up to the final one; stores are served meanwhile."""
         finished = False
         try:
             while not finished:
-                message = self._wait(last_arrival)
+                message = self._wait(last_arrival, deadline)
                 if isinstance(message, C_STORE):
                     self._handle._c_store_scp(message)
                     continue
@@ -160,9 +167,11 @@ class Exchange(peer.Association):
                 self._handle.abort()
             self._handle._reactor_checkpoint.set()
 
-    def _wait(self, last_arrival: Callable[[], float]) -> Any:
+    def _wait(self, last_arrival: Callable[[], float], deadline: float) -> Any:
         start = time.monotonic()
         while True:
+            if time.monotonic() >= deadline:
+                raise PeerUnavailable(f"{self._where} did not answer in full in the time it had")
             _, message = self._handle.dimse.get_msg(block=True)
             if message is not None:
                 return message

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from dicom_ai_node.config_table import AETitle, Port, Table
+from dicom_ai_node.config.table import AETitle, Port, Table
 
 Secret = Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
 """Where a value is kept that must not stand in a configuration."""

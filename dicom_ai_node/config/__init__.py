@@ -1,0 +1,149 @@
+"""The configuration: one TOML file and environment overrides, checked as a whole at start.
+
+Each stage owns its own table (``[rules]``, ``[policy]``, ``[fill]``, ``[study]``, ``[audit]``);
+``processes`` has those of the processes. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides
+``max_pdu`` of ``[receive]``.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dicom_ai_node.config.destinations import Destination, check_forwarding, forwarding
+from dicom_ai_node.config.processes import (
+    AnalyseSettings,
+    LogSettings,
+    ModelSettings,
+    NodeSettings,
+    OperateSettings,
+    ReceiveSettings,
+    StorageSettings,
+    WebSettings,
+)
+from dicom_ai_node.config.sources import SourceTable
+from dicom_ai_node.config.table import Name
+from dicom_ai_node.config.worklist import WorklistTable
+from dicom_ai_node.decide.settings import FillSettings, PolicySettings
+from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.monitor.settings import MonitorSettings
+from dicom_ai_node.report.settings import ReportSettings
+from dicom_ai_node.rules.settings import RulesSettings
+from dicom_ai_node.study import AuditSettings, StudySettings
+
+
+class Config(BaseSettings):
+    """The whole configuration, frozen."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="DICOM_AI_NODE_",
+        env_nested_delimiter="__",
+    )
+
+    node: NodeSettings = NodeSettings()
+    receive: ReceiveSettings = ReceiveSettings()
+    storage: StorageSettings = StorageSettings()
+    study: StudySettings = StudySettings()
+    rules: RulesSettings = RulesSettings()
+    model: ModelSettings = ModelSettings()
+    analyse: AnalyseSettings = AnalyseSettings()
+    policy: PolicySettings = PolicySettings()
+    fill: FillSettings = FillSettings()
+    report: ReportSettings = ReportSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    audit: AuditSettings = AuditSettings()
+    destinations: dict[Name, Destination] = Field(default_factory=dict)
+    sources: dict[Name, SourceTable] = Field(default_factory=dict)
+    worklist: WorklistTable | None = None
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+    operate: OperateSettings = OperateSettings()
+
+    @model_validator(mode="after")
+    def _captures_are_made_before_they_are_sent(self) -> "Config":
+        for name, destination in self.destinations.items():
+            if "sc" in destination.send and not self.report.secondary_capture:
+                raise ValueError(
+                    f"destinations.{name}.send asks for 'sc': set report.secondary_capture = true"
+                )
+            if "saliency" in destination.send and self.report.saliency == "none":
+                raise ValueError(
+                    f"destinations.{name}.send asks for 'saliency':"
+                    " set report.saliency to 'grad-cam' or 'score-cam'"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_forwarded_can_be(self) -> "Config":
+        check_forwarding(self.destinations, fill=self.fill, study=self.study)
+        return self
+
+    @property
+    def forwarding(self) -> dict[str, Destination]:
+        """The destinations that get the received images themselves, by name."""
+        return forwarding(self.destinations)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment override the file."""
+        return env_settings, init_settings
+
+
+def load_config(path: Path | None) -> Config:
+    """Read and check the configuration; without ``path``, defaults and the environment.
+
+    Raises
+    ------
+    ConfigError
+        One line per fault: the key, the value and what is allowed.
+    """
+    return parse_config(_read(path) if path else {}, where=str(path or "the environment"))
+
+
+def parse_config(values: dict[str, Any], *, where: str = "configuration") -> Config:
+    """Check ``values`` (as TOML gives them); ``where`` names their origin in errors."""
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_fault(fault)}" for fault in error.errors())
+        raise ConfigError(f"{where}: {error.error_count()} fault(s)\n{faults}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+
+
+def _fault(fault: Any) -> str:
+    key = ".".join(str(part) for part in _path(fault["loc"])) or "(whole file)"
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key; see config/node.toml for all keys"
+    shown = fault["input"]
+    secret = key in ("storage.database", "log.hash_key") or _in_source(fault["loc"])
+    value = "" if secret or isinstance(shown, dict | BaseModel) else f" = {shown!r}"
+    return f"{key}{value}: {fault['msg']}"
+
+
+def _path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Return the key as it stands in the file: pydantic puts the kind of a source into it."""
+    return loc[:2] + loc[3:] if loc[:1] == ("sources",) else loc
+
+
+def _in_source(loc: tuple[str | int, ...]) -> bool:
+    """Whether the value may be a password that somebody wrote into ``[sources.NAME]``."""
+    return loc[:1] == ("sources",) and bool({"headers", "url"} & set(loc[2:]))

@@ -1,0 +1,138 @@
+"""The tables of the processes: who the node is, and how it receives, stores, analyses and runs."""
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from dicom_ai_node.config.table import UID, AETitle, Port, Table
+
+
+class NodeSettings(Table):
+    """``[node]``: who this node is."""
+
+    ae_title: AETitle = Field("DICOMAINODE", description="AE title, calling and called.")
+    bind: str = Field("0.0.0.0", description="Address that the C-STORE SCP listens on.")
+    port: Port = Field(11112, description="Port that the C-STORE SCP listens on.")
+
+
+class Caller(Table):
+    """One ``[[receive.callers]]``: a peer that may open an association."""
+
+    ae_title: AETitle
+    address: str = Field("", description="Address or network (CIDR); empty: from anywhere.")
+
+    @field_validator("address")
+    @classmethod
+    def _is_a_network(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_network(value, strict=False)
+        return value
+
+
+class ReceiveSettings(Table):
+    """``[receive]``: what is accepted, from whom, and how."""
+
+    callers: tuple[Caller, ...] = Field((), description="Who may call; none listed: everybody.")
+    require_called_ae: bool = Field(
+        True, description="Refuse associations that call another AE title than ours."
+    )
+    processes: int = Field(2, ge=1, le=32, description="Receiver processes on the one port.")
+    max_pdu: int = Field(131072, ge=4096, le=4194304, description="Largest PDU, bytes.")
+    max_associations: int = Field(64, ge=1, le=1000, description="Open at once, per process.")
+    max_associations_per_address: int = Field(
+        16, ge=1, le=1000, description="Open at once from one address, per process."
+    )
+    acse_timeout: float = Field(10.0, gt=0, description="Seconds for an association request.")
+    dimse_timeout: float = Field(60.0, gt=0, description="Seconds for a DIMSE message.")
+    network_timeout: float = Field(120.0, gt=0, description="Seconds of silence on a connection.")
+    extra_storage_classes: tuple[UID, ...] = Field(
+        (), description="SOP Class UIDs that are kept beside CR, DX and Secondary Capture."
+    )
+
+
+class StorageSettings(Table):
+    """``[storage]``: where everything is kept."""
+
+    spool: Path = Field(Path("var/spool"), description="Folder of received and sent files.")
+    database: str = Field(
+        "sqlite:///var/node.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://"
+    )
+    min_free_mb: int = Field(2048, ge=0, description="Refuse (0xA700) below this much free space.")
+    warn_free_mb: int = Field(10240, ge=0, description="Not ready, and log, below this much.")
+    retention_days: float = Field(
+        7.0, ge=0, description="Keep received images this long after everything was delivered."
+    )
+
+    @field_validator("database")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
+        return value
+
+    @model_validator(mode="after")
+    def _warns_before_it_refuses(self) -> "StorageSettings":
+        if self.warn_free_mb < self.min_free_mb:
+            raise ValueError("warn_free_mb must be at least min_free_mb")
+        return self
+
+
+class ModelSettings(Table):
+    """``[model]``: the network."""
+
+    bundle: str = Field("default", description="'default', a shipped bundle's name, or a folder.")
+    shadow: str = Field(
+        "",
+        description="A second bundle that sees what the first sees and of which nothing is ever "
+        "reported, for 'model compare'; '': none. It doubles the work of the network.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="'auto' takes CUDA when there is one."
+    )
+    batch: int = Field(16, ge=1, le=256, description="Images per forward pass.")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads; 0: the library's choice.")
+
+
+class AnalyseSettings(Table):
+    """``[analyse]``: how studies are worked on."""
+
+    studies_at_once: int = Field(8, ge=1, le=256, description="Studies claimed together.")
+    decoders: int = Field(2, ge=1, le=64, description="Threads that decode images.")
+    lease_seconds: float = Field(60.0, gt=1, description="A silent analyser loses its studies.")
+    max_batch_seconds: float = Field(
+        600.0, gt=1, description="An analyser that is longer at one batch is ended and replaced."
+    )
+    max_attempts: int = Field(5, ge=1, le=20, description="Then the study is 'failed'.")
+    retry_seconds: float = Field(5.0, ge=0, description="First pause after a failed attempt.")
+
+
+class WebSettings(Table):
+    """``[web]``: health and metrics over HTTP."""
+
+    bind: str = Field("127.0.0.1")
+    port: Port = 8042
+
+
+class LogSettings(Table):
+    """``[log]``: logs, without names or IDs of patients."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="'auto': console on a terminal, JSON otherwise."
+    )
+    hash_key: str = Field(
+        "", description="Key of the hash that stands for UIDs; empty: one kept in the spool."
+    )
+
+
+class OperateSettings(Table):
+    """``[operate]``: the process group."""
+
+    stop_seconds: float = Field(20.0, gt=0, description="SIGTERM: time to finish, then SIGKILL.")
+    restart_seconds: float = Field(0.5, gt=0, description="First pause before a restart; doubles.")
+    restart_max_seconds: float = Field(30.0, gt=0, description="Longest pause before a restart.")
+    silent_seconds: float = Field(
+        60.0, gt=3, description="A process without a sign of life is killed and restarted."
+    )

@@ -1,0 +1,255 @@
+"""Received images on their way through this node to the next archive, in the outbox of the reports.
+
+An image is entered in the transaction that files it, so whatever was acknowledged goes on. It is
+queued once, in one version, whatever comes under its UID later: an archive must not be sent two
+versions of one UID, and an image that comes back from the archive must not go round for ever.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, insert, select, update
+
+from dicom_ai_node.errors import FillError
+from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.decisions import mark_applied
+from dicom_ai_node.store.history import lock_study
+from dicom_ai_node.store.proposals import ProposalDetail, in_force
+from dicom_ai_node.store.reports import COERCED, RECEIVED
+from dicom_ai_node.store.tables import (
+    analysis,
+    delivery,
+    forward,
+    instance,
+    report,
+    report_file,
+    study,
+)
+from dicom_ai_node.study import State
+
+GATEWAY = "gateway"
+"""Who applies a proposal by forwarding an image with its value."""
+
+_OPEN = (State.COLLECTING, State.READY, State.ANALYSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An image that is to be forwarded: the newest version of what came under its UID."""
+
+    instance_id: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+    """Relative to the spool."""
+    calling_ae: str
+    received_at: float
+    """When the first version came."""
+    was_analysed: bool
+    """Whether the newest result of its study has seen this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What is sent for an image that waits."""
+
+    image: Waiting
+    path: str
+    """Of the file that is sent, relative to the spool: the received one, or a durable copy."""
+    note: str = ""
+    """Why it goes as it was received although a value was accepted for it."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of report that it is in the outbox."""
+        return RECEIVED if self.path == self.image.path else COERCED
+
+
+def enter(db: Database, connection: Connection, sop: str, uid: str, *, now: float) -> None:
+    """Have an image of the study ``uid`` forwarded; it makes no difference when it was before."""
+    connection.execute(
+        db.insert_missing(forward).values(
+            sop_instance_uid=sop, study_instance_uid=uid, received_at=now
+        )
+    )
+
+
+def came_too_late(db: Database, sop: str, uid: str) -> bool:
+    """Return whether a version of an image that has just been filed will not be forwarded.
+
+    Another version was queued before, or waits as an image of another study.
+    """
+    gone = forward.c.report_id.is_not(None) | (forward.c.study_instance_uid != uid)
+    with db.read() as connection:
+        query = select(exists().where(forward.c.sop_instance_uid == sop, gone))
+        return bool(connection.execute(query).scalar())
+
+
+def is_coerced(db: Database, sop: str) -> bool:
+    """Return whether the image with that UID was forwarded with a value filled in."""
+    query = (
+        select(report.c.kind)
+        .join(report_file, report_file.c.report_id == report.c.id)
+        .where(report_file.c.sop_instance_uid == sop)
+    )
+    with db.read() as connection:
+        return connection.execute(query).scalar() == COERCED
+
+
+def studies_due(db: Database, *, before: float, limit: int) -> list[str]:
+    """Return studies with images to be queued now, those that have waited longest first."""
+    query = (
+        select(forward.c.study_instance_uid)
+        .join(study)
+        .where(_due(before))
+        .group_by(forward.c.study_instance_uid)
+        .order_by(func.min(forward.c.received_at))
+        .limit(limit)
+    )
+    with db.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def waiting(db: Database, uid: str, *, before: float, limit: int) -> list[Waiting]:
+    """Return the images of a study that are to be queued now, the oldest first.
+
+    An image is due when the analysis of its study has ended, however it did; or when it was
+    received before ``before``.
+    """
+    result_at = (
+        select(analysis.c.created_at)
+        .where(analysis.c.study_instance_uid == uid)
+        .order_by(analysis.c.id.desc())
+        .limit(1)
+    )
+    query = (
+        select(forward.c.sop_instance_uid, forward.c.received_at)
+        .join(study)
+        .where(forward.c.study_instance_uid == uid, _due(before))
+        .order_by(forward.c.received_at, forward.c.sop_instance_uid)
+        .limit(limit)
+    )
+    with db.read() as connection:
+        seen_until = connection.execute(result_at).scalar() or 0.0
+        return [
+            _waiting(_newest(connection, sop, uid), received_at, seen_until)
+            for sop, received_at in connection.execute(query).all()
+        ]
+
+
+def queue(
+    db: Database,
+    uid: str,
+    outgoing: Sequence[Outgoing],
+    destinations: Iterable[str],
+    *,
+    applied: ProposalDetail | None,
+    now: float,
+) -> int:
+    """Queue images for each destination and mark what was filled in applied, all or nothing.
+
+    Returns how many images were: not those that another process has queued meanwhile, nor those of
+    which a newer version came, which waits in turn.
+
+    Raises
+    ------
+    FillError
+        ``applied`` is not in force any more: make the copies again.
+    """
+    names = sorted(destinations)
+    with db.write() as connection:
+        lock_study(connection, uid)
+        queued = [one for one in outgoing if _is_current(connection, uid, one)]
+        filled = any(one.kind == COERCED for one in queued)
+        if filled and applied is not None:
+            if applied.proposal not in [one.proposal for one in in_force(connection, uid)]:
+                raise FillError("the proposal changed while its images were made")
+            reason = f"forwarded: {', '.join(names)}"
+            mark_applied(connection, [applied.proposal], actor=GATEWAY, reason=reason, now=now)
+        for one in queued:
+            _queue(connection, uid, one, names, now)
+        return len(queued)
+
+
+def count_waiting() -> Select[int]:
+    """Return the query for how many images wait to be queued."""
+    return select(func.count()).select_from(forward).where(forward.c.report_id.is_(None))
+
+
+def needs_its_file(before: float) -> ColumnElement[bool]:
+    """Return the condition that an instance was not forwarded to all before ``before``."""
+    unsent = exists().where(
+        delivery.c.report_id == forward.c.report_id,
+        (delivery.c.state != "delivered") | (delivery.c.settled_at >= before),
+    )
+    return exists().where(
+        forward.c.sop_instance_uid == instance.c.sop_instance_uid,
+        forward.c.report_id.is_(None) | unsent,
+    )
+
+
+def _due(before: float) -> ColumnElement[bool]:
+    ended = study.c.state.not_in(_OPEN)
+    return forward.c.report_id.is_(None) & (ended | (forward.c.received_at <= before))
+
+
+def _newest(connection: Connection, sop: str, uid: str) -> Row[Any]:
+    mine = (instance.c.sop_instance_uid == sop) & (instance.c.study_instance_uid == uid)
+    query = select(instance).where(mine).order_by(instance.c.id.desc()).limit(1)
+    return connection.execute(query).one()
+
+
+def _waiting(row: Row[Any], received_at: float, seen_until: float) -> Waiting:
+    return Waiting(
+        instance_id=row.id,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        path=row.path,
+        calling_ae=row.calling_ae,
+        received_at=received_at,
+        was_analysed=row.analysable and row.received_at <= seen_until,
+    )
+
+
+def _is_current(connection: Connection, uid: str, one: Outgoing) -> bool:
+    sop = one.image.sop_instance_uid
+    query = select(forward.c.report_id).where(forward.c.sop_instance_uid == sop)
+    if connection.execute(query).scalar() is not None:
+        return False
+    return bool(_newest(connection, sop, uid).id == one.image.instance_id)
+
+
+def _queue(
+    connection: Connection, uid: str, one: Outgoing, destinations: Sequence[str], now: float
+) -> None:
+    image = one.image
+    report_id = connection.execute(
+        insert(report)
+        .values(study_instance_uid=uid, kind=one.kind, quarantined="")
+        .returning(report.c.id)
+    ).scalar_one()
+    connection.execute(
+        insert(report_file).values(
+            sop_instance_uid=image.sop_instance_uid,
+            report_id=report_id,
+            sop_class_uid=image.sop_class_uid,
+            position=0,
+            path=one.path,
+        )
+    )
+    for name in destinations:
+        connection.execute(
+            insert(delivery).values(
+                report_id=report_id,
+                study_instance_uid=uid,
+                destination=name,
+                state="queued",
+                created_at=now,
+            )
+        )
+    connection.execute(
+        update(forward)
+        .where(forward.c.sop_instance_uid == image.sop_instance_uid)
+        .values(report_id=report_id, note=one.note)
+    )
