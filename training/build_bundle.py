@@ -204,7 +204,10 @@ def main() -> None:
         "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"
     )
     parser.add_argument(
-        "--caution", type=float, default=1.0, help="least factor of sigma far away, 1 to 2.5"
+        "--caution",
+        type=float,
+        default=1.0,
+        help="least factor of sigma and temperature far away, 1 to 2.5",
     )
     parser.add_argument(
         "--average-with",

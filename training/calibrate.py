@@ -59,7 +59,7 @@ def calibration(
 ) -> Calibration:
     """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
 
-    ``caution`` is for the age's widening, see :func:`cautious`. Goes with the ``reference`` of the
+    ``caution`` is for both widenings, see :func:`cautious`. Goes with the ``reference`` of the
     labelled ones of ``plain``.
     """
     plain = plain.labelled
@@ -71,9 +71,10 @@ def calibration(
         )
         age_widening = widening(excess, scores)
         sex_widening = temperature_widening(excess, sex, female)
+    age_widening, sex_widening = (cautious(one, caution) for one in (age_widening, sex_widening))
     return fitting.fit(
         plain,
-        age_widening=cautious(age_widening, caution),
+        age_widening=age_widening,
         sex_widening=sex_widening,
         smallest=smallest,
     )

@@ -21,7 +21,12 @@ from dicom_ai_node.types import ModelIdentity, Prediction
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""
 SPACES = ("content", "texture")
-"""First words of the names of their tensors: those of a Space, and ``reference``."""
+SPACE_TENSORS = tuple(
+    f"{space}.{part}"
+    for space in SPACES
+    for part in (*(field.name for field in fields(Space)), "reference")
+)
+"""Tensors of the weights file beside the network's: each Space, and the distances known there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +190,7 @@ def read_tensors(file: Path) -> dict[str, NDArray[np.float32]]:
         tensors: dict[str, NDArray[np.float32]] = load_file(file)
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{file}: expected safetensors ({error})") from error
-    parts = [*(field.name for field in fields(Space)), "reference"]
-    for name in (f"{space}.{part}" for space in SPACES for part in parts):
+    for name in SPACE_TENSORS:
         if name not in tensors:
             raise BundleError(f"{file}: expected the tensor {name}")
     return tensors

@@ -76,7 +76,7 @@ def test_a_manifest_that_is_not_json(copied: Path) -> None:
         (lambda m: m.update(extra=1), "extra"),
         (lambda m: m.pop("version"), "version"),
         (lambda m: m["thresholds"].update(chest=2), r"thresholds\.chest"),
-        (lambda m: m.update(schema_version=1), "schema_version: Value error, 1, expected 2"),
+        (lambda m: m.update(schema_version=2), "schema_version: Value error, 2, expected 3"),
         (
             lambda m: m["calibration"]["age"]["groups"][0]["quantiles"].pop("90"),
             r"calibration\.age\.groups\.0",

@@ -240,6 +240,7 @@ def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered()
     assert (careful.factors(x) >= np.maximum(found.factors(x), ramp) - 1e-3).all()
     assert factor(careful, 2.0) == 2.4
     some = people(900, 16)
+    assert factor(calibrate.calibration(some, caution=2.0).sex.widening, 2.0) == 2.0
     plain, wide = (
         coverage.summary(calibrate.cross_fitted(some, caution=caution), some.years)
         for caution in (1.0, 2.0)
