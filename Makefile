@@ -34,6 +34,7 @@ soak-audit: $(VENV)/.installed
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
 bench: $(VENV)/.installed
 	$(RUN)python benchmarks/ingest.py
+	$(RUN)python benchmarks/audit.py
 
 # The shipped bundle, end to end: about four and a half hours on two cores.
 bundle: $(VENV)/.installed

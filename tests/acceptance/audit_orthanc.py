@@ -10,6 +10,7 @@ of it fails. ``--small`` plants every recipe once, in about 100 studies: a test 
 
 import argparse
 import json
+import os
 import random
 import signal
 import subprocess
@@ -181,7 +182,7 @@ def kill(
 ) -> None:
     """Work an audit to its end through so many SIGKILLs, each after some more studies.
 
-    ``fetched`` is where the images of the study under way lie.
+    ``fetched`` is where images lie while they are looked at: it dies when there are some.
     """
     chance = random.Random(7)
     for _ in range(kills):
@@ -191,16 +192,23 @@ def kill(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        while process.poll() is None and standing(db, number).settled < goal:
-            time.sleep(0.02)
+        while process.poll() is None and (
+            standing(db, number).settled < goal or not files_below(fetched)
+        ):
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
         row = standing(db, number)
         assert row.state is AuditState.RUNNING, "the audit ended before it was killed"
-        images = sum(path.is_file() for path in fetched.rglob("*"))
-        print(f"killed after {row.settled} studies, with {images} images fetched", flush=True)
+        images = files_below(fetched)
+        print(f"killed after {row.settled} studies, {images} images fetched", flush=True)
         time.sleep(_LEASE_SECONDS + 0.1)
     run(config, number)
+
+
+def files_below(folder: Path) -> int:
+    """How many there are; none in a folder that vanishes meanwhile."""
+    return sum(len(files) for _, _, files in os.walk(folder))
 
 
 def standing(db: Database, number: int) -> audits.AuditRow:
