@@ -191,19 +191,15 @@ def table(draws: Sequence[Draw]) -> str:
     return "\n".join(lines)
 
 
-def told(document: Mapping[str, Any]) -> None:
-    """Print what was compared, and what the report expects of its alerts."""
-    studies, budget, rate = (
-        document["studies"],
-        document["budget"],
-        document["spec"]["false_discovery_rate"],
-    )
-    age, sex = (
-        sum(one["suspicion"][f"{name}_p"] is not None for one in studies) for name in ("age", "sex")
-    )
+def told(archive: Sequence[Chest], document: Mapping[str, Any]) -> None:
+    """Print what was compared, and how right the alerts are beside what the report expects."""
+    studies = {one["key"]: one["suspicion"] for one in document["studies"]}
+    age, sex = (sum(one[p] is not None for one in studies.values()) for p in ("age_p", "sex_p"))
+    alerts = [bool(one.wrong) for one in archive if studies[one.study]["alert"]]
+    rate, expected = document["spec"]["false_discovery_rate"], document["budget"]["expected_ppv"]
     print(f"{document['model']}, false discovery rate {rate}")
     print(f"compared: age of {age}, sex of {sex} of {len(studies)} studies")
-    print(f"alerts: {budget['alerts']}, expected share of right ones {budget['expected_ppv']}")
+    print(f"alerts: {len(alerts)}, right ones {fmean(alerts or [0])}, expected {expected}")
 
 
 def main() -> int:
@@ -225,7 +221,7 @@ def main() -> int:
         number = new(db, SOURCE, Depth.ALL)
         run(config, number)
         document = report(config, number, folder / "report")
-        told(document)
+        told(archive, document)
         print(f"\n{given.split}, as audited in Orthanc\n\n{table([(archive, findings(document))])}")
         collected = map(read_collected, audit_studies.collected(db, number))
         kept = {one.key: one for one in collected}
