@@ -29,7 +29,8 @@ from tests.builders.archive import TODAY, Planted, generated, scores, table, wri
 from tests.builders.orthanc import AE_TITLE, Orthanc, orthanc_in
 
 NO_KEY = frozenset({"G6", "G7", "G8"})
-"""G6 needs a worklist, which an audit asks none; G7 is statistical; G8 needs a listing that says something else than the files do."""
+"""G6 needs a worklist, and an audit asks none; G7 is statistical; G8 needs a listing that says
+something else than the files do."""
 ORTHANC_CANNOT_DESCRIBE = frozenset({"LATIN1"})
 """Character sets for whose sake its DICOMweb plugin refuses QIDO-RS: such a study must be told as
 one that cannot be listed (S1), and must cost no other."""
