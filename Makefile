@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/
 
-.PHONY: demo test lint soak bench bundle clean
+.PHONY: demo test lint soak soak-audit bench bundle clean
 
 # Installs the package once, and again when its dependencies change.
 $(VENV)/.installed: pyproject.toml
@@ -27,9 +27,14 @@ lint: $(VENV)/.installed
 soak: $(VENV)/.installed
 	$(RUN)python -m tests.acceptance.kill_rounds --rounds 20
 
+# An Orthanc of 2,000 studies, audited by C-GET, C-MOVE and DICOMweb, and killed ten times.
+soak-audit: $(VENV)/.installed
+	$(RUN)python -m tests.acceptance.audit_orthanc --kills 10
+
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
 bench: $(VENV)/.installed
 	$(RUN)python benchmarks/ingest.py
+	$(RUN)python benchmarks/audit.py
 
 # The shipped bundle, end to end: about four and a half hours on two cores.
 bundle: $(VENV)/.installed

@@ -31,7 +31,7 @@ from dicom_ai_node.inference.saliency import CHANNELS, explain
 from dicom_ai_node.inference.sanity import cascade
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Head, SaliencyMethod
-from training import data
+from training import own
 
 AGES = ((35.0, "F"), (70.0, "M"), (50.0, "F"), (80.0, "M"))
 Floats = NDArray[np.float32]
@@ -43,8 +43,8 @@ def chests(estimator: Estimator, count: int) -> list[Floats]:
 
 
 def radiographs(estimator: Estimator, root: Path, count: int) -> list[Floats]:
-    paths = sorted(item.path for item in data.items(root) if item.role == "val")
-    return [normalise(data.read(root / path), estimator.size) for path in paths[:count]]
+    paths = sorted(item.path for item in own.items(root) if item.role == "val")
+    return [normalise(own.read(root / path), estimator.size) for path in paths[:count]]
 
 
 def times(estimator: Estimator, repeats: int, *, every: bool) -> None:

@@ -28,15 +28,9 @@ from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, Unreada
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.leases import ClaimedStudy, claim, hand_back, renew
 from dicom_ai_node.store.patients import priors
-from dicom_ai_node.store.studies import (
-    ClaimedStudy,
-    claim,
-    fail,
-    hand_back,
-    renew,
-    skip,
-)
+from dicom_ai_node.store.studies import fail, skip
 from dicom_ai_node.types import PriorStudy, Reason
 
 _IDLE_SECONDS = 0.25

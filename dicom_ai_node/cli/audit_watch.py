@@ -1,5 +1,6 @@
 """An audit at work in the foreground: its progress, and Ctrl-C."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
     quiet = config.log.model_copy(update={"level": "error"})
     config.storage.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     logs.configure(quiet, spool=config.storage.spool, worker="audit")
+    # What becomes of an association is told in words: by study, or as what the audit waits for.
+    # One that only idled too long is opened anew, which pynetdicom calls an error.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     try:
         with stop_on_signals() as stop, _shown(as_json=as_json) as tell:
             ending = worker.work(config, db, audit_id, owner=owner, stop=stop, tell=tell)

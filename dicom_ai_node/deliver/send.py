@@ -106,15 +106,10 @@ def offer_of(spool: Path, file: StoredFile) -> Offer:
     StorageError
         The whole spool is missing: not a fault of this copy.
     """
-    if not spool.is_dir():
-        raise StorageError(f"spool: {spool} is not there")
-    with _readable(file):
-        meta = read_file_meta_info(spool / file.path)
-        syntax = str(meta.TransferSyntaxUID)
-        found = str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID)
-    if found != (file.sop_class_uid, file.sop_instance_uid):
-        raise UnreadableInstance(f"{file.path}: holds another object than its row says")
-    return Offer(file.sop_class_uid, (syntax,))
+    with _named(spool, file) as path:
+        meta = read_file_meta_info(path)
+        _check(file, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID)
+        return Offer(file.sop_class_uid, (str(meta.TransferSyntaxUID),))
 
 
 def read_report(spool: Path, file: StoredFile) -> Dataset:
@@ -127,20 +122,21 @@ def read_report(spool: Path, file: StoredFile) -> Dataset:
     StorageError
         The whole spool is missing: not a fault of this report.
     """
-    if not spool.is_dir():
-        raise StorageError(f"spool: {spool} is not there")
-    with _readable(file):
-        dataset = dcmread(spool / file.path)
-        found = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
-    if found != (file.sop_class_uid, file.sop_instance_uid):
-        raise UnreadableInstance(f"{file.path}: holds another object than its row says")
-    return dataset
+    with _named(spool, file) as path:
+        dataset = dcmread(path)
+        _check(file, dataset.SOPClassUID, dataset.SOPInstanceUID)
+        return dataset
 
 
 @contextmanager
-def _readable(file: StoredFile) -> Iterator[None]:
+def _named(spool: Path, file: StoredFile) -> Iterator[Path]:
+    """Give the path of a file; whatever goes wrong in reading it says which one it is."""
+    if not spool.is_dir():
+        raise StorageError(f"spool: {spool} is not there")
     try:
-        yield
+        yield spool / file.path
+    except UnreadableInstance:
+        raise
     except OSError as error:
         raise UnreadableInstance(f"{file.path}: {error.strerror or error}") from error
     except Exception as error:
@@ -148,3 +144,8 @@ def _readable(file: StoredFile) -> Iterator[None]:
         raise UnreadableInstance(
             f"{file.path}: not a usable DICOM file ({type(error).__name__})"
         ) from error
+
+
+def _check(file: StoredFile, sop_class_uid: object, sop_instance_uid: object) -> None:
+    if (str(sop_class_uid), str(sop_instance_uid)) != (file.sop_class_uid, file.sop_instance_uid):
+        raise UnreadableInstance(f"{file.path}: holds another object than its row says")

@@ -7,9 +7,10 @@ G6 needs a worklist, which no audit asks.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ TODAY = date(2025, 1, 15)
 STUDIES, PATIENTS, EACH = 2000, 300, 6
 MISCONFIGURED = "PORTABLE3"
 SPIKED = "ROOM4"
+_MISSED_AGES, _SOUND_THERE = 40, 30  # studies of the misconfigured console
 _SIDE = 64
 
 _STATIONS: Mapping[str, Sequence[str]] = {
@@ -221,24 +223,30 @@ class _Maker:
         self.studies.append(Planted(instances, frozenset(expected.split()), listed or {}))
 
 
-def generated(seed: int = 4) -> tuple[Planted, ...]:
-    """The archive; the same for the same seed."""
+def generated(
+    seed: int = 4, *, studies: int = STUDIES, patients: int = PATIENTS, each: int = EACH
+) -> tuple[Planted, ...]:
+    """The archive; the same for the same arguments.
+
+    ``each`` is how often every recipe is planted; those of several studies less often. What is
+    planted and its patients are there even if they are more than ``studies`` and ``patients``.
+    """
     maker = _Maker(seed)
-    for turn in range(EACH):
+    for turn in range(each):
         for expected, changes in ALONE:
             person = maker.person(str(changes.get("PatientSex", "")))
             # Another station each time: many of one birth date in one place would be C6.
             station = _SOUND_STATIONS[turn % len(_SOUND_STATIONS)]
             maker.add(person, expected, changes, station=station)
-    _histories(maker)
+    _histories(maker, each)
     _crowds(maker)
-    pool = [maker.person() for _ in range(PATIENTS - maker.persons)]
-    patients = iter(pool * STUDIES)
-    for expected, changes in ANYWHERE * EACH:
-        maker.add(next(patients), expected, changes)
-    for _ in range(EACH):
+    pool = [maker.person() for _ in range(max(patients - maker.persons, 1))]
+    turns = cycle(pool)
+    for expected, changes in ANYWHERE * each:
+        maker.add(next(turns), expected, changes)
+    for _ in range(each):
         for expected, keyword, value in _LISTED:
-            person, day = next(patients), maker.day()
+            person, day = next(turns), maker.day()
             said = {
                 "lower case and carets": f"{person.name.lower()}^^^",
                 "m or f": person.sex.lower(),
@@ -247,21 +255,21 @@ def generated(seed: int = 4) -> tuple[Planted, ...]:
             maker.add(person, expected, day=day, listed={keyword: said})
         day = maker.day()
         later = f"{day + timedelta(days=5):%Y%m%d}"
-        maker.add(next(patients), "D5", {"AcquisitionDate": later}, day=day)
-        maker.add(next(patients), "G2", {}, {"PatientName": "", "StudyDate": "", "PatientAge": ""})
-    for _ in range(40):
-        maker.add(next(patients), "B3", {"PatientAge": ""}, station=MISCONFIGURED)
-    for _ in range(30):
-        maker.add(next(patients), "", station=MISCONFIGURED)
-    while len(maker.studies) < STUDIES:
-        maker.add(next(patients), "")
+        maker.add(next(turns), "D5", {"AcquisitionDate": later}, day=day)
+        maker.add(next(turns), "G2", {}, {"PatientName": "", "StudyDate": "", "PatientAge": ""})
+    for _ in range(_MISSED_AGES * each // EACH):
+        maker.add(next(turns), "B3", {"PatientAge": ""}, station=MISCONFIGURED)
+    for _ in range(_SOUND_THERE * each // EACH):
+        maker.add(next(turns), "", station=MISCONFIGURED)
+    while len(maker.studies) < studies:
+        maker.add(next(turns), "")
     return tuple(maker.studies)
 
 
-def _histories(maker: _Maker) -> None:
+def _histories(maker: _Maker, each: int) -> None:
     """Patients whose studies do not go together."""
     days = [date(2021, 5, 13), date(2022, 5, 13), date(2023, 5, 13), date(2024, 5, 13)]
-    for _ in range(2):
+    for _ in range(max(1, each // 3)):
         person = maker.person("F")
         for day, sex in zip(days, "FMF", strict=False):
             maker.add(person, "G1", {"PatientSex": sex}, day=day)
@@ -273,7 +281,7 @@ def _histories(maker: _Maker) -> None:
         maker.add(person, "G5", day=days[0])
         maker.add(person, "G5", other, day=days[1])
         maker.add(person, "G5", day=days[2])
-    for _ in range(3):
+    for _ in range(max(1, each // 2)):
         person = maker.person()
         # Without a birth date nothing but the other study says that an age is wrong.
         for day, age in zip(days, ("063Y", "058Y"), strict=False):
@@ -366,22 +374,32 @@ class Score:
         return len(self.wanted & self.found) / len(self.found) if self.found else 1.0
 
 
+def fired(report: AuditReport) -> dict[str, tuple[str, ...]]:
+    """The rules of each study."""
+    return {one.key: one.audit.rules for one in report.studies}
+
+
 def scores(
     studies: Sequence[Planted],
-    report: AuditReport,
+    fired: Mapping[str, Collection[str]],
     *,
     without: frozenset[str] = frozenset({"G6", "G7"}),
 ) -> list[Score]:
-    """Every rule of the table held against the key."""
+    """Every rule of the table held against the key. ``fired`` are an audit's rules by study."""
     return [
         Score(
             rule,
             frozenset(one.uid for one in studies if rule in one.expected),
-            frozenset(one.key for one in report.studies if rule in one.audit.rules),
+            frozenset(key for key, rules in fired.items() if rule in rules),
         )
         for rule in (*RULES, *ARCHIVE_RULES)
         if rule not in without
     ]
+
+
+def wrong(rows: Sequence[Score]) -> list[Score]:
+    """The rules that missed a study, or fired where they must not."""
+    return [row for row in rows if (row.recall, row.precision) != (1.0, 1.0)]
 
 
 def table(rows: Sequence[Score]) -> str:

@@ -2,8 +2,9 @@
 
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import Filed, record
+from dicom_ai_node.store.leases import ClaimedStudy, claim
 from dicom_ai_node.store.reports import NewReport, StoredFile
-from dicom_ai_node.store.studies import ClaimedStudy, NewAnalysis, claim, close_due, finish
+from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
 from dicom_ai_node.study import StudySettings
 from dicom_ai_node.types import ImageRef, StoredInstance
 

@@ -22,14 +22,8 @@ from dicom_ai_node.fill import gateway
 from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.ops.keeper import run as keep
 from dicom_ai_node.store import deliveries, proposals, queries
-from dicom_ai_node.store.studies import (
-    WITHHELD,
-    claim,
-    close_due,
-    fail,
-    requeue_withheld,
-    skip,
-)
+from dicom_ai_node.store.leases import claim
+from dicom_ai_node.store.studies import WITHHELD, close_due, fail, requeue_withheld, skip
 from dicom_ai_node.study import State
 from dicom_ai_node.types import Reason
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, image

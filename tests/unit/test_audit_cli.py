@@ -1,6 +1,7 @@
 """``audit`` on the command line, over an archive that does as it is told."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from dicom_ai_node.audit import sources
@@ -92,6 +94,22 @@ def test_ctrl_c_pauses_it_and_resume_goes_on(archive: Archive, config: Path, db:
     assert archive.asked["1.2.0"] == archive.asked["1.2.3"] == 1
     code, _, text = audit(config, "resume", "1")
     assert (code, text) == (1, "audit 1 is done: expected a paused, failed or running one")
+
+
+def test_of_associations_it_says_only_what_became_of_the_studies(
+    archive: Archive, config: Path
+) -> None:
+    def complain() -> None:
+        logging.getLogger("pynetdicom.assoc").error("Network timeout reached")
+        structlog.get_logger().error("something_of_ours")
+        raise PeerRefused(0xA700, "out of resources")
+
+    archive.trouble["1.2.2"] = complain
+    code, _, text = audit(config, *START)
+    assert code == 0
+    assert "library_message" not in text
+    assert "something_of_ours" in text
+    assert "1 x out of resources" in text
 
 
 def test_a_detached_audit_waits_for_the_node(archive: Archive, config: Path, db: Database) -> None:

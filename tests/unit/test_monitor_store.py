@@ -11,7 +11,7 @@ from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, deliveries, studies
+from dicom_ai_node.store import Database, deliveries, leases, studies
 from dicom_ai_node.store.drift import (
     Mode,
     mode,
@@ -77,7 +77,7 @@ def test_a_result_that_was_lost_leaves_no_observation(db: Database) -> None:
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     claimed = claim_one(db, now=20)
-    studies.hand_back(db, owner="worker", now=21)
+    leases.hand_back(db, owner="worker", now=21)
     new = replace(analysis("1.1"), observations=(seen("1.1"),))
     assert not studies.finish(
         db, claimed, new, header=None, destinations=TO_PACS, reason=None, now=22

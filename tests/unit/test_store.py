@@ -8,7 +8,7 @@ from alembic import command
 from sqlalchemy import select
 
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.store import Database, deliveries, instances, patients, studies
+from dicom_ai_node.store import Database, deliveries, instances, leases, patients, studies
 from dicom_ai_node.store.database import _alembic_config
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.reports import NewReport, has_result, newest_report
@@ -151,7 +151,7 @@ def test_a_late_image_during_analysis_discards_the_result(db: Database) -> None:
     assert finish(db, again, now=41)
 
 
-def finish(db: Database, claimed: studies.ClaimedStudy, *, key: str = "k1", now: float) -> bool:
+def finish(db: Database, claimed: leases.ClaimedStudy, *, key: str = "k1", now: float) -> bool:
     return studies.finish(
         db,
         claimed,
@@ -214,14 +214,14 @@ def test_a_renewed_lease_is_kept(db: Database) -> None:
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     claim_one(db, now=20)
-    studies.renew(db, owner="worker", now=70, lease_seconds=60)
+    leases.renew(db, owner="worker", now=70, lease_seconds=60)
     assert claim_all(db, now=100, owner="other") == []
 
 
 def claim_all(
     db: Database, *, now: float, owner: str = "worker", limit: int = 10
-) -> list[studies.ClaimedStudy]:
-    return studies.claim(db, owner=owner, now=now, lease_seconds=60, limit=limit, max_attempts=3)
+) -> list[leases.ClaimedStudy]:
+    return leases.claim(db, owner=owner, now=now, lease_seconds=60, limit=limit, max_attempts=3)
 
 
 def test_what_kills_its_analyser_fails_alone(db: Database) -> None:
@@ -257,7 +257,7 @@ def test_a_stopped_worker_hands_back_without_using_up_an_attempt(db: Database) -
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     claim_one(db, now=20)
-    studies.hand_back(db, owner="worker", now=21)
+    leases.hand_back(db, owner="worker", now=21)
     assert claim_one(db, now=21).attempts == 1
 
 
@@ -398,7 +398,7 @@ def test_a_quarantined_report_is_made_again_and_never_counts_as_delivered(db: Da
 
 
 def finish_with(
-    db: Database, claimed: studies.ClaimedStudy, new: studies.NewAnalysis, *, now: float
+    db: Database, claimed: leases.ClaimedStudy, new: studies.NewAnalysis, *, now: float
 ) -> bool:
     destinations = {"pacs": frozenset({"sr"})}
     return studies.finish(

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store import Database, decisions, deliveries, proposals, studies
+from dicom_ai_node.store import Database, decisions, deliveries, leases, proposals, studies
 from dicom_ai_node.store.copies import NewCopy, drop_sent, originals, queue_copies
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
@@ -94,7 +94,7 @@ def test_a_result_whose_lease_was_lost_proposes_nothing(db: Database) -> None:
     file_instance(db, STUDY)
     studies.close_due(db, now=100, settings=TIMING)
     claimed = claim_one(db, now=100)
-    studies.hand_back(db, owner="worker", now=101)
+    leases.hand_back(db, owner="worker", now=101)
     new = NewAnalysis("k1", {}, True, (), proposals=(age(),))
     assert not studies.finish(db, claimed, new, header=None, destinations={}, reason=None, now=102)
     assert proposals.find(db) == []
