@@ -168,7 +168,7 @@ def build(
         "input": {"contract": CONTRACT, "size": size},
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
-        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.01},
+        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.005},
         "training": trained_with(data) | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
         "not_for": data.about().not_for,

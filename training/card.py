@@ -43,7 +43,7 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         " intervals widen at the least (by the coverage of `external_dev`)."
         " Frontal images of the sources of `external_dev` (other patients, without age and sex)"
         " trained the gates, and laterals of up to 16 of its patients. The in-distribution gate"
-        " passes about 99 % of `val` by construction. Near-duplicates between training and"
+        " passes more than 99 % of `val` by construction. Near-duplicates between training and"
         " evaluation sets were looked for by perceptual hash: there is none.",
         *measured(figures, OWN),
         "### Gates: share that passes",
