@@ -8,6 +8,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.inference import bundle
+from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
@@ -31,7 +33,7 @@ from training.train import WEIGHTS
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """As a manifest wants it; better said before an hour of calibration than after it."""
 FITTED_ON = 2400
-"""Training images that the in-distribution score is fitted on."""
+"""Training images that the spaces of content and texture are fitted on."""
 INTENDED = (
     "Estimating age and the appearance of sex from one frontal chest radiograph of an adult, to"
     " hold against PatientAge and PatientSex of the same study. For research and data curation."
@@ -121,25 +123,27 @@ def build(
     version: str,
     tau: float | None,
     caution: float = 1.0,
-    other: Path | None = None,
+    others: Sequence[Path] = (),
 ) -> None:
     """Write weights.safetensors and manifest.json of a training run into ``out``.
 
-    With the mean of its weights and those of the run in the folder ``other``, if there is one.
+    With the mean of its weights and those of the runs in the folders ``others``.
     """
     size = config.sides[-1]
     weights = Path(config.out) / WEIGHTS
-    runs = [weights] if other is None else [weights, other / WEIGHTS]
+    runs = [weights, *(other / WEIGHTS for other in others)]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
     network = load_network(config.architecture, trained, weights)
     trained, prior_tau = without_prior(trained, network, data, config, tau)
     network = load_network(config.architecture, trained, weights)
     some = data.load(size, "train").some(FITTED_ON)
-    around = calibrate.distance(answers(network, some).features)
+    seen = answers(network, some)
+    content = calibrate.space(seen.features, calibrate.COMPONENTS["content"])
+    texture = calibrate.space(seen.texture, calibrate.COMPONENTS["texture"])
 
-    def measure(images: NDArray[np.float32]) -> tuple[Raw, NDArray[np.float64]]:
+    def measure(images: NDArray[np.float32]) -> tuple[Raw, Distances]:
         raw = run(network, images)
-        return raw, around.of(raw.features)
+        return raw, Distances(content.distance(raw.features), texture.distance(raw.texture))
 
     held_out = data.load(size, data.calibrates)
     plain = calibration_cases(measure, held_out).labelled
@@ -148,11 +152,11 @@ def build(
     changed = calibration_cases(measure, held_out, changed=True)
     calibrated = calibrate.calibration(plain, changed, caution=caution)
     out.mkdir(parents=True, exist_ok=True)
-    extra = {
-        "distance.mean": around.mean,
-        "distance.projection": around.projection,
-        "distance.residual": around.residual,
-        "distance.reference": plain.reference.astype(np.float32),
+    extra = {f"content.{name}": tensor for name, tensor in asdict(content).items()}
+    extra |= {f"texture.{name}": tensor for name, tensor in asdict(texture).items()}
+    extra |= {
+        f"{name}.reference": known.astype(np.float32)
+        for name, known in asdict(plain.reference).items()
     }
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in (trained | extra).items()}
     save_file(tensors, out / bundle.WEIGHTS)
@@ -164,7 +168,7 @@ def build(
         "input": {"contract": CONTRACT, "size": size},
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
-        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.01},
+        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.005},
         "training": trained_with(data) | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
         "not_for": data.about().not_for,
@@ -200,10 +204,17 @@ def main() -> None:
         "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"
     )
     parser.add_argument(
-        "--caution", type=float, default=1.0, help="least factor of sigma far away, 1 to 2.5"
+        "--caution",
+        type=float,
+        default=1.0,
+        help="least factor of sigma and temperature far away, 1 to 2.5",
     )
     parser.add_argument(
-        "--average-with", type=Path, help="folder of another run: pack the mean of their weights"
+        "--average-with",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="folders of other runs: pack the mean of the weights",
     )
     given = parser.parse_args()
     if not 1 <= given.caution <= calibrate.AGE_CAP:

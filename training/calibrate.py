@@ -1,12 +1,11 @@
 """Fits what only the makers of a bundle can fit; the rest is ``dicom_ai_node.inference.fitting``.
 
-In-distribution: a Gaussian in the principal components of the features of training images.
-Widening: how much larger errors are on images that lie far from it. It is seen on images of the
-calibration set changed on purpose (``training.shift``), never on another hospital's.
+Spaces: a Gaussian in the principal components of the features, or of the texture, of training
+images. Widening: how much larger errors are on images whose texture lies far from it. It is seen on
+images of the calibration set changed on purpose (``training.shift``), never on another hospital's.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +13,26 @@ from sklearn.isotonic import isotonic_regression
 
 from dicom_ai_node.inference import calibration as fitted
 from dicom_ai_node.inference import coverage, fitting
-from dicom_ai_node.inference.calibration import Calibration, Widening
+from dicom_ai_node.inference.calibration import Calibration, Distances, Space, Widening
 from dicom_ai_node.inference.engine import Raw
 from dicom_ai_node.inference.fitting import Cases, Floats
 
-COMPONENTS = 64
+COMPONENTS = {"content": 64, "texture": 32}
 SHRINKAGE = 0.1
 BINS = 10
 PER_BIN = 40
 """Fewer far images than this make no knot."""
 AGE_CAP, SEX_CAP = 2.5, 4.0
 """Largest factors; with them an interval is about as wide as all ages, a sex about even odds."""
-RAMP = (-0.4, 0.2)
-"""In excess: from the nearest tenth of the calibration images to a little beyond their median."""
+RAMP = (0.15, 0.55)
+"""In excess: from about the 70 % quantile of the calibration images' texture to the 95 %."""
 LEVEL = 0.9
 """The widening holds the size of errors at this quantile, where coverage is asked for."""
 
 
 def cases(
     raw: Raw,
-    distances: Floats,
+    distances: Distances,
     years: NDArray[np.float32],
     female: NDArray[np.float32],
     patients: Sequence[str],
@@ -43,7 +42,8 @@ def cases(
         mu=raw.mu.astype(np.float64),
         sigma=raw.sigma.astype(np.float64),
         sex=raw.sex.astype(np.float64),
-        distance=distances,
+        content=distances.content,
+        texture=distances.texture,
         years=years.astype(np.float64),
         female=female.astype(np.float64),
         patients=np.array(patients),
@@ -59,7 +59,7 @@ def calibration(
 ) -> Calibration:
     """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
 
-    ``caution`` is for the age's widening, see :func:`cautious`. Goes with the ``reference`` of the
+    ``caution`` is for both widenings, see :func:`cautious`. Goes with the ``reference`` of the
     labelled ones of ``plain``.
     """
     plain = plain.labelled
@@ -71,9 +71,10 @@ def calibration(
         )
         age_widening = widening(excess, scores)
         sex_widening = temperature_widening(excess, sex, female)
+    age_widening, sex_widening = (cautious(one, caution) for one in (age_widening, sex_widening))
     return fitting.fit(
         plain,
-        age_widening=cautious(age_widening, caution),
+        age_widening=age_widening,
         sex_widening=sex_widening,
         smallest=smallest,
     )
@@ -107,8 +108,8 @@ def cross_fitted(
     return coverage.cross_fitted(plain, fit)
 
 
-def _seen(part: Cases, reference: Floats) -> tuple[Floats, ...]:
-    excess = fitted.excess(part.distance, reference)
+def _seen(part: Cases, reference: Distances) -> tuple[Floats, ...]:
+    excess = fitted.excess(part.texture, reference.texture)
     return excess, np.abs(part.years - part.mu) / part.sigma, part.sex, part.female
 
 
@@ -155,31 +156,18 @@ def _widening(
     return Widening(knots=tuple(knots.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class Distance:
-    """Tensors of the in-distribution score, see ``inference.calibration.distance``."""
-
-    mean: NDArray[np.float32]
-    projection: NDArray[np.float32]
-    residual: NDArray[np.float32]
-
-    def of(self, features: NDArray[np.float32]) -> Floats:
-        """Distance of each of (N, F) ``features``."""
-        return fitted.distance(features, self.mean, self.projection, float(self.residual[0]))
-
-
-def distance(features: NDArray[np.float32]) -> Distance:
-    """Fit on the features (N, F) of training images."""
+def space(features: NDArray[np.float32], components: int) -> Space:
+    """Fit on the features (N, F) of training images, F greater than ``components``."""
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean
     covariance = centred.T @ centred / len(features)
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
-    kept = values[:COMPONENTS]
+    kept = values[:components]
     shrunk = (1 - SHRINKAGE) * kept + SHRINKAGE * kept.mean()
-    residual = max(float(values[COMPONENTS:].mean()), 1e-9)
-    return Distance(
+    residual = max(float(values[components:].mean()), 1e-9)
+    return Space(
         mean.astype(np.float32),
-        (vectors[:, :COMPONENTS] / np.sqrt(shrunk)).astype(np.float32),
+        (vectors[:, :components] / np.sqrt(shrunk)).astype(np.float32),
         np.array([residual], dtype=np.float32),
     )

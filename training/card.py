@@ -38,11 +38,12 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         "## What was measured",
         f"{READ_THE_TABLES} `val` chose no weights, but it calibrates: its age intervals are"
         " therefore cross-fitted (each tenth of the patients from a calibration on the other nine)."
-        " Nothing was tuned to the external sets but one number: how far intervals widen at the"
-        " least was chosen among three, knowing what each does to the coverage of `external_dev`."
+        " Nothing was fitted to the external sets. Chosen knowing them were the part of the network"
+        " whose maps are the texture (by how well it tells `external_dev` from `val`), and how far"
+        " intervals widen at the least (by the coverage of `external_dev`)."
         " Frontal images of the sources of `external_dev` (other patients, without age and sex)"
         " trained the gates, and laterals of up to 16 of its patients. The in-distribution gate"
-        " passes about 99 % of `val` by construction. Near-duplicates between training and"
+        " passes more than 99 % of `val` by construction. Near-duplicates between training and"
         " evaluation sets were looked for by perceptual hash: there is none.",
         *measured(figures, OWN),
         "### Gates: share that passes",
@@ -103,9 +104,10 @@ def nature(manifest: Manifest, near: str, chosen: str = "") -> str:
         f"- Age and sex: {t.images:,} images of about {t.patients:,} patients (for some images the"
         f" patient is not known, so fewer), 98 % of them {low:.0f} to {high:.0f} years old.\n"
         "- Age: a distribution over 0 to 100 years (DLDL-v2); its 90 % interval is split conformal,"
-        " normalised by the predicted spread, asymmetric, in groups, and wider the further an image"
-        f" lies from {near} (by at least {t.caution:g} far away: a"
-        " decision, not a fit).\n"
+        " normalised by the predicted spread, asymmetric, in groups, and wider the further the"
+        f" texture of an image (maps in the middle of the network) lies from {near}: by a factor of"
+        f" at least {t.caution:g} far away, which is a decision, not a fit. The temperature of the"
+        " sex rises by as much.\n"
         f"- Of the training ages' own distribution a share of {t.prior_tau:g} is taken out of the"
         f" age head, so that the old and the young are drawn to the middle less{chosen}.\n"
         f"- Gates: `chest` (at least {gates.chest}; an upright chest radiograph with bright bones:"

@@ -102,7 +102,7 @@ def main() -> None:
     data: Path = parser.parse_args().data
     names = ["background", *(data / "weights/imagenet_labels.txt").read_text().splitlines()]
     names = names[1:] if names[1] == "background" else names
-    backbone, _ = mobilenet_v2(channels=3)
+    backbone, _, _ = mobilenet_v2(channels=3)
     weight, bias = load_imagenet(backbone, data / ARCHIVE)
     backbone.eval()
     for photograph in ("cat.bmp", "parrot.jpg"):

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import Raw, run
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.network import Network
@@ -21,21 +23,22 @@ CHANGED = 2400
 Pixels = NDArray[np.float32]
 Change = Callable[[Pixels], Pixels]
 """From (N, S, S) to (N, S, S)."""
-Measure = Callable[[Pixels], tuple[Raw, NDArray[np.float64]]]
+_Columns = TypeVar("_Columns", Raw, Distances)
+Measure = Callable[[Pixels], tuple[Raw, Distances]]
 """Answers, and distances from the training images."""
 
 
 def answers(network: Network, images: Images, device: str = "cpu") -> Raw:
     """What ``network`` says of at least one of ``images``."""
-    return _joined([run(network, part, device=device) for part in images.floats()])
+    return _joined(Raw, [run(network, part, device=device) for part in images.floats()])
 
 
 def measured(
     measure: Measure, images: Images, change: Change = lambda x: x
-) -> tuple[Raw, NDArray[np.float64]]:
+) -> tuple[Raw, Distances]:
     """What ``measure`` gives for at least one of ``images``, each changed before."""
-    parts = [measure(change(part)) for part in images.floats()]
-    return _joined([raw for raw, _ in parts]), np.concatenate([far for _, far in parts])
+    raws, distances = zip(*(measure(change(part)) for part in images.floats()), strict=True)
+    return _joined(Raw, raws), _joined(Distances, distances)
 
 
 def calibration_cases(measure: Measure, images: Images, changed: bool = False) -> Cases:
@@ -57,12 +60,12 @@ def _changed(measure: Measure, images: Images) -> Iterator[Cases]:
         yield cases(raw, distances, images).at(passed)
 
 
-def cases(raw: Raw, distances: NDArray[np.float64], images: Images) -> Cases:
+def cases(raw: Raw, distances: Distances, images: Images) -> Cases:
     """Answers beside the labels of ``images``."""
     labels = (images.column("age"), images.column("female"))
     return calibrate.cases(raw, distances, *labels, [item.patient for item in images.items])
 
 
-def _joined(parts: Sequence[Raw]) -> Raw:
-    names = [field.name for field in fields(Raw)]
-    return Raw(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+def _joined(kind: type[_Columns], parts: Sequence[_Columns]) -> _Columns:
+    names = [field.name for field in fields(kind)]
+    return kind(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -75,7 +75,11 @@ def fit(kind: Kind, images: Floats, effects: Floats) -> Tensors:
 
 
 def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
-    """Move ``chest.effects`` in place until the network of ``bundle`` sees age and sex in them."""
+    """Move ``chest.effects`` in place until the network of ``bundle`` sees age and sex in them.
+
+    And ``chest.mean`` by a few grey levels, until the texture is one that the network knows: linear
+    models have none of their own, and what is far gets intervals as wide as life.
+    """
     estimator = Estimator(bundle, device="cpu")
     network = estimator.network.requires_grad_(False)
     known = {k: torch.from_numpy(v) for k, v in read_tensors(bundle / WEIGHTS).items()}
@@ -84,7 +88,8 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
     start = _tensor(model["chest.effects"])
     unit = spread.square().sum(dim=1).sqrt()
     change = torch.zeros_like(start, requires_grad=True)
-    optimiser = torch.optim.Adam([change], lr=0.04)
+    detail = torch.zeros_like(mean, requires_grad=True)
+    optimiser = torch.optim.Adam([change, detail], lr=0.04)
     rng = torch.Generator().manual_seed(0)
     for number in range(steps):
         decades = torch.rand(batch, generator=rng) * 6.5 - 2.8
@@ -92,17 +97,20 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
         effects = torch.stack([torch.ones(batch), decades, 2 * female - 1], dim=1)
         drawn = torch.randn(batch, len(basis), generator=rng).clamp(-2, 2)
         coefficients = effects @ (start + change * unit) + drawn @ spread.T
-        flat = (mean + coefficients @ basis).clamp(0, 255) / 255
+        flat = (mean + detail + coefficients @ basis).clamp(0, 255) / 255
         small = flat.reshape(batch, 1, SIDE, SIDE)
         seen = interpolate(small, size=2 * [estimator.size], mode="bicubic", align_corners=False)
-        answers = network(augment.stretch(seen))
+        features, texture = network.pooled(augment.stretch(seen))
+        answers = network.answer(features)
         mu, _ = answers.age_moments()
         parts = {
             "age": ((mu - MIDDLE_AGE) / 10 - decades).square().mean(),
             "sex": binary_cross_entropy_with_logits(answers.sex, female),
             "gates": (softplus(3 - answers.chest) + softplus(3 - answers.frontal)).mean(),
-            "far": relu(_distance(answers.features, known) - 1).mean(),
+            "far": relu(_distance(features, known, "content") - 1).mean(),
+            "coarse": relu(_distance(texture, known, "texture") - 1).mean(),
             "change": 0.02 * change.square().sum(),
+            "detail": 0.02 * detail.square().mean(),
         }
         loss = torch.stack(list(parts.values())).sum()
         optimiser.zero_grad()
@@ -111,17 +119,18 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
         if number % 10 == 0:
             print(number, {k: round(float(v.detach()), 3) for k, v in parts.items()}, flush=True)
     model["chest.effects"] = (start + change * unit).detach().numpy()
+    model["chest.mean"] = (mean + detail).detach().numpy().astype(np.float16)
 
 
-def _distance(features: Tensor, known: dict[str, Tensor]) -> Tensor:
-    """Distance of the in-distribution score in units of its median on the calibration set."""
-    projection = known["distance.projection"]
-    centred = features - known["distance.mean"]
+def _distance(features: Tensor, known: dict[str, Tensor], space: str) -> Tensor:
+    """Distance in a space of a bundle, in units of its median on the calibration set."""
+    projection = known[f"{space}.projection"]
+    centred = features - known[f"{space}.mean"]
     scores = centred @ projection
     outside = centred.square().sum(dim=1)
     outside = outside - (scores.square() / projection.square().sum(dim=0)).sum(dim=1)
-    squared = scores.square().sum(dim=1) + outside / known["distance.residual"]
-    return squared / known["distance.reference"].median()
+    squared = scores.square().sum(dim=1) + outside / known[f"{space}.residual"]
+    return squared / known[f"{space}.reference"].median()
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:

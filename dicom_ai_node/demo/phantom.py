@@ -20,7 +20,7 @@ from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.bundle import models_folder, sha256
 
 FILE = "phantom.safetensors"
-SHA256 = "65303378ec93fcacc33b6382c3c6d8614845418275d4ae5d16e7ef9a2a798114"
+SHA256 = "2c61e6a17cc2c9546ae50369ceeee8dd00b01b6db878dfa02cfc6d11388301e8"
 LARGEST = 4095  # 12 bits
 MIDDLE_AGE = 50.0
 

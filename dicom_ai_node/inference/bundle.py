@@ -23,7 +23,7 @@ IMPORTED = "imported.json"
 """Stands in place of the manifest in :mod:`dicom_ai_node.inference.imported`."""
 WEIGHTS = "weights.safetensors"
 CARD = "CARD.md"
-SCHEMA = 2
+SCHEMA = 3
 DEFAULT = "chest-age-sex"
 Contents = TypeVar("Contents", bound=BaseModel)
 ARCHITECTURES = ("mobilenet_v2", "efficientnet_b0", "densenet121", "resnet18")
@@ -69,7 +69,7 @@ class Training(_Part):
     prior_tau: float = Field(0.0, ge=0, le=1)
     """Share of the training ages' log prior that was taken out of the age head's bias."""
     caution: float = Field(1.0, ge=1)
-    """Factor that the age's sigma was made to grow by with the distance, whatever was fitted."""
+    """Least factor of the age's sigma and the sex's temperature far away, whatever was fitted."""
 
 
 class Figure(_Part):
@@ -111,7 +111,7 @@ class Recalibration(_Part):
 class Manifest(_Part):
     """The contents of manifest.json."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     version: str
     architecture: str

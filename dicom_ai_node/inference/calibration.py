@@ -4,13 +4,14 @@ The age interval is split conformal: errors in units of the network's own sigma,
 apart, in groups of images that are told from each other by what is predicted of them. On images
 exchangeable with the calibration set it covers the recorded age with at least its nominal
 probability, in each group. Far from the calibration set nothing vouches for that, so sigma and the
-temperature of the sex grow with the distance (:class:`Widening`).
+temperature of the sex grow with the distance of the texture (:class:`Widening`).
 
 The in-distribution score is a conformal p-value: the share of calibration images that lie as far
-from the training set as this one.
+from the training set as this one, by the features that the answers are made of.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -22,8 +23,9 @@ LEVELS = ("50", "80", "90", "95")
 OLDEST = 110.0
 
 Floats = NDArray[np.float64]
-Quantity = Literal["age", "probability_female", "in_distribution"]
-"""What groups are told apart by; a network that predicts more (the view, say) can have more."""
+Quantity = Literal["age", "probability_female", "texture"]
+"""What groups are told apart by; a network that predicts more (the view, say) can have more.
+``texture`` is the p-value of its distance."""
 Range = tuple[float | None, float | None]
 """From the first up to but without the second; None is open."""
 
@@ -133,7 +135,7 @@ class AgeCalibration(_Part):
         values: dict[Quantity, Floats] = {
             "age": mu,
             "probability_female": p_female,
-            "in_distribution": p_value,
+            "texture": p_value,
         }
         found = np.full(len(mu), len(self.groups) - 1)
         for number in reversed(range(len(self.groups) - 1)):
@@ -154,7 +156,7 @@ class SexCalibration(_Part):
 
 
 class Calibration(_Part):
-    """Everything that turns raw answers into calibrated ones, but for the distances' tensors."""
+    """Everything that turns raw answers into calibrated ones, but for the tensors of the spaces."""
 
     age: AgeCalibration
     sex: SexCalibration
@@ -170,36 +172,53 @@ def sigmoids(logits: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float64)
 
 
-def distance(
-    features: NDArray[np.float32],
-    mean: NDArray[np.float32],
-    projection: NDArray[np.float32],
-    residual: float,
-) -> NDArray[np.float64]:
-    """Squared Mahalanobis distance of (N, F) features, shape (N,).
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where the training images lie in a space of F features: most of them in K dimensions."""
 
-    Within the subspace the columns of ``projection`` (F, K) are whitened; what lies outside of it
-    counts in units of ``residual``, its mean square on the training set over its dimension.
-    """  # fmt: skip
-    centred = features.astype(np.float64) - mean
-    scores = centred @ projection.astype(np.float64)
-    norms = np.square(projection.astype(np.float64)).sum(axis=0)
-    outside = np.square(centred).sum(axis=1) - (np.square(scores) / norms).sum(axis=1)
-    return np.asarray(np.square(scores).sum(axis=1) + np.maximum(outside, 0.0) / residual)
+    mean: NDArray[np.float32]
+    """Shape (F,)."""
+    projection: NDArray[np.float32]
+    """Shape (F, K); its columns whiten the K dimensions."""
+    residual: NDArray[np.float32]
+    """Mean square of what lies outside of them, over its dimension; shape (1,)."""
+
+    def distance(self, features: NDArray[np.float32]) -> Floats:
+        """Squared Mahalanobis distance of (N, F) features, shape (N,).
+
+        What lies outside of the K dimensions counts in units of ``residual``.
+        """
+        centred = features.astype(np.float64) - self.mean
+        projection = self.projection.astype(np.float64)
+        scores = centred @ projection
+        norms = np.square(projection).sum(axis=0)
+        outside = np.square(centred).sum(axis=1) - (np.square(scores) / norms).sum(axis=1)
+        inside = np.square(scores).sum(axis=1)
+        return np.asarray(inside + np.maximum(outside, 0.0) / float(self.residual[0]))
 
 
-def p_value(
-    distances: NDArray[np.float64], reference: Sequence[float] | NDArray[np.float64]
-) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """How far N images lie from the training images, by :meth:`Space.distance`; each (N,)."""
+
+    content: Floats
+    """By the features that the answers are made of: far is what is no such image. It is gated."""
+    texture: Floats
+    """By the texture: far is what another detector or processing made. Answers get less certain."""
+
+    @property
+    def reference(self) -> "Distances":
+        """The same, each sorted: what other images' distances are held against."""
+        return Distances(np.sort(self.content), np.sort(self.texture))
+
+
+def p_value(distances: Floats, reference: Floats) -> Floats:
     """Conformal p-value of each distance against the sorted ``reference`` distances."""
-    known = np.asarray(reference, dtype=np.float64)
-    further = len(known) - np.searchsorted(known, distances, side="left")
-    return np.asarray((1.0 + further) / (1.0 + len(known)))
+    further = len(reference) - np.searchsorted(reference, distances, side="left")
+    return np.asarray((1.0 + further) / (1.0 + len(reference)))
 
 
-def excess(
-    distances: NDArray[np.float64], reference: Sequence[float] | NDArray[np.float64]
-) -> NDArray[np.float64]:
+def excess(distances: Floats, reference: Floats) -> Floats:
     """Logarithm of each distance over the median of the ``reference``: 0 for a usual image."""
     middle = max(float(np.median(reference)), 1e-9)
     return np.asarray(np.log(np.maximum(distances, 1e-9) / middle))

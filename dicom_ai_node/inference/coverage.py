@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from dicom_ai_node.inference import calibration
-from dicom_ai_node.inference.calibration import LEVELS, Calibration
+from dicom_ai_node.inference.calibration import LEVELS, Calibration, Distances
 from dicom_ai_node.inference.fitting import Cases, Floats
 
 FOLDS = 10
@@ -30,7 +30,7 @@ class Covered(BaseModel):
     """Years."""
 
 
-def intervals(fitted: Calibration, reference: Floats, cases: Cases) -> Bounds:
+def intervals(fitted: Calibration, reference: Distances, cases: Cases) -> Bounds:
     """Intervals of ``cases`` by a calibration and the distances that it goes with."""
     low = np.empty((len(cases), len(LEVELS)))
     high = low.copy()
@@ -40,8 +40,8 @@ def intervals(fitted: Calibration, reference: Floats, cases: Cases) -> Bounds:
             cases.sigma,
             level,
             p_female=calibration.sigmoids(cases.sex),
-            p_value=calibration.p_value(cases.distance, reference),
-            excess=calibration.excess(cases.distance, reference),
+            p_value=calibration.p_value(cases.texture, reference.texture),
+            excess=calibration.excess(cases.texture, reference.texture),
         )
     return low, high
 
@@ -77,9 +77,9 @@ def summary(bounds: Bounds, years: Floats) -> tuple[Covered, ...]:
     )
 
 
-def sex_log_loss(fitted: Calibration, reference: Floats, cases: Cases) -> float:
+def sex_log_loss(fitted: Calibration, reference: Distances, cases: Cases) -> float:
     """Mean negative log likelihood of the recorded sex, nats."""
-    excess = calibration.excess(cases.distance, reference)
+    excess = calibration.excess(cases.texture, reference.texture)
     tempered = cases.sex / (fitted.sex.temperature * fitted.sex.widening.factors(excess))
     signed = np.where(cases.female == 1, tempered, -tempered)
     return float(np.mean(np.logaddexp(0, -signed)))

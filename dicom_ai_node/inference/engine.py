@@ -1,7 +1,7 @@
 """The engine: normalised images in, calibrated predictions out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,24 @@ from torch import Tensor, nn
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import calibration
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
+from dicom_ai_node.inference.calibration import Distances, Space
 from dicom_ai_node.inference.network import Answers, Network, moments
 from dicom_ai_node.types import ModelIdentity, Prediction
 
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""
-DISTANCE = ("distance.mean", "distance.projection", "distance.residual", "distance.reference")
+SPACES = ("content", "texture")
+SPACE_TENSORS = tuple(
+    f"{space}.{part}"
+    for space in SPACES
+    for part in (*(field.name for field in fields(Space)), "reference")
+)
+"""Tensors of the weights file beside the network's: each Space, and the distances known there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """What the network says before calibration; each of shape (N,) but the features (N, F)."""
+    """What the network says before calibration; each of shape (N,) but the last two."""
 
     mu: NDArray[np.float32]
     sigma: NDArray[np.float32]
@@ -32,6 +39,9 @@ class Raw:
     frontal: NDArray[np.float32]
     chest: NDArray[np.float32]
     features: NDArray[np.float32]
+    """Shape (N, F)."""
+    texture: NDArray[np.float32]
+    """Shape (N, T)."""
 
 
 class Estimator:
@@ -63,8 +73,9 @@ class Estimator:
         self.device: str = device
         self._batch = batch
         tensors = read_tensors(bundle / WEIGHTS)
-        self._distance = [tensors[name] for name in DISTANCE]
-        self.reference: NDArray[np.float64] = np.sort(self._distance[3].astype(np.float64))
+        self._content, self._texture = (space_of(tensors, name) for name in SPACES)
+        known = (tensors[f"{name}.reference"].astype(np.float64) for name in SPACES)
+        self.reference: Distances = Distances(*known).reference
         self.network = load_network(self.manifest.architecture, tensors, bundle / WEIGHTS)
         self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -80,18 +91,19 @@ class Estimator:
             return []
         return self.calibrated(*self.measure(images))
 
-    def measure(self, images: NDArray[np.float32]) -> tuple[Raw, NDArray[np.float64]]:
-        """Uncalibrated answers for at least one of ``images``, and their distances (N,)."""
+    def measure(self, images: NDArray[np.float32]) -> tuple[Raw, Distances]:
+        """Uncalibrated answers for at least one of ``images``, and how far these lie off."""
         raw = run(self.network, images, device=self.device, batch=self._batch)
-        mean, projection, residual, _ = self._distance
-        return raw, calibration.distance(raw.features, mean, projection, float(residual[0]))
+        content, texture = raw.features, raw.texture
+        return raw, Distances(self._content.distance(content), self._texture.distance(texture))
 
-    def calibrated(self, raw: Raw, distances: NDArray[np.float64]) -> list[Prediction]:
+    def calibrated(self, raw: Raw, distances: Distances) -> list[Prediction]:
         """Calibrated answers from what :meth:`measure` gives."""
         age, sex = self.manifest.calibration.age, self.manifest.calibration.sex
         mu, sigma = raw.mu.astype(np.float64), raw.sigma.astype(np.float64)
-        p_value = calibration.p_value(distances, self.reference)
-        excess = calibration.excess(distances, self.reference)
+        in_distribution = calibration.p_value(distances.content, self.reference.content)
+        p_value = calibration.p_value(distances.texture, self.reference.texture)
+        excess = calibration.excess(distances.texture, self.reference.texture)
         female = sex.probabilities_female(raw.sex.astype(np.float64), excess)
         low, high = age.intervals(mu, sigma, p_female=female, p_value=p_value, excess=excess)
         sd = age.sds(sigma, excess)
@@ -103,9 +115,9 @@ class Estimator:
                 probability_female=float(female[i]),
                 chest=calibration.sigmoid(float(raw.chest[i])),
                 frontal=calibration.sigmoid(float(raw.frontal[i])),
-                in_distribution=float(p_value[i]),
+                in_distribution=float(in_distribution[i]),
             )
-            for i in range(len(distances))
+            for i in range(len(mu))
         ]
 
 
@@ -114,8 +126,7 @@ def run(
 ) -> Raw:
     """Uncalibrated answers for ``images`` of shape (N, S, S), N > 0."""
     parts = [_answer(network, part, device) for part in _parts(images, batch)]
-    columns = [np.concatenate([part[i] for part in parts]) for i in range(6)]
-    return Raw(*columns)
+    return Raw(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
@@ -130,10 +141,10 @@ def _answer(
     x = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
-        features = network.pooled(x)
+        features, texture = network.pooled(x)
     answers: Answers = network.answer(features)
     mu, sigma = moments(answers.ages)
-    outputs = (mu, sigma, answers.sex, answers.frontal, answers.chest, answers.features)
+    outputs = (mu, sigma, answers.sex, answers.frontal, answers.chest, features, texture)
     return tuple(output.float().cpu().numpy() for output in outputs)
 
 
@@ -174,12 +185,17 @@ def fill(
 
 
 def read_tensors(file: Path) -> dict[str, NDArray[np.float32]]:
-    """Read a weights file; BundleError when it cannot be read or lacks the distance's tensors."""
+    """Read a weights file; BundleError when it cannot be read or lacks the spaces' tensors."""
     try:
         tensors: dict[str, NDArray[np.float32]] = load_file(file)
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{file}: expected safetensors ({error})") from error
-    for name in DISTANCE:
+    for name in SPACE_TENSORS:
         if name not in tensors:
             raise BundleError(f"{file}: expected the tensor {name}")
     return tensors
+
+
+def space_of(tensors: dict[str, NDArray[np.float32]], name: str) -> Space:
+    """Return the space of that name, one of :data:`SPACES`, from a weights file's tensors."""
+    return Space(*(tensors[f"{name}.{field.name}"] for field in fields(Space)))

@@ -36,9 +36,10 @@ class _Whole(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        answers = self.network(images)
+        features, texture = self.network.pooled(images)
+        answers = self.network.answer(features)
         mu, sigma = moments(answers.ages)
-        return mu, sigma, answers.sex, answers.frontal, answers.chest, answers.features
+        return mu, sigma, answers.sex, answers.frontal, answers.chest, features, texture
 
 
 def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:

@@ -18,6 +18,7 @@ from dicom_ai_node.inference.calibration import (
     AgeCalibration,
     AgeGroup,
     Calibration,
+    Distances,
     Quantity,
     Range,
     SexCalibration,
@@ -46,8 +47,9 @@ class Cases:
     sigma: Floats
     sex: Floats
     """Logit of female."""
-    distance: Floats
-    """See :func:`dicom_ai_node.inference.calibration.distance`."""
+    content: Floats
+    """Distances, see :class:`dicom_ai_node.inference.calibration.Distances`; ``texture`` too."""
+    texture: Floats
     years: Floats
     """The recorded age; NaN where unknown."""
     female: Floats
@@ -75,9 +77,9 @@ class Cases:
         return self.at(~(np.isnan(self.years) | np.isnan(self.female)))
 
     @property
-    def reference(self) -> Floats:
+    def reference(self) -> Distances:
         """The sorted distances that other images' are held against."""
-        return np.sort(self.distance)
+        return Distances(self.content, self.texture).reference
 
 
 def fit(
@@ -93,13 +95,13 @@ def fit(
 
 def age(cases: Cases, widening: Widening, smallest: int = SMALLEST_GROUP) -> AgeCalibration:
     """Conformal quantiles at every level, a pair for each group."""
-    reference = cases.reference
+    reference = cases.reference.texture
     columns: dict[Quantity, Floats] = {
         "age": cases.mu,
-        "in_distribution": calibration.p_value(cases.distance, reference),
+        "texture": calibration.p_value(cases.texture, reference),
         "probability_female": 0.5 * (1 + np.sign(cases.sex)),
     }
-    wide = cases.sigma * widening.factors(calibration.excess(cases.distance, reference))
+    wide = cases.sigma * widening.factors(calibration.excess(cases.texture, reference))
     z = (cases.years - cases.mu) / wide
     found = groups(columns, smallest)
     fitted = [
@@ -135,7 +137,7 @@ def groups(columns: dict[Quantity, Floats], smallest: int) -> list[_Group]:
             ages < (math.inf if high is None else high)
         )
         parts.append(({"age": (low, high)}, np.flatnonzero(inside)))
-    order: tuple[Quantity, ...] = ("in_distribution", "probability_female")
+    order: tuple[Quantity, ...] = ("texture", "probability_female")
     for name in order:
         parts = [half for part in parts for half in _halves(part, name, columns[name], smallest)]
     return parts
@@ -179,7 +181,7 @@ def quantile(scores: Floats, share: float) -> float:
 
 def sex(cases: Cases, widening: Widening) -> SexCalibration:
     """Temperature with the smallest log loss."""
-    factors = widening.factors(calibration.excess(cases.distance, cases.reference))
+    factors = widening.factors(calibration.excess(cases.texture, cases.reference.texture))
     found = temperature(cases.sex / factors, cases.female)
     return SexCalibration(temperature=round(found, 4), widening=widening)
 

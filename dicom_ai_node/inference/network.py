@@ -15,6 +15,8 @@ from torch.nn import functional
 from dicom_ai_node.inference import operators as operators  # before torchvision, see there
 
 AGES = 101
+Backbone = tuple[nn.Sequential, int, int]
+"""What makes feature maps, their number, and how many of its parts are at strides up to 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Network(nn.Module):
         if architecture not in BACKBONES:
             raise ValueError(f"architecture {architecture!r} is none of {', '.join(BACKBONES)}")
         self.architecture = architecture
-        self.backbone, width = BACKBONES[architecture]()
+        self.backbone, width, self.middle = BACKBONES[architecture]()
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, AGES + 3)
         nn.init.normal_(self.head.weight, std=0.01)
@@ -60,11 +62,17 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Answers:
         """Answer for ``images`` of shape (N, 1, S, S) in [0, 1]."""
-        return self.answer(self.pooled(images))
+        return self.answer(self.maps(images).mean(dim=(2, 3)).float())
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """Features of ``images``, shape (N, F), float32."""
-        return self.maps(images).mean(dim=(2, 3)).float()
+    def pooled(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, F) and texture (N, T) of ``images``, float32.
+
+        The texture are the means of the feature maps in the middle of the backbone. They tell
+        detectors and processing apart, which the last maps have learned to overlook.
+        """
+        middle = self.backbone[: self.middle](images * 2 - 1)
+        maps = self.backbone[self.middle :](middle)
+        return maps.mean(dim=(2, 3)).float(), middle.mean(dim=(2, 3)).float()
 
     def maps(self, images: Tensor) -> Tensor:
         """Last feature maps of ``images``, shape (N, F, h, w)."""
@@ -92,11 +100,11 @@ class SameConv2d(nn.Conv2d):
         )
 
 
-def mobilenet_v2(channels: int = 1) -> tuple[nn.Module, int]:
+def mobilenet_v2(channels: int = 1) -> Backbone:
     """Return MobileNetV2 1.0 with TensorFlow's padding, so that its published weights fit."""
     from torchvision.models import mobilenet_v2 as build
 
-    features: nn.Module = build(weights=None).features
+    features: nn.Sequential = build(weights=None).features
     for name, module in list(features.named_modules()):
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             inputs = channels if module.in_channels == 3 else module.in_channels
@@ -104,31 +112,32 @@ def mobilenet_v2(channels: int = 1) -> tuple[nn.Module, int]:
                 inputs, module.out_channels, 3, stride=2, groups=module.groups, bias=False
             )
             _replace(features, name, same)
-    return features, 1280
+    return features, 1280, 11
 
 
-def _efficientnet_b0() -> tuple[nn.Module, int]:
+def _efficientnet_b0() -> Backbone:
     from torchvision.models import efficientnet_b0 as build
 
-    features: nn.Module = build(weights=None).features
+    features: nn.Sequential = build(weights=None).features
     _replace(features, "0.0", nn.Conv2d(1, 32, 3, stride=2, padding=1, bias=False))
-    return features, 1280
+    return features, 1280, 5
 
 
-def _densenet121() -> tuple[nn.Module, int]:
+def _densenet121() -> Backbone:
     from torchvision.models import densenet121 as build
 
-    features: nn.Module = build(weights=None).features
+    features: nn.Sequential = build(weights=None).features
     _replace(features, "conv0", nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False))
-    return nn.Sequential(features, nn.ReLU()), 1024
+    features.append(nn.ReLU())
+    return features, 1024, 8
 
 
-def _resnet18() -> tuple[nn.Module, int]:
+def _resnet18() -> Backbone:
     from torchvision.models import resnet18 as build
 
     whole: nn.Module = build(weights=None)
     _replace(whole, "conv1", nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False))
-    return nn.Sequential(*list(whole.children())[:-2]), 512
+    return nn.Sequential(*list(whole.children())[:-2]), 512, 7
 
 
 def _replace(parent: nn.Module, path: str, module: nn.Module) -> None:
@@ -138,10 +147,10 @@ def _replace(parent: nn.Module, path: str, module: nn.Module) -> None:
     setattr(parent, name, module)
 
 
-BACKBONES: dict[str, Callable[[], tuple[nn.Module, int]]] = {
+BACKBONES: dict[str, Callable[[], Backbone]] = {
     "mobilenet_v2": mobilenet_v2,
     "efficientnet_b0": _efficientnet_b0,
     "densenet121": _densenet121,
     "resnet18": _resnet18,
 }
-"""Every architecture that a bundle may name: builder of (feature maps, their width)."""
+"""Every architecture that a bundle may name, and what builds it."""

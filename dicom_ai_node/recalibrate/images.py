@@ -19,8 +19,8 @@ from dicom_ai_node.types import ImageRef
 
 USED, SPARE = "used", "another_of_its_study"
 _TOGETHER = 8  # studies
-_Answer = tuple[float, float, float, float]
-"""mu, sigma, logit of female, distance."""
+_Answer = tuple[float, ...]
+"""mu, sigma, logit of female, distances of content and texture."""
 
 
 def measure(
@@ -84,12 +84,12 @@ def _measured(
     raw, distances = estimator.measure(images)
     for i, prediction in enumerate(estimator.calibrated(raw, distances)):
         reason = judge(ImageRef("", "", ""), prediction, gates).reason
-        numbers = (float(raw.mu[i]), float(raw.sigma[i]), float(raw.sex[i]), float(distances[i]))
-        yield reason.code if reason else numbers
+        columns = (raw.mu, raw.sigma, raw.sex, distances.content, distances.texture)
+        yield reason.code if reason else tuple(float(column[i]) for column in columns)
 
 
 def _cases(kept: Sequence[tuple[Trusted, _Answer]]) -> Cases:
     rows = [(*answer, one.years, float(one.female)) for one, answer in kept]
-    mu, sigma, sex, distance, years, female = np.array(rows, dtype=np.float64).reshape(-1, 6).T
+    mu, sigma, sex, content, texture, years, female = np.array(rows, np.float64).reshape(-1, 7).T
     patients = np.array([one.study.patient for one, _ in kept], dtype=np.str_)
-    return Cases(mu, sigma, sex, distance, years, female, patients)
+    return Cases(mu, sigma, sex, content, texture, years, female, patients)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from dicom_ai_node.errors import RecalibrationError
 from dicom_ai_node.inference import bundle, coverage, fitting
 from dicom_ai_node.inference.bundle import Manifest, Recalibration
-from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.calibration import Calibration, Distances
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.recalibrate.images import USED
 
@@ -52,7 +52,7 @@ def check_number(cases: Cases, files: Mapping[str, int], at_least: int) -> None:
 def pack(
     base: Path,
     cases: Cases,
-    reference: NDArray[np.float64],
+    reference: Distances,
     out: Path,
     *,
     label: str,
@@ -100,14 +100,15 @@ def pack(
     return _write(base, out, old.model_copy(update=changes), cases.reference)
 
 
-def _write(base: Path, out: Path, manifest: Manifest, reference: NDArray[np.float64]) -> Manifest:
+def _write(base: Path, out: Path, manifest: Manifest, reference: Distances) -> Manifest:
     """Write the three files beside ``out`` first, so that a broken run leaves no bundle."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
         folder = Path(work) / "bundle"
         folder.mkdir()
         tensors = load_file(base / bundle.WEIGHTS)
-        tensors["distance.reference"] = reference.astype(np.float32)
+        tensors["content.reference"] = reference.content.astype(np.float32)
+        tensors["texture.reference"] = reference.texture.astype(np.float32)
         save_file(tensors, folder / bundle.WEIGHTS)
         (folder / bundle.WEIGHTS).chmod(0o644)
         digest = bundle.sha256(folder / bundle.WEIGHTS)

@@ -32,7 +32,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Estimator:
     folder = tmp_path_factory.mktemp("bundles") / "other"
     shutil.copytree(bundle.default_bundle(), folder)
     tensors = load_file(folder / bundle.WEIGHTS)
-    tensors["distance.reference"] = tensors["distance.reference"] * 2
+    tensors["content.reference"] = tensors["content.reference"] * 2
     save_file(tensors, folder / bundle.WEIGHTS)
     manifest = bundle.load_manifest(folder)
     smaller = manifest.input.model_copy(update={"size": 224})

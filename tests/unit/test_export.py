@@ -20,7 +20,7 @@ from dicom_ai_node.cli import app
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference import bundle, export, network
-from dicom_ai_node.inference.engine import DISTANCE, Estimator, run
+from dicom_ai_node.inference.engine import SPACE_TENSORS, Estimator, run
 from dicom_ai_node.pixels.normalise import normalise
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "interoperability.md"
@@ -29,7 +29,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "interoperability.md"
 SIZE = 48
 
 
-def small_backbone() -> tuple[nn.Module, int]:
+def small_backbone() -> network.Backbone:
     """What the shipped backbone is made of, a layer of each: the exporter takes its time."""
     layers = nn.Sequential(
         network.SameConv2d(1, 8, 3, stride=2, bias=False),
@@ -38,7 +38,7 @@ def small_backbone() -> tuple[nn.Module, int]:
         network.SameConv2d(8, 8, 3, stride=2, groups=8, bias=False),
         nn.Conv2d(8, 16, 1),
     )
-    return layers, 16
+    return layers, 16, 3
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         state = network.Network("resnet18").state_dict()
         state["head.weight"] = torch.randn_like(state["head.weight"])
         tensors = {"network." + name: tensor.numpy() for name, tensor in state.items()}
-        save_file(tensors | {name: np.zeros(1, np.float32) for name in DISTANCE},
+        save_file(tensors | {name: np.zeros(1, np.float32) for name in SPACE_TENSORS},
                   path / bundle.WEIGHTS)  # fmt: skip
         manifest = json.loads((bundle.default_bundle() / bundle.MANIFEST).read_text())
         manifest |= {

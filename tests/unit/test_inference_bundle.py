@@ -76,7 +76,7 @@ def test_a_manifest_that_is_not_json(copied: Path) -> None:
         (lambda m: m.update(extra=1), "extra"),
         (lambda m: m.pop("version"), "version"),
         (lambda m: m["thresholds"].update(chest=2), r"thresholds\.chest"),
-        (lambda m: m.update(schema_version=1), "schema_version: Value error, 1, expected 2"),
+        (lambda m: m.update(schema_version=2), "schema_version: Value error, 2, expected 3"),
         (
             lambda m: m["calibration"]["age"]["groups"][0]["quantiles"].pop("90"),
             r"calibration\.age\.groups\.0",
@@ -89,7 +89,7 @@ def test_a_wrong_manifest_says_what_is_wrong(copied: Path, change: Change, messa
         bundle.load_manifest(copied)
 
 
-@pytest.mark.parametrize("name", ["network.head.bias", "distance.mean"])
+@pytest.mark.parametrize("name", ["network.head.bias", "texture.mean"])
 def test_a_missing_tensor_is_named(copied: Path, name: str) -> None:
     tensors = load_file(copied / bundle.WEIGHTS)
     del tensors[name]

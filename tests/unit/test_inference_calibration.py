@@ -10,7 +10,6 @@ from dicom_ai_node.inference.calibration import (
     Calibration,
     SexCalibration,
     Widening,
-    distance,
     excess,
     p_value,
     sigmoid,
@@ -33,7 +32,7 @@ def people(count: int, seed: int) -> Cases:
     scale = 1 + 0.8 * (mu > 60) + 0.5 * (sex > 0) + 0.02 * far
     years = np.clip(mu + sigma * scale * (rng.gamma(4.0, 0.5, count) - 2.0), 0, 109)
     female = (rng.random(count) < 1 / (1 + np.exp(-sex))).astype(np.float64)
-    return Cases(mu, sigma, sex, far, years, female, np.arange(count).astype(np.str_))
+    return Cases(mu, sigma, sex, far, far, years, female, np.arange(count).astype(np.str_))
 
 
 def flat(level: float = 1.0) -> dict[str, tuple[float, float]]:
@@ -59,7 +58,7 @@ def test_coverage_is_exact_in_every_group() -> None:
         some, others = people(600, seed), people(600, 1000 + seed)
         age = fitting.age(some, NONE, smallest=20)
         assert len(age.groups) == 12
-        p = p_value(others.distance, some.reference)
+        p = p_value(others.texture, some.reference.texture)
         images = np.array([group.images for group in age.groups])
         promised = 2 * np.ceil((images + 1) * 0.95 - 1e-9) / (images + 1) - 1
         of = age.groups_of(others.mu, sigmoids(others.sex), p)
@@ -108,7 +107,7 @@ def test_a_small_group_shares_with_its_sibling() -> None:
     women = np.flatnonzero(some.sex > 0)
     few = np.concatenate([np.flatnonzero(some.sex <= 0), women[:100]])
     fitted = fitting.age(some.at(few), NONE, 80)
-    assert {tuple(group.where) for group in fitted.groups[:-1]} == {("age", "in_distribution")}
+    assert {tuple(group.where) for group in fitted.groups[:-1]} == {("age", "texture")}
     assert sum(group.images for group in fitted.groups) == len(few)
     assert min(group.images for group in fitted.groups) >= 80
     parted = fitting.age(some, NONE, 80)
@@ -204,8 +203,8 @@ def test_the_temperature_rises_where_certainty_was_too_great() -> None:
     assert factor(found, 1.0) > 1.6
     some = people(len(x), 11)
     tempered = Cases(
-        some.mu, some.sigma, true * (1 + np.clip(x, 0, None)), np.exp(x), some.years, female,
-        some.patients,
+        some.mu, some.sigma, true * (1 + np.clip(x, 0, None)), some.content, np.exp(x), some.years,
+        female, some.patients,
     )  # fmt: skip
     widening = Widening(knots=((-0.3, 1.0), (2.7, 4.0)))  # in excess over the median of exp(x)
     assert fitting.sex(tempered, widening).temperature == pytest.approx(1.0, rel=0.1)
@@ -219,7 +218,7 @@ def test_the_widening_carries_coverage_to_shifted_images() -> None:
         years = mu + sigma * (1 + np.clip(x, 0, None)) * rng.normal(0, 1, len(x))
         sex = np.zeros(len(x))
         names = np.arange(len(x)).astype(np.str_)
-        return Cases(mu, sigma, sex, np.exp(x), years, sex, names)
+        return Cases(mu, sigma, sex, np.ones(len(x)), np.exp(x), years, sex, names)
 
     plain, shifted = at(rng.normal(0, 0.2, 500)), at(rng.normal(0.8, 0.4, 3000))
     elsewhere = at(rng.normal(1.0, 0.2, 3000))
@@ -241,6 +240,7 @@ def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered()
     assert (careful.factors(x) >= np.maximum(found.factors(x), ramp) - 1e-3).all()
     assert factor(careful, 2.0) == 2.4
     some = people(900, 16)
+    assert factor(calibrate.calibration(some, caution=2.0).sex.widening, 2.0) == 2.0
     plain, wide = (
         coverage.summary(calibrate.cross_fitted(some, caution=caution), some.years)
         for caution in (1.0, 2.0)
@@ -252,7 +252,7 @@ def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered()
 def test_cross_fitting_leaves_the_patient_out() -> None:
     some = people(400, 13)
     several = Cases(
-        some.mu, some.sigma, some.sex, some.distance, some.years, some.female,
+        some.mu, some.sigma, some.sex, some.content, some.texture, some.years, some.female,
         np.repeat(np.arange(40), 10).astype(np.str_),
     )  # fmt: skip
     several.years[:7] = np.nan  # they get an interval and make none
@@ -276,7 +276,7 @@ def test_cross_fitting_leaves_the_patient_out() -> None:
 
 def test_p_values_of_the_calibration_set_are_uniform() -> None:
     reference = np.sort(np.random.default_rng(6).random(199))
-    p = p_value(np.array([-1.0, reference[100], 2.0]), reference.tolist())
+    p = p_value(np.array([-1.0, reference[100], 2.0]), reference)
     assert p.tolist() == [1.0, 0.5, 1 / 200]
 
 
@@ -290,12 +290,11 @@ def test_distance_grows_within_and_outside_of_the_components() -> None:
     rng = np.random.default_rng(7)
     spread = np.concatenate([np.full(80, 2.0), np.full(20, 0.1)])
     features = (rng.standard_normal((2000, 100)) * spread).astype(np.float32)
-    fitted = calibrate.distance(features)
-    residual = float(fitted.residual[0])
+    fitted = calibrate.space(features, 64)
     probes = np.zeros((3, 100), np.float32)
     probes[1, 0], probes[2, 99] = 20.0, 20.0
-    at_mean, inside, outside = distance(probes, fitted.mean, fitted.projection, residual)
-    assert at_mean < np.median(fitted.of(features))
+    at_mean, inside, outside = fitted.distance(probes)
+    assert at_mean < np.median(fitted.distance(features))
     assert inside > 50
     assert outside > 50
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.inference.bundle import default_bundle
+from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Prediction
@@ -68,6 +69,23 @@ def test_noise_is_not_a_chest(estimator: Estimator, images: NDArray[np.float32])
     for prediction in estimator.predict(images[5:]):
         gates = (prediction.chest - thresholds.chest, prediction.frontal - thresholds.frontal)
         assert min(*gates, prediction.in_distribution - thresholds.in_distribution) < 0
+
+
+def test_the_content_is_gated_and_the_texture_costs_certainty(
+    estimator: Estimator, images: NDArray[np.float32]
+) -> None:
+    raw, near = estimator.measure(images[:5])
+    usual = np.full_like(near.texture, np.median(estimator.reference.texture))
+    known = estimator.calibrated(raw, Distances(near.content, usual))
+    other_content = estimator.calibrated(raw, Distances(near.content * 9, usual))
+    other_texture = estimator.calibrated(raw, Distances(near.content, usual * 9))
+    for plain, content, texture in zip(known, other_content, other_texture, strict=True):
+        assert content.in_distribution < plain.in_distribution == texture.in_distribution
+        assert content.age_interval90 == plain.age_interval90
+        assert texture.age == plain.age
+        assert texture.age_sd >= 2 * plain.age_sd
+        unsure, sure = (abs(p.probability_female - 0.5) for p in (texture, plain))
+        assert unsure < sure
 
 
 def test_nothing_in_nothing_out(estimator: Estimator) -> None:
