@@ -19,8 +19,8 @@ def text(manifest: Manifest, sets: Sequence[Set]) -> str:
         "## What was measured",
         f"{card.READ_THE_TABLES} `held_out` trained nothing, but it calibrates: its age intervals"
         " are therefore cross-fitted (each tenth of the patients from a calibration on the other"
-        " nine). The in-distribution gate passes more than 99 % of it by construction. External sets"
-        " hold no known patient of the training images.",
+        " nine). The in-distribution gate passes more than 99 % of it by construction."
+        " External sets hold no known patient of the training images.",
         *card.measured(figures, sets),
         "### Gates: share that passes",
         sections.gates(figures, sets),
