@@ -107,7 +107,7 @@ def test_what_is_unsent_or_failed_keeps_its_images(settled: State, kept: Keeper)
 
 
 def claim_nothing(db: Database, *, now: float) -> list[Any]:
-    from dicom_ai_node.store.studies import claim as claim_studies
+    from dicom_ai_node.store.leases import claim as claim_studies
 
     return claim_studies(db, owner="w", now=now, lease_seconds=60, limit=1, max_attempts=3)
 

@@ -185,7 +185,7 @@ def test_a_wrong_command_line_is_explained(
 def test_so_few_that_the_gate_would_let_everything_pass(site: Path, tmp_path: Path) -> None:
     options = ["--from", str(site / "a0.dcm"), "--out", str(tmp_path / "x"), "--at-least", "20"]
     done = CliRunner().invoke(app, ["model", "recalibrate", *options])
-    assert "at least 100 usable images" in str(done.exception)
+    assert "at least 200 usable images" in str(done.exception)
     assert [pack.fewest(threshold) for threshold in (0.0, 0.01, 0.5)] == [1, 100, 2]
 
 
