@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, exists, insert, or_, select, update
+from sqlalchemy import Connection, exists, or_, select, update
 
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError
@@ -11,7 +11,13 @@ from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import mark_applied
 from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
-from dicom_ai_node.store.reports import COERCED, StoredFile
+from dicom_ai_node.store.reports import (
+    COERCED,
+    NewReport,
+    StoredFile,
+    insert_report,
+    queue_report,
+)
 from dicom_ai_node.store.tables import analysis, delivery, instance, report, report_file
 from dicom_ai_node.study import Event
 from dicom_ai_node.types import ModelIdentity
@@ -138,18 +144,7 @@ def _queue(db: Database, connection: Connection, uid: str, copy: NewCopy, now: f
     report_id = connection.execute(again.returning(report_file.c.report_id)).scalar()
     if report_id is None:
         report_id = _insert(connection, uid, copy.file)
-    queued = connection.execute(
-        db.insert_missing(delivery)
-        .values(
-            report_id=report_id,
-            study_instance_uid=uid,
-            destination=copy.destination,
-            state="queued",
-            created_at=now,
-        )
-        .returning(delivery.c.id)
-    )
-    return queued.first() is not None
+    return queue_report(db, connection, report_id, uid, copy.destination, now=now)
 
 
 def _insert(connection: Connection, uid: str, file: StoredFile) -> int:
@@ -161,23 +156,5 @@ def _insert(connection: Connection, uid: str, file: StoredFile) -> int:
         .order_by(analysis.c.id.desc())
         .limit(1)
     )
-    report_id: int = connection.execute(
-        insert(report)
-        .values(
-            analysis_id=connection.execute(newest).scalar_one(),
-            study_instance_uid=uid,
-            kind=COPY,
-            quarantined="",
-        )
-        .returning(report.c.id)
-    ).scalar_one()
-    connection.execute(
-        insert(report_file).values(
-            sop_instance_uid=file.sop_instance_uid,
-            report_id=report_id,
-            sop_class_uid=file.sop_class_uid,
-            position=0,
-            path=file.path,
-        )
-    )
-    return report_id
+    analysis_id = connection.execute(newest).scalar_one()
+    return insert_report(connection, uid, NewReport(COPY, (file,)), analysis_id=analysis_id)

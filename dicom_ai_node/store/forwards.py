@@ -9,14 +9,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select, update
 
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import mark_applied
 from dicom_ai_node.store.history import lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, in_force
-from dicom_ai_node.store.reports import COERCED, RECEIVED
+from dicom_ai_node.store.reports import (
+    COERCED,
+    RECEIVED,
+    NewReport,
+    StoredFile,
+    insert_report,
+    queue_report,
+)
 from dicom_ai_node.store.tables import (
     analysis,
     delivery,
@@ -168,7 +175,7 @@ def queue(
             reason = f"forwarded: {', '.join(names)}"
             mark_applied(connection, [applied.proposal], actor=GATEWAY, reason=reason, now=now)
         for one in queued:
-            _queue(connection, uid, one, names, now)
+            _queue(db, connection, uid, one, names, now)
         return len(queued)
 
 
@@ -221,33 +228,18 @@ def _is_current(connection: Connection, uid: str, one: Outgoing) -> bool:
 
 
 def _queue(
-    connection: Connection, uid: str, one: Outgoing, destinations: Sequence[str], now: float
+    db: Database,
+    connection: Connection,
+    uid: str,
+    one: Outgoing,
+    destinations: Iterable[str],
+    now: float,
 ) -> None:
     image = one.image
-    report_id = connection.execute(
-        insert(report)
-        .values(study_instance_uid=uid, kind=one.kind, quarantined="")
-        .returning(report.c.id)
-    ).scalar_one()
-    connection.execute(
-        insert(report_file).values(
-            sop_instance_uid=image.sop_instance_uid,
-            report_id=report_id,
-            sop_class_uid=image.sop_class_uid,
-            position=0,
-            path=one.path,
-        )
-    )
+    file = StoredFile(image.sop_class_uid, image.sop_instance_uid, one.path)
+    report_id = insert_report(connection, uid, NewReport(one.kind, (file,)), analysis_id=None)
     for name in destinations:
-        connection.execute(
-            insert(delivery).values(
-                report_id=report_id,
-                study_instance_uid=uid,
-                destination=name,
-                state="queued",
-                created_at=now,
-            )
-        )
+        queue_report(db, connection, report_id, uid, name, now=now)
     connection.execute(
         update(forward)
         .where(forward.c.sop_instance_uid == image.sop_instance_uid)

@@ -114,31 +114,55 @@ def files_of(connection: Connection, report_id: int) -> tuple[StoredFile, ...]:
     )
 
 
-def insert_reports(
-    connection: Connection, analysis_id: int, uid: str, reports: tuple[NewReport, ...]
-) -> None:
-    """Store the reports of an analysis and their files."""
-    for new in reports:
-        report_id = connection.execute(
-            insert(report)
-            .values(
-                analysis_id=analysis_id,
-                study_instance_uid=uid,
-                kind=new.kind,
-                quarantined=new.quarantined,
+def insert_report(
+    connection: Connection, uid: str, new: NewReport, *, analysis_id: int | None
+) -> int:
+    """Store a report of a study and its files; return its id.
+
+    Only a forwarded image belongs to no analysis.
+    """
+    report_id: int = connection.execute(
+        insert(report)
+        .values(
+            analysis_id=analysis_id,
+            study_instance_uid=uid,
+            kind=new.kind,
+            quarantined=new.quarantined,
+        )
+        .returning(report.c.id)
+    ).scalar_one()
+    for position, file in enumerate(new.files):
+        connection.execute(
+            insert(report_file).values(
+                sop_instance_uid=file.sop_instance_uid,
+                report_id=report_id,
+                sop_class_uid=file.sop_class_uid,
+                position=position,
+                path=file.path,
             )
-            .returning(report.c.id)
-        ).scalar_one()
-        for position, file in enumerate(new.files):
-            connection.execute(
-                insert(report_file).values(
-                    sop_instance_uid=file.sop_instance_uid,
-                    report_id=report_id,
-                    sop_class_uid=file.sop_class_uid,
-                    position=position,
-                    path=file.path,
-                )
-            )
+        )
+    return report_id
+
+
+def queue_report(
+    db: Database, connection: Connection, report_id: int, uid: str, name: str, *, now: float
+) -> bool:
+    """Queue a report of the study ``uid`` for the destination ``name``, once.
+
+    Returns whether it was not yet, in whatever state it is there.
+    """
+    queued = connection.execute(
+        db.insert_missing(delivery)
+        .values(
+            report_id=report_id,
+            study_instance_uid=uid,
+            destination=name,
+            state="queued",
+            created_at=now,
+        )
+        .returning(delivery.c.id)
+    )
+    return queued.first() is not None
 
 
 def queue_missing(
@@ -157,15 +181,7 @@ def queue_missing(
     for row in connection.execute(sendable).all():
         for name, kinds in destinations.items():
             if row.kind in kinds:
-                connection.execute(
-                    db.insert_missing(delivery).values(
-                        report_id=row.id,
-                        study_instance_uid=uid,
-                        destination=name,
-                        state="queued",
-                        created_at=now,
-                    )
-                )
+                queue_report(db, connection, row.id, uid, name, now=now)
 
 
 def discard_quarantined(connection: Connection, analysis_id: int) -> bool:

@@ -24,7 +24,7 @@ from dicom_ai_node.store.reports import (
     NewReport,
     discard_quarantined,
     has_reports,
-    insert_reports,
+    insert_report,
     queue_missing,
     same_result,
     settle,
@@ -130,7 +130,8 @@ def finish(
                 )
                 .returning(analysis.c.id)
             ).scalar_one()
-            insert_reports(connection, created, uid, new.reports)
+            for one in new.reports:
+                insert_report(connection, uid, one, analysis_id=created)
             known = created
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW
         if not withheld:
