@@ -20,7 +20,7 @@ from dicom_ai_node.cli.common import (
     when,
 )
 from dicom_ai_node.ops import logs
-from dicom_ai_node.store import Database
+from dicom_ai_node.store import Database, destinations
 from dicom_ai_node.store import deliveries as delivery_queue
 from dicom_ai_node.store import studies as study_queue
 from dicom_ai_node.store.queries import StudyDetail, StudyRow, find
@@ -150,7 +150,7 @@ def requeue(
             console.print(f"{count} studies to be analysed again, {lost} have no images any more")
         return
     count = delivery_queue.requeue_dead(db, study_instance_uid=study_uid or None, now=now)
-    delivery_queue.start_over(db)
+    destinations.start_over(db)
     state = None
     if study_uid and not count:
         state = study_queue.requeue(db, study_uid, now=now)

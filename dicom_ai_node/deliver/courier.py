@@ -34,7 +34,7 @@ from dicom_ai_node.deliver.backoff import pause
 from dicom_ai_node.deliver.send import Sent, offer_of, send, send_copy
 from dicom_ai_node.deliver.status import Verdict, judge
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable, StorageError, UnreadableInstance
-from dicom_ai_node.store import Database, deliveries
+from dicom_ai_node.store import Database, deliveries, destinations
 from dicom_ai_node.store.copies import COPY
 from dicom_ai_node.store.deliveries import ClaimedDelivery
 from dicom_ai_node.store.reports import FORWARDED
@@ -115,7 +115,7 @@ class Courier:
         deliveries.hand_back(self._db, owner=self.owner)
 
     def _deliver(self, batch: list[ClaimedDelivery], stop: threading.Event) -> None:
-        preferred = deliveries.destination_state(self._db, self.name).sop_class_uid
+        preferred = destinations.state_of(self._db, self.name).sop_class_uid
         for position, claimed in enumerate(batch):
             if stop.is_set():
                 self.hand_back()
@@ -211,7 +211,7 @@ class Courier:
     def _hold(self, unsent: list[ClaimedDelivery], error: str) -> float:
         """Let the whole destination wait; return until when."""
         self._hang_up()
-        failures = deliveries.destination_state(self._db, self.name).failures + 1
+        failures = destinations.state_of(self._db, self.name).failures + 1
         seconds = self._pause(failures)
         until = time.time() + seconds
         waiting = []

@@ -7,12 +7,13 @@ waits alone (:func:`postpone`), so that neither blocks anything else.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, func, select, update
+from sqlalchemy import Row, Update, func, select, update
 
+from dicom_ai_node.store import destinations
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.reports import StoredFile, files_of, settle
-from dicom_ai_node.store.tables import delivery, destination, report
+from dicom_ai_node.store.tables import delivery, report
 from dicom_ai_node.study import Event
 
 
@@ -33,18 +34,6 @@ class ClaimedDelivery:
     """The same report in each SOP class that it may travel as, best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class DestinationState:
-    """What is remembered of a destination."""
-
-    sop_class_uid: str = ""
-    """SOP class of the last report that it accepted."""
-    failures: int = 0
-    """Associations that failed in a row."""
-    not_before: float = 0.0
-    error: str = ""
-
-
 def claim(
     db: Database, name: str, *, owner: str, now: float, lease_seconds: float, limit: int
 ) -> list[ClaimedDelivery]:
@@ -60,8 +49,7 @@ def claim(
     due = (delivery.c.state == "queued") & (delivery.c.not_before <= now)
     mine = delivery.c.destination == name
     with db.read() as connection:
-        held = select(destination.c.not_before).where(destination.c.name == name)
-        if (connection.execute(held).scalar() or 0.0) > now:
+        if destinations.is_held(connection, name, now=now):
             return []
         if not connection.execute(select(delivery.c.id).where(mine, lost | due).limit(1)).first():
             return []
@@ -119,17 +107,9 @@ def delivered(
         ).rowcount
         if changed:
             settle(connection, claimed.study_instance_uid, now=now)
-        values: dict[str, Any] = {
-            "failures": 0,
-            "not_before": 0.0,
-            "contacted_at": now,
-            "error": "",
-        }
-        if claimed.kind == "sr":
-            values["sop_class_uid"] = file.sop_class_uid
-        connection.execute(db.insert_missing(destination).values(name=claimed.destination))
-        connection.execute(
-            update(destination).where(destination.c.name == claimed.destination).values(values)
+        report_class = file.sop_class_uid if claimed.kind == "sr" else None
+        destinations.accepted(
+            db, connection, claimed.destination, report_class=report_class, now=now
         )
         return bool(changed)
 
@@ -146,7 +126,7 @@ def postpone(
             _mine(claimed).values(state="queued", not_before=until, status=status, error=error)
         )
         if status is not None:
-            _answered(connection, claimed.destination)
+            destinations.answered(connection, claimed.destination)
 
 
 def give_up(
@@ -162,7 +142,7 @@ def give_up(
         if connection.execute(values).rowcount:
             settle(connection, claimed.study_instance_uid, now=now)
         if status is not None:
-            _answered(connection, claimed.destination)
+            destinations.answered(connection, claimed.destination)
 
 
 def hold(
@@ -175,12 +155,7 @@ def hold(
 ) -> None:
     """Let the whole destination wait, and take back attempts that never reached it."""
     with db.write() as connection:
-        connection.execute(db.insert_missing(destination).values(name=name))
-        connection.execute(
-            update(destination)
-            .where(destination.c.name == name)
-            .values(failures=destination.c.failures + 1, not_before=until, error=error)
-        )
+        destinations.hold(db, connection, name, until=until, error=error)
         for claimed in unsent:
             connection.execute(
                 _mine(claimed).values(state="queued", attempts=claimed.attempts - 1, error=error)
@@ -195,16 +170,6 @@ def hand_back(db: Database, *, owner: str) -> None:
             .where(delivery.c.state == "sending", delivery.c.lease_owner == owner)
             .values(state="queued", attempts=delivery.c.attempts - 1)
         )
-
-
-def destination_state(db: Database, name: str) -> DestinationState:
-    """Return what is remembered of a destination."""
-    query = select(destination).where(destination.c.name == name)
-    with db.read() as connection:
-        row = connection.execute(query).first()
-    if row is None:
-        return DestinationState()
-    return DestinationState(row.sop_class_uid, row.failures, row.not_before, row.error)
 
 
 def requeue_dead(db: Database, *, study_instance_uid: str | None, now: float) -> int:
@@ -226,12 +191,6 @@ def requeue_dead(db: Database, *, study_instance_uid: str | None, now: float) ->
         return count
 
 
-def start_over(db: Database) -> None:
-    """Try every destination now, and with the best SOP class of a report first again."""
-    with db.write() as connection:
-        connection.execute(update(destination).values(not_before=0.0, sop_class_uid=""))
-
-
 def open_count(db: Database) -> dict[tuple[str, str], int]:
     """Return how many deliveries there are by (destination, state)."""
     query = select(delivery.c.destination, delivery.c.state, func.count()).group_by(
@@ -239,13 +198,6 @@ def open_count(db: Database) -> dict[tuple[str, str], int]:
     )
     with db.read() as connection:
         return {(name, state): count for name, state, count in connection.execute(query)}
-
-
-def _answered(connection: Connection, name: str) -> None:
-    """Forget the failures of a destination; one that never failed needs no row for that."""
-    connection.execute(
-        update(destination).where(destination.c.name == name).values(failures=0, error="")
-    )
 
 
 def _mine(claimed: ClaimedDelivery) -> Update:

@@ -10,7 +10,7 @@ from pydicom import dcmread
 from dicom_ai_node.deliver import courier
 from dicom_ai_node.deliver.send import Sent, send
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.store import deliveries
+from dicom_ai_node.store import destinations
 from tests.builders.outbox import (
     SR_3D,
     SR_CLASSES,
@@ -46,7 +46,7 @@ def test_a_refused_report_waits_alone_and_is_sent_again(tmp_path: Path, status: 
         assert [row.attempts for row in box.rows()] == [2, 2, 1]
         studies = {dcmread(path).StudyInstanceUID for path in pacs.instances().values()}
         assert studies == {first, second, third}
-        assert deliveries.destination_state(box.db, "pacs").failures == 0
+        assert destinations.state_of(box.db, "pacs").failures == 0
 
 
 def test_a_report_that_is_always_refused_becomes_a_dead_letter(
@@ -115,8 +115,8 @@ def test_a_rejected_association_holds_the_destination(tmp_path: Path) -> None:
         pacs.faults.reject = True
         box.queue()
         with delivering(box.config):
-            wait_for(lambda: deliveries.destination_state(box.db, "pacs").failures >= 2)
-            error = deliveries.destination_state(box.db, "pacs").error
+            wait_for(lambda: destinations.state_of(box.db, "pacs").failures >= 2)
+            error = destinations.state_of(box.db, "pacs").error
             assert "Called AE title not recognised" in error
             assert "'PACS'" in error
             pacs.faults.reject = False
@@ -170,7 +170,7 @@ def test_the_best_class_negotiated_is_sent_and_remembered(tmp_path: Path) -> Non
         first = box.queue(1)
         with delivering(box.config):
             wait_for(lambda: box.delivered(1))
-        assert deliveries.destination_state(box.db, "pacs").sop_class_uid == SR_ENHANCED
+        assert destinations.state_of(box.db, "pacs").sop_class_uid == SR_ENHANCED
         pacs.faults.accepted_classes = None  # what it took before still comes first
         second = box.queue(2)
         with delivering(box.config):
@@ -209,7 +209,7 @@ def test_no_class_accepted_is_a_refusal_that_names_what_was_proposed(
         error = box.rows()[0].error
         assert error.startswith("no presentation context was accepted; proposed: Comprehensive 3D")
         assert "Enhanced SR Storage" in error
-        assert deliveries.destination_state(box.db, "pacs").failures == 0
+        assert destinations.state_of(box.db, "pacs").failures == 0
 
 
 def test_a_missing_a_damaged_and_a_swapped_file_are_dead_letters_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from alembic import command
 from sqlalchemy import select
 
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.store import Database, deliveries, instances, leases, patients, studies
+from dicom_ai_node.store import (
+    Database,
+    deliveries,
+    destinations,
+    instances,
+    leases,
+    patients,
+    studies,
+)
 from dicom_ai_node.store.database import _alembic_config
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.reports import NewReport, has_result, newest_report
@@ -299,7 +307,7 @@ def test_a_study_is_delivered_when_its_last_destination_has_it(db: Database) -> 
     assert state_of(db, "1.1") is State.REPORTED
     deliver_all(db, "b", now=102)
     assert state_of(db, "1.1") is State.DELIVERED
-    assert deliveries.destination_state(db, "a").sop_class_uid.endswith(".88.33")
+    assert destinations.state_of(db, "a").sop_class_uid.endswith(".88.33")
 
 
 def test_a_held_destination_waits_as_a_whole_and_no_other(db: Database) -> None:
@@ -310,7 +318,7 @@ def test_a_held_destination_waits_as_a_whole_and_no_other(db: Database) -> None:
     assert len(claim_deliveries(db, "up", now=150)) == 1
     (again,) = claim_deliveries(db, "down", now=201)
     assert again.attempts == 1
-    assert deliveries.destination_state(db, "down").failures == 1
+    assert destinations.state_of(db, "down").failures == 1
 
 
 def test_a_dead_letter_is_named_and_one_call_requeues_it(db: Database) -> None:

@@ -9,7 +9,15 @@ from sqlalchemy import func, select
 
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store import Database, decisions, deliveries, leases, proposals, studies
+from dicom_ai_node.store import (
+    Database,
+    decisions,
+    deliveries,
+    destinations,
+    leases,
+    proposals,
+    studies,
+)
 from dicom_ai_node.store.copies import NewCopy, drop_sent, originals, queue_copies
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
@@ -268,7 +276,7 @@ def test_copies_are_queued_once_and_the_study_waits_for_them(db: Database) -> No
         assert claimed.kind == "copy"
         assert deliveries.delivered(db, claimed, claimed.files[0], status=0, now=401)
     assert state_of(db) == State.DELIVERED
-    assert deliveries.destination_state(db, "pacs").sop_class_uid == ""
+    assert destinations.state_of(db, "pacs").sop_class_uid == ""
 
 
 def test_copies_are_dropped_when_all_have_them_and_come_back_when_asked_for(db: Database) -> None:
