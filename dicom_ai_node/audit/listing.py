@@ -13,8 +13,7 @@ from dicom_ai_node.audit.session import Session
 from dicom_ai_node.audit.sources.source import Listed, Slice, Source
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.errors import AuditError, ConfigError, PeerUnavailable, StorageError
-from dicom_ai_node.store import audit_studies
-from dicom_ai_node.store.audit_studies import NewListed
+from dicom_ai_node.store.audit_listing import NewListed, save_slice
 
 _AT_ONCE = 1000
 """Studies that are kept in one transaction: meanwhile SQLite lets nobody else write."""
@@ -116,7 +115,7 @@ class Lister:
 
     def _save(self, rows: Sequence[NewListed], *, done: int | None, last: bool) -> None:
         task, progress = self._task, self.session.progress
-        saved = audit_studies.save_slice(
+        saved = save_slice(
             self.session.db,
             task.audit_id,
             rows,

@@ -1,32 +1,21 @@
-"""The studies of an audit: listed slice by slice, claimed one by one, settled for good.
+"""The studies of an audit: claimed one by one, settled for good.
 
 Who writes must hold the audit's lease; what a process does that has lost it is discarded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
+from dicom_ai_node.store import audits
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.tables import audit, audit_study
+from dicom_ai_node.store.tables import audit_study
 from dicom_ai_node.study import AuditedState
 
-_KEYS_A_QUERY = 500
 _ROWS_A_READ = 500
 _WAITING = audit_study.c.state == AuditedState.WAITING
-
-
-@dataclass(frozen=True, slots=True)
-class NewListed:
-    """A study as it was listed, ready to be stored."""
-
-    key: str
-    """At most 80 characters; the same key is the same study."""
-    listed: dict[str, Any]
-    fault: str = ""
-    """Of what cannot be had at all, a study or a part of the listing: it is settled at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,50 +42,6 @@ class SettledStudy:
     fault: str = ""
 
 
-def save_slice(
-    db: Database,
-    audit_id: int,
-    found: Sequence[NewListed],
-    *,
-    owner: str,
-    now: float,
-    slices_done: int | None,
-    listing_done: bool = False,
-    limit: int | None = None,
-) -> int | None:
-    """Store a part of the listing; return how many of its studies are new, None without the lease.
-
-    A study that is known is left alone. ``slices_done`` is None for a part that has more to come;
-    ``limit`` bounds the studies of the whole audit.
-    """
-    with db.write() as connection:
-        if not _owned(connection, audit_id, owner):
-            return None
-        count, last = connection.execute(
-            select(func.count(), func.max(audit_study.c.position)).where(
-                audit_study.c.audit_id == audit_id
-            )
-        ).one()
-        known = _known(connection, audit_id, [one.key for one in found])
-        new = {one.key: one for one in found if one.key not in known}
-        room = len(new) if limit is None else max(0, limit - count)
-        first = 0 if last is None else last + 1
-        rows = [
-            _new_row(audit_id, one, position=first + number, now=now)
-            for number, one in enumerate(list(new.values())[:room])
-        ]
-        if rows:
-            connection.execute(insert(audit_study), rows)
-        done = {} if slices_done is None else {"slices_done": slices_done}
-        full = limit is not None and count + len(rows) >= limit
-        connection.execute(
-            update(audit)
-            .where(audit.c.id == audit_id)
-            .values(updated_at=now, listing_done=listing_done or full, **done)
-        )
-        return len(rows)
-
-
 def claim(db: Database, audit_id: int, *, owner: str, now: float) -> ClaimedListed | None:
     """Begin an attempt at the next study that is due; None when none is, or without the lease."""
     due = (
@@ -106,7 +51,7 @@ def claim(db: Database, audit_id: int, *, owner: str, now: float) -> ClaimedList
         .limit(1)
     )
     with db.write() as connection:
-        if not _owned(connection, audit_id, owner):
+        if not audits.is_leased_to(connection, audit_id, owner):
             return None
         row = connection.execute(due).one_or_none()
         if row is None:
@@ -118,7 +63,7 @@ def claim(db: Database, audit_id: int, *, owner: str, now: float) -> ClaimedList
 def settle(db: Database, audit_id: int, settled: SettledStudy, *, owner: str, now: float) -> bool:
     """Keep what was collected of a study; return False, and keep nothing, without the lease."""
     with db.write() as connection:
-        if not _owned(connection, audit_id, owner):
+        if not audits.is_leased_to(connection, audit_id, owner):
             return False
         _change(
             connection,
@@ -147,7 +92,7 @@ def postpone(
 ) -> bool:
     """Put a study back; unless ``counted`` the attempt is forgotten. False without the lease."""
     with db.write() as connection:
-        if not _owned(connection, audit_id, owner):
+        if not audits.is_leased_to(connection, audit_id, owner):
             return False
         attempts = claimed.attempts if counted else claimed.attempts - 1
         changes = {"attempts": attempts, "not_before": not_before, "fault": fault}
@@ -206,35 +151,6 @@ def collected(db: Database, audit_id: int) -> Iterator[SettledStudy]:
             return
         after = rows[-1].position
         yield from (_settled(row) for row in rows if row.state == AuditedState.SETTLED)
-
-
-def _owned(connection: Connection, audit_id: int, owner: str) -> bool:
-    query = select(audit.c.lease_owner).where(audit.c.id == audit_id).with_for_update()
-    return connection.execute(query).scalar() == owner
-
-
-def _known(connection: Connection, audit_id: int, keys: Sequence[str]) -> set[str]:
-    known: set[str] = set()
-    for start in range(0, len(keys), _KEYS_A_QUERY):
-        some = keys[start : start + _KEYS_A_QUERY]
-        query = select(audit_study.c.study_key).where(
-            audit_study.c.audit_id == audit_id, audit_study.c.study_key.in_(some)
-        )
-        known.update(connection.execute(query).scalars())
-    return known
-
-
-def _new_row(audit_id: int, one: NewListed, *, position: int, now: float) -> dict[str, Any]:
-    settled = bool(one.fault)
-    return {
-        "audit_id": audit_id,
-        "study_key": one.key,
-        "position": position,
-        "state": AuditedState.SETTLED if settled else AuditedState.WAITING,
-        "listed": one.listed,
-        "fault": one.fault,
-        "settled_at": now if settled else None,
-    }
 
 
 def _change(connection: Connection, audit_id: int, key: str, **values: Any) -> None:

@@ -172,6 +172,12 @@ def live_studies(db: Database, *, now: float) -> int:
         ).scalar_one()
 
 
+def is_leased_to(connection: Connection, audit_id: int, owner: str) -> bool:
+    """Return whether ``owner`` has the audit's lease, and nobody takes it in this transaction."""
+    query = select(audit.c.lease_owner).where(audit.c.id == audit_id).with_for_update()
+    return connection.execute(query).scalar() == owner
+
+
 def _lease(owner: str, until: float) -> dict[str, Any]:
     return {"lease_owner": owner, "lease_until": until}
 

@@ -8,7 +8,8 @@ import pytest
 from dicom_ai_node.audit import kept
 from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store import Database, audit_studies, audits
-from dicom_ai_node.store.audit_studies import NewListed, SettledStudy
+from dicom_ai_node.store.audit_listing import NewListed, save_slice
+from dicom_ai_node.store.audit_studies import SettledStudy
 from dicom_ai_node.study import AuditEvent, AuditState
 from dicom_ai_node.types import (
     AgeEstimate,
@@ -37,7 +38,7 @@ def any_db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]
 
 def save(db: Database, number: int, *keys: str, owner: str = OWNER, done: int = 1) -> int | None:
     rows = [NewListed(key, {"key": key}) for key in keys]
-    return audit_studies.save_slice(db, number, rows, owner=owner, now=1.0, slices_done=done)
+    return save_slice(db, number, rows, owner=owner, now=1.0, slices_done=done)
 
 
 def claim(db: Database, number: int, now: float = 1.0) -> str | None:
