@@ -16,37 +16,22 @@ What happens to a delivery after each outcome, with the pauses of ``[destination
 import random
 import threading
 import time
-from contextlib import suppress
-from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.association import (
-    CLASSES_OF_KIND,
-    VERIFICATION,
-    Association,
-    Offer,
-    connect,
-)
 from dicom_ai_node.deliver.backoff import pause
-from dicom_ai_node.deliver.send import Sent, offer_of, send, send_copy
+from dicom_ai_node.deliver.line import Line
 from dicom_ai_node.deliver.status import Verdict, judge
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable, StorageError, UnreadableInstance
 from dicom_ai_node.store import Database, deliveries, destinations
-from dicom_ai_node.store.copies import COPY
 from dicom_ai_node.store.deliveries import ClaimedDelivery
-from dicom_ai_node.store.reports import FORWARDED
 
 MAX_REFUSALS = 20
 """About 11 hours with the default pauses: a night's trouble passes, the morning sees the rest."""
 
-_AS_IT_LIES = frozenset({COPY, *FORWARDED})
-"""Kinds of which the file goes out byte for byte, never in another class or syntax."""
 _BATCH = 20
-_PER_ASSOCIATION = 200  # some archives file what came when the association ends
-_LINGER_SECONDS = 1.0
 _IDLE_SECONDS = (0.2, 0.5)
 _AFTER_FAULT_SECONDS = 5.0
 _DAY = 86400.0
@@ -63,13 +48,9 @@ class Courier:
         self.busy = False
         """Whether it holds leases that must be renewed."""
         self._db = db
-        self._spool: Path = config.storage.spool.absolute()
-        self._calling = config.node.ae_title
         self._destination = config.destinations[name]
+        self._line = Line(config, name)
         self._lease_seconds = lease_seconds
-        self._association: Association | None = None
-        self._sent = 0
-        self._used_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; then finish the object under way and hand back the rest.
@@ -88,7 +69,7 @@ class Courier:
                 log.exception("courier_failed", destination=self.name)
                 wait = _AFTER_FAULT_SECONDS
             stop.wait(wait)
-        self._hang_up()
+        self._line.hang_up()
 
     def _serve_batch(self, stop: threading.Event) -> bool:
         """Claim and work off one batch; return whether there was one."""
@@ -105,8 +86,8 @@ class Courier:
         )
         if batch:
             self._deliver(batch, stop)
-        elif time.monotonic() - self._used_at > _LINGER_SECONDS:
-            self._hang_up()
+        else:
+            self._line.rest()
         self.busy = False
         return bool(batch)
 
@@ -121,61 +102,29 @@ class Courier:
                 self.hand_back()
                 return
             try:
-                association = self._connected(batch)
+                self._line.open_for(batch)
             except PeerUnavailable as error:
                 self._hold(batch[position:], str(error))
                 return
             try:
-                sop_class_uid = self._send(claimed, association, preferred)
+                sop_class_uid = self._send(claimed, preferred)
             except PeerUnavailable as error:
                 self._lose(claimed, batch[position + 1 :], str(error))
                 return
             if claimed.kind == "sr":
                 preferred = sop_class_uid or preferred
 
-    def _connected(self, batch: list[ClaimedDelivery]) -> Association:
-        """Return the open association, or a new one when it cannot be used any more."""
-        needed = {offer for claimed in batch for offer in self._offers(claimed)}
-        current = self._association
-        if current and current.answers_for(needed) and self._sent < _PER_ASSOCIATION:
-            return current
-        self._hang_up()
-        usual = [Offer(uid) for kind in self._destination.send for uid in CLASSES_OF_KIND[kind]]
-        self._association = connect(
-            self._destination,
-            # PS3.8 has no association without a presentation context: files that are all bad.
-            dict.fromkeys([*usual, *sorted(needed)] or [Offer(VERIFICATION)]),
-            calling_ae_title=self._calling,
-        )
-        return self._association
-
-    def _offers(self, claimed: ClaimedDelivery) -> list[Offer]:
-        """Return the presentation contexts that a delivery needs; none when its file is bad."""
-        if claimed.kind not in _AS_IT_LIES:
-            return [Offer(file.sop_class_uid) for file in claimed.files]
-        with suppress(UnreadableInstance):  # said when it is its turn
-            return [offer_of(self._spool, file) for file in claimed.files]
-        return []
-
-    def _transmit(self, claimed: ClaimedDelivery, association: Association, preferred: str) -> Sent:
-        if claimed.kind in _AS_IT_LIES:
-            return send_copy(association, claimed.files[0], spool=self._spool)
-        return send(association, claimed.files, spool=self._spool, preferred=preferred)
-
-    def _send(self, claimed: ClaimedDelivery, association: Association, preferred: str) -> str:
+    def _send(self, claimed: ClaimedDelivery, preferred: str) -> str:
         """Send one report and settle it; return its SOP class, '' when it was not stored."""
         start = time.monotonic()
         try:
-            sent = self._transmit(claimed, association, preferred)
+            sent = self._line.send(claimed, preferred=preferred)
         except PeerRefused as error:
             self._refuse(claimed, error)
             return ""
         except UnreadableInstance as error:
             self._give_up(claimed, status=None, error=str(error))
             return ""
-        finally:
-            self._sent += 1
-            self._used_at = time.monotonic()
         mine = deliveries.delivered(
             self._db, claimed, sent.file, status=sent.status, now=time.time()
         )
@@ -210,7 +159,7 @@ class Courier:
 
     def _hold(self, unsent: list[ClaimedDelivery], error: str) -> float:
         """Let the whole destination wait; return until when."""
-        self._hang_up()
+        self._line.hang_up()
         failures = destinations.state_of(self._db, self.name).failures + 1
         seconds = self._pause(failures)
         until = time.time() + seconds
@@ -263,9 +212,3 @@ class Courier:
             longest=self._destination.retry_max_seconds,
             chance=random.random(),
         )
-
-    def _hang_up(self) -> None:
-        if self._association is not None:
-            self._association.release()
-        self._association = None
-        self._sent = 0

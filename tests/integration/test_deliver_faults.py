@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from dicom_ai_node.deliver import courier
+from dicom_ai_node.deliver import courier, line
 from dicom_ai_node.deliver.send import Sent, send
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import destinations
@@ -250,7 +250,7 @@ def test_a_fault_of_ours_ends_a_batch_and_not_the_thread(
             raise faults.pop()
         return send(*arguments, **options)
 
-    monkeypatch.setattr(courier, "send", faulty)
+    monkeypatch.setattr(line, "send", faulty)
     monkeypatch.setattr(courier, "_AFTER_FAULT_SECONDS", 0.05)
     with pacs_and_outbox(tmp_path) as (_pacs, box):
         box.queue(1)

@@ -6,7 +6,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_ai_node.deliver import courier
+from dicom_ai_node.deliver import courier, line
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.store import destinations
 from tests.builders.outbox import (
@@ -75,7 +75,7 @@ def test_many_batches_share_an_association(tmp_path: Path, monkeypatch: pytest.M
 def test_an_association_ends_after_its_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "_PER_ASSOCIATION", 2)
+    monkeypatch.setattr(line, "_PER_ASSOCIATION", 2)
     with pacs_and_outbox(tmp_path) as (pacs, box):
         for number in range(3):
             box.queue(number)
