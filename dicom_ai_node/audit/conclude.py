@@ -14,14 +14,8 @@ from dicom_ai_node.audit.outcome import (
     Suspicion,
 )
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.decide.batch import (
-    Batch,
-    Case,
-    judge_batch,
-    stated_age,
-    stated_sex,
-    with_findings,
-)
+from dicom_ai_node.decide.batch import Batch, Case, judge_batch, stated_age, stated_sex
+from dicom_ai_node.decide.conflicts import with_findings
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.rules import RulesSettings
 from dicom_ai_node.rules.archive import Arrival, audit_archive, judge_groups

@@ -1,4 +1,4 @@
-"""Image against header over a whole batch: H1 to H4, and the alerts that a site can afford.
+"""Image against header over a whole batch: H1 to H3, and the alerts that a site can afford.
 
 One study at a time, a threshold that is right for 1 in 1000 mix-ups is not right for 1 in 100. Over
 a batch the share of false ones among the conflicts can be held instead (Benjamini and Hochberg).
@@ -17,40 +17,23 @@ from dataclasses import dataclass, replace
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.decide.tails import SMALLEST_P, age_chance, deviation, own_spread, sex_chances
 from dicom_ai_node.rules.chance import discoveries
-from dicom_ai_node.rules.rule import Entry, by_id
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
-    Finding,
     HeaderAudit,
     Outcome,
-    Reason,
-    Severity,
     SexEstimate,
     StudyResult,
 )
 
-RULES = by_id(
-    Entry("H1", Severity.WARNING, "age", "The recorded age is improbable for the image"),
-    Entry("H2", Severity.WARNING, "sex", "The recorded sex is improbable for the image"),
-    Entry(
-        "H3",
-        Severity.INFORMATION,
-        "identity",
-        "Possible mix-up: age and sex, or one of them and the patient's other studies",
-    ),
-    Entry("H4", Severity.INFORMATION, "image", "The image could not be assessed"),
-)
-"""What is found here, for the table of rules."""
+WORTH_A_LOOK = 0.05
+"""What is no less probable than this alerts nobody, however large the budget."""
 
 _OTHER_STUDIES = frozenset({"G1", "G3", "G4", "G5"})
 """Rules that say that the patient's other studies contradict this one."""
-_WORTH_A_LOOK = 0.05
-"""What is no less probable than this alerts nobody, however large the budget."""
 _MIX_UPS_FIRST = 100.0
 """Larger than any score: likely mix-ups come before everything else."""
 _HALF = 0.5
-_WORDING = "inferred characteristics differ from the record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +103,7 @@ def judge_batch(
     sex = dict(zip(recorded_sex, sex_chances(list(recorded_sex.values())), strict=True))
     both = {key: together(age.get(key), sex.get(key)) for key in sorted(age.keys() | sex.keys())}
     pairs = {
-        key: both[key] for key in both if max(age.get(key, 1.0), sex.get(key, 1.0)) < _WORTH_A_LOOK
+        key: both[key] for key in both if max(age.get(key, 1.0), sex.get(key, 1.0)) < WORTH_A_LOOK
     }
     families = (
         (age, _found(age, false_discovery_rate)),
@@ -162,7 +145,7 @@ def _verdict(
     age_found, sex_found, pair_found = found
     contradicted = not _OTHER_STUDIES.isdisjoint(case.audit.rules)
     mix_up = pair_found or age_found + sex_found + contradicted >= 2
-    suspicious = any(found) or p < _WORTH_A_LOOK
+    suspicious = any(found) or p < WORTH_A_LOOK
     return Verdict(
         age_p=age_p,
         sex_p=sex_p,
@@ -225,45 +208,3 @@ def _share_right(p_values: Sequence[float]) -> float:
         return 1.0
     above = sum(p > _HALF for p in p_values)
     return min(1.0, (1 + above) / (len(p_values) * (1 - _HALF)))
-
-
-def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
-    """The audit of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE."""
-    audit, result, findings = case.audit, case.result, list[Finding]()
-    if result is not None and result.age is not None and verdict.age_found:
-        low, high = result.age.interval90
-        text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
-        findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
-        audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
-    if verdict.sex_found:
-        text = f"recorded sex has probability {verdict.sex_p:.2g}"
-        findings.append(_finding("H2", f"{_WORDING}: {text}"))
-        audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
-    if verdict.mix_up:
-        findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies{_odds(verdict)}"))
-        if verdict.age_p is not None and verdict.age_p < _WORTH_A_LOOK:
-            audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
-        if verdict.sex_p is not None and verdict.sex_p < _HALF:
-            audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
-    if (reason := _not_assessable(result)) is not None:
-        findings.append(_finding("H4", f"not assessable: {reason.text}"))
-    return replace(audit, findings=(*audit.findings, *findings))
-
-
-def _odds(verdict: Verdict) -> str:
-    age, sex = verdict.age_p, verdict.sex_p
-    said = [
-        *([f"recorded age p = {age:.2g}"] if age is not None else ()),
-        *([f"recorded sex has probability {sex:.2g}"] if sex is not None else ()),
-    ]
-    return f" ({', '.join(said)})" if said else ""
-
-
-def _finding(rule: str, reason: str) -> Finding:
-    return Finding(rule, RULES[rule].severity, RULES[rule].attribute, reason)
-
-
-def _not_assessable(result: StudyResult | None) -> Reason | None:
-    if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
-        return None
-    return result.reason or Reason("unknown", "no reason was given")

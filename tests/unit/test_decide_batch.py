@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_ai_node.decide.batch import Batch, Case, Verdict, judge_batch, with_findings
+from dicom_ai_node.decide.batch import Batch, Case, Verdict, judge_batch
+from dicom_ai_node.decide.conflicts import with_findings
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.decide.tails import Spread, age_chance, deviation, own_spread, sex_chances
 from dicom_ai_node.types import (

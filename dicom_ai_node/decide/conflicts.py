@@ -1,0 +1,73 @@
+"""What a batch says of a study, as findings H1 to H4 of its audit."""
+
+from dataclasses import replace
+
+from dicom_ai_node.decide.batch import WORTH_A_LOOK, Case, Verdict
+from dicom_ai_node.rules.rule import Entry, by_id
+from dicom_ai_node.types import (
+    AttributeStatus,
+    Finding,
+    HeaderAudit,
+    Outcome,
+    Reason,
+    Severity,
+    StudyResult,
+)
+
+RULES = by_id(
+    Entry("H1", Severity.WARNING, "age", "The recorded age is improbable for the image"),
+    Entry("H2", Severity.WARNING, "sex", "The recorded sex is improbable for the image"),
+    Entry(
+        "H3",
+        Severity.INFORMATION,
+        "identity",
+        "Possible mix-up: age and sex, or one of them and the patient's other studies",
+    ),
+    Entry("H4", Severity.INFORMATION, "image", "The image could not be assessed"),
+)
+"""What is found here, for the table of rules."""
+
+_HALF = 0.5
+_WORDING = "inferred characteristics differ from the record"
+
+
+def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
+    """The audit of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE."""
+    audit, result, findings = case.audit, case.result, list[Finding]()
+    if result is not None and result.age is not None and verdict.age_found:
+        low, high = result.age.interval90
+        text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
+        findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
+        audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+    if verdict.sex_found:
+        text = f"recorded sex has probability {verdict.sex_p:.2g}"
+        findings.append(_finding("H2", f"{_WORDING}: {text}"))
+        audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+    if verdict.mix_up:
+        findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies{_odds(verdict)}"))
+        if verdict.age_p is not None and verdict.age_p < WORTH_A_LOOK:
+            audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+        if verdict.sex_p is not None and verdict.sex_p < _HALF:
+            audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+    if (reason := _not_assessable(result)) is not None:
+        findings.append(_finding("H4", f"not assessable: {reason.text}"))
+    return replace(audit, findings=(*audit.findings, *findings))
+
+
+def _odds(verdict: Verdict) -> str:
+    age, sex = verdict.age_p, verdict.sex_p
+    said = [
+        *([f"recorded age p = {age:.2g}"] if age is not None else ()),
+        *([f"recorded sex has probability {sex:.2g}"] if sex is not None else ()),
+    ]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _finding(rule: str, reason: str) -> Finding:
+    return Finding(rule, RULES[rule].severity, RULES[rule].attribute, reason)
+
+
+def _not_assessable(result: StudyResult | None) -> Reason | None:
+    if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
+        return None
+    return result.reason or Reason("unknown", "no reason was given")
