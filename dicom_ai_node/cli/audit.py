@@ -9,9 +9,9 @@ import typer
 from pydantic import ValidationError
 
 from dicom_ai_node.audit.spec import AuditSpec, Depth
-from dicom_ai_node.cli import audit_shown
+from dicom_ai_node.cli import audit_control, audit_shown
+from dicom_ai_node.cli.audit_control import Number, known, open_database, owner_here, run
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
     configuration,
@@ -19,9 +19,9 @@ from dicom_ai_node.cli.common import (
     print_json,
 )
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import AuditError, ConfigError
-from dicom_ai_node.store import Database, audit_studies, audits
-from dicom_ai_node.study import AuditEvent, AuditState
+from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.store import audit_studies, audits
+from dicom_ai_node.study import AuditState
 
 app = typer.Typer(
     help="Find wrong headers in a whole archive: list it, read it, estimate where it is needed.",
@@ -29,7 +29,6 @@ app = typer.Typer(
 )
 
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
-_Number = Annotated[int, typer.Argument(help="The audit's number, as 'audit list' shows it.")]
 _OPTIONS = {
     "source": "--source",
     "first_date": "--from",
@@ -99,13 +98,13 @@ def start(
     if dry_run:
         audit_shown.dry_run(settings, spec, as_json=as_json)
         return
-    db = _open(settings)
+    db = open_database(settings)
     _check_source(settings, spec)
     lease = settings.audit.lease_seconds
-    owner = "" if detach else _owner()
+    owner = "" if detach else owner_here()
     made = spec.model_dump(mode="json")
     number = audits.create(db, made, now=time.time(), owner=owner, lease_seconds=lease)
-    _run(settings, db, number, owner, as_json=as_json)
+    run(settings, db, number, owner, as_json=as_json)
 
 
 @app.command("list")
@@ -118,70 +117,27 @@ def list_(
 
     Example: dicom-ai-node audit list --json
     """
-    audit_shown.rows(audits.find(_open(configuration(config)), limit=limit), as_json=as_json)
+    db = open_database(configuration(config))
+    audit_shown.rows(audits.find(db, limit=limit), as_json=as_json)
 
 
 @app.command()
-def show(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def show(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show one audit: how far it is, how fast, what it waits for, its faults.
 
     Example: dicom-ai-node audit show 3
     """
-    db = _open(configuration(config))
-    audit_shown.one(db, _known(db, number), as_json=as_json)
+    db = open_database(configuration(config))
+    audit_shown.one(db, known(db, number), as_json=as_json)
 
 
-@app.command()
-def pause(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Pause a running audit, wherever it runs, after the study under way.
-
-    Example: dicom-ai-node audit pause 3
-    """
-    _move(_open(configuration(config)), number, AuditEvent.PAUSE, as_json=as_json)
-
-
-@app.command()
-def cancel(number: _Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """End an audit for good. What it collected stays and can be reported.
-
-    Example: dicom-ai-node audit cancel 3
-    """
-    _move(_open(configuration(config)), number, AuditEvent.CANCEL, as_json=as_json)
-
-
-@app.command()
-def resume(
-    number: _Number,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Leave it to the running node and return.")
-    ] = False,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Go on with an audit that was paused, failed or killed. Nothing is asked for twice.
-
-    Example: dicom-ai-node audit resume 3 --detach
-    """
-    settings = configuration(config)
-    db = _open(settings)
-    _known(db, number)
-    owner = "" if detach else _owner()
-    lease = settings.audit.lease_seconds
-    before = audits.resume(db, number, now=time.time(), owner=owner, lease_seconds=lease)
-    if before is None:
-        state = _known(db, number).state
-        if state in (AuditState.DONE, AuditState.CANCELLED):
-            raise AuditError(f"audit {number} is {state}: expected a paused, failed or running one")
-        raise AuditError(
-            f"audit {number} is worked on by another process, or was until it was killed:"
-            f" then try again in {lease:g} s"
-        )
-    _run(settings, db, number, owner, as_json=as_json)
+for command in (audit_control.pause, audit_control.cancel, audit_control.resume):
+    app.command()(command)
 
 
 @app.command()
 def report(
-    number: _Number,
+    number: Number,
     out: Annotated[Path, typer.Option(help="Folder of the report; made.", show_default=False)],
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -196,8 +152,8 @@ def report(
     from dicom_ai_node.rules import RULES_VERSION
 
     settings = configuration(config)
-    db = _open(settings)
-    row = _known(db, number)
+    db = open_database(settings)
+    row = known(db, number)
     collected = [read_collected(one) for one in audit_studies.collected(db, number)]
     gaps = any(one.key.startswith(LISTING) for one in collected)
     found = conclude(
@@ -218,32 +174,6 @@ def report(
         console.print(str(path), highlight=False, soft_wrap=True)
     if not found.complete:
         console.print(f"[yellow]not everything is collected: the audit is {row.state}[/]")
-
-
-def _run(settings: Config, db: Database, number: int, owner: str, *, as_json: bool) -> None:
-    """Work here when there is an owner, else say that the node will."""
-    if owner:
-        from dicom_ai_node.cli import audit_watch
-
-        audit_watch.work(settings, db, number, owner, as_json=as_json)
-        audit_shown.one(db, _known(db, number), as_json=as_json)
-    elif as_json:
-        audit_shown.one(db, _known(db, number), as_json=True)
-    else:
-        console.print(f"audit {number} is left to the node: dicom-ai-node audit show {number}")
-
-
-def _move(db: Database, number: int, event: AuditEvent, *, as_json: bool) -> None:
-    _known(db, number)
-    moved = audits.apply(db, number, event, now=time.time())
-    assert moved is not None
-    before, after = moved
-    if as_json:
-        print_json({"id": number, "state": after or before, "changed": after is not None})
-    else:
-        console.print(f"audit {number} is {after or before}")
-    if after is None:
-        raise typer.Exit(EXIT_NO)
 
 
 def _spec(values: dict[str, Any]) -> AuditSpec:
@@ -272,22 +202,3 @@ def _absolute(source: str) -> str:
 def _check_source(settings: Config, spec: AuditSpec) -> None:
     """Raise ConfigError now rather than in the node's log."""
     audit_shown.source_of(settings, spec).close()
-
-
-def _owner() -> str:
-    from dicom_ai_node.audit.worker import new_owner
-
-    return new_owner("cli")
-
-
-def _open(settings: Config) -> Database:
-    db = Database(settings.storage.database)
-    db.check_schema()
-    return db
-
-
-def _known(db: Database, number: int) -> audits.AuditRow:
-    row = audits.show(db, number)
-    if row is None:
-        raise AuditError(f"no audit {number}; 'dicom-ai-node audit list' shows those there are")
-    return row
