@@ -57,7 +57,7 @@ def archive() -> Iterator[Archive]:
 
 
 def peer(port: int) -> PacsTable:
-    return PacsTable(kind="pacs", host="127.0.0.1", port=port, ae_title="PACS", timeout=2.0)
+    return PacsTable(kind="pacs", host="127.0.0.1", port=port, ae_title="PACS", timeout=30.0)
 
 
 @pytest.fixture
