@@ -5,6 +5,7 @@ a :class:`~dicom_ai_node.errors.PeerUnavailable` that says in words what happene
 """
 
 import socket
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ class Association:
         self._where = where
         self._timeout = timeout
         self._message_id = 0
+        self._inbox = _Inbox(handle.dimse)
         self.proposed = frozenset(
             str(context.abstract_syntax) for context in handle.requestor.requested_contexts
         )
@@ -134,10 +136,13 @@ class Association:
 
     def _ask(self, send: Any, *arguments: Dataset | Path) -> Dataset:
         start = time.monotonic()
+        self._inbox.claim()
         try:
             answer: Dataset = send(*arguments, msg_id=self._next_message_id())
         except RuntimeError as error:  # ended by the peer since the last message
             raise PeerUnavailable(f"{self._where} ended the association") from error
+        finally:
+            self._inbox.leave()
         if "Status" in answer:
             return answer
         if time.monotonic() - start >= self._timeout:
@@ -147,6 +152,36 @@ class Association:
     def _next_message_id(self) -> int:
         self._message_id = self._message_id % 0xFFFF + 1
         return self._message_id
+
+
+class _Inbox:
+    """The messages of an association: during an exchange pynetdicom's reactor gets none of them.
+
+    Between exchanges it throws away what nobody asked for. pynetdicom halts it for each exchange,
+    but takes it for halted also when it was let go just before and has not run yet. So late it
+    would throw away an answer.
+    """
+
+    def __init__(self, dimse: Any) -> None:
+        self._take = dimse.get_msg
+        self._claimed = False
+        self._lock = threading.Lock()
+        dimse.get_msg = self._get_msg
+
+    def claim(self) -> None:
+        """Begin an exchange, before its request is sent."""
+        with self._lock:
+            self._claimed = True
+
+    def leave(self) -> None:
+        """End it, after its last message."""
+        self._claimed = False
+
+    def _get_msg(self, block: bool = False) -> Any:
+        if block:  # the reactor alone does not wait
+            return self._take(block=True)
+        with self._lock:
+            return (None, None) if self._claimed else self._take(block=False)
 
 
 def name_of(sop_class_uid: str) -> str:

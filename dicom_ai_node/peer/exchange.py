@@ -130,6 +130,7 @@ class Exchange(Association):
         # Read at each wait for a message.
         self._handle.dimse_timeout = min(self._timeout, _POLL)
         send = getattr(self._handle, method)
+        self._inbox.claim()
         try:
             send(identifier, *more, query_model=model, msg_id=self._next_message_id())
         except RuntimeError as error:  # ended by the peer since the last message
@@ -165,6 +166,7 @@ class Exchange(Association):
         finally:
             if not finished and self.alive:
                 self._handle.abort()
+            self._inbox.leave()
             self._handle._reactor_checkpoint.set()
 
     def _wait(self, last_arrival: Callable[[], float], deadline: float) -> Any:
