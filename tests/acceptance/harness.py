@@ -21,14 +21,9 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import StudyRow, find
 from dicom_ai_node.study import State
+from tests.builders.ports import free_port
 
 SETTLED = {State.DELIVERED, State.SKIPPED, State.FAILED, State.UNDELIVERED}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = 120.0) -> None:

@@ -17,6 +17,7 @@ from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.study import State
 from tests.acceptance.harness import Node, noise, send, wait_until
 from tests.acceptance.kill_rounds import run_rounds
+from tests.builders.ports import free_port
 
 
 @pytest.fixture
@@ -109,8 +110,7 @@ def test_a_late_image_reopens_and_the_new_report_names_the_old(
 
 
 def test_pacs_down_for_the_whole_run_then_up(tmp_path: Path) -> None:
-    pacs = EmbeddedPacs(tmp_path / "pacs", ae_title="PACS").start()
-    pacs.stop()
+    pacs = EmbeddedPacs(tmp_path / "pacs", ae_title="PACS", port=free_port())
     with Node(tmp_path / "node", destinations={"pacs": ("PACS", pacs.port)}) as node:
         for number in range(5):
             assert send(node.port, [noise(f"down-{number}")]) == [0x0000]

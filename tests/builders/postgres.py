@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -13,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 
 from dicom_ai_node.store import Database
+from tests.builders.ports import free_port
 
 
 def find_server() -> Path | None:
@@ -49,9 +49,7 @@ def running_server(programs: Path) -> Iterator[str]:
     data = folder / "data"
     if become:
         shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
     control = [*become, str(programs / "pg_ctl"), "-D", str(data), "-w"]
     quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}

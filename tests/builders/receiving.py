@@ -33,6 +33,7 @@ from pynetdicom.presentation import build_context
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.receive import run
 from dicom_ai_node.store import Database
+from tests.builders.ports import free_port
 
 DX = str(DigitalXRayImageStorageForPresentation)
 EXPLICIT = str(ExplicitVRLittleEndian)
@@ -62,13 +63,6 @@ def encoded(ds: Dataset) -> bytes:
     data = encode(ds, False, True)
     assert data is not None
     return data
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settings(tmp_path: Path, **tables: dict[str, Any]) -> dict[str, Any]:

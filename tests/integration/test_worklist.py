@@ -16,7 +16,7 @@ from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.studies import requeue
 from dicom_ai_node.types import WorklistAnswer
-from tests.acceptance.harness import free_port
+from tests.builders.ports import free_port
 from tests.builders.rows import file_instance
 from tests.builders.worklist import Scp, order, running
 from tests.unit.rules_builder import audited, header
