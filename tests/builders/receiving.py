@@ -33,6 +33,7 @@ from pynetdicom.presentation import build_context
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.receive import run
 from dicom_ai_node.store import Database
+from tests.builders.databases import opened
 from tests.builders.ports import free_port
 
 DX = str(DigitalXRayImageStorageForPresentation)
@@ -126,9 +127,7 @@ def receiving(tmp_path: Path, **tables: dict[str, Any]) -> Iterator[Node]:
 
 def prepare(values: dict[str, Any]) -> Node:
     config = parse_config(values)
-    db = Database(config.storage.database)
-    db.upgrade()
-    return Node(config, db)
+    return Node(config, opened(config.storage.database))
 
 
 _PROCESS = """
