@@ -24,9 +24,10 @@ from typing import Any
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
-from tests.builders.archive import TODAY, Planted, generated, scores, table, write, wrong
+from tests.builders.archive import TODAY, Planted, generated, write
 from tests.builders.orthanc import AE_TITLE, Orthanc, orthanc_in
 from tests.builders.ports import free_port
+from tests.builders.scores import scores, table, wrong
 
 NO_KEY = frozenset({"G6", "G7", "G8"})
 """G6 needs a worklist, and an audit asks none; G7 is statistical; G8 needs a listing that says
