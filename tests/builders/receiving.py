@@ -190,7 +190,7 @@ def wait_until_listening(port: int) -> None:
     raise AssertionError("nobody listens")
 
 
-def wait_for(condition: Any, *, seconds: float = 10.0) -> None:
+def wait_for(condition: Any, *, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
