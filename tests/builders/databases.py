@@ -15,6 +15,7 @@ def opened(url: str) -> Database:
     database = Database(url)
     file = Path(database.url.database or "")
     if database.is_sqlite and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(_migrated())
     else:
         database.upgrade()

@@ -116,7 +116,7 @@ def test_a_worklist_that_ignores_a_key_is_not_asked_by_it_again(scp: Scp, db: Da
     scp.orders = [order(StudyInstanceUID=f"9.{n}", PatientID=f"P{n}", AccessionNumber=f"B{n}")
                   for n in range(300)]  # fmt: skip
     scp.orders.append(order())
-    worklist = Worklist(config(scp.port, timeout=20.0), db)
+    worklist = Worklist(config(scp.port, timeout=30.0), db)
     assert ask(worklist, db).matched_by == "AccessionNumber"
     assert ask(worklist, db, "1.2.4").matched_by == "AccessionNumber"
     assert scp.asked() == ["StudyInstanceUID", "AccessionNumber", "AccessionNumber"]
