@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/
+# Three at a time on two cores, for tests wait as much as they compute; each on a thread of its own.
+WORKERS ?= 3
 
 .PHONY: demo test lint soak soak-audit bench bundle clean
 
@@ -15,7 +17,7 @@ demo: $(VENV)/.installed
 	$(RUN)dicom-ai-node demo
 
 test: $(VENV)/.installed
-	$(RUN)python -m pytest
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.installed
 	$(RUN)ruff check .

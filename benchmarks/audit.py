@@ -31,9 +31,9 @@ from dicom_ai_node.audit.spec import Depth
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.store import audits
 from tests.acceptance import audit_orthanc
-from tests.acceptance.harness import free_port
 from tests.builders.archive import Planted, generated, write
 from tests.builders.orthanc import AE_TITLE, Orthanc, orthanc_in
+from tests.builders.ports import free_port
 
 MODALITIES = ("CR", "DX")
 """What an audit asks for unless told otherwise, one at a time."""

@@ -14,6 +14,7 @@ import structlog
 
 from dicom_ai_node.ops import logs
 from dicom_ai_node.store import Database
+from tests.builders.databases import opened
 from tests.builders.postgres import find_server, fresh_database, running_server
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -53,8 +54,7 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def sqlite_db(tmp_path: Path) -> Iterator[Database]:
     """An empty SQLite database with the newest schema."""
-    database = Database(f"sqlite:///{tmp_path / 'node.db'}")
-    database.upgrade()
+    database = opened(f"sqlite:///{tmp_path / 'node.db'}")
     yield database
     database.close()
 

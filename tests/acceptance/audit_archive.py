@@ -17,7 +17,8 @@ from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
 from dicom_ai_node.rules.facts import StudyFacts
-from tests.builders.archive import TODAY, fired, generated, scores, table, write, wrong
+from tests.builders.archive import TODAY, generated, write
+from tests.builders.scores import fired, scores, table, wrong
 
 WITHOUT_LISTING = frozenset({"G6", "G7", "G8"})
 

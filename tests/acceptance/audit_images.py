@@ -37,9 +37,10 @@ from dicom_ai_node.rules.ages import encode_age_at
 from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store import audit_studies
 from tests.acceptance.audit_orthanc import configure, findings, kill, new, report, run
-from tests.acceptance.harness import free_port
-from tests.builders.archive import TODAY, fired
+from tests.builders.archive import TODAY
 from tests.builders.orthanc import orthanc_in
+from tests.builders.ports import free_port
+from tests.builders.scores import fired
 from training import own
 
 SEX, AGE, BOTH = 10, 10, 5

@@ -24,9 +24,11 @@ from typing import Any
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
-from tests.acceptance.harness import free_port
-from tests.builders.archive import TODAY, Planted, generated, scores, table, write, wrong
+from tests.acceptance.harness import command_line
+from tests.builders.archive import TODAY, Planted, generated, write
 from tests.builders.orthanc import AE_TITLE, Orthanc, orthanc_in
+from tests.builders.ports import free_port
+from tests.builders.scores import scores, table, wrong
 
 NO_KEY = frozenset({"G6", "G7", "G8"})
 """G6 needs a worklist, and an audit asks none; G7 is statistical; G8 needs a listing that says
@@ -122,11 +124,9 @@ def run(config: Path, number: int) -> float:
 
 def report(config: Path, number: int, out: Path) -> dict[str, Any]:
     """report.json of an audit."""
-    subprocess.run(
-        command(config, "report", str(number), "--out", str(out)),
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    words = ("audit", "report", str(number), "--out", str(out), "-c", str(config))
+    code, _, err = command_line(*words)
+    assert code == 0, err
     document: dict[str, Any] = json.loads((out / "report.json").read_text())
     return document
 

@@ -6,29 +6,29 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import TracebackType
+from unittest.mock import patch
 
 import numpy as np
 import psutil
 from pydicom import Dataset
 from pynetdicom import AE, build_context
 
+from dicom_ai_node.cli import main
 from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import StudyRow, find
 from dicom_ai_node.study import State
+from tests.builders.ports import free_port
 
 SETTLED = {State.DELIVERED, State.SKIPPED, State.FAILED, State.UNDELIVERED}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
@@ -38,6 +38,25 @@ def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = 120
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s for {what}")
         time.sleep(0.1)
+
+
+def command_line(*words: str) -> tuple[int, str, str]:
+    """Run a command as ``dicom-ai-node`` does; return its exit code and what it printed.
+
+    In this process: one of its own would take seconds for its imports.
+    """
+    out, err = StringIO(), StringIO()
+    with (
+        patch.object(sys, "argv", ["dicom-ai-node", *words]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0), out.getvalue(), err.getvalue()
+    return 0, out.getvalue(), err.getvalue()
 
 
 class Node:

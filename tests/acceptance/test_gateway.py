@@ -10,6 +10,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.deliveries import open_count
 from dicom_ai_node.study import State
 from tests.acceptance.harness import Node, noise, send, wait_until
+from tests.builders.ports import free_port
 
 IMAGES = 3
 
@@ -27,8 +28,7 @@ def waiting(node: Node) -> int:
 def test_with_the_archive_away_images_are_acknowledged_and_arrive_when_it_is_back(
     tmp_path: Path, mode: str
 ) -> None:
-    pacs = EmbeddedPacs(tmp_path / "pacs", ae_title="PACS").start()
-    pacs.stop()
+    pacs = EmbeddedPacs(tmp_path / "pacs", ae_title="PACS", port=free_port())
     node = Node(
         tmp_path / "node",
         destinations={"pacs": ("PACS", pacs.port)},

@@ -15,8 +15,9 @@ from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.study import State
-from tests.acceptance.harness import Node, noise, send, wait_until
+from tests.acceptance.harness import Node, command_line, noise, send, wait_until
 from tests.acceptance.kill_rounds import run_rounds
+from tests.builders.ports import free_port
 
 
 @pytest.fixture
@@ -33,10 +34,9 @@ def node(tmp_path: Path, pacs: EmbeddedPacs) -> Iterator[Node]:
 
 def run_cli(node: Node, *arguments: str) -> list[dict[str, Any]]:
     """Run a command with ``--json`` while the daemon runs, and return its objects."""
-    command = [sys.executable, "-m", "dicom_ai_node", *arguments, "--json", "-c", str(node.path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    code, out, err = command_line(*arguments, "--json", "-c", str(node.path))
+    assert code == 0, err
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def test_a_study_goes_in_and_its_report_comes_back(node: Node, pacs: EmbeddedPacs) -> None:
@@ -109,8 +109,7 @@ def test_a_late_image_reopens_and_the_new_report_names_the_old(
 
 
 def test_pacs_down_for_the_whole_run_then_up(tmp_path: Path) -> None:
-    pacs = EmbeddedPacs(tmp_path / "pacs", ae_title="PACS").start()
-    pacs.stop()
+    pacs = EmbeddedPacs(tmp_path / "pacs", ae_title="PACS", port=free_port())
     with Node(tmp_path / "node", destinations={"pacs": ("PACS", pacs.port)}) as node:
         for number in range(5):
             assert send(node.port, [noise(f"down-{number}")]) == [0x0000]
@@ -163,6 +162,7 @@ def test_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
     assert not any(child.is_running() for child in children)
 
 
+@pytest.mark.timeout(900)
 def test_kill_rounds_in_short(tmp_path: Path) -> None:
     counts = run_rounds(tmp_path, rounds=4, seed=1)
     bad = ("lost", "altered", "stored_twice", "unreported", "duplicated")

@@ -1,8 +1,6 @@
 """Proposals as their users have them: a running node, the command line, a PACS that gets copies."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,13 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.report.provenance import is_own_report
 from dicom_ai_node.study import State
-from tests.acceptance.harness import Node, send, wait_until
+from tests.acceptance.harness import Node, command_line, send, wait_until
 
 
 def cli(node: Node, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "dicom_ai_node", "proposals", *arguments]
-    done = subprocess.run(
-        [*command, "-c", str(node.path)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
+    found, out, err = command_line("proposals", *arguments, "-c", str(node.path))
+    assert found == code, err
+    return out + err
 
 
 def as_json(node: Node, *arguments: str) -> list[dict[str, Any]]:

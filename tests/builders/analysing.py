@@ -15,11 +15,11 @@ from dicom_ai_node.analyse.worker import Analyser
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.queries import StudyDetail, show
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.types import ImageRef, StoredInstance
+from tests.builders.databases import opened
 
 GATES_OPEN = {"min_chest": 0.0, "min_frontal": 0.0, "min_in_distribution": 0.0}
 """Of ``[policy]``: any image passes."""
@@ -37,8 +37,7 @@ class Node:
     ) -> None:
         storage = {"spool": str(folder / "spool"), "database": f"sqlite:///{folder}/node.db"}
         self.config: Config = parse_config({"storage": storage, **values})
-        self.db = Database(self.config.storage.database)
-        self.db.upgrade()
+        self.db = opened(self.config.storage.database)
         self.spool = Spool(self.config.storage.spool)
         self.spool.create()
         live, shadow = (

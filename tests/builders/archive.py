@@ -7,7 +7,7 @@ G6 needs a worklist, which no audit asks.
 """
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import cycle
@@ -18,13 +18,12 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from dicom_ai_node.audit.outcome import AuditReport, Collected
+from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.pixels.header import quiet
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.ages import encode_age_at
 from dicom_ai_node.rules.facts import StudyFacts
-from dicom_ai_node.rules.registry import ARCHIVE_RULES, RULES
 from tests.unit.rules_builder import Value, dataset
 
 TODAY = date(2025, 1, 15)
@@ -355,56 +354,3 @@ def _image(ds: Dataset, grey: np.ndarray, study: str, number: int) -> Dataset:
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return ds
-
-
-@dataclass(frozen=True)
-class Score:
-    """One rule: the studies that it must fire in, and those that it fired in."""
-
-    rule: str
-    wanted: frozenset[str]
-    found: frozenset[str]
-
-    @property
-    def recall(self) -> float:
-        return len(self.wanted & self.found) / len(self.wanted) if self.wanted else 1.0
-
-    @property
-    def precision(self) -> float:
-        return len(self.wanted & self.found) / len(self.found) if self.found else 1.0
-
-
-def fired(report: AuditReport) -> dict[str, tuple[str, ...]]:
-    """The rules of each study."""
-    return {one.key: one.audit.rules for one in report.studies}
-
-
-def scores(
-    studies: Sequence[Planted],
-    fired: Mapping[str, Collection[str]],
-    *,
-    without: frozenset[str] = frozenset({"G6", "G7"}),
-) -> list[Score]:
-    """Every rule of the table held against the key. ``fired`` are an audit's rules by study."""
-    return [
-        Score(
-            rule,
-            frozenset(one.uid for one in studies if rule in one.expected),
-            frozenset(key for key, rules in fired.items() if rule in rules),
-        )
-        for rule in (*RULES, *ARCHIVE_RULES)
-        if rule not in without
-    ]
-
-
-def wrong(rows: Sequence[Score]) -> list[Score]:
-    """The rules that missed a study, or fired where they must not."""
-    return [row for row in rows if (row.recall, row.precision) != (1.0, 1.0)]
-
-
-def table(rows: Sequence[Score]) -> str:
-    lines = ["rule  planted  found  recall  precision"]
-    for row in rows:
-        counts = f"{len(row.wanted):8d} {len(row.found):6d}"
-        lines.append(f"{row.rule:5s}{counts}  {row.recall:6.3f}  {row.precision:9.3f}")
-    return "\n".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_ai_node.fill.gateway import Gateway
+from dicom_ai_node.store import queries
 from tests.builders.filling import AGE, Ward
 
 
@@ -72,3 +73,9 @@ def gate(folder: Path, forward: str = "coerced", **destination: Any) -> Iterator
         yield found
     finally:
         found.close()
+
+
+def state(box: Gate, uid: str) -> str:
+    detail = queries.show(box.db, uid)
+    assert detail is not None
+    return detail.study.state

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 from pydicom import Dataset, dcmwrite
 
-from tests.acceptance.harness import free_port, wait_until
+from tests.acceptance.harness import wait_until
+from tests.builders.ports import free_port
 from tests.conftest import lacks, require_tool
 
 AE_TITLE = "ORTHANC"

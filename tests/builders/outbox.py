@@ -18,10 +18,10 @@ from dicom_ai_node.deliver.worker import LEASE_SECONDS
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
 from dicom_ai_node.store.tables import delivery
+from tests.builders.databases import opened
 from tests.builders.rows import TIMING, claim_one, file_instance
 
 SR_3D, SR_COMPREHENSIVE, SR_ENHANCED = SR_CLASSES
@@ -87,8 +87,7 @@ class Outbox:
         }
         self.spool = Spool(folder / "spool")
         self.spool.create()
-        self.db = Database(self.config.storage.database)
-        self.db.upgrade()
+        self.db = opened(self.config.storage.database)
 
     @property
     def config(self) -> Config:

@@ -2,17 +2,18 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from dicom_ai_node.store import Database
+from tests.builders.ports import free_port
 
 
 def find_server() -> Path | None:
@@ -24,18 +25,34 @@ def find_server() -> Path | None:
 @contextmanager
 def fresh_database(server_url: str) -> Iterator[Database]:
     """Yield an empty database on the server with the newest schema."""
-    name = f"test_{uuid.uuid4().hex}"
+    name, template = f"test_{uuid.uuid4().hex}", _migrated(server_url)
     server = create_engine(server_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    url = server.url.set(database=name).render_as_string(hide_password=False)
-    database = Database(url)
-    database.upgrade()
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    database = Database(_beside(server_url, name))
     yield database
     database.close()
     with server.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name}"))
     server.dispose()
+
+
+@cache
+def _migrated(server_url: str) -> str:
+    """The name of an empty database on the server, which others are copies of."""
+    name = "migrated"
+    server = create_engine(server_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    server.dispose()
+    database = Database(_beside(server_url, name))
+    database.upgrade()
+    database.close()
+    return name
+
+
+def _beside(server_url: str, name: str) -> str:
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 
 @contextmanager
@@ -49,10 +66,9 @@ def running_server(programs: Path) -> Iterator[str]:
     data = folder / "data"
     if become:
         shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
+    port = free_port()
+    # No test cuts the power: nothing has to be on the disk.
+    options = f"-c listen_addresses=127.0.0.1 -c fsync=off -p {port} -k {folder}"
     control = [*become, str(programs / "pg_ctl"), "-D", str(data), "-w"]
     quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
     initdb = [*become, str(programs / "initdb"), "-D", str(data), "-U", "node", "-A", "trust"]

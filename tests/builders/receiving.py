@@ -33,6 +33,8 @@ from pynetdicom.presentation import build_context
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.receive import run
 from dicom_ai_node.store import Database
+from tests.builders.databases import opened
+from tests.builders.ports import free_port
 
 DX = str(DigitalXRayImageStorageForPresentation)
 EXPLICIT = str(ExplicitVRLittleEndian)
@@ -62,13 +64,6 @@ def encoded(ds: Dataset) -> bytes:
     data = encode(ds, False, True)
     assert data is not None
     return data
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settings(tmp_path: Path, **tables: dict[str, Any]) -> dict[str, Any]:
@@ -132,9 +127,7 @@ def receiving(tmp_path: Path, **tables: dict[str, Any]) -> Iterator[Node]:
 
 def prepare(values: dict[str, Any]) -> Node:
     config = parse_config(values)
-    db = Database(config.storage.database)
-    db.upgrade()
-    return Node(config, db)
+    return Node(config, opened(config.storage.database))
 
 
 _PROCESS = """
@@ -197,7 +190,7 @@ def wait_until_listening(port: int) -> None:
     raise AssertionError("nobody listens")
 
 
-def wait_for(condition: Any, *, seconds: float = 10.0) -> None:
+def wait_for(condition: Any, *, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"

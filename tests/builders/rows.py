@@ -1,11 +1,14 @@
 """Builders of rows: instances, results, deliveries."""
 
-from dicom_ai_node.store import Database
+from sqlalchemy import select
+
+from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.instances import Filed, record
 from dicom_ai_node.store.leases import ClaimedStudy, claim
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
-from dicom_ai_node.study import StudySettings
+from dicom_ai_node.store.tables import study as study_table
+from dicom_ai_node.study import State, StudySettings
 from dicom_ai_node.types import ImageRef, StoredInstance
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
@@ -63,12 +66,41 @@ def analysed_study(
     file_instance(db, study, f"{study}.1", now=now - 50)
     close_due(db, now=now, settings=TIMING)
     claimed = claim_one(db, now=now)
-    assert finish(
+    assert finish_one(db, claimed, destinations=destinations, now=now)
+
+
+def finish_one(
+    db: Database,
+    claimed: ClaimedStudy,
+    *,
+    key: str = "k1",
+    destinations: tuple[str, ...] = ("pacs",),
+    now: float,
+) -> bool:
+    """End an analysis with a report for ``destinations``."""
+    return finish(
         db,
         claimed,
-        analysis(study),
+        analysis(claimed.study_instance_uid, key),
         header=None,
         destinations={name: frozenset({"sr"}) for name in destinations},
         reason=None,
         now=now,
     )
+
+
+def state_of(db: Database, uid: str) -> State:
+    with db.read() as connection:
+        query = select(study_table.c.state).where(study_table.c.study_instance_uid == uid)
+        return State(connection.execute(query).scalar_one())
+
+
+def claim_deliveries(
+    db: Database, name: str, *, now: float, owner: str = "d"
+) -> list[deliveries.ClaimedDelivery]:
+    return deliveries.claim(db, name, owner=owner, now=now, lease_seconds=60, limit=10)
+
+
+def deliver_all(db: Database, name: str, *, now: float) -> None:
+    for one in claim_deliveries(db, name, now=now):
+        assert deliveries.delivered(db, one, one.files[0], status=0, now=now)

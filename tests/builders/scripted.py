@@ -169,3 +169,7 @@ def collected(db: Database, number: int) -> dict[str, Collected]:
     found = [read_collected(one) for one in audit_studies.collected(db, number)]
     assert len({one.key for one in found}) == len(found)
     return {one.key: one for one in found}
+
+
+def archive(days: int = 3, studies: int = 4) -> Archive:
+    return Archive([[listed(studies * one + two) for two in range(studies)] for one in range(days)])

@@ -13,8 +13,9 @@ from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
-from tests.acceptance.harness import free_port, noise
+from tests.acceptance.harness import noise
 from tests.builders.pacs import Archive, running
+from tests.builders.ports import free_port
 
 TODAY = date(2026, 4, 1)
 SPEC = AuditSpec(

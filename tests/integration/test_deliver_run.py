@@ -18,6 +18,7 @@ from tests.builders.outbox import (
     report_uid,
     wait_for,
 )
+from tests.builders.ports import free_port
 
 
 def test_a_report_arrives_in_its_first_class(tmp_path: Path) -> None:
@@ -86,8 +87,7 @@ def test_an_association_ends_after_its_share(
 
 
 def test_after_an_outage_everything_arrives_once(tmp_path: Path) -> None:
-    pacs = EmbeddedPacs(tmp_path / "pacs").start()
-    pacs.stop()  # the port is known and free
+    pacs = EmbeddedPacs(tmp_path / "pacs", port=free_port())
     with outbox(tmp_path, pacs={"port": pacs.port}) as box:
         for number in range(5):
             box.queue(number)

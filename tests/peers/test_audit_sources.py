@@ -27,8 +27,9 @@ from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.rules import Header
-from tests.acceptance.harness import free_port, noise
+from tests.acceptance.harness import noise
 from tests.builders.orthanc import Orthanc, orthanc_in
+from tests.builders.ports import free_port
 from tests.builders.receiving import Node, receiving, wait_until_listening
 from tests.conftest import require_tool
 

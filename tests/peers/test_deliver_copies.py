@@ -27,8 +27,9 @@ from dicom_ai_node.store.queries import show
 from dicom_ai_node.study import State
 from tests.builders.filling import AGE, Ward, make, ward
 from tests.builders.outbox import SR_3D, delivering, report_uid, wait_for
+from tests.builders.ports import free_port
 from tests.conftest import require_tool
-from tests.peers.test_deliver_peers import answers, free_port, running
+from tests.peers.test_deliver_peers import answers, running
 
 SYNTAXES = (
     ExplicitVRLittleEndian,

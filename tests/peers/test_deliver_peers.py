@@ -1,7 +1,6 @@
 """Real archives as destinations: DCMTK's storescp, and Orthanc."""
 
 import json
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -23,15 +22,10 @@ from tests.builders.outbox import (
     report_uid,
     wait_for,
 )
+from tests.builders.ports import free_port
 from tests.conftest import require_tool
 
 pytestmark = pytest.mark.peers
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from dicom_ai_node.fill.apply import apply
 from dicom_ai_node.fill.copying import copy_maker
 from tests.builders.filling import AGE, GUESSED_SEX, ward
 from tests.builders.outbox import delivering, wait_for
+from tests.builders.ports import free_port
 from tests.conftest import require_tool
-from tests.peers.test_deliver_peers import answers, free_port, instances, running
+from tests.peers.test_deliver_peers import answers, instances, running
 
 pytestmark = pytest.mark.peers
 

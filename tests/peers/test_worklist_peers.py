@@ -19,7 +19,8 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.store import Database, proposals
 from dicom_ai_node.store.proposals import ProposalDetail
 from dicom_ai_node.types import WorklistAnswer
-from tests.acceptance.harness import free_port, noise
+from tests.acceptance.harness import noise
+from tests.builders.ports import free_port
 from tests.builders.receiving import wait_until_listening
 from tests.builders.rows import file_instance
 from tests.conftest import require_tool

@@ -20,14 +20,11 @@ from tests.builders.archive import (
     TODAY,
     Planted,
     collected,
-    fired,
     generated,
     headers,
-    scores,
-    table,
     write,
-    wrong,
 )
+from tests.builders.scores import fired, scores, table, wrong
 
 
 @cache

@@ -12,42 +12,27 @@ from sqlalchemy import Connection
 from dicom_ai_node.audit.collect import collect
 from dicom_ai_node.audit.progress import Ending
 from dicom_ai_node.audit.spec import Depth
-from dicom_ai_node.errors import AuditError, PeerRefused, PeerUnavailable
 from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.study import AuditEvent, AuditState
-from tests.builders.postgres import fresh_database
 from tests.builders.rows import TIMING, claim_one, file_instance
 from tests.builders.scripted import (
     OWNER,
     SPEC,
     Archive,
     Clock,
+    archive,
     collected,
     first_times,
     hangs,
     listed,
     new_audit,
-    raises,
     session,
 )
 
 ALL = SPEC.model_copy(update={"depth": Depth.ALL})
 FLAGGED = SPEC.model_copy(update={"depth": Depth.FLAGGED})
-
-
-def archive(days: int = 3, studies: int = 4) -> Archive:
-    return Archive([[listed(studies * one + two) for two in range(studies)] for one in range(days)])
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
-def any_db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        yield request.getfixturevalue("db")
-    else:
-        with fresh_database(request.getfixturevalue("postgres")) as database:
-            yield database
 
 
 class Killed(BaseException):
@@ -187,87 +172,6 @@ def test_a_stop_ends_it_even_in_a_study_that_hangs_and_costs_no_attempt(
     assert [one.fault for one in collected(db, number).values()] == ["", ""]
 
 
-@pytest.mark.parametrize(
-    ("error", "fault"),
-    [
-        (PeerRefused(0xA700, "refused: out of resources", "Doe^Jane"), "refused: out of resources"),
-        (ValueError("Doe^Jane"), "ValueError"),
-    ],
-)
-def test_a_study_that_fails_is_tried_again_and_then_a_finding(
-    db: Database, tmp_path: Path, error: Exception, fault: str
-) -> None:
-    source, number, clock = archive(1, 3), new_audit(db), Clock()
-    source.trouble["1.2.0"] = raises(error)
-    source.trouble["1.2.1"] = first_times(2, raises(error))
-    working = session(db, number, source, tmp_path, clock=clock, max_attempts=3, retry_seconds=10)
-    assert collect(working) is Ending.DONE
-    found = collected(db, number)
-    assert {key: one.fault for key, one in found.items()} == {
-        "1.2.0": fault,
-        "1.2.1": "",
-        "1.2.2": "",
-    }
-    assert found["1.2.0"].facts is not None
-    assert not found["1.2.0"].facts.from_files
-    assert (source.asked["1.2.0"], source.asked["1.2.1"], source.asked["1.2.2"]) == (3, 3, 1)
-    assert sum(clock.slept) >= 15  # at least half of 10 and of 20 seconds
-
-
-def test_a_source_that_hangs_is_timed_out_and_opened_anew(db: Database, tmp_path: Path) -> None:
-    source, number = archive(1, 3), new_audit(db)
-    source.trouble["list:0"] = first_times(1, hangs)
-    source.trouble["1.2.1"] = hangs
-    working = session(
-        db,
-        number,
-        source,
-        tmp_path,
-        max_attempts=2,
-        study_timeout_seconds=0.3,
-        listing_timeout_seconds=0.3,
-    )
-    assert collect(working) is Ending.DONE
-    found = collected(db, number)
-    assert [one.fault for one in found.values()] == ["", "no answer within 0.3 s", ""]
-    assert source.opened == 3  # and once more after each hang that was not the last
-
-
-def test_an_outage_costs_no_study_an_attempt(db: Database, tmp_path: Path) -> None:
-    source, number, clock = archive(2, 3), new_audit(db), Clock()
-    began = clock.at
-    outages = [(began, began + 20), (began + 21, began + 80)]
-    source.down = lambda: any(first <= clock.at < last for first, last in outages)
-    source.trouble["1.2.2"] = lambda: setattr(clock, "at", max(clock.at, began + 21))
-    notes = set()
-
-    def wait(seconds: float) -> None:
-        clock.wait(seconds)
-        row = audits.show(db, number)
-        assert row is not None
-        notes.add(row.note)
-
-    waiting = Clock()
-    waiting.now, waiting.wait = clock.now, wait  # type: ignore[method-assign]
-    working = session(db, number, source, tmp_path, clock=waiting, max_attempts=1, retry_seconds=1)
-    assert collect(working) is Ending.DONE
-    assert [one.fault for one in collected(db, number).values()] == [""] * 6
-    assert {source.asked[f"1.2.{one}"] for one in range(6)} == {1}
-    assert "the source cannot be reached" in notes
-    assert "the source cannot be reached, 5 times in a row" in notes
-    row = audits.show(db, number)
-    assert row is not None
-    assert row.note == ""
-
-
-def test_a_study_that_breaks_the_association_is_no_outage(db: Database, tmp_path: Path) -> None:
-    source, number = archive(1, 3), new_audit(db)
-    source.trouble["1.2.1"] = raises(PeerUnavailable("association aborted"))
-    assert collect(session(db, number, source, tmp_path, max_attempts=2)) is Ending.DONE
-    found = collected(db, number)
-    assert [one.fault for one in found.values()] == ["", "association aborted", ""]
-
-
 def test_what_kills_the_program_each_time_is_given_up(db: Database, tmp_path: Path) -> None:
     source, number = archive(1, 2), new_audit(db)
     for _ in range(3):
@@ -286,24 +190,6 @@ def test_what_kills_the_program_each_time_is_given_up(db: Database, tmp_path: Pa
     assert found["1.2.0"].fault == "the program ended in every attempt to read it"
     assert found["1.2.1"].fault == ""
     assert source.asked["1.2.0"] == 3
-
-
-def test_a_part_that_cannot_be_listed_is_a_finding(db: Database, tmp_path: Path) -> None:
-    source, number = archive(3, 2), new_audit(db)
-    source.trouble["list:1"] = raises(PeerRefused(0xA700, "too many answers"))
-    assert collect(session(db, number, source, tmp_path, max_attempts=2)) is Ending.DONE
-    found = collected(db, number)
-    missing = found.pop("listing:00000001-00000001")
-    assert (missing.facts, missing.fault) == (None, "not listed: too many answers")
-    assert len(found) == 4
-    assert source.asked["list:1"] == 2
-
-
-def test_a_source_that_cannot_be_listed_at_all_ends_it(db: Database, tmp_path: Path) -> None:
-    source, number = archive(2, 2), new_audit(db)
-    source.trouble["list:0"] = raises(PeerRefused(0xA900, "not understood"))
-    with pytest.raises(AuditError, match="pacs:fake: the listing failed: not understood"):
-        collect(session(db, number, source, tmp_path, max_attempts=2))
 
 
 def test_only_flagged_studies_are_fetched(db: Database, tmp_path: Path) -> None:
@@ -328,34 +214,6 @@ def test_facts_say_whether_they_are_those_of_files(db: Database, tmp_path: Path,
     assert facts is not None
     assert facts.from_files is (name != "pacs:fake")
     assert (facts.listed is None) is source.holds_files
-
-
-def test_what_the_listing_could_not_read_is_a_finding_and_not_asked_for(
-    db: Database, tmp_path: Path
-) -> None:
-    source = Archive([[replace(listed(0), fault="scan.dcm: not DICOM"), listed(1)]])
-    number = new_audit(db)
-    assert collect(session(db, number, source, tmp_path)) is Ending.DONE
-    first, second = collected(db, number).values()
-    assert (first.facts, first.fault) == (None, "scan.dcm: not DICOM")
-    assert second.fault == ""
-    assert source.asked["1.2.0"] == 0
-
-
-def test_less_than_was_listed_is_asked_for_again_and_then_said(
-    db: Database, tmp_path: Path
-) -> None:
-    source, number = archive(1, 2), new_audit(db, ALL)
-    source.files = 0
-    source.trouble["fetch:1.2.1"] = lambda: setattr(source, "files", 1)
-    assert collect(session(db, number, source, tmp_path, spec=ALL, max_attempts=2)) is Ending.DONE
-    found = collected(db, number)
-    assert [one.fault for one in found.values()] == ["", ""]
-    source, number = archive(1, 1), new_audit(db, ALL)
-    source.files = 0
-    assert collect(session(db, number, source, tmp_path, spec=ALL, max_attempts=2)) is Ending.DONE
-    assert collected(db, number)["1.2.0"].fault == "0 of 1 instances arrived"
-    assert source.asked["fetch:1.2.0"] == 2
 
 
 @pytest.mark.parametrize("headers", [True, False])

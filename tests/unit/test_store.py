@@ -8,19 +8,10 @@ from alembic import command
 from sqlalchemy import select
 
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.store import (
-    Database,
-    deliveries,
-    destinations,
-    instances,
-    leases,
-    patients,
-    studies,
-)
+from dicom_ai_node.store import Database, instances, leases, patients, studies
 from dicom_ai_node.store.database import _alembic_config
 from dicom_ai_node.store.instances import Filed
-from dicom_ai_node.store.reports import NewReport, has_result, newest_report
-from dicom_ai_node.store.tables import metadata, study, transition
+from dicom_ai_node.store.tables import metadata, transition
 from dicom_ai_node.study import LatePolicy, State, StudySettings
 from dicom_ai_node.types import Reason
 from tests.builders.rows import (
@@ -28,19 +19,16 @@ from tests.builders.rows import (
     analysed_study,
     analysis,
     claim_one,
+    deliver_all,
     file_instance,
+    finish_one,
+    state_of,
 )
 
 
 @pytest.fixture
 def db(any_db: Database) -> Database:
     return any_db
-
-
-def state_of(db: Database, uid: str) -> State:
-    with db.read() as connection:
-        query = select(study.c.state).where(study.c.study_instance_uid == uid)
-        return State(connection.execute(query).scalar_one())
 
 
 def events_of(db: Database, uid: str) -> list[str]:
@@ -150,25 +138,13 @@ def test_a_late_image_during_analysis_discards_the_result(db: Database) -> None:
     studies.close_due(db, now=20, settings=TIMING)
     claimed = claim_one(db, now=20)
     file_instance(db, "1.1", "1.1.2", now=21)
-    assert not finish(db, claimed, now=22)
+    assert not finish_one(db, claimed, now=22)
     assert state_of(db, "1.1") is State.COLLECTING
     studies.close_due(db, now=40, settings=TIMING)
     again = claim_one(db, now=40)
     assert len(again.instances) == 2
     assert again.attempts == 1
-    assert finish(db, again, now=41)
-
-
-def finish(db: Database, claimed: leases.ClaimedStudy, *, key: str = "k1", now: float) -> bool:
-    return studies.finish(
-        db,
-        claimed,
-        analysis(claimed.study_instance_uid, key),
-        header=None,
-        destinations={"pacs": frozenset({"sr"})},
-        reason=None,
-        now=now,
-    )
+    assert finish_one(db, again, now=41)
 
 
 def test_late_policy_keep_files_the_image_and_leaves_the_result(db: Database) -> None:
@@ -184,28 +160,6 @@ def test_an_instance_of_a_kept_class_does_not_reopen(db: Database) -> None:
     assert state_of(db, "1.1") is State.REPORTED
 
 
-def test_an_unchanged_result_queues_nothing_again(db: Database) -> None:
-    analysed_study(db, "1.1")
-    deliver_all(db, "pacs", now=101)
-    assert studies.requeue(db, "1.1", now=200) is State.READY
-    assert finish(db, claim_one(db, now=200), key="k1", now=201)
-    assert state_of(db, "1.1") is State.DELIVERED
-    assert claim_deliveries(db, "pacs", now=300) == []
-
-
-def test_a_changed_result_supersedes_and_is_sent(db: Database) -> None:
-    analysed_study(db, "1.1")
-    deliver_all(db, "pacs", now=101)
-    studies.requeue(db, "1.1", now=200)
-    previous = newest_report(db, "1.1", kind="sr")
-    assert previous is not None
-    assert [one.sop_instance_uid for one in previous.files] == ["1.1.1"]
-    assert previous.model_sha256 == "abc"
-    assert finish(db, claim_one(db, now=200), key="k2", now=201)
-    assert state_of(db, "1.1") is State.REPORTED
-    assert len(claim_deliveries(db, "pacs", now=300)) == 1
-
-
 def test_an_expired_lease_is_taken_over_and_its_late_result_discarded(db: Database) -> None:
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
@@ -213,8 +167,8 @@ def test_an_expired_lease_is_taken_over_and_its_late_result_discarded(db: Databa
     assert claim_all(db, now=50) == []
     taken = claim_one(db, now=81, owner="alive")
     assert taken.attempts == 2
-    assert not finish(db, lost, now=82)
-    assert finish(db, taken, now=82)
+    assert not finish_one(db, lost, now=82)
+    assert finish_one(db, taken, now=82)
     assert events_of(db, "1.1") == ["quiet", "claim", "lease_expired", "claim", "result"]
 
 
@@ -243,7 +197,7 @@ def test_what_kills_its_analyser_fails_alone(db: Database) -> None:
         now += 61
         for claimed in claim_all(db, now=now):
             if claimed.study_instance_uid != "1.2":
-                assert finish(db, claimed, now=now)
+                assert finish_one(db, claimed, now=now)
     assert state_of(db, "1.2") is State.FAILED
     assert state_of(db, "1.1") is State.REPORTED
     assert state_of(db, "1.3") is State.REPORTED
@@ -285,96 +239,6 @@ def test_priors_are_found_by_patient_only(db: Database) -> None:
     assert patients.priors(db, patient_key="", except_study="1.1") == []
 
 
-def test_without_destinations_a_reported_study_is_done(db: Database) -> None:
-    analysed_study(db, "1.1", destinations=())
-    assert state_of(db, "1.1") is State.DELIVERED
-
-
-def claim_deliveries(
-    db: Database, name: str, *, now: float, owner: str = "d"
-) -> list[deliveries.ClaimedDelivery]:
-    return deliveries.claim(db, name, owner=owner, now=now, lease_seconds=60, limit=10)
-
-
-def deliver_all(db: Database, name: str, *, now: float) -> None:
-    for one in claim_deliveries(db, name, now=now):
-        assert deliveries.delivered(db, one, one.files[0], status=0, now=now)
-
-
-def test_a_study_is_delivered_when_its_last_destination_has_it(db: Database) -> None:
-    analysed_study(db, "1.1", destinations=("a", "b"))
-    deliver_all(db, "a", now=101)
-    assert state_of(db, "1.1") is State.REPORTED
-    deliver_all(db, "b", now=102)
-    assert state_of(db, "1.1") is State.DELIVERED
-    assert destinations.state_of(db, "a").sop_class_uid.endswith(".88.33")
-
-
-def test_a_held_destination_waits_as_a_whole_and_no_other(db: Database) -> None:
-    analysed_study(db, "1.1", destinations=("down", "up"))
-    claimed = claim_deliveries(db, "down", now=101)
-    deliveries.hold(db, "down", claimed, until=200, error="connection refused")
-    assert claim_deliveries(db, "down", now=150) == []
-    assert len(claim_deliveries(db, "up", now=150)) == 1
-    (again,) = claim_deliveries(db, "down", now=201)
-    assert again.attempts == 1
-    assert destinations.state_of(db, "down").failures == 1
-
-
-def test_a_dead_letter_is_named_and_one_call_requeues_it(db: Database) -> None:
-    analysed_study(db, "1.1")
-    (claimed,) = claim_deliveries(db, "pacs", now=101)
-    deliveries.give_up(db, claimed, status=0xC000, error="cannot understand", now=102)
-    assert state_of(db, "1.1") is State.UNDELIVERED
-    assert deliveries.requeue_dead(db, study_instance_uid=None, now=103) == 1
-    assert state_of(db, "1.1") is State.REPORTED
-    deliver_all(db, "pacs", now=104)
-    assert state_of(db, "1.1") is State.DELIVERED
-
-
-def test_a_lost_delivery_lease_is_open_again_and_its_late_word_ignored(db: Database) -> None:
-    analysed_study(db, "1.1")
-    (lost,) = claim_deliveries(db, "pacs", now=101, owner="dead")
-    (taken,) = claim_deliveries(db, "pacs", now=200, owner="alive")
-    deliveries.postpone(db, lost, until=999, status=None, error="late word")
-    assert deliveries.delivered(db, taken, taken.files[0], status=0, now=201)
-    assert not deliveries.delivered(db, lost, lost.files[0], status=0, now=202)
-
-
-def test_retention_takes_only_what_is_settled(db: Database) -> None:
-    analysed_study(db, "1.1")
-    file_instance(db, "1.2", "1.2.1")
-    removed: list[str] = []
-
-    def drop(*, before: float, keep: bool = False) -> int:
-        def remove(path: str) -> bool:
-            removed.append(path)
-            return not keep
-
-        return instances.drop_expired(db, before=before, now=500, limit=10, remove=remove)
-
-    assert drop(before=1e6) == 0
-    deliver_all(db, "pacs", now=101)
-    assert drop(before=100) == 0
-    assert removed == []
-    assert drop(before=1e6, keep=True) == 0
-    assert drop(before=1e6) == 1
-    assert removed == ["instances/1.1.1-a.dcm"] * 2
-    assert drop(before=1e6) == 0
-
-
-def test_a_late_image_after_retention_is_analysed_without_the_files_that_are_gone(
-    db: Database,
-) -> None:
-    analysed_study(db, "1.1")
-    deliver_all(db, "pacs", now=101)
-    instances.drop_expired(db, before=1e6, now=500, limit=10, remove=lambda path: True)
-    file_instance(db, "1.1", "1.1.2", now=600)
-    studies.close_due(db, now=700, settings=TIMING)
-    (left,) = claim_one(db, now=700).instances
-    assert left.image.sop_instance_uid == "1.1.2"
-
-
 def test_waiting_in_vain_for_a_connection_is_a_storage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,55 +250,6 @@ def test_waiting_in_vain_for_a_connection_is_a_storage_error(
         with pytest.raises(StorageError, match="no connection"), database.read():
             pass
     database.close()
-
-
-def test_a_quarantined_report_is_made_again_and_never_counts_as_delivered(db: Database) -> None:
-    file_instance(db, "1.1")
-    studies.close_due(db, now=20, settings=TIMING)
-    bad = NewReport("sr", analysis("1.1").reports[0].files, quarantined="no evidence")
-    new = studies.NewAnalysis("k1", {"model": None}, True, (bad,))
-    assert finish_with(db, claim_one(db, now=20), new, now=21)
-    assert state_of(db, "1.1") is State.FAILED
-    assert not has_result(db, "1.1", "k1")
-    studies.requeue(db, "1.1", now=30)
-    assert finish_with(db, claim_one(db, now=30), new, now=31)
-    assert state_of(db, "1.1") is State.FAILED
-    studies.requeue(db, "1.1", now=40)
-    assert finish(db, claim_one(db, now=40), key="k1", now=41)
-    assert state_of(db, "1.1") is State.REPORTED
-    assert len(claim_deliveries(db, "pacs", now=50)) == 1
-
-
-def finish_with(
-    db: Database, claimed: leases.ClaimedStudy, new: studies.NewAnalysis, *, now: float
-) -> bool:
-    destinations = {"pacs": frozenset({"sr"})}
-    return studies.finish(
-        db, claimed, new, header=None, destinations=destinations, reason=None, now=now
-    )
-
-
-def test_a_destination_that_is_added_later_gets_the_known_result_on_requeue(db: Database) -> None:
-    analysed_study(db, "1.1", destinations=())
-    assert has_result(db, "1.1", "k1")
-    studies.requeue(db, "1.1", now=200)
-    known = studies.NewAnalysis("k1", {"model": None}, True, ())
-    assert finish_with(db, claim_one(db, now=200), known, now=201)
-    assert state_of(db, "1.1") is State.REPORTED
-    assert len(claim_deliveries(db, "pacs", now=300)) == 1
-
-
-def test_an_image_that_is_sent_again_after_retention_stays(db: Database) -> None:
-    analysed_study(db, "1.1")
-    deliver_all(db, "pacs", now=101)
-    assert drop(db, before=1000, now=1000) == 1
-    assert file_instance(db, "1.1", "1.1.1", now=2000) is Filed.DUPLICATE
-    assert drop(db, before=1999, now=2100) == 0
-    assert drop(db, before=2001, now=3000) == 1
-
-
-def drop(db: Database, *, before: float, now: float) -> int:
-    return instances.drop_expired(db, before=before, now=now, limit=10, remove=lambda _: True)
 
 
 def test_late_policy_keep_still_analyses_what_has_no_result(db: Database) -> None:

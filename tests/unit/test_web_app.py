@@ -24,6 +24,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.workers import beat
 from dicom_ai_node.web.app import build_app
 from tests.builders import observations
+from tests.builders.ports import free_port
 from tests.builders.rows import analysed_study, file_instance
 
 STUDY = "1.2.826.0.1.3680043.10.1.77"
@@ -192,12 +193,6 @@ def test_metrics_without_a_database_say_so(settings: Config) -> None:
     assert seen["dicom_ai_node_database_up", ""] == 0
     assert seen["dicom_ai_node_spool_free_bytes", ""] > 0
     nowhere.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_the_role_serves_until_it_is_stopped(tmp_path: Path, db: Database) -> None:
