@@ -32,7 +32,7 @@ app = typer.Typer(
     "2 wrong command line or configuration, 3 spool or database cannot be used.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (node, archive, files, peers):

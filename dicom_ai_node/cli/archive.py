@@ -8,17 +8,19 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from dicom_ai_node.cli.common import (
-    EXIT_CONFIG,
     EXIT_NO,
     AsJson,
     ConfigFile,
+    complain,
     configuration,
     console,
     print_json,
     when,
 )
+from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.store import Database
 from dicom_ai_node.store import deliveries as delivery_queue
@@ -95,14 +97,15 @@ def show(
     logs.use_key(settings.log, settings.storage.spool)
     detail = find_one(_open(config), study_uid)
     if detail is None:
-        console.print(f"no study {study_uid}")
+        complain(f"no study {study_uid}")
         raise typer.Exit(EXIT_NO)
     if as_json:
         print_json(_detail(detail) | {"log_id": logs.hashed(study_uid)})
         return
     row = detail.study
-    console.print(f"[bold]{row.study_instance_uid}[/]  {row.state}  {row.reason}", highlight=False)
-    console.print(f"in the log: {logs.hashed(study_uid)}", highlight=False)
+    uid = (row.study_instance_uid, "bold")
+    console.print(Text.assemble(uid, f"  {row.state}  {row.reason}"))
+    console.print(f"in the log: {logs.hashed(study_uid)}")
     _print(
         "Instances",
         detail.instances,
@@ -115,7 +118,7 @@ def show(
         ("destination", "kind", "state", "attempts", "settled_at", "error"),
     )
     if detail.result:
-        console.print("[bold]Result[/]")
+        console.print("Result", style="bold")
         console.print_json(data=detail.result)
 
 
@@ -139,8 +142,7 @@ def requeue(
     Example: dicom-ai-node requeue --dead
     """
     if bool(study_uid) + dead + withheld != 1:
-        console.print("give either a StudyInstanceUID, --dead or --withheld")
-        raise typer.Exit(EXIT_CONFIG)
+        raise ConfigError("give either a StudyInstanceUID, --dead or --withheld")
     db, now = _open(config), time.time()
     if withheld:
         count, lost = study_queue.requeue_withheld(db, now=now)
@@ -155,7 +157,7 @@ def requeue(
     if study_uid and not count:
         state = study_queue.requeue(db, study_uid, now=now)
         if state is None:
-            console.print(f"no study {study_uid}")
+            complain(f"no study {study_uid}")
             raise typer.Exit(EXIT_NO)
     if as_json:
         print_json({"deliveries": count, "study_state": state})

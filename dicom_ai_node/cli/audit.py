@@ -215,9 +215,9 @@ def report(
         print_json({"files": [str(path) for path in written], "complete": found.complete})
         return
     for path in written:
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(str(path), soft_wrap=True)
     if not found.complete:
-        console.print(f"[yellow]not everything is collected: the audit is {row.state}[/]")
+        console.print(f"not everything is collected: the audit is {row.state}", style="yellow")
 
 
 def _run(settings: Config, db: Database, number: int, owner: str, *, as_json: bool) -> None:

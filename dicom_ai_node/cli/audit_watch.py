@@ -79,7 +79,7 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Counts], None]]:
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[says]}"),
+        TextColumn("{task.fields[says]}", markup=False),
     )
     hidden = as_json or plain_terminal()
     with Progress(*columns, console=progress_console, disable=hidden) as bars:
@@ -104,4 +104,4 @@ class _Rate(ProgressColumn):
 
 
 def _say(text: str) -> None:
-    progress_console.print(text, highlight=False, soft_wrap=True)
+    progress_console.print(text, soft_wrap=True)

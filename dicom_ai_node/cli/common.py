@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.errors import ConfigError
@@ -33,8 +34,9 @@ ConfigFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
-console = Console()
-progress_console = Console(stderr=True)
+console = Console(markup=False, highlight=False)
+"""Without markup: what is printed may hold brackets of a file name or of a reason."""
+progress_console = Console(stderr=True, markup=False, highlight=False)
 
 
 def find_config(path: Path | None) -> Path:
@@ -60,7 +62,7 @@ def configuration(path: Path | None) -> Config:
 
 def complain(error: Exception | str) -> None:
     """Print an error to standard error."""
-    progress_console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    progress_console.print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -58,7 +58,7 @@ def compare(
         )
     else:
         _print(found)
-        console.print(verdict(found), highlight=False)
+        console.print(verdict(found))
     if not found:
         raise typer.Exit(EXIT_NO)
 

@@ -91,10 +91,10 @@ def _apply(settings: Config, db: Database, uid: str, actor: str, as_json: bool) 
             }
         )
         return
-    console.print(f"{uid}: {done.queued} copies queued of {done.images} images", highlight=False)
+    console.print(f"{uid}: {done.queued} copies queued of {done.images} images")
     for one in done.admissions:
         for keyword, reason in one.refused.items():
-            console.print(f"not to {one.destination}: {keyword}: {reason}", highlight=False)
+            console.print(f"not to {one.destination}: {keyword}: {reason}")
 
 
 def preview(
@@ -128,6 +128,6 @@ def preview(
         if as_json:
             print_json({"sop_instance_uid": uid, "changes": [asdict(change) for change in changes]})
             continue
-        console.print(f"{uid} to {destination}", highlight=False)
+        console.print(f"{uid} to {destination}")
         for change in changes:
-            console.print(f"  {change}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {change}", soft_wrap=True)

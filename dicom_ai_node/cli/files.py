@@ -118,11 +118,11 @@ def infer(
 def _tell_pictures(folder: Path, drawn: list[dict[str, Any]]) -> None:
     """Say which picture is of which file: their names are UIDs, which the table does not show."""
     count = sum(len(one["saliency"]) for one in drawn)
-    console.print(f"{count} saliency maps in {folder}", highlight=False, markup=False)
+    console.print(f"{count} saliency maps in {folder}")
     for one in drawn:
         names = " ".join(Path(path).name for path in one["saliency"])
         line = f"  {one['path']}: {names}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _passes(progress: Progress) -> Callable[[int, int], None]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from dicom_ai_node.cli.common import (
     AsJson,
@@ -96,7 +97,7 @@ def monitor(
         return
     _print_groups(by, groups)
     for line in _words(charts, flags, settings):
-        console.print(line, highlight=False)
+        console.print(line)
     _print_switches(switches(db), mode(db))
 
 
@@ -186,7 +187,7 @@ def _text(figure: Figure, form: Any) -> str:
     return f"{form(figure.value)} ({form(figure.low)} to {form(figure.high)}; n {figure.n})"
 
 
-def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str]:
+def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str | Text]:
     """Say what the charts show."""
     if not charts.model_sha256:
         return ["no study has been observed yet"]
@@ -201,15 +202,14 @@ def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str]:
         drawn = sorted({PLAIN[point.quantity] for point in charts.points})
         watched = f"; watched: {'; '.join(drawn)}" if drawn else ""
         return [f"drift: none in {points} points since the reference weeks{watched}"]
-    lines = ["[bold red]drift[/]; where nothing changes there is a flag once in"
-             f" {settings.false_alarm_weeks:g} points:"]  # fmt: skip
-    return [*lines, *(f"  {flag.text}" for flag in flags)]
+    rate = f"; where nothing changes there is a flag once in {settings.false_alarm_weeks:g} points:"
+    return [Text.assemble(("drift", "bold red"), rate), *(f"  {flag.text}" for flag in flags)]
 
 
 def _print_switches(decisions: list[Switch], now: Mode) -> None:
-    console.print(f"the model is {_MODES[now]}", highlight=False)
+    console.print(f"the model is {_MODES[now]}")
     for one in decisions:
-        console.print(f"  {when(one.at)} {one.mode} by {one.actor}: {one.reason}", highlight=False)
+        console.print(f"  {when(one.at)} {one.mode} by {one.actor}: {one.reason}")
 
 
 def _drift(charts: Charts, flags: list[Flag]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``."""
 
+import os
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from dicom_ai_node.cli.common import (
     EXIT_NO,
@@ -70,16 +72,14 @@ def check_config(
         return
     console.print(f"{path}: no faults")
     node = checked.node
-    console.print(f"{node.ae_title} listens on {node.bind}:{node.port}", highlight=False)
+    console.print(f"{node.ae_title} listens on {node.bind}:{node.port}")
     callers = ", ".join(one.ae_title for one in checked.receive.callers)
-    console.print(f"callers: {callers or 'everybody'}", highlight=False)
+    console.print(f"callers: {callers or 'everybody'}")
     for name, one in checked.destinations.items():
         kinds = " and ".join(one.send)
-        console.print(
-            f"{kinds} to {name}: {one.ae_title} at {one.host}:{one.port}", highlight=False
-        )
+        console.print(f"{kinds} to {name}: {one.ae_title} at {one.host}:{one.port}")
     if not checked.destinations:
-        console.print("[yellow]no destination: reports are made and kept, but not sent[/]")
+        console.print("no destination: reports are made and kept, but not sent", style="yellow")
 
 
 def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -93,15 +93,21 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
         print_json(report.as_dict())
     else:
         for check in report.checks:
-            mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
-            console.print(f"{mark} {check.name}: {check.text}", highlight=False)
+            mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
+            console.print(Text.assemble(mark, f" {check.name}: {check.text}"))
     if not report.ready:
         raise typer.Exit(EXIT_NO)
 
 
 @database.command()
 def upgrade(config: ConfigFile = None) -> None:
-    """Bring the database to the newest schema."""
+    """Make the database, or bring it to the newest schema; 'serve' does it by itself.
+
+    Needed once for an audit on a machine where no node has run.
+
+    Example: dicom-ai-node db upgrade -c config/node.toml
+    """
+    os.umask(0o077)  # it holds patient data
     db = Database(configuration(config).storage.database)
     before = db.revision()
-    console.print(f"schema {before or 'empty'} -> {db.upgrade()}", highlight=False)
+    console.print(f"schema {before or 'empty'} -> {db.upgrade()}")
