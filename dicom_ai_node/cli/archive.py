@@ -19,6 +19,7 @@ from dicom_ai_node.cli.common import (
     console,
     print_json,
     when,
+    whole,
 )
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.ops import logs
@@ -72,7 +73,7 @@ def studies(
         for row in rows:
             print_json(_row(row))
         return
-    table = Table("Study", "State", "Images", "Flagged", "Received", "Reason", box=None)
+    table = Table(whole("Study"), "State", "Images", "Flagged", "Received", "Reason", box=None)
     for row in rows:
         flag = {None: "", True: "yes", False: "no"}[row.flagged]
         table.add_row(
@@ -198,7 +199,7 @@ def _times(values: dict[str, Any]) -> dict[str, Any]:
 def _print(title: str, rows: tuple[dict[str, Any], ...], columns: tuple[str, ...]) -> None:
     if not rows:
         return
-    table = Table(*columns, title=title, title_justify="left", box=None)
+    table = Table(*map(whole, columns), title=title, title_justify="left", box=None)
     for row in rows:
         table.add_row(*(str(value or "") for value in (_times(row)[one] for one in columns)))
     console.print(table)

@@ -255,7 +255,7 @@ def _spec(values: dict[str, Any]) -> AuditSpec:
             field = str(fault["loc"][0]) if fault["loc"] else ""
             option = _OPTIONS.get(field, "--from, --to")
             value = f" {fault['input']}" if field else ""
-            faults.append(f"{option}{value}: {fault['msg']}")
+            faults.append(f"{option}{value}: {fault['msg'].removeprefix('Value error, ')}")
         raise ConfigError("\n".join(faults)) from None
 
 

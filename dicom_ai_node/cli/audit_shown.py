@@ -10,12 +10,20 @@ from rich.text import Text
 
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.cli.common import console, print_json, when
+from dicom_ai_node.cli.common import console, print_json, when, whole
 from dicom_ai_node.config import Config
 from dicom_ai_node.store import Database, audit_studies
 from dicom_ai_node.store.audits import AuditRow
 from dicom_ai_node.study import AuditState
 
+_ASKED = {
+    "first_date": "from",
+    "last_date": "to",
+    "modalities": "modality",
+    "depth": "pixels",
+    "today": "day of the audit",
+}
+"""Parts of a spec by the options that asked for them."""
 _RATE_SECONDS = 600.0
 """The rate of an audit is that of so long before now."""
 
@@ -60,7 +68,9 @@ def rows(found: Sequence[AuditRow], *, as_json: bool) -> None:
         for row in found:
             print_json(_values(row))
         return
-    table = Table("Audit", "Source", "State", "Listed", "Settled", "Faults", "Started", box=None)
+    table = Table(
+        "Audit", whole("Source"), "State", "Listed", "Settled", "Faults", "Started", box=None
+    )
     for row in found:
         listed = str(row.listed) if row.listing_done else f"{row.listed} so far"
         table.add_row(
@@ -89,7 +99,7 @@ def one(db: Database, row: AuditRow, *, as_json: bool) -> None:
     for name, value in row.spec.items():
         if value not in (None, [], ""):
             text = ", ".join(value) if isinstance(value, list) else value
-            console.print(f"{name}: {text}")
+            console.print(f"{_ASKED.get(name, name.replace('_', ' '))}: {text}", soft_wrap=True)
     so_far = "" if row.listing_done else f", listing goes on (part {row.slices_done + 1})"
     console.print(f"{row.settled} of {row.listed} studies, {row.faults} with faults{so_far}")
     if row.state is AuditState.RUNNING:
@@ -102,6 +112,8 @@ def one(db: Database, row: AuditRow, *, as_json: bool) -> None:
         console.print(f"{rate:.1f} studies a minute{eta}")
     for text, count in faults:
         console.print(f"{count} x {text}", soft_wrap=True)
+    if row.settled:
+        console.print(f"what it found: dicom-ai-node audit report {row.id} --out FOLDER")
 
 
 def _rate(db: Database, row: AuditRow, now: float) -> float | None:

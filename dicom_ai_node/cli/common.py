@@ -2,12 +2,14 @@
 
 import json
 import os
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 from dicom_ai_node.config import Config, load_config
@@ -34,9 +36,16 @@ ConfigFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
-console = Console(markup=False, highlight=False)
+_PIPED = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+"""Columns where there is no terminal: whole lines for grep, not 80 characters of them."""
+console = Console(markup=False, highlight=False, width=_PIPED)
 """Without markup: what is printed may hold brackets of a file name or of a reason."""
 progress_console = Console(stderr=True, markup=False, highlight=False)
+
+
+def whole(name: str) -> Column:
+    """Return a column whose values, such as UIDs, are broken rather than cut: one copies them."""
+    return Column(name, overflow="fold")
 
 
 def find_config(path: Path | None) -> Path:

@@ -16,6 +16,7 @@ from dicom_ai_node.cli.common import (
     print_json,
 )
 from dicom_ai_node.config import load_config
+from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.config.example import example
 from dicom_ai_node.store import Database
 
@@ -76,10 +77,24 @@ def check_config(
     callers = ", ".join(one.ae_title for one in checked.receive.callers)
     console.print(f"callers: {callers or 'everybody'}")
     for name, one in checked.destinations.items():
-        kinds = " and ".join(one.send)
-        console.print(f"{kinds} to {name}: {one.ae_title} at {one.host}:{one.port}")
-    if not checked.destinations:
+        console.print(f"to {name}, {one.ae_title} at {one.host}:{one.port}: {_sent(one)}")
+    if not any(one.send for one in checked.destinations.values()):
         console.print("no destination: reports are made and kept, but not sent", style="yellow")
+    for name, source in checked.sources.items():
+        console.print(f"can be audited: {source.kind}:{name}")
+    if (worklist := checked.worklist) is not None:
+        at = f"{worklist.ae_title} at {worklist.host}:{worklist.port}"
+        console.print(f"the worklist is asked: {at}")
+
+
+def _sent(one: Destination) -> str:
+    """Say what a destination gets."""
+    parts = [*one.send]
+    if one.fill != "none":
+        parts.append(f"filled copies ({one.fill}{', research' if one.research else ''})")
+    if one.forward != "none":
+        parts.append(f"the received images ({one.forward})")
+    return ", ".join(parts) or "nothing"
 
 
 def status(config: ConfigFile = None, as_json: AsJson = False) -> None:

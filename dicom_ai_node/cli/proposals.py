@@ -17,6 +17,7 @@ from dicom_ai_node.cli.common import (
     console,
     print_json,
     when,
+    whole,
 )
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
@@ -79,7 +80,7 @@ def list_(
         for row in rows:
             print_json(_row(row))
         return
-    table = Table("ID", "Attribute", "Value", "Source", "State", "From", "Study", box=None)
+    table = Table("ID", "Attribute", "Value", "Source", "State", "From", whole("Study"), box=None)
     for row in rows:
         one = row.proposed
         study_uid = row.study_instance_uid
