@@ -85,6 +85,12 @@ def start(
     """
     if headers_only and pixels:
         raise ConfigError("--headers-only and --pixels: expected at most one of them")
+    if headers_only and alerts_per_day is not None:
+        raise ConfigError(
+            "--alerts-per-day is of image alerts: it needs images, not --headers-only"
+        )
+    if not modality.replace(",", "").strip():
+        raise ConfigError(f"--modality {modality!r}: expected at least one, such as CR,DX")
     values = {
         "source": _absolute(source),
         "first_date": first.date() if first else None,
@@ -210,7 +216,12 @@ def report(
         rules_version=RULES_VERSION,
         model=model_of(collected),
     )
-    written = write_report(found, out)
+    try:
+        written = write_report(found, out)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: expected a folder to write to: {error.strerror}"
+        ) from error
     if as_json:
         print_json({"files": [str(path) for path in written], "complete": found.complete})
         return
@@ -241,7 +252,7 @@ def _move(db: Database, number: int, event: AuditEvent, *, as_json: bool) -> Non
     if as_json:
         print_json({"id": number, "state": after or before, "changed": after is not None})
     else:
-        console.print(f"audit {number} is {after or before}")
+        console.print(f"audit {number} is {after or f'{before}: nothing changes'}")
     if after is None:
         raise typer.Exit(EXIT_NO)
 
@@ -265,7 +276,7 @@ def _absolute(source: str) -> str:
     if kind != "folder":
         return source
     if not Path(path).is_dir():
-        raise ConfigError(f"--source {source}: expected folder: and a folder that is there")
+        raise ConfigError(f"--source {source}: no such folder")
     return f"folder:{Path(path).resolve()}"
 
 

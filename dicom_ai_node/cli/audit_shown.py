@@ -112,6 +112,8 @@ def one(db: Database, row: AuditRow, *, as_json: bool) -> None:
         console.print(f"{rate:.1f} studies a minute{eta}")
     for text, count in faults:
         console.print(f"{count} x {text}", soft_wrap=True)
+    if row.listing_done and not row.listed:
+        console.print("the source lists no study of these dates and modalities", style="yellow")
     if row.settled:
         console.print(f"what it found: dicom-ai-node audit report {row.id} --out FOLDER")
 

@@ -81,12 +81,16 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Counts], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[says]}", markup=False),
     )
-    hidden = as_json or plain_terminal()
+    hidden, told = as_json or plain_terminal(), ""
     with Progress(*columns, console=progress_console, disable=hidden) as bars:
         listing = bars.add_task("listing", total=None, says="")
         studies = bars.add_task("studies", total=None, says="")
 
         def tell(counts: Counts) -> None:
+            nonlocal told
+            if hidden and counts.waits and counts.waits != told:
+                _say(f"waits: {counts.waits}")  # without a bar it would seem to hang
+            told = counts.waits
             whole = counts.slices or counts.slices_done or None
             bars.update(listing, total=whole, completed=counts.slices_done)
             faults = f"{counts.faults} with faults" if counts.faults else ""

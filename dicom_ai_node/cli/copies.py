@@ -91,8 +91,11 @@ def _apply(settings: Config, db: Database, uid: str, actor: str, as_json: bool) 
             }
         )
         return
-    console.print(f"{uid}: {done.queued} copies queued of {done.images} images")
+    before = "" if done.queued else "; those that were due have been queued before"
+    console.print(f"{uid}: {done.queued} copies queued of {done.images} images{before}")
     for one in done.admissions:
+        if settings.destinations[one.destination].fill == "none":
+            continue  # it never asked for copies
         for keyword, reason in one.refused.items():
             console.print(f"not to {one.destination}: {keyword}: {reason}")
 

@@ -156,7 +156,14 @@ _MODES = {
 
 
 def _print_groups(by: By, groups: list[Summary]) -> None:
-    columns = ("Studies", "MAE, years", "Bias, years", "Coverage of 90 %", "Sex right", "Refused")
+    columns = (
+        "Studies",
+        "MAE, years",
+        "Bias, years",
+        "Coverage of 90 %",
+        "Sex right, %",
+        "Refused, %",
+    )
     table = Table(by.value.capitalize(), *columns, box=None)
     for group in groups:
         table.add_row(
