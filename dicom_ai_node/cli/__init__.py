@@ -60,3 +60,8 @@ def main() -> None:
     except NodeError as error:
         complain(error)
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise  # no file that a person named
+        complain(f"{error.filename}: {error.strerror}")
+        sys.exit(1)

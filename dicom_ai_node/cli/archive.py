@@ -17,6 +17,7 @@ from dicom_ai_node.cli.common import (
     complain,
     configuration,
     console,
+    minute,
     print_json,
     when,
     whole,
@@ -81,7 +82,7 @@ def studies(
             row.state,
             str(row.instances),
             flag,
-            when(row.received_at),
+            minute(row.received_at),
             row.reason,
         )
     console.print(table)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.cli.common import console, print_json, when, whole
+from dicom_ai_node.cli.common import console, minute, print_json, when, whole
 from dicom_ai_node.config import Config
 from dicom_ai_node.store import Database, audit_studies
 from dicom_ai_node.store.audits import AuditRow
@@ -80,7 +80,7 @@ def rows(found: Sequence[AuditRow], *, as_json: bool) -> None:
             listed,
             str(row.settled),
             str(row.faults),
-            when(row.created_at),
+            minute(row.created_at),
         )
     console.print(table)
 

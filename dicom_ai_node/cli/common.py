@@ -86,6 +86,13 @@ def when(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 
+def minute(seconds: float | None) -> str:
+    """Return a time for a column of a table, local and to the minute, '' for None."""
+    if not seconds:
+        return ""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
 def plain_terminal() -> bool:
     """Whether nobody looks at a progress bar."""
     return not progress_console.is_terminal or bool(os.environ.get("CI"))
