@@ -62,7 +62,7 @@ def compare(
         console.print(verdict(found))
         if not found and not settings.model.shadow:
             console.print(
-                "model.shadow of the configuration names no second bundle", style="yellow"
+                "[model] shadow names no second bundle", style="yellow"
             )
     if not found:
         raise typer.Exit(EXIT_NO)
