@@ -61,9 +61,7 @@ def compare(
         _print(found)
         console.print(verdict(found))
         if not found and not settings.model.shadow:
-            console.print(
-                "[model] shadow names no second bundle", style="yellow"
-            )
+            console.print("[model] shadow names no second bundle", style="yellow")
     if not found:
         raise typer.Exit(EXIT_NO)
 

@@ -111,8 +111,8 @@ def courses(stations: Sequence[Course], *, title: str) -> Markup:
     across, width, height, gap = 2, 470, 130, 20
     months = [month for one in stations for month, _, _ in one.points]
     first, last = min(months, default=0), max(months, default=1)
-    highest = max((share for one in stations for _, share, _ in one.points), default=0.0)
-    ticks = _ticks(0.0, max(0.05, highest))
+    highest = max((high for one in stations for _, _, (_, high) in one.points), default=0.0)
+    ticks = _ticks(0.0, max(0.05, highest))  # whole intervals: a cut one looks narrow
     rows = math.ceil(len(stations) / across)
     parts: list[str] = []
     for at, one in enumerate(stations):
