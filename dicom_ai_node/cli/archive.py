@@ -94,7 +94,10 @@ def show(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one study: state, reason, every transition, the result and each delivery."""
+    """Show one study: state, reason, every transition, the result and each delivery.
+
+    Example: dicom-ai-node show 1.2.840.99999.1.2.3 --json
+    """
     settings = configuration(config)
     logs.use_key(settings.log, settings.storage.spool)
     detail = find_one(_open(config), study_uid)

@@ -65,9 +65,9 @@ def infer(
     under Beside is an imported network's word, uncalibrated, and is in no report. Exit code 1 when
     a file could not be read as DICOM, or a report not be written.
 
-    --saliency writes <SOPInstanceUID>-age.png and -sex.png of each image that is answered; what was
-    refused or abstained has none, and its reason is in the output. Which file has which picture is
-    told below the answers, and with --json in "saliency".
+    --saliency writes UID-age.png and UID-sex.png, by SOPInstanceUID, of each image that is
+    answered; what was refused or abstained has none, and its reason is in the output. Which file
+    has which picture is told below the answers, and with --json in "saliency".
 
     Example: dicom-ai-node infer study/ --sr reports/ --saliency maps/
     """

@@ -28,7 +28,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.drift import Flag, Mode, Switch, mode, open_flags, switch, switches
 from dicom_ai_node.store.observations import load_observations
 
-app = typer.Typer(help="How the network does on the site's own studies, and whether that changes.")
+app = typer.Typer()
 _WEEK = 7 * 86400.0
 
 

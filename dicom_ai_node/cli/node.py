@@ -62,7 +62,10 @@ def check_config(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check the configuration and say what is in force. Exit code 2 when it has faults."""
+    """Check the configuration and say what is in force. Exit code 2 when it has faults.
+
+    Example: dicom-ai-node check-config --example > node.toml
+    """
     if show_example:
         typer.echo(example(), nl=False)
         return
@@ -98,7 +101,10 @@ def _sent(one: Destination) -> str:
 
 
 def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Say how the node is: processes, queues, disk. Exit code 1 when it is not ready."""
+    """Say how the node is: processes, queues, disk. Exit code 1 when it is not ready.
+
+    Example: dicom-ai-node status --json
+    """
     from dicom_ai_node.ops.health import readiness
 
     settings = configuration(config)

@@ -63,3 +63,16 @@ def test_check_config_says_what_each_destination_gets(tmp_path: Path) -> None:
     assert "to idle, A at h:104: nothing" in said
     assert "can be audited: pacs:main" in said
     assert "the worklist is asked: A at h:104" in said
+
+
+def test_help_loses_nothing_to_markup() -> None:
+    """Brackets and examples stand in the help as they do in the source."""
+
+    def help_of(*command: str) -> str:
+        said = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).output
+        return " ".join(said.replace("│", " ").split())
+
+    assert "[audit] of the configuration" in help_of("audit", "start")
+    assert "[fill] auto_apply" in help_of("proposals", "list")
+    assert "UID-age.png" in help_of("infer")
+    assert "Example: dicom-ai-node monitor --by station" in help_of("monitor")
