@@ -92,7 +92,7 @@ def check_config(
 
 def _sent(one: Destination) -> str:
     """Say what a destination gets."""
-    parts = [*one.send]
+    parts: list[str] = [*one.send]
     if one.fill != "none":
         parts.append(f"filled copies ({one.fill}{', research' if one.research else ''})")
     if one.forward != "none":
