@@ -131,7 +131,7 @@ class Collector:
             self._failed(claimed, into, describe(error))
         else:
             self._put_back(claimed)
-            self.session.manners.unreachable(self._task.now())
+            self.session.manners.unreachable(self._task.now(), describe(error))
 
     def _failed(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
         task = self._task

@@ -51,8 +51,8 @@ class Lister:
                     progress.slices = len(parts)
                 self._keep(source, parts)
                 failures = 0
-            except PeerUnavailable:
-                self.session.manners.unreachable(self._task.now())
+            except PeerUnavailable as error:
+                self.session.manners.unreachable(self._task.now(), describe(error))
             except (Ended, StorageError, ConfigError):
                 raise
             except Exception as error:

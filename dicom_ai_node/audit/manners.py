@@ -69,11 +69,11 @@ class Manners:
         """Note that the source is there, whatever it said."""
         self._unreachable = 0
 
-    def unreachable(self, now: float) -> None:
-        """Note that the source is away: the audit waits, longer each time."""
+    def unreachable(self, now: float, why: str) -> None:
+        """Note that the source is away, and why: the audit waits, longer each time."""
         self._unreachable += 1
         times = f", {self._unreachable} times in a row" if self._unreachable > 1 else ""
-        self.back_off(now, self._unreachable, f"the source cannot be reached{times}")
+        self.back_off(now, self._unreachable, f"the source cannot be reached{times}: {why}")
 
     def back_off(self, now: float, failures: int, reason: str) -> None:
         """Ask for nothing for as long as so many failures in a row deserve."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 
+from dicom_ai_node.audit.faults import describe
 from dicom_ai_node.audit.gather import Analyse
 from dicom_ai_node.audit.manners import Hold, Manners
 from dicom_ai_node.audit.progress import Ended, Ending, Progress
@@ -96,8 +97,8 @@ class Session:
                 return self._source
             try:
                 self._source = self.task.open_source()
-            except PeerUnavailable:
-                self.manners.unreachable(self.task.now())
+            except PeerUnavailable as error:
+                self.manners.unreachable(self.task.now(), describe(error))
 
     def drop_source(self) -> None:
         """Let go of the source: after a hang it cannot be trusted, nor can its ``close``."""

@@ -32,7 +32,7 @@ app = typer.Typer(
     "2 wrong command line or configuration, 3 spool or database cannot be used.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (node, archive, files, peers):
@@ -59,4 +59,9 @@ def main() -> None:
         sys.exit(EXIT_STORAGE)
     except NodeError as error:
         complain(error)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise  # no file that a person named
+        complain(f"{error.filename}: {error.strerror}")
         sys.exit(1)

@@ -8,17 +8,21 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from dicom_ai_node.cli.common import (
-    EXIT_CONFIG,
     EXIT_NO,
     AsJson,
     ConfigFile,
+    complain,
     configuration,
     console,
+    minute,
     print_json,
     when,
+    whole,
 )
+from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.store import Database, destinations
 from dicom_ai_node.store import deliveries as delivery_queue
@@ -70,7 +74,7 @@ def studies(
         for row in rows:
             print_json(_row(row))
         return
-    table = Table("Study", "State", "Images", "Flagged", "Received", "Reason", box=None)
+    table = Table(whole("Study"), "State", "Images", "Flagged", "Received", "Reason", box=None)
     for row in rows:
         flag = {None: "", True: "yes", False: "no"}[row.flagged]
         table.add_row(
@@ -78,7 +82,7 @@ def studies(
             row.state,
             str(row.instances),
             flag,
-            when(row.received_at),
+            minute(row.received_at),
             row.reason,
         )
     console.print(table)
@@ -90,19 +94,23 @@ def show(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one study: state, reason, every transition, the result and each delivery."""
+    """Show one study: state, reason, every transition, the result and each delivery.
+
+    Example: dicom-ai-node show 1.2.840.99999.1.2.3 --json
+    """
     settings = configuration(config)
     logs.use_key(settings.log, settings.storage.spool)
     detail = find_one(_open(config), study_uid)
     if detail is None:
-        console.print(f"no study {study_uid}")
+        complain(f"no study {study_uid}")
         raise typer.Exit(EXIT_NO)
     if as_json:
         print_json(_detail(detail) | {"log_id": logs.hashed(study_uid)})
         return
     row = detail.study
-    console.print(f"[bold]{row.study_instance_uid}[/]  {row.state}  {row.reason}", highlight=False)
-    console.print(f"in the log: {logs.hashed(study_uid)}", highlight=False)
+    uid = (row.study_instance_uid, "bold")
+    console.print(Text.assemble(uid, f"  {row.state}  {row.reason}"))
+    console.print(f"in the log: {logs.hashed(study_uid)}")
     _print(
         "Instances",
         detail.instances,
@@ -115,7 +123,7 @@ def show(
         ("destination", "kind", "state", "attempts", "settled_at", "error"),
     )
     if detail.result:
-        console.print("[bold]Result[/]")
+        console.print("Result", style="bold")
         console.print_json(data=detail.result)
 
 
@@ -139,8 +147,7 @@ def requeue(
     Example: dicom-ai-node requeue --dead
     """
     if bool(study_uid) + dead + withheld != 1:
-        console.print("give either a StudyInstanceUID, --dead or --withheld")
-        raise typer.Exit(EXIT_CONFIG)
+        raise ConfigError("give either a StudyInstanceUID, --dead or --withheld")
     db, now = _open(config), time.time()
     if withheld:
         count, lost = study_queue.requeue_withheld(db, now=now)
@@ -155,7 +162,7 @@ def requeue(
     if study_uid and not count:
         state = study_queue.requeue(db, study_uid, now=now)
         if state is None:
-            console.print(f"no study {study_uid}")
+            complain(f"no study {study_uid}")
             raise typer.Exit(EXIT_NO)
     if as_json:
         print_json({"deliveries": count, "study_state": state})
@@ -196,7 +203,7 @@ def _times(values: dict[str, Any]) -> dict[str, Any]:
 def _print(title: str, rows: tuple[dict[str, Any], ...], columns: tuple[str, ...]) -> None:
     if not rows:
         return
-    table = Table(*columns, title=title, title_justify="left", box=None)
+    table = Table(*map(whole, columns), title=title, title_justify="left", box=None)
     for row in rows:
         table.add_row(*(str(value or "") for value in (_times(row)[one] for one in columns)))
     console.print(table)

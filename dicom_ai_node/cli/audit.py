@@ -84,6 +84,12 @@ def start(
     """
     if headers_only and pixels:
         raise ConfigError("--headers-only and --pixels: expected at most one of them")
+    if headers_only and alerts_per_day is not None:
+        raise ConfigError(
+            "--alerts-per-day is of image alerts: it needs images, not --headers-only"
+        )
+    if not modality.replace(",", "").strip():
+        raise ConfigError(f"--modality {modality!r}: expected at least one, such as CR,DX")
     values = {
         "source": _absolute(source),
         "first_date": first.date() if first else None,
@@ -166,14 +172,19 @@ def report(
         rules_version=RULES_VERSION,
         model=model_of(collected),
     )
-    written = write_report(found, out)
+    try:
+        written = write_report(found, out)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: expected a folder to write to: {error.strerror}"
+        ) from error
     if as_json:
         print_json({"files": [str(path) for path in written], "complete": found.complete})
         return
     for path in written:
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(str(path), soft_wrap=True)
     if not found.complete:
-        console.print(f"[yellow]not everything is collected: the audit is {row.state}[/]")
+        console.print(f"not everything is collected: the audit is {row.state}", style="yellow")
 
 
 def _spec(values: dict[str, Any]) -> AuditSpec:
@@ -185,7 +196,7 @@ def _spec(values: dict[str, Any]) -> AuditSpec:
             field = str(fault["loc"][0]) if fault["loc"] else ""
             option = _OPTIONS.get(field, "--from, --to")
             value = f" {fault['input']}" if field else ""
-            faults.append(f"{option}{value}: {fault['msg']}")
+            faults.append(f"{option}{value}: {fault['msg'].removeprefix('Value error, ')}")
         raise ConfigError("\n".join(faults)) from None
 
 
@@ -195,7 +206,7 @@ def _absolute(source: str) -> str:
     if kind != "folder":
         return source
     if not Path(path).is_dir():
-        raise ConfigError(f"--source {source}: expected folder: and a folder that is there")
+        raise ConfigError(f"--source {source}: no such folder")
     return f"folder:{Path(path).resolve()}"
 
 

@@ -103,6 +103,6 @@ def _move(db: Database, number: int, event: AuditEvent, *, as_json: bool) -> Non
     if as_json:
         print_json({"id": number, "state": after or before, "changed": after is not None})
     else:
-        console.print(f"audit {number} is {after or before}")
+        console.print(f"audit {number} is {after or f'{before}: nothing changes'}")
     if after is None:
         raise typer.Exit(EXIT_NO)

@@ -6,15 +6,24 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.cli.common import console, print_json, when
+from dicom_ai_node.cli.common import console, minute, print_json, when, whole
 from dicom_ai_node.config import Config
 from dicom_ai_node.store import Database, audit_studies
 from dicom_ai_node.store.audits import AuditRow
 from dicom_ai_node.study import AuditState
 
+_ASKED = {
+    "first_date": "from",
+    "last_date": "to",
+    "modalities": "modality",
+    "depth": "pixels",
+    "today": "day of the audit",
+}
+"""Parts of a spec by the options that asked for them."""
 _RATE_SECONDS = 600.0
 """The rate of an audit is that of so long before now."""
 
@@ -43,15 +52,14 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
         return
     console.print(
         f"{found.studies} studies with {found.instances} instances, as far as the source says",
-        highlight=False,
     )
-    console.print(f"{found.flagged} are flagged by what the listing says", highlight=False)
-    console.print(f"images would be asked for of {found.images}", highlight=False)
+    console.print(f"{found.flagged} are flagged by what the listing says")
+    console.print(f"images would be asked for of {found.images}")
     if minutes is not None:
         rate = settings.audit.studies_per_minute
         hours = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
         window = f", within {settings.audit.window}" if settings.audit.window else ""
-        console.print(f"at {rate:g} studies a minute: {hours}{window}", highlight=False)
+        console.print(f"at {rate:g} studies a minute: {hours}{window}")
 
 
 def rows(found: Sequence[AuditRow], *, as_json: bool) -> None:
@@ -60,7 +68,9 @@ def rows(found: Sequence[AuditRow], *, as_json: bool) -> None:
         for row in found:
             print_json(_values(row))
         return
-    table = Table("Audit", "Source", "State", "Listed", "Settled", "Faults", "Started", box=None)
+    table = Table(
+        "Audit", whole("Source"), "State", "Listed", "Settled", "Faults", "Started", box=None
+    )
     for row in found:
         listed = str(row.listed) if row.listing_done else f"{row.listed} so far"
         table.add_row(
@@ -70,7 +80,7 @@ def rows(found: Sequence[AuditRow], *, as_json: bool) -> None:
             listed,
             str(row.settled),
             str(row.faults),
-            when(row.created_at),
+            minute(row.created_at),
         )
     console.print(table)
 
@@ -85,26 +95,27 @@ def one(db: Database, row: AuditRow, *, as_json: bool) -> None:
         more = {"studies_per_minute": rate, "minutes_left": left, "faults_by_text": dict(faults)}
         print_json(_values(row) | more)
         return
-    console.print(f"[bold]audit {row.id}[/]  {row.state}  {row.note}", highlight=False)
+    console.print(Text.assemble((f"audit {row.id}", "bold"), f"  {row.state}  {row.note}"))
     for name, value in row.spec.items():
         if value not in (None, [], ""):
             text = ", ".join(value) if isinstance(value, list) else value
-            console.print(f"{name}: {text}", highlight=False)
+            console.print(f"{_ASKED.get(name, name.replace('_', ' '))}: {text}", soft_wrap=True)
     so_far = "" if row.listing_done else f", listing goes on (part {row.slices_done + 1})"
-    console.print(
-        f"{row.settled} of {row.listed} studies, {row.faults} with faults{so_far}", highlight=False
-    )
+    console.print(f"{row.settled} of {row.listed} studies, {row.faults} with faults{so_far}")
     if row.state is AuditState.RUNNING:
         worked = row.lease_until >= now
         console.print(
             f"worked on by {row.owner.partition('-')[0]}" if worked else "nobody works on it now",
-            highlight=False,
         )
     if rate:
         eta = f", about {left:.0f} minutes left" if left is not None else ""
-        console.print(f"{rate:.1f} studies a minute{eta}", highlight=False)
+        console.print(f"{rate:.1f} studies a minute{eta}")
     for text, count in faults:
-        console.print(f"{count} x {text}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{count} x {text}", soft_wrap=True)
+    if row.listing_done and not row.listed:
+        console.print("the source lists no study of these dates and modalities", style="yellow")
+    if row.settled:
+        console.print(f"what it found: dicom-ai-node audit report {row.id} --out FOLDER")
 
 
 def _rate(db: Database, row: AuditRow, now: float) -> float | None:

@@ -22,7 +22,7 @@ from dicom_ai_node.audit.progress import Ending
 from dicom_ai_node.audit.progress import Progress as Counts
 from dicom_ai_node.cli.common import EXIT_NO, complain, plain_terminal, progress_console
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import NodeError
+from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.role import stop_on_signals
 from dicom_ai_node.store import Database, audits
@@ -42,7 +42,10 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
     from dicom_ai_node.audit import worker
 
     quiet = config.log.model_copy(update={"level": "error"})
-    config.storage.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        config.storage.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"storage.spool = {config.storage.spool}: {error.strerror}") from error
     logs.configure(quiet, spool=config.storage.spool, worker="audit")
     # What becomes of an association is told in words: by study, or as what the audit waits for.
     # One that only idled too long is opened anew, which pynetdicom calls an error.
@@ -79,14 +82,18 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Counts], None]]:
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[says]}"),
+        TextColumn("{task.fields[says]}", markup=False),
     )
-    hidden = as_json or plain_terminal()
+    hidden, told = as_json or plain_terminal(), ""
     with Progress(*columns, console=progress_console, disable=hidden) as bars:
         listing = bars.add_task("listing", total=None, says="")
         studies = bars.add_task("studies", total=None, says="")
 
         def tell(counts: Counts) -> None:
+            nonlocal told
+            if hidden and counts.waits and counts.waits != told:
+                _say(f"waits: {counts.waits}")  # without a bar it would seem to hang
+            told = counts.waits
             whole = counts.slices or counts.slices_done or None
             bars.update(listing, total=whole, completed=counts.slices_done)
             faults = f"{counts.faults} with faults" if counts.faults else ""
@@ -104,4 +111,4 @@ class _Rate(ProgressColumn):
 
 
 def _say(text: str) -> None:
-    progress_console.print(text, highlight=False, soft_wrap=True)
+    progress_console.print(text, soft_wrap=True)

@@ -2,12 +2,15 @@
 
 import json
 import os
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Column
+from rich.text import Text
 
 from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.errors import ConfigError
@@ -33,8 +36,16 @@ ConfigFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
-console = Console()
-progress_console = Console(stderr=True)
+_PIPED = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+"""Columns where there is no terminal: whole lines for grep, not 80 characters of them."""
+console = Console(markup=False, highlight=False, width=_PIPED)
+"""Without markup: what is printed may hold brackets of a file name or of a reason."""
+progress_console = Console(stderr=True, markup=False, highlight=False)
+
+
+def whole(name: str) -> Column:
+    """Return a column whose values, such as UIDs, are broken rather than cut: one copies them."""
+    return Column(name, overflow="fold")
 
 
 def find_config(path: Path | None) -> Path:
@@ -60,7 +71,7 @@ def configuration(path: Path | None) -> Config:
 
 def complain(error: Exception | str) -> None:
     """Print an error to standard error."""
-    progress_console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    progress_console.print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -73,6 +84,13 @@ def when(seconds: float | None) -> str:
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def minute(seconds: float | None) -> str:
+    """Return a time for a column of a table, local and to the minute, '' for None."""
+    if not seconds:
+        return ""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 def plain_terminal() -> bool:

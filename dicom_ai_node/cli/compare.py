@@ -36,7 +36,8 @@ def compare(
 
     Example: dicom-ai-node model compare --weeks 8
     """
-    db = Database(configuration(config).storage.database)
+    settings = configuration(config)
+    db = Database(settings.storage.database)
     db.check_schema()
     bundles = {role: newest_bundle(db, role) for role in Role}
     since = time.time() - weeks * _WEEK
@@ -58,7 +59,9 @@ def compare(
         )
     else:
         _print(found)
-        console.print(verdict(found), highlight=False)
+        console.print(verdict(found))
+        if not found and not settings.model.shadow:
+            console.print("[model] shadow names no second bundle", style="yellow")
     if not found:
         raise typer.Exit(EXIT_NO)
 

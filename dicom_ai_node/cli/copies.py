@@ -91,10 +91,13 @@ def _apply(settings: Config, db: Database, uid: str, actor: str, as_json: bool) 
             }
         )
         return
-    console.print(f"{uid}: {done.queued} copies queued of {done.images} images", highlight=False)
+    before = "" if done.queued else "; those that were due have been queued before"
+    console.print(f"{uid}: {done.queued} copies queued of {done.images} images{before}")
     for one in done.admissions:
+        if settings.destinations[one.destination].fill == "none":
+            continue  # it never asked for copies
         for keyword, reason in one.refused.items():
-            console.print(f"not to {one.destination}: {keyword}: {reason}", highlight=False)
+            console.print(f"not to {one.destination}: {keyword}: {reason}")
 
 
 def preview(
@@ -128,6 +131,6 @@ def preview(
         if as_json:
             print_json({"sop_instance_uid": uid, "changes": [asdict(change) for change in changes]})
             continue
-        console.print(f"{uid} to {destination}", highlight=False)
+        console.print(f"{uid} to {destination}")
         for change in changes:
-            console.print(f"  {change}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {change}", soft_wrap=True)

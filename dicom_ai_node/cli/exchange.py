@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from dicom_ai_node.cli.common import AsJson, console, print_json
 
@@ -35,10 +36,10 @@ def export(
         print_json({"path": str(onnx), "difference": difference})
         return
     if difference is None:
-        found = "[yellow]unchecked: onnxruntime is not installed[/]"
+        found = Text("unchecked: onnxruntime is not installed", style="yellow")
     else:
-        found = f"largest relative difference to torch {difference:.1e}"
-    console.print(f"{onnx}: {found}", highlight=False)
+        found = Text(f"largest relative difference to torch {difference:.1e}")
+    console.print(Text.assemble(f"{onnx}: ", found))
     console.print("Its answers are raw, uncalibrated. Not a medical device.", style="dim")
 
 
@@ -66,6 +67,6 @@ def import_(
     if as_json:
         print_json({"path": str(out), "sha256": manifest.sha256, "note": manifest.note})
         return
-    console.print(f"{out}: {manifest.name} answers {manifest.answers}", highlight=False)
-    console.print(manifest.note, style="yellow", highlight=False)
-    console.print(f"Licence: {manifest.licence}. Cite {manifest.citation}.", highlight=False)
+    console.print(f"{out}: {manifest.name} answers {manifest.answers}")
+    console.print(manifest.note, style="yellow")
+    console.print(f"Licence: {manifest.licence}. Cite {manifest.citation}.")

@@ -65,9 +65,9 @@ def infer(
     under Beside is an imported network's word, uncalibrated, and is in no report. Exit code 1 when
     a file could not be read as DICOM, or a report not be written.
 
-    --saliency writes <SOPInstanceUID>-age.png and -sex.png of each image that is answered; what was
-    refused or abstained has none, and its reason is in the output. Which file has which picture is
-    told below the answers, and with --json in "saliency".
+    --saliency writes UID-age.png and UID-sex.png, by SOPInstanceUID, of each image that is
+    answered; what was refused or abstained has none, and its reason is in the output. Which file
+    has which picture is told below the answers, and with --json in "saliency".
 
     Example: dicom-ai-node infer study/ --sr reports/ --saliency maps/
     """
@@ -118,11 +118,11 @@ def infer(
 def _tell_pictures(folder: Path, drawn: list[dict[str, Any]]) -> None:
     """Say which picture is of which file: their names are UIDs, which the table does not show."""
     count = sum(len(one["saliency"]) for one in drawn)
-    console.print(f"{count} saliency maps in {folder}", highlight=False, markup=False)
+    console.print(f"{count} saliency maps in {folder}")
     for one in drawn:
         names = " ".join(Path(path).name for path in one["saliency"])
         line = f"  {one['path']}: {names}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _passes(progress: Progress) -> Callable[[int, int], None]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from dicom_ai_node.cli.common import (
     AsJson,
@@ -27,7 +28,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.drift import Flag, Mode, Switch, mode, open_flags, switch, switches
 from dicom_ai_node.store.observations import load_observations
 
-app = typer.Typer(help="How the network does on the site's own studies, and whether that changes.")
+app = typer.Typer()
 _WEEK = 7 * 86400.0
 
 
@@ -96,7 +97,7 @@ def monitor(
         return
     _print_groups(by, groups)
     for line in _words(charts, flags, settings):
-        console.print(line, highlight=False)
+        console.print(line)
     _print_switches(switches(db), mode(db))
 
 
@@ -155,7 +156,14 @@ _MODES = {
 
 
 def _print_groups(by: By, groups: list[Summary]) -> None:
-    columns = ("Studies", "MAE, years", "Bias, years", "Coverage of 90 %", "Sex right", "Refused")
+    columns = (
+        "Studies",
+        "MAE, years",
+        "Bias, years",
+        "Coverage of 90 %",
+        "Sex right, %",
+        "Refused, %",
+    )
     table = Table(by.value.capitalize(), *columns, box=None)
     for group in groups:
         table.add_row(
@@ -186,7 +194,7 @@ def _text(figure: Figure, form: Any) -> str:
     return f"{form(figure.value)} ({form(figure.low)} to {form(figure.high)}; n {figure.n})"
 
 
-def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str]:
+def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str | Text]:
     """Say what the charts show."""
     if not charts.model_sha256:
         return ["no study has been observed yet"]
@@ -201,15 +209,14 @@ def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str]:
         drawn = sorted({PLAIN[point.quantity] for point in charts.points})
         watched = f"; watched: {'; '.join(drawn)}" if drawn else ""
         return [f"drift: none in {points} points since the reference weeks{watched}"]
-    lines = ["[bold red]drift[/]; where nothing changes there is a flag once in"
-             f" {settings.false_alarm_weeks:g} points:"]  # fmt: skip
-    return [*lines, *(f"  {flag.text}" for flag in flags)]
+    rate = f"; where nothing changes there is a flag once in {settings.false_alarm_weeks:g} points:"
+    return [Text.assemble(("drift", "bold red"), rate), *(f"  {flag.text}" for flag in flags)]
 
 
 def _print_switches(decisions: list[Switch], now: Mode) -> None:
-    console.print(f"the model is {_MODES[now]}", highlight=False)
+    console.print(f"the model is {_MODES[now]}")
     for one in decisions:
-        console.print(f"  {when(one.at)} {one.mode} by {one.actor}: {one.reason}", highlight=False)
+        console.print(f"  {when(one.at)} {one.mode} by {one.actor}: {one.reason}")
 
 
 def _drift(charts: Charts, flags: list[Flag]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``."""
 
+import os
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from dicom_ai_node.cli.common import (
     EXIT_NO,
@@ -14,6 +16,7 @@ from dicom_ai_node.cli.common import (
     print_json,
 )
 from dicom_ai_node.config import load_config
+from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.config.example import example
 from dicom_ai_node.store import Database
 
@@ -59,7 +62,10 @@ def check_config(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check the configuration and say what is in force. Exit code 2 when it has faults."""
+    """Check the configuration and say what is in force. Exit code 2 when it has faults.
+
+    Example: dicom-ai-node check-config --example > node.toml
+    """
     if show_example:
         typer.echo(example(), nl=False)
         return
@@ -70,20 +76,35 @@ def check_config(
         return
     console.print(f"{path}: no faults")
     node = checked.node
-    console.print(f"{node.ae_title} listens on {node.bind}:{node.port}", highlight=False)
+    console.print(f"{node.ae_title} listens on {node.bind}:{node.port}")
     callers = ", ".join(one.ae_title for one in checked.receive.callers)
-    console.print(f"callers: {callers or 'everybody'}", highlight=False)
+    console.print(f"callers: {callers or 'everybody'}")
     for name, one in checked.destinations.items():
-        kinds = " and ".join(one.send)
-        console.print(
-            f"{kinds} to {name}: {one.ae_title} at {one.host}:{one.port}", highlight=False
-        )
-    if not checked.destinations:
-        console.print("[yellow]no destination: reports are made and kept, but not sent[/]")
+        console.print(f"to {name}, {one.ae_title} at {one.host}:{one.port}: {_sent(one)}")
+    if not any(one.send for one in checked.destinations.values()):
+        console.print("no destination: reports are made and kept, but not sent", style="yellow")
+    for name, source in checked.sources.items():
+        console.print(f"can be audited: {source.kind}:{name}")
+    if (worklist := checked.worklist) is not None:
+        at = f"{worklist.ae_title} at {worklist.host}:{worklist.port}"
+        console.print(f"the worklist is asked: {at}")
+
+
+def _sent(one: Destination) -> str:
+    """Say what a destination gets."""
+    parts: list[str] = [*one.send]
+    if one.fill != "none":
+        parts.append(f"filled copies ({one.fill}{', research' if one.research else ''})")
+    if one.forward != "none":
+        parts.append(f"the received images ({one.forward})")
+    return ", ".join(parts) or "nothing"
 
 
 def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Say how the node is: processes, queues, disk. Exit code 1 when it is not ready."""
+    """Say how the node is: processes, queues, disk. Exit code 1 when it is not ready.
+
+    Example: dicom-ai-node status --json
+    """
     from dicom_ai_node.ops.health import readiness
 
     settings = configuration(config)
@@ -93,15 +114,21 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
         print_json(report.as_dict())
     else:
         for check in report.checks:
-            mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
-            console.print(f"{mark} {check.name}: {check.text}", highlight=False)
+            mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
+            console.print(Text.assemble(mark, f" {check.name}: {check.text}"))
     if not report.ready:
         raise typer.Exit(EXIT_NO)
 
 
 @database.command()
 def upgrade(config: ConfigFile = None) -> None:
-    """Bring the database to the newest schema."""
+    """Make the database, or bring it to the newest schema; 'serve' does it by itself.
+
+    Needed once for an audit on a machine where no node has run.
+
+    Example: dicom-ai-node db upgrade -c config/node.toml
+    """
+    os.umask(0o077)  # it holds patient data
     db = Database(configuration(config).storage.database)
     before = db.revision()
-    console.print(f"schema {before or 'empty'} -> {db.upgrade()}", highlight=False)
+    console.print(f"schema {before or 'empty'} -> {db.upgrade()}")

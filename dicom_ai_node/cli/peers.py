@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from dicom_ai_node.cli.common import (
-    EXIT_CONFIG,
     EXIT_NO,
     AsJson,
     ConfigFile,
@@ -14,6 +13,7 @@ from dicom_ai_node.cli.common import (
     console,
     print_json,
 )
+from dicom_ai_node.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -38,8 +38,7 @@ def echo(
     settings = configuration(config)
     if destination not in settings.destinations:
         known = ", ".join(settings.destinations) or "none is configured"
-        console.print(f"no destination {destination!r}; there is: {known}")
-        raise typer.Exit(EXIT_CONFIG)
+        raise ConfigError(f"no destination {destination!r}; there is: {known}")
     answer = ask(settings, destination)
     if as_json:
         print_json(answer.as_dict())

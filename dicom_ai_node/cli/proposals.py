@@ -6,15 +6,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from dicom_ai_node.cli.common import (
     EXIT_NO,
     AsJson,
     ConfigFile,
+    complain,
     configuration,
     console,
     print_json,
     when,
+    whole,
 )
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
@@ -77,7 +80,7 @@ def list_(
         for row in rows:
             print_json(_row(row))
         return
-    table = Table("ID", "Attribute", "Value", "Source", "State", "From", "Study", box=None)
+    table = Table("ID", "Attribute", "Value", "Source", "State", "From", whole("Study"), box=None)
     for row in rows:
         one = row.proposed
         study_uid = row.study_instance_uid
@@ -103,18 +106,16 @@ def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) ->
         print_json(_detail(detail, stuck))
         return
     one = row.proposed
-    console.print(f"[bold]{one.keyword} = {one.value}[/]  {row.state}", highlight=False)
-    console.print(f"study {row.study_instance_uid}", highlight=False)
-    console.print(f"from {one.source}: {one.detail}", highlight=False)
+    console.print(Text.assemble((f"{one.keyword} = {one.value}", "bold"), f"  {row.state}"))
+    console.print(f"study {row.study_instance_uid}")
+    console.print(f"from {one.source}: {one.detail}")
     if one.probability is not None:
-        console.print(f"probability {one.probability:.3f}", highlight=False)
-    console.print(f"rules that asked for it: {', '.join(one.rules) or 'none'}", highlight=False)
+        console.print(f"probability {one.probability:.3f}")
+    console.print(f"rules that asked for it: {', '.join(one.rules) or 'none'}")
     if stuck is not None:
         console.print(
             f"not applied ({stuck.attempts} attempts, again after {when(stuck.not_before)}): "
             f"{stuck.reason}",
-            highlight=False,
-            markup=False,
         )
     table = Table("When", "Who", "From", "To", "Why", box=None)
     for event in detail.events:
@@ -166,7 +167,7 @@ def _decide(
     if as_json:
         print_json(_row(done))
     else:
-        console.print(f"proposal {proposal_id} is {done.state}, by {actor}", highlight=False)
+        console.print(f"proposal {proposal_id} is {done.state}, by {actor}")
 
 
 def open_database(settings: Config) -> Database:
@@ -180,7 +181,7 @@ def one_proposal(db: Database, proposal_id: int) -> ProposalDetail:
     """Return a proposal, or say that there is none and end with exit code 1."""
     detail = store.show(db, proposal_id)
     if detail is None:
-        console.print(f"no proposal {proposal_id}", highlight=False)
+        complain(f"no proposal {proposal_id}; 'dicom-ai-node proposals list' shows those there are")
         raise typer.Exit(EXIT_NO)
     return detail
 

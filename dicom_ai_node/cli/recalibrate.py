@@ -102,11 +102,10 @@ def tell(made: "Manifest", out: Path, *, as_json: bool) -> None:
         )
     console.print(table)
     for reason, count in found.files.items():
-        console.print(f"{reason}: {count} files", highlight=False)
+        console.print(f"{reason}: {count} files")
     console.print(
         f"{out}: {made.name} {made.version}, calibrated on {found.images} images of"
         f" {found.patients} patients",
-        highlight=False,
         soft_wrap=True,
     )
 

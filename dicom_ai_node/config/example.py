@@ -31,6 +31,8 @@ _SAMPLES: dict[str, dict[str, Any]] = {
         "headers": {"Authorization": "env:PACS_AUTHORIZATION"},
     },
     "worklist": {"host": "127.0.0.1", "port": 104, "ae_title": "WORKLIST"},
+    # Thresholds without a default of this program.
+    "policy": {"min_chest": 0.5, "min_frontal": 0.5, "min_in_distribution": 0.01},
     "caller": {"ae_title": "MODALITY1", "address": "192.0.2.0/24"},
 }
 
@@ -54,7 +56,11 @@ def example() -> str:
             model = field.annotation
             assert isinstance(model, type)
             assert issubclass(model, BaseModel)
-            lines += [*_comment(_first_line(model)), f"[{name}]", *_keys(model, {}, off=False)]
+            lines += [
+                *_comment(_first_line(model)),
+                f"[{name}]",
+                *_keys(model, _SAMPLES.get(name, {}), off=False),
+            ]
         if name == "receive":
             lines += ["# One table per peer that may call.", "# [[receive.callers]]"]
             lines += _keys(Caller, _SAMPLES["caller"], off=True)
@@ -67,9 +73,9 @@ def _keys(model: type[BaseModel], sample: dict[str, Any], *, off: bool) -> list[
         if name == "callers":
             continue
         lines += _comment(field.description or "")
-        value = sample.get(name, _default(field))
-        unset = "# " if off or value is None else ""
-        lines.append(f"{unset}{name} = {_toml(value)}")
+        default = _default(field)
+        unset = "# " if off or default is None else ""
+        lines.append(f"{unset}{name} = {_toml(sample.get(name, default))}")
     return [*lines, ""]
 
 
@@ -88,8 +94,6 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
-    if value is None:
-        return '""'
     if isinstance(value, Enum):
         return json.dumps(value.value)
     if isinstance(value, tuple):

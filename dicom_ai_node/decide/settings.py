@@ -23,13 +23,24 @@ class PolicySettings(BaseModel):
         tuple(Outcome), description="Which outcomes are reported; the others are 'skipped'."
     )
     min_chest: float | None = Field(
-        None, ge=0, le=1, description="Abstain below this probability of a chest radiograph."
+        None,
+        ge=0,
+        le=1,
+        description="Abstain below this probability of a chest radiograph; "
+        "absent: as the bundle says.",
     )
     min_frontal: float | None = Field(
-        None, ge=0, le=1, description="Abstain below this probability of a frontal view."
+        None,
+        ge=0,
+        le=1,
+        description="Abstain below this probability of a frontal view; absent: as the bundle says.",
     )
     min_in_distribution: float | None = Field(
-        None, ge=0, le=1, description="Abstain below this p-value of looking like known images."
+        None,
+        ge=0,
+        le=1,
+        description="Abstain below this p-value of looking like known images; "
+        "absent: as the bundle says.",
     )
     max_age_interval: float = Field(
         45.0, gt=0, description="Give no age when the 90 % interval is wider, years."

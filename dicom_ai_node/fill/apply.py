@@ -128,7 +128,8 @@ def preview(
     offered = [*others, _as_if_accepted(asked, now)]
     one = admit(destination, config.destinations[destination], offered, drift.mode(db))
     if not one.admitted:
-        raise FillError(f"{destination} does not take it: {_refusals([one])}")
+        reasons = ", ".join(f"{keyword} ({why})" for keyword, why in one.refused.items())
+        raise FillError(f"{destination} does not take it: {reasons}")
     yield from _copies(spool, originals(db, uid), one, make)
 
 

@@ -57,11 +57,12 @@ def share(hits: int, n: int) -> Figure:
     return Figure(n, p, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def mean(values: Sequence[float], persons: Sequence[str]) -> Figure:
+def mean(values: Sequence[float], persons: Sequence[str], *, least: float = -math.inf) -> Figure:
     """Return the mean of ``values`` with Student's interval over ``persons``.
 
     The variance is that of a ratio of sums over clusters: ``G / (G - 1) * sum(r_g ** 2) / n ** 2``
     with ``r_g`` the residuals of person ``g`` added up, and ``G - 1`` degrees of freedom.
+    Its lower end is no less than ``least``, below which no value can lie.
     """
     n = len(values)
     if not n:
@@ -75,7 +76,7 @@ def mean(values: Sequence[float], persons: Sequence[str]) -> Figure:
         return Figure(n, centre)
     variance = count / (count - 1) * math.fsum(r * r for r in residuals.values()) / n**2
     half = student(count - 1, 0.975) * math.sqrt(variance)
-    return Figure(n, centre, centre - half, centre + half)
+    return Figure(n, centre, max(least, centre - half), centre + half)
 
 
 def student(freedom: int, p: float) -> float:
@@ -105,7 +106,7 @@ def summarise(group: str, observations: Iterable[Observation]) -> Summary:
     return Summary(
         group=group,
         n=len(ones),
-        mae=mean([abs(error) for error in errors], persons),
+        mae=mean([abs(error) for error in errors], persons, least=0.0),
         bias=mean(errors, persons),
         coverage=share(sum(covered), len(covered)),
         sex_accuracy=share(sum(right), len(right)),

@@ -85,6 +85,8 @@ def _writable(spool: Spool) -> str:
     probe: Path = spool.incoming / f".probe-{os.getpid()}"
     try:
         probe.write_bytes(b".")
+    except OSError as error:
+        raise _Wrong(f"{spool.root}: {error.strerror or type(error).__name__}") from error
     finally:
         probe.unlink(missing_ok=True)
     return "can be written"

@@ -32,6 +32,8 @@ class Database:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(self.url) if self.is_sqlite else _server_engine(self.url)
+        in_memory = self.url.database in (None, "", ":memory:")
+        self._file = Path(str(self.url.database)) if self.is_sqlite and not in_memory else None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -66,8 +68,8 @@ class Database:
 
         Processes that upgrade at the same time wait for each other.
         """
-        if self.is_sqlite and self.url.database not in (None, "", ":memory:"):
-            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
         # SQLite alters a table by replacing it, which foreign keys that point to it do not allow.
         engine = _sqlite_engine(self.url, foreign_keys=False) if self.is_sqlite else self._engine
         try:
@@ -81,7 +83,9 @@ class Database:
         return newest_revision()
 
     def revision(self) -> str | None:
-        """Return the schema revision found in the database, None when it is empty."""
+        """Return the schema revision found in the database, None when it is empty or not there."""
+        if self._file is not None and not self._file.exists():
+            return None  # SQLite would make it, of any user who only looks
         with self.read() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 

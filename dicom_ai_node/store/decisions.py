@@ -143,6 +143,10 @@ def _move(
 ) -> ProposalState:
     after = decide(one.state, decision)
     if after is None:
+        if one.state == _DONE[decision]:
+            raise FillError(
+                f"proposal {one.id} is {one.state} already: 'proposals show' says by whom"
+            )
         raise FillError(f"proposal {one.id} is {one.state}: it cannot be {_DONE[decision]}")
     connection.execute(
         update(proposal).where(proposal.c.id == one.id).values(state=after, updated_at=now)

@@ -159,7 +159,7 @@ def test_a_dry_run_counts_and_asks_for_nothing(
     ("options", "says"),
     [
         (("--source", "pacs:nowhere"), "no source 'pacs:nowhere'"),
-        (("--source", "folder:/no/where"), "--source folder:/no/where: expected folder: and"),
+        (("--source", "folder:/no/where"), "--source folder:/no/where: no such folder"),
         (("--source", "pacs:main", "--limit", "0"), "--limit 0: .*greater than or equal to 1"),
         (("--source", "pacs:main", "--modality", "dx,c-r"), "--modality C-R: .*pattern"),
         (("--source", "pacs:main", "--alerts-per-day", "-1"), "--alerts-per-day -1.0: "),
@@ -172,6 +172,11 @@ def test_a_dry_run_counts_and_asks_for_nothing(
             "--headers-only and --pixels: expected at most one",
         ),
         (("--source", "pacs:main", "--from", "last week"), "'last week' does not match"),
+        (("--source", "pacs:main", "--modality", " , "), "--modality ' , ': expected at least one"),
+        (
+            ("--source", "pacs:main", "--headers-only", "--alerts-per-day", "2"),
+            "--alerts-per-day .* needs images",
+        ),
     ],
 )
 def test_a_wrong_option_is_named(
@@ -181,6 +186,21 @@ def test_a_wrong_option_is_named(
     assert code != 0
     assert re.search(says, " ".join(text.replace("│", " ").split()))
     assert audits.find(db) == []
+
+
+def test_a_report_that_cannot_be_written_names_the_folder(
+    archive: Archive, config: Path, tmp_path: Path
+) -> None:
+    assert audit(config, *START)[0] == 0
+    (tmp_path / "taken").touch()
+    code, _, text = audit(config, "report", "1", "--out", f"{tmp_path}/taken")
+    assert code == 1
+    assert text.startswith(f"--out {tmp_path}/taken: expected a folder")
+
+
+def test_brackets_of_a_name_are_no_markup(config: Path, tmp_path: Path) -> None:
+    code, _, text = audit(config, "start", "--source", f"folder:{tmp_path}/[/x]")
+    assert (code, "[/x]: no such folder" in text) == (1, True)
 
 
 def test_a_report_is_concluded_from_what_was_collected(

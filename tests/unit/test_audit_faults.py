@@ -93,8 +93,8 @@ def test_an_outage_costs_no_study_an_attempt(db: Database, tmp_path: Path) -> No
     assert collect(working) is Ending.DONE
     assert [one.fault for one in collected(db, number).values()] == [""] * 6
     assert {source.asked[f"1.2.{one}"] for one in range(6)} == {1}
-    assert "the source cannot be reached" in notes
-    assert "the source cannot be reached, 5 times in a row" in notes
+    assert "the source cannot be reached: no association" in notes
+    assert "the source cannot be reached, 5 times in a row: no association" in notes
     row = audits.show(db, number)
     assert row is not None
     assert row.note == ""

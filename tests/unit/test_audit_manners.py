@@ -56,15 +56,15 @@ def test_the_first_reason_to_wait_is_given() -> None:
         chance=lambda: 0.5,
     )
     manners.asked(99.0)
-    manners.unreachable(98.0)
-    manners.unreachable(99.0)
+    manners.unreachable(98.0, "refused")
+    manners.unreachable(99.0, "refused")
 
     def waits(now: float, *, paced: bool = True) -> tuple[str, float] | None:
         hold = manners.hold(now, paced=paced)
         return (hold.reason, hold.seconds) if hold else None
 
     assert waits(99.0) == ("outside the window 22:00-06:00", 3600)
-    assert waits(100.0) == ("the source cannot be reached, 2 times in a row", 11)
+    assert waits(100.0) == ("the source cannot be reached, 2 times in a row: refused", 11)
     manners.back_off(90.0, 1, "over")
     assert waits(100.0) == ("live studies first (2)", 1.0)
     assert waits(100.0) == ("at most 6 studies a minute", 9.0)
@@ -77,15 +77,15 @@ def test_pauses_double_up_to_the_longest_and_begin_anew() -> None:
     manners = Manners(settings, live=lambda: 0, chance=lambda: 1.0)
     waits = []
     for _ in range(5):
-        manners.unreachable(0.0)
+        manners.unreachable(0.0, "refused")
         hold = manners.hold(0.0, paced=True)
         waits.append(hold.seconds if hold else 0)
     assert waits == [10, 20, 40, 60, 60]
     manners.answered()
-    manners.unreachable(0.0)
+    manners.unreachable(0.0, "refused")
     hold = manners.hold(0.0, paced=True)
     assert hold is not None
-    assert (hold.seconds, hold.reason) == (10, "the source cannot be reached")
+    assert (hold.seconds, hold.reason) == (10, "the source cannot be reached: refused")
 
 
 def test_an_audit_that_ended_for_good_stays_so() -> None:

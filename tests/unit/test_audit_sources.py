@@ -222,6 +222,18 @@ def test_an_unknown_source_names_those_that_there_are(named: str) -> None:
         open_source(named, config)
 
 
+def test_a_move_to_a_node_that_forwards_is_refused() -> None:
+    """It would send the archive's images on to another one."""
+    peer = {"host": "h", "port": 104, "ae_title": "PACS"}
+    source = {"kind": "pacs", "retrieve": "move"} | peer
+    other = {"other": peer | {"forward": "received"}}
+    config = parse_config({"sources": {"main": source}, "destinations": other})
+    with pytest.raises(ConfigError, match=r"forwards what it receives to other: set .*move_port"):
+        open_source("pacs:main", config)
+    own = source | {"move_port": 11113, "move_ae_title": "AUDIT"}
+    open_source("pacs:main", parse_config({"sources": {"main": own}, "destinations": other}))
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere: no such folder"):
         open_source(f"folder:{tmp_path}/nowhere", Config())

@@ -85,6 +85,7 @@ def test_errors_name_what_is_wrong(
 
 
 def test_what_is_not_possible_is_refused(desk: Desk) -> None:
-    desk.run("accept", "1")
-    with pytest.raises(FillError, match="proposal 1 is accepted: it cannot be accepted"):
+    desk.run("accept", "1", "--reason", "asked [ward/3], see [/x]")
+    assert "asked [ward/3], see [/x]" in desk.run("show", "1")
+    with pytest.raises(FillError, match="proposal 1 is accepted already"):
         desk.run("accept", "1")

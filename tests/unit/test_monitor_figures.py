@@ -65,6 +65,11 @@ def test_many_studies_of_few_persons_say_less() -> None:
     assert together.low is not None
     assert together.low < apart.low - 2
     assert mean([1.0, 2.0], ["a", "a"]).low is None
+    few = ([1.0, 1.0, 18.0], ["a", "b", "c"])
+    low = mean(*few).low
+    assert low is not None
+    assert low < 0
+    assert mean(*few, least=0.0).low == 0
 
 
 def test_figures_of_a_group_rest_on_what_is_known() -> None:

@@ -78,6 +78,17 @@ def test_an_empty_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
     empty.close()
 
 
+def test_who_only_looks_makes_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "var" / "node.db"
+    absent = Database(f"sqlite:///{path}")
+    with pytest.raises(StorageError, match=r"schema is empty, .* run 'dicom-ai-node db upgrade'"):
+        absent.check_schema()
+    assert not path.parent.exists()
+    absent.upgrade()
+    absent.check_schema()
+    absent.close()
+
+
 def test_same_instance_twice_is_one_and_other_content_is_a_version(db: Database) -> None:
     assert file_instance(db, "1.1") is Filed.NEW
     assert file_instance(db, "1.1") is Filed.DUPLICATE

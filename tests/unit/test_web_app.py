@@ -137,7 +137,8 @@ def test_a_full_disk_makes_it_unready(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert failed(settings, db) == {"spool": "No space left on device"}
+    spool = settings.storage.spool
+    assert failed(settings, db) == {"spool": f"{spool}: No space left on device"}
 
 
 @pytest.mark.parametrize(("least", "word"), [(0, "wanted"), (10**9, "refused")])

@@ -52,11 +52,13 @@ def page(report: AuditReport) -> str:
         flagged_count=len(flagged),
         flagged_interval=wilson(len(flagged), len(report.studies)),
         statuses=_statuses(report.studies),
+        dates=_dates(report),
         images=_images(report.studies),
+        compared=sum(_compared(one) for one in report.studies),
         offenders=offenders[:MOST_OFFENDERS],
         offenders_count=len(offenders),
         rules=_rules(report.studies),
-        silent=sorted(set(_ENTRIES) - {rule for one in report.studies for rule in one.audit.rules}),
+        silent=_silent(report.studies),
         unusual=[one for one in report.rates if one.unusual],
         faults=faults[:MOST_FAULTS],
         faults_count=len(faults),
@@ -114,15 +116,34 @@ def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
     counts = Counter(rule for one in studies for rule in one.audit.rules)
     return [
         RuleLine(entry, counts[rule], counts[rule] / len(studies))
-        for rule, entry in sorted(_ENTRIES.items(), key=lambda item: (item[0][0], int(item[0][1:])))
+        for rule, entry in sorted(_ENTRIES.items(), key=lambda item: _in_order(item[0]))
         if counts[rule]
     ]
+
+
+def _silent(studies: Sequence[AuditedStudy]) -> list[str]:
+    """The rules that an audit runs and that fired nowhere: not G6, which asks a worklist."""
+    fired = {rule for one in studies for rule in one.audit.rules}
+    return sorted(set(_ENTRIES) - fired - {"G6"}, key=_in_order)
+
+
+def _in_order(rule: str) -> tuple[str, int]:
+    return rule[0], int(rule[1:])
+
+
+def _compared(one: AuditedStudy) -> bool:
+    return one.suspicion.age_p is not None or one.suspicion.sex_p is not None
+
+
+def _dates(report: AuditReport) -> str:
+    first, last = report.spec.first_date, report.spec.last_date
+    return f"{first or 'open'} to {last or 'open'}" if first or last else "any"
 
 
 def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
     spec = report.spec
     yield "Source", spec.source
-    yield "StudyDate", f"{spec.first_date or 'open'} to {spec.last_date or 'open'}"
+    yield "StudyDate", _dates(report)
     yield "Modalities", ", ".join(spec.modalities) or "all"
     yield "Depth", spec.depth
     yield "At most", f"{spec.limit} studies" if spec.limit else "no limit"

@@ -111,8 +111,8 @@ def courses(stations: Sequence[Course], *, title: str) -> Markup:
     across, width, height, gap = 2, 470, 130, 20
     months = [month for one in stations for month, _, _ in one.points]
     first, last = min(months, default=0), max(months, default=1)
-    highest = max((share for one in stations for _, share, _ in one.points), default=0.0)
-    ticks = _ticks(0.0, max(0.05, highest))
+    highest = max((high for one in stations for _, _, (_, high) in one.points), default=0.0)
+    ticks = _ticks(0.0, max(0.05, highest))  # whole intervals: a cut one looks narrow
     rows = math.ceil(len(stations) / across)
     parts: list[str] = []
     for at, one in enumerate(stations):
@@ -143,6 +143,9 @@ def _course(
         yield _text(x(month), height - 4, _month(month), anchor, "faint")
     upper = [f"{x(month):.1f},{y(high):.1f}" for month, _, (_, high) in one.points]
     lower = [f"{x(month):.1f},{y(low):.1f}" for month, _, (low, _) in one.points]
+    if len(one.points) == 1:  # a band of one month would have no width
+        (month, _, (low, high)) = one.points[0]
+        yield _line(x(month), y(low), x(month), y(high), f"range {style}")
     yield f'<polygon class="band {style}" points="{" ".join([*upper, *lower[::-1]])}"/>'
     line = " ".join(f"{x(month):.1f},{y(share):.1f}" for month, share, _ in one.points)
     yield f'<polyline class="line {style}" points="{line}"/>'

@@ -11,6 +11,7 @@ from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.sources.web import Web
 from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.config import Config
+from dicom_ai_node.config.destinations import forwarding
 from dicom_ai_node.config.sources import PacsTable, WebTable
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.spool import Spool
@@ -41,7 +42,7 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
         return Pacs(
             named,
             table,
-            _retrieval(table, config),
+            _retrieval(name, table, config),
             calling_ae_title=config.node.ae_title,
             modalities=modalities,
         )
@@ -53,12 +54,18 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
     )
 
 
-def _retrieval(table: PacsTable, config: Config) -> Retrieval:
+def _retrieval(name: str, table: PacsTable, config: Config) -> Retrieval:
     ae_title = config.node.ae_title
     if table.retrieve == "get":
         return Get(table, calling_ae_title=ae_title)
     if table.move_port:
         return MoveHere(table, calling_ae_title=ae_title)
+    if on := sorted(forwarding(config.destinations)):
+        raise ConfigError(
+            f"source 'pacs:{name}' has no move_port, so a C-MOVE would bring images to the node,"
+            f" which forwards what it receives to {', '.join(on)}: set sources.{name}.move_port"
+            " and move_ae_title, or retrieve = 'get'"
+        )
     return MoveToNode(table, calling_ae_title=ae_title, held=_held(*_store(config)))
 
 
