@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pynetdicom import AE, build_context
 from rich import box
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from dicom_ai_node.config.destinations import Destination
+from dicom_ai_node.deliver.association import VERIFICATION, Association, Offer, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic
-from dicom_ai_node.errors import NodeError
+from dicom_ai_node.errors import NodeError, PeerUnavailable
 from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import StudyDetail, show
@@ -116,32 +117,33 @@ def _node(config: Path, folder: Path) -> Iterator[int]:
 
 
 def _wait_for_echo(port: int) -> None:
-    ae = AE("DEMO")
-    ae.add_requested_context("1.2.840.10008.1.1")
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        association = ae.associate("127.0.0.1", port, ae_title="DICOMAINODE")
-        if association.is_established:
-            association.send_c_echo()
+        try:
+            association = _open(port, [Offer(VERIFICATION)])
+            association.echo()
+        except PeerUnavailable:
+            time.sleep(0.3)
+        else:
             association.release()
             return
-        time.sleep(0.3)
     raise NodeError(f"the node did not answer within {_START_SECONDS:g} s, see its log")
 
 
 def _send(datasets: Sequence[Dataset], port: int) -> None:
     """Send a study as a modality does: one association, each image in its own syntax."""
-    ae = AE("DEMOMODALITY")
     pairs = {(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in datasets}
-    contexts = [build_context(sop_class, syntax) for sop_class, syntax in sorted(pairs)]
-    association = ae.associate("127.0.0.1", port, contexts, ae_title="DICOMAINODE")
-    if not association.is_established:
-        raise NodeError("the node refused the demo's association, see its log")
+    association = _open(port, [Offer(sop_class, (syntax,)) for sop_class, syntax in sorted(pairs)])
     for dataset in datasets:
-        status = association.send_c_store(dataset)
-        if status.get("Status") != 0x0000:
-            raise NodeError(f"the node answered a C-STORE with {status.get('Status')!r}")
+        status, comment = association.store(dataset)
+        if status != 0x0000:
+            raise NodeError(f"the node answered a C-STORE with 0x{status:04X} {comment}")
     association.release()
+
+
+def _open(port: int, offers: Sequence[Offer]) -> Association:
+    node = Destination(host="127.0.0.1", port=port, ae_title="DICOMAINODE")
+    return connect(node, offers, calling_ae_title="DEMOMODALITY")
 
 
 def _wait(folder: Path, studies: Sequence[DemoStudy]) -> dict[str, StudyDetail]:
