@@ -22,12 +22,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
-from dicom_ai_node.config_sources import WebTable
 from ingest import tool
 from pydicom import Dataset
 
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.spec import Depth
+from dicom_ai_node.config.sources import WebTable
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.store import audits
 from tests.acceptance import audit_orthanc

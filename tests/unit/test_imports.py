@@ -35,3 +35,12 @@ def test_a_process_does_not_load_what_it_does_not_need(module: str, forbidden: s
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert module in loaded
     assert forbidden.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize(
+    "program", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem
+)
+def test_a_benchmark_imports_what_there_is(program: Path) -> None:
+    command = [sys.executable, str(program), "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
