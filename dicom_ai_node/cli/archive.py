@@ -18,6 +18,7 @@ from dicom_ai_node.cli.common import (
     configuration,
     console,
     minute,
+    open_database,
     print_json,
     when,
     whole,
@@ -39,9 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _open(path: Path | None) -> Database:
-    db = Database(configuration(path).storage.database)
-    db.check_schema()
-    return db
+    return open_database(configuration(path))
 
 
 def studies(

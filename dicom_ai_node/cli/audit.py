@@ -10,12 +10,13 @@ from pydantic import ValidationError
 
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.cli import audit_control, audit_shown
-from dicom_ai_node.cli.audit_control import Number, known, open_database, owner_here, run
+from dicom_ai_node.cli.audit_control import Number, known, owner_here, run
 from dicom_ai_node.cli.common import (
     AsJson,
     ConfigFile,
     configuration,
     console,
+    open_database,
     print_json,
 )
 from dicom_ai_node.config import Config
@@ -107,7 +108,7 @@ def start(
     db = open_database(settings)
     _check_source(settings, spec)
     lease = settings.audit.lease_seconds
-    owner = "" if detach else owner_here()
+    owner = "" if detach else owner_here(settings)
     made = spec.model_dump(mode="json")
     number = audits.create(db, made, now=time.time(), owner=owner, lease_seconds=lease)
     run(settings, db, number, owner, as_json=as_json)

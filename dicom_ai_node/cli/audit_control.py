@@ -6,9 +6,17 @@ from typing import Annotated
 import typer
 
 from dicom_ai_node.cli import audit_shown
-from dicom_ai_node.cli.common import EXIT_NO, AsJson, ConfigFile, configuration, console, print_json
+from dicom_ai_node.cli.common import (
+    EXIT_NO,
+    AsJson,
+    ConfigFile,
+    configuration,
+    console,
+    open_database,
+    print_json,
+)
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import AuditError
+from dicom_ai_node.errors import AuditError, ConfigError
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent, AuditState
 
@@ -46,7 +54,7 @@ def resume(
     settings = configuration(config)
     db = open_database(settings)
     known(db, number)
-    owner = "" if detach else owner_here()
+    owner = "" if detach else owner_here(settings)
     lease = settings.audit.lease_seconds
     before = audits.resume(db, number, now=time.time(), owner=owner, lease_seconds=lease)
     if before is None:
@@ -73,13 +81,6 @@ def run(settings: Config, db: Database, number: int, owner: str, *, as_json: boo
         console.print(f"audit {number} is left to the node: dicom-ai-node audit show {number}")
 
 
-def open_database(settings: Config) -> Database:
-    """Open the node's database; StorageError when its schema is another."""
-    db = Database(settings.storage.database)
-    db.check_schema()
-    return db
-
-
 def known(db: Database, number: int) -> audits.AuditRow:
     """Return an audit; AuditError when there is none of that number."""
     row = audits.show(db, number)
@@ -88,10 +89,15 @@ def known(db: Database, number: int) -> audits.AuditRow:
     return row
 
 
-def owner_here() -> str:
-    """Return a name under which this process leases an audit."""
+def owner_here(settings: Config) -> str:
+    """Return a name under which this process leases an audit; ConfigError when it has no spool."""
     from dicom_ai_node.audit.worker import new_owner
 
+    spool = settings.storage.spool
+    try:
+        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"storage.spool = {spool}: {error.strerror}") from error
     return new_owner("cli")
 
 

@@ -22,7 +22,7 @@ from dicom_ai_node.audit.progress import Ending
 from dicom_ai_node.audit.progress import Progress as Counts
 from dicom_ai_node.cli.common import EXIT_NO, complain, plain_terminal, progress_console
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import ConfigError, NodeError
+from dicom_ai_node.errors import NodeError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.role import stop_on_signals
 from dicom_ai_node.store import Database, audits
@@ -42,10 +42,6 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
     from dicom_ai_node.audit import worker
 
     quiet = config.log.model_copy(update={"level": "error"})
-    try:
-        config.storage.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigError(f"storage.spool = {config.storage.spool}: {error.strerror}") from error
     logs.configure(quiet, spool=config.storage.spool, worker="audit")
     # What becomes of an association is told in words: by study, or as what the audit waits for.
     # One that only idled too long is opened anew, which pynetdicom calls an error.

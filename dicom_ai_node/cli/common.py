@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.store import Database
 
 EXIT_NO = 1
 """The answer is no, or something that was asked for is missing."""
@@ -67,6 +68,13 @@ def find_config(path: Path | None) -> Path:
 def configuration(path: Path | None) -> Config:
     """Load the configuration that a command works with."""
     return load_config(find_config(path))
+
+
+def open_database(settings: Config) -> Database:
+    """Open the node's database; StorageError when its schema is another."""
+    db = Database(settings.storage.database)
+    db.check_schema()
+    return db
 
 
 def complain(error: Exception | str) -> None:

@@ -13,12 +13,12 @@ from dicom_ai_node.cli.common import (
     ConfigFile,
     configuration,
     console,
+    open_database,
     print_json,
 )
 from dicom_ai_node.monitor.compare import Difference, verdict
 from dicom_ai_node.monitor.compare import compare as differences
 from dicom_ai_node.monitor.observation import Role
-from dicom_ai_node.store import Database
 from dicom_ai_node.store.observations import load_observations, newest_bundle
 
 _WEEK = 7 * 86400.0
@@ -37,8 +37,7 @@ def compare(
     Example: dicom-ai-node model compare --weeks 8
     """
     settings = configuration(config)
-    db = Database(settings.storage.database)
-    db.check_schema()
+    db = open_database(settings)
     bundles = {role: newest_bundle(db, role) for role in Role}
     since = time.time() - weeks * _WEEK
     # By bundle, not by role: one of them may have changed places meanwhile.

@@ -13,9 +13,10 @@ from dicom_ai_node.cli.common import (
     complain,
     configuration,
     console,
+    open_database,
     print_json,
 )
-from dicom_ai_node.cli.proposals import By, Id, one_proposal, open_database, person
+from dicom_ai_node.cli.proposals import By, Id, one_proposal, person
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import ConfigError, FillError, UnreadableInstance

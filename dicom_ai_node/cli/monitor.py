@@ -15,6 +15,7 @@ from dicom_ai_node.cli.common import (
     ConfigFile,
     configuration,
     console,
+    open_database,
     print_json,
     when,
 )
@@ -52,9 +53,7 @@ Why = Annotated[str, typer.Option(help="Why.")]
 
 def _open(path: Path | None) -> tuple[Config, Database]:
     config = configuration(path)
-    db = Database(config.storage.database)
-    db.check_schema()
-    return config, db
+    return config, open_database(config)
 
 
 @app.callback(invoke_without_command=True)

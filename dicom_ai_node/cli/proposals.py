@@ -15,6 +15,7 @@ from dicom_ai_node.cli.common import (
     complain,
     configuration,
     console,
+    open_database,
     print_json,
     when,
     whole,
@@ -168,13 +169,6 @@ def _decide(
         print_json(_row(done))
     else:
         console.print(f"proposal {proposal_id} is {done.state}, by {actor}")
-
-
-def open_database(settings: Config) -> Database:
-    """Return the database, if its schema is this program's."""
-    db = Database(settings.storage.database)
-    db.check_schema()
-    return db
 
 
 def one_proposal(db: Database, proposal_id: int) -> ProposalDetail:

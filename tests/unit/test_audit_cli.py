@@ -96,6 +96,15 @@ def test_ctrl_c_pauses_it_and_resume_goes_on(archive: Archive, config: Path, db:
     assert (code, text) == (1, "audit 1 is done: expected a paused, failed or running one")
 
 
+@pytest.mark.usefixtures("archive")
+def test_without_a_spool_no_audit_begins(config: Path, tmp_path: Path, db: Database) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    code, _, text = audit(config, *START)
+    assert code == 1
+    assert text == f"storage.spool = {tmp_path}/spool: File exists"
+    assert not audits.find(db, limit=1)
+
+
 def test_of_associations_it_says_only_what_became_of_the_studies(
     archive: Archive, config: Path
 ) -> None:
