@@ -65,7 +65,7 @@ def test_from_an_image_without_age_to_a_filled_copy(tmp_path: Path, pacs: Embedd
 
         (done,) = as_json(node, "accept", number, "--by", "R. Roe", "--reason", "asked the ward")
         assert done["state"] == "accepted"
-        assert "cannot be accepted" in cli(node, "accept", number, "--reason", "again", code=1)
+        assert "is accepted already" in cli(node, "accept", number, "--reason", "again", code=1)
         (applied,) = as_json(node, "apply", "--all", "--by", "R. Roe")
         assert (applied["images"], applied["queued"]) == (1, 1)
         wait_until("the copy", lambda: len(pacs.instances()) == 2)
