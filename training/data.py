@@ -38,6 +38,8 @@ class Item:
     chest: float
     view: str = ""
     licence: str = ""
+    findings: tuple[str, ...] = ()
+    """As its source names them, see :class:`training.index.Row`."""
 
 
 @dataclass(frozen=True, slots=True)

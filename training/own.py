@@ -112,7 +112,7 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> Item | None:
         return None
     return Item(
         row["path"], source, patient or stem, role, age, female, frontal, 1.0, row["view"],
-        row["licence"],
+        row["licence"], tuple(row["finding"].split("|")),
     )  # fmt: skip
 
 

@@ -147,4 +147,5 @@ def _item(row: Row, role: str) -> Item:
         chest=1.0,
         view=row.view if row.view in ("PA", "AP") else "",
         licence=row.licence or "not stated",
+        findings=row.findings,
     )

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress, TextColumn
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.network import Network
@@ -31,6 +31,7 @@ from training import config as settings
 from training.archive import Archived, data_of
 from training.config import Config
 from training.data import Data
+from training.findings import Further, targets
 from training.frozen import freeze_blocks, freeze_norms
 from training.sampling import Sampler
 from training.tables import DataError
@@ -38,6 +39,8 @@ from training.tables import DataError
 WEIGHTS = "ema.safetensors"
 """The file of a run's weights, in its folder."""
 LABELS = ("age", "female", "frontal", "chest")
+FURTHER = "further"
+"""The label, and the part of the loss, that is :mod:`training.findings`'."""
 
 
 class Material:
@@ -45,7 +48,9 @@ class Material:
 
     def __init__(self, config: Config, data: Data, device: torch.device) -> None:
         self.images = data.training(config.pixels)
-        self.labels = {n: torch.from_numpy(self.images.column(n)).to(device) for n in LABELS}
+        labels = {name: self.images.column(name) for name in LABELS}
+        labels[FURTHER] = targets(self.images.items)
+        self.labels = {name: torch.from_numpy(of).to(device) for name, of in labels.items()}
         self.config, self.device = config, device
         self.seed(config.seed)
 
@@ -64,8 +69,9 @@ class Material:
         spoilt = (chance < self.config.corrupted) & (labels["chest"] == 1)
         x = augment.corrupt(self.pixels(drawn), spoilt, self.rng)
         x = augment.batch(x, self.config.sides[stage], self.rng, augment.Strength())
-        labels = {name: label.where(~spoilt, torch.nan) for name, label in labels.items()}
-        labels["chest"] = labels["chest"].where(~spoilt, 0.0)
+        for label in labels.values():
+            label[spoilt] = torch.nan
+        labels["chest"][spoilt] = 0.0
         return x.contiguous(memory_format=torch.channels_last), labels
 
     def pixels(self, at: NDArray[np.int64]) -> Tensor:
@@ -93,8 +99,11 @@ class Run:
         if config.frozen_norms:
             freeze_norms(self.network)
         freeze_blocks(self.network, config.frozen_blocks)
+        self.further = Further(self.network.head.in_features).to(device)
         self.optimiser = torch.optim.AdamW(
-            groups(self.network, config.decay), lr=config.rate, fused=True
+            groups(nn.ModuleList([self.network, self.further]), config.decay),
+            lr=config.rate,
+            fused=True,
         )
         self.elapsed, self.steps = 0.0, 0
         self.out = Path(config.out)
@@ -113,6 +122,10 @@ class Run:
                 answers = self.network(x[some])
             known = {name: label[some] for name, label in labels.items()}
             value, found = loss.total(answers, known, self.config.age_loss)
+            if self.config.findings:
+                further = self.further.loss(answers.features, known[FURTHER])
+                value = value + self.config.findings * further
+                found[FURTHER] = float(further.detach())
             (value / len(chunks)).backward()  # type: ignore[no-untyped-call]
             parts = {k: parts.get(k, 0.0) + v / len(chunks) for k, v in found.items()}
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -135,6 +148,7 @@ class Run:
         weights = {k: v.contiguous().cpu() for k, v in self.ema.state_dict().items()}
         save_file(weights, self.out / WEIGHTS)
         state = {"network": self.network.state_dict(), "ema": self.ema.state_dict()}
+        state |= {FURTHER: self.further.state_dict()}
         state |= {"optimiser": self.optimiser.state_dict()}
         state |= {"elapsed": self.elapsed, "steps": self.steps}
         torch.save(state, self.out / "last.partial")
@@ -145,11 +159,12 @@ class Run:
         state = torch.load(self.out / "last.pt", weights_only=True, map_location=self.device)
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
+        self.further.load_state_dict(state[FURTHER])
         self.optimiser.load_state_dict(state["optimiser"])
         self.elapsed, self.steps = state["elapsed"], state["steps"]
 
 
-def groups(network: Network, decay: float) -> list[dict[str, object]]:
+def groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
     """Weight decay for weights, none for norms and biases."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     return [

@@ -1,0 +1,64 @@
+"""Projection and findings as further tasks: they teach the backbone what else an image shows.
+
+Only the backbone keeps what it learns of them; their own layer is not shipped, and nothing that the
+node says comes from it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.data import Item
+
+NAMES = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+)
+"""The labels of ChestX-ray14 (Wang et al. 2017), as it writes them."""
+NONE = "No Finding"
+TASKS = 1 + len(NAMES)
+"""Whether the projection is AP, then the findings."""
+
+
+def targets(items: Sequence[Item]) -> NDArray[np.float32]:
+    """What is known of ``items``: 1, 0, or NaN for unknown, shape (N, :data:`TASKS`)."""
+    return np.array([_target(item) for item in items], np.float32).reshape(len(items), TASKS)
+
+
+def _target(item: Item) -> list[float]:
+    projection = {"AP": 1.0, "PA": 0.0}.get(item.view, np.nan)
+    stated = set(item.findings)
+    if not stated & {*NAMES, NONE}:  # other words say nothing of these
+        return [projection, *[np.nan] * len(NAMES)]
+    return [projection, *(np.nan if f"{n}?" in stated else float(n in stated) for n in NAMES)]
+
+
+class Further(nn.Module):
+    """One linear layer on the pooled features (N, F)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, TASKS)
+
+    def loss(self, features: Tensor, known: Tensor) -> Tensor:
+        """Mean binary cross-entropy over what is known of the :data:`TASKS`, 0 where nothing is."""
+        logits: Tensor = self.layer(features).float()
+        there = ~known.isnan()
+        if not there.any():
+            return logits.sum() * 0
+        return functional.binary_cross_entropy_with_logits(logits[there], known[there])
