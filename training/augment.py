@@ -25,6 +25,8 @@ class Strength:
     noise: float = 0.04
     often: float = 0.3
     """Probability of each of another detail contrast and another tone curve."""
+    local: float = 0.0
+    """Probability of a contrast that is made alike all over the image."""
     rarely: float = 0.1
     """Probability of each of blur, low resolution, equalisation, a frame, a box and marks."""
 
@@ -38,6 +40,8 @@ def batch(pixels: Tensor, side: int, rng: torch.Generator, strength: Strength) -
     x = _move(x, side, rng, strength)
     n = len(x)
     x = torch.where(_some(n, strength.rarely, rng), _equalise(x), x)
+    if strength.local:
+        x = torch.where(_some(n, strength.local, rng), _local(x, rng), x)
     x = torch.where(_some(n, strength.often, rng), _detail(x, rng), x)
     x = torch.where(_some(n, strength.often, rng), _tone(x, rng), x)
     gamma = (_uniform(n, rng) * strength.gamma).exp()
@@ -111,12 +115,31 @@ def _equalise(x: Tensor) -> Tensor:
 def _detail(x: Tensor, rng: torch.Generator) -> Tensor:
     """Weaken or strengthen what is coarser than a random scale: how vendors differ most."""
     cells = int(torch.randint(4, 33, (1,), generator=rng, device=rng.device))
-    coarse = functional.interpolate(
-        functional.adaptive_avg_pool2d(x, cells), size=x.shape[2:], mode="bilinear"
-    )
+    coarse = _around(x, cells)
     mean = coarse.mean(dim=(2, 3), keepdim=True)
     kept = 0.3 + 1.2 * torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
     return x + (kept - 1) * (coarse - mean)
+
+
+def _local(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Divide by the contrast around each pixel, at a random scale, to a random part.
+
+    What CLAHE and the multi-scale processing of many vendors come to: lungs, mediastinum and
+    abdomen end with the same contrast, and noise with more.
+    """
+    cells = int(torch.randint(4, 17, (1,), generator=rng, device=rng.device))
+    mean = _around(x, cells)
+    spread = (_around(x.square(), cells) - mean.square()).clamp_min(0).sqrt()
+    level = (0.5 + 0.6 * (mean - mean.mean(dim=(2, 3), keepdim=True))).clamp(0, 1)
+    alike = level + 0.2 * (x - mean) / (spread + 0.04)
+    part = 0.3 + 0.7 * torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
+    return (x + part * (alike - x)).clamp(0, 1)
+
+
+def _around(x: Tensor, cells: int) -> Tensor:
+    """The mean around each pixel, in ``cells`` by ``cells`` regions that blend into each other."""
+    coarse = functional.adaptive_avg_pool2d(x, cells)
+    return functional.interpolate(coarse, size=x.shape[2:], mode="bilinear")
 
 
 def _tone(x: Tensor, rng: torch.Generator) -> Tensor:

@@ -95,6 +95,8 @@ class Config:
     """Share of images with 128 pixels a side (``train_128``) in each stage; an archive has none."""
     rare: float = 0.0
     """Share drawn from patients under 18 or from 70 alone, on top of their natural share."""
+    local_contrast: float = 0.0
+    """Share of images whose contrast is made alike all over, as CLAHE does."""
     findings: float = 0.0
     """Weight of projection and findings beside age and sex, see ``training.findings``."""
     gate: float = 0.12

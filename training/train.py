@@ -52,6 +52,7 @@ class Material:
         labels[FURTHER] = targets(self.images.items)
         self.labels = {name: torch.from_numpy(of).to(device) for name, of in labels.items()}
         self.config, self.device = config, device
+        self.strength = augment.Strength(local=config.local_contrast)
         self.seed(config.seed)
 
     def seed(self, seed: int) -> None:
@@ -68,7 +69,7 @@ class Material:
         chance = torch.rand(len(at), generator=self.rng, device=self.device)
         spoilt = (chance < self.config.corrupted) & (labels["chest"] == 1)
         x = augment.corrupt(self.pixels(drawn), spoilt, self.rng)
-        x = augment.batch(x, self.config.sides[stage], self.rng, augment.Strength())
+        x = augment.batch(x, self.config.sides[stage], self.rng, self.strength)
         for label in labels.values():
             label[spoilt] = torch.nan
         labels["chest"][spoilt] = 0.0
@@ -86,7 +87,7 @@ class Material:
         """About 256 augmented training images, for the statistics of the norms."""
         at = self.images.where("train")
         some = self.pixels(at[:: max(len(at) // 256, 1)])
-        return augment.batch(some, side, self.rng, augment.Strength())
+        return augment.batch(some, side, self.rng, self.strength)
 
 
 class Run:

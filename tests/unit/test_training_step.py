@@ -71,7 +71,7 @@ def test_the_age_loss_is_smallest_at_the_age() -> None:
 def test_every_change_of_an_image_keeps_the_contract() -> None:
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (16, 256, 256), dtype=torch.uint8, generator=rng)
-    x = augment.batch(pixels, 128, rng, augment.Strength(often=0.5, rarely=0.5))
+    x = augment.batch(pixels, 128, rng, augment.Strength(local=0.5, often=0.5, rarely=0.5))
     assert x.shape == (16, 1, 128, 128)
     assert x.dtype == torch.float32
     assert x.min() >= 0
@@ -87,6 +87,21 @@ def test_augmentation_never_flips() -> None:
     assert (x[..., :24].mean(dim=(1, 2, 3)) > x[..., 40:].mean(dim=(1, 2, 3))).all()
 
 
+def test_local_contrast_makes_both_halves_alike() -> None:
+    rng = torch.Generator().manual_seed(3)
+    pixels = 0.5 + 0.05 * torch.randn(16, 128, 128, generator=rng)
+    pixels[:, :, :64] = 0.5 + 4 * (pixels[:, :, :64] - 0.5)
+    still = {"degrees": 0.0, "scale": 0.0, "aspect": 0.0, "shift": 0.0, "gamma": 0.0, "noise": 0.0}
+
+    def ratio(local: float) -> torch.Tensor:
+        strength = augment.Strength(**still, local=local, often=0.0, rarely=0.0)
+        x = augment.batch(pixels.clamp(0, 1), 128, rng, strength)
+        return x[..., 8:56].std(dim=(1, 2, 3)) / x[..., 72:120].std(dim=(1, 2, 3))
+
+    assert (ratio(0.0) > 3).all()
+    assert (ratio(1.0) < 2.9).all()
+
+
 def test_only_chosen_images_are_corrupted() -> None:
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (8, 16, 16), dtype=torch.uint8, generator=rng)
@@ -100,7 +115,7 @@ def test_the_rate_rises_and_falls() -> None:
     assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4] > 0
 
 
-@pytest.mark.parametrize("name", ["first", "second", "third"])
+@pytest.mark.parametrize("name", ["first", "second", "third", "fourth", "fifth", "sixth"])
 def test_a_shipped_configuration_can_be_read(name: str) -> None:
     settings = config.read(Path(__file__).parents[2] / f"training/configs/{name}.toml")
     assert settings.architecture == "mobilenet_v2"
