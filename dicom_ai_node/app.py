@@ -5,7 +5,6 @@ The work of a role is imported in its own process only: a receiver never loads t
 
 import os
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.child import RoleCommand
 from dicom_ai_node.ops.process import is_listening
-from dicom_ai_node.ops.role import Place, places
+from dicom_ai_node.ops.role import Place, Work, places
 from dicom_ai_node.ops.role import run_role as be
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
 from dicom_ai_node.spool import Spool
@@ -65,10 +64,7 @@ def run_role(name: str, number: int, config: Config) -> int:
         known = ", ".join(one.worker for one in places(config))
         raise ConfigError(f"no role {place.worker!r}; there are: {known}")
 
-    def work(stop: threading.Event) -> None:
-        _work(place, config, stop)
-
-    return be(place, config, work)
+    return be(place, config, partial(_load, place, config))
 
 
 def _command(place: Place, path: Path) -> list[str]:
@@ -76,7 +72,8 @@ def _command(place: Place, path: Path) -> list[str]:
     return [*command, "--number", str(place.process)] if place.process else command
 
 
-def _work(place: Place, config: Config, stop: threading.Event) -> None:
+def _load(place: Place, config: Config) -> Work:
+    """Import what the role does, and load what it needs."""
     db = Database(config.storage.database)
     db.check_schema()
     db.close()
@@ -84,24 +81,24 @@ def _work(place: Place, config: Config, stop: threading.Event) -> None:
         case "receive":
             from dicom_ai_node.receive import role as receive
 
-            receive.run(config, process=place.worker, stop=stop)
+            return partial(receive.run, config, process=place.worker)
         case "analyse":
             from dicom_ai_node.analyse import role as analyse
 
-            analyse.run(config, stop=stop)
+            return analyse.load(config)
         case "audit":
             from dicom_ai_node.audit import worker as audit
 
-            audit.run(config, stop=stop)
+            return partial(audit.run, config)
         case "deliver":
             from dicom_ai_node.deliver import worker as deliver
 
-            deliver.run(config, stop=stop)
+            return partial(deliver.run, config)
         case "keep":
             from dicom_ai_node.ops import keeper
 
-            keeper.run(config, stop=stop)
-        case "web":
+            return partial(keeper.run, config)
+        case _:
             from dicom_ai_node import web
 
-            web.run(config, stop=stop)
+            return partial(web.run, config)

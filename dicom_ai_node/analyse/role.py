@@ -1,6 +1,8 @@
 """The analyser role: one process that loads the network and works until it is told to stop."""
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -17,15 +19,21 @@ from dicom_ai_node.store import Database
 log = structlog.get_logger()
 
 
-def run(config: Config, *, stop: threading.Event) -> None:
-    """Be the analyser until ``stop`` is set."""
-    db = Database(config.storage.database)
-    spool = Spool(config.storage.spool)
-    spool.sweep()
+def load(config: Config) -> Callable[..., None]:
+    """Load the network, and the one in its shadow; what comes back works until ``stop`` is set."""
     pipeline = _load(config, config.model.bundle, Role.LIVE)
     shadow = None
     if config.model.shadow:
         shadow = Shadow(_load(config, config.model.shadow, Role.SHADOW))
+    return partial(_run, config, pipeline, shadow)
+
+
+def _run(
+    config: Config, pipeline: Pipeline, shadow: Shadow | None, *, stop: threading.Event
+) -> None:
+    db = Database(config.storage.database)
+    spool = Spool(config.storage.spool)
+    spool.sweep()
     try:
         Analyser(config, db, spool, pipeline, shadow).run(stop)
     finally:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -60,25 +60,37 @@ def places(config: Config) -> tuple[Place, ...]:
     return (*receivers, *(Place(name) for name in once))
 
 
-def run_role(place: Place, config: Config, work: Callable[[threading.Event], None]) -> int:
-    """Be ``place``: do ``work`` until SIGTERM or SIGINT sets its event; return the exit code.
+class Work(Protocol):
+    """What a role does."""
+
+    def __call__(self, *, stop: threading.Event) -> None:
+        """Do it until ``stop`` is set."""
+
+
+def run_role(place: Place, config: Config, load: Callable[[], Work]) -> int:
+    """Be ``place``: do the work until SIGTERM or SIGINT sets its event; return the exit code.
 
     ``STOPPED`` (0) when the work ended as asked, ``FAILED`` (1) when it failed or ended by itself,
-    ``ORPHANED`` (3) when the supervisor was gone at the start. ``work`` is called in this thread,
-    and imports what is slow to import itself, so that signs of life begin before.
+    ``ORPHANED`` (3) when the supervisor was gone at the start. ``load`` makes the work, and imports
+    what is slow to import itself, so that signs of life begin before. It holds nothing that a stop
+    could lose.
 
     Under a supervisor the process ends here: on a busy machine the interpreter takes longer to take
     a network apart than the supervisor waits, and all that matters is closed by now.
     """
-    code = _be(place, config, work)
+    code = _be(place, config, load)
     if is_supervised():
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(code)
+        _exit(code)
     return code
 
 
-def _be(place: Place, config: Config, work: Callable[[threading.Event], None]) -> int:
+def _exit(code: int) -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _be(place: Place, config: Config, load: Callable[[], Work]) -> int:
     logs.configure(config.log, spool=config.storage.spool, worker=place.worker)
     try:
         die_with_parent()
@@ -87,9 +99,11 @@ def _be(place: Place, config: Config, work: Callable[[threading.Event], None]) -
         return ORPHANED
     done = threading.Event()
     beat_for_supervisor(done)
-    with stop_on_signals() as stop, _row(place, config, done):
+    with stop_on_signals() as stop, _row(place, config, done) as row:
         try:
-            work(stop)
+            with _ends_at_once(stop, done, row):
+                work = load()
+            work(stop=stop)
         except NodeError as error:
             log.error("role_failed", exc_info=error)
             return FAILED
@@ -139,14 +153,37 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _row(place: Place, config: Config, done: threading.Event) -> Iterator[None]:
+def _ends_at_once(
+    stop: threading.Event, done: threading.Event, row: threading.Thread
+) -> Iterator[None]:
+    """Let ``stop`` end a supervised process meanwhile, however long the body still takes."""
+    loaded = threading.Event()
+
+    def end() -> None:
+        stop.wait()
+        if not loaded.is_set():
+            done.set()
+            row.join(timeout=ROW_SECONDS)
+            log.info("role_stopped")
+            _exit(STOPPED)
+
+    if is_supervised():
+        threading.Thread(target=end, name="loading", daemon=True).start()
+    try:
+        yield
+    finally:
+        loaded.set()
+
+
+@contextmanager
+def _row(place: Place, config: Config, done: threading.Event) -> Iterator[threading.Thread]:
     """Keep this process's row fresh, in its own thread: writing may wait for the database."""
     thread = threading.Thread(
         target=_keep_row, args=(place, config.storage.database, done), name="row", daemon=True
     )
     thread.start()
     try:
-        yield
+        yield thread
     finally:
         done.set()
         thread.join(timeout=ROW_SECONDS)

@@ -154,8 +154,7 @@ def test_shadow_mode_sends_nothing_until_a_person_resumes(node: Node, pacs: Embe
 
 
 def test_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
-    # On a busy machine the analyser is still loading its network when it is asked to end.
-    node = Node(tmp_path, destinations={}, extra="[operate]\nstop_seconds = 50.0")
+    node = Node(tmp_path, destinations={})
     node.start()
     children = node.children()
     assert len(children) >= 5

@@ -48,7 +48,7 @@ def archive() -> Iterator[Archive]:
 def opened(archive: Archive, **table: Any) -> Source:
     values = {"kind": "pacs", "host": "127.0.0.1", "port": archive.port, "ae_title": "PACS"}
     return open_source(
-        "pacs:main", parse_config({"sources": {"main": values | {"timeout": 5.0} | table}})
+        "pacs:main", parse_config({"sources": {"main": values | {"timeout": 15.0} | table}})
     )
 
 

@@ -23,17 +23,20 @@ from dicom_ai_node.errors import StorageError
 from dicom_ai_node.ops.role import Place, run_role
 config = parse_config({"storage": {"spool": sys.argv[1], "database": sys.argv[2]},
                        "log": {"format": "json"}})
+def load():
+    LOAD
+    return work
 def work(stop):
     WORK
-raise SystemExit(run_role(Place("receive", 2), config, work))
+raise SystemExit(run_role(Place("receive", 2), config, load))
 """
 
 
 def start(
-    tmp_path: Path, db: Database, work: str, *, supervised: bool = False
+    tmp_path: Path, db: Database, work: str, *, load: str = "pass", supervised: bool = False
 ) -> subprocess.Popen[str]:
     url = db.url.render_as_string(hide_password=False)
-    program = PROGRAM.replace("WORK", work)
+    program = PROGRAM.replace("WORK", work).replace("LOAD", load)
     return subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "spool"), url],
         stderr=subprocess.PIPE,
@@ -98,6 +101,16 @@ def test_a_supervised_role_ends_without_taking_the_interpreter_apart(
     assert finish(process)[-1]["event"] == "role_stopped"
     assert process.returncode == STOPPED
     assert not mark.exists()
+    assert alive(db) == []
+
+
+def test_a_stop_while_a_role_still_loads_ends_it_at_once(tmp_path: Path, db: Database) -> None:
+    loading = "import time; time.sleep(600)"
+    process = start(tmp_path, db, "stop.wait()", load=loading, supervised=True)
+    eventually(lambda: alive(db))
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[-1]["event"] == "role_stopped"
+    assert process.returncode == STOPPED
     assert alive(db) == []
 
 

@@ -123,10 +123,11 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "cxr").mkdir()
     (tmp_path / "nonchest").mkdir()
     columns = ["path", "source", "patient_id", "age_years", "sex", "view", "split", "licence"]
+    columns.append("finding")
     with (tmp_path / "cxr/index.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(columns)
-        rows.writerow(["cxr/val-1.png", "nih", "p", "50", "F", "PA", "val", "free"])
+        rows.writerow(["cxr/val-1.png", "nih", "p", "50", "F", "PA", "val", "free", ""])
     (tmp_path / "nonchest/index.csv").write_text("path,licence\n")
     for name in ("val-1", "val-2", "val-3", "hannover-1"):
         grey = (phantom.chest(50, "F", len(name), 96) >> 4).astype(np.uint8)
