@@ -20,6 +20,7 @@ from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
+from dicom_ai_node.recalibrate.pack import fewest
 from training import calibrate, prior
 from training import config as settings
 from training.archive import data_of
@@ -34,6 +35,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """As a manifest wants it; better said before an hour of calibration than after it."""
 FITTED_ON = 2400
 """Training images that the spaces of content and texture are fitted on."""
+IN_DISTRIBUTION = 0.005
+"""Smallest conformal p-value that passes the gate."""
 INTENDED = (
     "Estimating age and the appearance of sex from one frontal chest radiograph of an adult, to"
     " hold against PatientAge and PatientSex of the same study. For research and data curation."
@@ -102,18 +105,28 @@ def sources(used: list[Item]) -> list[dict[str, object]]:
     ]
 
 
-def trained_with(data: Data) -> dict[str, object]:
+def trained_with(data: Data, calibrated_on: int) -> dict[str, object]:
     """What the manifest says of the training data."""
     used = data.trained()
     aged = [item for item in used if item.role != "gate"]
     low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
     return {
-        "summary": data.about().summary,
+        "summary": data.about().summary + _open_gate(calibrated_on),
         "images": len(aged),
         "patients": len({item.patient for item in aged}),
         "age_range": [float(low), float(high)],
         "sources": sources(used),
     }
+
+
+def _open_gate(calibrated_on: int) -> str:
+    enough = fewest(IN_DISTRIBUTION)
+    if calibrated_on >= enough:
+        return ""
+    return (
+        f" Only {calibrated_on} images calibrated it: with fewer than {enough} the in-distribution"
+        " gate refuses nothing."
+    )
 
 
 def build(
@@ -168,8 +181,8 @@ def build(
         "input": {"contract": CONTRACT, "size": size},
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
-        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.005},
-        "training": trained_with(data) | {"prior_tau": prior_tau, "caution": caution},
+        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": IN_DISTRIBUTION},
+        "training": trained_with(data, len(plain)) | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
         "not_for": data.about().not_for,
     }

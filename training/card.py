@@ -37,14 +37,17 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         sections.held(figures),
         "## What was measured",
         f"{READ_THE_TABLES} `val` chose no weights, but it calibrates: its age intervals are"
-        " therefore cross-fitted (each tenth of the patients from a calibration on the other nine)."
+        " therefore cross-fitted (each tenth of the patients from a calibration on the other nine);"
+        " its ECE, its Brier score and its line 'where 95 % certain' are of the temperature that"
+        " was fitted on it."
         " Nothing was fitted to the external sets. Chosen knowing them were the part of the network"
         " whose maps are the texture (by how well it tells `external_dev` from `val`), and how far"
         " intervals widen at the least (by the coverage of `external_dev`)."
         " Frontal images of the sources of `external_dev` (other patients, without age and sex)"
         " trained the gates, and laterals of up to 16 of its patients. The in-distribution gate"
         " passes more than 99 % of `val` by construction. Near-duplicates between training and"
-        " evaluation sets were looked for by perceptual hash: there is none.",
+        " evaluation sets were looked for by perceptual hash: there is none in the sets of"
+        " patients, and the gates are measured without those found in their material.",
         *measured(figures, OWN),
         "### Gates: share that passes",
         sections.gates(figures, OWN),
@@ -184,5 +187,10 @@ LIMITS = """\
   down or mostly abdomen were left out.
 - Some patients of one training source may occur in another under another name; the evaluation sets
   share no known patient with training.
+- No patient-left-out folds were trained on the sources whose patients are known: every figure is of
+  sets that are apart from the training images.
+- The gates for chest and view accept from a probability of 0.5, which nothing was fitted to; the
+  in-distribution gate refuses what lies farther than all but 0.5 % of `val`, so far as its few
+  images can tell: about the farthest of them.
 - The lateral and non-chest material is small, and much of it has 64 pixels a side.
 - Sex means the appearance of the chest as recorded in binary labels, nothing else."""

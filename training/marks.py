@@ -80,6 +80,8 @@ MARKS = (
     Mark("Accepted of what is not a chest", GATE_MATERIAL, of.EVERY_GATE, group=OTHER, high=0.01),
     Mark("Accepted of frontal chests", "val", of.EVERY_GATE, low=0.98),
     Mark("Accepted of frontal chests, low resolution", "val_128", of.EVERY_GATE, low=0.98),
+    Mark("Accepted of frontal chests, another source", "external_dev", of.EVERY_GATE, low=0.98),
+    Mark("Accepted of frontal chests, another hospital", "hannover", of.EVERY_GATE, low=0.98),
     Mark("Age, training side and node side", PARITY, YEARS_APART, group=SIDES, high=0.05),
     Mark("Sex, training side and node side", PARITY, PROBABILITY_APART, group=SIDES, high=0.001),
     Mark(

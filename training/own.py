@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_ai_node.pixels.normalise import normalise
-from training.data import TRAINING, About, Images, Item, held_out
+from training.data import GATE_TEST, TRAINING, About, Images, Item, held_out
+from training.duplicates import DISTANCE
+from training.perceptual import SIDE
 from training.sets import OWN, Set
+from training.twins import twins
 
 MISLABELLED = (
     # inverted
@@ -69,8 +72,14 @@ class Own:
         return load(self.root, self.cache, side, *TRAINING, bits=8)
 
     def load(self, side: int, *roles: str) -> Images:
-        """See :class:`Data`."""
-        return load(self.root, self.cache, side, *roles)
+        """See :class:`Data`; what tests the gates is without near-duplicates of what trains."""
+        images = load(self.root, self.cache, side, *roles)
+        if GATE_TEST not in roles:
+            return images
+        measured = load(self.root, self.cache, SIDE, *roles, bits=8)
+        alike = twins(measured, self.training(SIDE), DISTANCE)
+        kept = [at for at, item in enumerate(images.items) if not alike[at]]
+        return Images([images.items[at] for at in kept], images.pixels[kept])
 
     def about(self) -> About:
         """See :class:`Data`."""
@@ -101,12 +110,12 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> Item | None:
         if stem in MISLABELLED:
             return None
     elif split == "gate_lateral":
-        role = "gate_test" if held_out(patient or stem.split("-")[0]) else "gate"
+        role = GATE_TEST if held_out(patient or stem.split("-")[0]) else "gate"
         frontal, age, female = 0.0, float("nan"), float("nan")
     elif split == "aux" and source == "hannover":
         role = "hannover"
     elif split == "aux" and row["view"] in ("PA", "AP") and patient not in looked_at:
-        role = "gate_test" if held_out(patient or stem) else "gate"
+        role = GATE_TEST if held_out(patient or stem) else "gate"
         age, female = float("nan"), float("nan")
     else:
         return None
@@ -119,7 +128,7 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> Item | None:
 def _other_item(row: dict[str, str]) -> Item:
     path = Path(row["path"])
     control = path.parent.name == "mednist_CXR"
-    role = "gate_test" if control or held_out(group_of(path)) else "gate"
+    role = GATE_TEST if control or held_out(group_of(path)) else "gate"
     nan = float("nan")
     frontal, chest = (1.0, 1.0) if control else (nan, 0.0)
     return Item(

@@ -90,6 +90,7 @@ def test_weights_become_a_bundle_that_answers(
     baked = prior.bake(trained, density, chosen, "head.bias")["head.bias"]
     np.testing.assert_array_equal(tensors[prior.HEAD_BIAS], baked)
     assert sum(group.images for group in manifest.calibration.age.groups) == ROLES["val"]
+    assert "with fewer than 200 the in-distribution gate refuses" in manifest.training.summary
     estimator = Estimator(out, device="cpu")
     val = np.concatenate([*load(tmp_path, tmp_path, SIDE, "val").floats()])
     p_values = sorted(one.in_distribution for one in estimator.predict(val))

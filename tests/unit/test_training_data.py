@@ -64,6 +64,23 @@ def test_pixels_are_cached_as_the_contract_gives_them(root: Path, tmp_path: Path
     assert (first.pixels == again.pixels).all()
 
 
+def test_what_tests_the_gates_has_no_twin_in_training(root: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    control = "nonchest/mednist_CXR/resized__CXR__000010.png"
+    trained = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((96, 96))
+    (root / control).parent.mkdir()
+    for item in own.items(root):
+        other = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((96, 96))
+        (root / item.path).parent.mkdir(exist_ok=True)
+        (trained if item.path == "a.png" else other).save(root / item.path)
+    here = own.Own(root, tmp_path / "cache")
+    assert control in {item.path for item in here.load(16, "gate_test").items}
+    trained.resize((64, 64)).save(root / control)
+    again = own.Own(root, tmp_path / "anew").load(16, "gate_test")
+    assert control not in {item.path for item in again.items}
+    assert len(again) == len(again.pixels)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
