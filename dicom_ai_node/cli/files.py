@@ -108,11 +108,19 @@ def infer(
             console.print("Beside: others' networks, untested and uncalibrated.", style="yellow")
         if saliency is not None:
             _tell_pictures(saliency, drawn)
+            if method is SaliencyMethod.GRAD_CAM and Head.SEX in heads and drawn:
+                console.print(_WEAK_EVIDENCE, style="yellow")
         console.print("Inferred, not verified. Not a medical device.", style="dim")
     for fault in faults:
         complain(fault)
     if faults:
         raise typer.Exit(EXIT_NO)
+
+
+_WEAK_EVIDENCE = (
+    "Grad-CAM's map of the sex shows where the image is striking more than what speaks for a sex:"
+    " --saliency-method score-cam shows that better."
+)
 
 
 def _tell_pictures(folder: Path, drawn: list[dict[str, Any]]) -> None:

@@ -72,6 +72,9 @@ def test_people_are_told_which_picture_is_of_which_file(tmp_path: Path, chest: D
     told = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
     uid = chest.SOPInstanceUID
     assert f"  {file}: {uid}-age.png {uid}-sex.png\n" in told
+    assert "--saliency-method score-cam shows that better" in " ".join(told.split())
+    told = CliRunner().invoke(app, [*arguments, "--saliency-head", "age"]).stdout
+    assert "shows that better" not in told
 
 
 def test_pictures_go_into_a_folder(tmp_path: Path, chest: Dataset) -> None:
