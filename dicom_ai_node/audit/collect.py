@@ -123,15 +123,14 @@ class Collector:
     ) -> None:
         """Find out whether the source is away as a whole: then no study's attempt is used up."""
         try:
-            answers = Lister(self.session).answers(source)
+            its_own = self.session.is_to_blame(claimed.key, source, error)
         except Ended:
             self._put_back(claimed)
             raise
-        if answers:
+        if its_own:
             self._failed(claimed, into, describe(error))
         else:
             self._put_back(claimed)
-            self.session.manners.unreachable(self._task.now(), describe(error))
 
     def _failed(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
         task = self._task

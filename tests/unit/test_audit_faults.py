@@ -119,6 +119,57 @@ def test_a_part_that_cannot_be_listed_is_a_finding(db: Database, tmp_path: Path)
     assert source.asked["list:1"] == 2
 
 
+@pytest.mark.parametrize("takes_it_down", [False, True])
+def test_a_part_that_breaks_the_association_each_time_is_a_finding(
+    db: Database, tmp_path: Path, takes_it_down: bool
+) -> None:
+    source, number, clock = archive(3, 2), new_audit(db), Clock()
+    back_at = [0.0]
+
+    def break_off() -> None:
+        back_at[0] = clock.at + 60 * takes_it_down
+        raise PeerUnavailable("association aborted")
+
+    source.down = lambda: clock.at < back_at[0]
+    source.trouble["list:1"] = break_off
+    working = session(db, number, source, tmp_path, clock=clock, max_attempts=2)
+    assert collect(working) is Ending.DONE
+    found = collected(db, number)
+    missing = found.pop("listing:00000001-00000001")
+    assert missing.fault == "not listed: association aborted"
+    assert [one.fault for one in found.values()] == [""] * 4
+    assert source.asked["list:1"] == 2 + takes_it_down, "the first may have been an outage"
+
+
+def test_a_source_that_is_away_for_hours_is_only_probed_and_loses_no_part(
+    db: Database, tmp_path: Path
+) -> None:
+    source, number, clock = archive(3, 1), new_audit(db), Clock()
+    until = clock.at + 6 * 3600
+
+    def answers() -> None:
+        if clock.at < until:
+            raise PeerUnavailable("no association")
+
+    source.trouble["list:1"] = answers
+    source.trouble["probe"] = answers
+    working = session(db, number, source, tmp_path, clock=clock, max_attempts=1)
+    assert collect(working) is Ending.DONE
+    assert [one.fault for one in collected(db, number).values()] == [""] * 3
+    assert source.asked["list:0"] == source.asked["list:2"] == 1
+    assert source.asked["list:1"] == 2
+    assert 6 * 6 < source.asked["probe"] < 6 * 20, "each 10 minutes at most"
+
+
+def test_a_first_part_that_always_breaks_the_association_ends_it(
+    db: Database, tmp_path: Path
+) -> None:
+    source, number = archive(2, 2), new_audit(db)
+    source.trouble["list:0"] = raises(PeerUnavailable("association aborted"))
+    with pytest.raises(AuditError, match="pacs:fake: the listing failed: association aborted"):
+        collect(session(db, number, source, tmp_path, max_attempts=2))
+
+
 def test_a_source_that_cannot_be_listed_at_all_ends_it(db: Database, tmp_path: Path) -> None:
     source, number = archive(2, 2), new_audit(db)
     source.trouble["list:0"] = raises(PeerRefused(0xA900, "not understood"))
