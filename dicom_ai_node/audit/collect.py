@@ -129,8 +129,8 @@ class Collector:
             raise
         if its_own:
             self._failed(claimed, into, describe(error))
-        else:
-            self._put_back(claimed)
+        else:  # behind the others: should it be what brings the source down, they come first
+            self._postpone(claimed, not_before=self._task.now(), counted=False)
 
     def _failed(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
         task = self._task

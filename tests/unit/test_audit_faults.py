@@ -1,6 +1,8 @@
 """What an audit makes of a source that fails, hangs, is away, or sends less than it lists."""
 
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,32 @@ def test_a_study_that_breaks_the_association_is_no_outage(db: Database, tmp_path
     assert collect(session(db, number, source, tmp_path, max_attempts=2)) is Ending.DONE
     found = collected(db, number)
     assert [one.fault for one in found.values()] == ["", "association aborted", ""]
+
+
+@pytest.mark.parametrize("bad", [{"1.2.1"}, {"1.2.1", "1.2.2"}, {"1.2.3"}])
+def test_a_study_that_brings_the_source_down_holds_up_no_other(
+    db: Database, tmp_path: Path, bad: set[str]
+) -> None:
+    source, number, clock = archive(1, 4), new_audit(db), Clock()
+    back_at, order = [0.0], list[str]()
+    source.down = lambda: clock.at < back_at[0]
+
+    def asked(key: str) -> None:
+        order.append(key)
+        if key in bad:
+            back_at[0] = clock.at + 60
+            raise PeerUnavailable("association aborted")
+
+    for one in range(4):
+        source.trouble[f"1.2.{one}"] = partial(asked, f"1.2.{one}")
+    working = session(db, number, source, tmp_path, clock=clock, max_attempts=2)
+    assert collect(working) is Ending.DONE
+    found = {key: one.fault for key, one in collected(db, number).items()}
+    assert found == {key: "association aborted" if key in bad else "" for key in found}
+    assert len(found) == 4
+    firsts = [f"1.2.{one}" for one in range(4)]
+    assert order[:4] == firsts, "each once before any is asked for again"
+    assert Counter(order) == {key: 3 if key in bad else 1 for key in firsts}
 
 
 def test_a_part_that_cannot_be_listed_is_a_finding(db: Database, tmp_path: Path) -> None:
