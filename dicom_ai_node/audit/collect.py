@@ -96,6 +96,7 @@ class Collector:
             self._put_back(claimed)
             raise
         except PeerUnavailable as error:
+            self.session.manners.asked(began)
             self._unreachable(source, claimed, into, error)
         except Exception as error:  # noqa: BLE001
             self.session.manners.asked(began)
