@@ -1,5 +1,6 @@
 """What an audit makes of a source that fails, hangs, is away, or sends less than it lists."""
 
+import errno
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,13 @@ import pytest
 from dicom_ai_node.audit.collect import collect
 from dicom_ai_node.audit.progress import Ending
 from dicom_ai_node.audit.spec import Depth
-from dicom_ai_node.errors import AuditError, PeerRefused, PeerUnavailable
+from dicom_ai_node.errors import (
+    AuditError,
+    ConfigError,
+    PeerRefused,
+    PeerUnavailable,
+    StorageError,
+)
 from dicom_ai_node.store import Database, audits
 from tests.builders.scripted import (
     SPEC,
@@ -134,6 +141,61 @@ def test_a_study_that_brings_the_source_down_holds_up_no_other(
     firsts = [f"1.2.{one}" for one in range(4)]
     assert order[:4] == firsts, "each once before any is asked for again"
     assert Counter(order) == {key: 3 if key in bad else 1 for key in firsts}
+
+
+IN_THE_WAY = [
+    (ConfigError("move_port = 104: cannot listen"), "move_port = 104: cannot listen"),
+    (StorageError("spool: Input/output error"), "spool: Input/output error"),
+    (OSError(errno.ENOSPC, "Doe^Jane"), "no room for fetched files"),
+]
+
+
+@pytest.mark.parametrize(("error", "note"), IN_THE_WAY)
+def test_what_this_machine_is_in_the_way_of_waits_and_says_so(
+    db: Database, tmp_path: Path, error: Exception, note: str
+) -> None:
+    source, number, clock = archive(1, 2), new_audit(db, ALL), Clock()
+    source.trouble["fetch:1.2.0"] = first_times(4, raises(error))
+    began, notes = clock.at, set[str]()
+
+    def wait(seconds: float) -> None:
+        clock.at += seconds
+        row = audits.show(db, number)
+        assert row is not None
+        notes.add(row.note)
+
+    waiting = Clock()
+    waiting.now, waiting.wait = clock.now, wait  # type: ignore[method-assign]
+    working = session(
+        db, number, source, tmp_path, clock=waiting, spec=ALL, max_attempts=1, retry_seconds=10
+    )
+    assert collect(working) is Ending.DONE
+    assert [one.fault for one in collected(db, number).values()] == ["", ""]
+    assert source.asked == {"list:0": 1, "fetch:1.2.0": 5, "fetch:1.2.1": 1}
+    assert notes == {note}
+    assert clock.at - began >= 75, "at least half of 10, 20, 40 and 80 seconds"
+
+
+def test_a_folder_that_cannot_be_made_waits_until_it_can(db: Database, tmp_path: Path) -> None:
+    source, number, clock = archive(1, 1), new_audit(db, ALL), Clock()
+    fetched = tmp_path / "fetched"
+    fetched.write_text("in the way")
+    notes = set[str]()
+
+    def wait(seconds: float) -> None:
+        clock.at += seconds
+        row = audits.show(db, number)
+        assert row is not None
+        notes.add(row.note)
+        if seconds and clock.at > 1_000_040.0:
+            fetched.unlink(missing_ok=True)
+
+    waiting = Clock()
+    waiting.now, waiting.wait = clock.now, wait  # type: ignore[method-assign]
+    working = session(db, number, source, tmp_path, clock=waiting, spec=ALL, max_attempts=1)
+    assert collect(working) is Ending.DONE
+    assert collected(db, number)["1.2.0"].fault == ""
+    assert notes == {"spool: File exists"}
 
 
 def test_a_part_that_cannot_be_listed_is_a_finding(db: Database, tmp_path: Path) -> None:
