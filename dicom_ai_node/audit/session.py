@@ -105,25 +105,24 @@ class Session:
                 self.manners.unreachable(self.task.now(), describe(error))
 
     def is_to_blame(self, what: str, source: Source, error: PeerUnavailable) -> bool:
-        """Return whether it is for ``what`` was asked that the source broke off.
+        """Return whether ``what`` was asked for is why the source broke off.
 
-        So it is where the source answers a probe right now, and where it did so since it broke off
-        over the same before. Else it is away as a whole, and the audit waits.
+        It is where the source answers a probe right now, and where it had come back since it broke
+        off over the same before. Else it is taken to be away as a whole, and the audit waits.
 
         Raises
         ------
         Ended
             The process was asked to stop meanwhile.
         """
-        now = self.task.now()
-        if self.manners.hold(now, paced=False) is None:
+        if self.manners.hold(self.task.now(), paced=False) is None:
             try:
                 self._probe(source)
             except PeerUnavailable:
                 pass
             else:
                 return True
-        self.manners.unreachable(now, describe(error))
+        self.manners.unreachable(self.task.now(), describe(error))
         again = what in self._broke_off
         self._broke_off.add(what)
         return again
