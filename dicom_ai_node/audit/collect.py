@@ -17,7 +17,7 @@ from dicom_ai_node.audit.manners import Hold
 from dicom_ai_node.audit.progress import Ended, Ending
 from dicom_ai_node.audit.session import Session
 from dicom_ai_node.audit.sources.source import Source
-from dicom_ai_node.errors import PeerUnavailable, StorageError
+from dicom_ai_node.errors import ConfigError, PeerUnavailable, StorageError
 from dicom_ai_node.store import audit_studies, audits
 from dicom_ai_node.store.audit_studies import ClaimedListed
 from dicom_ai_node.study import AuditEvent, AuditState
@@ -59,6 +59,8 @@ class Collector:
         self.session = session
         self._db = session.db
         self._task = session.task
+        self._hindered = 0
+        """How often in a row by this machine, which is no fault of the study."""
 
     def run(self) -> None:
         """Collect study by study until all are settled."""
@@ -96,11 +98,13 @@ class Collector:
             self._put_back(claimed)
             raise
         except PeerUnavailable as error:
+            self.session.manners.asked(began)
             self._unreachable(source, claimed, into, error)
         except Exception as error:  # noqa: BLE001
             self.session.manners.asked(began)
             self._erred(claimed, into, error)
         else:
+            self._hindered = 0
             if into.asked:
                 self.session.manners.answered()
                 self.session.manners.asked(began)
@@ -111,10 +115,11 @@ class Collector:
 
     def _erred(self, claimed: ClaimedListed, into: Gathered, error: Exception) -> None:
         no_room = isinstance(error, OSError) and error.errno in _NO_ROOM
-        if no_room or isinstance(error, StorageError):
+        if no_room or isinstance(error, StorageError | ConfigError):
             self._put_back(claimed)
+            self._hindered += 1
             reason = "no room for fetched files" if no_room else describe(error)
-            self.session.manners.back_off(self._task.now(), claimed.attempts, reason)
+            self.session.manners.back_off(self._task.now(), self._hindered, reason)
         else:
             self._failed(claimed, into, describe(error))
 
@@ -123,15 +128,14 @@ class Collector:
     ) -> None:
         """Find out whether the source is away as a whole: then no study's attempt is used up."""
         try:
-            answers = Lister(self.session).answers(source)
+            its_own = self.session.is_to_blame(claimed.key, source, error)
         except Ended:
             self._put_back(claimed)
             raise
-        if answers:
+        if its_own:
             self._failed(claimed, into, describe(error))
-        else:
-            self._put_back(claimed)
-            self.session.manners.unreachable(self._task.now(), describe(error))
+        else:  # behind the others: should it be what brings the source down, they come first
+            self._postpone(claimed, not_before=self._task.now(), counted=False)
 
     def _failed(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
         task = self._task

@@ -13,6 +13,7 @@ from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.rules.header import distinct
+from dicom_ai_node.spool import storage_error
 from dicom_ai_node.types import StudyResult
 
 _MOST_REASONS = 3
@@ -73,7 +74,7 @@ def gather(
     """Ask for as much of the study as the audit's depth wants.
 
     What is fetched lies below ``folder`` and is removed before this returns. Raises what the source
-    raises.
+    raises, and StorageError where ``folder`` cannot be written.
     """
     if spec.depth is not Depth.ALL:
         headers = source.headers(listed)
@@ -83,12 +84,19 @@ def gather(
     if analyse is None or not _wants_images(into, spec, rules):
         return
     into.asked = True
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    own = Path(tempfile.mkdtemp(dir=folder))
+    own = _made_below(folder)
     try:
         _look(source.fetch(listed, own), into, analyse)
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+def _made_below(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Path(tempfile.mkdtemp(dir=folder))
+    except OSError as error:
+        raise storage_error(error) from error
 
 
 def _wants_images(into: Gathered, spec: AuditSpec, rules: RulesSettings) -> bool:

@@ -1,6 +1,6 @@
 """Lists what an audit is about: part by part, each kept before the next is asked for."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -51,11 +51,11 @@ class Lister:
                     progress.slices = len(parts)
                 self._keep(source, parts)
                 failures = 0
-            except PeerUnavailable as error:
-                self.session.manners.unreachable(self._task.now(), describe(error))
             except (Ended, StorageError, ConfigError):
                 raise
             except Exception as error:
+                if not self._is_of_the_part(source, error):
+                    continue
                 failures += 1
                 if failures < self._task.settings.max_attempts:
                     self._again_later(failures, describe(error))
@@ -66,17 +66,12 @@ class Lister:
                     self._skip(parts, describe(error))
                     failures = 0
 
-    def answers(self, source: Source) -> bool:
-        """Find out whether the source still answers: the first study of its first part."""
-        if source.holds_files:
-            return False  # to list it may take hours, and what is away is its disk
-        try:
-            self._within(source, lambda: _first(source, self._task.spec))
-        except (Ended, StorageError):
-            raise
-        except Exception:  # noqa: BLE001
-            return False
-        return True
+    def _is_of_the_part(self, source: Source, error: Exception) -> bool:
+        """Return whether the failure counts; else the source is away as a whole."""
+        if not isinstance(error, PeerUnavailable):
+            return True
+        part = f"part {self.session.progress.slices_done}"
+        return self.session.is_to_blame(part, source, error)
 
     def _parts(self, source: Source) -> Sequence[Slice]:
         parts = self._within(source, lambda: source.slices(self._task.spec))
@@ -152,10 +147,3 @@ def _different(source: Source, spec: AuditSpec, part: Slice) -> Iterator[Listed]
             yield listed
         if spec.limit is not None and len(seen) >= spec.limit:
             return
-
-
-def _first(source: Source, spec: AuditSpec) -> None:
-    answers = source.list(spec, source.slices(spec)[0])
-    next(answers, None)
-    if isinstance(answers, Generator):
-        answers.close()  # gives back its connection

@@ -65,6 +65,11 @@ class Manners:
         if self._settings.studies_per_minute:
             self._next_at = at + 60.0 / self._settings.studies_per_minute
 
+    @property
+    def away(self) -> bool:
+        """Whether the source could not be reached when it was last asked."""
+        return self._unreachable > 0
+
     def answered(self) -> None:
         """Note that the source is there, whatever it said."""
         self._unreachable = 0

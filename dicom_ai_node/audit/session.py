@@ -67,6 +67,7 @@ class Session:
         )
         self._wait = task.wait or task.stop.wait
         self._source: Source | None = None
+        self._broke_off: set[str] = set()
         self._noted = ""
 
     def begin(self) -> None:
@@ -86,6 +87,8 @@ class Session:
     def source(self, *, paced: bool) -> Source:
         """Return the open source as soon as it may be asked; ``paced`` for a study.
 
+        One that was away is asked for nothing until it answers a probe.
+
         Raises
         ------
         Ended
@@ -93,12 +96,36 @@ class Session:
         """
         while True:
             self._hold(paced=paced)
-            if self._source is not None:
-                return self._source
             try:
-                self._source = self.task.open_source()
+                source = self._source = self._source or self.task.open_source()
+                if self.manners.away:
+                    self._probe(source)
+                return source
             except PeerUnavailable as error:
                 self.manners.unreachable(self.task.now(), describe(error))
+
+    def is_to_blame(self, what: str, source: Source, error: PeerUnavailable) -> bool:
+        """Return whether ``what`` was asked for is why the source broke off.
+
+        It is where the source answers a probe right now, and where it had come back since it broke
+        off over the same before. Else it is taken to be away as a whole, and the audit waits.
+
+        Raises
+        ------
+        Ended
+            The process was asked to stop meanwhile.
+        """
+        if self.manners.hold(self.task.now(), paced=False) is None:
+            try:
+                self._probe(source)
+            except PeerUnavailable:
+                pass
+            else:
+                return True
+        self.manners.unreachable(self.task.now(), describe(error))
+        again = what in self._broke_off
+        self._broke_off.add(what)
+        return again
 
     def drop_source(self) -> None:
         """Let go of the source: after a hang it cannot be trusted, nor can its ``close``."""
@@ -135,6 +162,16 @@ class Session:
         """Show the progress to who watches."""
         self.progress.waits = waits
         self.task.tell(self.progress)
+
+    def _probe(self, source: Source) -> None:
+        """Raise PeerUnavailable unless the source answers the least of questions."""
+        try:
+            self.ask(self.task.settings.listing_timeout_seconds, source.probe)
+        except (Ended, PeerUnavailable):
+            raise
+        except Exception as error:
+            raise PeerUnavailable(describe(error)) from error
+        self.manners.answered()
 
     def _hold(self, *, paced: bool) -> None:
         while True:

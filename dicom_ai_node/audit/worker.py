@@ -14,6 +14,7 @@ from dicom_ai_node.audit import sources
 from dicom_ai_node.audit.collect import collect
 from dicom_ai_node.audit.faults import describe
 from dicom_ai_node.audit.gather import Analyse
+from dicom_ai_node.audit.leftovers import drop_leftovers, folder_of
 from dicom_ai_node.audit.progress import Ending, Progress
 from dicom_ai_node.audit.session import Session, Task
 from dicom_ai_node.audit.sources.source import Source
@@ -111,8 +112,9 @@ def _task(
     if row is None:
         raise AuditError(f"no audit {audit_id}")
     spec = AuditSpec.model_validate(row.spec)
-    folder = config.storage.spool.absolute() / "audit" / str(audit_id)
+    folder = folder_of(config.storage.spool, audit_id)
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    drop_leftovers(db, config.storage.spool)
 
     def open_one() -> Source:
         return sources.open_source(spec.source, config, modalities=spec.modalities)

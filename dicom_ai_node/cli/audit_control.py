@@ -28,7 +28,7 @@ def pause(number: Number, config: ConfigFile = None, as_json: AsJson = False) ->
 
     Example: dicom-ai-node audit pause 3
     """
-    _move(open_database(configuration(config)), number, AuditEvent.PAUSE, as_json=as_json)
+    _move(configuration(config), number, AuditEvent.PAUSE, as_json=as_json)
 
 
 def cancel(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -36,7 +36,7 @@ def cancel(number: Number, config: ConfigFile = None, as_json: AsJson = False) -
 
     Example: dicom-ai-node audit cancel 3
     """
-    _move(open_database(configuration(config)), number, AuditEvent.CANCEL, as_json=as_json)
+    _move(configuration(config), number, AuditEvent.CANCEL, as_json=as_json)
 
 
 def resume(
@@ -101,10 +101,14 @@ def owner_here(settings: Config) -> str:
     return new_owner("cli")
 
 
-def _move(db: Database, number: int, event: AuditEvent, *, as_json: bool) -> None:
+def _move(settings: Config, number: int, event: AuditEvent, *, as_json: bool) -> None:
+    from dicom_ai_node.audit.leftovers import drop_leftovers
+
+    db = open_database(settings)
     known(db, number)
     moved = audits.apply(db, number, event, now=time.time())
     assert moved is not None
+    drop_leftovers(db, settings.storage.spool)
     before, after = moved
     if as_json:
         print_json({"id": number, "state": after or before, "changed": after is not None})

@@ -14,6 +14,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from dicom_ai_node.audit.leftovers import drop_leftovers
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.fill import gateway
@@ -66,6 +67,7 @@ class Keeper:
             (self.watch_space, 30),
             (partial(self.drop_images, stop), 60),
             (partial(self.drop_copies, stop), _HOUR),
+            (self.drop_leftovers, 60),
             (self.forget_workers, _HOUR),
             (self.watch_drift, _HOUR),
             (self.drop_observations, _HOUR),
@@ -136,6 +138,13 @@ class Keeper:
         if total:
             log.info("copies_dropped", count=total)
         return total
+
+    def drop_leftovers(self) -> int:
+        """Remove files of studies whose audit was killed and then ended; return how many."""
+        count = drop_leftovers(self.db, self.spool.root)
+        if count:
+            log.warning("audit_leftovers_dropped", count=count)
+        return count
 
     def apply_accepted(self, stop: threading.Event) -> int:
         """Apply accepted proposals; return of how many studies. What is in the way is told once."""

@@ -103,6 +103,13 @@ def standing(db: Database, audit_id: int, *, owner: str) -> AuditState | None:
         return AuditState(state) if state else None
 
 
+def in_use(db: Database, *, now: float) -> set[int]:
+    """Return the audits that run, and those that a process still is at work on."""
+    used = (audit.c.state == AuditState.RUNNING) | (audit.c.lease_until >= now)
+    with db.read() as connection:
+        return set(connection.execute(select(audit.c.id).where(used)).scalars())
+
+
 def release(db: Database, audit_id: int, *, owner: str, now: float) -> None:
     """Let another process take the audit; does nothing when one already has."""
     with db.write() as connection:

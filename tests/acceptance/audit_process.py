@@ -29,6 +29,9 @@ class SlowArchive:
     def __init__(self, diary: Path) -> None:
         self.diary = diary
 
+    def probe(self) -> None:
+        pass
+
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
         return [Slice(f"{day:08}", f"{day:08}") for day in range(DAYS)]
 

@@ -80,7 +80,7 @@ class Archive:
         seen = set()
         for dataset in self.datasets:
             uid = dataset[_LEVELS[level]].value
-            if uid not in seen and (self.faults.ignores_keys or _matches(dataset, asked)):
+            if uid not in seen and (self.faults.ignores_keys or matches(dataset, asked)):
                 seen.add(uid)
                 yield 0xFF00, self._answer(dataset, asked)
 
@@ -121,7 +121,7 @@ class Archive:
         association.release()
 
     def _chosen(self, asked: Dataset) -> list[Dataset]:
-        found = [one for one in self.datasets if _matches(one, asked)]
+        found = [one for one in self.datasets if matches(one, asked)]
         found = [one for one in found if one.SOPInstanceUID not in self.faults.withheld]
         return [self._unsendable(one) for one in found] + self.faults.strangers
 
@@ -200,7 +200,7 @@ def running(archive: Archive) -> Iterator[Archive]:
         server.shutdown()
 
 
-def _matches(dataset: Dataset, asked: Dataset) -> bool:
+def matches(dataset: Dataset, asked: Dataset) -> bool:
     for keyword in _LEVELS.values():
         if asked.get(keyword) and asked.get(keyword) != dataset.get(keyword):
             return False

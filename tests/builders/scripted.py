@@ -41,7 +41,7 @@ class Archive:
     whole_headers: bool = True
     """Whether it answers :meth:`headers`."""
     trouble: dict[str, Callable[[], object]] = field(default_factory=dict)
-    """What happens first when a study, or ``list:DAY``, is asked for."""
+    """What happens first when a study, ``list:DAY``, or ``probe`` is asked for."""
     files: int = 1
     """How many files a study has that is fetched."""
     asked: Counter[str] = field(default_factory=Counter)
@@ -52,6 +52,9 @@ class Archive:
     def open(self) -> "Archive":
         self.opened += 1
         return self
+
+    def probe(self) -> None:
+        self._ask("probe")
 
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
         return [Slice(f"{number:08}", f"{number:08}") for number in range(len(self.days))]

@@ -12,9 +12,9 @@ from dicom_ai_node.audit.sources import Listed, Source, open_source
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
-from dicom_ai_node.errors import PeerRefused, PeerUnavailable
+from dicom_ai_node.errors import ConfigError, PeerRefused, PeerUnavailable
 from tests.acceptance.harness import noise
-from tests.builders.pacs import Archive, running
+from tests.builders.pacs import Archive, matches, running
 from tests.builders.ports import free_port
 
 TODAY = date(2026, 4, 1)
@@ -252,3 +252,34 @@ def test_a_move_may_take_longer_than_the_timeout_while_images_arrive(
     fetched = source.fetch(listed, tmp_path)
     source.close()
     assert (len(fetched.files), fetched.faults) == (11, {})
+
+
+def test_a_probe_asks_for_next_to_nothing(archive: Archive, source: Source) -> None:
+    source.probe()
+    assert len(archive.queries) == archive.associations == 1
+    assert not any(matches(one, archive.queries[0]) for one in archive.datasets)
+    archive.faults.ignores_keys = True
+    source.probe()
+    source.probe()
+    archive.faults.status["find"] = 0xA700
+    with pytest.raises(PeerRefused, match="out of resources"):
+        source.probe()
+    archive.faults.abort = "find"
+    with pytest.raises(PeerUnavailable, match="ended the association"):
+        source.probe()
+
+
+def test_a_port_that_another_audit_has_is_named_and_taken_once_it_is_free(
+    archive: Archive, tmp_path: Path
+) -> None:
+    first = moving(archive)
+    port = archive.destinations["AUDIT"]
+    move = {"retrieve": "move", "move_ae_title": "AUDIT", "move_port": port}
+    second = opened(archive, **move, move_bind="127.0.0.1")
+    listed = listing(first)[TWO]
+    assert first.fetch(listed, tmp_path).faults == {}
+    with pytest.raises(ConfigError, match=f"move_port = {port}: cannot listen on 127.0.0.1: "):
+        second.fetch(listed, tmp_path)
+    first.close()
+    assert second.fetch(listed, tmp_path).faults == {}
+    second.close()

@@ -288,3 +288,21 @@ def test_a_service_that_hangs(service: Service, opened: Callable[..., Source]) -
 def test_a_service_that_is_not_there(opened: Callable[..., Source]) -> None:
     with pytest.raises(PeerUnavailable, match=r"QIDO-RS failed \(ConnectionError\)"):
         listing(opened(url="http://127.0.0.1:9"))
+
+
+def test_a_probe_asks_for_next_to_nothing(service: Service, opened: Callable[..., Source]) -> None:
+    source = opened()
+    source.probe()
+    ((path, query, _),) = service.asked
+    assert (path, query["limit"]) == ("/studies", ["1"])
+    assert query["StudyInstanceUID"][0] not in {one.StudyInstanceUID for one in service.datasets}
+    service.replies["/studies"] = (204, "application/dicom+json", b"")
+    source.probe()
+    service.replies["/studies"] = (404, "text/plain", b"")
+    source.probe()
+    service.replies["/studies"] = (503, "text/plain", b"")
+    with pytest.raises(PeerUnavailable, match="HTTP 503"):
+        source.probe()
+    service.replies["/studies"] = (403, "text/plain", b"")
+    with pytest.raises(PeerRefused, match="HTTP 403"):
+        source.probe()

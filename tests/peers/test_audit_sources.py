@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import uid
+from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import Header
 from tests.acceptance.harness import noise
 from tests.builders.orthanc import Orthanc, orthanc_in
@@ -207,6 +208,22 @@ def test_headers_without_pixels_say_what_the_files_say(
         source.close()
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_probe_is_answered_and_that_of_a_peer_that_ended_is_not(
+    place: Place, tmp_path: Path, name: str
+) -> None:
+    source = place.source(name)
+    source.probe()
+    source.probe()
+    source.close()
+    with orthanc_in(tmp_path / "orthanc", dicomweb=True) as short_lived:
+        source = replace(place, orthanc=short_lived).source(name)
+        source.probe()
+    with pytest.raises(PeerUnavailable):
+        source.probe()
+    source.close()
+
+
 @contextmanager
 def dcmqrscp(folder: Path, files: list[Path], *, move_port: int) -> Iterator[int]:
     """Run DCMTK's archive over ``files``; give its port."""
@@ -246,6 +263,7 @@ def test_dcmqrscp_gives_what_it_was_given(tmp_path: Path, retrieve: str) -> None
         table |= {"retrieve": retrieve, "move_ae_title": "AUDIT", "move_port": move_port}
         source = open_source("pacs:main", parse_config({"sources": {"main": table}}))
         try:
+            source.probe()
             found = listing(source)
             truth = {key: {one: content for one, content in images.items()
                            if content[0] in SYNTAXES[:2]}

@@ -133,6 +133,17 @@ def test_a_detached_audit_waits_for_the_node(archive: Archive, config: Path, db:
     assert audits.take(db, owner="audit", now=1e12, lease_seconds=1) is None
 
 
+def test_cancelling_a_killed_audit_removes_its_images(
+    archive: Archive, config: Path, db: Database, tmp_path: Path
+) -> None:
+    number = audits.create(db, {}, now=0.0, owner="cli-killed", lease_seconds=60.0)
+    left = tmp_path / "spool" / "audit" / str(number) / "tmp1"
+    left.mkdir(parents=True)
+    (left / "1.2.3.dcm").write_bytes(b"pixels")
+    assert audit(config, "cancel", str(number))[0] == 0
+    assert list((tmp_path / "spool" / "audit").iterdir()) == []
+
+
 def test_a_source_that_cannot_be_listed_fails_the_audit(
     archive: Archive, config: Path, db: Database
 ) -> None:

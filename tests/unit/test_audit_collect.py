@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 from dicom_ai_node.audit.collect import collect
 from dicom_ai_node.audit.progress import Ending
 from dicom_ai_node.audit.spec import Depth
+from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.studies import close_due
@@ -226,6 +228,52 @@ def test_the_rate_counts_studies_that_are_asked_for(
     working = session(db, number, source, tmp_path, clock=clock, studies_per_minute=2)
     assert collect(working) is Ending.DONE
     assert clock.at - began == pytest.approx(4 * 30.0 if headers else 0.0)
+
+
+@pytest.mark.parametrize(
+    "error", [PeerUnavailable("association aborted"), PeerRefused(0xA700, "out of resources")]
+)
+def test_the_rate_holds_for_a_source_that_fails(
+    db: Database, tmp_path: Path, error: Exception
+) -> None:
+    source, number, clock = archive(1, 10), new_audit(db), Clock()
+    began, at = clock.at, list[float]()
+
+    def fail() -> None:
+        at.append(clock.at - began)
+        raise error
+
+    for one in range(10):
+        source.trouble[f"1.2.{one}"] = fail
+    working = session(
+        db, number, source, tmp_path, clock=clock, studies_per_minute=2, max_attempts=2
+    )
+    assert collect(working) is Ending.DONE
+    assert at == pytest.approx([30.0 * one for one in range(20)])
+    assert source.asked["probe"] == (20 if isinstance(error, PeerUnavailable) else 0)
+    assert source.asked["list:0"] == 1
+
+
+def test_outside_the_window_nothing_is_asked_of_a_source_that_broke_off(
+    db: Database, tmp_path: Path
+) -> None:
+    source, number, clock = archive(1, 2), new_audit(db), Clock()
+    window_opens = (datetime.fromtimestamp(clock.at) + timedelta(hours=2)).strftime("%H:%M")
+    window = f"{window_opens}-{datetime.fromtimestamp(clock.at + 60):%H:%M}"
+    closes, opens = clock.at + 60, clock.at + 7200
+    probed: list[float] = []
+
+    def break_off() -> None:
+        clock.at = closes + 10
+        raise PeerUnavailable("association aborted")
+
+    source.trouble["1.2.0"] = first_times(1, break_off)
+    source.trouble["probe"] = lambda: probed.append(clock.at)
+    working = session(db, number, source, tmp_path, clock=clock, window=window, max_attempts=1)
+    assert collect(working) is Ending.DONE
+    assert len(probed) == 1
+    assert probed[0] >= opens - 60
+    assert [one.fault for one in collected(db, number).values()] == ["", ""]
 
 
 def test_live_studies_come_first(db: Database, tmp_path: Path) -> None:

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from dicom_ai_node.audit.leftovers import folder_of
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.ops import disk, keeper
 from dicom_ai_node.ops.disk import Space
 from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database
+from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.deliveries import claim, delivered, give_up
 from dicom_ai_node.store.instances import open_association
 from dicom_ai_node.store.overview import overview
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.store.workers import alive, beat
-from dicom_ai_node.study import State
+from dicom_ai_node.study import AuditEvent, State
 from tests.builders.rows import TIMING, analysed_study, claim_one, file_instance
 
 LONG_AGO = time.time() - 30 * 86400
@@ -133,6 +134,33 @@ def test_a_file_that_a_killed_run_removed_is_written_down(kept: Keeper) -> None:
     deliver(kept.db, now=LONG_AGO + 1)
     assert drop(kept) == 1
     assert overview(kept.db, now=0).dropped == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "owner", "stays"),
+    [
+        (AuditEvent.CANCEL, "", False),
+        (AuditEvent.PAUSE, "", False),
+        (AuditEvent.FAIL, "", False),
+        (AuditEvent.CANCEL, "cli", True),
+        (None, "", True),
+    ],
+)
+def test_what_a_killed_audit_left_goes_unless_somebody_works_on_it(
+    kept: Keeper, event: AuditEvent | None, owner: str, stays: bool
+) -> None:
+    now = time.time()
+    lease = {"owner": "cli", "now": now if owner else now - 3600, "lease_seconds": 60.0}
+    number = audits.create(kept.db, {}, **lease)  # type: ignore[arg-type]
+    if event:
+        audits.apply(kept.db, number, event, now=now)
+    left = folder_of(kept.spool.root, number) / "tmp1" / "1.2.3.dcm"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"pixels")
+    assert kept.drop_leftovers() == (not stays)
+    assert left.exists() is stays
+    assert folder_of(kept.spool.root, number).exists() is stays
+    assert kept.drop_leftovers() == 0
 
 
 def test_many_images_go_in_bounded_bites(kept: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,9 @@ class Folder:
         self._paths: dict[str, Paths] | None = None
         self._faults: dict[str, str] = {}
 
+    def probe(self) -> None:
+        """Nothing to ask: it does not go away by itself."""
+
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
         """One: a folder answers everything, and each part would read all of it."""
         return (whole(spec),)

@@ -9,6 +9,9 @@ from datetime import date, timedelta
 from dicom_ai_node.audit.sources.source import Slice
 from dicom_ai_node.audit.spec import AuditSpec
 
+NO_STUDY = "1.2.840.10008.1.1"
+"""No study has this UID: DICOM itself has given it to Verification (PS3.6 annex A)."""
+
 _DAY = re.compile(r"[0-9]{8}")
 # PS3.5 9.1 but for leading zeros, which are forbidden and common.
 _UID = re.compile(r"[0-9.]{1,64}")

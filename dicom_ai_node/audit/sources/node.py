@@ -28,6 +28,9 @@ class Node:
         self._spool = spool
         self._modalities = tuple(modalities)
 
+    def probe(self) -> None:
+        """Nothing to ask: it does not go away by itself."""
+
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
         """One: the database answers everything."""
         return (whole(spec),)

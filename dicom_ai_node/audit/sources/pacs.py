@@ -9,7 +9,14 @@ from pynetdicom import build_context
 from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take_inventory
-from dicom_ai_node.audit.sources.listing import Wanted, date_range, days, is_uid, study_key
+from dicom_ai_node.audit.sources.listing import (
+    NO_STUDY,
+    Wanted,
+    date_range,
+    days,
+    is_uid,
+    study_key,
+)
 from dicom_ai_node.audit.sources.retrieval import Retrieval
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec
@@ -44,6 +51,12 @@ class Pacs:
         self._retrieval = retrieval
         self._exchange: Exchange | None = None
         self._inventory: tuple[str, Inventory | None] = ("", None)
+
+    def probe(self) -> None:
+        """Ask for one study by a UID that none has: also a peer whose database is away fails."""
+        found = self._connected().find(answers.query("STUDY", (), StudyInstanceUID=NO_STUDY))
+        next(found, None)  # of a peer that ignores the key
+        found.close()
 
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
         """A day each, so that no limit on answers cuts a listing short."""

@@ -58,6 +58,10 @@ class Source(Protocol):
     """Whether :meth:`headers` are the instances' own. A PACS answers C-FIND from its database: an
     attribute that is absent or empty there may well be in the file."""
 
+    def probe(self) -> None:
+        """Return where the source is there to be asked; costs it next to nothing."""
+        ...
+
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
         """The parts of the listing, in a fixed order; at least one."""
         ...

@@ -9,7 +9,14 @@ from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.answers import Image
 from dicom_ai_node.audit.sources.dicom_json import canonical, header_of, text_of
 from dicom_ai_node.audit.sources.landing import settle, write
-from dicom_ai_node.audit.sources.listing import Wanted, date_range, days, is_uid, study_key
+from dicom_ai_node.audit.sources.listing import (
+    NO_STUDY,
+    Wanted,
+    date_range,
+    days,
+    is_uid,
+    study_key,
+)
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
 from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.audit.spec import AuditSpec
@@ -54,6 +61,14 @@ class Web:
         self._modalities = tuple(modalities)
         self._limit_from_first = False
         self._inventory: tuple[str, tuple[Image, ...]] = ("", ())
+
+    def probe(self) -> None:
+        """Ask for one study by a UID that none has: also a service whose store is away fails."""
+        try:
+            self._service.studies({"StudyInstanceUID": NO_STUDY}, [], limit=1, offset=0)
+        except PeerRefused as error:
+            if error.status != 404:  # with which some say that nothing matches
+                raise
 
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
         """A day each, so that no limit on answers cuts a listing short."""
