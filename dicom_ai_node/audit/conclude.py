@@ -73,6 +73,7 @@ def conclude(
         budget=_budget(spec.alerts_per_day, days, batch),
         complete=complete,
         listed=listed,
+        whole_headers=sum(one.facts is not None and one.facts.from_files for one in gathered),
         rules_version=rules_version,
         model=model,
     )

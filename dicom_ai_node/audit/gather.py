@@ -76,10 +76,8 @@ def gather(
     raises.
     """
     if spec.depth is not Depth.ALL:
-        headers = source.headers(listed)
-        if headers is not None:
-            into.asked = True
-            _use(into, headers, whole=spec.whole_headers)
+        into.asked = True
+        _use(into, source.headers(listed), whole=spec.whole_headers)
     if analyse is None or not _wants_images(into, spec, rules):
         return
     into.asked = True

@@ -122,6 +122,8 @@ class AuditReport:
     complete: bool
     """Whether every listed study was collected; False for a report of a running audit."""
     listed: int
+    whole_headers: int
+    """Studies of which headers of instances were had, not only what answers to queries say."""
     rules_version: str
     model: str = ""
     """Name and version of the bundle, '' where no network was asked."""

@@ -31,6 +31,12 @@ class Faults:
     """Final status of 'find', 'get' or 'move', in place of everything else."""
     levels: tuple[str, ...] = ("STUDY", "SERIES", "IMAGE")
     """Levels of C-FIND that are answered; others are refused with 0xA900."""
+    level_status: dict[str, int] = field(default_factory=dict)
+    """Final status of C-FIND at a level, in place of its answers."""
+    mute_levels: tuple[str, ...] = ()
+    """Levels of C-FIND at which nothing is found."""
+    level_garbage: tuple[str, ...] = ()
+    """Levels of C-FIND that are answered with what is no data set."""
     ignores_keys: bool = False
     """Answers every study, whatever is asked for."""
     ignores_modalities: bool = False
@@ -71,6 +77,14 @@ class Archive:
             del asked.ModalitiesInStudy
         if level not in self.faults.levels:
             yield 0xA900, None
+            return
+        if level in self.faults.level_status:
+            yield self.faults.level_status[level], None
+            return
+        if level in self.faults.mute_levels:
+            return
+        if level in self.faults.level_garbage:
+            _send_raw(event, b"not a data set")
             return
         if level == "STUDY":
             for content in self.faults.garbage:

@@ -39,7 +39,6 @@ class Archive:
     name: str = "pacs:fake"
     holds_files: bool = False
     whole_headers: bool = True
-    """Whether it answers :meth:`headers`."""
     trouble: dict[str, Callable[[], object]] = field(default_factory=dict)
     """What happens first when a study, or ``list:DAY``, is asked for."""
     files: int = 1
@@ -60,9 +59,7 @@ class Archive:
         self._ask(f"list:{int(part.first)}")
         yield from self.days[int(part.first)]
 
-    def headers(self, listed: Listed) -> Sequence[Header] | None:
-        if not self.whole_headers:
-            return None
+    def headers(self, listed: Listed) -> Sequence[Header]:
         self._ask(listed.key)
         return [listed.header]
 

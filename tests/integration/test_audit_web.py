@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
+from structlog.testing import capture_logs
 
 from dicom_ai_node.audit.sources import Listed, Source, open_source
 from dicom_ai_node.audit.spec import AuditSpec
@@ -200,7 +201,6 @@ def test_headers_and_files_are_those_of_wanted_images(
     source = opened()
     listed = listing(source)[uid("demo", "s4")]
     headers = source.headers(listed)
-    assert headers is not None
     assert [one.clean("PatientAge") for one in headers] == ["044Y", "044Y"]
     fetched = source.fetch(listed, tmp_path)
     assert (fetched.expected, fetched.faults) == (2, {})
@@ -272,11 +272,54 @@ def test_a_study_in_which_nothing_is_wanted_is_told(
     assert fetched.faults == {"study": "no image of a wanted modality is listed"}
 
 
-def test_a_service_without_metadata(service: Service, opened: Callable[..., Source]) -> None:
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        ((404, "text/plain", b""), "WADO-RS metadata with HTTP 404"),
+        ((501, "text/plain", b""), "WADO-RS metadata with HTTP 501"),
+        ((403, "text/plain", b""), "WADO-RS metadata with HTTP 403"),
+        ((200, "text/html", b"<html>please log in</html>"), "what is no JSON"),
+        ((200, "application/dicom+json", b"[]"), "metadata with no instance that it names"),
+        ((200, "application/dicom+json", b"[{}]"), "metadata with no instance that it names"),
+    ],
+)
+def test_one_study_whose_metadata_do_not_come_is_a_fault_of_that_study(
+    service: Service, opened: Callable[..., Source], tmp_path: Path, reply: Reply, says: str
+) -> None:
     source = opened()
-    listed = listing(source)[uid("demo", "s1")]
+    first, second, *_ = listing(source).values()
+    assert source.headers(first)
+    service.replies[f"{second.key}/metadata"] = reply
+    for ask in (lambda: source.headers(second), lambda: source.fetch(second, tmp_path)):
+        with pytest.raises(PeerRefused, match=says):
+            ask()
+    service.replies.clear()
+    assert source.headers(second), "asked again"
+
+
+def test_a_service_without_metadata_is_told_once_and_done_without(
+    service: Service, opened: Callable[..., Source]
+) -> None:
+    source = opened()
+    first, second, *others = listing(source).values()
     service.replies["/metadata"] = (404, "text/plain", b"")
-    assert source.headers(listed) is None
+    with capture_logs() as logged:
+        for one in (first, first, second):  # may be gone, each of them
+            with pytest.raises(PeerRefused, match="HTTP 404"):
+                source.headers(one)
+        assert [source.headers(one) for one in (*others, first, second)] == [()] * 5
+    (told,) = logged
+    assert (told["source"], told["lacks"]) == ("web:main", "WADO-RS metadata")
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_a_service_that_says_it_has_no_metadata_is_believed(
+    service: Service, opened: Callable[..., Source], status: int
+) -> None:
+    source = opened()
+    (first, *_) = listing(source).values()
+    service.replies["/metadata"] = (status, "text/plain", b"")
+    assert source.headers(first) == ()
 
 
 def test_a_service_that_hangs(service: Service, opened: Callable[..., Source]) -> None:

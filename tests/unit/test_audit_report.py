@@ -142,6 +142,15 @@ def test_the_budget_is_of_days_with_studies() -> None:
     assert (said.days, said.alerts_per_day, said.alerts) == (3, 0.5, 0)
 
 
+def test_it_says_of_how_many_studies_only_answers_to_queries_were_had() -> None:
+    one, other = collected("1"), collected("2")
+    assert other.facts is not None
+    queried = replace(other, facts=replace(other.facts, from_files=False))
+    said = concluded([one, queried, Collected("1.9", None, fault="gone")])
+    assert said.whole_headers == 1
+    assert "of 1 of 3 studies" in page(said)
+
+
 def test_what_is_not_assessable_is_information() -> None:
     one = collected("1")
     assert one.facts is not None

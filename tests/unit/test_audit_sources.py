@@ -142,7 +142,6 @@ def test_a_folder_gives_the_files_of_a_study_where_they_lie(tree: Path, tmp_path
     assert listed.instances == 2
     again = open_source(f"folder:{tree}", Config())  # as after a restart: nothing is listed anew
     headers = again.headers(listed)
-    assert headers is not None
     assert sorted(one.clean("PatientAge") for one in headers) == ["040Y", "041Y"]
     fetched = again.fetch(listed, tmp_path)
     assert fetched.files == (tree / "a/1.dcm", tree / "b/no-suffix")
@@ -198,7 +197,6 @@ def test_the_node_lists_what_it_still_holds(node: Config, tmp_path: Path) -> Non
     assert found.keys() == {uid("demo", "one")}
     listed = found[uid("demo", "one")]
     headers = source.headers(listed)
-    assert headers is not None
     assert sorted(one.clean("PatientAge") for one in headers) == ["041Y", "044Y"], "the newest"
     fetched = source.fetch(listed, tmp_path)
     assert (len(fetched.files), fetched.expected, fetched.faults) == (2, 2, {})

@@ -146,6 +146,7 @@ def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
     yield "StudyDate", _dates(report)
     yield "Modalities", ", ".join(spec.modalities) or "all"
     yield "Depth", spec.depth
+    yield "Whole headers", f"of {report.whole_headers} of {len(report.studies)} studies"
     yield "At most", f"{spec.limit} studies" if spec.limit else "no limit"
     yield "Alerts a day", f"{spec.alerts_per_day:g}" if spec.alerts_per_day else "no budget"
     yield "False discovery rate of image conflicts", _percent(spec.false_discovery_rate, 0)

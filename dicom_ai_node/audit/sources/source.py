@@ -66,8 +66,11 @@ class Source(Protocol):
         """The studies of one part that match the spec, in a fixed order if the source has one."""
         ...
 
-    def headers(self, listed: Listed) -> Sequence[Header] | None:
-        """Headers of all instances without their pixels; None where only a fetch has them."""
+    def headers(self, listed: Listed) -> Sequence[Header]:
+        """Headers of all instances without their pixels; none where only a fetch has them.
+
+        A source may lack what this asks for; one study alone that is refused is an error.
+        """
         ...
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:

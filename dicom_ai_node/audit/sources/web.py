@@ -10,6 +10,7 @@ from dicom_ai_node.audit.sources.answers import Image
 from dicom_ai_node.audit.sources.dicom_json import canonical, header_of, text_of
 from dicom_ai_node.audit.sources.landing import settle, write
 from dicom_ai_node.audit.sources.listing import Wanted, date_range, days, is_uid, study_key
+from dicom_ai_node.audit.sources.offer import Offer
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
 from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.audit.spec import AuditSpec
@@ -20,6 +21,7 @@ _MODALITIES_IN_STUDY, _MODALITY = 0x00080061, 0x00080060
 _STUDY, _SERIES, _INSTANCE, _CLASS = 0x0020000D, 0x0020000E, 0x00080018, 0x00080016
 _INSTANCES_OF_STUDY = 0x00201208
 _FIELDS = [f"{answers.tag_of(keyword):08X}" for keyword in answers.STUDY]
+_NOT_FOUND, _NO_SUCH_SERVICE = 404, frozenset({405, 501})
 _PROBES = 5
 """So many studies in a row that cannot be listed are a query that is refused."""
 
@@ -53,6 +55,7 @@ class Web:
         self._page_size = page
         self._modalities = tuple(modalities)
         self._limit_from_first = False
+        self._metadata = Offer(name, "WADO-RS metadata")
         self._inventory: tuple[str, tuple[Image, ...]] = ("", ())
 
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
@@ -76,14 +79,18 @@ class Web:
                     seen.add(listed.key)
                     yield listed
 
-    def headers(self, listed: Listed) -> Sequence[Header] | None:
-        """The whole headers of the wanted images; None where the service has no metadata."""
+    def headers(self, listed: Listed) -> Sequence[Header]:
+        """The whole headers of the wanted images; none where the service has no metadata."""
         if not is_uid(listed.key):
-            return (listed.header,)
+            return ()
         try:
-            return tuple(image.header for image in self._images(listed)) or None
-        except PeerRefused:
-            return None
+            return tuple(image.header for image in self._images(listed))
+        except PeerRefused as error:
+            certain = error.status in _NO_SUCH_SERVICE
+            may_lack = certain or error.status == _NOT_FOUND
+            if may_lack and self._metadata.is_missing(listed.key, certain=certain):
+                return ()
+            raise
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
         """Retrieve the wanted images one by one, as they are kept."""
@@ -175,13 +182,21 @@ class Web:
     def _images(self, listed: Listed) -> tuple[Image, ...]:
         """Ask once for a study whose headers are wanted first and then its images."""
         if self._inventory[0] != listed.key:
-            found = [_image(one) for one in self._service.metadata(listed.key)]
+            named = [
+                image
+                for one in self._service.metadata(listed.key)
+                if is_uid((image := _image(one)).sop_instance_uid)
+                and is_uid(image.series_instance_uid)
+            ]
+            if not named:
+                text = "the service answered WADO-RS metadata with no instance that it names"
+                raise PeerRefused(0, text)
+            self._metadata.answered()
             wanted = tuple(
-                image for image in found
-                if is_uid(image.sop_instance_uid) and is_uid(image.series_instance_uid)
-                and (not image.header.clean("Modality")
-                     or image.header.clean("Modality") in self._modalities)
-            )  # fmt: skip
+                image
+                for image in named
+                if (modality := image.header.clean("Modality")) in self._modalities or not modality
+            )
             self._inventory = (listed.key, wanted)
         return self._inventory[1]
 
