@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_ai_node.audit.kept import NO_UID
-from dicom_ai_node.audit.sources.source import Fetched, Listed, Source
+from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.rules.facts import StudyFacts
@@ -85,6 +85,9 @@ def gather(
     own = Path(tempfile.mkdtemp(dir=folder))
     try:
         _look(source.fetch(listed, own), into, analyse)
+    except BrokenOff as error:
+        _look(error.fetched, into, analyse)
+        raise
     finally:
         shutil.rmtree(own, ignore_errors=True)
 

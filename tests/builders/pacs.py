@@ -45,6 +45,8 @@ class Faults:
     """Identifiers that come before the true ones at STUDY level."""
     listed: list[Dataset] = field(default_factory=list)
     """Answers beside the true ones at STUDY level."""
+    abort_after: int | None = None
+    """Ends the association of a C-GET or C-MOVE after so many instances."""
     withheld: set[str] = field(default_factory=set)
     """SOP Instance UIDs that are listed and not sent, with success."""
     failing: set[str] = field(default_factory=set)
@@ -102,7 +104,9 @@ class Archive:
         yield from self._misbehave(event, "get", before=(1,))
         chosen = self._chosen(event.identifier)
         yield len(chosen)
-        for dataset in chosen:
+        for number, dataset in enumerate(chosen):
+            if number == self.faults.abort_after:
+                event.assoc.abort()
             yield 0xFF00, dataset
 
     def move(self, event: Any) -> Iterator[Any]:

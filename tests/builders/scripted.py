@@ -11,7 +11,7 @@ from dicom_ai_node.audit.gather import Seen
 from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.session import Session, Task
-from dicom_ai_node.audit.sources import Fetched, Listed, Slice
+from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import Header, RulesSettings
@@ -43,6 +43,8 @@ class Archive:
     """What happens first when a study, or ``list:DAY``, is asked for."""
     files: int = 1
     """How many files a study has that is fetched."""
+    breaks_off: set[str] = field(default_factory=set)
+    """Studies of which it sends those files and then is gone."""
     asked: Counter[str] = field(default_factory=Counter)
     opened: int = 0
     closed: int = 0
@@ -70,7 +72,10 @@ class Archive:
             path = folder / f"{number}.dcm"
             path.write_text(listed.key)
             paths.append(path)
-        return Fetched(paths, expected=listed.instances)
+        fetched = Fetched(paths, expected=listed.instances)
+        if listed.key in self.breaks_off:
+            raise BrokenOff("association aborted", fetched)
+        return fetched
 
     def close(self) -> None:
         self.closed += 1

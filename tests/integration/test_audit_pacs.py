@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from structlog.testing import capture_logs
 
-from dicom_ai_node.audit.sources import Listed, Source, open_source
+from dicom_ai_node.audit.sources import BrokenOff, Listed, Source, open_source
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
@@ -266,6 +266,24 @@ def test_a_peer_that_breaks_off_is_named(archive: Archive, tmp_path: Path, what:
     archive.faults.abort = ""
     assert source.fetch(listed, tmp_path).faults == {}, "a new association does it"
     source.close()
+
+
+@pytest.mark.parametrize("way", [opened, moving])
+def test_what_came_before_a_peer_breaks_off_is_kept(
+    archive: Archive, tmp_path: Path, way: Any
+) -> None:
+    archive.datasets += [noise("one", number) for number in (4, 5)]
+    source = way(archive)
+    listed = listing(source)[ONE]
+    archive.faults.abort_after = 3
+    with pytest.raises(BrokenOff, match="ended the association") as caught:
+        source.fetch(listed, tmp_path)
+    source.close()
+    fetched = caught.value.fetched
+    came = {dcmread(path).SOPInstanceUID for path in fetched.files}
+    assert came == {FIRST, SECOND, uid("demo", "one", 4)}
+    assert fetched.expected == 4
+    assert fetched.faults == {uid("demo", "one", 5): "listed, and did not come"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from structlog.testing import capture_logs
 
-from dicom_ai_node.audit.sources import Listed, Source, open_source
+from dicom_ai_node.audit.sources import BrokenOff, Listed, Source, open_source
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
@@ -214,6 +214,7 @@ def test_headers_and_files_are_those_of_wanted_images(
     ("reply", "says"),
     [
         ((404, "text/plain", b""), "HTTP 404"),
+        ((500, "text/plain", b""), "HTTP 500"),
         (_multipart(b"no DICOM at all"), "with something else"),
         ((200, "text/html", b"<html>please log in</html>"), "with something else"),
     ],
@@ -223,13 +224,31 @@ def test_an_image_that_does_not_come_is_a_fault_and_no_stop(
 ) -> None:
     source = opened()
     listed = listing(source)[uid("demo", "s4")]
-    missing = uid("demo", "s4", 2)
+    missing = uid("demo", "s4", 1)
     service.replies[missing] = reply
     fetched = source.fetch(listed, tmp_path)
-    assert [dcmread(path).SOPInstanceUID for path in fetched.files] == [uid("demo", "s4", 1)]
+    assert [dcmread(path).SOPInstanceUID for path in fetched.files] == [uid("demo", "s4", 2)]
     assert fetched.expected == 2
     assert fetched.faults.keys() == {missing}
     assert says in fetched.faults[missing]
+
+
+def test_what_came_before_a_service_goes_away_is_kept(
+    service: Service, opened: Callable[..., Source], tmp_path: Path
+) -> None:
+    service.datasets += [noise("s4", number) for number in range(4, 10)]
+    source = opened()
+    listed = listing(source)[uid("demo", "s4")]
+    for number in range(4, 10):
+        service.replies[uid("demo", "s4", number)] = (503, "text/plain", b"")
+    with pytest.raises(BrokenOff, match="WADO-RS with HTTP 503") as caught:
+        source.fetch(listed, tmp_path)
+    fetched = caught.value.fetched
+    came = {dcmread(path).SOPInstanceUID for path in fetched.files}
+    assert came == {uid("demo", "s4", 1), uid("demo", "s4", 2)}
+    assert (fetched.expected, len(fetched.faults)) == (8, 6)
+    asked = [path for path, _, _ in service.asked if "/instances/" in path]
+    assert len(asked) == 2 + 3, "three in a row are enough"
 
 
 @pytest.mark.parametrize(

@@ -152,3 +152,18 @@ def test_less_than_was_listed_is_asked_for_again_and_then_said(
     assert collect(session(db, number, source, tmp_path, spec=ALL, max_attempts=2)) is Ending.DONE
     assert collected(db, number)["1.2.0"].fault == "0 of 1 instances arrived"
     assert source.asked["fetch:1.2.0"] == 2
+
+
+def test_what_came_before_the_source_broke_off_is_used(db: Database, tmp_path: Path) -> None:
+    one = replace(listed(0), instances=5)
+    source, number = Archive([[one]]), new_audit(db, ALL)
+    source.files = 3
+    source.breaks_off.add(one.key)
+    assert collect(session(db, number, source, tmp_path, spec=ALL, max_attempts=2)) is Ending.DONE
+    (found,) = collected(db, number).values()
+    assert (found.expected, found.arrived, found.fault) == (5, 3, "association aborted")
+    assert found.facts is not None
+    assert found.facts.from_files
+    assert found.result is not None
+    assert source.asked[f"fetch:{one.key}"] == 2
+    assert list((tmp_path / "fetched").iterdir()) == []
