@@ -2,8 +2,10 @@
 
 import os
 import struct
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -150,6 +152,58 @@ def test_a_folder_gives_the_files_of_a_study_where_they_lie(tree: Path, tmp_path
     assert list(faults) == ["a/1.dcm"]
     assert faults["a/1.dcm"].startswith("a/1.dcm: expected a DICOM file")
     assert again.fetch(listed, tmp_path).expected == 2
+
+
+def test_what_a_folder_does_not_let_be_read_is_listed(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that cannot be listed, and files that can be listed and not be looked at."""
+    scandir, stat, refused = os.scandir, Path.stat, PermissionError(13, "Permission denied")
+
+    def no_scandir(place: str) -> Any:
+        if str(place) == str(tree / "b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    def no_stat(path: Path, **options: Any) -> os.stat_result:
+        if path == tree / "a/two.dcm":
+            raise refused
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "scandir", no_scandir)
+    monkeypatch.setattr(Path, "stat", no_stat)
+    monkeypatch.setattr(Path, "open", opening_but(tree / "a/two.dcm", refused))
+    found = listing(open_source(f"folder:{tree}", Config()), spec())
+    faults = {one.fault.partition(":")[0]: one for one in found.values() if one.fault}
+    assert faults.keys() == {"a/two.dcm", "b", "broken"}
+    assert faults["b"].fault == "b: expected a folder that can be listed, got: Permission denied"
+    assert faults["b"].instances is None
+    assert faults["a/two.dcm"].fault.endswith("got: Permission denied")
+    assert found.keys() >= {uid("demo", "one"), uid("demo", "undated")}
+
+
+def opening_but(one: Path, error: OSError) -> Callable[..., Any]:
+    opened = Path.open
+
+    def open_path(path: Path, *more: Any) -> Any:
+        if path == one:
+            raise error
+        return opened(path, *more)
+
+    return open_path
+
+
+def test_a_folder_that_cannot_be_listed_at_all_is_an_error(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(f"folder:{tree}", Config())
+
+    def no_scandir(place: str) -> Any:
+        raise OSError(5, "Input/output error", str(place))
+
+    monkeypatch.setattr(os, "scandir", no_scandir)
+    with pytest.raises(ConfigError, match=r"tree: cannot be listed: Input/output error"):
+        listing(source, spec())
 
 
 @pytest.fixture
