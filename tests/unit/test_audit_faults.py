@@ -1,5 +1,6 @@
 """What an audit makes of a source that fails, hangs, is away, or sends less than it lists."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +137,16 @@ def test_what_the_listing_could_not_read_is_a_finding_and_not_asked_for(
     assert (first.facts, first.fault) == (None, "scan.dcm: not DICOM")
     assert second.fault == ""
     assert source.asked["1.2.0"] == 0
+
+
+def test_a_file_whose_name_is_no_text_is_a_finding_that_can_be_kept(
+    any_db: Database, tmp_path: Path
+) -> None:
+    fault = f"{os.fsdecode(b'scan-' + bytes([255]))}.dcm: not DICOM\0"
+    source = Archive([[replace(listed(0), fault=fault)]])
+    number = new_audit(any_db)
+    assert collect(session(any_db, number, source, tmp_path)) is Ending.DONE
+    assert collected(any_db, number)["1.2.0"].fault == "scan-?.dcm: not DICOM "
 
 
 def test_less_than_was_listed_is_asked_for_again_and_then_said(

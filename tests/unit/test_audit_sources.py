@@ -1,5 +1,6 @@
 """Sources without a peer: how listings are cut, a folder, the node, DICOM JSON, opening."""
 
+import json
 import os
 import struct
 from collections.abc import Callable
@@ -97,6 +98,18 @@ def test_json_gives_the_header_that_the_file_has() -> None:
 )  # fmt: skip
 def test_no_json_value_stops_the_reading(element: object) -> None:
     header_of({"00100040": element, "00100010": element, "00100041": element, "00083002": element})
+
+
+def test_json_with_half_a_character_gives_text_that_can_be_written() -> None:
+    half = json.loads('"A\\ud800B"')
+    answer = {
+        "00100020": {"vr": "LO", "Value": [half]},
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": half}]},
+        "00081010": {"vr": "SH", "InlineBinary": "QUI="},
+    }
+    header = header_of(answer)
+    assert (header["PatientID"], header["PatientName"]) == ("A?B", "A?B")
+    assert header["StationName"] == "AB"
 
 
 @pytest.fixture
