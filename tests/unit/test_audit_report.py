@@ -288,3 +288,17 @@ def test_months_of_a_wrong_date_do_not_stretch_the_plot() -> None:
     assert ">2023-01<" in html
     assert ">1000-01<" not in html
     assert concluded([wrong]).studies[0].study_date == date(1000, 1, 1)
+
+
+def test_studies_dated_in_the_future_do_not_end_the_plot() -> None:
+    some = [
+        collected(f"{at:02d}", StudyDate=f"2023{at % 3 + 1:02d}10", StationName="R1")
+        for at in range(12)
+    ]
+    later = [collected(f"9{at}", StudyDate="20990101", StationName="R2") for at in range(3)]
+    html = page(concluded([*some, *later]))
+    plot = html[html.index("Flagged studies by station and month") :]
+    plot = plot[: plot.index("</section>")]
+    assert ">2023-01<" in plot
+    assert ">2099-01<" not in plot
+    assert plot.count("<polyline") == page(concluded(some)).count("<polyline") == 1
