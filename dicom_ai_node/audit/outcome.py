@@ -6,7 +6,7 @@ from datetime import date
 
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.rules.facts import StudyFacts
-from dicom_ai_node.types import AgeEstimate, HeaderAudit, SexEstimate, StudyResult
+from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderAudit, SexEstimate, StudyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class AuditedStudy:
     origin: Origin
     audit: HeaderAudit
     """With the findings over the archive (C3, C6, G1 to G8) and of group H (H1 to H4)."""
+    proposals: tuple[FillProposal, ...] = ()
+    """The best value of the ladder for age and for sex, if any; kept nowhere but in the report."""
     age: AgeEstimate | None = None
     sex: SexEstimate | None = None
     suspicion: Suspicion = Suspicion()

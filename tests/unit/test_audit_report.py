@@ -18,9 +18,14 @@ from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.audit.report.page import page
-from dicom_ai_node.audit.report.tables import patients_table, rates_table, studies_table
+from dicom_ai_node.audit.report.tables import (
+    STUDY_COLUMNS,
+    patients_table,
+    rates_table,
+    studies_table,
+)
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.rules.header import ATTRIBUTES
@@ -35,6 +40,7 @@ from dicom_ai_node.types import (
 from tests.unit.rules_builder import TODAY, Value, header
 
 RULES = RulesSettings()
+FILL = FillSettings()
 
 
 def collected(key: str, **changes: Value) -> Collected:
@@ -51,7 +57,12 @@ def estimated(one: Collected, age: float, female: float) -> Collected:
 
 
 def concluded(
-    collection: list[Collected], *, complete: bool = True, model: str = "m 1", **spec: object
+    collection: list[Collected],
+    *,
+    complete: bool = True,
+    model: str = "m 1",
+    fill: FillSettings = FILL,
+    **spec: object,
 ) -> AuditReport:
     return conclude(
         AuditSpec(source="pacs:MAIN", today=TODAY, **spec),
@@ -60,6 +71,7 @@ def concluded(
         complete=complete,
         rules=RULES,
         policy=PolicySettings(),
+        fill=fill,
         rules_version="1",
         model=model,
     )
@@ -149,6 +161,39 @@ def test_it_says_of_how_many_studies_only_answers_to_queries_were_had() -> None:
     said = concluded([one, queried, Collected("1.9", None, fault="gone")])
     assert said.whole_headers == 1
     assert "of 1 of 3 studies" in page(said)
+
+
+def test_the_best_proposal_of_the_ladder_is_told_with_its_source() -> None:
+    ageless = {"PatientAge": "", "PatientBirthDate": ""}
+    some = [
+        estimated(collected("1", **ageless), 63.7, 0.99),
+        estimated(collected("2", PatientAge=""), 21.0, 0.99),
+        collected("3", **ageless),
+        estimated(collected("4", **ageless, QualityControlSubject="YES"), 63.7, 0.99),
+        estimated(collected("5"), 63.7, 0.99),
+    ]
+    report = concluded(some)
+    said = [[(made.keyword, made.value, made.source) for made in one.proposals]
+            for one in report.studies]  # fmt: skip
+    assert said == [
+        [("PatientAge", "064Y", "inference")],
+        [("PatientAge", "063Y", "dates")],
+        [],
+        [],
+        [],
+    ]
+    assert report.studies[0].proposals[0].interval90 == pytest.approx((53.7, 73.7))
+    cells = [row[STUDY_COLUMNS.index("proposals")]
+             for row in csv.reader(io.StringIO(studies_table(report), newline=""))]  # fmt: skip
+    guess = "estimate 63.7 years, 90 % interval 53.7 to 73.7, unknown network"
+    assert cells[1:3] == [
+        f"PatientAge=064Y (inference: {guess})",
+        "PatientAge=063Y (dates: PatientBirthDate and StudyDate)",
+    ]
+    html = page(report)
+    assert f'PatientAge 064Y, from <span class="tag">inference</span> {guess}' in html
+    off = concluded(some, fill=FillSettings(propose=False))
+    assert not any(one.proposals for one in off.studies)
 
 
 def test_what_is_not_assessable_is_information() -> None:
