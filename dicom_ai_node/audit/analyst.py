@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from dicom_ai_node import pixels
-from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
+from dicom_ai_node.analyse.pipeline import Pipeline
 from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.gather import Seen
 from dicom_ai_node.audit.spec import AuditSpec, Depth
@@ -34,10 +34,11 @@ class Analyst:
         self._today: date = spec.today
 
     def __call__(self, study_instance_uid: str, files: Sequence[Path]) -> Seen:
-        """Analyse one study. Classes that the node does not analyse are passed over."""
-        images, unreadable = _images(files)
+        """Analyse one study. Of classes that the node does not analyse only headers are read."""
+        headers, images = _read(files)
+        unreadable = len(files) - len(headers)
         if not images:
-            return Seen((), unreadable)
+            return Seen(headers, unreadable)
         try:
             prepared = self._pipeline.prepare(
                 study_instance_uid, images, priors=lambda _: (), today=self._today
@@ -47,17 +48,18 @@ class Analyst:
         (predictions,) = self._pipeline.predict([prepared])
         result = self._pipeline.conclude(prepared, predictions)
         asked = result.outcome is not Outcome.HEADER_ONLY
-        return Seen(_headers(prepared), unreadable, result if asked else None)
+        return Seen(headers, unreadable, result if asked else None)
 
 
-def _images(files: Sequence[Path]) -> tuple[list[tuple[ImageRef, Path]], int]:
-    images, unreadable = [], 0
+def _read(files: Sequence[Path]) -> tuple[tuple[Header, ...], list[tuple[ImageRef, Path]]]:
+    """Return the header of each file that can be read, and the files that the network may see."""
+    headers, images = [], []
     for path in files:
         try:
             header = pixels.read_header(path)
         except UnreadableInstance:
-            unreadable += 1
             continue
+        headers.append(Header.from_dataset(header))
         image = ImageRef(
             sop_class_uid=text_of(header, "SOPClassUID"),
             sop_instance_uid=text_of(header, "SOPInstanceUID"),
@@ -66,8 +68,4 @@ def _images(files: Sequence[Path]) -> tuple[list[tuple[ImageRef, Path]], int]:
         # Without a class it may be an image: an old export, a converted file.
         if image.sop_class_uid in ANALYSABLE or not image.sop_class_uid:
             images.append((image, path))
-    return images, unreadable
-
-
-def _headers(prepared: Prepared) -> tuple[Header, ...]:
-    return tuple(Header.from_dataset(source) for source in prepared.sources)
+    return tuple(headers), images

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 from dicom_ai_node.audit.outcome import (
@@ -16,13 +17,15 @@ from dicom_ai_node.audit.outcome import (
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.decide.batch import Batch, Case, judge_batch, stated_age, stated_sex
 from dicom_ai_node.decide.conflicts import with_findings
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.proposals import propose
+from dicom_ai_node.decide.settings import FillSettings, PolicySettings
+from dicom_ai_node.decide.study import header_only
 from dicom_ai_node.rules import RulesSettings
 from dicom_ai_node.rules.archive import Arrival, audit_archive, judge_groups
 from dicom_ai_node.rules.chance import wilson
 from dicom_ai_node.rules.crowds import ORIGINS
 from dicom_ai_node.rules.member import Member
-from dicom_ai_node.types import StudyResult
+from dicom_ai_node.types import FillProposal, StudyResult
 
 
 def conclude(
@@ -33,6 +36,7 @@ def conclude(
     complete: bool,
     rules: RulesSettings,
     policy: PolicySettings,
+    fill: FillSettings,
     rules_version: str,
     model: str,
 ) -> AuditReport:
@@ -68,11 +72,12 @@ def conclude(
     unusual = {(one.by, one.name) for one in groups if one.unusual}
     return AuditReport(
         spec=spec,
-        studies=tuple(_audited(one, kept[one.key].result, batch, policy) for one in members),
+        studies=tuple(_audited(one, kept[one.key].result, batch, policy, fill) for one in members),
         rates=_rates([one for one in members if one.headers], unusual),
         budget=_budget(spec.alerts_per_day, days, batch),
         complete=complete,
         listed=listed,
+        whole_headers=sum(one.facts is not None and one.facts.from_files for one in gathered),
         rules_version=rules_version,
         model=model,
     )
@@ -95,7 +100,11 @@ def _budget(alerts_per_day: float | None, days: int, batch: Batch) -> Budget:
 
 
 def _audited(
-    member: Member, result: StudyResult | None, batch: Batch, policy: PolicySettings
+    member: Member,
+    result: StudyResult | None,
+    batch: Batch,
+    policy: PolicySettings,
+    fill: FillSettings,
 ) -> AuditedStudy:
     verdict = batch.verdicts[member.key]
     return AuditedStudy(
@@ -104,6 +113,7 @@ def _audited(
         study_date=member.day,
         origin=_origin(member),
         audit=member.audit,
+        proposals=_proposals(member, result, fill),
         age=stated_age(result, policy),
         sex=stated_sex(result, policy),
         suspicion=Suspicion(
@@ -119,6 +129,16 @@ def _audited(
         arrived=member.arrived,
         fault=member.fault,
     )
+
+
+def _proposals(
+    member: Member, result: StudyResult | None, fill: FillSettings
+) -> tuple[FillProposal, ...]:
+    """What would be proposed, were the study one of the node's; inferred only from its images."""
+    if not fill.propose:
+        return ()
+    known = replace(result, audit=member.audit) if result else header_only("", member.audit)
+    return propose(known, fill)
 
 
 def _origin(member: Member) -> Origin:

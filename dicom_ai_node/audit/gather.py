@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_ai_node.audit.kept import NO_UID
-from dicom_ai_node.audit.sources.source import Fetched, Listed, Source
+from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.rules.facts import StudyFacts
@@ -77,16 +77,17 @@ def gather(
     raises, and StorageError where ``folder`` cannot be written.
     """
     if spec.depth is not Depth.ALL:
-        headers = source.headers(listed)
-        if headers is not None:
-            into.asked = True
-            _use(into, headers, whole=spec.whole_headers)
+        into.asked = True
+        _use(into, source.headers(listed), whole=spec.whole_headers)
     if analyse is None or not _wants_images(into, spec, rules):
         return
     into.asked = True
     own = _made_below(folder)
     try:
         _look(source.fetch(listed, own), into, analyse)
+    except BrokenOff as error:
+        _look(error.fetched, into, analyse)
+        raise
     finally:
         shutil.rmtree(own, ignore_errors=True)
 

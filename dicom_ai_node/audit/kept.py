@@ -87,9 +87,9 @@ def _row_key(key: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Leave out NUL, which is no text to PostgreSQL."""
+    """Leave out what no database takes for text: NUL, and bytes of a file name that is none."""
     if isinstance(value, str):
-        return value.replace("\0", " ")
+        return value.replace("\0", " ").encode("utf-8", "replace").decode()
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

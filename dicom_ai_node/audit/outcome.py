@@ -6,7 +6,7 @@ from datetime import date
 
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.rules.facts import StudyFacts
-from dicom_ai_node.types import AgeEstimate, HeaderAudit, SexEstimate, StudyResult
+from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderAudit, SexEstimate, StudyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class AuditedStudy:
     origin: Origin
     audit: HeaderAudit
     """With the findings over the archive (C3, C6, G1 to G8) and of group H (H1 to H4)."""
+    proposals: tuple[FillProposal, ...] = ()
+    """The best value of the ladder for age and for sex, if any; kept nowhere but in the report."""
     age: AgeEstimate | None = None
     sex: SexEstimate | None = None
     suspicion: Suspicion = Suspicion()
@@ -122,6 +124,8 @@ class AuditReport:
     complete: bool
     """Whether every listed study was collected; False for a report of a running audit."""
     listed: int
+    whole_headers: int
+    """Studies of which headers of instances were had, not only what answers to queries say."""
     rules_version: str
     model: str = ""
     """Name and version of the bundle, '' where no network was asked."""

@@ -170,6 +170,7 @@ def report(
         complete=row.state is AuditState.DONE and not gaps,
         rules=settings.rules,
         policy=settings.policy,
+        fill=settings.fill,
         rules_version=RULES_VERSION,
         model=model_of(collected),
     )

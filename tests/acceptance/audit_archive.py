@@ -14,7 +14,7 @@ from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
 from dicom_ai_node.rules.facts import StudyFacts
 from tests.builders.archive import TODAY, generated, write
@@ -36,6 +36,7 @@ def audit_files(paths: Sequence[Path]) -> AuditReport:
         complete=True,
         rules=RulesSettings(),
         policy=PolicySettings(),
+        fill=FillSettings(),
         rules_version=RULES_VERSION,
         model="",
     )

@@ -30,7 +30,7 @@ from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.spec import AuditSpec, Depth
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid
 from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
 from dicom_ai_node.rules.ages import encode_age_at
@@ -142,6 +142,7 @@ def again(archive: Sequence[Chest], kept: Mapping[str, Collected]) -> Rules:
         complete=True,
         rules=RulesSettings(),
         policy=PolicySettings(),
+        fill=FillSettings(),
         rules_version=RULES_VERSION,
         model="",
     )

@@ -31,6 +31,12 @@ class Faults:
     """Final status of 'find', 'get' or 'move', in place of everything else."""
     levels: tuple[str, ...] = ("STUDY", "SERIES", "IMAGE")
     """Levels of C-FIND that are answered; others are refused with 0xA900."""
+    level_status: dict[str, int] = field(default_factory=dict)
+    """Final status of C-FIND at a level, in place of its answers."""
+    mute_levels: tuple[str, ...] = ()
+    """Levels of C-FIND at which nothing is found."""
+    level_garbage: tuple[str, ...] = ()
+    """Levels of C-FIND that are answered with what is no data set."""
     ignores_keys: bool = False
     """Answers every study, whatever is asked for."""
     ignores_modalities: bool = False
@@ -39,6 +45,8 @@ class Faults:
     """Identifiers that come before the true ones at STUDY level."""
     listed: list[Dataset] = field(default_factory=list)
     """Answers beside the true ones at STUDY level."""
+    abort_after: int | None = None
+    """Ends the association of a C-GET or C-MOVE after so many instances."""
     withheld: set[str] = field(default_factory=set)
     """SOP Instance UIDs that are listed and not sent, with success."""
     failing: set[str] = field(default_factory=set)
@@ -72,6 +80,14 @@ class Archive:
         if level not in self.faults.levels:
             yield 0xA900, None
             return
+        if level in self.faults.level_status:
+            yield self.faults.level_status[level], None
+            return
+        if level in self.faults.mute_levels:
+            return
+        if level in self.faults.level_garbage:
+            _send_raw(event, b"not a data set")
+            return
         if level == "STUDY":
             for content in self.faults.garbage:
                 _send_raw(event, content)
@@ -88,7 +104,9 @@ class Archive:
         yield from self._misbehave(event, "get", before=(1,))
         chosen = self._chosen(event.identifier)
         yield len(chosen)
-        for dataset in chosen:
+        for number, dataset in enumerate(chosen):
+            if number == self.faults.abort_after:
+                event.assoc.abort()
             yield 0xFF00, dataset
 
     def move(self, event: Any) -> Iterator[Any]:

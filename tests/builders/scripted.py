@@ -11,7 +11,7 @@ from dicom_ai_node.audit.gather import Seen
 from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.session import Session, Task
-from dicom_ai_node.audit.sources import Fetched, Listed, Slice
+from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import Header, RulesSettings
@@ -39,11 +39,12 @@ class Archive:
     name: str = "pacs:fake"
     holds_files: bool = False
     whole_headers: bool = True
-    """Whether it answers :meth:`headers`."""
     trouble: dict[str, Callable[[], object]] = field(default_factory=dict)
     """What happens first when a study, ``list:DAY``, or ``probe`` is asked for."""
     files: int = 1
     """How many files a study has that is fetched."""
+    breaks_off: set[str] = field(default_factory=set)
+    """Studies of which it sends those files and then is gone."""
     asked: Counter[str] = field(default_factory=Counter)
     opened: int = 0
     closed: int = 0
@@ -63,9 +64,7 @@ class Archive:
         self._ask(f"list:{int(part.first)}")
         yield from self.days[int(part.first)]
 
-    def headers(self, listed: Listed) -> Sequence[Header] | None:
-        if not self.whole_headers:
-            return None
+    def headers(self, listed: Listed) -> Sequence[Header]:
         self._ask(listed.key)
         return [listed.header]
 
@@ -76,7 +75,10 @@ class Archive:
             path = folder / f"{number}.dcm"
             path.write_text(listed.key)
             paths.append(path)
-        return Fetched(paths, expected=listed.instances)
+        fetched = Fetched(paths, expected=listed.instances)
+        if listed.key in self.breaks_off:
+            raise BrokenOff("association aborted", fetched)
+        return fetched
 
     def close(self) -> None:
         self.closed += 1

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
-from pydicom.uid import EncapsulatedPDFStorage
+from pydicom.uid import (
+    DigitalMammographyXRayImageStorageForPresentation,
+    EncapsulatedPDFStorage,
+)
 
 from dicom_ai_node.audit.analyst import Analyst
 from dicom_ai_node.audit.spec import AuditSpec, Depth
@@ -34,7 +37,7 @@ def test_files_become_headers_and_a_result(tmp_path: Path, depth: Depth) -> None
     rubbish.write_bytes(b"no DICOM")
 
     seen = analyst("1.2.3", [image, document, rubbish])
-    assert [header.clean("PatientAge") for header in seen.headers] == ["060Y"]
+    assert [header.clean("PatientAge") for header in seen.headers] == ["060Y", ""]
     assert seen.unreadable == 1
     if depth is Depth.FLAGGED:
         assert seen.result is None  # the listing was suspicious, the header is sound
@@ -53,3 +56,19 @@ def test_files_become_headers_and_a_result(tmp_path: Path, depth: Depth) -> None
 
     seen = analyst("1.2.5", [rubbish])
     assert (seen.headers, seen.unreadable, seen.result) == ((), 1, None)
+
+
+def test_headers_of_what_the_network_never_sees_are_kept(tmp_path: Path) -> None:
+    """An audit of mammograms with all images is one of their headers, and of whole ones."""
+    spec = AuditSpec(source="node", depth=Depth.ALL, modalities=("MG",), today=STUDY_DATE)
+    analyst = Analyst(parse_config({}), spec)
+    files = []
+    for number, age in enumerate(("060Y", "061Y")):
+        image = radiograph(phantom.chest(60.0, "F", seed=1), study="one", number=number)
+        image.Modality, image.PatientAge = "MG", age
+        image.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+        files.append(write(tmp_path, f"{number}.dcm", image))
+    seen = analyst("1.2.3", files)
+    assert [header.clean("PatientAge") for header in seen.headers] == ["060Y", "061Y"]
+    assert (seen.unreadable, seen.result) == (0, None)

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
+from structlog.testing import capture_logs
 
-from dicom_ai_node.audit.sources import Listed, Source, open_source
+from dicom_ai_node.audit.sources import BrokenOff, Listed, Source, open_source
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.errors import ConfigError, PeerRefused, PeerUnavailable
 from tests.acceptance.harness import noise
-from tests.builders.pacs import Archive, matches, running
+from tests.builders.pacs import Archive, Faults, matches, running
 from tests.builders.ports import free_port
 
 TODAY = date(2026, 4, 1)
@@ -137,7 +138,6 @@ def test_headers_hold_what_all_levels_say(
     listed = listing(source)[ONE]
     archive.faults.levels = levels
     headers = source.headers(listed)
-    assert headers is not None
     assert len(headers) == count
     assert {one.clean("PatientAge") for one in headers} == {"040Y"}
     assert {one.clean("Modality") for one in headers} == {"CR"}
@@ -148,6 +148,59 @@ def test_headers_of_a_peer_that_knows_studies_alone(archive: Archive, source: So
     listed = listing(source)[ONE]
     archive.faults.levels = ("STUDY",)
     assert source.headers(listed) == (listed.header,)
+
+
+@pytest.mark.parametrize("level", ["SERIES", "IMAGE"])
+@pytest.mark.parametrize(
+    ("faults", "says"),
+    [
+        ({"level_status": 0xA700}, r"C-FIND with 0xA700 \(out of resources\)"),
+        ({"level_status": 0xC001}, r"C-FIND with 0xC001 \(unable to process\)"),
+        ({"level_status": 0xA900}, r"C-FIND with 0xA900"),
+        ({"mute_levels": ()}, "the peer lists nothing at {} level of a study that it has"),
+        ({"level_garbage": ()}, "the peer lists at {} level what is no data set"),
+    ],
+)
+def test_one_study_that_is_refused_is_a_fault_of_that_study(
+    archive: Archive,
+    source: Source,
+    tmp_path: Path,
+    level: str,
+    faults: dict[str, Any],
+    says: str,
+) -> None:
+    found = listing(source)
+    assert source.headers(found[TWO]), "the peer answers this level"
+    for name, value in faults.items():
+        setattr(archive.faults, name, {level: value} if value else (level,))
+    for ask in (lambda: source.headers(found[ONE]), lambda: source.fetch(found[ONE], tmp_path)):
+        with pytest.raises(PeerRefused, match=says.format(level)):
+            ask()
+    archive.faults = Faults()
+    assert len(source.headers(found[ONE])) == 2, "asked again"
+
+
+@pytest.mark.parametrize("level", ["SERIES", "IMAGE"])
+@pytest.mark.parametrize("faults", [{"level_status": 0xC001}, {"mute_levels": ()}])
+def test_a_level_that_no_study_is_answered_at_is_told_once_and_done_without(
+    archive: Archive, source: Source, tmp_path: Path, level: str, faults: dict[str, Any]
+) -> None:
+    archive.datasets += [noise("three", 1), noise("four", 1)]
+    found = listing(source)
+    for name, value in faults.items():
+        setattr(archive.faults, name, {level: value} if value else (level,))
+    first, second, *others = found.values()
+    with capture_logs() as logged:
+        for one in (first, first, second):
+            with pytest.raises(PeerRefused):
+                source.headers(one)
+        for one in (*others, first, second):
+            assert {header.clean("PatientID") for header in source.headers(one)} == {
+                one.header.clean("PatientID")
+            }
+    assert source.fetch(found[TWO], tmp_path).faults == {}
+    (told,) = logged
+    assert (told["source"], told["lacks"]) == ("pacs:main", f"C-FIND at {level} level")
 
 
 @pytest.mark.parametrize("way", [opened, moving])
@@ -213,6 +266,24 @@ def test_a_peer_that_breaks_off_is_named(archive: Archive, tmp_path: Path, what:
     archive.faults.abort = ""
     assert source.fetch(listed, tmp_path).faults == {}, "a new association does it"
     source.close()
+
+
+@pytest.mark.parametrize("way", [opened, moving])
+def test_what_came_before_a_peer_breaks_off_is_kept(
+    archive: Archive, tmp_path: Path, way: Any
+) -> None:
+    archive.datasets += [noise("one", number) for number in (4, 5)]
+    source = way(archive)
+    listed = listing(source)[ONE]
+    archive.faults.abort_after = 3
+    with pytest.raises(BrokenOff, match="ended the association") as caught:
+        source.fetch(listed, tmp_path)
+    source.close()
+    fetched = caught.value.fetched
+    came = {dcmread(path).SOPInstanceUID for path in fetched.files}
+    assert came == {FIRST, SECOND, uid("demo", "one", 4)}
+    assert fetched.expected == 4
+    assert fetched.faults == {uid("demo", "one", 5): "listed, and did not come"}
 
 
 @pytest.mark.parametrize(

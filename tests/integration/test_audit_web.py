@@ -12,8 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
+from structlog.testing import capture_logs
 
-from dicom_ai_node.audit.sources import Listed, Source, open_source
+from dicom_ai_node.audit.sources import BrokenOff, Listed, Source, open_source
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
@@ -200,7 +201,6 @@ def test_headers_and_files_are_those_of_wanted_images(
     source = opened()
     listed = listing(source)[uid("demo", "s4")]
     headers = source.headers(listed)
-    assert headers is not None
     assert [one.clean("PatientAge") for one in headers] == ["044Y", "044Y"]
     fetched = source.fetch(listed, tmp_path)
     assert (fetched.expected, fetched.faults) == (2, {})
@@ -214,6 +214,7 @@ def test_headers_and_files_are_those_of_wanted_images(
     ("reply", "says"),
     [
         ((404, "text/plain", b""), "HTTP 404"),
+        ((500, "text/plain", b""), "HTTP 500"),
         (_multipart(b"no DICOM at all"), "with something else"),
         ((200, "text/html", b"<html>please log in</html>"), "with something else"),
     ],
@@ -223,13 +224,31 @@ def test_an_image_that_does_not_come_is_a_fault_and_no_stop(
 ) -> None:
     source = opened()
     listed = listing(source)[uid("demo", "s4")]
-    missing = uid("demo", "s4", 2)
+    missing = uid("demo", "s4", 1)
     service.replies[missing] = reply
     fetched = source.fetch(listed, tmp_path)
-    assert [dcmread(path).SOPInstanceUID for path in fetched.files] == [uid("demo", "s4", 1)]
+    assert [dcmread(path).SOPInstanceUID for path in fetched.files] == [uid("demo", "s4", 2)]
     assert fetched.expected == 2
     assert fetched.faults.keys() == {missing}
     assert says in fetched.faults[missing]
+
+
+def test_what_came_before_a_service_goes_away_is_kept(
+    service: Service, opened: Callable[..., Source], tmp_path: Path
+) -> None:
+    service.datasets += [noise("s4", number) for number in range(4, 10)]
+    source = opened()
+    listed = listing(source)[uid("demo", "s4")]
+    for number in range(4, 10):
+        service.replies[uid("demo", "s4", number)] = (503, "text/plain", b"")
+    with pytest.raises(BrokenOff, match="WADO-RS with HTTP 503") as caught:
+        source.fetch(listed, tmp_path)
+    fetched = caught.value.fetched
+    came = {dcmread(path).SOPInstanceUID for path in fetched.files}
+    assert came == {uid("demo", "s4", 1), uid("demo", "s4", 2)}
+    assert (fetched.expected, len(fetched.faults)) == (8, 6)
+    asked = [path for path, _, _ in service.asked if "/instances/" in path]
+    assert len(asked) == 2 + 3, "three in a row are enough"
 
 
 @pytest.mark.parametrize(
@@ -272,11 +291,54 @@ def test_a_study_in_which_nothing_is_wanted_is_told(
     assert fetched.faults == {"study": "no image of a wanted modality is listed"}
 
 
-def test_a_service_without_metadata(service: Service, opened: Callable[..., Source]) -> None:
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        ((404, "text/plain", b""), "WADO-RS metadata with HTTP 404"),
+        ((501, "text/plain", b""), "WADO-RS metadata with HTTP 501"),
+        ((403, "text/plain", b""), "WADO-RS metadata with HTTP 403"),
+        ((200, "text/html", b"<html>please log in</html>"), "what is no JSON"),
+        ((200, "application/dicom+json", b"[]"), "metadata with no instance that it names"),
+        ((200, "application/dicom+json", b"[{}]"), "metadata with no instance that it names"),
+    ],
+)
+def test_one_study_whose_metadata_do_not_come_is_a_fault_of_that_study(
+    service: Service, opened: Callable[..., Source], tmp_path: Path, reply: Reply, says: str
+) -> None:
     source = opened()
-    listed = listing(source)[uid("demo", "s1")]
+    first, second, *_ = listing(source).values()
+    assert source.headers(first)
+    service.replies[f"{second.key}/metadata"] = reply
+    for ask in (lambda: source.headers(second), lambda: source.fetch(second, tmp_path)):
+        with pytest.raises(PeerRefused, match=says):
+            ask()
+    service.replies.clear()
+    assert source.headers(second), "asked again"
+
+
+def test_a_service_without_metadata_is_told_once_and_done_without(
+    service: Service, opened: Callable[..., Source]
+) -> None:
+    source = opened()
+    first, second, *others = listing(source).values()
     service.replies["/metadata"] = (404, "text/plain", b"")
-    assert source.headers(listed) is None
+    with capture_logs() as logged:
+        for one in (first, first, second):  # may be gone, each of them
+            with pytest.raises(PeerRefused, match="HTTP 404"):
+                source.headers(one)
+        assert [source.headers(one) for one in (*others, first, second)] == [()] * 5
+    (told,) = logged
+    assert (told["source"], told["lacks"]) == ("web:main", "WADO-RS metadata")
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_a_service_that_says_it_has_no_metadata_is_believed(
+    service: Service, opened: Callable[..., Source], status: int
+) -> None:
+    source = opened()
+    (first, *_) = listing(source).values()
+    service.replies["/metadata"] = (status, "text/plain", b"")
+    assert source.headers(first) == ()
 
 
 def test_a_service_that_hangs(service: Service, opened: Callable[..., Source]) -> None:

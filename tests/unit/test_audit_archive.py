@@ -8,7 +8,7 @@ from dicom_ai_node import pixels
 from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.rules import RULES, RULES_VERSION, Header, RulesSettings
 from tests.builders.archive import (
     ALONE,
@@ -41,6 +41,7 @@ def concluded(collection: tuple[Collected, ...]) -> AuditReport:
         complete=True,
         rules=RulesSettings(),
         policy=PolicySettings(),
+        fill=FillSettings(),
         rules_version=RULES_VERSION,
         model="",
     )

@@ -218,16 +218,12 @@ def test_facts_say_whether_they_are_those_of_files(db: Database, tmp_path: Path,
     assert (facts.listed is None) is source.holds_files
 
 
-@pytest.mark.parametrize("headers", [True, False])
-def test_the_rate_counts_studies_that_are_asked_for(
-    db: Database, tmp_path: Path, headers: bool
-) -> None:
+def test_the_rate_counts_studies_that_are_asked_for(db: Database, tmp_path: Path) -> None:
     source, number, clock = archive(1, 5), new_audit(db), Clock()
-    source.whole_headers = headers
     began = clock.at
     working = session(db, number, source, tmp_path, clock=clock, studies_per_minute=2)
     assert collect(working) is Ending.DONE
-    assert clock.at - began == pytest.approx(4 * 30.0 if headers else 0.0)
+    assert clock.at - began == pytest.approx(4 * 30.0)
 
 
 @pytest.mark.parametrize(

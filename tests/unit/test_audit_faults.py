@@ -1,6 +1,7 @@
 """What an audit makes of a source that fails, hangs, is away, or sends less than it lists."""
 
 import errno
+import os
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -279,6 +280,16 @@ def test_what_the_listing_could_not_read_is_a_finding_and_not_asked_for(
     assert source.asked["1.2.0"] == 0
 
 
+def test_a_file_whose_name_is_no_text_is_a_finding_that_can_be_kept(
+    any_db: Database, tmp_path: Path
+) -> None:
+    fault = f"{os.fsdecode(b'scan-' + bytes([255]))}.dcm: not DICOM\0"
+    source = Archive([[replace(listed(0), fault=fault)]])
+    number = new_audit(any_db)
+    assert collect(session(any_db, number, source, tmp_path)) is Ending.DONE
+    assert collected(any_db, number)["1.2.0"].fault == "scan-?.dcm: not DICOM "
+
+
 def test_less_than_was_listed_is_asked_for_again_and_then_said(
     db: Database, tmp_path: Path
 ) -> None:
@@ -293,3 +304,18 @@ def test_less_than_was_listed_is_asked_for_again_and_then_said(
     assert collect(session(db, number, source, tmp_path, spec=ALL, max_attempts=2)) is Ending.DONE
     assert collected(db, number)["1.2.0"].fault == "0 of 1 instances arrived"
     assert source.asked["fetch:1.2.0"] == 2
+
+
+def test_what_came_before_the_source_broke_off_is_used(db: Database, tmp_path: Path) -> None:
+    one = replace(listed(0), instances=5)
+    source, number = Archive([[one]]), new_audit(db, ALL)
+    source.files = 3
+    source.breaks_off.add(one.key)
+    assert collect(session(db, number, source, tmp_path, spec=ALL, max_attempts=2)) is Ending.DONE
+    (found,) = collected(db, number).values()
+    assert (found.expected, found.arrived, found.fault) == (5, 3, "association aborted")
+    assert found.facts is not None
+    assert found.facts.from_files
+    assert found.result is not None
+    assert source.asked[f"fetch:{one.key}"] == 2
+    assert list((tmp_path / "fetched").iterdir()) == []

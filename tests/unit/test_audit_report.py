@@ -18,9 +18,14 @@ from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.audit.report.page import page
-from dicom_ai_node.audit.report.tables import patients_table, rates_table, studies_table
+from dicom_ai_node.audit.report.tables import (
+    STUDY_COLUMNS,
+    patients_table,
+    rates_table,
+    studies_table,
+)
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.rules.header import ATTRIBUTES
@@ -35,6 +40,7 @@ from dicom_ai_node.types import (
 from tests.unit.rules_builder import TODAY, Value, header
 
 RULES = RulesSettings()
+FILL = FillSettings()
 
 
 def collected(key: str, **changes: Value) -> Collected:
@@ -51,7 +57,12 @@ def estimated(one: Collected, age: float, female: float) -> Collected:
 
 
 def concluded(
-    collection: list[Collected], *, complete: bool = True, model: str = "m 1", **spec: object
+    collection: list[Collected],
+    *,
+    complete: bool = True,
+    model: str = "m 1",
+    fill: FillSettings = FILL,
+    **spec: object,
 ) -> AuditReport:
     return conclude(
         AuditSpec(source="pacs:MAIN", today=TODAY, **spec),
@@ -60,6 +71,7 @@ def concluded(
         complete=complete,
         rules=RULES,
         policy=PolicySettings(),
+        fill=fill,
         rules_version="1",
         model=model,
     )
@@ -140,6 +152,48 @@ def test_the_budget_is_of_days_with_studies() -> None:
     some = [collected(str(at), StudyDate=day) for at, day in enumerate(days)]
     said = concluded(some, alerts_per_day=0.5).budget
     assert (said.days, said.alerts_per_day, said.alerts) == (3, 0.5, 0)
+
+
+def test_it_says_of_how_many_studies_only_answers_to_queries_were_had() -> None:
+    one, other = collected("1"), collected("2")
+    assert other.facts is not None
+    queried = replace(other, facts=replace(other.facts, from_files=False))
+    said = concluded([one, queried, Collected("1.9", None, fault="gone")])
+    assert said.whole_headers == 1
+    assert "of 1 of 3 studies" in page(said)
+
+
+def test_the_best_proposal_of_the_ladder_is_told_with_its_source() -> None:
+    ageless = {"PatientAge": "", "PatientBirthDate": ""}
+    some = [
+        estimated(collected("1", **ageless), 63.7, 0.99),
+        estimated(collected("2", PatientAge=""), 21.0, 0.99),
+        collected("3", **ageless),
+        estimated(collected("4", **ageless, QualityControlSubject="YES"), 63.7, 0.99),
+        estimated(collected("5"), 63.7, 0.99),
+    ]
+    report = concluded(some)
+    said = [[(made.keyword, made.value, made.source) for made in one.proposals]
+            for one in report.studies]  # fmt: skip
+    assert said == [
+        [("PatientAge", "064Y", "inference")],
+        [("PatientAge", "063Y", "dates")],
+        [],
+        [],
+        [],
+    ]
+    assert report.studies[0].proposals[0].interval90 == pytest.approx((53.7, 73.7))
+    cells = [row[STUDY_COLUMNS.index("proposals")]
+             for row in csv.reader(io.StringIO(studies_table(report), newline=""))]  # fmt: skip
+    guess = "estimate 63.7 years, 90 % interval 53.7 to 73.7, unknown network"
+    assert cells[1:3] == [
+        f"PatientAge=064Y (inference: {guess})",
+        "PatientAge=063Y (dates: PatientBirthDate and StudyDate)",
+    ]
+    html = page(report)
+    assert f'PatientAge 064Y, from <span class="tag">inference</span> {guess}' in html
+    off = concluded(some, fill=FillSettings(propose=False))
+    assert not any(one.proposals for one in off.studies)
 
 
 def test_what_is_not_assessable_is_information() -> None:
@@ -279,3 +333,17 @@ def test_months_of_a_wrong_date_do_not_stretch_the_plot() -> None:
     assert ">2023-01<" in html
     assert ">1000-01<" not in html
     assert concluded([wrong]).studies[0].study_date == date(1000, 1, 1)
+
+
+def test_studies_dated_in_the_future_do_not_end_the_plot() -> None:
+    some = [
+        collected(f"{at:02d}", StudyDate=f"2023{at % 3 + 1:02d}10", StationName="R1")
+        for at in range(12)
+    ]
+    later = [collected(f"9{at}", StudyDate="20990101", StationName="R2") for at in range(3)]
+    html = page(concluded([*some, *later]))
+    plot = html[html.index("Flagged studies by station and month") :]
+    plot = plot[: plot.index("</section>")]
+    assert ">2023-01<" in plot
+    assert ">2099-01<" not in plot
+    assert plot.count("<polyline") == page(concluded(some)).count("<polyline") == 1

@@ -1,9 +1,12 @@
 """Sources without a peer: how listings are cut, a folder, the node, DICOM JSON, opening."""
 
+import json
 import os
 import struct
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -97,6 +100,18 @@ def test_no_json_value_stops_the_reading(element: object) -> None:
     header_of({"00100040": element, "00100010": element, "00100041": element, "00083002": element})
 
 
+def test_json_with_half_a_character_gives_text_that_can_be_written() -> None:
+    half = json.loads('"A\\ud800B"')
+    answer = {
+        "00100020": {"vr": "LO", "Value": [half]},
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": half}]},
+        "00081010": {"vr": "SH", "InlineBinary": "QUI="},
+    }
+    header = header_of(answer)
+    assert (header["PatientID"], header["PatientName"]) == ("A?B", "A?B")
+    assert header["StationName"] == "AB"
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     root = tmp_path / "tree"
@@ -142,7 +157,6 @@ def test_a_folder_gives_the_files_of_a_study_where_they_lie(tree: Path, tmp_path
     assert listed.instances == 2
     again = open_source(f"folder:{tree}", Config())  # as after a restart: nothing is listed anew
     headers = again.headers(listed)
-    assert headers is not None
     assert sorted(one.clean("PatientAge") for one in headers) == ["040Y", "041Y"]
     fetched = again.fetch(listed, tmp_path)
     assert fetched.files == (tree / "a/1.dcm", tree / "b/no-suffix")
@@ -151,6 +165,58 @@ def test_a_folder_gives_the_files_of_a_study_where_they_lie(tree: Path, tmp_path
     assert list(faults) == ["a/1.dcm"]
     assert faults["a/1.dcm"].startswith("a/1.dcm: expected a DICOM file")
     assert again.fetch(listed, tmp_path).expected == 2
+
+
+def test_what_a_folder_does_not_let_be_read_is_listed(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that cannot be listed, and files that can be listed and not be looked at."""
+    scandir, stat, refused = os.scandir, Path.stat, PermissionError(13, "Permission denied")
+
+    def no_scandir(place: str) -> Any:
+        if str(place) == str(tree / "b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    def no_stat(path: Path, **options: Any) -> os.stat_result:
+        if path == tree / "a/two.dcm":
+            raise refused
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "scandir", no_scandir)
+    monkeypatch.setattr(Path, "stat", no_stat)
+    monkeypatch.setattr(Path, "open", opening_but(tree / "a/two.dcm", refused))
+    found = listing(open_source(f"folder:{tree}", Config()), spec())
+    faults = {one.fault.partition(":")[0]: one for one in found.values() if one.fault}
+    assert faults.keys() == {"a/two.dcm", "b", "broken"}
+    assert faults["b"].fault == "b: expected a folder that can be listed, got: Permission denied"
+    assert faults["b"].instances is None
+    assert faults["a/two.dcm"].fault.endswith("got: Permission denied")
+    assert found.keys() >= {uid("demo", "one"), uid("demo", "undated")}
+
+
+def opening_but(one: Path, error: OSError) -> Callable[..., Any]:
+    opened = Path.open
+
+    def open_path(path: Path, *more: Any) -> Any:
+        if path == one:
+            raise error
+        return opened(path, *more)
+
+    return open_path
+
+
+def test_a_folder_that_cannot_be_listed_at_all_is_an_error(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(f"folder:{tree}", Config())
+
+    def no_scandir(place: str) -> Any:
+        raise OSError(5, "Input/output error", str(place))
+
+    monkeypatch.setattr(os, "scandir", no_scandir)
+    with pytest.raises(ConfigError, match=r"tree: cannot be listed: Input/output error"):
+        listing(source, spec())
 
 
 @pytest.fixture
@@ -198,7 +264,6 @@ def test_the_node_lists_what_it_still_holds(node: Config, tmp_path: Path) -> Non
     assert found.keys() == {uid("demo", "one")}
     listed = found[uid("demo", "one")]
     headers = source.headers(listed)
-    assert headers is not None
     assert sorted(one.clean("PatientAge") for one in headers) == ["041Y", "044Y"], "the newest"
     fetched = source.fetch(listed, tmp_path)
     assert (len(fetched.files), fetched.expected, fetched.faults) == (2, 2, {})

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -64,7 +65,7 @@ def page(report: AuditReport) -> str:
         faults_count=len(faults),
         asked=_asked(report),
         rates_plot=_rates_plot(report.rates),
-        time_plot=_time_plot(report.rates),
+        time_plot=_time_plot(report.rates, today=report.spec.today),
         scatter_plot=_scatter_plot(report.studies),
         coverage_plot=_coverage_plot(report.studies),
     )
@@ -146,6 +147,7 @@ def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
     yield "StudyDate", _dates(report)
     yield "Modalities", ", ".join(spec.modalities) or "all"
     yield "Depth", spec.depth
+    yield "Whole headers", f"of {report.whole_headers} of {len(report.studies)} studies"
     yield "At most", f"{spec.limit} studies" if spec.limit else "no limit"
     yield "Alerts a day", f"{spec.alerts_per_day:g}" if spec.alerts_per_day else "no budget"
     yield "False discovery rate of image conflicts", _percent(spec.false_discovery_rate, 0)
@@ -171,15 +173,17 @@ def _share(one: Rate) -> plots.Share:
     return plots.Share(label, one.flagged / one.studies, one.interval, one.studies, one.unusual)
 
 
-def _time_plot(rates: Sequence[Rate]) -> str:
-    """Flagged studies of each large station over the months."""
+def _time_plot(rates: Sequence[Rate], *, today: date) -> str:
+    """Flagged studies of each large station over the months, the last of which is today's."""
+    this_month = today.year * 12 + today.month - 1
     months: dict[str, list[tuple[int, float, tuple[float, float]]]] = {}
     for one in rates:
         if one.by == "station month" and one.studies >= _SMALLEST_MONTH:
             station, _, month = one.group.rpartition(" ")
             number = int(month[:4]) * 12 + int(month[5:]) - 1
             point = (number, one.flagged / one.studies, one.interval)
-            months.setdefault(station, []).append(point)
+            if number <= this_month:
+                months.setdefault(station, []).append(point)
     largest = [one for one in _largest(rates) if one.group in months]
     last = max((points[-1][0] for points in months.values()), default=0)
     return (

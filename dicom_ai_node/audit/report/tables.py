@@ -87,7 +87,9 @@ def _study(one: AuditedStudy) -> list[Cell]:
         int(audit.flagged),
         " ".join(audit.rules),
         "; ".join(f"{finding.rule}: {finding.reason}" for finding in audit.findings),
-        "; ".join(f"{made.keyword}={made.value} ({made.source})" for made in audit.proposals),
+        "; ".join(
+            f"{made.keyword}={made.value} ({made.source}: {made.detail})" for made in one.proposals
+        ),
         audit.exempt,
         _rounded(one.age.mu if one.age else None),
         _rounded(low),

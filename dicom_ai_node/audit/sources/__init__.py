@@ -1,6 +1,6 @@
 """Where an audit finds its studies: one port, :class:`Source`, and an adapter for each kind."""
 
 from dicom_ai_node.audit.sources.opening import open_source
-from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice, Source
+from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, Slice, Source
 
-__all__ = ["Fetched", "Listed", "Slice", "Source", "open_source"]
+__all__ = ["BrokenOff", "Fetched", "Listed", "Slice", "Source", "open_source"]

@@ -17,7 +17,8 @@ _NAMES = ("Alphabetic", "Ideographic", "Phonetic")
 def header_of(answer: Mapping[str, Any]) -> Header:
     """Return what the rules read of a JSON object; no value in it makes this raise.
 
-    Text is Unicode already: it has no padding left, and nothing of it is undecodable.
+    Text is Unicode already: it has no padding left, and nothing of it is undecodable. A "?" takes
+    the place of what is no character.
     """
     values = {}
     for keyword, (tag, vr) in ATTRIBUTES.items():
@@ -52,8 +53,13 @@ def _value(part: Any) -> str:
     if part is None:
         return ""
     if isinstance(part, Mapping):
-        return "=".join(str(part.get(one) or "") for one in _NAMES).rstrip("=")
-    return str(part)
+        return "=".join(_plain(part.get(one) or "") for one in _NAMES).rstrip("=")
+    return _plain(part)
+
+
+def _plain(part: Any) -> str:
+    """Return text that can be written: JSON may escape half of a surrogate pair."""
+    return str(part).encode("utf-8", "replace").decode()
 
 
 def _inline(text: Any) -> str:

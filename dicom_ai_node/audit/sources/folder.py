@@ -1,7 +1,7 @@
 """A folder tree: every DICOM file of a wanted modality below it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydicom import Dataset
@@ -46,13 +46,15 @@ class Folder:
     def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
         """The studies by key, each with the header of its first file.
 
-        A file that says it is DICOM and cannot be read is listed by itself, with its fault.
+        A file that says it is DICOM and cannot be read is listed by itself, with its fault, and so
+        is a folder below that cannot be listed. Raises ConfigError when that is the root.
         """
         wanted = Wanted(spec.modalities, part)
         paths = self._index()
         for key in sorted(paths):
             if key in self._faults:
-                yield Listed(key, Header(), instances=1, fault=self._faults[key])
+                count = len(paths[key]) or None
+                yield Listed(key, Header(), instances=count, fault=self._faults[key])
                 continue
             header = next(iter(self._headers(key)), Header())
             if wanted(study_date=header.clean("StudyDate"), modalities=()):
@@ -92,12 +94,26 @@ class Folder:
     def _index(self) -> dict[str, Paths]:
         if self._paths is None:
             paths: dict[str, Paths] = {}
-            for path in _files(self._root):
+
+            def unlisted(error: OSError) -> None:
+                paths[self._unlisted(error)] = []
+
+            for path in _files(self._root, unlisted):
                 key = self._key(path)
                 if key:
                     paths.setdefault(key, []).append(path)
             self._paths = paths
         return self._paths
+
+    def _unlisted(self, error: OSError) -> str:
+        """Return the key of a folder that cannot be listed."""
+        why = error.strerror or error
+        place = os.path.relpath(error.filename, self._root)
+        if place == os.curdir:
+            raise ConfigError(f"{self.name}: cannot be listed: {why}") from error
+        key = study_key("", os.fsencode(place))
+        self._faults[key] = f"{place}: expected a folder that can be listed, got: {why}"
+        return key
 
     def _key(self, path: Path) -> str:
         """Return the key of the file's study, '' for a file that is not wanted."""
@@ -122,13 +138,21 @@ class Folder:
         return text_of(header, "SOPClassUID") in RADIOGRAPHS
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
+def _files(root: Path, unlisted: Callable[[OSError], None]) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root, onerror=unlisted):
         folders.sort()
         for name in sorted(names):
             path = Path(folder, name)
-            if path.is_file():  # neither a pipe nor a broken link
+            if _is_file(path):
                 yield path
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is neither a pipe nor a broken link; also where nobody can say."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def _reason(path: Path, place: str, error: UnreadableInstance) -> str:

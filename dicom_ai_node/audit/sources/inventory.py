@@ -1,6 +1,6 @@
 """What a PACS says of one study at the levels below: its series and images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -9,10 +9,17 @@ from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.answers import Image
 from dicom_ai_node.audit.sources.listing import is_uid
+from dicom_ai_node.audit.sources.offer import Offer
 from dicom_ai_node.audit.sources.source import Listed
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange
 from dicom_ai_node.rules import Header
+
+Offers = Mapping[str, Offer]
+"""Level of C-FIND -> whether the peer answers it, which below STUDY some do not."""
+
+_OTHER_SOP_CLASS, _UNABLE = 0xA9, 0xC
+"""How a status begins by which a peer may refuse a level: it need not know why it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class Inventory:
 
 
 def take_inventory(
-    exchange: Exchange, listed: Listed, modalities: Sequence[str]
+    exchange: Exchange, listed: Listed, modalities: Sequence[str], offers: Offers
 ) -> Inventory | None:
     """Ask for series and images; None where the peer answers no query of series.
 
@@ -69,15 +76,14 @@ def take_inventory(
     ------
     PeerUnavailable
         The association was lost.
+    PeerRefused
+        The peer answers such queries, and not of this study.
     """
-    try:
-        found = list(_ask(exchange, "SERIES", answers.SERIES, StudyInstanceUID=listed.key))
-    except PeerRefused:
-        return None
+    found = _ask(exchange, offers, "SERIES", answers.SERIES, StudyInstanceUID=listed.key)
     if not found:
         return None
     wanted = [one for one in found if _is_wanted(one, modalities)]
-    series = tuple(_series(exchange, listed, one) for one in wanted)
+    series = tuple(_series(exchange, offers, listed, one) for one in wanted)
     counts = [len(one.images) or one.count for one in series]
     known = [one for one in counts if one is not None]
     all_wanted = len(wanted) == len(found)
@@ -85,37 +91,37 @@ def take_inventory(
     return Inventory(series, all_wanted, count)
 
 
-def modalities_of(exchange: Exchange, study: str) -> list[str]:
+def modalities_of(exchange: Exchange, study: str, offers: Offers) -> list[str]:
     """Return the modalities of a study's series; none where the peer does not say."""
+    keys = ("SeriesInstanceUID", "Modality")
     try:
-        found = _ask(exchange, "SERIES", ("SeriesInstanceUID", "Modality"), StudyInstanceUID=study)
-        return sorted({modality for one in found if (modality := text_of(one, "Modality"))})
+        found = _ask(exchange, offers, "SERIES", keys, StudyInstanceUID=study)
     except PeerRefused:
         return []
+    return sorted({modality for one in found if (modality := text_of(one, "Modality"))})
 
 
-def _series(exchange: Exchange, listed: Listed, answer: Dataset) -> Series:
+def _series(exchange: Exchange, offers: Offers, listed: Listed, answer: Dataset) -> Series:
     uid = text_of(answer, "SeriesInstanceUID")
     header = answers.below(listed.header, answer)
-    try:
-        images = tuple(
-            Image(
-                sop_instance_uid=text_of(one, "SOPInstanceUID"),
-                sop_class_uid=text_of(one, "SOPClassUID"),
-                series_instance_uid=uid,
-                header=answers.below(header, one),
-            )
-            for one in _ask(
-                exchange,
-                "IMAGE",
-                answers.IMAGE,
-                StudyInstanceUID=listed.key,
-                SeriesInstanceUID=uid,
-            )
-            if is_uid(text_of(one, "SOPInstanceUID"))
+    found = _ask(
+        exchange,
+        offers,
+        "IMAGE",
+        answers.IMAGE,
+        StudyInstanceUID=listed.key,
+        SeriesInstanceUID=uid,
+    )
+    images = tuple(
+        Image(
+            sop_instance_uid=text_of(one, "SOPInstanceUID"),
+            sop_class_uid=text_of(one, "SOPClassUID"),
+            series_instance_uid=uid,
+            header=answers.below(header, one),
         )
-    except PeerRefused:
-        images = ()
+        for one in found
+        if is_uid(text_of(one, "SOPInstanceUID"))
+    )
     return Series(uid, header, answers.number_of(answer, "NumberOfSeriesRelatedInstances"), images)
 
 
@@ -124,6 +130,28 @@ def _is_wanted(series: Dataset, modalities: Sequence[str]) -> bool:
     return is_uid(text_of(series, "SeriesInstanceUID")) and (not modality or modality in modalities)
 
 
-def _ask(exchange: Exchange, level: str, keys: Sequence[str], **matching: str) -> Iterator[Dataset]:
-    identifier = answers.query(level, keys, **matching)
-    return (one.dataset for one in exchange.find(identifier) if one.dataset is not None)
+def _ask(
+    exchange: Exchange, offers: Offers, level: str, keys: Sequence[str], **matching: str
+) -> Sequence[Dataset]:
+    """Return the answers; none where the peer does not answer this level of any study.
+
+    Nothing of a study that is listed, or no data set, is as good as a refusal.
+    """
+    offer, study = offers[level], matching["StudyInstanceUID"]
+    try:
+        found = [one.dataset for one in exchange.find(answers.query(level, keys, **matching))]
+    except PeerRefused as error:
+        other_class = error.status >> 8 == _OTHER_SOP_CLASS
+        may_lack = other_class or error.status >> 12 == _UNABLE
+        if may_lack and offer.is_missing(study, certain=other_class):
+            return ()
+        raise
+    if not found:
+        if offer.is_missing(study, certain=False):
+            return ()
+        raise PeerRefused(0, f"the peer lists nothing at {level} level of a study that it has")
+    read = [one for one in found if one is not None]
+    if len(read) < len(found):
+        raise PeerRefused(0, f"the peer lists at {level} level what is no data set")
+    offer.answered()
+    return read

@@ -17,6 +17,7 @@ from dicom_ai_node.audit.sources.listing import (
     is_uid,
     study_key,
 )
+from dicom_ai_node.audit.sources.offer import Offer
 from dicom_ai_node.audit.sources.retrieval import Retrieval
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec
@@ -51,6 +52,9 @@ class Pacs:
         self._retrieval = retrieval
         self._exchange: Exchange | None = None
         self._inventory: tuple[str, Inventory | None] = ("", None)
+        self._offers = {
+            level: Offer(name, f"C-FIND at {level} level") for level in ("SERIES", "IMAGE")
+        }
 
     def probe(self) -> None:
         """Ask for one study by a UID that none has: also a peer whose database is away fails."""
@@ -81,7 +85,7 @@ class Pacs:
                 seen.add(listed.key)
 
     def headers(self, listed: Listed) -> Sequence[Header]:
-        """What C-FIND answers for each image, its series and its study; never None.
+        """What C-FIND answers for each image, its series and its study.
 
         Of peers that answer less, one header for each series or for the study alone.
         """
@@ -106,7 +110,7 @@ class Pacs:
             return True
         modalities = answers.texts_of(answer.dataset, "ModalitiesInStudy")
         if not modalities and is_uid(listed.key):  # the key is optional (PS3.4 C.6.2.1.2)
-            modalities = modalities_of(self._connected(), listed.key)
+            modalities = modalities_of(self._connected(), listed.key, self._offers)
         study_date = text_of(answer.dataset, "StudyDate")
         return wanted(study_date=study_date, modalities=modalities)
 
@@ -115,7 +119,7 @@ class Pacs:
         if not is_uid(listed.key):
             return None
         if self._inventory[0] != listed.key:
-            found = take_inventory(self._connected(), listed, self._modalities)
+            found = take_inventory(self._connected(), listed, self._modalities, self._offers)
             self._inventory = (listed.key, found)
         return self._inventory[1]
 

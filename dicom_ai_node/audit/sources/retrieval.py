@@ -11,10 +11,10 @@ from pynetdicom import build_context, evt
 
 from dicom_ai_node.audit.sources.inventory import Inventory
 from dicom_ai_node.audit.sources.landing import Landing, settle
-from dicom_ai_node.audit.sources.source import Fetched, Listed
+from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed
 from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
 from dicom_ai_node.config.sources import PacsTable
-from dicom_ai_node.errors import PeerRefused
+from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.peer.exchange import GET, MOVE, Exchange, Sent
 from dicom_ai_node.receive.classes import ANALYSABLE, TRANSFER_SYNTAXES
 
@@ -22,6 +22,9 @@ _NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _MOST_CLASSES = 127 // len(TRANSFER_SYNTAXES)
 """A presentation context ID is odd and below 256 (PS3.8 9.3.2.2), and C-GET needs one itself."""
 _POLL = 0.1
+
+_Asked = tuple[list[Sent], PeerUnavailable | None]
+"""How each request ended, or what kept them from it."""
 
 
 class Retrieval(Protocol):
@@ -49,10 +52,10 @@ class Get:
         exchange = self._connected(_classes(inventory))
         landing.open(folder, inventory.uids if inventory else ())
         try:
-            ends = [exchange.get(one) for one in _identifiers(listed, inventory)]
+            asked = _tried(lambda: [exchange.get(one) for one in _identifiers(listed, inventory)])
         finally:
             landing.close()
-        return _fetched(landing, listed, inventory, ends)
+        return _settled(landing.files, listed, inventory, asked, landing.strangers)
 
     def close(self) -> None:
         """Release the association."""
@@ -97,7 +100,7 @@ class Move:
         inventory: Inventory | None,
         arrived: Callable[[], int],
         last_arrival: Callable[[], float],
-    ) -> list[Sent]:
+    ) -> _Asked:
         """Have everything sent, and wait for what the peer says it sent."""
         if self._exchange is None or not self._exchange.alive:
             self._hang_up()
@@ -106,19 +109,23 @@ class Move:
                 [build_context(MOVE, _NATIVE)],
                 calling_ae_title=self._calling_ae_title,
             )
-        ends = [
-            self._exchange.move(one, self._destination, last_arrival=last_arrival)
-            for one in _identifiers(listed, inventory)
-        ]
+        exchange = self._exchange
+        ends, lost = _tried(
+            lambda: [
+                exchange.move(one, self._destination, last_arrival=last_arrival)
+                for one in _identifiers(listed, inventory)
+            ]
+        )
         # Some answer as soon as they have put the study into a queue of theirs.
         start = time.monotonic()
         expected = (inventory.count if inventory else listed.instances) or 0
         failed = sum(end.failed for end in ends)
-        while arrived() + failed < expected and not any(end.refused for end in ends):
+        over = lost is not None or any(end.refused for end in ends)
+        while not over and arrived() + failed < expected:
             if time.monotonic() - max(start, last_arrival()) >= self._table.timeout:
                 break
             time.sleep(_POLL)
-        return ends
+        return ends, lost
 
     def _hang_up(self) -> None:
         if self._exchange is not None:
@@ -141,12 +148,12 @@ class MoveHere(Move):
             self._scp = TemporaryScp(self._table, landing, ae_title=self._destination)
         landing.open(folder, inventory.uids if inventory else ())
         try:
-            ends = self._move(
+            asked = self._move(
                 listed, inventory, lambda: len(landing.files), lambda: landing.last_arrival
             )
         finally:
             landing.close()
-        return _fetched(landing, listed, inventory, ends)
+        return _settled(landing.files, listed, inventory, asked, landing.strangers)
 
     def close(self) -> None:
         """Stop listening."""
@@ -184,11 +191,18 @@ class MoveToNode(Move):
             arrived()
             return changed
 
-        ends = self._move(listed, inventory, arrived, last_arrival)
+        asked = self._move(listed, inventory, arrived, last_arrival)
         wanted = inventory.uids if inventory else frozenset()
         held = self._held(listed.key)
         files = {uid: path for uid, path in held.items() if not wanted or uid in wanted}
-        return _settled(files, listed, inventory, ends)
+        return _settled(files, listed, inventory, asked)
+
+
+def _tried(ask: Callable[[], list[Sent]]) -> _Asked:
+    try:
+        return ask(), None
+    except PeerUnavailable as error:
+        return [], error
 
 
 def _identifiers(listed: Listed, inventory: Inventory | None) -> Iterable[Dataset]:
@@ -216,23 +230,19 @@ def _classes(inventory: Inventory | None) -> tuple[str, ...]:
     return (*sorted(known), *more)[:_MOST_CLASSES]
 
 
-def _fetched(
-    landing: Landing, listed: Listed, inventory: Inventory | None, ends: list[Sent]
-) -> Fetched:
-    return _settled(landing.files, listed, inventory, ends, strangers=landing.strangers)
-
-
 def _settled(
     files: Mapping[str, Path],
     listed: Listed,
     inventory: Inventory | None,
-    ends: list[Sent],
+    asked: _Asked,
     strangers: Iterable[str] = (),
 ) -> Fetched:
+    """Return what came; raise what kept the rest from it."""
+    ends, lost = asked
     bad = [end for end in ends if end.status or end.failed]
     if not files and any(end.refused for end in bad):
         raise PeerRefused(bad[0].status, bad[0].text, bad[0].comment)
-    return settle(
+    fetched = settle(
         files,
         listed=inventory.uids if inventory else (),
         count=inventory.count if inventory else listed.instances,
@@ -240,3 +250,6 @@ def _settled(
         strangers=tuple(strangers),
         said="; ".join(f"{end.text}, {end.failed} failed" for end in bad),
     )
+    if lost is not None:
+        raise BrokenOff(str(lost), fetched) from lost
+    return fetched

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import Header
 
 
@@ -47,6 +48,15 @@ class Fetched:
     """SOP Instance UID (or ``study``) -> why it did not come, without patient data."""
 
 
+class BrokenOff(PeerUnavailable):
+    """The source was lost after it had sent a part of a study."""
+
+    def __init__(self, text: str, fetched: Fetched) -> None:
+        super().__init__(text)
+        self.fetched = fetched
+        """That part, held against what was listed."""
+
+
 class Source(Protocol):
     """An archive. Every method may raise PeerUnavailable or PeerRefused: try again later."""
 
@@ -70,12 +80,18 @@ class Source(Protocol):
         """The studies of one part that match the spec, in a fixed order if the source has one."""
         ...
 
-    def headers(self, listed: Listed) -> Sequence[Header] | None:
-        """Headers of all instances without their pixels; None where only a fetch has them."""
+    def headers(self, listed: Listed) -> Sequence[Header]:
+        """Headers of all instances without their pixels; none where only a fetch has them.
+
+        A source may lack what this asks for; one study alone that is refused is an error.
+        """
         ...
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
-        """Bring all images of the study, into ``folder`` if need be."""
+        """Bring all images of the study, into ``folder`` if need be.
+
+        BrokenOff, a PeerUnavailable, holds those that came before it.
+        """
         ...
 
     def close(self) -> None:

@@ -17,16 +17,20 @@ from dicom_ai_node.audit.sources.listing import (
     is_uid,
     study_key,
 )
-from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
+from dicom_ai_node.audit.sources.offer import Offer
+from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, Slice
 from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.errors import PeerRefused
+from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.rules import Header
 
 _MODALITIES_IN_STUDY, _MODALITY = 0x00080061, 0x00080060
 _STUDY, _SERIES, _INSTANCE, _CLASS = 0x0020000D, 0x0020000E, 0x00080018, 0x00080016
 _INSTANCES_OF_STUDY = 0x00201208
 _FIELDS = [f"{answers.tag_of(keyword):08X}" for keyword in answers.STUDY]
+_NOT_FOUND, _NO_SUCH_SERVICE = 404, frozenset({405, 501})
+_AWAY = 3
+"""So many images in a row without an answer are a service that is away."""
 _PROBES = 5
 """So many studies in a row that cannot be listed are a query that is refused."""
 
@@ -60,6 +64,7 @@ class Web:
         self._page_size = page
         self._modalities = tuple(modalities)
         self._limit_from_first = False
+        self._metadata = Offer(name, "WADO-RS metadata")
         self._inventory: tuple[str, tuple[Image, ...]] = ("", ())
 
     def probe(self) -> None:
@@ -91,36 +96,59 @@ class Web:
                     seen.add(listed.key)
                     yield listed
 
-    def headers(self, listed: Listed) -> Sequence[Header] | None:
-        """The whole headers of the wanted images; None where the service has no metadata."""
+    def headers(self, listed: Listed) -> Sequence[Header]:
+        """The whole headers of the wanted images; none where the service has no metadata."""
         if not is_uid(listed.key):
-            return (listed.header,)
+            return ()
         try:
-            return tuple(image.header for image in self._images(listed)) or None
-        except PeerRefused:
-            return None
+            return tuple(image.header for image in self._images(listed))
+        except PeerRefused as error:
+            certain = error.status in _NO_SUCH_SERVICE
+            may_lack = certain or error.status == _NOT_FOUND
+            if may_lack and self._metadata.is_missing(listed.key, certain=certain):
+                return ()
+            raise
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
         """Retrieve the wanted images one by one, as they are kept."""
         if not is_uid(listed.key):
             return Fetched(faults={"study": "listed without a usable StudyInstanceUID"})
-        files, faults = {}, {}
         images = self._images(listed)
-        for image in images:
-            uid = image.sop_instance_uid
-            try:
-                content = self._service.instance(listed.key, image.series_instance_uid, uid)
-            except PeerRefused as error:
-                faults[uid] = str(error)
-            else:
-                files[uid] = write(folder, uid, content)
+        files, faults, lost = self._files(listed, images, folder)
         listed_uids = [image.sop_instance_uid for image in images]
         settled = settle(files, listed=listed_uids, count=0 if not images else None)
-        return Fetched(settled.files, settled.expected, {**settled.faults, **faults})
+        fetched = Fetched(settled.files, settled.expected, {**settled.faults, **faults})
+        if lost is not None:
+            raise BrokenOff(str(lost), fetched) from lost
+        return fetched
 
     def close(self) -> None:
         """Close the connections."""
         self._service.close()
+
+    def _files(
+        self, listed: Listed, images: Sequence[Image], folder: Path
+    ) -> tuple[dict[str, Path], dict[str, str], PeerUnavailable | None]:
+        """Files and faults by SOP Instance UID; the error, if the last of them got no answer."""
+        files: dict[str, Path] = {}
+        faults: dict[str, str] = {}
+        unanswered: list[PeerUnavailable] = []
+        for image in images:
+            uid = image.sop_instance_uid
+            try:
+                content = self._service.instance(listed.key, image.series_instance_uid, uid)
+            except PeerUnavailable as error:
+                faults[uid] = str(error)
+                unanswered.append(error)
+                if len(unanswered) == _AWAY:
+                    break
+                continue
+            except PeerRefused as error:
+                faults[uid] = str(error)
+            else:
+                files[uid] = write(folder, uid, content)
+            unanswered.clear()
+        return files, faults, unanswered[-1] if unanswered else None
 
     def _pages(self, filters: Mapping[str, str]) -> Iterator[Mapping[str, Any] | Unlisted]:
         """Every answer: a page may be shorter than asked for, only an empty one is the last."""
@@ -190,13 +218,21 @@ class Web:
     def _images(self, listed: Listed) -> tuple[Image, ...]:
         """Ask once for a study whose headers are wanted first and then its images."""
         if self._inventory[0] != listed.key:
-            found = [_image(one) for one in self._service.metadata(listed.key)]
+            named = [
+                image
+                for one in self._service.metadata(listed.key)
+                if is_uid((image := _image(one)).sop_instance_uid)
+                and is_uid(image.series_instance_uid)
+            ]
+            if not named:
+                text = "the service answered WADO-RS metadata with no instance that it names"
+                raise PeerRefused(0, text)
+            self._metadata.answered()
             wanted = tuple(
-                image for image in found
-                if is_uid(image.sop_instance_uid) and is_uid(image.series_instance_uid)
-                and (not image.header.clean("Modality")
-                     or image.header.clean("Modality") in self._modalities)
-            )  # fmt: skip
+                image
+                for image in named
+                if (modality := image.header.clean("Modality")) in self._modalities or not modality
+            )
             self._inventory = (listed.key, wanted)
         return self._inventory[1]
 
