@@ -30,6 +30,7 @@ _REPLACED = "a newer result proposes another value or has another source"
 _WITHDRAWN = "a newer result proposes nothing"
 _DONE = {
     Decision.ACCEPT: "accepted",
+    Decision.APPROVE: "accepted",
     Decision.REJECT: "rejected",
     Decision.APPLY: "applied",
     Decision.SUPERSEDE: "superseded",
@@ -83,6 +84,9 @@ def decide_on(
 ) -> StoredProposal:
     """Accept or reject a proposal as it was ``seen``, and write down who did, when and why.
 
+    What policy had accepted a person may accept, too, even when it is applied: then it may be
+    applied again, for destinations that want a person's approval.
+
     Raises
     ------
     FillError
@@ -91,11 +95,14 @@ def decide_on(
     with db.write() as connection:
         lock_study(connection, seen.study_instance_uid)
         row = connection.execute(select(proposal).where(proposal.c.id == seen.id)).one()
+        detail = detailed(connection, row)
         if row.state != seen.state:
-            last = detailed(connection, row).events[-1]
+            last = detail.events[-1]
             raise FillError(f"proposal {seen.id} was {last.to_state} meanwhile by {last.actor}")
         if decision is Decision.ACCEPT:
             _refuse_a_second(connection, seen)
+            if detail.approval and detail.approval.actor == POLICY != actor:
+                decision = Decision.APPROVE
         state = _move(connection, seen, decision, actor, reason, now)
         return StoredProposal(
             seen.id, seen.study_instance_uid, seen.proposed, state, seen.created_at, now
