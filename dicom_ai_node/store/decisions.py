@@ -90,8 +90,10 @@ def decide_on(
     Raises
     ------
     FillError
-        The decision is not possible, or somebody else came first.
+        The decision is not possible, has no reason, or somebody else came first.
     """
+    if not reason.strip():
+        raise FillError(f"proposal {seen.id}: a decision needs a reason")
     with db.write() as connection:
         lock_study(connection, seen.study_instance_uid)
         row = connection.execute(select(proposal).where(proposal.c.id == seen.id)).one()

@@ -187,6 +187,14 @@ def test_decisions_name_who_when_and_why_and_stay(db: Database) -> None:
         settle(db, Decision.ACCEPT)
 
 
+@pytest.mark.parametrize("decision", [Decision.ACCEPT, Decision.REJECT])
+def test_a_decision_without_a_reason_is_none(db: Database, decision: Decision) -> None:
+    analyse(db, age(source=S.DATES))
+    with pytest.raises(FillError, match="proposal 1: a decision needs a reason"):
+        decisions.decide_on(db, newest(db), decision, actor="roe", reason=" ", now=200)
+    assert listed(db) == [("063Y", P.OPEN)]
+
+
 def test_a_rejected_value_is_not_accepted_beside_a_newer_one(db: Database) -> None:
     analyse(db, age())
     old = newest(db)
@@ -354,9 +362,9 @@ def test_what_is_stuck_is_due_again_after_a_pause_or_a_decision(db: Database) ->
     assert (stuck.attempts, stuck.not_before, count_stuck(db)) == (2, 1400, 1)
     assert [one.state for one in proposals.find(db, stuck=True)] == [P.ACCEPTED] * 2
     assert [due(db, now=now, limit=9) for now in (1399, 1400)] == [[], [STUDY]]
-    decisions.decide_on(db, newest(db), Decision.REJECT, actor="roe", reason="", now=300)
+    decisions.decide_on(db, newest(db), Decision.REJECT, actor="roe", reason="r", now=300)
     assert due(db, now=300, limit=9) == []
-    decisions.decide_on(db, newest(db), Decision.ACCEPT, actor="roe", reason="", now=301)
+    decisions.decide_on(db, newest(db), Decision.ACCEPT, actor="roe", reason="r", now=301)
     assert due(db, now=302, limit=9) == [STUDY]
     record_done(db, STUDY)
     assert (why_stuck(db, STUDY), count_stuck(db)) == (None, 0)
