@@ -33,6 +33,7 @@ class Original:
     sop_instance_uid: str
     path: str
     """Relative to the spool."""
+    calling_ae: str
     is_gone: bool
     """Retention has removed the file."""
 
@@ -55,7 +56,7 @@ def originals(db: Database, uid: str) -> list[Original]:
     with db.read() as connection:
         newest = {row.sop_instance_uid: row for row in connection.execute(query)}
     return [
-        Original(row.sop_instance_uid, row.path, row.dropped_at is not None)
+        Original(row.sop_instance_uid, row.path, row.calling_ae, row.dropped_at is not None)
         for row in newest.values()
     ]
 
