@@ -62,7 +62,12 @@ def originals(db: Database, uid: str) -> list[Original]:
 
 
 def network_of(db: Database, inferred: StoredProposal) -> ModelIdentity | None:
-    """Return the network whose estimate a proposal is: that of the result that made it."""
+    """Return the network whose estimate a proposal is, None where none is known.
+
+    Of one that was made before its network was kept with it: that of the newest result of its time.
+    """
+    if inferred.model is not None:
+        return inferred.model
     query = (
         select(analysis.c.result["model"])
         .where(analysis.c.study_instance_uid == inferred.study_instance_uid)

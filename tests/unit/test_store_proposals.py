@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -18,14 +19,20 @@ from dicom_ai_node.store import (
     proposals,
     studies,
 )
-from dicom_ai_node.store.copies import NewCopy, drop_sent, originals, queue_copies
+from dicom_ai_node.store.copies import (
+    NewCopy,
+    drop_sent,
+    network_of,
+    originals,
+    queue_copies,
+)
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.stuck_fills import count_stuck, due, record_done, record_stuck, why_stuck
 from dicom_ai_node.store.studies import NewAnalysis
 from dicom_ai_node.store.tables import delivery, proposal, proposal_event, study
 from dicom_ai_node.study import State
-from dicom_ai_node.types import FillProposal, ProposalSource
+from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
 from tests.builders.rows import CR, TIMING, claim_one, file_instance
 
 S, P = ProposalSource, ProposalState
@@ -55,6 +62,7 @@ def analyse(
     auto: Sequence[ProposalSource] = (),
     propose: bool = True,
     fault: str = "",
+    model: ModelIdentity | None = None,
     now: float = 100.0,
 ) -> None:
     """Let one analysis of the study end with these proposals."""
@@ -64,7 +72,7 @@ def analyse(
     report = NewReport("sr", (StoredFile("1.2", f"1.1.{key[1:]}", "reports/x"),), fault)
     new = NewAnalysis(
         key,
-        {"model": None},
+        {"model": model and asdict(model)},
         True,
         (report,) if key in ("k1", "k9") else (),
         proposals=proposed if propose else None,
@@ -336,6 +344,37 @@ def test_originals_are_the_newest_versions_of_what_is_analysed(db: Database) -> 
     assert [(one.path, one.is_gone) for one in originals(db, STUDY)] == [
         ("instances/1.1.1-b.dcm", False)
     ]
+
+
+OLD, NEW = (ModelIdentity("net", version, version * 64) for version in "12")
+
+
+def test_after_a_rollback_a_proposal_is_of_the_network_that_made_it(db: Database) -> None:
+    """The result of the first network is known by then, and that of the second is the newest."""
+    analyse(db, age("063Y"), key="k1", model=OLD, now=100)
+    analyse(db, age("064Y"), key="k2", model=NEW, now=200)
+    analyse(db, age("063Y"), key="k1", model=OLD, now=300)
+    first, second, again = reversed(proposals.find(db))
+    assert again.state is P.OPEN
+    assert [network_of(db, one) for one in (first, second, again)] == [OLD, NEW, OLD]
+
+
+def test_no_network_is_said_of_what_none_inferred(db: Database) -> None:
+    analyse(db, age(source=S.DATES), sex(), model=OLD)
+    assert [one.model for one in proposals.find(db)] == [OLD, None]
+
+
+def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_then(
+    db: Database,
+) -> None:
+    analyse(db, age(), model=OLD, now=100)
+    analyse(db, age(), key="k2", model=NEW, now=200)
+    with db.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE proposal DROP COLUMN model")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
+    db.upgrade()
+    (one,) = proposals.find(db)
+    assert (one.model, network_of(db, one)) == (None, OLD)
 
 
 def test_the_database_itself_keeps_a_second_one_out(db: Database) -> None:
