@@ -51,14 +51,19 @@ def estimated(one: Collected, age: float, female: float) -> Collected:
 
 
 def concluded(
-    collection: list[Collected], *, complete: bool = True, model: str = "m 1", **spec: object
+    collection: list[Collected],
+    *,
+    complete: bool = True,
+    model: str = "m 1",
+    rules: RulesSettings = RULES,
+    **spec: object,
 ) -> AuditReport:
     return conclude(
         AuditSpec(source="pacs:MAIN", today=TODAY, **spec),
         collection,
         listed=len(collection),
         complete=complete,
-        rules=RULES,
+        rules=rules,
         policy=PolicySettings(),
         rules_version="1",
         model=model,
@@ -115,6 +120,34 @@ def test_a_study_is_said_what_its_header_its_image_and_its_source_say(report: Au
     assert said["1.2.150"].origin.station == "R1"
 
 
+@pytest.mark.parametrize("budget", [None, 2.0])
+@pytest.mark.parametrize(
+    ("disabled", "left"),
+    [
+        (("H1",), ("H2",)),
+        (("H2",), ("H1",)),
+        (("H3",), ("H1", "H2")),
+        (("H1", "H2"), ()),
+        (("H1", "H2", "H3", "H4"), ()),
+    ],
+)
+def test_a_disabled_rule_of_the_image_is_silent_and_alerts_nobody(
+    disabled: tuple[str, ...], left: tuple[str, ...], budget: float | None
+) -> None:
+    rules = RulesSettings(disabled=disabled)
+    said = concluded(ward(), rules=rules, alerts_per_day=budget)
+    mixed = next(one for one in said.studies if one.key == "1.2.902")
+    assert mixed.audit.rules == left
+    assert {one for study in said.studies for one in study.audit.rules}.isdisjoint(disabled)
+    suspicion = mixed.suspicion
+    assert suspicion.mix_up is False
+    assert (suspicion.age_found, suspicion.sex_found) == ("H1" in left, "H2" in left)
+    assert suspicion.alert is bool(left)
+    assert (said.budget.alerts > 0) is bool(left)
+    assert (mixed.audit.age is AttributeStatus.CONFLICT_IMAGE) is ("H1" in left)
+    assert (mixed.audit.sex is AttributeStatus.CONFLICT_IMAGE) is ("H2" in left)
+
+
 def test_rates_are_of_every_group_and_month(report: AuditReport) -> None:
     rates = {(one.by, one.group): one for one in report.rates}
     assert (rates["station", "R1"].studies, rates["station", "R1"].flagged) == (101, 1)
@@ -150,6 +183,9 @@ def test_what_is_not_assessable_is_information() -> None:
     (said,) = concluded([replace(one, result=refused)]).studies
     assert said.audit.rules == ("H4",)
     assert not said.audit.flagged
+    off = RulesSettings(disabled=("H4",))
+    (silent,) = concluded([replace(one, result=refused)], rules=off).studies
+    assert silent.audit.rules == ()
 
 
 def test_one_study_twice_is_an_error() -> None:

@@ -8,13 +8,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
-from dicom_ai_node.decide import conflicts
 from dicom_ai_node.rules.chance import wilson
-from dicom_ai_node.rules.registry import ARCHIVE_RULES, RULES
+from dicom_ai_node.rules.registry import ARCHIVE_RULES, IMAGE_RULES, RULES
 from dicom_ai_node.rules.rule import Entry
 from dicom_ai_node.types import AttributeStatus, Severity
 
-_ENTRIES: Mapping[str, Entry] = {**RULES, **ARCHIVE_RULES, **conflicts.RULES}
+_ENTRIES: Mapping[str, Entry] = {**RULES, **ARCHIVE_RULES, **IMAGE_RULES}
 
 MOST_OFFENDERS, MOST_FLAGGED, MOST_FAULTS = 50, 500, 200
 _MOST_STATIONS, _MOST_MONTHS, _MOST_DOTS = 12, 36, 3000
