@@ -148,6 +148,18 @@ def test_a_disabled_rule_of_the_image_is_silent_and_alerts_nobody(
     assert (mixed.audit.sex is AttributeStatus.CONFLICT_IMAGE) is ("H2" in left)
 
 
+def test_a_stricter_false_discovery_rate_finds_less_and_is_said() -> None:
+    doubtful = estimated(collected("950", PatientName="Four^Gamma"), 63 - 15.0, 0.999)
+    some = [doubtful, *ward()]
+    rates = (0.5, 0.025)
+    lax, strict = (concluded(some, false_discovery_rate=rate) for rate in rates)
+    assert [
+        next(one for one in said.studies if one.key == doubtful.key).suspicion.age_found
+        for said in (lax, strict)
+    ] == [True, False]
+    assert "2.5 %" in page(strict)
+
+
 def test_rates_are_of_every_group_and_month(report: AuditReport) -> None:
     rates = {(one.by, one.group): one for one in report.rates}
     assert (rates["station", "R1"].studies, rates["station", "R1"].flagged) == (101, 1)

@@ -147,7 +147,7 @@ def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
     yield "Depth", spec.depth
     yield "At most", f"{spec.limit} studies" if spec.limit else "no limit"
     yield "Alerts a day", f"{spec.alerts_per_day:g}" if spec.alerts_per_day else "no budget"
-    yield "False discovery rate of image conflicts", _percent(spec.false_discovery_rate, 0)
+    yield "False discovery rate of image conflicts", _percent(spec.false_discovery_rate)
     yield "Day of the audit", spec.today.isoformat()
     yield "Rules", f"version {report.rules_version}"
     yield "Network", report.model or "not asked"
