@@ -145,6 +145,7 @@ class Pipeline:
             model=self.estimator.identity if judged else None,
             ages=self.gates.ages,
             policy=self.policy,
+            disabled=self.rules.disabled,
         )
 
 

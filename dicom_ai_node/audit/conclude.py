@@ -61,10 +61,11 @@ def conclude(
         false_discovery_rate=spec.false_discovery_rate,
         budget=_affordable(spec.alerts_per_day, days),
         policy=policy,
+        disabled=rules.disabled,
     )
     members, groups = judge_groups(
         [
-            member.with_audit(with_findings(case, batch.verdicts[case.key]))
+            member.with_audit(with_findings(case, batch.verdicts[case.key], rules.disabled))
             for member, case in zip(members, cases, strict=True)
         ],
         rules,

@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
+_RATE: float = AuditSpec.model_fields["false_discovery_rate"].default
 _OPTIONS = {
     "source": "--source",
     "first_date": "--from",
@@ -37,6 +38,7 @@ _OPTIONS = {
     "modalities": "--modality",
     "limit": "--limit",
     "alerts_per_day": "--alerts-per-day",
+    "false_discovery_rate": "--false-discovery-rate",
 }
 
 
@@ -63,6 +65,10 @@ def start(
     alerts_per_day: Annotated[
         float | None, typer.Option(help="Budget of image alerts for each day of StudyDate.")
     ] = None,
+    false_discovery_rate: Annotated[
+        float,
+        typer.Option(help="Share of false ones to expect among the image conflicts (H1 to H3)."),
+    ] = _RATE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List and count; fetch and keep nothing.")
     ] = False,
@@ -89,6 +95,10 @@ def start(
         raise ConfigError(
             "--alerts-per-day is of image alerts: it needs images, not --headers-only"
         )
+    if headers_only and false_discovery_rate != _RATE:
+        raise ConfigError(
+            "--false-discovery-rate is of image conflicts: it needs images, not --headers-only"
+        )
     if not modality.replace(",", "").strip():
         raise ConfigError(f"--modality {modality!r}: expected at least one, such as CR,DX")
     values = {
@@ -99,6 +109,7 @@ def start(
         "depth": Depth.HEADERS if headers_only else Depth(pixels or "flagged"),
         "limit": limit,
         "alerts_per_day": alerts_per_day,
+        "false_discovery_rate": false_discovery_rate,
         "today": datetime.now(UTC).date(),
     }
     settings, spec = configuration(config), _spec(values)

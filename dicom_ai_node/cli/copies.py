@@ -107,14 +107,15 @@ def preview(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what the copies for a destination would change, tag by tag. Sends and keeps nothing.
+    """Print what a destination would get changed, tag by tag. Sends and keeps nothing.
 
-    A proposal that is still open is shown as if it were accepted.
+    Of copies ('fill') and of images that are sent on ('forward = "coerced"'). A proposal that is
+    still open is shown as if it were accepted.
 
     Example: dicom-ai-node proposals preview 12 --destination research
     """
-    from dicom_ai_node.fill.apply import preview as previews
     from dicom_ai_node.fill.copying import copy_maker
+    from dicom_ai_node.fill.preview import preview as previews
     from dicom_ai_node.report.copies import difference
     from dicom_ai_node.spool import Spool
 
@@ -127,11 +128,19 @@ def preview(
     spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
     shown = previews(settings, db, spool, asked, destination, make=make, now=time.time())
     for one in shown:
-        changes = difference(one.original, one.copy.content)
-        uid = one.copy.sop_instance_uid
+        # A file that is sent as it is may be one that cannot be read.
+        changes = difference(one.original, one.content) if one.content != one.original else []
         if as_json:
-            print_json({"sop_instance_uid": uid, "changes": [asdict(change) for change in changes]})
+            print_json(
+                {
+                    "kind": one.kind,
+                    "sop_instance_uid": one.sop_instance_uid,
+                    "changes": [asdict(change) for change in changes],
+                    "note": one.note,
+                }
+            )
             continue
-        console.print(f"{uid} to {destination}")
+        note = f": {one.note}" if one.note else ""
+        console.print(f"{one.sop_instance_uid} to {destination}, {one.kind}{note}")
         for change in changes:
             console.print(f"  {change}", soft_wrap=True)

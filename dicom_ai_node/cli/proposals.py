@@ -40,9 +40,7 @@ _LONGEST_NAME = 128
 
 Id = Annotated[int, typer.Argument(metavar="ID", help="Number of the proposal.")]
 By = Annotated[str, typer.Option("--by", help="Who decides. Default: the user of this session.")]
-Why = Annotated[
-    str, typer.Option("--reason", help="Why. Needed for an inferred value.", show_default=False)
-]
+Why = Annotated[str, typer.Option("--reason", help="Why.")]
 
 
 @app.command("list")
@@ -127,9 +125,9 @@ def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) ->
 @app.command()
 def accept(
     proposal_id: Id,
+    reason: Why,
     config: ConfigFile = None,
     by: By = "",
-    reason: Why = "",
     as_json: AsJson = False,
 ) -> None:
     """Accept a proposal: its value is right. Nothing is sent before it is applied.
@@ -142,9 +140,9 @@ def accept(
 @app.command()
 def reject(
     proposal_id: Id,
+    reason: Why,
     config: ConfigFile = None,
     by: By = "",
-    reason: Why = "",
     as_json: AsJson = False,
 ) -> None:
     """Reject a proposal: the same value from the same source is not proposed again.
@@ -159,12 +157,11 @@ def _decide(
 ) -> None:
     db = open_database(settings)
     seen = one_proposal(db, proposal_id).proposal
-    reason = reason.strip()
-    if seen.proposed.source is ProposalSource.INFERENCE and not reason:
-        raise ConfigError(f"proposal {proposal_id} is inferred: say why with --reason")
+    if not reason.strip():
+        raise ConfigError(f"--reason {reason!r}: why you decide so was expected")
     now = time.time()
     actor = person(by)
-    done = decide_on(db, seen, decision, actor=actor, reason=reason, now=now)
+    done = decide_on(db, seen, decision, actor=actor, reason=reason.strip(), now=now)
     if as_json:
         print_json(_row(done))
     else:

@@ -7,11 +7,12 @@ a batch the share of false ones among the conflicts can be held instead (Benjami
 - H3: age and sex together are improbable, and each speaks against the record; or one of them is
   found and the patient's other studies contradict the record too.
 
-Tested are only attributes that the header itself says nothing against.
+Tested are only attributes that the header itself says nothing against. Where H1 is disabled, ages
+are not tested at all, and so make no H3 either; where H2 is, sexes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dicom_ai_node.decide.settings import PolicySettings
@@ -81,8 +82,11 @@ def judge_batch(
     false_discovery_rate: float,
     budget: int | None,
     policy: PolicySettings,
+    disabled: Collection[str] = (),
 ) -> Batch:
     """Hold each image against its header. ``budget`` alerts at most; None: what is found alerts.
+
+    ``disabled`` holds the ids of rules that find nothing.
 
     Keys are unique. The answer does not depend on the order of ``cases``.
     """
@@ -90,26 +94,31 @@ def judge_batch(
     deviations = {
         one.key: deviation(recorded, estimate)
         for one in cases
-        if (estimate := stated_age(one.result, policy)) is not None
+        if "H1" not in disabled
+        and (estimate := stated_age(one.result, policy)) is not None
         and (recorded := _recorded_age(one.audit)) is not None
     }
     recorded_sex = {
         one.key: _probability(one.audit, appearance)
         for one in cases
-        if (appearance := stated_sex(one.result, policy)) is not None and _comparable_sex(one.audit)
+        if "H2" not in disabled
+        and (appearance := stated_sex(one.result, policy)) is not None
+        and _comparable_sex(one.audit)
     }
     spread = own_spread(list(deviations.values()))
     age = {key: age_chance(one, spread) for key, one in deviations.items()}
     sex = dict(zip(recorded_sex, sex_chances(list(recorded_sex.values())), strict=True))
     both = {key: together(age.get(key), sex.get(key)) for key in sorted(age.keys() | sex.keys())}
     pairs = {
-        key: both[key] for key in both if max(age.get(key, 1.0), sex.get(key, 1.0)) < WORTH_A_LOOK
+        key
+        for key in both
+        if "H3" not in disabled and max(age.get(key, 1.0), sex.get(key, 1.0)) < WORTH_A_LOOK
     }
     families = (
         (age, _found(age, false_discovery_rate)),
         (sex, _found(sex, false_discovery_rate)),
         # All that were tested count, those too whose age or sex alone says that they are no pair.
-        (both, _found(both, false_discovery_rate) & pairs.keys()),
+        (both, _found(both, false_discovery_rate) & pairs),
     )
     verdicts = {
         one.key: _verdict(
@@ -118,6 +127,7 @@ def judge_batch(
             sex_p=recorded_sex.get(one.key),
             found=[one.key in own for _, own in families],
             p=both.get(one.key, 1.0),
+            mix_ups="H3" not in disabled,
         )
         for one in cases
     }
@@ -140,11 +150,17 @@ def judge_batch(
 
 
 def _verdict(
-    case: Case, *, age_p: float | None, sex_p: float | None, found: Sequence[bool], p: float
+    case: Case,
+    *,
+    age_p: float | None,
+    sex_p: float | None,
+    found: Sequence[bool],
+    p: float,
+    mix_ups: bool,
 ) -> Verdict:
     age_found, sex_found, pair_found = found
     contradicted = not _OTHER_STUDIES.isdisjoint(case.audit.rules)
-    mix_up = pair_found or age_found + sex_found + contradicted >= 2
+    mix_up = mix_ups and (pair_found or age_found + sex_found + contradicted >= 2)
     suspicious = any(found) or p < WORTH_A_LOOK
     return Verdict(
         age_p=age_p,

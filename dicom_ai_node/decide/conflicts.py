@@ -1,38 +1,28 @@
 """What a batch says of a study, as findings H1 to H4 of its audit."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from dicom_ai_node.decide.batch import WORTH_A_LOOK, Case, Verdict
-from dicom_ai_node.rules.rule import Entry, by_id
+from dicom_ai_node.rules.image import RULES
 from dicom_ai_node.types import (
     AttributeStatus,
     Finding,
     HeaderAudit,
     Outcome,
     Reason,
-    Severity,
     StudyResult,
 )
-
-RULES = by_id(
-    Entry("H1", Severity.WARNING, "age", "The recorded age is improbable for the image"),
-    Entry("H2", Severity.WARNING, "sex", "The recorded sex is improbable for the image"),
-    Entry(
-        "H3",
-        Severity.INFORMATION,
-        "identity",
-        "Possible mix-up: age and sex, or one of them and the patient's other studies",
-    ),
-    Entry("H4", Severity.INFORMATION, "image", "The image could not be assessed"),
-)
-"""What is found here, for the table of rules."""
 
 _HALF = 0.5
 _WORDING = "inferred characteristics differ from the record"
 
 
-def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
-    """The audit of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE."""
+def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) -> HeaderAudit:
+    """The audit of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE.
+
+    ``disabled`` are the rules that the batch was judged without.
+    """
     audit, result, findings = case.audit, case.result, list[Finding]()
     if result is not None and result.age is not None and verdict.age_found:
         low, high = result.age.interval90
@@ -49,7 +39,7 @@ def with_findings(case: Case, verdict: Verdict) -> HeaderAudit:
             audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
         if verdict.sex_p is not None and verdict.sex_p < _HALF:
             audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
-    if (reason := _not_assessable(result)) is not None:
+    if "H4" not in disabled and (reason := _not_assessable(result)) is not None:
         findings.append(_finding("H4", f"not assessable: {reason.text}"))
     return replace(audit, findings=(*audit.findings, *findings))
 

@@ -2,7 +2,9 @@
 
 A pair that is not in the table is refused. What is rejected may be accepted after all, and what is
 accepted may be rejected until it is applied. Copies that were sent cannot be called back: an
-applied proposal can only be superseded, and its events go on saying that it was applied.
+applied proposal can only be superseded, and its events go on saying that it was applied. But a
+person may approve what policy had accepted, also when some destinations have it already: others
+take a value only from a person.
 """
 
 from collections.abc import Mapping
@@ -31,6 +33,8 @@ class Decision(StrEnum):
     """What can be done with a proposal."""
 
     ACCEPT = "accept"
+    APPROVE = "approve"
+    """A person accepts what policy had accepted."""
     REJECT = "reject"
     APPLY = "apply"
     SUPERSEDE = "supersede"
@@ -40,10 +44,12 @@ TRANSITIONS: Mapping[tuple[ProposalState, Decision], ProposalState] = {
     (ProposalState.OPEN, Decision.ACCEPT): ProposalState.ACCEPTED,
     (ProposalState.OPEN, Decision.REJECT): ProposalState.REJECTED,
     (ProposalState.OPEN, Decision.SUPERSEDE): ProposalState.SUPERSEDED,
+    (ProposalState.ACCEPTED, Decision.APPROVE): ProposalState.ACCEPTED,
     (ProposalState.ACCEPTED, Decision.REJECT): ProposalState.REJECTED,
     (ProposalState.ACCEPTED, Decision.APPLY): ProposalState.APPLIED,
     (ProposalState.ACCEPTED, Decision.SUPERSEDE): ProposalState.SUPERSEDED,
     (ProposalState.REJECTED, Decision.ACCEPT): ProposalState.ACCEPTED,
+    (ProposalState.APPLIED, Decision.APPROVE): ProposalState.ACCEPTED,
     # For images that came later, and for destinations that are new.
     (ProposalState.APPLIED, Decision.APPLY): ProposalState.APPLIED,
     (ProposalState.APPLIED, Decision.SUPERSEDE): ProposalState.SUPERSEDED,

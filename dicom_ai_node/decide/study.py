@@ -1,7 +1,7 @@
 """The answer of a study: accept, abstain or disagree."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from dicom_ai_node.decide.pool import pool_age, pool_sex
@@ -52,10 +52,12 @@ def decide(
     model: ModelIdentity | None,
     ages: tuple[float, float],
     policy: PolicySettings,
+    disabled: Collection[str] = (),
 ) -> StudyResult:
     """Combine the images' results with the header's.
 
     ``ages`` is the range of the training data: a patient recorded outside it gets no estimate.
+    ``disabled`` holds the ids of rules that find nothing.
     A study is ``estimated`` when at least one image passed all gates and age or sex is certain
     enough, ``abstained`` when the network saw one but must not answer, else ``refused``.
     """
@@ -70,9 +72,9 @@ def decide(
     ]
     if not usable:
         outcome = Outcome.ABSTAINED if predictions else Outcome.REFUSED
-        return _without_estimate(result, outcome, _common_reason(images))
+        return _without_estimate(result, outcome, _common_reason(images), disabled)
     if (reason := _outside(audit, ages)) is not None:
-        return _without_estimate(result, Outcome.ABSTAINED, reason)
+        return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
 
     age: AgeEstimate | None = pool_age(usable)
     sex: SexEstimate | None = pool_sex(usable)
@@ -84,15 +86,20 @@ def decide(
         sex = None
     if age is None and sex is None:
         reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
-        return _without_estimate(result, Outcome.ABSTAINED, reason)
-    audit = _held_against_image(audit, age, sex, policy)
+        return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
+    audit = _held_against_image(audit, age, sex, policy, disabled)
     return replace(result, outcome=Outcome.ESTIMATED, audit=audit, age=age, sex=sex)
 
 
-def _without_estimate(result: StudyResult, outcome: Outcome, reason: Reason) -> StudyResult:
+def _without_estimate(
+    result: StudyResult, outcome: Outcome, reason: Reason, disabled: Collection[str]
+) -> StudyResult:
+    result = replace(result, outcome=outcome, reason=reason)
+    if "H4" in disabled:
+        return result
     finding = Finding("H4", Severity.INFORMATION, "image", f"not assessable: {reason.text}")
     audit = replace(result.audit, findings=(*result.audit.findings, finding))
-    return replace(result, outcome=outcome, reason=reason, audit=audit)
+    return replace(result, audit=audit)
 
 
 def _common_reason(images: Sequence[ImageResult]) -> Reason:
@@ -130,21 +137,22 @@ def _held_against_image(
     age: AgeEstimate | None,
     sex: SexEstimate | None,
     policy: PolicySettings,
+    disabled: Collection[str],
 ) -> HeaderAudit:
     """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree."""
     if audit.exempt:
         return audit
     findings: list[Finding] = []
-    if age is not None and _age_conflicts(audit, age, policy):
+    if "H1" not in disabled and age is not None and _age_conflicts(audit, age, policy):
         low, high = age.interval90
         text = f"recorded age is far outside the 90 % interval {low:.0f} to {high:.0f} years"
         findings.append(Finding("H1", Severity.WARNING, "age", f"{_WORDING}: {text}"))
         audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
-    if sex is not None and _sex_conflicts(audit, sex, policy):
+    if "H2" not in disabled and sex is not None and _sex_conflicts(audit, sex, policy):
         text = f"recorded sex has probability {1 - sex.certainty:.3f}"
         findings.append(Finding("H2", Severity.WARNING, "sex", f"{_WORDING}: {text}"))
         audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
-    if len(findings) == 2:
+    if "H3" not in disabled and len(findings) == 2:
         text = f"{_WORDING} in age and sex: possible mix-up of studies, please review"
         findings.append(Finding("H3", Severity.INFORMATION, "identity", text))
     return replace(audit, findings=(*audit.findings, *findings))

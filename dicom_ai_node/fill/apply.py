@@ -8,18 +8,17 @@ that the next attempt finds under the same names.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError, StorageError
 from dicom_ai_node.fill.admission import Admission, admit
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, drift
 from dicom_ai_node.store.copies import NewCopy, Original, originals, queue_copies
-from dicom_ai_node.store.proposals import ProposalDetail, ProposalEvent, applicable
+from dicom_ai_node.store.proposals import ProposalDetail, applicable
 from dicom_ai_node.store.reports import StoredFile
 from dicom_ai_node.types import ReportFile
 
@@ -46,14 +45,6 @@ class Applied:
     """Deliveries that are new; 0 when everything had been queued before."""
     admissions: tuple[Admission, ...]
     """Of every destination, those that get nothing included."""
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """One image, and the copy that would be sent."""
-
-    original: bytes
-    copy: ReportFile
 
 
 def apply(
@@ -87,58 +78,19 @@ def apply(
     files: dict[tuple[object, ...], list[StoredFile]] = {}
     for one in taking:
         if _key(one) not in files:
-            files[_key(one)] = [
-                _keep(spool, copy.copy) for copy in _copies(spool, images, one, make)
-            ]
-    copies = [NewCopy(file, one.destination) for one in taking for file in files[_key(one)]]
+            files[_key(one)] = [_keep(spool, copy) for _, copy in copies(spool, images, one, make)]
+    new = [NewCopy(file, one.destination) for one in taking for file in files[_key(one)]]
     sent = {each.proposal.id: each for one in taking for each in one.admitted}
     queued = queue_copies(
         db,
         uid,
-        copies,
+        new,
         list(sent.values()),
         actor=actor,
         reason="; ".join(one.text for one in taking),
         now=now,
     )
     return Applied(len(images), queued, tuple(admissions))
-
-
-def preview(
-    config: Config,
-    db: Database,
-    spool: Spool,
-    asked: ProposalDetail,
-    destination: str,
-    *,
-    make: CopyMaker,
-    now: float,
-) -> Iterator[Preview]:
-    """Yield each image of a study with its copy for ``destination``; keeps and sends nothing.
-
-    The copies are those that :func:`apply` would make now, if ``asked`` were accepted by a person.
-
-    Raises
-    ------
-    FillError
-        As :func:`apply` does.
-    """
-    uid = asked.proposal.study_instance_uid
-    others = [one for one in applicable(db, uid) if one.proposal.id != asked.proposal.id]
-    offered = [*others, _as_if_accepted(asked, now)]
-    one = admit(destination, config.destinations[destination], offered, drift.mode(db))
-    if not one.admitted:
-        reasons = ", ".join(f"{keyword} ({why})" for keyword, why in one.refused.items())
-        raise FillError(f"{destination} does not take it: {reasons}")
-    yield from _copies(spool, originals(db, uid), one, make)
-
-
-def _as_if_accepted(one: ProposalDetail, now: float) -> ProposalDetail:
-    if one.approval is not None:
-        return one
-    event = ProposalEvent(now, "preview", one.proposal.state, ProposalState.ACCEPTED, "")
-    accepted = replace(one.proposal, state=ProposalState.ACCEPTED)
-    return ProposalDetail(accepted, (*one.events, event))
 
 
 def _offered(db: Database, uid: str) -> list[ProposalDetail]:
@@ -148,26 +100,34 @@ def _offered(db: Database, uid: str) -> list[ProposalDetail]:
     return offered
 
 
-def _copies(
+def copies(
     spool: Spool, images: Sequence[Original], to: Admission, make: CopyMaker
-) -> Iterator[Preview]:
+) -> Iterator[tuple[bytes, ReportFile]]:
+    """Yield each image of a study with its copy for a destination, both as files.
+
+    Raises
+    ------
+    FillError
+        An image is gone.
+    """
+    at = datetime.fromtimestamp(max(_accepted_at(one) for one in to.admitted), UTC)
+    for _, source in contents(spool, images):
+        yield source, make(source, to.admitted, at=at, research=to.research)
+
+
+def contents(spool: Spool, images: Sequence[Original]) -> Iterator[tuple[Original, bytes]]:
+    """Yield each image of a study with its file, of none if one is gone: that is a FillError."""
     gone = sum(one.is_gone for one in images)
     if gone or not images:
         raise FillError(
             f"{gone} of {len(images)} images are not kept any more (storage.retention_days): send "
             "the study again first"
         )
-    at = datetime.fromtimestamp(max(_accepted_at(one) for one in to.admitted), UTC)
     for image in images:
-        source = _read(spool, image)
-        yield Preview(source, make(source, to.admitted, at=at, research=to.research))
-
-
-def _read(spool: Spool, image: Original) -> bytes:
-    try:
-        return spool.path(image.path).read_bytes()
-    except OSError as error:
-        raise StorageError(f"spool: {image.path}: {error.strerror or error}") from error
+        try:
+            yield image, spool.path(image.path).read_bytes()
+        except OSError as error:
+            raise StorageError(f"spool: {image.path}: {error.strerror or error}") from error
 
 
 def _keep(spool: Spool, copy: ReportFile) -> StoredFile:

@@ -22,7 +22,10 @@ from dicom_ai_node.store import Database, forwards
 from dicom_ai_node.store.forwards import Outgoing, Waiting
 from dicom_ai_node.store.overview import overview
 from dicom_ai_node.store.proposals import ProposalDetail, applicable
-from dicom_ai_node.types import ProposalSource
+from dicom_ai_node.types import FillProposal, ProposalSource
+
+HAS_IT = "it came from a destination, which has it already"
+"""Why an image goes on as it was received."""
 
 _IDLE_SECONDS = 0.5
 _AFTER_FAULT_SECONDS = 5.0
@@ -88,8 +91,7 @@ class Gateway:
     def _accepted_age(self, uid: str) -> ProposalDetail | None:
         """Return the accepted PatientAge of a study, None where it is inferred or there is none."""
         for one in applicable(self._db, uid) if self._coerces else ():
-            proposed = one.proposal.proposed
-            if proposed.keyword == "PatientAge" and proposed.source is not ProposalSource.INFERENCE:
+            if not refusal(one.proposal.proposed):
                 return one
         return None
 
@@ -100,7 +102,7 @@ class Gateway:
         if age is None:
             return Outgoing(image, image.path)
         if image.calling_ae in {one.ae_title for one in self._destinations.values()}:
-            return Outgoing(image, image.path, "it came from a destination, which has it already")
+            return Outgoing(image, image.path, HAS_IT)
         try:
             return self._filled(image, age)
         except StorageError as error:
@@ -119,18 +121,39 @@ class Gateway:
             content = self._spool.path(image.path).read_bytes()
         except OSError as error:
             raise StorageError(f"spool: {error.strerror or error}") from error
-        stated = stated_age(content)
-        if stated == age.proposal.proposed.value:
-            return Outgoing(image, image.path)
-        if _is_valid(stated) and not approver(age):
-            return Outgoing(
-                image, image.path, "it states a valid age, which only a person replaces"
-            )
-        at = age.approval.at if age.approval else age.proposal.updated_at
-        copy = coerced(content, fill_of(age), at=datetime.fromtimestamp(at, UTC)).content
-        path = self._spool.content_path(copy)
-        self._spool.write(path, copy)
+        filled, note = age_filled(content, age)
+        if filled == content:
+            return Outgoing(image, image.path, note)
+        path = self._spool.content_path(filled)
+        self._spool.write(path, filled)
         return Outgoing(image, self._spool.relative(path))
+
+
+def refusal(proposed: FillProposal) -> str:
+    """Return why the gateway fills in no such value, '' where it does once it is accepted."""
+    if proposed.keyword != "PatientAge":
+        return "forward = 'coerced': it fills in PatientAge alone"
+    if proposed.source is ProposalSource.INFERENCE:
+        return "forward = 'coerced': it fills in nothing inferred"
+    return ""
+
+
+def age_filled(content: bytes, age: ProposalDetail) -> tuple[bytes, str]:
+    """Return the file that goes out for an image, and why it is the received one although it lacks
+    the accepted ``age``.
+
+    Raises
+    ------
+    UnreadableInstance, FillError
+        No copy can be made of it, see :func:`.coerced`.
+    """
+    stated = stated_age(content)
+    if stated == age.proposal.proposed.value:
+        return content, ""
+    if _is_valid(stated) and not approver(age):
+        return content, "it states a valid age, which only a person replaces"
+    at = age.approval.at if age.approval else age.proposal.updated_at
+    return coerced(content, fill_of(age), at=datetime.fromtimestamp(at, UTC)).content, ""
 
 
 def _is_valid(stated: str) -> bool:

@@ -1,7 +1,4 @@
-"""Every rule by id, in the order in which findings are listed.
-
-Group H (image against header) needs the estimate and is made by ``dicom_ai_node.decide``.
-"""
+"""Every rule by id, in the order in which findings are listed."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +10,7 @@ from dicom_ai_node.rules import (
     dates,
     history,
     identities,
+    image,
     inputs,
     listing,
     missing,
@@ -21,7 +19,7 @@ from dicom_ai_node.rules import (
     worklist,
 )
 from dicom_ai_node.rules.member import ArchiveRule
-from dicom_ai_node.rules.rule import Rule
+from dicom_ai_node.rules.rule import Entry, Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -42,6 +40,9 @@ ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(
 )
 """What needs an archive and not a study."""
 
+IMAGE_RULES: Mapping[str, Entry] = MappingProxyType(dict(image.RULES))
+"""What needs the estimate: it is found by ``dicom_ai_node.decide``."""
+
 RULES_VERSION = "1"
 """Changes whenever a rule, its default limits or the precedence of statuses changes.
 
@@ -52,7 +53,7 @@ It is part of a report's UID: the same study under other rules is another report
 def markdown_table() -> str:
     """The rules as the table in docs/header-rules.md."""
     lines = ["| id | severity | about | fires when | settings |", "|---|---|---|---|---|"]
-    for rule in (*RULES.values(), *ARCHIVE_RULES.values()):
+    for rule in (*RULES.values(), *ARCHIVE_RULES.values(), *IMAGE_RULES.values()):
         settings = ", ".join(f"`{name}`" for name in rule.tunables)
         lines.append(
             f"| {rule.id} | {rule.severity} | {rule.attribute} | {rule.reason} | {settings} |"

@@ -143,9 +143,9 @@ class RulesSettings(BaseModel):
     @classmethod
     def _are_rules(cls, disabled: tuple[str, ...]) -> tuple[str, ...]:
         # Here, since the rules are written in terms of these settings.
-        from dicom_ai_node.rules.registry import ARCHIVE_RULES, RULES
+        from dicom_ai_node.rules.registry import ARCHIVE_RULES, IMAGE_RULES, RULES
 
-        known = (*RULES, *ARCHIVE_RULES)
+        known = (*RULES, *ARCHIVE_RULES, *IMAGE_RULES)
         unknown = sorted(set(disabled) - set(known))
         if unknown:
             raise ValueError(f"no such rule: {', '.join(unknown)}; there are {', '.join(known)}")

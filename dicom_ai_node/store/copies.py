@@ -33,6 +33,7 @@ class Original:
     sop_instance_uid: str
     path: str
     """Relative to the spool."""
+    calling_ae: str
     is_gone: bool
     """Retention has removed the file."""
 
@@ -55,13 +56,18 @@ def originals(db: Database, uid: str) -> list[Original]:
     with db.read() as connection:
         newest = {row.sop_instance_uid: row for row in connection.execute(query)}
     return [
-        Original(row.sop_instance_uid, row.path, row.dropped_at is not None)
+        Original(row.sop_instance_uid, row.path, row.calling_ae, row.dropped_at is not None)
         for row in newest.values()
     ]
 
 
 def network_of(db: Database, inferred: StoredProposal) -> ModelIdentity | None:
-    """Return the network whose estimate a proposal is: that of the result that made it."""
+    """Return the network whose estimate a proposal is, None where none is known.
+
+    Of one that was made before its network was kept with it: that of the newest result of its time.
+    """
+    if inferred.model is not None:
+        return inferred.model
     query = (
         select(analysis.c.result["model"])
         .where(analysis.c.study_instance_uid == inferred.study_instance_uid)

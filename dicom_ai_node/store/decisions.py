@@ -10,6 +10,7 @@ result of a study does to what is there:
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -19,7 +20,7 @@ from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import lock_study
 from dicom_ai_node.store.proposals import StoredProposal, detailed, stored
 from dicom_ai_node.store.tables import proposal, proposal_event
-from dicom_ai_node.types import FillProposal, ProposalSource
+from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
 
 ANALYSER = "analyser"
 """Who proposes, and supersedes."""
@@ -30,6 +31,7 @@ _REPLACED = "a newer result proposes another value or has another source"
 _WITHDRAWN = "a newer result proposes nothing"
 _DONE = {
     Decision.ACCEPT: "accepted",
+    Decision.APPROVE: "accepted",
     Decision.REJECT: "rejected",
     Decision.APPLY: "applied",
     Decision.SUPERSEDE: "superseded",
@@ -42,13 +44,14 @@ def record(
     proposals: Sequence[FillProposal],
     *,
     auto_accept: frozenset[FillProposal],
+    model: ModelIdentity | None,
     repeated: bool,
     now: float,
 ) -> None:
     """Take over what the newest result of a study proposes; the caller holds the study.
 
-    ``auto_accept`` are those that policy accepts. ``repeated``: the result is the same as before;
-    an estimate whose last digits differ then proposes nothing new.
+    ``auto_accept`` are those that policy accepts; ``model`` is the result's network. ``repeated``:
+    the result is the same as before; an estimate of other last digits then proposes nothing new.
     """
     rows = connection.execute(
         select(proposal).where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
@@ -67,7 +70,8 @@ def record(
     rejected = [one.proposed for one in known if one.state is ProposalState.REJECTED]
     for one in new.values():
         if not any(_same(old, one, repeated) for old in rejected if old.keyword == one.keyword):
-            made = _insert(connection, uid, one, now)
+            inferred_by = model if one.source is ProposalSource.INFERENCE else None
+            made = _insert(connection, uid, one, inferred_by, now)
             if one in auto_accept:
                 _move(connection, made, Decision.ACCEPT, POLICY, _AUTOMATIC, now)
 
@@ -83,23 +87,29 @@ def decide_on(
 ) -> StoredProposal:
     """Accept or reject a proposal as it was ``seen``, and write down who did, when and why.
 
+    What policy had accepted a person may accept, too, even when it is applied: then it may be
+    applied again, for destinations that want a person's approval.
+
     Raises
     ------
     FillError
-        The decision is not possible, or somebody else came first.
+        The decision is not possible, has no reason, or somebody else came first.
     """
+    if not reason.strip():
+        raise FillError(f"proposal {seen.id}: a decision needs a reason")
     with db.write() as connection:
         lock_study(connection, seen.study_instance_uid)
         row = connection.execute(select(proposal).where(proposal.c.id == seen.id)).one()
+        detail = detailed(connection, row)
         if row.state != seen.state:
-            last = detailed(connection, row).events[-1]
+            last = detail.events[-1]
             raise FillError(f"proposal {seen.id} was {last.to_state} meanwhile by {last.actor}")
         if decision is Decision.ACCEPT:
             _refuse_a_second(connection, seen)
+            if detail.approval and detail.approval.actor == POLICY != actor:
+                decision = Decision.APPROVE
         state = _move(connection, seen, decision, actor, reason, now)
-        return StoredProposal(
-            seen.id, seen.study_instance_uid, seen.proposed, state, seen.created_at, now
-        )
+        return replace(seen, state=state, updated_at=now)
 
 
 def mark_applied(
@@ -155,7 +165,9 @@ def _move(
     return after
 
 
-def _insert(connection: Connection, uid: str, new: FillProposal, now: float) -> StoredProposal:
+def _insert(
+    connection: Connection, uid: str, new: FillProposal, model: ModelIdentity | None, now: float
+) -> StoredProposal:
     low, high = new.interval90 or (None, None)
     created = connection.execute(
         insert(proposal)
@@ -169,6 +181,7 @@ def _insert(connection: Connection, uid: str, new: FillProposal, now: float) -> 
             high=high,
             probability=new.probability,
             rules=list(new.rules),
+            model=model and asdict(model),
             state=ProposalState.OPEN,
             created_at=now,
             updated_at=now,
@@ -177,7 +190,7 @@ def _insert(connection: Connection, uid: str, new: FillProposal, now: float) -> 
     ).scalar_one()
     reason = f"{_PROPOSED}, from {new.source}"
     _write_event(connection, created, "", ProposalState.OPEN, ANALYSER, reason, now)
-    return StoredProposal(created, uid, new, ProposalState.OPEN, now, now)
+    return StoredProposal(created, uid, new, ProposalState.OPEN, now, now, model)
 
 
 def _write_event(

@@ -93,6 +93,15 @@ def came_too_late(db: Database, sop: str, uid: str) -> bool:
         return bool(connection.execute(query).scalar())
 
 
+def already_queued(db: Database, uid: str) -> frozenset[str]:
+    """Return the SOP Instance UIDs of a study's images that went on, or are about to."""
+    query = select(forward.c.sop_instance_uid).where(
+        forward.c.study_instance_uid == uid, forward.c.report_id.is_not(None)
+    )
+    with db.read() as connection:
+        return frozenset(connection.execute(query).scalars())
+
+
 def is_coerced(db: Database, sop: str) -> bool:
     """Return whether the image with that UID was forwarded with a value filled in."""
     query = (

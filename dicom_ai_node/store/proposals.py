@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, func, select
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import proposal, proposal_event, stuck_fill
-from dicom_ai_node.types import FillProposal, ProposalSource
+from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class StoredProposal:
     state: ProposalState
     created_at: float
     updated_at: float
+    model: ModelIdentity | None = None
+    """Which network inferred it; None where none did, or where it was made before that was kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +149,5 @@ def stored(row: Row[Any]) -> StoredProposal:
         state=ProposalState(row.state),
         created_at=row.created_at,
         updated_at=row.updated_at,
+        model=ModelIdentity(**row.model) if row.model else None,
     )

@@ -38,7 +38,7 @@ from dicom_ai_node.store.tables import (
 )
 from dicom_ai_node.store.worklist import forget_unanswered
 from dicom_ai_node.study import Event, State, StudySettings
-from dicom_ai_node.types import FillProposal, Reason
+from dicom_ai_node.types import FillProposal, ModelIdentity, Reason
 
 WITHHELD = Reason("withheld", "the model is in shadow mode: the report is kept and not sent")
 
@@ -138,11 +138,13 @@ def finish(
             queue_missing(db, connection, known, uid, destinations, now=now)
         faulty = any(report.quarantined for report in new.reports)
         if new.proposals is not None and not faulty:
+            model = new.result.get("model")
             record_proposals(
                 connection,
                 uid,
                 new.proposals,
                 auto_accept=new.auto_accept,
+                model=ModelIdentity(**model) if model else None,
                 repeated=repeated,
                 now=now,
             )

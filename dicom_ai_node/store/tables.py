@@ -290,6 +290,7 @@ proposal = Table(
     Column("high", Float),
     Column("probability", Float),
     Column("rules", JSON, nullable=False),
+    Column("model", JSON(none_as_null=True)),
     Column("state", String(16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),

@@ -51,7 +51,7 @@ def test_from_an_image_without_age_to_a_filled_copy(tmp_path: Path, pacs: Embedd
         assert as_json(node, "show", str(age["id"]))[0]["events"][-1]["by"] == "policy"
 
         number = str(sex["id"])
-        assert "say why with --reason" in cli(node, "accept", number, code=2)
+        assert "Missing option '--reason'" in cli(node, "accept", number, code=2)
         assert "the name of a person" in cli(
             node, "accept", number, "--by", "policy", "--reason", "r", code=2
         )

@@ -139,3 +139,14 @@ def test_the_sample_follows_from_the_uid_alone() -> None:
     assert tenth < {uid for uid in uids if sampled(uid, 0.3)}
     assert not any(sampled(uid, 0.0) for uid in uids)
     assert all(sampled(uid, 1.0) for uid in uids)
+
+
+@pytest.mark.parametrize("disabled", [[], ["H4"]])
+def test_a_rule_of_the_image_is_silent_where_the_configuration_disables_it(
+    make: Any, disabled: list[str]
+) -> None:
+    never = {"analyse": "all", "min_in_distribution": 1.0}
+    result = make(policy=never, rules={"disabled": disabled}).analyse(image()).result
+    assert result["outcome"] == "abstained"
+    found = [one["rule"] for one in result["audit"]["findings"]]
+    assert ("H4" in found) is (not disabled)

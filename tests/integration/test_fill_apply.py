@@ -13,7 +13,7 @@ from pydicom import dcmread
 
 from dicom_ai_node.decide.decisions import POLICY, ProposalState
 from dicom_ai_node.errors import FillError, UnreadableInstance
-from dicom_ai_node.fill.apply import Applied, apply, preview
+from dicom_ai_node.fill.apply import Applied, apply
 from dicom_ai_node.store import drift, proposals
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 
@@ -176,24 +176,3 @@ def test_who_is_killed_between_copy_and_mark_is_finished_by_the_next(
         assert [path.read_bytes() for path in box.copies()] == [before]
         assert box.proposal(uid).state is P.APPLIED
         assert box.states() == ["queued"]
-
-
-def test_a_preview_keeps_and_decides_nothing(tmp_path: Path) -> None:
-    with ward(tmp_path, pacs={"fill": "inferred"}, other={}) as box:
-        uid = box.add_image("one")
-        box.analyse(GUESSED_AGE, GUESSED_SEX)
-        asked = proposals.show(box.db, box.proposal(uid).id)
-        assert asked is not None
-
-        def shown(name: str) -> list[Any]:
-            return list(
-                preview(box.config, box.db, box.spool, asked, name, make=make, now=time.time())
-            )
-
-        (one,) = shown("pacs")
-        assert one.original == next(box.spool.instances.glob("*.dcm")).read_bytes()
-        assert b"063Y" in one.copy.content
-        with pytest.raises(FillError, match="other does not take it"):
-            shown("other")
-        assert (box.copies(), box.rows()) == ([], [])
-        assert box.proposal(uid).state is P.OPEN

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
-from dicom_ai_node.errors import StorageFull, UnreadableInstance
+from dicom_ai_node.errors import FillError, StorageFull, UnreadableInstance
 from dicom_ai_node.fill.automatic import apply_due
 from dicom_ai_node.ops import keeper
 from dicom_ai_node.ops.health import readiness
@@ -20,6 +21,7 @@ from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.store import proposals
 from dicom_ai_node.store.decisions import decide_on
 from dicom_ai_node.store.stuck_fills import count_stuck, due, why_stuck
+from dicom_ai_node.types import ProposalSource
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 
 P = ProposalState
@@ -219,3 +221,30 @@ def test_a_person_sees_what_is_stuck_and_why(tmp_path: Path) -> None:
         assert "not applied (1 attempts, again after 20" in cli("show", number)
         queues = readiness(box.config, box.db).checks[-1]
         assert queues.text.endswith("accepted proposals of 1 studies not applied")
+
+
+def test_what_research_has_already_a_person_may_still_approve_for_the_others(
+    tmp_path: Path,
+) -> None:
+    sex = replace(GUESSED_SEX, source=ProposalSource.WORKLIST)
+    research = {"fill": "deterministic", "research": True}
+    with ward(tmp_path, clinical={"fill": "deterministic"}, research=research) as box:
+        uid = box.add_image("one")
+        box.analyse(sex, auto_accept=frozenset({sex}))
+        assert run(box) == 1
+        assert (len(box.rows("research")), len(box.rows("clinical"))) == (1, 0)
+        applied = box.proposal(uid, "PatientSex")
+        assert applied.state is P.APPLIED
+        with pytest.raises(FillError, match="is applied: it cannot be rejected"):
+            decide_on(box.db, applied, Decision.REJECT, actor="roe", reason="r", now=time.time())
+        box.accept(uid)
+        assert (run(box), len(box.rows("research")), len(box.rows("clinical"))) == (1, 1, 1)
+        # Once is enough: the second person is told so.
+        with pytest.raises(FillError, match="is applied: it cannot be accepted"):
+            box.accept(uid, by="doe")
+        detail = proposals.show(box.db, applied.id)
+        assert detail is not None
+        assert [(one.to_state, one.actor) for one in detail.events[1:]] == [
+            (P.ACCEPTED, POLICY), (P.APPLIED, POLICY), (P.ACCEPTED, "roe"), (P.APPLIED, POLICY),
+        ]  # fmt: skip
+        assert "clinical: PatientSex (approved by roe)" in detail.events[-1].reason

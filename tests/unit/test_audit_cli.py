@@ -197,6 +197,17 @@ def test_a_dry_run_counts_and_asks_for_nothing(
             ("--source", "pacs:main", "--headers-only", "--alerts-per-day", "2"),
             "--alerts-per-day .* needs images",
         ),
+        (
+            ("--source", "pacs:main", "--headers-only", "--false-discovery-rate", "0.2"),
+            "--false-discovery-rate .* needs images",
+        ),
+        *(
+            (
+                ("--source", "pacs:main", "--false-discovery-rate", rate),
+                f"--false-discovery-rate {rate}: .*than",
+            )
+            for rate in ("0.0", "1.0", "nan")
+        ),
     ],
 )
 def test_a_wrong_option_is_named(
@@ -206,6 +217,18 @@ def test_a_wrong_option_is_named(
     assert code != 0
     assert re.search(says, " ".join(text.replace("│", " ").split()))
     assert audits.find(db) == []
+
+
+@pytest.mark.parametrize(("given", "rate"), [((), 0.1), (("--false-discovery-rate", "0.02"), 0.02)])
+def test_the_false_discovery_rate_is_asked_for_and_kept_with_the_audit(
+    archive: Archive, config: Path, tmp_path: Path, given: tuple[str, ...], rate: float
+) -> None:
+    options = ("--source", "pacs:main", *given, "--detach", "--json")
+    code, (shown,), _ = audit(config, "start", *options)
+    assert (code, shown["spec"]["false_discovery_rate"]) == (0, rate)
+    assert audit(config, "report", "1", "--out", f"{tmp_path}/out")[0] == 0
+    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert said["spec"]["false_discovery_rate"] == rate
 
 
 def test_a_report_that_cannot_be_written_names_the_folder(

@@ -62,6 +62,7 @@ def concluded(
     complete: bool = True,
     model: str = "m 1",
     fill: FillSettings = FILL,
+    rules: RulesSettings = RULES,
     **spec: object,
 ) -> AuditReport:
     return conclude(
@@ -69,7 +70,7 @@ def concluded(
         collection,
         listed=len(collection),
         complete=complete,
-        rules=RULES,
+        rules=rules,
         policy=PolicySettings(),
         fill=fill,
         rules_version="1",
@@ -125,6 +126,46 @@ def test_a_study_is_said_what_its_header_its_image_and_its_source_say(report: Au
     assert report.budget.expected_ppv > 0.9
     assert said["1.2.150"].audit.rules == ()
     assert said["1.2.150"].origin.station == "R1"
+
+
+@pytest.mark.parametrize("budget", [None, 2.0])
+@pytest.mark.parametrize(
+    ("disabled", "left"),
+    [
+        (("H1",), ("H2",)),
+        (("H2",), ("H1",)),
+        (("H3",), ("H1", "H2")),
+        (("H1", "H2"), ()),
+        (("H1", "H2", "H3", "H4"), ()),
+    ],
+)
+def test_a_disabled_rule_of_the_image_is_silent_and_alerts_nobody(
+    disabled: tuple[str, ...], left: tuple[str, ...], budget: float | None
+) -> None:
+    rules = RulesSettings(disabled=disabled)
+    said = concluded(ward(), rules=rules, alerts_per_day=budget)
+    mixed = next(one for one in said.studies if one.key == "1.2.902")
+    assert mixed.audit.rules == left
+    assert {one for study in said.studies for one in study.audit.rules}.isdisjoint(disabled)
+    suspicion = mixed.suspicion
+    assert suspicion.mix_up is False
+    assert (suspicion.age_found, suspicion.sex_found) == ("H1" in left, "H2" in left)
+    assert suspicion.alert is bool(left)
+    assert (said.budget.alerts > 0) is bool(left)
+    assert (mixed.audit.age is AttributeStatus.CONFLICT_IMAGE) is ("H1" in left)
+    assert (mixed.audit.sex is AttributeStatus.CONFLICT_IMAGE) is ("H2" in left)
+
+
+def test_a_stricter_false_discovery_rate_finds_less_and_is_said() -> None:
+    doubtful = estimated(collected("950", PatientName="Four^Gamma"), 63 - 15.0, 0.999)
+    some = [doubtful, *ward()]
+    rates = (0.5, 0.025)
+    lax, strict = (concluded(some, false_discovery_rate=rate) for rate in rates)
+    assert [
+        next(one for one in said.studies if one.key == doubtful.key).suspicion.age_found
+        for said in (lax, strict)
+    ] == [True, False]
+    assert "2.5 %" in page(strict)
 
 
 def test_rates_are_of_every_group_and_month(report: AuditReport) -> None:
@@ -204,6 +245,9 @@ def test_what_is_not_assessable_is_information() -> None:
     (said,) = concluded([replace(one, result=refused)]).studies
     assert said.audit.rules == ("H4",)
     assert not said.audit.flagged
+    off = RulesSettings(disabled=("H4",))
+    (silent,) = concluded([replace(one, result=refused)], rules=off).studies
+    assert silent.audit.rules == ()
 
 
 def test_one_study_twice_is_an_error() -> None:

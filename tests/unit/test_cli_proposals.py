@@ -12,6 +12,8 @@ from dicom_ai_node.cli import app
 from dicom_ai_node.errors import ConfigError, FillError
 from tests.builders.filling import AGE, GUESSED_SEX, Ward, ward
 
+WHY, BLANK = ("--reason", "asked the ward"), ("--reason", " ")
+
 
 class Desk:
     """Somebody at the command line of a node."""
@@ -57,7 +59,7 @@ def test_list_filters_and_show_tells_all(desk: Desk) -> None:
 
 def test_a_decision_names_its_person(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "session")
-    assert "accepted, by session" in desk.run("accept", "1")
+    assert "accepted, by session" in desk.run("accept", "1", "--reason", "asked the ward")
     (done,) = desk.json("reject", "2", "--by", "R. Roe", "--reason", "wrong patient")
     assert done["state"] == "rejected"
     event = desk.json("show", "2")[0]["events"][-1]
@@ -67,10 +69,10 @@ def test_a_decision_names_its_person(desk: Desk, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        (("accept", "2"), ConfigError, "proposal 2 is inferred: say why with --reason"),
-        (("reject", "2", "--reason", " "), ConfigError, "say why"),
-        (("accept", "1", "--by", "policy"), ConfigError, "--by 'policy': the name of a person"),
-        (("accept", "1", "--by", "a\nb"), ConfigError, "the name of a person"),
+        (("reject", "2", *BLANK), ConfigError, "--reason ' ': why you decide so was expected"),
+        (("accept", "1", *BLANK), ConfigError, "--reason ' '"),
+        (("accept", "1", *WHY, "--by", "policy"), ConfigError, "--by 'policy': the name of a"),
+        (("accept", "1", *WHY, "--by", "a\nb"), ConfigError, "the name of a person"),
         (("list", "--keyword", "PatientName"), ConfigError, "PatientAge or PatientSex"),
         (("apply",), ConfigError, "the ID of a proposal or --all"),
         (("apply", "1", "--all"), ConfigError, "the ID of a proposal or --all"),
@@ -88,4 +90,13 @@ def test_what_is_not_possible_is_refused(desk: Desk) -> None:
     desk.run("accept", "1", "--reason", "asked [ward/3], see [/x]")
     assert "asked [ward/3], see [/x]" in desk.run("show", "1")
     with pytest.raises(FillError, match="proposal 1 is accepted already"):
-        desk.run("accept", "1")
+        desk.run("accept", "1", *WHY)
+
+
+@pytest.mark.parametrize("command", ["accept", "reject"])
+def test_no_decision_without_a_reason(desk: Desk, command: str) -> None:
+    """Also where the value was computed from the header's own dates."""
+    arguments = ["proposals", command, "1", "-c", str(desk.path)]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert (done.exit_code, "Missing option '--reason'" in done.output) == (2, True)
+    assert {one["state"] for one in desk.json("list")} == {"open"}

@@ -43,10 +43,15 @@ def audit(
 
 
 def answer(
-    header: HeaderAudit, *predictions: Prediction, policy: PolicySettings = POLICY
+    header: HeaderAudit,
+    *predictions: Prediction,
+    policy: PolicySettings = POLICY,
+    disabled: tuple[str, ...] = (),
 ) -> StudyResult:
     images = [judge(IMAGE, prediction, GATES) for prediction in predictions]
-    return decide("1.1", header, images, model=MODEL, ages=GATES.ages, policy=policy)
+    return decide(
+        "1.1", header, images, model=MODEL, ages=GATES.ages, policy=policy, disabled=disabled
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,30 @@ def test_age_and_sex_together_suggest_a_mix_up() -> None:
     result = answer(audit(years=20.0, recorded_sex="M"), GOOD)
     assert result.audit.rules == ("H1", "H2", "H3")
     assert all("wrong patient" not in one.reason for one in result.audit.findings)
+
+
+@pytest.mark.parametrize(
+    ("disabled", "left", "age", "sex"),
+    [
+        (("H1",), ("H2",), "CONSISTENT", "CONFLICT_IMAGE"),
+        (("H2",), ("H1",), "CONFLICT_IMAGE", "CONSISTENT"),
+        (("H3",), ("H1", "H2"), "CONFLICT_IMAGE", "CONFLICT_IMAGE"),
+        (("H1", "H2"), (), "CONSISTENT", "CONSISTENT"),
+    ],
+)
+def test_a_disabled_rule_holds_nothing_against_the_header(
+    disabled: tuple[str, ...], left: tuple[str, ...], age: str, sex: str
+) -> None:
+    result = answer(audit(years=20.0, recorded_sex="M"), GOOD, disabled=disabled)
+    assert result.audit.rules == left
+    assert (result.audit.age, result.audit.sex) == (AttributeStatus[age], AttributeStatus[sex])
+    assert result.age is not None, "it is estimated all the same"
+
+
+def test_without_h4_the_reason_is_said_and_is_no_finding() -> None:
+    result = answer(audit(), replace(GOOD, frontal=0.0), disabled=("H4",))
+    assert (result.outcome, result.audit.findings) == (Outcome.ABSTAINED, ())
+    assert result.reason is not None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -18,14 +19,20 @@ from dicom_ai_node.store import (
     proposals,
     studies,
 )
-from dicom_ai_node.store.copies import NewCopy, drop_sent, originals, queue_copies
+from dicom_ai_node.store.copies import (
+    NewCopy,
+    drop_sent,
+    network_of,
+    originals,
+    queue_copies,
+)
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.stuck_fills import count_stuck, due, record_done, record_stuck, why_stuck
 from dicom_ai_node.store.studies import NewAnalysis
 from dicom_ai_node.store.tables import delivery, proposal, proposal_event, study
 from dicom_ai_node.study import State
-from dicom_ai_node.types import FillProposal, ProposalSource
+from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
 from tests.builders.rows import CR, TIMING, claim_one, file_instance
 
 S, P = ProposalSource, ProposalState
@@ -55,6 +62,7 @@ def analyse(
     auto: Sequence[ProposalSource] = (),
     propose: bool = True,
     fault: str = "",
+    model: ModelIdentity | None = None,
     now: float = 100.0,
 ) -> None:
     """Let one analysis of the study end with these proposals."""
@@ -64,7 +72,7 @@ def analyse(
     report = NewReport("sr", (StoredFile("1.2", f"1.1.{key[1:]}", "reports/x"),), fault)
     new = NewAnalysis(
         key,
-        {"model": None},
+        {"model": model and asdict(model)},
         True,
         (report,) if key in ("k1", "k9") else (),
         proposals=proposed if propose else None,
@@ -185,6 +193,14 @@ def test_decisions_name_who_when_and_why_and_stay(db: Database) -> None:
     assert detail.approval is None
     with pytest.raises(FillError, match="is superseded: it cannot be accepted"):
         settle(db, Decision.ACCEPT)
+
+
+@pytest.mark.parametrize("decision", [Decision.ACCEPT, Decision.REJECT])
+def test_a_decision_without_a_reason_is_none(db: Database, decision: Decision) -> None:
+    analyse(db, age(source=S.DATES))
+    with pytest.raises(FillError, match="proposal 1: a decision needs a reason"):
+        decisions.decide_on(db, newest(db), decision, actor="roe", reason=" ", now=200)
+    assert listed(db) == [("063Y", P.OPEN)]
 
 
 def test_a_rejected_value_is_not_accepted_beside_a_newer_one(db: Database) -> None:
@@ -330,6 +346,37 @@ def test_originals_are_the_newest_versions_of_what_is_analysed(db: Database) -> 
     ]
 
 
+OLD, NEW = (ModelIdentity("net", version, version * 64) for version in "12")
+
+
+def test_after_a_rollback_a_proposal_is_of_the_network_that_made_it(db: Database) -> None:
+    """The result of the first network is known by then, and that of the second is the newest."""
+    analyse(db, age("063Y"), key="k1", model=OLD, now=100)
+    analyse(db, age("064Y"), key="k2", model=NEW, now=200)
+    analyse(db, age("063Y"), key="k1", model=OLD, now=300)
+    first, second, again = reversed(proposals.find(db))
+    assert again.state is P.OPEN
+    assert [network_of(db, one) for one in (first, second, again)] == [OLD, NEW, OLD]
+
+
+def test_no_network_is_said_of_what_none_inferred(db: Database) -> None:
+    analyse(db, age(source=S.DATES), sex(), model=OLD)
+    assert [one.model for one in proposals.find(db)] == [OLD, None]
+
+
+def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_then(
+    db: Database,
+) -> None:
+    analyse(db, age(), model=OLD, now=100)
+    analyse(db, age(), key="k2", model=NEW, now=200)
+    with db.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE proposal DROP COLUMN model")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
+    db.upgrade()
+    (one,) = proposals.find(db)
+    assert (one.model, network_of(db, one)) == (None, OLD)
+
+
 def test_the_database_itself_keeps_a_second_one_out(db: Database) -> None:
     analyse(db, age())
     with db.read() as connection:
@@ -354,9 +401,9 @@ def test_what_is_stuck_is_due_again_after_a_pause_or_a_decision(db: Database) ->
     assert (stuck.attempts, stuck.not_before, count_stuck(db)) == (2, 1400, 1)
     assert [one.state for one in proposals.find(db, stuck=True)] == [P.ACCEPTED] * 2
     assert [due(db, now=now, limit=9) for now in (1399, 1400)] == [[], [STUDY]]
-    decisions.decide_on(db, newest(db), Decision.REJECT, actor="roe", reason="", now=300)
+    decisions.decide_on(db, newest(db), Decision.REJECT, actor="roe", reason="r", now=300)
     assert due(db, now=300, limit=9) == []
-    decisions.decide_on(db, newest(db), Decision.ACCEPT, actor="roe", reason="", now=301)
+    decisions.decide_on(db, newest(db), Decision.ACCEPT, actor="roe", reason="r", now=301)
     assert due(db, now=302, limit=9) == [STUDY]
     record_done(db, STUDY)
     assert (why_stuck(db, STUDY), count_stuck(db)) == (None, 0)

@@ -9,13 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
-from dicom_ai_node.decide import conflicts
 from dicom_ai_node.rules.chance import wilson
-from dicom_ai_node.rules.registry import ARCHIVE_RULES, RULES
+from dicom_ai_node.rules.registry import ARCHIVE_RULES, IMAGE_RULES, RULES
 from dicom_ai_node.rules.rule import Entry
 from dicom_ai_node.types import AttributeStatus, Severity
 
-_ENTRIES: Mapping[str, Entry] = {**RULES, **ARCHIVE_RULES, **conflicts.RULES}
+_ENTRIES: Mapping[str, Entry] = {**RULES, **ARCHIVE_RULES, **IMAGE_RULES}
 
 MOST_OFFENDERS, MOST_FLAGGED, MOST_FAULTS = 50, 500, 200
 _MOST_STATIONS, _MOST_MONTHS, _MOST_DOTS = 12, 36, 3000
@@ -150,7 +149,7 @@ def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
     yield "Whole headers", f"of {report.whole_headers} of {len(report.studies)} studies"
     yield "At most", f"{spec.limit} studies" if spec.limit else "no limit"
     yield "Alerts a day", f"{spec.alerts_per_day:g}" if spec.alerts_per_day else "no budget"
-    yield "False discovery rate of image conflicts", _percent(spec.false_discovery_rate, 0)
+    yield "False discovery rate of image conflicts", _percent(spec.false_discovery_rate)
     yield "Day of the audit", spec.today.isoformat()
     yield "Rules", f"version {report.rules_version}"
     yield "Network", report.model or "not asked"

@@ -1,0 +1,98 @@
+"""What would go to a destination with a proposal: the files, and nothing kept, sent or decided."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.decide.decisions import ProposalState
+from dicom_ai_node.errors import FillError, NodeError
+from dicom_ai_node.fill.admission import admit
+from dicom_ai_node.fill.apply import CopyMaker, contents, copies
+from dicom_ai_node.fill.gateway import HAS_IT, age_filled, refusal
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database, drift
+from dicom_ai_node.store.copies import COPY, originals
+from dicom_ai_node.store.forwards import already_queued
+from dicom_ai_node.store.proposals import ProposalDetail, ProposalEvent, applicable
+from dicom_ai_node.store.reports import COERCED, RECEIVED
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One image, and what would be sent for it."""
+
+    kind: str
+    """Of the delivery: ``copy``, ``coerced`` or ``received``."""
+    sop_instance_uid: str
+    """Of what would be sent."""
+    original: bytes
+    content: bytes
+    """The file that would be sent."""
+    note: str = ""
+    """Why it would go as it was received, or not at all."""
+
+
+def preview(
+    config: Config,
+    db: Database,
+    spool: Spool,
+    asked: ProposalDetail,
+    destination: str,
+    *,
+    make: CopyMaker,
+    now: float,
+) -> Iterator[Preview]:
+    """Yield what would go to ``destination`` if ``asked`` were accepted by a person now.
+
+    First the copies that :func:`.apply.apply` would make, then the images as the gateway would
+    forward them, whichever of the two the destination gets.
+
+    Raises
+    ------
+    FillError
+        It gets nothing with that value, an image is gone, or no copy can be made of one.
+    """
+    uid, to = asked.proposal.study_instance_uid, config.destinations[destination]
+    asked = _as_if_accepted(asked, now)
+    others = [one for one in applicable(db, uid) if one.proposal.id != asked.proposal.id]
+    one = admit(destination, to, [*others, asked], drift.mode(db))
+    against = refusal(asked.proposal.proposed) if to.forward == "coerced" else ""
+    forwarded = to.forward == "coerced" and not against
+    if not one.admitted and not forwarded:
+        reasons = [f"{keyword} ({why})" for keyword, why in one.refused.items()]
+        said = ", ".join([*reasons, against] if against else reasons)
+        raise FillError(f"{destination} does not take it: {said}")
+    if one.admitted:
+        for source, copy in copies(spool, originals(db, uid), one, make):
+            yield Preview(COPY, copy.sop_instance_uid, source, copy.content)
+    if forwarded:
+        yield from _forwarded(config, db, spool, asked)
+
+
+def _as_if_accepted(one: ProposalDetail, now: float) -> ProposalDetail:
+    if one.approval is not None:
+        return one
+    event = ProposalEvent(now, "preview", one.proposal.state, ProposalState.ACCEPTED, "")
+    accepted = replace(one.proposal, state=ProposalState.ACCEPTED)
+    return ProposalDetail(accepted, (*one.events, event))
+
+
+def _forwarded(
+    config: Config, db: Database, spool: Spool, age: ProposalDetail
+) -> Iterator[Preview]:
+    uid = age.proposal.study_instance_uid
+    own = {one.ae_title for one in config.forwarding.values()}
+    before = already_queued(db, uid)
+    for image, source in contents(spool, originals(db, uid)):
+        content = source
+        if image.calling_ae in own:
+            note = HAS_IT
+        else:
+            try:
+                content, note = age_filled(source, age)
+            except NodeError as error:
+                note = str(error)
+        if image.sop_instance_uid in before:
+            note = "it was forwarded before, and goes no second time"
+        kind = RECEIVED if content == source else COERCED
+        yield Preview(kind, image.sop_instance_uid, source, content, note)
