@@ -59,7 +59,7 @@ def _images(files: Sequence[Path]) -> tuple[list[tuple[ImageRef, Path]], int]:
             unreadable += 1
             continue
         image = ImageRef(
-            sop_class_uid=text_of(header, "SOPClassUID"),
+            sop_class_uid=pixels.sop_class_of(header),
             sop_instance_uid=text_of(header, "SOPInstanceUID"),
             series_instance_uid=text_of(header, "SeriesInstanceUID"),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import RLELossless
+from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, RLELossless
 
 from dicom_ai_node.audit.sources import Listed, Slice, Source, open_source
 from dicom_ai_node.audit.sources.dicom_json import header_of
@@ -151,6 +151,19 @@ def test_a_folder_gives_the_files_of_a_study_where_they_lie(tree: Path, tmp_path
     assert list(faults) == ["a/1.dcm"]
     assert faults["a/1.dcm"].startswith("a/1.dcm: expected a DICOM file")
     assert again.fetch(listed, tmp_path).expected == 2
+
+
+def test_a_folder_takes_the_class_of_an_anonymised_file_from_its_meta(tmp_path: Path) -> None:
+    for name, of_file in (
+        ("dx.dcm", DigitalXRayImageStorageForPresentation),
+        ("ct", CTImageStorage),
+    ):
+        dataset = noise(name)
+        del dataset.Modality, dataset.SOPClassUID
+        dataset.file_meta.MediaStorageSOPClassUID = of_file
+        dataset.save_as(tmp_path / name, enforce_file_format=True)
+    found = listing(open_source(f"folder:{tmp_path}", Config()), spec())
+    assert list(found) == [uid("demo", "dx.dcm")]
 
 
 @pytest.fixture
