@@ -12,6 +12,7 @@ from training import index, readers
 from training.cache import tensor
 from training.index import Row, read_index
 from training.readers.chexpert import FINDINGS
+from training.readers.layout import view_of
 from training.tables import DataError
 
 
@@ -199,6 +200,19 @@ def test_padchest_labels_that_are_no_list(tmp_path: Path) -> None:
     table(tmp_path / name, [*header, "Projection", "Labels"], row)
     with pytest.raises(DataError, match=r"\.csv:2: Labels: expected a list of names"):
         list(readers.read("padchest", tmp_path))
+
+
+@pytest.mark.parametrize("decubitus", ["LLD", "RLD", "AP LLD", "AP RLD", "PA LLD", "pa rld"])
+def test_a_decubitus_view_is_not_known(decubitus: str) -> None:
+    """The patient lies on a side and the beam is frontal: neither a lateral nor upright."""
+    assert view_of(decubitus) == ""
+
+
+@pytest.mark.parametrize(
+    ("stated", "view"), [("LL", "LATERAL"), ("RL", "LATERAL"), ("LAO", "OTHER")]
+)
+def test_other_views_are(stated: str, view: str) -> None:
+    assert view_of(stated) == view
 
 
 def test_vindr(tmp_path: Path) -> None:
