@@ -63,7 +63,8 @@ class Config:
     architecture: str = "mobilenet_v2"
     out: str = "runs/first"
     start: str = ""
-    """Weights of an earlier run or of a bundle to start from, or ``random``; '': ImageNet's."""
+    """Weights of an earlier run or of a bundle to start from, torchvision's by file or by name
+    (``ResNet18_Weights.IMAGENET1K_V1``), or ``random``; '': ImageNet's of MobileNetV2 at hand."""
     cache: str = "runs/cache"
     device: str = "auto"
     """``cpu``, ``cuda`` or ``auto``: CUDA, in bfloat16, when there is one."""

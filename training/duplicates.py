@@ -4,7 +4,8 @@
 
 Public sets are made of one another (RSNA's and SIIM's challenges of NIH's images), under other
 names, sizes and compressions. An image in training whose twin is in a test set makes the test
-worthless, so near-duplicates are found by perceptual hash and kept in one split and one fold.
+worthless, so near-duplicates are found by perceptual hash; ``training.folds`` keeps them in one
+fold, and training refuses folds that part them.
 """
 
 import argparse

@@ -12,24 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.data import Item
+from training.finding_words import NAMES, WORDS, Words
 
-NAMES = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Effusion",
-    "Emphysema",
-    "Fibrosis",
-    "Hernia",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pleural_Thickening",
-    "Pneumonia",
-    "Pneumothorax",
-)
-"""The labels of ChestX-ray14 (Wang et al. 2017), as it writes them."""
 NONE = "No Finding"
 TASKS = 1 + len(NAMES)
 """Whether the projection is AP, then the findings."""
@@ -42,10 +26,19 @@ def targets(items: Sequence[Item]) -> NDArray[np.float32]:
 
 def _target(item: Item) -> list[float]:
     projection = {"AP": 1.0, "PA": 0.0}.get(item.view, np.nan)
-    stated = set(item.findings)
-    if not stated & {*NAMES, NONE}:  # other words say nothing of these
-        return [projection, *[np.nan] * len(NAMES)]
-    return [projection, *(np.nan if f"{n}?" in stated else float(n in stated) for n in NAMES)]
+    known = _known(WORDS[item.source], item.findings) if item.source in WORDS else {}
+    return [projection, *(known.get(name, np.nan) for name in NAMES)]
+
+
+def _known(words: Words, stated: Sequence[str]) -> dict[str, float]:
+    """1 for the findings that ``stated`` says are there, 0 for those that it denies."""
+    named = {word.removesuffix("?") for word in stated}
+    if not named & {*words.sure, *words.maybe, NONE}:  # other words say nothing of these
+        return {}
+    there = {name for word in stated for name in words.sure.get(word, ())}
+    open_ = {n for word in named for n in (*words.sure.get(word, ()), *words.maybe.get(word, ()))}
+    denied = words.labelled - open_ if not named & words.partial else ()
+    return {**dict.fromkeys(denied, 0.0), **dict.fromkeys(there, 1.0)}
 
 
 class Further(nn.Module):

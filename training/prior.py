@@ -84,14 +84,14 @@ class Point:
     """Mean over decades of recorded age of the MAE in each."""
     bias: float
     bias_old: float
-    """Mean of estimate minus recorded over :data:`OLD`; NaN when nobody is that old."""
+    """Mean of estimate minus recorded from :data:`OLD` on; NaN when nobody is that old."""
 
 
 def curve(
     logits: Floats, years: Floats, prior: Floats, taus: NDArray[np.float64] = TAUS
 ) -> list[Point]:
     """Errors on ``years`` (N,) that each of ``taus`` makes of the unadjusted ``logits``."""
-    old, decades = years > OLD, np.floor(years / 10)
+    old, decades = years >= OLD, np.floor(years / 10)
     points = []
     for tau in taus:
         error = expectation(adjusted(logits, prior, float(tau))) - years
@@ -121,7 +121,7 @@ def choose(points: list[Point]) -> Point:
 
 def table(points: list[Point], chosen: float) -> str:
     """Return the whole curve as text, the chosen line marked."""
-    lines = [f"{'tau':>6} {'MAE':>7} {'balanced':>9} {'bias':>7} {f'bias > {OLD:.0f}':>10}"]
+    lines = [f"{'tau':>6} {'MAE':>7} {'balanced':>9} {'bias':>7} {f'bias {OLD:.0f}+':>10}"]
     for p in points:
         line = f"{p.tau:6.2f} {p.mae:7.3f} {p.balanced_mae:9.3f} {p.bias:7.3f} {p.bias_old:10.3f}"
         lines.append(line + ("  <- chosen" if p.tau == chosen else ""))

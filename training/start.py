@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -10,9 +11,14 @@ from torch import Tensor
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import NETWORK, fill
 from dicom_ai_node.inference.network import Network
-from training import imagenet
+from training import from_torchvision, imagenet
 from training.config import RANDOM, Config
 from training.tables import DataError
+
+PICKLED = (".pth", ".pt")
+"""Names of what torch saves; anything else is safetensors."""
+OURS = "backbone."
+"""Tensors so named are of a network of this project; torchvision's have no such."""
 
 
 def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Network:
@@ -26,11 +32,16 @@ def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Networ
         They are another network's.
     """
     made = Network(config.architecture, config.dropout)
-    if _named(config):
-        file = Path(config.start)
-        fill(made, _tensors(file), config.architecture, file)
-    elif _imagenet(config):
+    named = file(config)
+    if named is not None:
+        _fill(made, named)
+    elif not config.start:
         archive = root / imagenet.ARCHIVE
+        if config.architecture != "mobilenet_v2":
+            raise DataError(
+                f"start: expected weights of {config.architecture}, such as torchvision's by name"
+                f" or file, or {RANDOM!r}: the ImageNet weights at hand are mobilenet_v2's"
+            )
         if not archive.exists():
             raise DataError(
                 f"{archive}: expected ImageNet weights; else name weights, or {RANDOM!r}, as start"
@@ -41,26 +52,59 @@ def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Networ
     return made
 
 
+def file(config: Config) -> Path | None:
+    """The file of the weights that ``start`` names, as a file or as torchvision does.
+
+    None where it names none: for random weights, and for the ImageNet weights at hand.
+
+    Raises
+    ------
+    DataError
+        torchvision's are not there, or not of this architecture.
+    """
+    if config.start in ("", RANDOM):
+        return None
+    if from_torchvision.is_name(config.start):
+        return from_torchvision.named_file(config.architecture, config.start)
+    return Path(config.start)
+
+
 def words(config: Config) -> str:
     """The same for a person: what the weights came from."""
-    if _named(config):
-        return f"weights with SHA-256 {bundle.sha256(Path(config.start))}"
-    return "ImageNet weights" if _imagenet(config) else "random weights"
+    named = file(config)
+    if named is not None:
+        return f"weights with SHA-256 {bundle.sha256(named)}"
+    return "random weights" if config.start else "ImageNet weights"
 
 
-def _named(config: Config) -> bool:
-    return config.start not in ("", RANDOM)
-
-
-def _imagenet(config: Config) -> bool:
-    return not config.start and config.architecture == "mobilenet_v2"
+def _fill(network: Network, file: Path) -> None:
+    """Take the whole network of a run or of a bundle, or the backbone of torchvision's."""
+    tensors = _tensors(file)
+    of_bundle = {k.removeprefix(NETWORK): v for k, v in tensors.items() if k.startswith(NETWORK)}
+    ours = of_bundle or tensors
+    if any(name.startswith(OURS) for name in ours):
+        fill(network, ours, network.architecture, file)
+    else:
+        grey = from_torchvision.grey(network.architecture, ours, file)
+        fill(network.backbone, grey, network.architecture, file)
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    """The network's tensors of a run, or of a bundle."""
     try:
-        tensors: dict[str, Tensor] = load_file(file)
+        tensors: dict[str, Tensor] = _pickled(file) if file.suffix in PICKLED else load_file(file)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{file}: expected weights to start from ({error})") from error
-    of_bundle = {k.removeprefix(NETWORK): v for k, v in tensors.items() if k.startswith(NETWORK)}
-    return of_bundle or tensors
+    return tensors
+
+
+def _pickled(file: Path) -> dict[str, Tensor]:
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        # Damage makes torch fail in many ways, and its messages advise to run what is in the file.
+        raise DataError(f"{file}: expected tensors alone, as torch saves them") from error
+    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise DataError(f"{file}: expected weights to start from, a tensor for each name")
+    return found

@@ -114,7 +114,7 @@ def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]
             continue
         uid = text_of(header, "StudyInstanceUID") or str(path)
         image = ImageRef(
-            sop_class_uid=text_of(header, "SOPClassUID"),
+            sop_class_uid=pixels.sop_class_of(header),
             sop_instance_uid=text_of(header, "SOPInstanceUID"),
             series_instance_uid=text_of(header, "SeriesInstanceUID"),
         )

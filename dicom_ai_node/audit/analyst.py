@@ -61,7 +61,7 @@ def _read(files: Sequence[Path]) -> tuple[tuple[Header, ...], list[tuple[ImageRe
             continue
         headers.append(Header.from_dataset(header))
         image = ImageRef(
-            sop_class_uid=text_of(header, "SOPClassUID"),
+            sop_class_uid=pixels.sop_class_of(header),
             sop_instance_uid=text_of(header, "SOPInstanceUID"),
             series_instance_uid=text_of(header, "SeriesInstanceUID"),
         )

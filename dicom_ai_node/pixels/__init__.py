@@ -2,6 +2,7 @@
 
 from dicom_ai_node.pixels.fitness import refuse_unfit
 from dicom_ai_node.pixels.frame import Frame, grey, load, read_frame
+from dicom_ai_node.pixels.header import sop_class_of
 from dicom_ai_node.pixels.normalise import CONTRACT, normalise
 from dicom_ai_node.pixels.pictures import grey_from_picture
 from dicom_ai_node.pixels.refusals import RefusalCode
@@ -18,4 +19,5 @@ __all__ = [
     "read_frame",
     "read_header",
     "refuse_unfit",
+    "sop_class_of",
 ]

@@ -18,7 +18,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_ai_node.pixels.header import integer, quotable, text, texts
+from dicom_ai_node.pixels.header import integer, quotable, sop_class_of, text, texts
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 RADIOGRAPHS = frozenset(
@@ -51,7 +51,7 @@ def refuse_unfit(header: Dataset) -> None:
         ``not_an_image``, ``not_projection_radiograph``, ``localiser``, ``for_processing`` or
         ``multi_frame``.
     """
-    sop_class = text(header, "SOPClassUID")
+    sop_class = sop_class_of(header)
     modality = text(header, "Modality")
     if sop_class not in RADIOGRAPHS | CAPTURES:
         is_image = not sop_class or "Rows" in header

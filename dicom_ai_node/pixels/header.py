@@ -92,6 +92,16 @@ def number(header: Dataset, keyword: str) -> float | None:
     return result if math.isfinite(result) else None
 
 
+def sop_class_of(header: Dataset) -> str:
+    """Return the SOP class; where the data set has none, the one that its file meta names for it.
+
+    PS3.10 7.1 has both say the same. Anonymisers that keep a list of attributes lose the first.
+    """
+    stated = text(header, "SOPClassUID")
+    meta: object = getattr(header, "file_meta", None)
+    return stated or (text(meta, "MediaStorageSOPClassUID") if isinstance(meta, Dataset) else "")
+
+
 def integer(header: Dataset, keyword: str) -> int | None:
     """Return the attribute's first value as a whole number, None when it is none."""
     result = number(header, keyword)

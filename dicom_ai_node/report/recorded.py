@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_ai_node.errors import InvalidReport
+from dicom_ai_node.pixels.header import sop_class_of
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import raw_text
 from dicom_ai_node.types import ImageRef, ImageResult, Recorded
@@ -61,7 +62,7 @@ def named_images(sources: Iterable[Dataset], results: Iterable[ImageResult]) -> 
 
 def _ref(ds: Dataset) -> ImageRef:
     return ImageRef(
-        sop_class_uid=raw_text(ds, "SOPClassUID"),
+        sop_class_uid=sop_class_of(ds),
         sop_instance_uid=raw_text(ds, "SOPInstanceUID"),
         series_instance_uid=raw_text(ds, "SeriesInstanceUID"),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
 from dicom_ai_node.pixels.header import quiet
@@ -40,3 +40,17 @@ def dicom(path: Path, seed: int = 0, *, side: int = 16, **header: object) -> Pat
         for keyword, value in header.items():
             setattr(ds, keyword, value)
         return write(path, ds)
+
+
+def anonymised(path: Path, seed: int = 0, **header: object) -> Path:
+    """The same with sex, age, and what describes pixels: all that VinDr's anonymiser leaves."""
+    ds = dcmread(dicom(path, seed, **header))
+    for element in list(ds):
+        if element.tag.group != 0x0028 and element.keyword not in _LEFT:
+            del ds[element.tag]
+    with quiet():  # it puts a hash for the instance's UID
+        ds.file_meta.MediaStorageSOPInstanceUID = "d41d8cd98f00b204e9800998ecf8427e"
+        return write(path, ds)
+
+
+_LEFT = ("PatientSex", "PatientAge", "PixelData")

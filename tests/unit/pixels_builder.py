@@ -73,7 +73,8 @@ def radiograph(values: Image, bits: int = 0, **changes: object) -> Dataset:
 
 def write(path: Path, ds: Dataset, syntax: UID = ExplicitVRLittleEndian) -> Path:
     """Write ``ds``, whose pixel data are in the form of ``syntax`` already."""
-    ds.file_meta = FileMetaDataset()
+    if not hasattr(ds, "file_meta"):
+        ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax
     ds.save_as(path, enforce_file_format=True)
     return path

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import RLELossless
+from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, RLELossless
 
 from dicom_ai_node.audit.sources import Listed, Slice, Source, open_source
 from dicom_ai_node.audit.sources.dicom_json import header_of
@@ -217,6 +217,19 @@ def test_a_folder_that_cannot_be_listed_at_all_is_an_error(
     monkeypatch.setattr(os, "scandir", no_scandir)
     with pytest.raises(ConfigError, match=r"tree: cannot be listed: Input/output error"):
         listing(source, spec())
+
+
+def test_a_folder_takes_the_class_of_an_anonymised_file_from_its_meta(tmp_path: Path) -> None:
+    for name, of_file in (
+        ("dx.dcm", DigitalXRayImageStorageForPresentation),
+        ("ct", CTImageStorage),
+    ):
+        dataset = noise(name)
+        del dataset.Modality, dataset.SOPClassUID
+        dataset.file_meta.MediaStorageSOPClassUID = of_file
+        dataset.save_as(tmp_path / name, enforce_file_format=True)
+    found = listing(open_source(f"folder:{tmp_path}", Config()), spec())
+    assert list(found) == [uid("demo", "dx.dcm")]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pydicom.uid import (
     MPEG2MPML,
     CTImageStorage,
     DigitalMammographyXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
@@ -132,6 +133,29 @@ def test_refusals_quote_no_foreign_text() -> None:
         with pytest.raises(PixelsRefused) as caught:
             refuse_unfit(radiograph(VALUES, 12, **{keyword: "Doe^Jane"}))
         assert "Doe" not in caught.value.reason.text
+
+
+@pytest.mark.parametrize(
+    ("of_file", "stated", "code"),
+    [
+        (CTImageStorage, None, "not_projection_radiograph"),
+        (DigitalXRayImageStorageForProcessing, None, "for_processing"),
+        # what the data set says of itself is believed
+        (DigitalXRayImageStorageForPresentation, CTImageStorage, "not_projection_radiograph"),
+        (DigitalXRayImageStorageForPresentation, "0", "not_projection_radiograph"),
+        (DigitalXRayImageStorageForPresentation, None, ""),
+    ],
+)
+def test_file_meta_names_the_class_where_the_data_set_does_not(
+    tmp_path: Path, of_file: UID, stated: str | None, code: str
+) -> None:
+    ds = radiograph(VALUES, 12, SOPClassUID=stated, SOPInstanceUID=None, Modality=None)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = of_file
+    ds.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
+    path = write(tmp_path / "a.dcm", ds)
+    assert code or load(path, size=24).any()
+    assert not code or refusal(path) == code
 
 
 def test_wrong_body_part_is_let_in() -> None:

@@ -13,6 +13,7 @@ from pydicom.uid import UID
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.identity import SR_CLASSES, Predecessor, series_instance_uid
+from dicom_ai_node.report.recorded import named_images
 from dicom_ai_node.report.samples import MODEL, Sample, estimated, samples, source
 from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.types import EncodedReport, ImageRef, ImageResult, Outcome, Reason
@@ -143,6 +144,14 @@ def test_an_image_that_could_not_be_read_is_evidence_too() -> None:
     )
     result = replace(sample.result, images=(*sample.result.images, lost))
     assert evidence(first(Sample(result, sample.sources)))["1.2.3.4"] == "1.2.3"
+
+
+def test_evidence_of_a_file_whose_data_set_names_no_class() -> None:
+    header = source(1)
+    stated = header.SOPClassUID
+    del header.SOPClassUID
+    assert header.file_meta.MediaStorageSOPClassUID == stated
+    assert [one.image.sop_class_uid for one in named_images([header], ())] == [stated]
 
 
 def test_sources_of_two_studies_are_an_error() -> None:

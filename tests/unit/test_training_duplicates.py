@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_ai_node.pixels import normalise
 from tests.unit.pixels_builder import quantised, scene, write_as
 from training import duplicates
-from training.groups import components, groups, one_split
+from training.groups import components, groups
 from training.index import Row, write_index
 from training.perceptual import BITS, SIDE, digest, near
 from training.tables import DataError
@@ -120,17 +120,6 @@ def test_a_patient_and_the_twins_of_his_images_are_one_group() -> None:
     rows = rows_of(("a", ""), ("b", ""), ("a", ""), ("", ""), ("", ""), ("c", ""))
     assert groups(rows) == [0, 1, 0, 3, 4, 5]  # rows without a patient stand alone
     assert groups(rows, [(2, 1), (4, 5)]) == [0, 0, 0, 3, 4, 4]
-
-
-def test_each_group_goes_to_one_split_and_test_sets_keep_theirs() -> None:
-    rows = rows_of(
-        ("a", "train"), ("a", "train"), ("b", "test"), ("c", "val"), ("d", "train"), ("e", "val")
-    )
-    moved = one_split(rows, ("test", "val", "train"), duplicates=[(1, 2), (4, 5)])
-    assert [row.split for row in moved] == ["test", "test", "test", "val", "val", "val"]
-    assert [row.image for row in moved] == [row.image for row in rows]
-    with pytest.raises(DataError, match=r"0\.png: split: expected one of 'test', got 'train'"):
-        one_split(rows, ("test",))
 
 
 @pytest.fixture

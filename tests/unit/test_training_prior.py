@@ -63,6 +63,13 @@ def test_the_old_come_first_then_the_balance() -> None:
     assert prior.choose(nobody_old).tau == 0.5
 
 
+def test_who_is_70_is_old() -> None:
+    """Ages are completed years: the marks' and the tables' ``70 and over`` begins there."""
+    logits = np.zeros((2, len(prior.YEARS)))  # 50 years each
+    (point,) = prior.curve(logits, np.array([69.0, 70.0]), logits[0], np.array([0.0]))
+    assert point.bias_old == pytest.approx(-20)
+
+
 def test_baking_gives_the_adjusted_answer_and_moves_nothing_else() -> None:
     rng = np.random.default_rng(7)
     density = prior.log_prior(ages(500, 6))

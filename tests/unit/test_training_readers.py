@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from tests.builders.layouts import dicom, picture, table
+from tests.builders.layouts import anonymised, dicom, picture, table
 from training import index, readers
+from training.cache import tensor
 from training.index import Row, read_index
 from training.readers.chexpert import FINDINGS
+from training.readers.layout import view_of
 from training.tables import DataError
 
 
@@ -200,9 +202,22 @@ def test_padchest_labels_that_are_no_list(tmp_path: Path) -> None:
         list(readers.read("padchest", tmp_path))
 
 
+@pytest.mark.parametrize("decubitus", ["LLD", "RLD", "AP LLD", "AP RLD", "PA LLD", "pa rld"])
+def test_a_decubitus_view_is_not_known(decubitus: str) -> None:
+    """The patient lies on a side and the beam is frontal: neither a lateral nor upright."""
+    assert view_of(decubitus) == ""
+
+
+@pytest.mark.parametrize(
+    ("stated", "view"), [("LL", "LATERAL"), ("RL", "LATERAL"), ("LAO", "OTHER")]
+)
+def test_other_views_are(stated: str, view: str) -> None:
+    assert view_of(stated) == view
+
+
 def test_vindr(tmp_path: Path) -> None:
-    dicom(tmp_path / "train/one.dicom", PatientAge="061Y", PatientSex="M")
-    dicom(tmp_path / "train/zero.dicom", PatientAge="000Y", PatientSex="O", PatientID="7")
+    anonymised(tmp_path / "train/one.dicom", PatientAge="061Y", PatientSex="M")
+    anonymised(tmp_path / "train/zero.dicom", PatientAge="000Y", PatientSex="O", PatientID="7")
     dicom(tmp_path / "test/two.dicom", PatientAge="238Y", PatientSex="F", ViewPosition="AP")
     (tmp_path / "train/notes.txt").write_text("no image")
     table(
@@ -215,6 +230,7 @@ def test_vindr(tmp_path: Path) -> None:
     table(tmp_path / "annotations/image_labels_test.csv", ["image_id", "No finding"], ["two", 1])
     rows, tally = read("vindr", tmp_path)
     assert (rows["one"].age, rows["one"].sex, rows["one"].view) == (61, "M", "PA")
+    assert (rows["one"].patient, tensor(tmp_path / rows["one"].image, 8).any()) == ("", True)
     assert rows["one"].findings == ("Cardiomegaly", "Nodule/Mass?")  # two of three, one of three
     assert (rows["two"].split, rows["two"].view) == ("test", "AP")
     assert rows["two"].findings == ("No Finding",)

@@ -19,14 +19,16 @@ _VIEWS = {
     **dict.fromkeys(("PA", "POSTEROANTERIOR", "POSTERO-ANTERIOR"), "PA"),
     **dict.fromkeys(("AP", "ANTEROPOSTERIOR", "ANTERO-POSTERIOR"), "AP"),
     **dict.fromkeys(("AP SUPINE", "AP HORIZONTAL", "AP AXIAL", "AP ERECT"), "AP"),
-    **dict.fromkeys(("L", "LL", "RL", "LLD", "RLD", "LATERAL", "XTABLE LATERAL"), "LATERAL"),
+    **dict.fromkeys(("L", "LL", "RL", "LATERAL", "XTABLE LATERAL"), "LATERAL"),
     **dict.fromkeys(("LEFT LATERAL", "RIGHT LATERAL", "SWIMMERS"), "LATERAL"),
+    # Decubitus: a frontal beam at a patient who lies on a side is no example of either view.
+    **dict.fromkeys(("LLD", "AP LLD", "PA LLD", "RLD", "AP RLD", "PA RLD"), ""),
     **dict.fromkeys(("", "UNK", "UNKNOWN", "N/A", "NONE", "NAN"), ""),
 }
 
 
 def view_of(text: str) -> str:
-    """A view of the index for what data sets and headers call it; '' where nothing is said."""
+    """A view of the index for what data sets and headers call it; '' where it is not known."""
     return _VIEWS.get(text.upper().replace("_", " ").strip(), "OTHER")
 
 

@@ -1,10 +1,13 @@
 """VinDr-CXR: ``train/*.dicom``, ``test/*.dicom`` and ``annotations/image_labels_*.csv``.
 
 18,000 PA images of two hospitals. Age and sex come from the DICOM headers, where many are missing,
-zero or beyond any life. Columns relied on: image_id, one column of 0 or 1 for each finding, and for
-``train`` rad_id, since three radiologists read each image: what one of them alone saw is uncertain.
-Without the label tables the findings are unknown. Where a header names no view it is PA, as the
-data set's description says. Source: the paper (Nguyen 2022, Scientific Data) and PhysioNet's page.
+zero or beyond any life. The anonymiser kept 25 attributes, none of which names class, patient or
+view: the class is that of the file meta information, and every image counts as a patient. Columns
+relied on: image_id, one column of 0 or 1 for each finding, and for ``train`` rad_id, since three
+radiologists read each image: what one of them alone saw is uncertain. Without the label tables the
+findings are unknown. Where a header names no view it is PA, as the data set's description says.
+Source: the paper (Nguyen 2022, Scientific Data), PhysioNet's page, and the anonymiser's list of
+attributes (github.com/vinbigdata-medical/vindr-cxr).
 """
 
 from collections import Counter, defaultdict

@@ -135,7 +135,7 @@ class Folder:
         modality = text_of(header, "Modality")
         if modality:
             return modality in self._modalities
-        return text_of(header, "SOPClassUID") in RADIOGRAPHS
+        return pixels.sop_class_of(header) in RADIOGRAPHS
 
 
 def _files(root: Path, unlisted: Callable[[OSError], None]) -> Iterator[Path]:
