@@ -20,15 +20,15 @@ from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
-from training import calibrate, prior
+from training import calibrate, checkpoint, prior
 from training import config as settings
 from training.archive import data_of
+from training.checkpoint import WEIGHTS
 from training.config import Config
 from training.data import Data, Images, Item
 from training.measured import answers, calibration_cases
 from training.sampling import frequencies
 from training.tables import DataError
-from training.train import WEIGHTS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """As a manifest wants it; better said before an hour of calibration than after it."""
@@ -128,10 +128,17 @@ def build(
     """Write weights.safetensors and manifest.json of a training run into ``out``.
 
     With the mean of its weights and those of the runs in the folders ``others``.
+
+    Raises
+    ------
+    DataError
+        A run was trained with other images than those of ``data``, or too few can calibrate it.
     """
+    folders = [Path(config.out), *others]
+    for folder in folders:
+        checkpoint.check_images(folder, data.trained())
     size = config.sides[-1]
-    weights = Path(config.out) / WEIGHTS
-    runs = [weights, *(other / WEIGHTS for other in others)]
+    weights, *_ = runs = [folder / WEIGHTS for folder in folders]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
     network = load_network(config.architecture, trained, weights)
     trained, prior_tau = without_prior(trained, network, data, config, tau)

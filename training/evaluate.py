@@ -22,10 +22,11 @@ from safetensors.numpy import load_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from dicom_ai_node.inference.engine import NETWORK, Estimator
-from training import card, marks, montage, parity, plots, report, site_card, tried
+from training import card, checkpoint, marks, montage, parity, plots, report, site_card, tried
 from training import config as settings
 from training.archive import data_of
 from training.baseline import Baseline, baseline
+from training.checkpoint import WEIGHTS
 from training.config import Config
 from training.data import GATE_TEST, Data
 from training.figures import AUC, MAE, coverage, find, measure
@@ -36,7 +37,6 @@ from training.predicted import Table, joined, read_csv, write_csv
 from training.report import Evaluation
 from training.sets import OWN, Set
 from training.tables import DataError
-from training.train import WEIGHTS
 
 
 def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> Table:
@@ -104,11 +104,12 @@ def write_bundle(
     (path / bundle.CARD).write_text(written)
 
 
-def check_run(path: Path, config: Config) -> None:
-    """Raise DataError unless the bundle was built from the run of ``config``.
+def check_run(path: Path, config: Config, data: Data) -> None:
+    """Raise DataError unless the bundle was built from the run of ``config``, which saw no others.
 
     Another fold's network was trained with the images that this one held out.
     """
+    checkpoint.check_images(Path(config.out), data.trained())
     name = "head.weight"  # building a bundle changes the bias of the head alone
     file = Path(config.out) / WEIGHTS
     packed = load_file(path / bundle.WEIGHTS)[NETWORK + name]
@@ -155,7 +156,7 @@ def main() -> None:
             config = settings.read(given.config, fold=given.fold)
             data = data_of(config, given.data)
             if config.archive:
-                check_run(given.bundle, config)
+                check_run(given.bundle, config, data)
         calibrated = [data.calibrates] if given.calibrated is None else given.calibrated
         if given.predictions:
             table = read_csv(given.predictions)

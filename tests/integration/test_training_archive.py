@@ -172,6 +172,19 @@ def test_an_archive_becomes_a_bundle(
     held = archive.data_of(settings.read(here / "site.toml"), here).load(SIDE, "held_out")
     assert len(Estimator(here / "models/site").predict(next(held.floats()))) == len(inside)
 
+    # Dealt anew, the folds hold out what these networks have seen.
+    lines = [line.rsplit(",", 1) for line in (here / "folds.csv").read_text().splitlines()[1:]]
+    swapped = "".join(f"{image},{1 - int(fold)}\n" for image, fold in lines)
+    (here / "folds.csv").write_text("image,fold\n" + swapped)
+    for command, more in (
+        (cross, ()),
+        (train, ()),
+        (build_bundle, ("--bundle", "models/again", "--version", "1.1")),
+        (evaluate, arguments[:2] + arguments[4:]),
+    ):
+        with pytest.raises(SystemExit, match=r"fold-.*last\.pt: images: expected"):
+            run(command, "--config", "site.toml", *more)
+
 
 def test_folds_that_part_a_patient_are_refused(here: Path, run: Run) -> None:
     run(index, "nih", "nih")

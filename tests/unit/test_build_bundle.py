@@ -1,4 +1,5 @@
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from safetensors.torch import save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
-from training import build_bundle, data, measured, own, prior
+from training import build_bundle, checkpoint, data, measured, own, prior, record
 from training.config import Config
+from training.run import Run
 from training.sampling import frequencies
 from training.tables import DataError
 
@@ -54,8 +56,16 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     network = Network("mobilenet_v2")
     torch.nn.init.constant_(network.head.bias[101:], 1.0)  # everything passes the gates
-    save_file(network.state_dict(), tmp_path / "ema.safetensors")
-    return tmp_path / "ema.safetensors"
+    return left_by_a_run(tmp_path, network)
+
+
+def left_by_a_run(folder: Path, network: Network, trained: Sequence[data.Item] = ()) -> Path:
+    """The files of a run that was trained with ``trained``: the own training images if none."""
+    settings, seen = config(folder), trained or images_of(folder).trained()
+    folder.mkdir(exist_ok=True)
+    run = Run(settings, network, torch.device("cpu"))
+    checkpoint.save(folder, run, record.record(settings, seen))
+    return folder / checkpoint.WEIGHTS
 
 
 def test_the_mean_of_two_runs_is_half_way(tmp_path: Path) -> None:
@@ -139,4 +149,14 @@ def test_without_labels_nothing_can_be_calibrated(
 
     monkeypatch.setattr(own, "load", sexless)
     with pytest.raises(DataError, match="val: expected images with both an age and a sex"):
+        build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)
+
+
+def test_weights_that_saw_what_is_held_out_are_not_packed(weights: Path, tmp_path: Path) -> None:
+    apart = [one for one in items() if one.path != "train0"]
+    left_by_a_run(tmp_path, Network("mobilenet_v2"), [*apart, replace(apart[-1], path="val0")])
+    with pytest.raises(DataError, match=r"last\.pt: images: expected"):
+        build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)
+    (tmp_path / checkpoint.LAST).unlink()
+    with pytest.raises(DataError, match=r"last\.pt: expected the checkpoint of a run"):
         build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)

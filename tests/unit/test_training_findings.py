@@ -10,7 +10,8 @@ from dicom_ai_node.inference.network import Network
 from training.config import Config
 from training.data import Item
 from training.findings import NAMES, TASKS, Further, targets
-from training.train import FURTHER, Run
+from training.material import FURTHER
+from training.run import Run
 
 NAN = float("nan")
 
@@ -57,8 +58,7 @@ def test_findings_teach_the_backbone_by_their_weight(tmp_path: Path, weight: flo
 def test_their_layer_is_kept_to_go_on_and_is_not_shipped(tmp_path: Path) -> None:
     run = Run(Config(out=str(tmp_path), findings=0.5), Network("resnet18"), torch.device("cpu"))
     torch.nn.init.ones_(run.further.layer.weight)
-    run.save()
     again = Run(run.config, Network("resnet18"), torch.device("cpu"))
-    again.resume()
+    again.load_state_dict(run.state_dict())
     assert torch.equal(again.further.layer.weight, run.further.layer.weight)
     assert not any("further" in name for name in run.ema.state_dict())

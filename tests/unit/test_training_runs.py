@@ -1,0 +1,125 @@
+"""What a run keeps in its folder, and when it may go on from there."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.config import Config
+from training.data import TRAINING, Images, Item
+from training.tables import DataError
+from training.train import train
+
+SIDE = 32
+
+
+class Tiny:
+    """Images in memory, some of them for the gates; the rest of a :class:`training.data.Data`."""
+
+    def __init__(self, count: int = 24) -> None:
+        self.items = [
+            Item(
+                path=f"{n}.png",
+                source="tiny",
+                patient=f"{n // 2}",
+                role="gate" if n % 6 == 5 else "train",
+                age=20.0 + 2 * n,
+                female=float(n % 2),
+                frontal=float(n % 12 != 5),
+                chest=1.0,
+                view="PA",
+            )
+            for n in range(count)
+        ]
+
+    def trained(self) -> list[Item]:
+        return [item for item in self.items if item.role in TRAINING]
+
+    def training(self, side: int) -> Images:
+        shape = (len(self.trained()), side, side)
+        pixels = np.random.default_rng(0).integers(0, 256, shape)
+        return Images(self.trained(), pixels.astype(np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(
+        architecture="resnet18",
+        start="random",
+        out=str(tmp_path / "run"),
+        device="cpu",
+        minutes=0.002,
+        batch=4,
+        pixels=SIDE,
+        sides=(SIDE,),
+        until=(1.0,),
+        low_resolution=(0.0,),
+    )
+
+
+def test_a_run_goes_on_with_the_images_that_it_began_with(config: Config, tmp_path: Path) -> None:
+    images = Tiny()
+    train(config, tmp_path, images)
+    images.items[0] = replace(images.items[0], role="held_out")
+    images.items.append(replace(images.items[1], path="new.png"))
+    with pytest.raises(DataError, match=r"run.last\.pt: images: expected .* give another out"):
+        train(config, tmp_path, images)
+
+
+def test_labels_may_be_mended_between_two_parts_of_a_run(config: Config, tmp_path: Path) -> None:
+    images = Tiny()
+    train(config, tmp_path, images)
+    images.items[0] = replace(images.items[0], age=33.0)
+    train(config, tmp_path, images)
+
+
+def test_a_run_goes_on_with_the_settings_that_it_began_with(config: Config, tmp_path: Path) -> None:
+    train(config, tmp_path, Tiny())
+    with pytest.raises(DataError, match=r"batch: .*; rate: expected 0\.5, got 0\.0008") as error:
+        train(replace(config, batch=2, rate=0.5), tmp_path, Tiny())
+    assert "images" not in str(error.value)
+
+
+def test_a_run_goes_on_from_the_weights_that_it_started_from(
+    config: Config, tmp_path: Path
+) -> None:
+    train(config, tmp_path, Tiny())
+    second = replace(config, start=f"{config.out}/ema.safetensors", out=str(tmp_path / "second"))
+    train(second, tmp_path, Tiny())
+    train(replace(config, seed=2, out=str(tmp_path / "other")), tmp_path, Tiny())
+    (tmp_path / "run").rename(tmp_path / "first")
+    (tmp_path / "other").rename(tmp_path / "run")
+    with pytest.raises(DataError, match=r"second.last\.pt: start: expected weights with SHA-256"):
+        train(second, tmp_path, Tiny())
+
+
+def test_how_long_and_where_a_run_goes_on_is_free(config: Config, tmp_path: Path) -> None:
+    train(config, tmp_path, Tiny())
+    (tmp_path / "run").rename(tmp_path / "moved")
+    longer = replace(config, minutes=0.003, out=str(tmp_path / "moved"), checkpoint_seconds=9.0)
+    train(longer, tmp_path, Tiny())
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x05\x06" + 18 * b"\0", None])
+def test_a_checkpoint_of_something_else_is_named(
+    config: Config, tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "run/last.pt"
+    file.parent.mkdir()
+    if content is None:
+        torch.save({"network": {}, "steps": 1}, file)
+    else:
+        file.write_bytes(content)
+    with pytest.raises(DataError, match=r"last\.pt: expected .*; remove .*another out"):
+        train(config, tmp_path, Tiny())

@@ -1,0 +1,69 @@
+"""What a run leaves in its folder: weights to ship, and last.pt, from which it goes on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+from safetensors.torch import save_file
+
+from training import record
+from training.data import Item
+from training.record import Record
+from training.run import Run
+from training.tables import DataError
+
+WEIGHTS = "ema.safetensors"
+LAST = "last.pt"
+PARTS = frozenset({"record", "run"})
+"""What last.pt holds: a :mod:`training.record`, and the state of the run."""
+INSTEAD = "remove the folder to train anew, or give another out"
+
+
+def save(folder: Path, run: Run, trained_with: Record) -> None:
+    """Write both files, each in one piece."""
+    weights = {k: v.contiguous().cpu() for k, v in run.ema.state_dict().items()}
+    save_file(weights, folder / f"{WEIGHTS}.partial")
+    (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
+    torch.save({"record": trained_with, "run": run.state_dict()}, folder / f"{LAST}.partial")
+    (folder / f"{LAST}.partial").rename(folder / LAST)
+
+
+def read(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The :data:`PARTS` of last.pt; only tensors, numbers and text are ever read from it.
+
+    Raises
+    ------
+    DataError
+        It is not there, or it is none that a run could go on from.
+    """
+    file = folder / LAST
+    if not file.exists():
+        raise DataError(f"{file}: expected the checkpoint of a run")
+    try:
+        kept = torch.load(file, weights_only=True, map_location=device) if is_zipfile(file) else {}
+    except (RuntimeError, UnpicklingError) as error:  # torch would advise weights_only=False
+        raise DataError(f"{file}: expected the checkpoint of a run; {INSTEAD}") from error
+    missing = PARTS - kept.keys() if isinstance(kept, dict) else PARTS
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise DataError(f"{file}: expected the checkpoint of a run, with {names}; {INSTEAD}")
+    return dict(kept)
+
+
+def check(folder: Path, kept: Record, wanted: Record) -> None:
+    """Raise DataError unless the run in ``folder`` was trained as is ``wanted``."""
+    different = record.differences(kept, wanted)
+    if different:
+        raise DataError(f"{folder / LAST}: {'; '.join(different)}; {INSTEAD}")
+
+
+def check_images(folder: Path, items: Sequence[Item]) -> None:
+    """Raise DataError unless the run in ``folder`` was trained with ``items`` and no others.
+
+    Else it may have seen what is held out now.
+    """
+    kept: Record = read(folder)["record"]
+    check(folder, {record.IMAGES: kept[record.IMAGES]}, {record.IMAGES: record.images(items)})
