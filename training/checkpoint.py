@@ -11,23 +11,25 @@ from safetensors.torch import save_file
 
 from training import record
 from training.data import Item
+from training.material import Material
 from training.record import Record
 from training.run import Run
 from training.tables import DataError
 
 WEIGHTS = "ema.safetensors"
 LAST = "last.pt"
-PARTS = frozenset({"record", "run"})
-"""What last.pt holds: a :mod:`training.record`, and the state of the run."""
+PARTS = frozenset({"record", "run", "material"})
+"""What last.pt holds: a :mod:`training.record`, and the states of the run and of its material."""
 INSTEAD = "remove the folder to train anew, or give another out"
 
 
-def save(folder: Path, run: Run, trained_with: Record) -> None:
+def save(folder: Path, run: Run, material: Material, trained_with: Record) -> None:
     """Write both files, each in one piece."""
     weights = {k: v.contiguous().cpu() for k, v in run.ema.state_dict().items()}
     save_file(weights, folder / f"{WEIGHTS}.partial")
     (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
-    torch.save({"record": trained_with, "run": run.state_dict()}, folder / f"{LAST}.partial")
+    states = {"run": run.state_dict(), "material": material.state_dict()}
+    torch.save({"record": trained_with, **states}, folder / f"{LAST}.partial")
     (folder / f"{LAST}.partial").rename(folder / LAST)
 
 

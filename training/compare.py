@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from dicom_ai_node.inference.engine import NETWORK, load_network, run
-from training import bootstrap, metrics
+from training import bootstrap, log, metrics
 from training import config as settings
 from training.config import Config
 from training.data import Data
@@ -81,7 +81,7 @@ def main() -> None:
     for config in configs(given.file):
         own = Own(given.data, Path(config.cache))
         train(config, given.data, own)
-        with (Path(config.out) / "log.csv").open(newline="") as file:
+        with (Path(config.out) / log.FILE).open(newline="") as file:
             steps = int(list(csv.reader(file))[-1][0])
         name = Path(config.out).name
         rows.append({"run": name, "images": f"{steps * config.batch:,}"})

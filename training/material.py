@@ -1,5 +1,7 @@
 """What a run is trained with: its images, and the batches that are made of them."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,12 +28,8 @@ class Material:
         self.labels = {name: torch.from_numpy(of).to(device) for name, of in labels.items()}
         self.config, self.device = config, device
         self.strength = augment.Strength(local=config.local_contrast)
-        self.seed(config.seed)
-
-    def seed(self, seed: int) -> None:
-        """Start all randomness of the batches anew."""
-        self.rng = torch.Generator(self.device).manual_seed(seed)
-        self.sampler = Sampler(self.images, np.random.default_rng(seed))
+        self.rng = torch.Generator(device).manual_seed(config.seed)
+        self.sampler = Sampler(self.images, np.random.default_rng(config.seed))
 
     def batch(self, stage: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Augmented images (N, 1, S, S) of ``stage``, and their labels, each (N,)."""
@@ -61,3 +59,16 @@ class Material:
         at = self.images.where("train")
         some = self.pixels(at[:: max(len(at) // 256, 1)])
         return augment.batch(some, side, self.rng, self.strength)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What :meth:`load_state_dict` needs to draw the same batches as if there were no pause."""
+        return {
+            "sampler": self.sampler.state_dict(),
+            "augmentation": {self.device.type: self.rng.get_state()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to ``state``; on another kind of device augmentation starts from its seed."""
+        self.sampler.load_state_dict(state["sampler"])
+        if self.device.type in state["augmentation"]:
+            self.rng.set_state(state["augmentation"][self.device.type].cpu())

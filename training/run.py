@@ -31,9 +31,11 @@ class Run:
             fused=True,
         )
         self.elapsed, self.steps = 0.0, 0
+        self.seen = dict[str, float]()
+        """Parts of the loss, smoothed over some fifty steps."""
 
     def step(self, x: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
-        """One update; returns the parts of the loss."""
+        """One update; returns the parts of its loss."""
         rate = self.config.learning_rate(self.elapsed / (60 * self.config.minutes))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -55,6 +57,7 @@ class Run:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self.steps += 1
+        self.seen = {k: 0.98 * self.seen.get(k, v) + 0.02 * v for k, v in parts.items()}
         self._average(min(self.config.ema, (1 + self.steps) / (10 + self.steps)))
         return parts
 
@@ -70,13 +73,25 @@ class Run:
     def state_dict(self) -> dict[str, Any]:
         """What :meth:`load_state_dict` needs to go on: tensors, numbers and text."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return {**parts, "elapsed": self.elapsed, "steps": self.steps}
+        numbers = {"elapsed": self.elapsed, "steps": self.steps, "seen": self.seen}
+        return {**parts, **numbers, "dropout": {self.device.type: self._randomness()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to ``state``."""
+        """Go back to ``state``; on another kind of device dropout starts from its seed."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.elapsed, self.steps = state["elapsed"], state["steps"]
+        self.elapsed, self.steps, self.seen = state["elapsed"], state["steps"], state["seen"]
+        kept = state["dropout"].get(self.device.type)
+        if kept is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(kept.cpu(), self.device)
+        elif kept is not None:
+            torch.set_rng_state(kept)
+
+    def _randomness(self) -> Tensor:
+        """Where the generator stands that dropout draws from."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_rng_state(self.device)
+        return torch.get_rng_state()
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         return {

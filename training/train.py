@@ -5,13 +5,13 @@
     python -m training.train --config site.toml --fold 3
 
 The schedule follows the clock, not the steps, so that a busy machine costs steps and never the end
-of the cosine. Writes log.csv, last.pt (to resume) and ema.safetensors (the weights to ship).
+of the cosine. Writes log.csv, last.pt and ema.safetensors (the weights to ship). From last.pt a run
+goes on as if it had never stopped: the same images, changed alike, bit for bit.
 On Linux, ``GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=20000000000`` in the
 environment makes this up to twice as fast on a CPU.
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +25,7 @@ from training import config as settings
 from training.archive import Archived, data_of
 from training.config import Config
 from training.data import Data
+from training.log import Log
 from training.material import Material
 from training.record import record
 from training.run import Run, device_of
@@ -51,24 +52,19 @@ def train(config: Config, root: Path, data: Data) -> None:
         kept = checkpoint.read(out, device)
         checkpoint.check(out, kept["record"], trained_with)
         run.load_state_dict(kept["run"])
-        material.seed(config.seed + run.steps)
-    saved = run.elapsed
-    with (out / "log.csv").open("a", newline="") as file:
-        log = csv.writer(file)
-        for stage, seen in updates(config, material, run):
-            if run.steps % 50 == 0:
-                row = [run.steps, round(run.elapsed), config.sides[stage]]
-                log.writerow(row + [f"{value:.4f}" for value in seen.values()])
-                file.flush()
-            if run.elapsed - saved > config.checkpoint_seconds:
-                checkpoint.save(out, run, trained_with)
-                saved = run.elapsed
-    checkpoint.save(out, run, trained_with)
+        material.load_state_dict(kept["material"])
+    log, saved = Log(out, run.steps), run.elapsed
+    for stage in updates(config, material, run):
+        log.add(run, config.sides[stage])
+        if run.elapsed - saved > config.checkpoint_seconds:
+            checkpoint.save(out, run, material, trained_with)
+            saved = run.elapsed
+    checkpoint.save(out, run, material, trained_with)
 
 
-def updates(config: Config, material: Material, run: Run) -> Iterator[tuple[int, dict[str, float]]]:
-    """Update until the time is used up; yields the stage and the smoothed parts of the loss."""
-    total, seen = 60 * config.minutes, dict[str, float]()
+def updates(config: Config, material: Material, run: Run) -> Iterator[int]:
+    """Update until the time is used up; yields the stage of each step."""
+    total = 60 * config.minutes
     clock = time.process_time if config.clock == "processor" else time.monotonic
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[seen]}"))
     with Progress(*columns) as bar:
@@ -76,12 +72,11 @@ def updates(config: Config, material: Material, run: Run) -> Iterator[tuple[int,
         while run.elapsed < total:
             began = clock()
             stage = config.stage(run.elapsed / total)
-            parts = run.step(*material.batch(stage))
+            run.step(*material.batch(stage))
             run.elapsed += clock() - began
-            seen = {k: 0.98 * seen.get(k, v) + 0.02 * v for k, v in parts.items()}
-            text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
+            text = " ".join(f"{name} {value:.3f}" for name, value in run.seen.items())
             bar.update(task, completed=run.elapsed, seen=f"step {run.steps} {text}")
-            yield stage, seen
+            yield stage
 
 
 def told(data: Data) -> None:

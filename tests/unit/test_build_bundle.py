@@ -14,6 +14,7 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
 from training import build_bundle, checkpoint, data, measured, own, prior, record
 from training.config import Config
+from training.material import Material
 from training.run import Run
 from training.sampling import frequencies
 from training.tables import DataError
@@ -61,10 +62,11 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def left_by_a_run(folder: Path, network: Network, trained: Sequence[data.Item] = ()) -> Path:
     """The files of a run that was trained with ``trained``: the own training images if none."""
-    settings, seen = config(folder), trained or images_of(folder).trained()
+    settings, own_images, cpu = config(folder), images_of(folder), torch.device("cpu")
     folder.mkdir(exist_ok=True)
-    run = Run(settings, network, torch.device("cpu"))
-    checkpoint.save(folder, run, record.record(settings, seen))
+    run, material = Run(settings, network, cpu), Material(settings, own_images, cpu)
+    trained_with = record.record(settings, trained or own_images.trained())
+    checkpoint.save(folder, run, material, trained_with)
     return folder / checkpoint.WEIGHTS
 
 

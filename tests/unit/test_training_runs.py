@@ -1,15 +1,22 @@
 """What a run keeps in its folder, and when it may go on from there."""
 
+import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from dicom_ai_node.inference import network
+from training import checkpoint, log
 from training.config import Config
 from training.data import TRAINING, Images, Item
+from training.run import Run
 from training.tables import DataError
 from training.train import train
 
@@ -52,10 +59,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def backbone() -> network.Backbone:
+    """One block, so that a step takes no time and a checkpoint no room."""
+    block = (nn.Conv2d(1, 8, 5, stride=4, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(*block), 8, 1
+
+
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setitem(network.BACKBONES, "tiny", backbone)
     return Config(
-        architecture="resnet18",
+        architecture="tiny",
         start="random",
         out=str(tmp_path / "run"),
         device="cpu",
@@ -123,3 +137,61 @@ def test_a_checkpoint_of_something_else_is_named(
         file.write_bytes(content)
     with pytest.raises(DataError, match=r"last\.pt: expected .*; remove .*another out"):
         train(config, tmp_path, Tiny())
+
+
+def plain(state: Any) -> Any:
+    """The same with bytes for tensors, so that it can be compared exactly."""
+    if isinstance(state, dict):
+        return {name: plain(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [plain(value) for value in state]
+    return state.numpy().tobytes() if isinstance(state, torch.Tensor) else state
+
+
+def test_a_run_that_was_cut_off_ends_as_one_in_one_go(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "process_time", lambda: float(next(ticks)))  # a second a step
+    monkeypatch.setattr(log, "EVERY", 1)
+    whole = replace(
+        config,
+        clock="processor",
+        minutes=9 / 60,
+        checkpoint_seconds=2.5,
+        dropout=0.5,
+        corrupted=0.3,
+        findings=0.3,
+        rate=5e-3,
+    )
+    train(whole, tmp_path, Tiny())
+    parts = replace(whole, out=str(tmp_path / "parts"))
+    step, left = Run.step, iter(range(7))
+
+    def cut_off(run: Run, *batch: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return step(run, *batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "step", cut_off)
+        with pytest.raises(KeyboardInterrupt):  # one step after the second checkpoint
+            train(parts, tmp_path, Tiny())
+    assert checkpoint.read(tmp_path / "parts")["run"]["steps"] == 6
+    assert len((tmp_path / "parts/log.csv").read_text().splitlines()) == 1 + 7
+    train(parts, tmp_path, Tiny())
+    one, other = (checkpoint.read(tmp_path / name) for name in ("run", "parts"))
+    assert plain(one) == plain(other)
+    assert other["run"]["steps"] == 9
+    logs = [(tmp_path / name / "log.csv").read_text() for name in ("run", "parts")]
+    assert logs[0] == logs[1]
+    assert [line.split(",")[0] for line in logs[0].splitlines()] == ["step", *"123456789"]
+    weights = [(tmp_path / name / checkpoint.WEIGHTS).read_bytes() for name in ("run", "parts")]
+    assert weights[0] == weights[1]
+
+
+def test_the_log_of_an_earlier_run_is_not_gone_on_with(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/log.csv").write_text("50,9,32,3.1\n")
+    train(config, tmp_path, Tiny())
+    assert "3.1" not in (tmp_path / "run/log.csv").read_text()
