@@ -16,7 +16,7 @@ from training.data import Item
 Record = dict[str, str]
 """``images``, ``start`` and every setting that what is learnt depends on."""
 IMAGES = "images"
-FREE = frozenset({"out", "cache", "device", "minutes", "checkpoint_seconds", "archive"})
+FREE = frozenset({"out", "cache", "device", "minutes", "steps", "checkpoint_seconds", "archive"})
 """Settings that say where and how long; of an archive it is the images that matter."""
 
 

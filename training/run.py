@@ -34,9 +34,14 @@ class Run:
         self.seen = dict[str, float]()
         """Parts of the loss, smoothed over some fifty steps."""
 
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used up."""
+        return self.config.progress(self.elapsed, self.steps)
+
     def step(self, x: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
         """One update; returns the parts of its loss."""
-        rate = self.config.learning_rate(self.elapsed / (60 * self.config.minutes))
+        rate = self.config.learning_rate(self.progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)

@@ -1,12 +1,13 @@
-"""Train one network in a given wall-clock time; stop and go on as you like.
+"""Train one network in a given time, or number of steps; stop and go on as you like.
 
     python -m training.train --config training/configs/first.toml
     python -m training.train --config training/configs/first.toml --minutes 1 --out runs/try
     python -m training.train --config site.toml --fold 3
 
-The schedule follows the clock, not the steps, so that a busy machine costs steps and never the end
-of the cosine. Writes log.csv, last.pt and ema.safetensors (the weights to ship). From last.pt a run
-goes on as if it had never stopped: the same images, changed alike, bit for bit.
+The schedule follows the clock, so that a busy machine costs steps and never the end of the cosine;
+with ``steps`` in the configuration it follows those, and a busy machine costs time. Writes log.csv,
+last.pt and ema.safetensors (the weights to ship). From last.pt a run goes on as if it had never
+stopped: the same images, changed alike, bit for bit.
 On Linux, ``GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=20000000000`` in the
 environment makes this up to twice as fast on a CPU.
 """
@@ -33,7 +34,7 @@ from training.tables import DataError
 
 
 def train(config: Config, root: Path, data: Data) -> None:
-    """Run until the time is used up, from the last checkpoint if there is one.
+    """Run until the budget is used up, from the last checkpoint if there is one.
 
     Raises
     ------
@@ -63,19 +64,18 @@ def train(config: Config, root: Path, data: Data) -> None:
 
 
 def updates(config: Config, material: Material, run: Run) -> Iterator[int]:
-    """Update until the time is used up; yields the stage of each step."""
-    total = 60 * config.minutes
+    """Update until the budget is used up; yields the stage of each step."""
     clock = time.process_time if config.clock == "processor" else time.monotonic
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[seen]}"))
     with Progress(*columns) as bar:
-        task = bar.add_task("training", total=total, completed=int(run.elapsed), seen="")
-        while run.elapsed < total:
+        task = bar.add_task("training", total=1000, completed=int(1000 * run.progress), seen="")
+        while run.progress < 1:
             began = clock()
-            stage = config.stage(run.elapsed / total)
+            stage = config.stage(run.progress)
             run.step(*material.batch(stage))
             run.elapsed += clock() - began
             text = " ".join(f"{name} {value:.3f}" for name, value in run.seen.items())
-            bar.update(task, completed=run.elapsed, seen=f"step {run.steps} {text}")
+            bar.update(task, completed=1000 * run.progress, seen=f"step {run.steps} {text}")
             yield stage
 
 

@@ -14,13 +14,14 @@ from torch import nn
 
 from dicom_ai_node.inference import network
 from training import checkpoint, log
+from training import config as settings
 from training.config import Config
 from training.data import TRAINING, Images, Item
 from training.run import Run
 from training.tables import DataError
 from training.train import train
 
-SIDE = 32
+SIDE = 64
 
 
 class Tiny:
@@ -73,7 +74,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         start="random",
         out=str(tmp_path / "run"),
         device="cpu",
-        minutes=0.002,
+        steps=2,
         batch=4,
         pixels=SIDE,
         sides=(SIDE,),
@@ -121,7 +122,7 @@ def test_a_run_goes_on_from_the_weights_that_it_started_from(
 def test_how_long_and_where_a_run_goes_on_is_free(config: Config, tmp_path: Path) -> None:
     train(config, tmp_path, Tiny())
     (tmp_path / "run").rename(tmp_path / "moved")
-    longer = replace(config, minutes=0.003, out=str(tmp_path / "moved"), checkpoint_seconds=9.0)
+    longer = replace(config, steps=3, out=str(tmp_path / "moved"), checkpoint_seconds=9.0)
     train(longer, tmp_path, Tiny())
 
 
@@ -157,7 +158,7 @@ def test_a_run_that_was_cut_off_ends_as_one_in_one_go(
     whole = replace(
         config,
         clock="processor",
-        minutes=9 / 60,
+        steps=9,
         checkpoint_seconds=2.5,
         dropout=0.5,
         corrupted=0.3,
@@ -192,6 +193,47 @@ def test_a_run_that_was_cut_off_ends_as_one_in_one_go(
 
 def test_the_log_of_an_earlier_run_is_not_gone_on_with(config: Config, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/log.csv").write_text("50,9,32,3.1\n")
+    (tmp_path / "run/log.csv").write_text("1,9,64,3.1\n")
     train(config, tmp_path, Tiny())
-    assert "3.1" not in (tmp_path / "run/log.csv").read_text()
+    assert not (tmp_path / "run/log.csv").read_text()
+
+
+def test_a_budget_of_steps_does_not_ask_the_clock(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = itertools.count()
+    monkeypatch.setattr(time, "process_time", lambda: 1e4 * next(slow))
+    counted = replace(
+        config,
+        steps=5,
+        clock="processor",
+        sides=(SIDE, 72),
+        until=(0.4, 1.0),
+        low_resolution=(0.0, 0.0),
+        warmup=0.4,
+    )
+    monkeypatch.setattr(log, "EVERY", 1)
+    train(counted, tmp_path, Tiny())
+    rows = [line.split(",") for line in (tmp_path / "run/log.csv").read_text().splitlines()]
+    assert [(row[0], row[2]) for row in rows[1:]] == [
+        ("1", "64"), ("2", "64"), ("3", "72"), ("4", "72"), ("5", "72"),
+    ]  # fmt: skip
+    (group, _) = checkpoint.read(tmp_path / "run")["run"]["optimiser"]["param_groups"]
+    assert group["lr"] == counted.learning_rate(0.8)
+    train(replace(counted, clock="wall", out=str(tmp_path / "again")), tmp_path, Tiny())
+    weights = [(tmp_path / name / checkpoint.WEIGHTS).read_bytes() for name in ("run", "again")]
+    assert weights[0] == weights[1]
+
+
+def test_a_budget_is_of_minutes_or_of_steps(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text("steps = 100\n")
+    assert settings.read(file).budget == "100 steps"
+    with pytest.raises(SystemExit, match=r"x\.toml: minutes and steps: expected one of them"):
+        settings.read(file, minutes=3.0)
+    file.write_text("steps = -1\n")
+    with pytest.raises(SystemExit, match=r"x\.toml: steps is -1, expected"):
+        settings.read(file)
+    file.write_text("minutes = 0\n")
+    with pytest.raises(SystemExit, match=r"x\.toml: minutes is 0, expected"):
+        settings.read(file)
