@@ -20,7 +20,7 @@ from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
-from training import calibrate, checkpoint, prior
+from training import calibrate, checkpoint, prior, record
 from training import config as settings
 from training.archive import data_of
 from training.checkpoint import WEIGHTS
@@ -102,8 +102,8 @@ def sources(used: list[Item]) -> list[dict[str, object]]:
     ]
 
 
-def trained_with(data: Data) -> dict[str, object]:
-    """What the manifest says of the training data."""
+def trained_with(data: Data, runs: Sequence[Path]) -> dict[str, object]:
+    """What the manifest says of the training data, and of the weights of the ``runs``."""
     used = data.trained()
     aged = [item for item in used if item.role != "gate"]
     low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
@@ -113,6 +113,8 @@ def trained_with(data: Data) -> dict[str, object]:
         "patients": len({item.patient for item in aged}),
         "age_range": [float(low), float(high)],
         "sources": sources(used),
+        "images_sha256": record.images(used),
+        "runs_sha256": [bundle.sha256(weights) for weights in runs],
     }
 
 
@@ -138,7 +140,8 @@ def build(
     for folder in folders:
         checkpoint.check_images(folder, data.trained())
     size = config.sides[-1]
-    weights, *_ = runs = [folder / WEIGHTS for folder in folders]
+    runs = [folder / WEIGHTS for folder in folders]
+    weights = runs[0]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
     network = load_network(config.architecture, trained, weights)
     trained, prior_tau = without_prior(trained, network, data, config, tau)
@@ -176,7 +179,7 @@ def build(
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": 0.005},
-        "training": trained_with(data) | {"prior_tau": prior_tau, "caution": caution},
+        "training": trained_with(data, runs) | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
         "not_for": data.about().not_for,
     }
@@ -221,7 +224,7 @@ def main() -> None:
         type=Path,
         nargs="+",
         default=(),
-        help="folders of other runs: pack the mean of the weights",
+        help="folders of other runs with the same images: pack the mean of the weights",
     )
     given = parser.parse_args()
     if not 1 <= given.caution <= calibrate.AGE_CAP:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
-from training import build_bundle, checkpoint, data, measured, own, prior, record
+from training import build_bundle, checkpoint, data, evaluate, measured, own, prior, record
 from training.config import Config
 from training.material import Material
 from training.run import Run
@@ -162,3 +162,29 @@ def test_weights_that_saw_what_is_held_out_are_not_packed(weights: Path, tmp_pat
     (tmp_path / checkpoint.LAST).unlink()
     with pytest.raises(DataError, match=r"last\.pt: expected the checkpoint of a run"):
         build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)
+
+
+def test_the_mean_of_runs_can_be_measured_and_states_what_trained_them(
+    weights: Path, tmp_path: Path
+) -> None:
+    other, out = left_by_a_run(tmp_path / "other", Network("mobilenet_v2")), tmp_path / "mean"
+    images = images_of(tmp_path)
+    build_bundle.build(config(tmp_path), images, out, "0.1", 0.0, others=[other.parent])
+    manifest = bundle.verify(out)
+    assert manifest.training.runs_sha256 == (bundle.sha256(weights), bundle.sha256(other))
+    evaluate.check_images(out, manifest, images)
+    left_by_a_run(other.parent, Network("mobilenet_v2"), [one for one in items() if one.age < 50])
+    with pytest.raises(DataError, match=r"other.last\.pt: images: expected"):
+        build_bundle.build(config(tmp_path), images, out, "0.2", 0.0, others=[other.parent])
+
+
+@pytest.mark.parametrize("stated", ["", "0" * 64])
+def test_a_bundle_of_other_images_is_not_measured(
+    stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "items", lambda _: items())
+    manifest = bundle.verify(bundle.default_bundle())
+    trained = manifest.training.model_copy(update={"images_sha256": stated})
+    of_others = manifest.model_copy(update={"training": trained})
+    with pytest.raises(DataError, match=r"images_sha256: expected .*, got (nothing|000)"):
+        evaluate.check_images(tmp_path, of_others, images_of(tmp_path))
