@@ -33,6 +33,14 @@ def save(folder: Path, run: Run, material: Material, trained_with: Record) -> No
     (folder / f"{LAST}.partial").rename(folder / LAST)
 
 
+def resume(folder: Path, run: Run, material: Material, trained_with: Record) -> None:
+    """Go back to what last.pt holds; DataError unless its run was trained with the same."""
+    kept = read(folder, run.device)
+    check(folder, kept["record"], trained_with)
+    run.load_state_dict(kept["run"])
+    material.load_state_dict(kept["material"])
+
+
 def read(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The :data:`PARTS` of last.pt; only tensors, numbers and text are ever read from it.
 

@@ -50,10 +50,7 @@ def train(config: Config, root: Path, data: Data) -> None:
     trained_with = record(config, material.images.items)
     run = Run(config, network, device)
     if (out / checkpoint.LAST).exists():
-        kept = checkpoint.read(out, device)
-        checkpoint.check(out, kept["record"], trained_with)
-        run.load_state_dict(kept["run"])
-        material.load_state_dict(kept["material"])
+        checkpoint.resume(out, run, material, trained_with)
     log, saved = Log(out, run.steps), run.elapsed
     for stage in updates(config, material, run):
         log.add(run, config.sides[stage])
