@@ -91,7 +91,7 @@ class Archived:
         count = len(set(self.folds.values()))
         return About(
             summary=f"{self._config.architecture} from {start.words(self._config)}, trained for"
-            f" {self._config.minutes:g} minutes on frontal chest radiographs of {names}. Fold"
+            f" {self._config.budget} on frontal chest radiographs of {names}. Fold"
             f" {self._archive.hold_out} of {count} was held out by patient; it calibrates and"
             f" measures. {_gates(trained)}",
             not_for="Diagnosis, treatment, identification of persons, forensic or legal age"

@@ -197,7 +197,7 @@ def _marks(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
     side = x.shape[-1]
     for i in _some(len(x), share, rng).flatten().nonzero().flatten().tolist():
         high, wide = (int(v) for v in torch.randint(4, 28, (2,), generator=rng, device=rng.device))
-        high = min(high, 10)
+        high, wide = min(high, 10, side // 3), min(wide, side // 3)
         ink = (torch.rand(high, wide, generator=rng, device=rng.device) < 0.5).repeat_interleave(
             2, 0
         )

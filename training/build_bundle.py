@@ -21,15 +21,15 @@ from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.recalibrate.pack import fewest
-from training import calibrate, prior
+from training import calibrate, checkpoint, prior, record
 from training import config as settings
 from training.archive import data_of
+from training.checkpoint import WEIGHTS
 from training.config import Config
 from training.data import Data, Images, Item
 from training.measured import answers, calibration_cases
 from training.sampling import frequencies
 from training.tables import DataError
-from training.train import WEIGHTS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """As a manifest wants it; better said before an hour of calibration than after it."""
@@ -105,8 +105,8 @@ def sources(used: list[Item]) -> list[dict[str, object]]:
     ]
 
 
-def trained_with(data: Data, calibrated_on: int) -> dict[str, object]:
-    """What the manifest says of the training data."""
+def trained_with(data: Data, runs: Sequence[Path], calibrated_on: int) -> dict[str, object]:
+    """What the manifest says of the training data, and of the weights of the ``runs``."""
     used = data.trained()
     aged = [item for item in used if item.role != "gate"]
     low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
@@ -116,6 +116,8 @@ def trained_with(data: Data, calibrated_on: int) -> dict[str, object]:
         "patients": len({item.patient for item in aged}),
         "age_range": [float(low), float(high)],
         "sources": sources(used),
+        "images_sha256": record.images(used),
+        "runs_sha256": [bundle.sha256(weights) for weights in runs],
     }
 
 
@@ -141,10 +143,18 @@ def build(
     """Write weights.safetensors and manifest.json of a training run into ``out``.
 
     With the mean of its weights and those of the runs in the folders ``others``.
+
+    Raises
+    ------
+    DataError
+        A run was trained with other images than those of ``data``, or too few can calibrate it.
     """
+    folders = [Path(config.out), *others]
+    for folder in folders:
+        checkpoint.check_images(folder, data.trained())
     size = config.sides[-1]
-    weights = Path(config.out) / WEIGHTS
-    runs = [weights, *(other / WEIGHTS for other in others)]
+    runs = [folder / WEIGHTS for folder in folders]
+    weights = runs[0]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
     network = load_network(config.architecture, trained, weights)
     trained, prior_tau = without_prior(trained, network, data, config, tau)
@@ -182,7 +192,8 @@ def build(
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": IN_DISTRIBUTION},
-        "training": trained_with(data, len(plain)) | {"prior_tau": prior_tau, "caution": caution},
+        "training": trained_with(data, runs, len(plain))
+        | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
         "not_for": data.about().not_for,
     }
@@ -227,7 +238,7 @@ def main() -> None:
         type=Path,
         nargs="+",
         default=(),
-        help="folders of other runs: pack the mean of the weights",
+        help="folders of other runs with the same images: pack the mean of the weights",
     )
     given = parser.parse_args()
     if not 1 <= given.caution <= calibrate.AGE_CAP:

@@ -8,7 +8,6 @@ patients, and leaves it beside the runs. Small budgets rank what learns fast, no
 """
 
 import argparse
-import csv
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from dicom_ai_node.inference.engine import NETWORK, load_network, run
-from training import bootstrap, metrics
+from training import bootstrap, checkpoint, metrics
 from training import config as settings
 from training.config import Config
 from training.data import Data
 from training.markdown import number, table
 from training.own import Own
+from training.tables import DataError
 from training.train import train
 
 MEASURED_ON = ("val", "val_128")
@@ -52,7 +52,7 @@ def _config(path: Path, common: dict[str, Any], one: dict[str, Any]) -> Config:
 
 def measured(config: Config, data: Data) -> dict[str, str]:
     """MAE and AUC of a finished run on each of :data:`MEASURED_ON`, as text."""
-    file = Path(config.out) / "ema.safetensors"
+    file = Path(config.out) / checkpoint.WEIGHTS
     tensors = {NETWORK + name: tensor for name, tensor in load_file(file).items()}
     network = load_network(config.architecture, tensors, file)
     row: dict[str, str] = {}
@@ -80,9 +80,11 @@ def main() -> None:
     rows = []
     for config in configs(given.file):
         own = Own(given.data, Path(config.cache))
-        train(config, given.data, own)
-        with (Path(config.out) / "log.csv").open(newline="") as file:
-            steps = int(list(csv.reader(file))[-1][0])
+        try:
+            train(config, given.data, own)
+        except DataError as error:
+            raise SystemExit(f"error: {error}") from error
+        steps = checkpoint.read(Path(config.out))["run"]["steps"]
         name = Path(config.out).name
         rows.append({"run": name, "images": f"{steps * config.batch:,}"})
         rows[-1] |= measured(config, own)

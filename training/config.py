@@ -70,13 +70,16 @@ class Config:
     """``cpu``, ``cuda`` or ``auto``: CUDA, in bfloat16, when there is one."""
     seed: int = 1
     minutes: float = 60.0
+    steps: int = 0
+    """Updates to make, in place of ``minutes``: the same seed then gives the same schedule on any
+    machine. 0: the clock decides."""
     clock: str = "wall"
     """What ``minutes`` are of: ``wall``, or ``processor`` time, which others cannot take away."""
     batch: int = 32
     rate: float = 8e-4
     """Peak learning rate of AdamW."""
     warmup: float = 0.02
-    """Share of the time in which the rate rises."""
+    """Share of the budget in which the rate rises."""
     decay: float = 0.02
     chunk: int = 32
     """Images that go through the network at once; their gradients add up to those of the batch."""
@@ -91,7 +94,7 @@ class Config:
     sides: tuple[int, ...] = (128, 176, 224)
     """Side of the network's input in each stage ..."""
     until: tuple[float, ...] = (0.25, 0.55, 1.0)
-    """... and the share of the time at which the stage ends."""
+    """... and the share of the budget at which the stage ends."""
     low_resolution: tuple[float, ...] = (0.5, 0.25, 0.1)
     """Share of images with 128 pixels a side (``train_128``) in each stage; an archive has none."""
     rare: float = 0.0
@@ -124,8 +127,21 @@ class Config:
             raise ValueError("frozen_blocks needs frozen_norms")
         if self.clock not in ("wall", "processor"):
             raise ValueError(f"clock is {self.clock!r}, expected 'wall' or 'processor'")
+        if not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}, expected more than 0")
+        if self.steps < 0:
+            raise ValueError(f"steps is {self.steps}, expected 0 or more")
         if self.age_loss not in ("dldl", "nll"):
             raise ValueError(f"age_loss is {self.age_loss!r}, expected 'dldl' or 'nll'")
+
+    @property
+    def budget(self) -> str:
+        """How long the run is, in words."""
+        return f"{self.steps:,} steps" if self.steps else f"{self.minutes:g} minutes"
+
+    def progress(self, elapsed: float, steps: int) -> float:
+        """The share of the budget that is used up after ``elapsed`` seconds and ``steps``."""
+        return steps / self.steps if self.steps else elapsed / (60 * self.minutes)
 
     def stage(self, progress: float) -> int:
         """Position of the stage at ``progress``, from 0 to 1."""
@@ -162,6 +178,8 @@ def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> C
     """The settings that stand in ``path``; SystemExit as :func:`read` raises it."""
     try:
         given = _known(Config, values)
+        if {"minutes", "steps"} <= given.keys():
+            raise ValueError("minutes and steps: expected one of them")
         if given.get("archive") is not None:
             given["archive"] = Archive(**_known(Archive, given["archive"]))
         config = Config(**given)

@@ -23,14 +23,16 @@ from training import config as settings
 from training import metrics
 from training.archive import Archived
 from training.bootstrap import Estimate, Statistic, estimate, resamples
+from training.checkpoint import WEIGHTS
 from training.config import Config, member
 from training.data import Item
 from training.folds import OutOfFold, read_folds, write_predictions
 from training.measured import answers
 from training.metrics import Floats
 from training.roles import HELD_OUT
+from training.run import device_of
 from training.tables import DataError
-from training.train import WEIGHTS, device_of, told, train
+from training.train import told, train
 
 FILE = "out-of-fold.csv"
 Said = tuple[Item, OutOfFold]

@@ -17,16 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
-from dicom_ai_node.inference.engine import NETWORK, Estimator
-from training import card, marks, montage, parity, plots, report, site_card, tried
+from dicom_ai_node.inference.engine import Estimator
+from training import card, marks, montage, parity, plots, record, report, site_card, tried
 from training import config as settings
 from training.archive import data_of
 from training.baseline import Baseline, baseline
-from training.config import Config
 from training.data import GATE_TEST, Data
 from training.figures import AUC, MAE, coverage, find, measure
 from training.markdown import cell
@@ -36,7 +34,6 @@ from training.predicted import Table, joined, read_csv, write_csv
 from training.report import Evaluation
 from training.sets import OWN, Set
 from training.tables import DataError
-from training.train import WEIGHTS
 
 
 def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> Table:
@@ -104,17 +101,18 @@ def write_bundle(
     (path / bundle.CARD).write_text(written)
 
 
-def check_run(path: Path, config: Config) -> None:
-    """Raise DataError unless the bundle was built from the run of ``config``.
+def check_images(path: Path, manifest: Manifest, data: Data) -> None:
+    """Raise DataError unless the bundle was trained with the images that ``data`` trains with.
 
-    Another fold's network was trained with the images that this one held out.
+    Others may be among those that measure it: another fold's network has seen what this one held
+    out.
     """
-    name = "head.weight"  # building a bundle changes the bias of the head alone
-    file = Path(config.out) / WEIGHTS
-    packed = load_file(path / bundle.WEIGHTS)[NETWORK + name]
-    if not file.exists() or not np.array_equal(packed, load_file(file)[name]):
+    wanted, stated = record.images(data.trained()), manifest.training.images_sha256
+    if stated != wanted:
         raise DataError(
-            f"{path}: expected the weights of {file}; --fold names the fold that was held out"
+            f"{path / bundle.MANIFEST}: training.images_sha256: expected {wanted}, of the images"
+            f" that the configuration trains with, got {stated or 'nothing'};"
+            " --fold names the fold that was held out"
         )
 
 
@@ -154,8 +152,8 @@ def main() -> None:
         if given.config:
             config = settings.read(given.config, fold=given.fold)
             data = data_of(config, given.data)
-            if config.archive:
-                check_run(given.bundle, config)
+            if config.archive or manifest.training.images_sha256:
+                check_images(given.bundle, manifest, data)
         calibrated = [data.calibrates] if given.calibrated is None else given.calibrated
         if given.predictions:
             table = read_csv(given.predictions)

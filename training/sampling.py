@@ -1,5 +1,7 @@
 """Which images make a batch: pools in fixed shares, each shuffled and used up before it repeats."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +43,16 @@ class Sampler:
             self.rest[pool] = self.rng.permutation(self.pools[pool])
         first, self.rest[pool] = int(self.rest[pool][0]), self.rest[pool][1:]
         return first
+
+    def state_dict(self) -> dict[str, Any]:
+        """What :meth:`load_state_dict` needs to go on drawing, in numbers and text."""
+        rest = {name: positions.tolist() for name, positions in self.rest.items()}
+        return {"rng": self.rng.bit_generator.state, "rest": rest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to ``state``."""
+        self.rng.bit_generator.state = state["rng"]
+        self.rest = {name: np.array(kept, np.int64) for name, kept in state["rest"].items()}
 
     def shares(self, config: Config, stage: int) -> dict[str, float]:
         """As :func:`shares`, where pools without an image leave theirs to the others.

@@ -154,7 +154,7 @@ def test_an_archive_becomes_a_bundle(
     )
 
     arguments = ["--bundle", "models/site", "--config", "site.toml", "--out", "report", "--write"]
-    with pytest.raises(SystemExit, match=r"expected the weights of .*fold-0"):
+    with pytest.raises(SystemExit, match=r"images_sha256: expected .*--fold names"):
         run(evaluate, *arguments, "--fold", 0)
     run(evaluate, *arguments)
     measured_ones = read_csv(here / "report/predictions.csv")
@@ -171,6 +171,19 @@ def test_an_archive_becomes_a_bundle(
     assert json.loads((here / "report/report.json").read_text())["marks"] == []
     held = archive.data_of(settings.read(here / "site.toml"), here).load(SIDE, "held_out")
     assert len(Estimator(here / "models/site").predict(next(held.floats()))) == len(inside)
+
+    # Dealt anew, the folds hold out what these networks have seen.
+    lines = [line.rsplit(",", 1) for line in (here / "folds.csv").read_text().splitlines()[1:]]
+    swapped = "".join(f"{image},{1 - int(fold)}\n" for image, fold in lines)
+    (here / "folds.csv").write_text("image,fold\n" + swapped)
+    for command, more in (
+        (cross, ()),
+        (train, ()),
+        (build_bundle, ("--bundle", "models/again", "--version", "1.1")),
+        (evaluate, arguments[:2] + arguments[4:]),
+    ):
+        with pytest.raises(SystemExit, match=r"(fold-.*last\.pt: images|images_sha256): expected"):
+            run(command, "--config", "site.toml", *more)
 
 
 def test_folds_that_part_a_patient_are_refused(here: Path, run: Run) -> None:

@@ -1,4 +1,5 @@
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from safetensors.torch import save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
-from training import build_bundle, data, measured, own, prior
+from training import build_bundle, checkpoint, data, evaluate, measured, own, prior, record
 from training.config import Config
+from training.material import Material
+from training.run import Run
 from training.sampling import frequencies
 from training.tables import DataError
 
@@ -54,8 +57,17 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     network = Network("mobilenet_v2")
     torch.nn.init.constant_(network.head.bias[101:], 1.0)  # everything passes the gates
-    save_file(network.state_dict(), tmp_path / "ema.safetensors")
-    return tmp_path / "ema.safetensors"
+    return left_by_a_run(tmp_path, network)
+
+
+def left_by_a_run(folder: Path, network: Network, trained: Sequence[data.Item] = ()) -> Path:
+    """The files of a run that was trained with ``trained``: the own training images if none."""
+    settings, own_images, cpu = config(folder), images_of(folder), torch.device("cpu")
+    folder.mkdir(exist_ok=True)
+    run, material = Run(settings, network, cpu), Material(settings, own_images, cpu)
+    trained_with = record.record(settings, trained or own_images.trained())
+    checkpoint.save(folder, run, material, trained_with)
+    return folder / checkpoint.WEIGHTS
 
 
 def test_the_mean_of_two_runs_is_half_way(tmp_path: Path) -> None:
@@ -141,3 +153,39 @@ def test_without_labels_nothing_can_be_calibrated(
     monkeypatch.setattr(own, "load", sexless)
     with pytest.raises(DataError, match="val: expected images with both an age and a sex"):
         build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)
+
+
+def test_weights_that_saw_what_is_held_out_are_not_packed(weights: Path, tmp_path: Path) -> None:
+    apart = [one for one in items() if one.path != "train0"]
+    left_by_a_run(tmp_path, Network("mobilenet_v2"), [*apart, replace(apart[-1], path="val0")])
+    with pytest.raises(DataError, match=r"last\.pt: images: expected"):
+        build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)
+    (tmp_path / checkpoint.LAST).unlink()
+    with pytest.raises(DataError, match=r"last\.pt: expected the checkpoint of a run"):
+        build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)
+
+
+def test_the_mean_of_runs_can_be_measured_and_states_what_trained_them(
+    weights: Path, tmp_path: Path
+) -> None:
+    other, out = left_by_a_run(tmp_path / "other", Network("mobilenet_v2")), tmp_path / "mean"
+    images = images_of(tmp_path)
+    build_bundle.build(config(tmp_path), images, out, "0.1", 0.0, others=[other.parent])
+    manifest = bundle.verify(out)
+    assert manifest.training.runs_sha256 == (bundle.sha256(weights), bundle.sha256(other))
+    evaluate.check_images(out, manifest, images)
+    left_by_a_run(other.parent, Network("mobilenet_v2"), [one for one in items() if one.age < 50])
+    with pytest.raises(DataError, match=r"other.last\.pt: images: expected"):
+        build_bundle.build(config(tmp_path), images, out, "0.2", 0.0, others=[other.parent])
+
+
+@pytest.mark.parametrize("stated", ["", "0" * 64])
+def test_a_bundle_of_other_images_is_not_measured(
+    stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "items", lambda _: items())
+    manifest = bundle.verify(bundle.default_bundle())
+    trained = manifest.training.model_copy(update={"images_sha256": stated})
+    of_others = manifest.model_copy(update={"training": trained})
+    with pytest.raises(DataError, match=r"images_sha256: expected .*, got (nothing|000)"):
+        evaluate.check_images(tmp_path, of_others, images_of(tmp_path))

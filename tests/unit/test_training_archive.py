@@ -19,8 +19,8 @@ from training.data import Data, Images, Item
 from training.folds import read_folds, write_folds
 from training.index import Row, write_index
 from training.mapped import Mapped
+from training.material import Material
 from training.tables import DataError
-from training.train import Material
 
 SIDE = 64
 CPU = torch.device("cpu")

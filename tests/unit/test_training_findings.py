@@ -11,8 +11,9 @@ from training.config import Config
 from training.data import Item
 from training.finding_words import NAMES, WORDS
 from training.findings import TASKS, Further, targets
+from training.material import FURTHER
 from training.readers.chexpert import FINDINGS
-from training.train import FURTHER, Run
+from training.run import Run
 
 NAN = float("nan")
 
@@ -105,8 +106,7 @@ def test_findings_teach_the_backbone_by_their_weight(tmp_path: Path, weight: flo
 def test_their_layer_is_kept_to_go_on_and_is_not_shipped(tmp_path: Path) -> None:
     run = Run(Config(out=str(tmp_path), findings=0.5), Network("resnet18"), torch.device("cpu"))
     torch.nn.init.ones_(run.further.layer.weight)
-    run.save()
     again = Run(run.config, Network("resnet18"), torch.device("cpu"))
-    again.resume()
+    again.load_state_dict(run.state_dict())
     assert torch.equal(again.further.layer.weight, run.further.layer.weight)
     assert not any("further" in name for name in run.ema.state_dict())

@@ -10,8 +10,8 @@ from dicom_ai_node.inference.network import Network
 from training import augment, compare, config, data, loss
 from training.config import Config
 from training.frozen import freeze_norms
+from training.run import Run
 from training.sampling import Sampler, frequencies, shares
-from training.train import Run
 
 NAN = float("nan")
 
@@ -43,9 +43,8 @@ def test_a_run_goes_on_where_it_was_saved(tmp_path: Path) -> None:
     first = Run(settings, Network("resnet18"), torch.device("cpu"))
     first.step(torch.rand(4, 1, 32, 32), labels(4))
     first.elapsed = 7.0
-    first.save()
     second = Run(settings, Network("resnet18"), torch.device("cpu"))
-    second.resume()
+    second.load_state_dict(first.state_dict())
     assert (second.steps, second.elapsed) == (1, 7.0)
     for name, value in first.ema.state_dict().items():
         assert torch.equal(second.ema.state_dict()[name], value)
@@ -68,11 +67,12 @@ def test_the_age_loss_is_smallest_at_the_age() -> None:
     assert values[0] < values[2]
 
 
-def test_every_change_of_an_image_keeps_the_contract() -> None:
+@pytest.mark.parametrize("side", [32, 128])
+def test_every_change_of_an_image_keeps_the_contract(side: int) -> None:
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (16, 256, 256), dtype=torch.uint8, generator=rng)
-    x = augment.batch(pixels, 128, rng, augment.Strength(local=0.5, often=0.5, rarely=0.5))
-    assert x.shape == (16, 1, 128, 128)
+    x = augment.batch(pixels, side, rng, augment.Strength(local=0.5, often=0.5, rarely=0.5))
+    assert x.shape == (16, 1, side, side)
     assert x.dtype == torch.float32
     assert x.min() >= 0
     assert x.max() <= 1
