@@ -41,6 +41,17 @@ def require_tool(name: str) -> str:
     return shutil.which(name) or lacks(name)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: very small networks are slower on two, above all beside other work."""
+    import torch  # takes seconds, and most tests need none
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a real, empty PostgreSQL server."""

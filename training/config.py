@@ -103,6 +103,10 @@ class Config:
     """Share of images whose contrast is made alike all over, as CLAHE does."""
     findings: float = 0.0
     """Weight of projection and findings beside age and sex, see ``training.findings``."""
+    teachers: tuple[str, ...] = ()
+    """Weights of earlier runs that know the same images: the mean of what they say is ..."""
+    taught: float = 0.5
+    """... this share of the targets of age and sex, see ``training.teachers``."""
     gate: float = 0.12
     """Share of gate material; three in ten of it are laterals, three frontal images like them."""
     corrupted: float = 0.04
@@ -133,6 +137,10 @@ class Config:
             raise ValueError(f"steps is {self.steps}, expected 0 or more")
         if self.age_loss not in ("dldl", "nll"):
             raise ValueError(f"age_loss is {self.age_loss!r}, expected 'dldl' or 'nll'")
+        if not 0 <= self.taught <= 1:
+            raise ValueError(f"taught is {self.taught}, expected 0 to 1")
+        if self.teachers and self.age_loss != "dldl":
+            raise ValueError("teachers teach a distribution: they need the age_loss 'dldl'")
 
     @property
     def budget(self) -> str:

@@ -7,6 +7,7 @@ from torch.nn import functional
 from dicom_ai_node.inference.network import AGES, Answers, moments
 
 SIGMA = 2.5  # years; width of the label distribution
+AGES_TARGET = "ages"
 GATES = 0.2  # weight of each gate beside age and sex
 
 
@@ -15,10 +16,15 @@ def total(
 ) -> tuple[Tensor, dict[str, float]]:
     """Sum over the heads, and each head's part; a NaN label does not count.
 
-    ``kind`` of the age's loss: ``dldl`` or ``nll``.
+    ``kind`` of the age's loss: ``dldl`` or ``nll``. Labels named :data:`AGES_TARGET`, shape
+    (N, 101), stand for the distribution around each age.
     """
+    if AGES_TARGET in labels:
+        on_age = age(answers.ages, labels["age"], labels[AGES_TARGET])
+    else:
+        on_age = AGE_LOSSES[kind](answers.ages, labels["age"])
     parts = {
-        "age": AGE_LOSSES[kind](answers.ages, labels["age"]),
+        "age": on_age,
         "sex": _binary(answers.sex, labels["female"]),
         "frontal": _binary(answers.frontal, labels["frontal"]),
         "chest": _binary(answers.chest, labels["chest"]),
@@ -28,14 +34,26 @@ def total(
     return loss, {name: float(part.detach()) for name, part in parts.items()}
 
 
-def age(logits: Tensor, years: Tensor) -> Tensor:
-    """KL divergence to a normal distribution around ``years`` plus the expectation's error."""
+def around(years: Tensor) -> Tensor:
+    """Normal distributions around ``years`` (N,) over the ages 0 to 100, shape (N, 101)."""
+    grid = torch.arange(AGES, dtype=torch.float32, device=years.device)
+    return (-(grid - years[:, None]).square() / (2 * SIGMA**2)).softmax(dim=1)
+
+
+def age(logits: Tensor, years: Tensor, target: Tensor | None = None) -> Tensor:
+    """KL divergence to the ``target`` (N, 101) plus the error of the expectation.
+
+    Without ``target`` to normal distributions around ``years``.
+    """
     known = ~years.isnan()
     if not known.any():
         return logits.sum() * 0
     logits, years = logits[known], years[known]
-    grid = torch.arange(AGES, dtype=torch.float32, device=logits.device)
-    target = (-(grid - years[:, None]).square() / (2 * SIGMA**2)).softmax(dim=1)
+    if target is None:
+        target = around(years)
+    else:
+        target = target[known]
+        years = target @ torch.arange(AGES, dtype=torch.float32, device=target.device)
     kl = functional.kl_div(logits.log_softmax(dim=1), target, reduction="batchmean")
     mu, _ = moments(logits)
     return kl + 0.1 * functional.l1_loss(mu, years)

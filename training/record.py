@@ -8,7 +8,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
+from dicom_ai_node.inference import bundle
 from training import start
 from training.config import Config
 from training.data import Item
@@ -29,7 +31,9 @@ def images(items: Sequence[Item]) -> str:
 def record(config: Config, items: Sequence[Item]) -> Record:
     """What a run of ``config`` is trained with; ``items`` are its training images."""
     settings = {f.name: repr(getattr(config, f.name)) for f in fields(config) if f.name not in FREE}
-    return {IMAGES: images(items), **settings, "start": start.words(config)}
+    teachers = tuple(bundle.sha256(Path(file)) for file in config.teachers)
+    from_weights = {"start": start.words(config), "teachers": repr(teachers)}
+    return {IMAGES: images(items), **settings, **from_weights}
 
 
 def differences(kept: Record, wanted: Record) -> list[str]:

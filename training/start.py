@@ -34,7 +34,7 @@ def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Networ
     made = Network(config.architecture, config.dropout)
     named = file(config)
     if named is not None:
-        _fill(made, named)
+        fill_from(made, named)
     elif not config.start:
         archive = root / imagenet.ARCHIVE
         if config.architecture != "mobilenet_v2":
@@ -77,7 +77,7 @@ def words(config: Config) -> str:
     return "random weights" if config.start else "ImageNet weights"
 
 
-def _fill(network: Network, file: Path) -> None:
+def fill_from(network: Network, file: Path) -> None:
     """Take the whole network of a run or of a bundle, or the backbone of torchvision's."""
     tensors = _tensors(file)
     of_bundle = {k.removeprefix(NETWORK): v for k, v in tensors.items() if k.startswith(NETWORK)}

@@ -105,9 +105,8 @@ class Collector:
             self._erred(claimed, into, error)
         else:
             self._hindered = 0
-            if into.asked:
-                self.session.manners.answered()
-                self.session.manners.asked(began)
+            self.session.manners.answered()
+            self.session.manners.asked(began)
             if into.incomplete:
                 self._failed(claimed, into, into.fault)
             else:

@@ -43,8 +43,6 @@ class Gathered:
     expected: int | None = None
     arrived: int | None = None
     fault: str = ""
-    asked: bool = False
-    """Whether the source had any work with it."""
     incomplete: bool = False
     """Whether another attempt may bring what is missing."""
 
@@ -77,11 +75,9 @@ def gather(
     raises, and StorageError where ``folder`` cannot be written.
     """
     if spec.depth is not Depth.ALL:
-        into.asked = True
         _use(into, source.headers(listed), whole=spec.whole_headers)
     if analyse is None or not _wants_images(into, spec, rules):
         return
-    into.asked = True
     own = _made_below(folder)
     try:
         _look(source.fetch(listed, own), into, analyse)

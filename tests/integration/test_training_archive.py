@@ -2,12 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file
 
 from dicom_ai_node.inference import bundle
@@ -30,6 +29,7 @@ from training.folds import read_folds, read_predictions
 from training.predicted import read_csv
 
 SIDE = 64
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = """
 architecture = "mobilenet_v2"
 start = "{start}"
@@ -61,15 +61,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         module.main()  # type: ignore[attr-defined]
 
     return one
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small are slower in two, above all beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

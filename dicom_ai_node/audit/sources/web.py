@@ -72,7 +72,7 @@ class Web:
         try:
             self._service.studies({"StudyInstanceUID": NO_STUDY}, [], limit=1, offset=0)
         except PeerRefused as error:
-            if error.status != 404:  # with which some say that nothing matches
+            if error.status != _NOT_FOUND:  # with which some say that nothing matches
                 raise
 
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:

@@ -1,0 +1,43 @@
+"""Images and a network so small that a run of training takes no time."""
+
+import numpy as np
+from torch import nn
+
+from dicom_ai_node.inference import network
+from training.data import TRAINING, Images, Item
+
+SIDE = 64
+
+
+class Tiny:
+    """Images in memory, some of them for the gates; the rest of a :class:`training.data.Data`."""
+
+    def __init__(self, count: int = 24) -> None:
+        self.items = [
+            Item(
+                path=f"{n}.png",
+                source="tiny",
+                patient=f"{n // 2}",
+                role="gate" if n % 6 == 5 else "train",
+                age=20.0 + 2 * n,
+                female=float(n % 2),
+                frontal=float(n % 12 != 5),
+                chest=1.0,
+                view="PA",
+            )
+            for n in range(count)
+        ]
+
+    def trained(self) -> list[Item]:
+        return [item for item in self.items if item.role in TRAINING]
+
+    def training(self, side: int) -> Images:
+        shape = (len(self.trained()), side, side)
+        pixels = np.random.default_rng(0).integers(0, 256, shape)
+        return Images(self.trained(), pixels.astype(np.uint8))
+
+
+def small_backbone() -> network.Backbone:
+    """One block, so that a step takes no time and a checkpoint no room."""
+    block = (nn.Conv2d(1, 8, 5, stride=4, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(*block), 8, 1
