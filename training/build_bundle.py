@@ -24,8 +24,7 @@ from dicom_ai_node.recalibrate.pack import fewest
 from training import calibrate, checkpoint, prior, record
 from training import config as settings
 from training.archive import data_of
-from training.checkpoint import WEIGHTS
-from training.config import Config
+from training.config import WEIGHTS, Config
 from training.data import Data, Images, Item
 from training.measured import answers, calibration_cases
 from training.sampling import frequencies

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 from training import record
+from training.config import WEIGHTS
 from training.data import Item
 from training.material import Material
 from training.record import Record
 from training.run import Run
 from training.tables import DataError
 
-WEIGHTS = "ema.safetensors"
 LAST = "last.pt"
 PARTS = frozenset({"record", "run", "material"})
 """What last.pt holds: a :mod:`training.record`, and the states of the run and of its material."""

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from dicom_ai_node.inference.engine import NETWORK, load_network, run
 from training import bootstrap, checkpoint, metrics
 from training import config as settings
-from training.config import Config
+from training.config import WEIGHTS, Config
 from training.data import Data
 from training.markdown import number, table
 from training.own import Own
@@ -52,7 +52,7 @@ def _config(path: Path, common: dict[str, Any], one: dict[str, Any]) -> Config:
 
 def measured(config: Config, data: Data) -> dict[str, str]:
     """MAE and AUC of a finished run on each of :data:`MEASURED_ON`, as text."""
-    file = Path(config.out) / checkpoint.WEIGHTS
+    file = Path(config.out) / WEIGHTS
     tensors = {NETWORK + name: tensor for name, tensor in load_file(file).items()}
     network = load_network(config.architecture, tensors, file)
     row: dict[str, str] = {}

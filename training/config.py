@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+WEIGHTS = "ema.safetensors"
+"""What a run leaves in ``out``: weights to pack, to start from, to teach with."""
 RANDOM = "random"
 """As ``start``: no weights at all."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -104,7 +106,7 @@ class Config:
     findings: float = 0.0
     """Weight of projection and findings beside age and sex, see ``training.findings``."""
     teachers: tuple[str, ...] = ()
-    """Weights of earlier runs that know the same images: the mean of what they say is ..."""
+    """Folders of earlier runs with the same images: the mean of what they say is ..."""
     taught: float = 0.5
     """... this share of the targets of age and sex, see ``training.teachers``."""
     gate: float = 0.12

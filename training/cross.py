@@ -23,8 +23,7 @@ from training import config as settings
 from training import metrics
 from training.archive import Archived
 from training.bootstrap import Estimate, Statistic, estimate, resamples
-from training.checkpoint import WEIGHTS
-from training.config import Config, member
+from training.config import WEIGHTS, Config, member
 from training.data import Item
 from training.folds import OutOfFold, read_folds, write_predictions
 from training.measured import answers

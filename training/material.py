@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training import augment, teachers
+from training import augment
 from training.config import Config
 from training.data import Data
 from training.findings import targets
@@ -26,9 +26,6 @@ class Material:
         labels = {name: self.images.column(name) for name in LABELS}
         labels[FURTHER] = targets(self.images.items)
         self.labels = {name: torch.from_numpy(of).to(device) for name, of in labels.items()}
-        if config.teachers:
-            answers = teachers.taught(config, self.images, device)
-            self.labels |= teachers.mixed(self.labels, answers, config.taught)
         self.config, self.device = config, device
         self.strength = augment.Strength(local=config.local_contrast)
         self.rng = torch.Generator(device).manual_seed(config.seed)

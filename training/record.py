@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dicom_ai_node.inference import bundle
 from training import start
-from training.config import Config
+from training.config import WEIGHTS, Config
 from training.data import Item
 
 Record = dict[str, str]
@@ -31,7 +31,7 @@ def images(items: Sequence[Item]) -> str:
 def record(config: Config, items: Sequence[Item]) -> Record:
     """What a run of ``config`` is trained with; ``items`` are its training images."""
     settings = {f.name: repr(getattr(config, f.name)) for f in fields(config) if f.name not in FREE}
-    teachers = tuple(bundle.sha256(Path(file)) for file in config.teachers)
+    teachers = tuple(bundle.sha256(Path(folder) / WEIGHTS) for folder in config.teachers)
     from_weights = {"start": start.words(config), "teachers": repr(teachers)}
     return {IMAGES: images(items), **settings, **from_weights}
 

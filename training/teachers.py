@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dicom_ai_node.inference.network import Answers, Network
-from training import loss, record, start
-from training.config import Config
+from training import checkpoint, loss, record, start
+from training.config import WEIGHTS, Config
 from training.data import Images
 
 FILE = "taught.safetensors"
@@ -37,12 +37,14 @@ def taught(config: Config, images: Images, device: torch.device) -> Taught:
     Raises
     ------
     DataError
-        There are no such weights.
+        A teacher is not there, or was trained with other images: it may know what is held out.
     BundleError
         They are another network's.
     """
     file = Path(config.out) / FILE
-    teachers = [_teacher(config, Path(name), device) for name in config.teachers]
+    for folder in config.teachers:
+        checkpoint.check_images(Path(folder), images.items)
+    teachers = [_teacher(config, weights, device) for weights in files(config)]
     side = config.sides[-1]
     wanted = _state(side, teachers, images)
     if file.exists():
@@ -54,6 +56,11 @@ def taught(config: Config, images: Images, device: torch.device) -> Taught:
     save_file(found, partial, {"of": wanted})
     partial.rename(file)
     return found
+
+
+def files(config: Config) -> list[Path]:
+    """The weights of the teachers, each in the folder of its run."""
+    return [Path(folder) / WEIGHTS for folder in config.teachers]
 
 
 def mixed(labels: Taught, answers: Taught, share: float) -> Taught:

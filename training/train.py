@@ -21,7 +21,7 @@ import torch
 from rich.progress import Progress, TextColumn
 
 from dicom_ai_node.errors import BundleError
-from training import checkpoint, start
+from training import checkpoint, start, teachers
 from training import config as settings
 from training.archive import Archived, data_of
 from training.config import Config
@@ -46,6 +46,9 @@ def train(config: Config, root: Path, data: Data) -> None:
     torch.manual_seed(config.seed)
     device = device_of(config)
     material = Material(config, data, device)
+    if config.teachers:
+        said = teachers.taught(config, material.images, device)
+        material.labels |= teachers.mixed(material.labels, said, config.taught)
     network = start.network(config, root, material.calm)
     trained_with = record(config, material.images.items)
     run = Run(config, network, device)

@@ -13,7 +13,7 @@ from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
 from training import build_bundle, checkpoint, data, evaluate, measured, own, prior, record
-from training.config import Config
+from training.config import WEIGHTS, Config
 from training.material import Material
 from training.run import Run
 from training.sampling import frequencies
@@ -67,7 +67,7 @@ def left_by_a_run(folder: Path, network: Network, trained: Sequence[data.Item] =
     run, material = Run(settings, network, cpu), Material(settings, own_images, cpu)
     trained_with = record.record(settings, trained or own_images.trained())
     checkpoint.save(folder, run, material, trained_with)
-    return folder / checkpoint.WEIGHTS
+    return folder / WEIGHTS
 
 
 def test_the_mean_of_two_runs_is_half_way(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_run_that_was_cut_off_ends_as_one_in_one_go(
     logs = [(tmp_path / name / "log.csv").read_text() for name in ("run", "parts")]
     assert logs[0] == logs[1]
     assert [line.split(",")[0] for line in logs[0].splitlines()] == ["step", *"123456789"]
-    weights = [(tmp_path / name / checkpoint.WEIGHTS).read_bytes() for name in ("run", "parts")]
+    weights = [(tmp_path / name / settings.WEIGHTS).read_bytes() for name in ("run", "parts")]
     assert weights[0] == weights[1]
 
 
@@ -176,7 +176,7 @@ def test_a_budget_of_steps_does_not_ask_the_clock(
     (group, _) = checkpoint.read(tmp_path / "run")["run"]["optimiser"]["param_groups"]
     assert group["lr"] == counted.learning_rate(0.8)
     train(replace(counted, clock="wall", out=str(tmp_path / "again")), tmp_path, Tiny())
-    weights = [(tmp_path / name / checkpoint.WEIGHTS).read_bytes() for name in ("run", "again")]
+    weights = [(tmp_path / name / settings.WEIGHTS).read_bytes() for name in ("run", "again")]
     assert weights[0] == weights[1]
 
 

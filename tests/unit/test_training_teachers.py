@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from dicom_ai_node.inference.network import BACKBONES, Network
 from tests.builders.training import SIDE, Tiny, small_backbone
 from training import loss, teachers
-from training.config import Config
+from training.config import WEIGHTS, Config
 from training.data import Images
 from training.tables import DataError
 from training.train import train
@@ -23,28 +23,25 @@ NAN = float("nan")
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Settings with two teachers, whose runs had one step."""
     monkeypatch.setitem(BACKBONES, "tiny", small_backbone)
-    files = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        network = Network("tiny")
-        torch.nn.init.normal_(network.head.weight, std=1.0)
-        files.append(str(tmp_path / f"teacher-{seed}.safetensors"))
-        save_file(network.state_dict(), files[-1])
-    (tmp_path / "run").mkdir()
-    return Config(
+    alone = Config(
         architecture="tiny",
         start="random",
         out=str(tmp_path / "run"),
         device="cpu",
-        steps=2,
+        steps=1,
         batch=4,
-        pixels=2 * SIDE,
+        pixels=SIDE,
         sides=(SIDE,),
         until=(1.0,),
         low_resolution=(0.0,),
-        teachers=tuple(files),
     )
+    folders = [str(tmp_path / f"teacher-{seed}") for seed in range(2)]
+    for seed, folder in enumerate(folders):
+        train(replace(alone, seed=seed, out=folder), tmp_path, Tiny())
+    (tmp_path / "run").mkdir()
+    return replace(alone, teachers=tuple(folders))
 
 
 def images(side: int = SIDE) -> Images:
@@ -56,9 +53,9 @@ def test_teachers_answer_with_the_mean_of_what_each_says(config: Config) -> None
     found = teachers.taught(config, seen, CPU)
     x = torch.from_numpy(next(seen.floats()))[:, None]
     ages, female = [], []
-    for file in config.teachers:
+    for folder in config.teachers:
         network = Network("tiny").eval()
-        network.load_state_dict(load_file(file))
+        network.load_state_dict(load_file(Path(folder) / WEIGHTS))
         with torch.inference_mode():
             answers = network(x)
         ages.append(answers.ages.softmax(dim=1))
@@ -75,7 +72,7 @@ def test_larger_images_are_reduced_to_the_side_of_the_last_stage(config: Config)
     torch.testing.assert_close(seen["ages"].sum(dim=1), torch.ones(len(small)))
 
 
-def test_answers_are_kept_until_a_teacher_or_an_image_changes(
+def test_answers_are_kept_until_a_teacher_or_the_side_changes(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, asked = images(), []
@@ -91,8 +88,7 @@ def test_answers_are_kept_until_a_teacher_or_an_image_changes(
     assert len(asked) == 1
     teachers.taught(replace(config, teachers=config.teachers[:1]), seen, CPU)
     assert len(asked) == 2
-    fewer = Images(seen.items[1:], seen.pixels[1:])
-    teachers.taught(config, fewer, CPU)
+    teachers.taught(replace(config, sides=(32,)), seen, CPU)
     assert len(asked) == 3
 
 
@@ -113,33 +109,38 @@ def test_a_share_of_the_targets_is_what_teachers_said() -> None:
 
 
 def test_a_run_learns_from_its_teachers(config: Config, tmp_path: Path) -> None:
-    """With the whole target theirs, and all of them sure of 80 years, so is the student soon."""
+    """With the whole target theirs, and one of them sure of 80 years, so is the student soon."""
     old = Network("tiny")
     torch.nn.init.zeros_(old.head.weight)
     old.head.bias.data[80] = 12.0
-    save_file(old.state_dict(), tmp_path / "old.safetensors")
-    sure = replace(config, teachers=(str(tmp_path / "old.safetensors"),), taught=1.0)
-    sure = replace(sure, steps=60, rate=0.5, ema=0.5, corrupted=0.0, pixels=SIDE)
+    save_file(old.state_dict(), Path(config.teachers[0]) / WEIGHTS)
+    sure = replace(config, teachers=config.teachers[:1], taught=1.0, steps=60, rate=0.5, ema=0.5)
     train(sure, tmp_path, Tiny())
     student = Network("tiny").eval()
-    student.load_state_dict(load_file(tmp_path / "run" / "ema.safetensors"))
+    student.load_state_dict(load_file(tmp_path / "run" / WEIGHTS))
     with torch.inference_mode():
         mu, _ = student(torch.from_numpy(next(images().floats()))[:, None]).age_moments()
     assert mu.mean() > 60
 
 
 def test_a_run_does_not_go_on_with_other_teachers(config: Config, tmp_path: Path) -> None:
-    plain = replace(config, pixels=SIDE)
-    train(plain, tmp_path, Tiny())
-    first, second = (Path(file) for file in config.teachers)
+    train(config, tmp_path, Tiny())
+    first, second = (Path(folder) / WEIGHTS for folder in config.teachers)
     first.write_bytes(second.read_bytes())
     with pytest.raises(DataError, match=r"last\.pt: teachers: expected"):
-        train(plain, tmp_path, Tiny())
+        train(config, tmp_path, Tiny())
+
+
+def test_a_teacher_that_knows_other_images_is_refused(config: Config, tmp_path: Path) -> None:
+    fewer = Tiny()
+    fewer.items[0] = replace(fewer.items[0], role="held_out")
+    with pytest.raises(DataError, match=r"teacher-0.last\.pt: images: expected"):
+        train(config, tmp_path, fewer)
 
 
 def test_a_teacher_that_is_not_there_is_named(config: Config, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.safetensors: expected weights"):
-        train(replace(config, teachers=("none.safetensors",)), tmp_path, Tiny())
+    with pytest.raises(DataError, match=r"none.last\.pt: expected the checkpoint of a run"):
+        train(replace(config, teachers=("none",)), tmp_path, Tiny())
 
 
 def test_teachers_teach_a_distribution() -> None:
