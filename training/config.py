@@ -103,6 +103,10 @@ class Config:
     """Share drawn from patients under 18 or from 70 alone, on top of their natural share."""
     local_contrast: float = 0.0
     """Share of images whose contrast is made alike all over, as CLAHE does."""
+    labels: float = 1.0
+    """Weight of age, sex and the gates; 0 for pretraining without them."""
+    alike: float = 0.0
+    """Weight of self-supervision: copies of an image shall look alike, see ``training.alike``."""
     findings: float = 0.0
     """Weight of projection and findings beside age and sex, see ``training.findings``."""
     teachers: tuple[str, ...] = ()
@@ -139,6 +143,8 @@ class Config:
             raise ValueError(f"steps is {self.steps}, expected 0 or more")
         if self.age_loss not in ("dldl", "nll"):
             raise ValueError(f"age_loss is {self.age_loss!r}, expected 'dldl' or 'nll'")
+        if self.alike and (self.batch % 2 or self.chunk % 2):
+            raise ValueError("alike needs an even batch and chunk: images come as two copies")
         if not 0 <= self.taught <= 1:
             raise ValueError(f"taught is {self.taught}, expected 0 to 1")
         if self.teachers and self.age_loss != "dldl":

@@ -34,7 +34,8 @@ class Material:
     def batch(self, stage: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Augmented images (N, 1, S, S) of ``stage``, and their labels, each (N,)."""
         shares = self.sampler.shares(self.config, stage)
-        drawn = self.sampler.draw(self.config.batch, shares)
+        copies = 2 if self.config.alike else 1
+        drawn = self.sampler.draw(self.config.batch // copies, shares).repeat(copies)
         at = torch.from_numpy(drawn).to(self.device)
         labels = {name: label[at] for name, label in self.labels.items()}
         chance = torch.rand(len(at), generator=self.rng, device=self.device)

@@ -8,10 +8,14 @@ from torch import Tensor, nn
 
 from dicom_ai_node.inference.network import Network
 from training import loss
+from training.alike import Alike
 from training.config import Config
 from training.findings import Further
 from training.frozen import freeze_blocks, freeze_norms
 from training.material import FURTHER
+
+ALIKE = "alike"
+"""The part of the loss that is :mod:`training.alike`'s."""
 
 
 class Run:
@@ -25,8 +29,9 @@ class Run:
             freeze_norms(self.network)
         freeze_blocks(self.network, config.frozen_blocks)
         self.further = Further(self.network.head.in_features).to(device)
+        self.alike = Alike(self.network.head.in_features).to(device) if config.alike else None
         self.optimiser = torch.optim.AdamW(
-            groups(nn.ModuleList([self.network, self.further]), config.decay),
+            groups(nn.ModuleList([*self._learning().values()]), config.decay),
             lr=config.rate,
             fused=True,
         )
@@ -53,10 +58,15 @@ class Run:
                 answers = self.network(x[some])
             known = {name: label[some] for name, label in labels.items()}
             value, found = loss.total(answers, known, self.config.age_loss)
+            value = self.config.labels * value
             if self.config.findings:
                 further = self.further.loss(answers.features, known[FURTHER])
                 value = value + self.config.findings * further
                 found[FURTHER] = float(further.detach())
+            if self.alike:
+                alike = self.alike.loss(answers.features)
+                value = value + self.config.alike * alike
+                found[ALIKE] = float(alike.detach())
             (value / len(chunks)).backward()  # type: ignore[no-untyped-call]
             parts = {k: parts.get(k, 0.0) + v / len(chunks) for k, v in found.items()}
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -98,13 +108,12 @@ class Run:
             return torch.cuda.get_rng_state(self.device)
         return torch.get_rng_state()
 
+    def _learning(self) -> dict[str, nn.Module]:
+        parts = {"network": self.network, FURTHER: self.further}
+        return parts | ({ALIKE: self.alike} if self.alike else {})
+
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        return {
-            "network": self.network,
-            "ema": self.ema,
-            FURTHER: self.further,
-            "optimiser": self.optimiser,
-        }
+        return {**self._learning(), "ema": self.ema, "optimiser": self.optimiser}
 
 
 def groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
