@@ -91,6 +91,67 @@ def judge_batch(
     Keys are unique. The answer does not depend on the order of ``cases``.
     """
     cases = sorted(cases, key=lambda one: one.key)
+    tested = _tested(cases, policy, disabled)
+    pairs = tested.pairs if "H3" not in disabled else frozenset()
+    families = (
+        (tested.age, _found(tested.age, false_discovery_rate)),
+        (tested.sex, _found(tested.sex, false_discovery_rate)),
+        # All that were tested count, those too whose age or sex alone says that they are no pair.
+        (tested.both, _found(tested.both, false_discovery_rate) & pairs),
+    )
+    verdicts = {
+        one.key: _verdict(
+            one,
+            age_p=tested.age.get(one.key),
+            sex_p=tested.recorded_sex.get(one.key),
+            found=[one.key in own for _, own in families],
+            p=tested.both.get(one.key, 1.0),
+            mix_ups="H3" not in disabled,
+        )
+        for one in cases
+    }
+    conflicts = sorted(frozenset().union(*(own for _, own in families)))
+    candidates = conflicts if budget is None else tested.both
+    ranked = sorted(candidates, key=lambda key: (-verdicts[key].score, key))
+    alerts = [key for key in ranked if verdicts[key].score > 0][:budget]
+    tested_right = _share_right(list(tested.both.values())) * len(tested.both)
+    # A right header is found by its age, by its sex, or by both.
+    by_chance = sum(max((p[key] for key in own), default=0.0) for p, own in families)
+    right = len(frozenset(alerts).intersection(conflicts)) - tested_right * by_chance
+    if budget is not None:
+        last = max((tested.both[key] for key in alerts), default=0.0)
+        right = max(right, len(alerts) - tested_right * last)
+    return Batch(
+        verdicts={**verdicts, **{key: replace(verdicts[key], alert=True) for key in alerts}},
+        threshold=min((verdicts[key].score for key in alerts), default=None),
+        expected_ppv=max(0.0, right) / len(alerts) if alerts else None,
+        prevalence=(1 - false_discovery_rate) * len(conflicts) / len(tested.both)
+        if tested.both
+        else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """How likely a right header deviates as far as each does, by key; without what has no test."""
+
+    age: dict[str, float]
+    sex: dict[str, float]
+    both: dict[str, float]
+    recorded_sex: dict[str, float]
+    """The calibrated probability of the recorded sex, which ``sex`` was made of."""
+
+    @property
+    def pairs(self) -> frozenset[str]:
+        """Those whose age and sex both are worth a look."""
+        return frozenset(
+            key
+            for key in self.both
+            if max(self.age.get(key, 1.0), self.sex.get(key, 1.0)) < WORTH_A_LOOK
+        )
+
+
+def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[str]) -> _Tested:
     deviations = {
         one.key: deviation(recorded, estimate)
         for one in cases
@@ -109,44 +170,7 @@ def judge_batch(
     age = {key: age_chance(one, spread) for key, one in deviations.items()}
     sex = dict(zip(recorded_sex, sex_chances(list(recorded_sex.values())), strict=True))
     both = {key: together(age.get(key), sex.get(key)) for key in sorted(age.keys() | sex.keys())}
-    pairs = {
-        key
-        for key in both
-        if "H3" not in disabled and max(age.get(key, 1.0), sex.get(key, 1.0)) < WORTH_A_LOOK
-    }
-    families = (
-        (age, _found(age, false_discovery_rate)),
-        (sex, _found(sex, false_discovery_rate)),
-        # All that were tested count, those too whose age or sex alone says that they are no pair.
-        (both, _found(both, false_discovery_rate) & pairs),
-    )
-    verdicts = {
-        one.key: _verdict(
-            one,
-            age_p=age.get(one.key),
-            sex_p=recorded_sex.get(one.key),
-            found=[one.key in own for _, own in families],
-            p=both.get(one.key, 1.0),
-            mix_ups="H3" not in disabled,
-        )
-        for one in cases
-    }
-    tested_right = _share_right(list(both.values())) * len(both)
-    conflicts = sorted(frozenset().union(*(own for _, own in families)))
-    ranked = sorted(conflicts if budget is None else both, key=lambda k: (-verdicts[k].score, k))
-    alerts = [key for key in ranked if verdicts[key].score > 0][:budget]
-    # A right header is found by its age, by its sex, or by both.
-    by_chance = sum(max((p[key] for key in own), default=0.0) for p, own in families)
-    right = len(frozenset(alerts).intersection(conflicts)) - tested_right * by_chance
-    if budget is not None:
-        last = max((both[key] for key in alerts), default=0.0)
-        right = max(right, len(alerts) - tested_right * last)
-    return Batch(
-        verdicts={**verdicts, **{key: replace(verdicts[key], alert=True) for key in alerts}},
-        threshold=min((verdicts[key].score for key in alerts), default=None),
-        expected_ppv=max(0.0, right) / len(alerts) if alerts else None,
-        prevalence=(1 - false_discovery_rate) * len(conflicts) / len(both) if both else None,
-    )
+    return _Tested(age, sex, both, recorded_sex)
 
 
 def _verdict(

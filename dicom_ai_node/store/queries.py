@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import (
@@ -78,73 +78,88 @@ def show(db: Database, uid: str) -> StudyDetail | None:
         row = connection.execute(_rows().where(study.c.study_instance_uid == uid)).first()
         if row is None:
             return None
-        newest = (
-            select(analysis.c.result)
-            .where(analysis.c.study_instance_uid == uid)
-            .order_by(analysis.c.id.desc())
-            .limit(1)
-        )
         return StudyDetail(
             study=StudyRow(**row._mapping),
-            instances=_all(
-                connection,
-                select(
-                    instance.c.sop_instance_uid,
-                    instance.c.version,
-                    instance.c.sop_class_uid,
-                    instance.c.transfer_syntax_uid,
-                    instance.c.received_at,
-                    instance.c.calling_ae,
-                    instance.c.path,
-                    instance.c.dropped_at,
-                    report.c.kind.label("forwarded"),
-                    forward.c.note.label("forward_note"),
-                )
-                .outerjoin(forward, forward.c.sop_instance_uid == instance.c.sop_instance_uid)
-                .outerjoin(report, report.c.id == forward.c.report_id)
-                .where(instance.c.study_instance_uid == uid)
-                .order_by(instance.c.id),
-            ),
-            transitions=_all(
-                connection,
-                select(
-                    transition.c.at,
-                    transition.c.event,
-                    transition.c.from_state,
-                    transition.c.to_state,
-                    transition.c.reason,
-                )
-                .where(transition.c.study_instance_uid == uid)
-                .order_by(transition.c.id),
-            ),
-            result=connection.execute(newest).scalar(),
-            reports=_all(
-                connection,
-                select(report.c.kind, analysis.c.created_at, report.c.quarantined)
-                .join(analysis, analysis.c.id == report.c.analysis_id)
-                .where(report.c.study_instance_uid == uid)
-                .order_by(report.c.id),
-            ),
-            deliveries=_all(
-                connection,
-                select(
-                    delivery.c.destination,
-                    report.c.kind,
-                    delivery.c.state,
-                    delivery.c.attempts,
-                    delivery.c.created_at,
-                    delivery.c.settled_at,
-                    delivery.c.not_before,
-                    delivery.c.sop_class_uid,
-                    delivery.c.sop_instance_uid,
-                    delivery.c.status,
-                    delivery.c.error,
-                )
-                .join(report, report.c.id == delivery.c.report_id)
-                .where(delivery.c.study_instance_uid == uid)
-                .order_by(delivery.c.id),
-            ),
+            instances=_all(connection, _instances(uid)),
+            transitions=_all(connection, _transitions(uid)),
+            result=connection.execute(_newest_result(uid)).scalar(),
+            reports=_all(connection, _reports(uid)),
+            deliveries=_all(connection, _deliveries(uid)),
         )
+
+
+def _instances(uid: str) -> Select[Any]:
+    return (
+        select(
+            instance.c.sop_instance_uid,
+            instance.c.version,
+            instance.c.sop_class_uid,
+            instance.c.transfer_syntax_uid,
+            instance.c.received_at,
+            instance.c.calling_ae,
+            instance.c.path,
+            instance.c.dropped_at,
+            report.c.kind.label("forwarded"),
+            forward.c.note.label("forward_note"),
+        )
+        .outerjoin(forward, forward.c.sop_instance_uid == instance.c.sop_instance_uid)
+        .outerjoin(report, report.c.id == forward.c.report_id)
+        .where(instance.c.study_instance_uid == uid)
+        .order_by(instance.c.id)
+    )
+
+
+def _transitions(uid: str) -> Select[Any]:
+    return (
+        select(
+            transition.c.at,
+            transition.c.event,
+            transition.c.from_state,
+            transition.c.to_state,
+            transition.c.reason,
+        )
+        .where(transition.c.study_instance_uid == uid)
+        .order_by(transition.c.id)
+    )
+
+
+def _newest_result(uid: str) -> Select[Any]:
+    return (
+        select(analysis.c.result)
+        .where(analysis.c.study_instance_uid == uid)
+        .order_by(analysis.c.id.desc())
+        .limit(1)
+    )
+
+
+def _reports(uid: str) -> Select[Any]:
+    return (
+        select(report.c.kind, analysis.c.created_at, report.c.quarantined)
+        .join(analysis, analysis.c.id == report.c.analysis_id)
+        .where(report.c.study_instance_uid == uid)
+        .order_by(report.c.id)
+    )
+
+
+def _deliveries(uid: str) -> Select[Any]:
+    return (
+        select(
+            delivery.c.destination,
+            report.c.kind,
+            delivery.c.state,
+            delivery.c.attempts,
+            delivery.c.created_at,
+            delivery.c.settled_at,
+            delivery.c.not_before,
+            delivery.c.sop_class_uid,
+            delivery.c.sop_instance_uid,
+            delivery.c.status,
+            delivery.c.error,
+        )
+        .join(report, report.c.id == delivery.c.report_id)
+        .where(delivery.c.study_instance_uid == uid)
+        .order_by(delivery.c.id)
+    )
 
 
 def _rows() -> Any:

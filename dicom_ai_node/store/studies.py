@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    Connection,
     exists,
     func,
     insert,
@@ -111,28 +112,7 @@ def finish(
         if header is not None:
             save_header(connection, uid, header)
         save_observations(connection, uid, new.observations)
-        newest = connection.execute(
-            select(func.max(analysis.c.id)).where(analysis.c.study_instance_uid == uid)
-        ).scalar()
-        known = connection.execute(same_result(uid, new.result_key)).scalar()
-        repeated = known is not None and known == newest
-        if known is not None and discard_quarantined(connection, known):
-            known = None
-        if known is None:
-            created = connection.execute(
-                insert(analysis)
-                .values(
-                    study_instance_uid=uid,
-                    result_key=new.result_key,
-                    revision=claimed.revision,
-                    created_at=now,
-                    result=new.result,
-                )
-                .returning(analysis.c.id)
-            ).scalar_one()
-            for one in new.reports:
-                insert_report(connection, uid, one, analysis_id=created)
-            known = created
+        known, repeated = _kept(connection, claimed, new, now=now)
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW
         if not withheld:
             queue_missing(db, connection, known, uid, destinations, now=now)
@@ -157,6 +137,37 @@ def finish(
         apply_event(connection, uid, event, now=now, reason=reason, flagged=new.flagged)
         settle(connection, uid, now=now)
         return True
+
+
+def _kept(
+    connection: Connection, claimed: ClaimedStudy, new: NewAnalysis, *, now: float
+) -> tuple[int, bool]:
+    """The row of a result, and whether it only repeats the newest of its study.
+
+    A result whose key is known has one, unless its reports were quarantined: those are made anew.
+    """
+    uid = claimed.study_instance_uid
+    newest = connection.execute(
+        select(func.max(analysis.c.id)).where(analysis.c.study_instance_uid == uid)
+    ).scalar()
+    known = connection.execute(same_result(uid, new.result_key)).scalar()
+    repeated = known is not None and known == newest
+    if known is not None and not discard_quarantined(connection, known):
+        return int(known), repeated
+    created = connection.execute(
+        insert(analysis)
+        .values(
+            study_instance_uid=uid,
+            result_key=new.result_key,
+            revision=claimed.revision,
+            created_at=now,
+            result=new.result,
+        )
+        .returning(analysis.c.id)
+    ).scalar_one()
+    for one in new.reports:
+        insert_report(connection, uid, one, analysis_id=created)
+    return int(created), repeated
 
 
 def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> bool:
