@@ -6,9 +6,8 @@ python -m training.build_bundle --config training/configs/second.toml --version 
 import argparse
 import json
 import re
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +15,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.inference import bundle
-from dicom_ai_node.inference.calibration import Distances
+from dicom_ai_node.inference.calibration import Calibration, Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.recalibrate.pack import fewest
-from training import calibrate, checkpoint, prior, record
+from training import calibrate, checkpoint, prior, provenance
 from training import config as settings
 from training.archive import data_of
 from training.config import WEIGHTS, Config
-from training.data import Data, Images, Item
+from training.data import Data, Images
 from training.measured import answers, calibration_cases
 from training.sampling import frequencies
 from training.tables import DataError
@@ -89,51 +88,6 @@ def without_prior(
     return prior.bake(trained, density, tau), tau
 
 
-def sources(used: list[Item]) -> list[dict[str, object]]:
-    """Each source with its number of images and its licences."""
-    by_name: dict[str, list[Item]] = defaultdict(list)
-    for item in used:
-        by_name[item.source].append(item)
-    return [
-        {
-            "name": name,
-            "images": len(part),
-            "licence": " / ".join(sorted({item.licence for item in part})),
-        }
-        for name, part in sorted(by_name.items())
-    ]
-
-
-def trained_with(data: Data, runs: Sequence[Path], calibrated_on: int) -> dict[str, object]:
-    """What the manifest says of the training data, and of the weights of the ``runs``."""
-    used = data.trained()
-    aged = [item for item in used if item.role != "gate"]
-    low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
-    return {
-        "summary": data.about().summary + _mean_of(len(runs)) + _open_gate(calibrated_on),
-        "images": len(aged),
-        "patients": len({item.patient for item in aged}),
-        "age_range": [float(low), float(high)],
-        "sources": sources(used),
-        "images_sha256": record.images(used),
-        "runs_sha256": [bundle.sha256(weights) for weights in runs],
-    }
-
-
-def _mean_of(runs: int) -> str:
-    return f" The weights are the mean of those of {runs} runs." if runs > 1 else ""
-
-
-def _open_gate(calibrated_on: int) -> str:
-    enough = fewest(IN_DISTRIBUTION)
-    if calibrated_on >= enough:
-        return ""
-    return (
-        f" Only {calibrated_on} images calibrated it: with fewer than {enough} the in-distribution"
-        " gate refuses nothing."
-    )
-
-
 def build(
     config: Config,
     data: Data,
@@ -155,15 +109,54 @@ def build(
     folders = [Path(config.out), *others]
     for folder in folders:
         checkpoint.check_images(folder, data.trained())
-    size = config.sides[-1]
     runs = [folder / WEIGHTS for folder in folders]
-    weights = runs[0]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
-    network = load_network(config.architecture, trained, weights)
+    network = load_network(config.architecture, trained, runs[0])
     trained, prior_tau = without_prior(trained, network, data, config, tau)
-    network = load_network(config.architecture, trained, weights)
-    some = data.load(size, "train").some(FITTED_ON)
-    seen = answers(network, some)
+    network = load_network(config.architecture, trained, runs[0])
+    calibrated = calibration(network, data, config.sides[-1], caution)
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {name: np.ascontiguousarray(t) for name, t in (trained | calibrated.tensors).items()}
+    save_file(tensors, out / bundle.WEIGHTS)
+    (out / bundle.WEIGHTS).chmod(0o644)
+    manifest = {
+        "name": out.name,
+        "version": version,
+        "architecture": config.architecture,
+        "input": {"contract": CONTRACT, "size": config.sides[-1]},
+        "sha256": bundle.sha256(out / bundle.WEIGHTS),
+        "calibration": calibrated.calibration.model_dump(),
+        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": IN_DISTRIBUTION},
+        "training": provenance.stated(data, runs, calibrated.images, fewest(IN_DISTRIBUTION))
+        | {"prior_tau": prior_tau, "caution": caution},
+        "intended_use": INTENDED,
+        "not_for": data.about().not_for,
+    }
+    text = bundle.Manifest.model_validate(manifest).model_dump(mode="json")
+    (out / bundle.MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
+    bundle.verify(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What a network's images are held against."""
+
+    calibration: Calibration
+    tensors: Tensors
+    """The spaces, and the distances of the calibration images in them."""
+    images: int
+    """How many have calibrated it."""
+
+
+def calibration(network: Network, data: Data, size: int, caution: float) -> Calibrated:
+    """Fit the spaces on training images, everything else on those that trained nothing.
+
+    Raises
+    ------
+    DataError
+        None of them has both an age and a sex.
+    """
+    seen = answers(network, data.load(size, "train").some(FITTED_ON))
     content = calibrate.space(seen.features, calibrate.COMPONENTS["content"])
     texture = calibrate.space(seen.texture, calibrate.COMPONENTS["texture"])
 
@@ -176,33 +169,14 @@ def build(
     if not len(plain):
         raise DataError(f"{data.calibrates}: expected images with both an age and a sex, got none")
     changed = calibration_cases(measure, held_out, changed=True)
-    calibrated = calibrate.calibration(plain, changed, caution=caution)
-    out.mkdir(parents=True, exist_ok=True)
-    extra = {f"content.{name}": tensor for name, tensor in asdict(content).items()}
-    extra |= {f"texture.{name}": tensor for name, tensor in asdict(texture).items()}
-    extra |= {
+    tensors = {f"content.{name}": tensor for name, tensor in asdict(content).items()}
+    tensors |= {f"texture.{name}": tensor for name, tensor in asdict(texture).items()}
+    tensors |= {
         f"{name}.reference": known.astype(np.float32)
         for name, known in asdict(plain.reference).items()
     }
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in (trained | extra).items()}
-    save_file(tensors, out / bundle.WEIGHTS)
-    (out / bundle.WEIGHTS).chmod(0o644)
-    manifest = {
-        "name": out.name,
-        "version": version,
-        "architecture": config.architecture,
-        "input": {"contract": CONTRACT, "size": size},
-        "sha256": bundle.sha256(out / bundle.WEIGHTS),
-        "calibration": calibrated.model_dump(),
-        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": IN_DISTRIBUTION},
-        "training": trained_with(data, runs, len(plain))
-        | {"prior_tau": prior_tau, "caution": caution},
-        "intended_use": INTENDED,
-        "not_for": data.about().not_for,
-    }
-    text = bundle.Manifest.model_validate(manifest).model_dump(mode="json")
-    (out / bundle.MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
-    bundle.verify(out)
+    fitted = calibrate.calibration(plain, changed, caution=caution)
+    return Calibrated(fitted, tensors, len(plain))
 
 
 def share(text: str) -> float | None:
