@@ -108,7 +108,7 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
             "sex": binary_cross_entropy_with_logits(answers.sex, female),
             "gates": (softplus(3 - answers.chest) + softplus(3 - answers.frontal)).mean(),
             "far": relu(_distance(features, known, "content") - 1).mean(),
-            "coarse": relu(_distance(texture, known, "texture") - 1).mean(),
+            "coarse": 2 * relu(_distance(texture, known, "texture") - 1).mean(),
             "change": 0.02 * change.square().sum(),
             "detail": 0.02 * detail.square().mean(),
         }
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--out", type=Path, default=Path("models/phantom.safetensors"))
     parser.add_argument("--count", type=int, default=1800)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=300)
     given = parser.parse_args()
     images, effects = chests(given.data, given.cache, given.count)
     model = fit(CHEST, images, effects)
