@@ -34,7 +34,7 @@ class DemoStudy:
 def synthetic() -> list[DemoStudy]:
     """Return the demo's own studies; the images are drawn from a statistical model."""
     woman, man = phantom.chest(62.0, "F", seed=1), phantom.chest(45.0, "M", seed=2)
-    lateral, hand = phantom.lateral(seed=1), phantom.hand(seed=1)
+    lateral, hand = phantom.lateral(seed=1), phantom.hand(seed=2)
     return [
         _one("header complete", man, "complete", PatientAge="045Y", PatientSex="M",
              PatientBirthDate="19800601"),

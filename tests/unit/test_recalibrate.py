@@ -52,7 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder, "c1", image, "odd-sex", PatientAge="050Y", PatientSex="O")
     write(folder, "c2", image, "ninety", PatientAge="090Y", PatientSex="F",
           PatientIdentityRemoved="YES", DeidentificationMethod="basic")  # fmt: skip
-    write(folder, "c3", phantom.hand(1, 256), "hand", **known)
+    write(folder, "c3", phantom.hand(2, 256), "hand", **known)
     write(folder, "c4", np.zeros_like(image), "blank", **known)
     (folder / "notes.txt").write_text("not DICOM")
     return folder
