@@ -88,13 +88,31 @@ def figures(said: Sequence[Said]) -> tuple[Estimate | None, Estimate | None]:
     )
 
 
+def of_the_median(said: Sequence[Said], part: Sequence[Said]) -> float:
+    """MAE on the folds of ``part`` of answering with the median age of the folds that are trained.
+
+    NaN where no age is known.
+    """
+    known = [(item.age, one.fold) for item, one in said if not np.isnan(item.age)]
+    errors: list[float] = []
+    for fold in {one.fold for _, one in part}:
+        others = [age for age, of in known if of != fold]
+        if others:
+            own = [age for age, of in known if of == fold]
+            errors += np.abs(np.array(own) - np.median(others)).tolist()
+    return float(np.mean(errors)) if errors else float("nan")
+
+
 def summary(said: Sequence[Said]) -> Iterator[list[str]]:
-    """A line for each fold and one for all: name, images, patients, MAE, AUC."""
+    """A line for each fold and one for all: name, images, patients, MAE, the median's, AUC."""
     for fold in [*sorted({one.fold for _, one in said}), None]:
         part = [pair for pair in said if fold is None or pair[1].fold == fold]
         patients = len({item.patient for item, _ in part})
         name = "all" if fold is None else f"fold {fold}"
-        yield [name, f"{len(part):,}", f"{patients:,}", *map(_cell, figures(part))]
+        age, sex = map(_cell, figures(part))
+        median = of_the_median(said, part)
+        usual = "-" if np.isnan(median) else f"{median:.3f}"
+        yield [name, f"{len(part):,}", f"{patients:,}", age, usual, sex]
 
 
 def _cell(found: Estimate | None) -> str:
@@ -126,7 +144,9 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from error
     file = Path(config.out).parent / FILE
     write_predictions((one for _, one in said), file)
-    table = Table("Held out", "Images", "Patients", "Age MAE, years", "Sex AUC", box=None)
+    table = Table(
+        "Held out", "Images", "Patients", "Age MAE, years", "Of the median", "Sex AUC", box=None
+    )
     for line in summary(said):
         table.add_row(*line)
     Console().print(table, "", f"{file}: {len(said):,} images", highlight=False)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import folds
+from training import cross, folds
+from training.data import Item
 from training.folds import OutOfFold, assign, read_folds, read_predictions, write_predictions
 from training.groups import groups
 from training.index import Row, write_index
@@ -99,3 +100,24 @@ def test_command(
     assert set(found) == {row.image for row in rows}
     assert found[rows[0].image] == found[rows[-1].image]
     assert "fold 4: " in capsys.readouterr().out
+
+
+def said(age: float, fold: int, answer: float) -> cross.Said:
+    """What is known of an image of a patient of its own, and what is said of it."""
+    name = f"{fold}-{age}"
+    item = Item(name, "d", name, "held_out", age, float("nan"), 1.0, 1.0)
+    return item, OutOfFold(name, fold, answer, 5.0, 0.5)
+
+
+def test_a_fold_is_held_against_the_median_of_the_others() -> None:
+    every = [said(20, 0, 24), said(40, 0, 40), said(60, 1, 50), said(80, 1, 90)]
+    every.append(said(float("nan"), 1, 30))
+    assert cross.of_the_median(every, every[:2]) == pytest.approx(40)  # 70 is said of 20 and 40
+    assert cross.of_the_median(every, every[2:]) == pytest.approx(40)  # 30 of 60 and 80
+    assert np.isnan(cross.of_the_median(every[4:], every[4:]))
+    lines = list(cross.summary(every))
+    assert [line[:3] for line in lines] == [["fold 0", "2", "2"], ["fold 1", "3", "3"],
+                                            ["all", "5", "5"]]  # fmt: skip
+    assert lines[0][3].startswith("2.000")
+    assert [line[4] for line in lines] == ["40.000"] * 3
+    assert {line[5] for line in lines} == {"-"}
