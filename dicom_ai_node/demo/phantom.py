@@ -20,7 +20,7 @@ from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.bundle import models_folder, sha256
 
 FILE = "phantom.safetensors"
-SHA256 = "2c61e6a17cc2c9546ae50369ceeee8dd00b01b6db878dfa02cfc6d11388301e8"
+SHA256 = "6da5e4f7f3a0b69831dfbe356c75c7f821179f09ffb0e688b72ea871da242505"
 LARGEST = 4095  # 12 bits
 MIDDLE_AGE = 50.0
 
