@@ -32,7 +32,7 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         head(manifest),
         _unfit(manifest),
         "## What it is",
-        nature(manifest, "those of the training institution", "; `val_128` chose that number"),
+        nature(manifest, "those of the training institution", "; `val_128` chose that"),
         "## Marks",
         sections.held(figures),
         "## What was measured",
@@ -112,12 +112,23 @@ def nature(manifest: Manifest, near: str, chosen: str = "") -> str:
         f" texture of an image (maps in the middle of the network) lies from {near}: by a factor of"
         f" at least {t.caution:g} far away, which is a decision, not a fit. The temperature of the"
         " sex rises by as much.\n"
-        f"- Of the training ages' own distribution a share of {t.prior_tau:g} is taken out of the"
-        f" age head, so that the old and the young are drawn to the middle less{chosen}.\n"
+        f"- {_prior(t.prior_tau)}{chosen}.\n"
         f"- Gates: `chest` (at least {gates.chest}; an upright chest radiograph with bright bones:"
         " turned and inverted copies were negatives), `frontal`"
         f" (at least {gates.frontal}), `in_distribution` (conformal p-value of a Mahalanobis"
         f" distance in feature space, at least {gates.in_distribution})."
+    )
+
+
+def _prior(tau: float) -> str:
+    if not tau:
+        return (
+            "The training ages' own distribution stays in the age head whole, and draws the old and"
+            " the young to the middle"
+        )
+    return (
+        f"Of the training ages' own distribution a share of {tau:g} is taken out of the age head,"
+        " so that the old and the young are drawn to the middle less"
     )
 
 
