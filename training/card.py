@@ -199,8 +199,9 @@ LIMITS = """\
   down or mostly abdomen were left out.
 - Some patients of one training source may occur in another under another name; the evaluation sets
   share no known patient with training.
-- No patient-left-out folds were trained on the sources whose patients are known: every figure is of
-  sets that are apart from the training images.
+- Every figure is of sets that are apart from the training images. Patient-left-out folds of the
+  sources whose patients are known had minutes of training, not hours (docs/training.md): they say
+  nothing of these weights.
 - The gates for chest and view accept from a probability of 0.5, which nothing was fitted to; the
   in-distribution gate refuses what lies farther than all but 0.5 % of `val`, so far as its few
   images can tell: about the farthest of them.
