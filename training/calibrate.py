@@ -16,6 +16,7 @@ from dicom_ai_node.inference import coverage, fitting
 from dicom_ai_node.inference.calibration import Calibration, Distances, Space, Widening
 from dicom_ai_node.inference.engine import Raw
 from dicom_ai_node.inference.fitting import Cases, Floats
+from training.tables import DataError
 
 COMPONENTS = {"content": 64, "texture": 32}
 SHRINKAGE = 0.1
@@ -157,12 +158,23 @@ def _widening(
 
 
 def space(features: NDArray[np.float32], components: int) -> Space:
-    """Fit on the features (N, F) of training images, F greater than ``components``."""
+    """Fit on the features (N, F) of training images, F greater than ``components``.
+
+    Raises
+    ------
+    DataError
+        Every image has the same features.
+    """
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean
     covariance = centred.T @ centred / len(features)
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
+    if not values[0] > 0:
+        raise DataError(
+            "expected features that tell the training images apart, got the same for all of them:"
+            " the training has gone wrong (a lower rate, frozen_norms?)"
+        )
     kept = values[:components]
     shrunk = (1 - SHRINKAGE) * kept + SHRINKAGE * kept.mean()
     residual = max(float(values[components:].mean()), 1e-9)

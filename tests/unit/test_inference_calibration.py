@@ -17,6 +17,7 @@ from dicom_ai_node.inference.calibration import (
 )
 from dicom_ai_node.inference.fitting import Cases
 from training import calibrate
+from training.tables import DataError
 
 NONE = Widening()
 WIDE = Widening(knots=((0.0, 1.0), (1.0, 2.0)))
@@ -301,3 +302,8 @@ def test_distance_grows_within_and_outside_of_the_components() -> None:
 
 def test_sigmoid_does_not_overflow() -> None:
     assert [sigmoid(x) for x in (-1e6, 0.0, 1e6)] == [0.0, 0.5, 1.0]
+
+
+def test_a_network_that_sees_no_difference_is_refused() -> None:
+    with pytest.raises(DataError, match="features that tell the training images apart"):
+        calibrate.space(np.zeros((26, 128), np.float32), 64)
