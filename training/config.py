@@ -143,12 +143,19 @@ class Config:
             raise ValueError(f"steps is {self.steps}, expected 0 or more")
         if self.age_loss not in ("dldl", "nll"):
             raise ValueError(f"age_loss is {self.age_loss!r}, expected 'dldl' or 'nll'")
+        if not (self.labels or self.findings or self.alike):
+            raise ValueError("labels is 0: expected findings or alike to learn from")
         if self.alike and (self.batch % 2 or self.chunk % 2):
             raise ValueError("alike needs an even batch and chunk: images come as two copies")
         if not 0 <= self.taught <= 1:
             raise ValueError(f"taught is {self.taught}, expected 0 to 1")
         if self.teachers and self.age_loss != "dldl":
             raise ValueError("teachers teach a distribution: they need the age_loss 'dldl'")
+
+    @property
+    def teachers_weights(self) -> list[Path]:
+        """The weights of :attr:`teachers`, each in the folder of its run."""
+        return [Path(folder) / WEIGHTS for folder in self.teachers]
 
     @property
     def budget(self) -> str:

@@ -8,11 +8,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 from dicom_ai_node.inference import bundle
 from training import start
-from training.config import WEIGHTS, Config
+from training.config import Config
 from training.data import Item
 
 Record = dict[str, str]
@@ -31,9 +30,13 @@ def images(items: Sequence[Item]) -> str:
 def record(config: Config, items: Sequence[Item]) -> Record:
     """What a run of ``config`` is trained with; ``items`` are its training images."""
     settings = {f.name: repr(getattr(config, f.name)) for f in fields(config) if f.name not in FREE}
-    teachers = tuple(bundle.sha256(Path(folder) / WEIGHTS) for folder in config.teachers)
-    from_weights = {"start": start.words(config), "teachers": repr(teachers)}
+    from_weights = {"start": start.words(config), "teachers": teachers(config)}
     return {IMAGES: images(items), **settings, **from_weights}
+
+
+def teachers(config: Config) -> str:
+    """SHA-256 of the weights of each teacher, as text."""
+    return repr(tuple(bundle.sha256(weights) for weights in config.teachers_weights))
 
 
 def differences(kept: Record, wanted: Record) -> list[str]:

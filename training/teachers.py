@@ -5,7 +5,6 @@ taught their mean answer, on images changed on purpose, comes near to all of the
 one (Hinton et al. 2015).
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from torch.nn import functional
 
 from dicom_ai_node.inference.network import Answers, Network
 from training import checkpoint, loss, record, start
-from training.config import WEIGHTS, Config
+from training.config import Config
 from training.data import Images
 
 FILE = "taught.safetensors"
@@ -41,26 +40,20 @@ def taught(config: Config, images: Images, device: torch.device) -> Taught:
     BundleError
         They are another network's.
     """
-    file = Path(config.out) / FILE
     for folder in config.teachers:
         checkpoint.check_images(Path(folder), images.items)
-    teachers = [_teacher(config, weights, device) for weights in files(config)]
-    side = config.sides[-1]
-    wanted = _state(side, teachers, images)
+    file, side = Path(config.out) / FILE, config.sides[-1]
+    wanted = f"{side} {record.images(images.items)} {record.teachers(config)}"
     if file.exists():
         with safe_open(file, framework="pt") as kept:
             if kept.metadata() == {"of": wanted}:
                 return {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+    teachers = [_teacher(config, weights, device) for weights in config.teachers_weights]
     found = _answers(teachers, images, side, device)
     partial = file.with_suffix(".partial")
     save_file(found, partial, {"of": wanted})
     partial.rename(file)
     return found
-
-
-def files(config: Config) -> list[Path]:
-    """The weights of the teachers, each in the folder of its run."""
-    return [Path(folder) / WEIGHTS for folder in config.teachers]
 
 
 def mixed(labels: Taught, answers: Taught, share: float) -> Taught:
@@ -76,15 +69,6 @@ def _teacher(config: Config, file: Path, device: torch.device) -> Network:
     network = Network(config.architecture)
     start.fill_from(network, file)
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
-
-
-def _state(side: int, teachers: Sequence[Network], images: Images) -> str:
-    """SHA-256 of all that the answers depend on."""
-    digest = hashlib.sha256(f"{side} {record.images(images.items)}".encode())
-    for teacher in teachers:
-        for name, tensor in teacher.state_dict().items():
-            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 @torch.inference_mode()

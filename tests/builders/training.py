@@ -1,9 +1,13 @@
 """Images and a network so small that a run of training takes no time."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from torch import nn
 
 from dicom_ai_node.inference import network
+from training.config import Config
 from training.data import TRAINING, Images, Item
 
 SIDE = 64
@@ -41,3 +45,20 @@ def small_backbone() -> network.Backbone:
     """One block, so that a step takes no time and a checkpoint no room."""
     block = (nn.Conv2d(1, 8, 5, stride=4, bias=False), nn.BatchNorm2d(8), nn.ReLU())
     return nn.Sequential(*block), 8, 1
+
+
+def tiny_config(out: Path, **changes: Any) -> Config:
+    """Two steps of the architecture ``tiny``: :func:`small_backbone`, under that name."""
+    values: dict[str, Any] = {
+        "architecture": "tiny",
+        "start": "random",
+        "out": str(out),
+        "device": "cpu",
+        "steps": 2,
+        "batch": 4,
+        "pixels": SIDE,
+        "sides": (SIDE,),
+        "until": (1.0,),
+        "low_resolution": (0.0,),
+    }
+    return Config(**(values | changes))

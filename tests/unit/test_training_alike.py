@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from dicom_ai_node.inference.network import BACKBONES, Network
-from tests.builders.training import SIDE, Tiny, small_backbone
+from tests.builders.training import Tiny, small_backbone, tiny_config
 from training.alike import Alike
 from training.config import WEIGHTS, Config
 from training.material import Material
@@ -22,20 +22,13 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setitem(BACKBONES, "tiny", small_backbone)
-    return Config(
-        architecture="tiny",
-        start="random",
-        out=str(tmp_path / "run"),
-        device="cpu",
+    return tiny_config(
+        tmp_path / "run",
         steps=30,
         batch=16,
         chunk=16,
         rate=0.01,
         ema=0.5,
-        pixels=SIDE,
-        sides=(SIDE,),
-        until=(1.0,),
-        low_resolution=(0.0,),
         labels=0.0,
         alike=1.0,
     )
@@ -87,3 +80,8 @@ def test_a_run_learns_without_labels(config: Config, tmp_path: Path) -> None:
 def test_copies_come_in_pairs() -> None:
     with pytest.raises(ValueError, match="alike needs an even batch and chunk"):
         Config(alike=1.0, chunk=5)
+
+
+def test_a_run_without_labels_needs_something_else_to_learn() -> None:
+    with pytest.raises(ValueError, match="expected findings or alike to learn from"):
+        Config(labels=0.0)

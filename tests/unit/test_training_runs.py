@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dicom_ai_node.inference import network
-from tests.builders.training import SIDE, Tiny, small_backbone
+from tests.builders.training import SIDE, Tiny, small_backbone, tiny_config
 from training import checkpoint, log
 from training import config as settings
 from training.config import Config
@@ -24,18 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setitem(network.BACKBONES, "tiny", small_backbone)
-    return Config(
-        architecture="tiny",
-        start="random",
-        out=str(tmp_path / "run"),
-        device="cpu",
-        steps=2,
-        batch=4,
-        pixels=SIDE,
-        sides=(SIDE,),
-        until=(1.0,),
-        low_resolution=(0.0,),
-    )
+    return tiny_config(tmp_path / "run")
 
 
 def test_a_run_goes_on_with_the_images_that_it_began_with(config: Config, tmp_path: Path) -> None:

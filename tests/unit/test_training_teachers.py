@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dicom_ai_node.inference.network import BACKBONES, Network
-from tests.builders.training import SIDE, Tiny, small_backbone
+from tests.builders.training import SIDE, Tiny, small_backbone, tiny_config
 from training import loss, teachers
 from training.config import WEIGHTS, Config
 from training.data import Images
@@ -25,18 +25,7 @@ NAN = float("nan")
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Settings with two teachers, whose runs had one step."""
     monkeypatch.setitem(BACKBONES, "tiny", small_backbone)
-    alone = Config(
-        architecture="tiny",
-        start="random",
-        out=str(tmp_path / "run"),
-        device="cpu",
-        steps=1,
-        batch=4,
-        pixels=SIDE,
-        sides=(SIDE,),
-        until=(1.0,),
-        low_resolution=(0.0,),
-    )
+    alone = tiny_config(tmp_path / "run", steps=1)
     folders = [str(tmp_path / f"teacher-{seed}") for seed in range(2)]
     for seed, folder in enumerate(folders):
         train(replace(alone, seed=seed, out=folder), tmp_path, Tiny())
