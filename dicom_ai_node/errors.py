@@ -16,15 +16,39 @@ NodeError
       +-- PeerRefused      this object was refused: only this delivery is concerned
 """
 
+from enum import IntEnum
+from typing import ClassVar
+
 from dicom_ai_node.types import Reason
+
+
+class ExitCode(IntEnum):
+    """How a command ends; docs/formats.md has the table."""
+
+    DONE = 0
+    NO = 1
+    """The answer is no, or something that was asked for is missing or cannot be read."""
+    USAGE = 2
+    """The command line or the configuration is wrong."""
+    STORAGE = 3
+    """The spool or the database cannot be used."""
+    INTERRUPTED = 130
+    """Ctrl-C: what was done until then is said."""
+    CLOSED_PIPE = 141
+    """Nobody read what was printed any more."""
 
 
 class NodeError(Exception):
     """Base of all errors of this package. The message is meant for a person."""
 
+    exit_code: ClassVar[ExitCode] = ExitCode.NO
+    """How a command ends that this error ends."""
+
 
 class ConfigError(NodeError):
-    """The configuration cannot be used."""
+    """The command line or the configuration cannot be used."""
+
+    exit_code = ExitCode.USAGE
 
 
 class BundleError(NodeError):
@@ -41,6 +65,8 @@ class AuditError(NodeError):
 
 class StorageError(NodeError):
     """The spool or the database failed."""
+
+    exit_code = ExitCode.STORAGE
 
 
 class StorageFull(StorageError):

@@ -1,4 +1,4 @@
-"""The command line. Exit codes: see ``dicom_ai_node.cli.common``.
+"""The command line. Exit codes: :class:`dicom_ai_node.errors.ExitCode`.
 
 Each command imports what it needs when it runs, so that ``--help`` is quick and a receiver process
 never loads the network's libraries.
@@ -21,8 +21,8 @@ from dicom_ai_node.cli import (
     peers,
     proposals,
 )
-from dicom_ai_node.cli.common import EXIT_CONFIG, EXIT_STORAGE, complain
-from dicom_ai_node.errors import ConfigError, NodeError, StorageError
+from dicom_ai_node.cli.common import complain
+from dicom_ai_node.errors import ExitCode, NodeError
 
 app = typer.Typer(
     name="dicom-ai-node",
@@ -51,17 +51,11 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="pydicom")  # they quote values of headers
     try:
         app()
-    except ConfigError as error:
-        complain(error)
-        sys.exit(EXIT_CONFIG)
-    except StorageError as error:
-        complain(error)
-        sys.exit(EXIT_STORAGE)
     except NodeError as error:
         complain(error)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except OSError as error:
         if error.filename is None:
             raise  # no file that a person named
         complain(f"{error.filename}: {error.strerror}")
-        sys.exit(1)
+        sys.exit(ExitCode.NO)

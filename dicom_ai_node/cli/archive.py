@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
+    ExitCode,
     complain,
     configuration,
     console,
@@ -102,7 +102,7 @@ def show(
     detail = find_one(_open(config), study_uid)
     if detail is None:
         complain(f"no study {study_uid}")
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
     if as_json:
         print_json(_detail(detail) | {"log_id": logs.hashed(study_uid)})
         return
@@ -162,7 +162,7 @@ def requeue(
         state = study_queue.requeue(db, study_uid, now=now)
         if state is None:
             complain(f"no study {study_uid}")
-            raise typer.Exit(EXIT_NO)
+            raise typer.Exit(ExitCode.NO)
     if as_json:
         print_json({"deliveries": count, "study_state": state})
     elif state:

@@ -7,9 +7,9 @@ import typer
 
 from dicom_ai_node.cli import audit_shown
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
+    ExitCode,
     configuration,
     console,
     open_database,
@@ -115,4 +115,4 @@ def _move(settings: Config, number: int, event: AuditEvent, *, as_json: bool) ->
     else:
         console.print(f"audit {number} is {after or f'{before}: nothing changes'}")
     if after is None:
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)

@@ -20,7 +20,7 @@ from rich.text import Text
 from dicom_ai_node.audit.preview import Preview
 from dicom_ai_node.audit.progress import Ending
 from dicom_ai_node.audit.progress import Progress as Counts
-from dicom_ai_node.cli.common import EXIT_NO, complain, plain_terminal, progress_console
+from dicom_ai_node.cli.common import ExitCode, complain, plain_terminal, progress_console
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import NodeError
 from dicom_ai_node.ops import logs
@@ -51,14 +51,14 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
             ending = worker.work(config, db, audit_id, owner=owner, stop=stop, tell=tell)
     except NodeError as error:
         complain(f"{error}\naudit {audit_id} can go on: dicom-ai-node audit resume {audit_id}")
-        raise typer.Exit(EXIT_NO) from error
+        raise typer.Exit(ExitCode.NO) from error
     if ending is Ending.STOPPED:
         audits.apply(db, audit_id, AuditEvent.PAUSE, now=time.time())
         _say(f"audit {audit_id} is paused; go on with: dicom-ai-node audit resume {audit_id}")
     elif ending is not Ending.DONE:
         _say(f"audit {audit_id} {_ENDINGS[ending]}")
     if ending is not Ending.DONE:
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
 
 
 @contextmanager

@@ -1,27 +1,20 @@
-"""What the commands share: options, tables, exit codes."""
+"""What the commands share: options, tables, errors in words."""
 
-import json
-import os
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
+from dicom_ai_node.cli.terminal import console, plain_terminal, progress_console
 from dicom_ai_node.config import Config, load_config
-from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.errors import ConfigError, ExitCode
+from dicom_ai_node.output import json_text
 from dicom_ai_node.store import Database
 
-EXIT_NO = 1
-"""The answer is no, or something that was asked for is missing."""
-EXIT_CONFIG = 2
-"""The command line or the configuration is wrong."""
-EXIT_STORAGE = 3
-"""The spool or the database cannot be used."""
+__all__ = ["ExitCode", "console", "plain_terminal", "progress_console"]
 
 PLACES = (Path("config/node.toml"), Path("/etc/dicom-ai-node/node.toml"))
 
@@ -36,12 +29,6 @@ ConfigFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-
-_PIPED = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-"""Columns where there is no terminal: whole lines for grep, not 80 characters of them."""
-console = Console(markup=False, highlight=False, width=_PIPED)
-"""Without markup: what is printed may hold brackets of a file name or of a reason."""
-progress_console = Console(stderr=True, markup=False, highlight=False)
 
 
 def whole(name: str) -> Column:
@@ -84,7 +71,7 @@ def complain(error: Exception | str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON object on one line."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+    typer.echo(json_text(value))
 
 
 def when(seconds: float | None) -> str:
@@ -99,8 +86,3 @@ def minute(seconds: float | None) -> str:
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
-
-
-def plain_terminal() -> bool:
-    """Whether nobody looks at a progress bar."""
-    return not progress_console.is_terminal or bool(os.environ.get("CI"))

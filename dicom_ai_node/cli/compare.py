@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
+    ExitCode,
     configuration,
     console,
     open_database,
@@ -62,7 +62,7 @@ def compare(
         if not found and not settings.model.shadow:
             console.print("[model] shadow names no second bundle", style="yellow")
     if not found:
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
 
 
 def _print(found: list[Difference]) -> None:

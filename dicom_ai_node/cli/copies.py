@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
+    ExitCode,
     complain,
     configuration,
     console,
@@ -66,7 +66,7 @@ def apply(
             complain(f"study {uid}: {error}")
             failed = True
     if failed:
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
 
 
 def _apply(settings: Config, db: Database, uid: str, actor: str, as_json: bool) -> None:

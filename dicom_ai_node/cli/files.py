@@ -1,6 +1,5 @@
 """Files without a PACS: ``infer`` and ``check-header``."""
 
-import csv
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,9 +11,9 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
+    ExitCode,
     complain,
     console,
     plain_terminal,
@@ -22,6 +21,7 @@ from dicom_ai_node.cli.common import (
     progress_console,
 )
 from dicom_ai_node.config import Config, load_config
+from dicom_ai_node.output import CsvWriter
 from dicom_ai_node.types import Head, SaliencyMethod
 
 Paths = Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")]
@@ -114,7 +114,7 @@ def infer(
     for fault in faults:
         complain(fault)
     if faults:
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
 
 
 _WEAK_EVIDENCE = (
@@ -164,7 +164,7 @@ def check_header(
     answers = (check_file(path, settings.rules, today=today) for path in _files(paths))
     unreadable = 0
     table = Table("File", "Age", "Sex", "Status age", "Status sex", "Rules", box=None)
-    writer = csv.writer(sys.stdout)
+    writer = CsvWriter(sys.stdout)
     if form == "csv" and not as_json:
         writer.writerow(_CSV)
     for document in answers:
@@ -178,7 +178,7 @@ def check_header(
     if form == "table" and not as_json:
         console.print(table)
     if unreadable:
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
 
 
 _CSV = ("path", "age", "sex", "status_age", "status_sex", "rules", "proposals", "error")

@@ -7,9 +7,9 @@ import typer
 from rich.text import Text
 
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
+    ExitCode,
     configuration,
     console,
     find_config,
@@ -117,7 +117,7 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
             mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
             console.print(Text.assemble(mark, f" {check.name}: {check.text}"))
     if not report.ready:
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
 
 
 @database.command()

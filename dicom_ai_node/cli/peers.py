@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
+    ExitCode,
     configuration,
     console,
     print_json,
@@ -45,7 +45,7 @@ def echo(
     else:
         console.print(answer.text)
     if not answer.ok:
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
 
 
 def demo(
@@ -67,4 +67,4 @@ def demo(
     from dicom_ai_node.demo.run import run_demo
 
     if not run_demo(images, keep=keep, as_json=as_json):
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_ai_node.cli.common import (
-    EXIT_NO,
     AsJson,
     ConfigFile,
+    ExitCode,
     complain,
     configuration,
     console,
@@ -173,7 +173,7 @@ def one_proposal(db: Database, proposal_id: int) -> ProposalDetail:
     detail = store.show(db, proposal_id)
     if detail is None:
         complain(f"no proposal {proposal_id}; 'dicom-ai-node proposals list' shows those there are")
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(ExitCode.NO)
     return detail
 
 

@@ -24,6 +24,7 @@ import structlog
 
 from dicom_ai_node.config.processes import LogSettings
 from dicom_ai_node.ops.redaction import ExcInfo, Redactor, describe, load_key, summary
+from dicom_ai_node.output import visible
 
 _Event = MutableMapping[str, Any]
 
@@ -69,7 +70,7 @@ def configure(
     out = stream or sys.stderr
     kept = use_key(settings, spool)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
-    _route(out, _renderer(settings.format, out), level, worker)
+    _route(out, _renderers(settings.format, out), level, worker)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -91,7 +92,7 @@ def _own_logger(*_args: Any) -> logging.Logger:
     return logging.getLogger("dicom_ai_node")
 
 
-def _route(out: TextIO, renderer: Any, level: int, worker: str) -> None:
+def _route(out: TextIO, renderers: list[Any], level: int, worker: str) -> None:
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -102,7 +103,7 @@ def _route(out: TextIO, renderer: Any, level: int, worker: str) -> None:
                 _named(worker),
                 _without_traceback,
                 _redact,
-                renderer,
+                *renderers,
             ],
             # Else the record's traceback would be appended to the line as plain text.
             keep_exc_info=False,
@@ -118,11 +119,18 @@ def _route(out: TextIO, renderer: Any, level: int, worker: str) -> None:
     logging.raiseExceptions = False  # its report of a line that cannot be formatted prints values
 
 
-def _renderer(chosen: str, out: TextIO) -> Any:
+def _renderers(chosen: str, out: TextIO) -> list[Any]:
     console = chosen == "console" or (chosen == "auto" and out.isatty())
     if console:
-        return structlog.dev.ConsoleRenderer(colors=out.isatty())
-    return structlog.processors.JSONRenderer()
+        return [_seen, structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    return [structlog.processors.JSONRenderer()]
+
+
+def _seen(_logger: Any, _name: str, event: _Event) -> _Event:
+    """Write out what a terminal would obey: titles of peers are texts from outside. JSON does."""
+    return {
+        key: visible(value) if isinstance(value, str) else value for key, value in event.items()
+    }
 
 
 def _foreign(_logger: Any, _name: str, event: _Event) -> _Event:

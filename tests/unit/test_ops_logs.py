@@ -222,3 +222,10 @@ def test_without_a_place_for_the_key_lines_are_hashed_all_the_same(
     structlog.get_logger().info("filed", study=UID)
     assert [line["event"] for line in lines(out)] == ["log_key_not_kept", "filed"]
     assert UID not in out.getvalue()
+
+
+def test_the_terminal_is_shown_no_code_of_a_peer(out: io.StringIO, tmp_path: Path) -> None:
+    configured(out, tmp_path, format="console")
+    structlog.get_logger().warning("refused", calling_ae="A\x1b[2J\u202eB\x00")
+    assert "A\\x1b[2J\\u202eB\\x00" in out.getvalue()
+    assert not {"\x1b", "\u202e", "\x00"} & set(out.getvalue())

@@ -13,8 +13,14 @@ from pydantic import TypeAdapter
 from dicom_ai_node.audit.outcome import AuditReport
 from dicom_ai_node.audit.report.page import page
 from dicom_ai_node.audit.report.tables import patients_table, rates_table, studies_table
+from dicom_ai_node.output import escaped_json
 
 _JSON = TypeAdapter(AuditReport)
+
+
+def _json(report: AuditReport) -> str:
+    return escaped_json(_JSON.dump_json(report, indent=1).decode())
+
 
 FORMATS: Mapping[str, Mapping[str, Callable[[AuditReport], str]]] = {
     "html": {"report.html": page},
@@ -23,7 +29,9 @@ FORMATS: Mapping[str, Mapping[str, Callable[[AuditReport], str]]] = {
         "patients.csv": patients_table,
         "rates.csv": rates_table,
     },
-    "json": {"report.json": lambda report: _JSON.dump_json(report, indent=1).decode()},
+    "json": {
+        "report.json": lambda report: escaped_json(_JSON.dump_json(report, indent=1).decode())
+    },
 }
 """Format -> file name -> its content."""
 

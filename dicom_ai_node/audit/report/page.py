@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
+from dicom_ai_node.output import visible
 from dicom_ai_node.rules.chance import wilson
 from dicom_ai_node.rules.registry import ARCHIVE_RULES, IMAGE_RULES, RULES
 from dicom_ai_node.rules.rule import Entry
@@ -40,6 +42,7 @@ def page(report: AuditReport) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_seen,
     )
     environment.filters["percent"] = _percent
     environment.filters["p"] = _p_value
@@ -68,6 +71,11 @@ def page(report: AuditReport) -> str:
         scatter_plot=_scatter_plot(report.studies),
         coverage_plot=_coverage_plot(report.studies),
     )
+
+
+def _seen(value: Any) -> Any:
+    """Texts of headers with what is not seen written out: bidi overrides turn a line round."""
+    return visible(value) if type(value) is str else value
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

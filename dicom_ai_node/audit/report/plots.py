@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from dicom_ai_node.output import visible
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -180,7 +182,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
 
 def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} class="{style}">{escape(text)}</text>'
+    return f'<text {place} class="{style}">{escape(visible(text))}</text>'
 
 
 def _cut(text: str, longest: int) -> str:

@@ -1,14 +1,11 @@
 """The report as CSV (RFC 4180): one line a study, one a patient, and one a group."""
 
-import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
-
-# A spreadsheet takes a cell that begins so for a formula, and a header can hold anything.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+from dicom_ai_node.output import Cell, CsvWriter
 
 STUDY_COLUMNS = (
     "study_instance_uid",
@@ -44,8 +41,6 @@ STUDY_COLUMNS = (
 )
 PATIENT_COLUMNS = ("patient", "studies", "flagged", "alerts", "mix_ups", "rules")
 RATE_COLUMNS = ("by", "group", "studies", "flagged", "rate", "low95", "high95", "unusual", "rules")
-
-Cell = str | int | float | None
 
 
 def studies_table(report: AuditReport) -> str:
@@ -144,15 +139,7 @@ def _rounded(value: float | None) -> float | None:
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     text = io.StringIO(newline="")
-    writer = csv.writer(text)
+    writer = CsvWriter(text)
     writer.writerow(columns)
-    writer.writerows([_defused(cell) for cell in row] for row in rows)
+    writer.writerows(rows)
     return text.getvalue()
-
-
-def _defused(cell: Cell) -> Cell:
-    """A text that no spreadsheet computes: an apostrophe in front says that it is one."""
-    if not isinstance(cell, str):
-        return cell
-    text = cell.replace("\0", " ")
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
