@@ -170,6 +170,15 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Unanswered:
+    """An attribute of which a study's report gives no estimate, and why."""
+
+    attribute: str
+    """``age`` or ``sex``."""
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """Which network answered."""
 
@@ -271,6 +280,8 @@ class StudyResult:
     sex: SexEstimate | None = None
     model: ModelIdentity | None = None
     """None when no network was asked."""
+    unanswered: tuple[Unanswered, ...] = ()
+    """Why age or sex has no estimate, age first; an attribute that has one is not here."""
 
 
 class Head(StrEnum):

@@ -29,6 +29,7 @@ from dicom_ai_node.types import (
     ModelIdentity,
     Outcome,
     StudyResult,
+    Unanswered,
 )
 
 _TOGETHER = 8
@@ -198,6 +199,7 @@ def _document(
         "reason": {"code": reason.code, "text": reason.text} if reason else None,
         "age": None,
         "sex": None,
+        "unanswered": _unanswered(result, image),
         "gate": None,
     }
     if prediction is not None:
@@ -227,13 +229,26 @@ def _document(
     }
 
 
+def _unanswered(result: StudyResult, image: ImageResult) -> list[dict[str, str]]:
+    """Return why age or sex is not stated of an image: its own reason, else the study's."""
+    reasons = result.unanswered
+    if image.reason is not None:
+        reasons = (Unanswered("age", image.reason), Unanswered("sex", image.reason))
+    return [
+        {"attribute": one.attribute, "code": one.reason.code, "text": one.reason.text}
+        for one in reasons
+    ]
+
+
 def _unreadable(path: Path, error: str, model: ModelIdentity) -> dict[str, Any]:
+    reason = {"code": "unreadable", "text": error}
     empty = dict.fromkeys(("sop_instance_uid", "age", "sex", "gate", "recorded", "status"))
     return {
         "path": str(path),
         **empty,
         "outcome": Outcome.REFUSED,
-        "reason": {"code": "unreadable", "text": error},
+        "reason": reason,
+        "unanswered": [{"attribute": one} | reason for one in ("age", "sex")],
         "rules": [],
         "model": _model(model),
         "saliency": [],

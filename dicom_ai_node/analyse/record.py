@@ -35,6 +35,7 @@ def result_key(result: StudyResult, digests: Sequence[str], settings: str) -> st
         "model": result.model.sha256 if result.model else "",
         "outcome": result.outcome,
         "reason": result.reason.code if result.reason else "",
+        "unanswered": [(one.attribute, one.reason.code) for one in result.unanswered],
         "status": [result.audit.age, result.audit.sex],
         "rules": result.audit.rules,
         "images": sorted((one.image.sop_instance_uid, one.outcome) for one in result.images),

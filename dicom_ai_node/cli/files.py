@@ -200,7 +200,8 @@ def _header_row(document: dict[str, Any]) -> list[str]:
 
 
 def _infer_row(document: dict[str, Any]) -> list[str]:
-    age, sex, reason = document["age"], document["sex"], document["reason"]
+    age, sex = document["age"], document["sex"]
+    reasons = dict.fromkeys(one["text"] for one in document["unanswered"])
     beside = [_beside(one) for one in document.get("beside", ())]
     return [
         document["path"],
@@ -210,7 +211,7 @@ def _infer_row(document: dict[str, Any]) -> list[str]:
         sex["estimate"] if sex else "",
         f"{sex['probability_female']:.3f}" if sex else "",
         _rules(document),
-        reason["text"] if reason else "",
+        "; ".join(reasons),
         *([", ".join(beside)] if "beside" in document else []),
     ]
 

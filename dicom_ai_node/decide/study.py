@@ -1,6 +1,7 @@
 """The answer of a study: accept, abstain or disagree."""
 
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -18,9 +19,14 @@ from dicom_ai_node.types import (
     Severity,
     SexEstimate,
     StudyResult,
+    Unanswered,
 )
 
 _WORDING = "inferred characteristics differ from the record"
+_NOT_ASSESSED = (
+    "PatientSex is not assessed in this study ('O', sex parameters for clinical use, a gender"
+    " identity, or a rule that is disabled)"
+)
 
 
 def wants_network(audit: HeaderAudit, policy: PolicySettings) -> bool:
@@ -41,7 +47,13 @@ def sampled(study_instance_uid: str, share: float) -> bool:
 def header_only(study_instance_uid: str, audit: HeaderAudit) -> StudyResult:
     """Return the answer of a study whose images the network is not to see."""
     reason = Reason("not_flagged", "header is consistent; policy analyses flagged studies only")
-    return StudyResult(study_instance_uid, Outcome.HEADER_ONLY, audit, reason=reason)
+    return StudyResult(
+        study_instance_uid,
+        Outcome.HEADER_ONLY,
+        audit,
+        reason=reason,
+        unanswered=_unanswered(reason, reason),
+    )
 
 
 def decide(
@@ -76,25 +88,57 @@ def decide(
     if (reason := _outside(audit, ages)) is not None:
         return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
 
-    age: AgeEstimate | None = pool_age(usable)
-    sex: SexEstimate | None = pool_sex(usable)
-    if age and age.interval90[1] - age.interval90[0] > policy.max_age_interval:
-        age = None
-    if sex and sex.certainty < policy.min_sex_certainty:
-        sex = None
-    if audit.sex is AttributeStatus.NOT_ASSESSED:  # 'O' and the like: nothing is held against it
-        sex = None
-    if age is None and sex is None:
+    pooled_age, pooled_sex = pool_age(usable), pool_sex(usable)
+    no_age, no_sex = _no_age(pooled_age, policy), _no_sex(pooled_sex, audit, policy)
+    result = replace(result, unanswered=_unanswered(no_age, no_sex))
+    if no_age and no_sex:
         reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
         return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
+    age, sex = None if no_age else pooled_age, None if no_sex else pooled_sex
     audit = _held_against_image(audit, age, sex, policy, disabled)
     return replace(result, outcome=Outcome.ESTIMATED, audit=audit, age=age, sex=sex)
+
+
+def _unanswered(age: Reason | None, sex: Reason | None) -> tuple[Unanswered, ...]:
+    reasons = {"age": age, "sex": sex}
+    return tuple(Unanswered(name, reason) for name, reason in reasons.items() if reason)
+
+
+def _no_age(age: AgeEstimate, policy: PolicySettings) -> Reason | None:
+    """Return why the age is not stated, None when it is."""
+    low, high = age.interval90
+    if high - low <= policy.max_age_interval:
+        return None
+    return Reason(
+        "age_interval_too_wide",
+        f"no age is stated: its 90 % interval, {low:.0f} to {high:.0f} years, is wider than"
+        f" {policy.max_age_interval:g} years",
+    )
+
+
+def _no_sex(sex: SexEstimate, audit: HeaderAudit, policy: PolicySettings) -> Reason | None:
+    """Return why the sex is not stated, None when it is.
+
+    What is recorded comes before what the image says: 'O' and the like are never held against it.
+    """
+    if audit.sex is AttributeStatus.NOT_ASSESSED:
+        why = audit.exempt or _NOT_ASSESSED
+        return Reason("sex_not_assessed", f"no sex is stated: {why}")
+    if sex.certainty >= policy.min_sex_certainty:
+        return None
+    certainty = math.floor(1000 * sex.certainty) / 10  # 0.7999 is less than 80 %
+    return Reason(
+        "sex_uncertain",
+        f"no sex is stated: the more probable is {certainty:g} % certain, less than"
+        f" {100 * policy.min_sex_certainty:g} %",
+    )
 
 
 def _without_estimate(
     result: StudyResult, outcome: Outcome, reason: Reason, disabled: Collection[str]
 ) -> StudyResult:
-    result = replace(result, outcome=outcome, reason=reason)
+    unanswered = result.unanswered or _unanswered(reason, reason)
+    result = replace(result, outcome=outcome, reason=reason, unanswered=unanswered)
     if "H4" in disabled:
         return result
     finding = Finding("H4", Severity.INFORMATION, "image", f"not assessable: {reason.text}")

@@ -141,3 +141,23 @@ def test_reports_on_files_come_with_the_capture_that_is_configured(
     infer(tmp_path, policy, "--sr", str(tmp_path / "reports"))
     modalities = [dcmread(path).Modality for path in (tmp_path / "reports").iterdir()]
     assert sorted(modalities) == ["OT", "SR"]
+
+
+NARROWEST_ONLY = ALL_PASS.replace("max_age_interval = 200.0", "max_age_interval = 0.5")
+
+
+def test_half_an_answer_says_why_the_other_half_is_missing(tmp_path: Path, chest: Dataset) -> None:
+    (line,) = infer(tmp_path, NARROWEST_ONLY)
+    assert (line["outcome"], line["reason"], line["age"]) == ("estimated", None, None)
+    (why,) = line["unanswered"]
+    assert (why["attribute"], why["code"]) == ("age", "age_interval_too_wide")
+    assert "wider than 0.5 years" in why["text"]
+    arguments = ["infer", str(tmp_path / "infer.dcm"), "-c", str(tmp_path / "node.toml")]
+    table = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert "no age is stated" in " ".join(table.split())
+
+
+def test_a_file_that_is_not_answered_says_why_of_both(tmp_path: Path, chest: Dataset) -> None:
+    (line,) = infer(tmp_path, NONE_PASSES)
+    assert [one["code"] for one in line["unanswered"]] == [line["reason"]["code"]] * 2
+    assert [one["attribute"] for one in line["unanswered"]] == ["age", "sex"]

@@ -170,7 +170,7 @@ def test_a_sex_that_is_not_assessed_gets_no_estimate() -> None:
 
 
 def test_a_child_is_not_estimated_by_a_network_for_adults() -> None:
-    result = answer(audit(years=2.0), GOOD)
+    result = answer(audit(years=2.0), replace(GOOD, age=9.0, age_interval90=(4.0, 14.0)))
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "outside_training_ages"
@@ -191,6 +191,56 @@ def test_what_is_uncertain_is_left_out() -> None:
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "too_uncertain"
+
+
+def reasons(result: StudyResult) -> dict[str, str]:
+    return {one.attribute: one.reason.code for one in result.unanswered}
+
+
+VAGUE = replace(GOOD, age_interval90=(20.0, 90.0))
+UNDECIDED = replace(GOOD, probability_female=0.6)
+OTHER = {"sex": AttributeStatus.NOT_ASSESSED, "recorded_sex": "O"}
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (answer(audit(), GOOD), {}),
+        (answer(audit(), VAGUE), {"age": "age_interval_too_wide"}),
+        (answer(audit(), UNDECIDED), {"sex": "sex_uncertain"}),
+        (answer(audit(**OTHER), GOOD), {"sex": "sex_not_assessed"}),
+        (
+            answer(audit(**OTHER), VAGUE),
+            {"age": "age_interval_too_wide", "sex": "sex_not_assessed"},
+        ),
+        (
+            answer(audit(), replace(VAGUE, probability_female=0.6)),
+            {"age": "age_interval_too_wide", "sex": "sex_uncertain"},
+        ),
+        (
+            answer(audit(), replace(GOOD, frontal=0.0)),
+            {"age": "not_frontal", "sex": "not_frontal"},
+        ),
+        (
+            answer(audit(years=2.0), replace(GOOD, age=9.0, age_interval90=(4.0, 14.0))),
+            {"age": "outside_training_ages", "sex": "outside_training_ages"},
+        ),
+        (header_only("1.1", audit()), {"age": "not_flagged", "sex": "not_flagged"}),
+    ],
+)
+def test_every_attribute_without_an_answer_has_its_reason(
+    result: StudyResult, expected: dict[str, str]
+) -> None:
+    assert reasons(result) == expected
+    stated = {"age": result.age, "sex": result.sex}
+    assert {name for name, value in stated.items() if value is None} == set(expected)
+
+
+def test_the_reasons_say_by_how_much() -> None:
+    texts = [one.reason.text for one in answer(audit(), replace(VAGUE, probability_female=0.7999),
+                                               policy=PolicySettings()).unanswered]  # fmt: skip
+    assert "20 to 90 years, is wider than 45 years" in texts[0]
+    assert "79.9 % certain, less than 80 %" in texts[1]
 
 
 def test_policy_flagged_looks_at_flagged_studies_only() -> None:
