@@ -11,20 +11,26 @@ image instead; on radiographs under windows that clip a fifth of the pixels, the
 PresentationLUTShape says the same again for DX (PS3.3 C.8.11.3.1.2) and is not consulted: where
 the two disagree, toolkits differ, and the attribute that every image has is the better kept one.
 The header audit reports the disagreement.
+
+A table or a window is used only where it can be meant for this image
+(:mod:`dicom_ai_node.pixels.plausible`): the first table that fits, in its declared or in the other
+byte order, else the first window that fits, else all of the range.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_ai_node.pixels.header import number, text
-from dicom_ai_node.pixels.lookup import Lookup, lookup_of
+from dicom_ai_node.pixels.header import number, numbers, text
+from dicom_ai_node.pixels.lookup import Lookup, lookups_of
+from dicom_ai_node.pixels.plausible import distinguishes
 
-MIN_INSIDE = 0.1
-"""A window with less than this part of the pixels inside it belongs to another image."""
+MAX_WINDOWS = 16
+"""Windows that are looked at; more are alternatives that nobody needs."""
 
 Floats = NDArray[np.float64]
 
@@ -46,11 +52,12 @@ class Window:
     function: str
     """``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``."""
 
-    def apply(self, values: Floats) -> Floats | None:
-        """Map to [0, 1] (PS3.3 C.11.2.1.2 and C.11.2.1.3); None when the window fits badly."""
-        inside = np.abs(values - self.centre) < self.width / 2
-        if inside.mean() < MIN_INSIDE:
-            return None
+    def fits(self, values: Floats) -> bool:
+        """Whether the window leaves most of ``values`` neither black nor white."""
+        return distinguishes(values, lambda some: np.abs(some - self.centre) < self.width / 2)
+
+    def apply(self, values: Floats) -> Floats:
+        """Map to [0, 1] (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
         if self.function == "SIGMOID":
             scaled = -4.0 * (values - self.centre) / self.width
             return 1.0 / (1.0 + np.exp(np.clip(scaled, -700.0, 700.0)))
@@ -65,37 +72,51 @@ class Window:
 class Display:
     """The grey scale transformations of one image."""
 
-    modality: Rescale | Lookup = Rescale()
-    voi: tuple[Lookup | Window, ...] = ()
-    """Candidates in order; the first that fits the image is used."""
+    rescale: Rescale = Rescale()
+    modality: tuple[Lookup, ...] = ()
+    """Readings of the modality table, best first; :attr:`rescale` where none fits."""
+    curves: tuple[Lookup, ...] = ()
+    """Readings of the VOI tables, best first."""
+    windows: tuple[Window, ...] = ()
+    """For where no curve fits."""
     inverted: bool = False
 
     @property
     def dark_is_high(self) -> bool:
         """Whether higher stored values are seen darker."""
-        falling = isinstance(self.modality, Rescale) and self.modality.slope < 0
+        falling = _fall(self.modality) if self.modality else self.rescale.slope < 0
         return self.inverted != falling
 
     def apply(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Return ``stored`` as grey in MONOCHROME2 sense: same shape, float32, arbitrary scale."""
-        shown = self._shown(stored)
+        shown = self._voi(self._modality(stored.astype(np.float64)))
         return np.asarray(-shown if self.inverted else shown, dtype=np.float32)
 
-    def _shown(self, stored: NDArray[Any]) -> Floats:
-        values = stored.astype(np.float64)
-        if isinstance(self.modality, Lookup):
-            values = self.modality.apply(values)
-        elif self.voi:
-            values = values * self.modality.slope + self.modality.intercept
-        elif self.modality.slope < 0:
+    def _modality(self, values: Floats) -> Floats:
+        table = next((table for table in self.modality if table.fits(values)), None)
+        if table is not None:
+            return table.apply(values)
+        if self.curves or self.windows:
+            values = values * self.rescale.slope + self.rescale.intercept
+        elif self.rescale.slope < 0:
             # Without a VOI the units do not matter, and a huge intercept would cost precision.
             values = -values
-        for voi in self.voi:
-            shown = voi.apply(values)
-            if shown is not None and shown.min() < shown.max():
-                return shown
-        # No VOI, or none that fits: all of the range, without the units that it was meant in.
-        return values
+        return -values if _fall(self.modality) else values
+
+    def _voi(self, values: Floats) -> Floats:
+        candidates: tuple[Lookup | Window, ...] = (*self.curves, *self.windows)
+        for voi in candidates:
+            if voi.fits(values):
+                shown = voi.apply(values)
+                if shown.min() < shown.max():
+                    return shown
+        # No VOI, or none that fits: all of the range, in whatever units.
+        return -values if _fall(self.curves) else values
+
+
+def _fall(tables: tuple[Lookup, ...]) -> bool:
+    """Whether tables say that higher values are darker, which also damaged ones can."""
+    return next((table.direction for table in tables if table.direction), 1) < 0
 
 
 def display_of(header: Dataset, *, signed: bool) -> Display:
@@ -105,15 +126,15 @@ def display_of(header: Dataset, *, signed: bool) -> Display:
     application choose), the first of several before the others. ``signed`` is the
     PixelRepresentation, which decides how the first mapped value of a table reads.
     """
-    table = lookup_of(header, "ModalityLUTSequence", signed=signed)
+    modality = lookups_of(header, "ModalityLUTSequence", signed=signed)
     rescale = _rescale(header)
     # A VOI table is mapped from the modality's output, which for a table is never negative.
-    negative = table is None and (signed or rescale.intercept < 0)
-    curve = lookup_of(header, "VOILUTSequence", signed=negative)
-    window = _window(header)
+    negative = not modality and (signed or rescale.intercept < 0)
     return Display(
-        modality=table or rescale,
-        voi=tuple(candidate for candidate in (curve, window) if candidate is not None),
+        rescale=rescale,
+        modality=modality,
+        curves=lookups_of(header, "VOILUTSequence", signed=negative),
+        windows=_windows(header),
         inverted=text(header, "PhotometricInterpretation") == "MONOCHROME1",
     )
 
@@ -125,11 +146,16 @@ def _rescale(header: Dataset) -> Rescale:
     return Rescale(slope, intercept or 0.0)
 
 
-def _window(header: Dataset) -> Window | None:
-    centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")
+def _windows(header: Dataset) -> tuple[Window, ...]:
+    """Return the windows that can be applied; what one lacks of a centre or a width is left out."""
     function = text(header, "VOILUTFunction") or "LINEAR"
-    if centre is None or width is None or function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        return None
-    if width < 1 if function == "LINEAR" else width <= 0:
-        return None
-    return Window(centre, width, function)
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        return ()
+    pairs = zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False)
+    return tuple(
+        Window(centre, width, function)
+        for centre, width in islice(pairs, MAX_WINDOWS)
+        if centre is not None
+        and width is not None
+        and (width >= 1 if function == "LINEAR" else width > 0)
+    )

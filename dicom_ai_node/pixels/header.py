@@ -82,7 +82,15 @@ def texts(header: Dataset, keyword: str) -> tuple[str, ...]:
 
 def number(header: Dataset, keyword: str) -> float | None:
     """Return the attribute's first value as a finite number, None when it is none."""
-    found = next(iter(values(header, keyword)), None)
+    return next(iter(numbers(header, keyword)), None)
+
+
+def numbers(header: Dataset, keyword: str) -> tuple[float | None, ...]:
+    """Return every value of the attribute as a finite number, None where it is none."""
+    return tuple(_finite(found) for found in values(header, keyword))
+
+
+def _finite(found: object) -> float | None:
     if not isinstance(found, str | int | float):
         return None
     try:
@@ -108,7 +116,12 @@ def integer(header: Dataset, keyword: str) -> int | None:
     return None if result is None else int(result)
 
 
+def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """Return the items of a sequence, none when it is absent or no sequence."""
+    found = whole_value(header, keyword)
+    return tuple(found) if isinstance(found, Sequence) else ()
+
+
 def first_item(header: Dataset, keyword: str) -> Dataset | None:
     """Return the first item of a sequence, None when there is none."""
-    found = whole_value(header, keyword)
-    return found[0] if isinstance(found, Sequence) and len(found) else None
+    return next(iter(items(header, keyword)), None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -198,6 +198,8 @@ def test_windowing_after_averaging_is_nearly_windowing_before(
     seed: int, width: int, centre: int
 ) -> None:
     values = quantised(scene(384, 320, seed=seed), 12)
+    # About half of the pixels inside, the full image and the averaged may disagree whether it fits.
+    assume(np.mean(np.abs(values.astype(int) - centre) < width / 2) > 0.65)
     ds = radiograph(values, 12, WindowCenter=str(centre), WindowWidth=str(width))
     with TemporaryDirectory() as folder:
         path = write(Path(folder) / "a.dcm", ds)
