@@ -80,6 +80,8 @@ class FillProposal:
     """Of an inferred age: its 90 % interval, years."""
     probability: float | None = None
     """Of an inferred sex: its probability."""
+    recorded: str = ""
+    """The attribute as sent, '' when it is absent or empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import structlog
 
 from dicom_ai_node.analyse.outgoing import write_reports
 from dicom_ai_node.analyse.pipeline import Prepared
-from dicom_ai_node.analyse.record import result_key, study_header, to_json
+from dicom_ai_node.analyse.record import result_key, study_header, text_of, to_json
 from dicom_ai_node.analyse.saliency import write_captures
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
@@ -75,6 +75,7 @@ class Results:
                 inferred=result.model is not None,
                 proposals=proposals,
                 auto_accept=accepted_by_policy(result, proposals or (), fill),
+                station=text_of(prepared.sources[0], "StationName")[:64],
             ),
             header=study_header(prepared.sources[0], result),
             destinations=self._destinations,

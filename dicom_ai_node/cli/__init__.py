@@ -13,6 +13,7 @@ from dicom_ai_node.cli import (
     archive,
     audit,
     copies,
+    decide,
     exchange,
     files,
     model,
@@ -38,6 +39,7 @@ app = typer.Typer(
 for module in (node, archive, files, peers):
     module.register(app)
 exchange.register(model.app)
+decide.register(proposals.app)
 copies.register(proposals.app)
 app.add_typer(node.database, name="db")
 app.add_typer(model.app, name="model")

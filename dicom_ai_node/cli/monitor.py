@@ -19,6 +19,7 @@ from dicom_ai_node.cli.common import (
     print_json,
     when,
 )
+from dicom_ai_node.cli.who import account, person, signed
 from dicom_ai_node.config import Config
 from dicom_ai_node.monitor.charts import Point
 from dicom_ai_node.monitor.figures import Figure, Summary, tabulate
@@ -140,7 +141,8 @@ def _switch(
     switch(
         db,
         wanted,
-        actor=by.strip(),
+        actor=person(by),
+        account=account(),
         reason=reason.strip(),
         now=time.time(),
         new_reference=new_reference,
@@ -215,7 +217,9 @@ def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str | Text
 def _print_switches(decisions: list[Switch], now: Mode) -> None:
     console.print(f"the model is {_MODES[now]}")
     for one in decisions:
-        console.print(f"  {when(one.at)} {one.mode} by {one.actor}: {one.reason}")
+        console.print(
+            f"  {when(one.at)} {one.mode} by {signed(one.actor, one.account)}: {one.reason}"
+        )
 
 
 def _drift(charts: Charts, flags: list[Flag]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """``proposals``: what could fill or mend a header, and who decided what about it."""
 
-import getpass
-import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +11,6 @@ from rich.text import Text
 from dicom_ai_node.cli.common import (
     AsJson,
     ConfigFile,
-    ExitCode,
-    complain,
     configuration,
     console,
     open_database,
@@ -20,27 +18,31 @@ from dicom_ai_node.cli.common import (
     when,
     whole,
 )
-from dicom_ai_node.config import Config
-from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
-from dicom_ai_node.errors import ConfigError
-from dicom_ai_node.store import Database
+from dicom_ai_node.cli.selecting import (
+    First,
+    Id,
+    Keyword,
+    Last,
+    Rules,
+    Sources,
+    Station,
+    Study,
+    existing,
+    narrowed,
+)
+from dicom_ai_node.cli.who import signed
+from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.store import proposals as store
-from dicom_ai_node.store.decisions import ANALYSER, decide_on
-from dicom_ai_node.store.forwards import GATEWAY
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.store.stuck_fills import Stuck, why_stuck
-from dicom_ai_node.types import ProposalSource
 
 app = typer.Typer(
     help="Values proposed for missing and implausible header fields: decide on them, apply them.",
     no_args_is_help=True,
 )
 
-_LONGEST_NAME = 128
-
-Id = Annotated[int, typer.Argument(metavar="ID", help="Number of the proposal.")]
-By = Annotated[str, typer.Option("--by", help="Who decides. Default: the user of this session.")]
-Why = Annotated[str, typer.Option("--reason", help="Why.")]
+_WIDE = 120
+"""Columns of a terminal that has room for a UID."""
 
 
 @app.command("list")
@@ -49,11 +51,13 @@ def list_(
     state: Annotated[
         list[ProposalState] | None, typer.Option(help="Only these states (may be repeated).")
     ] = None,
-    source: Annotated[
-        list[ProposalSource] | None, typer.Option(help="Only these sources (may be repeated).")
-    ] = None,
-    keyword: Annotated[str, typer.Option(help="Only PatientAge or PatientSex.")] = "",
-    study: Annotated[str, typer.Option(help="Only this StudyInstanceUID.")] = "",
+    source: Sources = None,
+    rule: Rules = None,
+    keyword: Keyword = "",
+    station: Station = "",
+    first: First = None,
+    last: Last = None,
+    study: Study = "",
     stuck: Annotated[
         bool, typer.Option("--stuck", help="Only accepted ones that [fill] auto_apply could not.")
     ] = False,
@@ -64,30 +68,45 @@ def list_(
 
     Example: dicom-ai-node proposals list --state open --source inference
     """
-    if keyword not in ("", "PatientAge", "PatientSex"):
-        raise ConfigError(f"--keyword {keyword!r}: PatientAge or PatientSex was expected")
-    rows = store.find(
-        open_database(configuration(config)),
+    selection = narrowed(
         states=state or (),
-        sources=source or (),
+        sources=source,
+        rules=rule,
         keyword=keyword,
-        study_instance_uid=study,
-        stuck=stuck,
-        limit=limit,
+        station=station,
+        first=first,
+        last=last,
+        study=study,
     )
+    db = open_database(configuration(config))
+    rows = store.find(db, replace(selection, stuck=stuck), limit=limit)
     if as_json:
         for row in rows:
-            print_json(_row(row))
+            print_json(as_row(row))
         return
-    table = Table("ID", "Attribute", "Value", "Source", "State", "From", whole("Study"), box=None)
+    console.print(as_table(rows))
+    console.print(f"{len(rows)} proposals" + (" (more may follow)" if len(rows) == limit else ""))
+
+
+def as_table(rows: Sequence[StoredProposal]) -> Table:
+    """Return proposals as a table; station and study have room only on a wide terminal."""
+    wide = console.width >= _WIDE
+    columns = ["ID", "Attribute", "Recorded", "Proposed", "Source", "State", "Rules", "Study date"]
+    table = Table(*columns, *(("Station", whole("Study")) if wide else ()), box=None)
     for row in rows:
         one = row.proposed
-        study_uid = row.study_instance_uid
         table.add_row(
-            str(row.id), one.keyword, one.value, one.source, row.state, one.detail, study_uid
+            str(row.id),
+            one.keyword,
+            one.recorded,
+            one.value,
+            one.source,
+            row.state,
+            " ".join(one.rules),
+            row.study_date,
+            *((row.station, row.study_instance_uid) if wide else ()),
         )
-    console.print(table)
-    console.print(f"{len(rows)} proposals" + (" (more may follow)" if len(rows) == limit else ""))
+    return table
 
 
 @app.command()
@@ -97,7 +116,7 @@ def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) ->
     Example: dicom-ai-node proposals show 12
     """
     db = open_database(configuration(config))
-    detail = one_proposal(db, proposal_id)
+    detail = existing(db, proposal_id)
     row = detail.proposal
     accepted = row.state is ProposalState.ACCEPTED
     stuck = why_stuck(db, row.study_instance_uid) if accepted else None
@@ -106,7 +125,9 @@ def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) ->
         return
     one = row.proposed
     console.print(Text.assemble((f"{one.keyword} = {one.value}", "bold"), f"  {row.state}"))
-    console.print(f"study {row.study_instance_uid}")
+    console.print(f"recorded: {one.recorded or 'nothing'}")
+    where = f", station {row.station}" if row.station else ""
+    console.print(f"study {row.study_instance_uid} of {row.study_date or 'an unknown day'}{where}")
     console.print(f"from {one.source}: {one.detail}")
     if one.probability is not None:
         console.print(f"probability {one.probability:.3f}")
@@ -118,95 +139,27 @@ def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) ->
         )
     table = Table("When", "Who", "From", "To", "Why", box=None)
     for event in detail.events:
-        table.add_row(when(event.at), event.actor, event.from_state, event.to_state, event.reason)
+        who = signed(event.actor, event.account)
+        table.add_row(when(event.at), who, event.from_state, event.to_state, event.reason)
     console.print(table)
 
 
-@app.command()
-def accept(
-    proposal_id: Id,
-    reason: Why,
-    config: ConfigFile = None,
-    by: By = "",
-    as_json: AsJson = False,
-) -> None:
-    """Accept a proposal: its value is right. Nothing is sent before it is applied.
-
-    Example: dicom-ai-node proposals accept 12 --by "R. Roe" --reason "asked the ward"
-    """
-    _decide(proposal_id, Decision.ACCEPT, configuration(config), by, reason, as_json)
-
-
-@app.command()
-def reject(
-    proposal_id: Id,
-    reason: Why,
-    config: ConfigFile = None,
-    by: By = "",
-    as_json: AsJson = False,
-) -> None:
-    """Reject a proposal: the same value from the same source is not proposed again.
-
-    Example: dicom-ai-node proposals reject 12 --reason "another patient's image"
-    """
-    _decide(proposal_id, Decision.REJECT, configuration(config), by, reason, as_json)
-
-
-def _decide(
-    proposal_id: int, decision: Decision, settings: Config, by: str, reason: str, as_json: bool
-) -> None:
-    db = open_database(settings)
-    seen = one_proposal(db, proposal_id).proposal
-    if not reason.strip():
-        raise ConfigError(f"--reason {reason!r}: why you decide so was expected")
-    now = time.time()
-    actor = person(by)
-    done = decide_on(db, seen, decision, actor=actor, reason=reason.strip(), now=now)
-    if as_json:
-        print_json(_row(done))
-    else:
-        console.print(f"proposal {proposal_id} is {done.state}, by {actor}")
-
-
-def one_proposal(db: Database, proposal_id: int) -> ProposalDetail:
-    """Return a proposal, or say that there is none and end with exit code 1."""
-    detail = store.show(db, proposal_id)
-    if detail is None:
-        complain(f"no proposal {proposal_id}; 'dicom-ai-node proposals list' shows those there are")
-        raise typer.Exit(ExitCode.NO)
-    return detail
-
-
-def person(by: str) -> str:
-    """Return the name to write down: ``--by``, else this session's user."""
-    name = by.strip()
-    if not name:
-        try:
-            name = getpass.getuser()
-        except (OSError, KeyError):  # a user without a name, as in a container
-            raise ConfigError(
-                "this session's user has no name: say who decides with --by"
-            ) from None
-    if name in (POLICY, ANALYSER, GATEWAY) or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise ConfigError(
-            f"--by {name[:40]!r}: the name of a person was expected, of at most {_LONGEST_NAME} "
-            f"characters and not '{POLICY}', '{ANALYSER}' or '{GATEWAY}'"
-        )
-    return name
-
-
-def _row(row: StoredProposal) -> dict[str, Any]:
+def as_row(row: StoredProposal) -> dict[str, Any]:
+    """Return a proposal as one object of the JSON output."""
     one = row.proposed
     return {
         "id": row.id,
         "study_instance_uid": row.study_instance_uid,
         "keyword": one.keyword,
+        "recorded": one.recorded,
         "value": one.value,
         "source": one.source,
         "detail": one.detail,
         "interval90": list(one.interval90) if one.interval90 else None,
         "probability": one.probability,
         "rules": list(one.rules),
+        "study_date": row.study_date,
+        "station": row.station,
         "state": row.state,
         "created_at": when(row.created_at),
         "updated_at": when(row.updated_at),
@@ -214,7 +167,7 @@ def _row(row: StoredProposal) -> dict[str, Any]:
 
 
 def _detail(detail: ProposalDetail, stuck: Stuck | None) -> dict[str, Any]:
-    return _row(detail.proposal) | {
+    return as_row(detail.proposal) | {
         "not_applied": stuck
         and {
             "reason": stuck.reason,
@@ -226,6 +179,7 @@ def _detail(detail: ProposalDetail, stuck: Stuck | None) -> dict[str, Any]:
             {
                 "at": when(one.at),
                 "by": one.actor,
+                "account": one.account,
                 "from": one.from_state,
                 "to": one.to_state,
                 "reason": one.reason,

@@ -89,7 +89,14 @@ def _from_rules(audit: HeaderAudit, keyword: str) -> Iterator[FillProposal]:
     for one in audit.proposals:
         if one.keyword == keyword:
             rules = tuple(dict.fromkeys((one.rule, *_rules(audit, keyword))))
-            yield FillProposal(keyword, one.value, _SOURCES[one.source], one.source, rules)
+            yield FillProposal(
+                keyword,
+                one.value,
+                _SOURCES[one.source],
+                one.source,
+                rules,
+                recorded=_recorded(audit, keyword),
+            )
 
 
 def _best(candidates: Sequence[FillProposal]) -> FillProposal | None:
@@ -119,6 +126,7 @@ def _inferred_age(result: StudyResult, settings: FillSettings) -> FillProposal |
         f"estimate {age.mu:.1f} years, 90 % interval {low:.1f} to {high:.1f}, {_model(result)}",
         _rules(result.audit, AGE),
         interval90=(low, high),
+        recorded=_recorded(result.audit, AGE),
     )
 
 
@@ -135,12 +143,17 @@ def _inferred_sex(result: StudyResult, settings: FillSettings) -> FillProposal |
         f"probability of {sex.value} {sex.certainty:.3f}, {_model(result)}",
         _rules(result.audit, SEX),
         probability=sex.certainty,
+        recorded=_recorded(result.audit, SEX),
     )
 
 
 def _rules(audit: HeaderAudit, keyword: str) -> tuple[str, ...]:
     about = {"age", "dates"} if keyword == AGE else {"sex"}
     return tuple(dict.fromkeys(one.rule for one in audit.findings if one.attribute in about))
+
+
+def _recorded(audit: HeaderAudit, keyword: str) -> str:
+    return audit.recorded.age if keyword == AGE else audit.recorded.sex
 
 
 def _model(result: StudyResult) -> str:

@@ -37,6 +37,25 @@ class CopyMaker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What applying a study's proposals would send."""
+
+    images: tuple[Original, ...]
+    admissions: tuple[Admission, ...]
+    """Of every destination, those that get nothing included."""
+
+    @property
+    def taking(self) -> list[Admission]:
+        """Those destinations that get something."""
+        return [one for one in self.admissions if one.admitted]
+
+    @property
+    def deliveries(self) -> int:
+        """How many copies would go out, those that were queued before included."""
+        return len(self.images) * len(self.taking)
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """What came of applying a study's proposals."""
 
@@ -56,6 +75,7 @@ def apply(
     actor: str,
     make: CopyMaker,
     now: float,
+    account: str = "",
 ) -> Applied:
     """Make, keep and queue the copies of a study's images, and mark its proposals applied.
 
@@ -68,13 +88,8 @@ def apply(
     StorageError
         A copy could not be made durable.
     """
-    offered = _offered(db, uid)
-    mode = drift.mode(db)
-    admissions = [admit(name, one, offered, mode) for name, one in config.destinations.items()]
-    taking = [one for one in admissions if one.admitted]
-    if not taking:
-        raise FillError(f"no destination takes it: {_refusals(admissions)}")
-    images = originals(db, uid)
+    wanted = plan(config, db, uid)
+    taking, images = wanted.taking, wanted.images
     files: dict[tuple[object, ...], list[StoredFile]] = {}
     for one in taking:
         if _key(one) not in files:
@@ -87,17 +102,32 @@ def apply(
         new,
         list(sent.values()),
         actor=actor,
+        account=account,
         reason="; ".join(one.text for one in taking),
         now=now,
     )
-    return Applied(len(images), queued, tuple(admissions))
+    return Applied(len(images), queued, wanted.admissions)
 
 
-def _offered(db: Database, uid: str) -> list[ProposalDetail]:
+def plan(config: Config, db: Database, uid: str) -> Plan:
+    """Return what :func:`apply` would send now.
+
+    Raises
+    ------
+    FillError
+        Nothing is accepted, or nobody may get it.
+    """
     offered = applicable(db, uid)
     if not offered:
         raise FillError("no proposal of this study is accepted: accept one first")
-    return offered
+    mode = drift.mode(db)
+    found = Plan(
+        tuple(originals(db, uid)),
+        tuple(admit(name, one, offered, mode) for name, one in config.destinations.items()),
+    )
+    if not found.taking:
+        raise FillError(f"no destination takes it: {_refusals(found.admissions)}")
+    return found
 
 
 def copies(

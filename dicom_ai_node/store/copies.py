@@ -89,6 +89,7 @@ def queue_copies(
     actor: str,
     reason: str,
     now: float,
+    account: str = "",
 ) -> int:
     """Queue durable copies and mark the proposals ``applied``, all or nothing.
 
@@ -111,7 +112,7 @@ def queue_copies(
             for one in applied
             if fresh or one.proposal.state is not ProposalState.APPLIED
         ]
-        mark_applied(connection, newly, actor=actor, reason=reason, now=now)
+        mark_applied(connection, newly, actor=actor, account=account, reason=reason, now=now)
         if fresh:
             apply_event(connection, uid, Event.COPIES, now=now)
         return fresh

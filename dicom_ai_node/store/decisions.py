@@ -18,7 +18,7 @@ from dicom_ai_node.decide.decisions import POLICY, STANDING, Decision, ProposalS
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import lock_study
-from dicom_ai_node.store.proposals import StoredProposal, detailed, stored
+from dicom_ai_node.store.proposals import StoredProposal, detailed, selected, stored
 from dicom_ai_node.store.tables import proposal, proposal_event
 from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
 
@@ -45,16 +45,18 @@ def record(
     *,
     auto_accept: frozenset[FillProposal],
     model: ModelIdentity | None,
+    station: str,
     repeated: bool,
     now: float,
 ) -> None:
     """Take over what the newest result of a study proposes; the caller holds the study.
 
-    ``auto_accept`` are those that policy accepts; ``model`` is the result's network. ``repeated``:
-    the result is the same as before; an estimate of other last digits then proposes nothing new.
+    ``auto_accept`` are those that policy accepts; ``model`` is the result's network, ``station``
+    the StationName of its images. ``repeated``: the result is the same as before; an estimate of
+    other last digits then proposes nothing new.
     """
     rows = connection.execute(
-        select(proposal).where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
+        selected().where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
     ).all()
     known = [stored(row) for row in rows]
     new = {one.keyword: one for one in proposals}
@@ -71,7 +73,7 @@ def record(
     for one in new.values():
         if not any(_same(old, one, repeated) for old in rejected if old.keyword == one.keyword):
             inferred_by = model if one.source is ProposalSource.INFERENCE else None
-            made = _insert(connection, uid, one, inferred_by, now)
+            made = _insert(connection, uid, one, inferred_by, station, now)
             if one in auto_accept:
                 _move(connection, made, Decision.ACCEPT, POLICY, _AUTOMATIC, now)
 
@@ -84,8 +86,11 @@ def decide_on(
     actor: str,
     reason: str,
     now: float,
+    account: str = "",
 ) -> StoredProposal:
     """Accept or reject a proposal as it was ``seen``, and write down who did, when and why.
+
+    ``actor`` is the name that was said, ``account`` the account of the system that ran the command.
 
     What policy had accepted a person may accept, too, even when it is applied: then it may be
     applied again, for destinations that want a person's approval.
@@ -99,7 +104,7 @@ def decide_on(
         raise FillError(f"proposal {seen.id}: a decision needs a reason")
     with db.write() as connection:
         lock_study(connection, seen.study_instance_uid)
-        row = connection.execute(select(proposal).where(proposal.c.id == seen.id)).one()
+        row = connection.execute(selected().where(proposal.c.id == seen.id)).one()
         detail = detailed(connection, row)
         if row.state != seen.state:
             last = detail.events[-1]
@@ -108,17 +113,22 @@ def decide_on(
             _refuse_a_second(connection, seen)
             if detail.approval and detail.approval.actor == POLICY != actor:
                 decision = Decision.APPROVE
-        state = _move(connection, seen, decision, actor, reason, now)
+        state = _move(connection, seen, decision, actor, reason, now, account)
         return replace(seen, state=state, updated_at=now)
 
 
 def mark_applied(
-    connection: Connection, proposals: Iterable[StoredProposal], *, actor: str, reason: str,
+    connection: Connection,
+    proposals: Iterable[StoredProposal],
+    *,
+    actor: str,
+    reason: str,
     now: float,
-) -> None:  # fmt: skip
+    account: str = "",
+) -> None:
     """Write down that copies with these values are queued; the caller holds the study."""
     for one in proposals:
-        _move(connection, one, Decision.APPLY, actor, reason, now)
+        _move(connection, one, Decision.APPLY, actor, reason, now, account)
 
 
 def _same(old: FillProposal, new: FillProposal, repeated: bool) -> bool:
@@ -150,6 +160,7 @@ def _move(
     actor: str,
     reason: str,
     now: float,
+    account: str = "",
 ) -> ProposalState:
     after = decide(one.state, decision)
     if after is None:
@@ -161,12 +172,17 @@ def _move(
     connection.execute(
         update(proposal).where(proposal.c.id == one.id).values(state=after, updated_at=now)
     )
-    _write_event(connection, one.id, one.state, after, actor, reason, now)
+    _write_event(connection, one.id, one.state, after, actor, reason, now, account)
     return after
 
 
 def _insert(
-    connection: Connection, uid: str, new: FillProposal, model: ModelIdentity | None, now: float
+    connection: Connection,
+    uid: str,
+    new: FillProposal,
+    model: ModelIdentity | None,
+    station: str,
+    now: float,
 ) -> StoredProposal:
     low, high = new.interval90 or (None, None)
     created = connection.execute(
@@ -182,6 +198,8 @@ def _insert(
             probability=new.probability,
             rules=list(new.rules),
             model=model and asdict(model),
+            recorded=new.recorded,
+            station=station,
             state=ProposalState.OPEN,
             created_at=now,
             updated_at=now,
@@ -190,7 +208,7 @@ def _insert(
     ).scalar_one()
     reason = f"{_PROPOSED}, from {new.source}"
     _write_event(connection, created, "", ProposalState.OPEN, ANALYSER, reason, now)
-    return StoredProposal(created, uid, new, ProposalState.OPEN, now, now, model)
+    return StoredProposal(created, uid, new, ProposalState.OPEN, now, now, model, station)
 
 
 def _write_event(
@@ -201,12 +219,14 @@ def _write_event(
     actor: str,
     reason: str,
     now: float,
+    account: str = "",
 ) -> None:
     connection.execute(
         insert(proposal_event).values(
             proposal_id=proposal_id,
             at=now,
             actor=actor,
+            account=account,
             from_state=before,
             to_state=after,
             reason=reason,

@@ -32,6 +32,8 @@ class Switch:
     reason: str
     new_reference: bool
     """Whether the weeks from then on are a new reference."""
+    account: str = ""
+    """The account of the system that ran the command, '' for the node itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,12 @@ def switch(
     now: float,
     new_reference: bool = False,
     unless: Mode | None = None,
+    account: str = "",
 ) -> bool:
-    """Write down that ``actor`` sets the mode; nothing happens where it is ``unless`` already."""
+    """Write down that ``actor`` sets the mode; nothing happens where it is ``unless`` already.
+
+    ``account`` is the account of the system that ran the command.
+    """
     with db.write() as connection:
         if unless is not None and mode_now(connection) is unless:
             return False
@@ -75,6 +81,7 @@ def switch(
                 at=now,
                 mode=wanted,
                 actor=actor[:128],
+                account=account,
                 reason=reason,
                 new_reference=new_reference,
             )
@@ -86,7 +93,7 @@ def switches(db: Database) -> list[Switch]:
     """Return every decision, the oldest first."""
     with db.read() as connection:
         return [
-            Switch(row.at, Mode(row.mode), row.actor, row.reason, row.new_reference)
+            Switch(row.at, Mode(row.mode), row.actor, row.reason, row.new_reference, row.account)
             for row in connection.execute(select(mode_switch).order_by(mode_switch.c.id))
         ]
 

@@ -1,14 +1,15 @@
 """Proposals and what was decided about them, as they stand; ``decisions`` changes them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, Select, select
 
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.tables import proposal, proposal_event, stuck_fill
+from dicom_ai_node.store.tables import proposal, proposal_event, stuck_fill, study_header
 from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
 
 
@@ -24,6 +25,10 @@ class StoredProposal:
     updated_at: float
     model: ModelIdentity | None = None
     """Which network inferred it; None where none did, or where it was made before that was kept."""
+    station: str = ""
+    """StationName of the study's images, '' when they have none."""
+    study_date: str = field(default="", compare=False)
+    """StudyDate as YYYYMMDD, '' when it is missing or no date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class ProposalEvent:
     """'' where the proposal was made."""
     to_state: ProposalState
     reason: str
+    account: str = ""
+    """The account of the system that ran the command, '' where this program decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +60,79 @@ class ProposalDetail:
         return accepted[-1] if accepted and self.proposal.state in in_force else None
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which proposals are meant. What is empty does not narrow; all that is given must hold."""
+
+    states: Sequence[ProposalState] = ()
+    sources: Sequence[ProposalSource] = ()
+    rules: Sequence[str] = ()
+    """Ids of which one at least asked for the proposal."""
+    keyword: str = ""
+    station: str = ""
+    first_date: str = ""
+    """StudyDate from this day on, YYYYMMDD. A study without a date is on no day."""
+    last_date: str = ""
+    """StudyDate up to and with this day, YYYYMMDD."""
+    study_instance_uid: str = ""
+    stuck: bool = False
+    """Accepted, and ``[fill] auto_apply`` could not apply it."""
+
+
+EVERY = Selection()
+
+
 def find(
-    db: Database,
-    *,
-    states: Sequence[ProposalState] = (),
-    sources: Sequence[ProposalSource] = (),
-    keyword: str = "",
-    study_instance_uid: str = "",
-    stuck: bool = False,
-    limit: int = 100,
+    db: Database, selection: Selection = EVERY, *, limit: int | None = None
 ) -> list[StoredProposal]:
-    """Return proposals, the newest first; ``stuck``: accepted ones that could not be applied."""
-    query = select(proposal).order_by(proposal.c.id.desc()).limit(limit)
-    if states:
-        query = query.where(proposal.c.state.in_(states))
-    if sources:
-        query = query.where(proposal.c.source.in_(sources))
-    if keyword:
-        query = query.where(proposal.c.keyword == keyword)
-    if stuck:
+    """Return the proposals of a selection, the newest first, at most ``limit``."""
+    query = _narrowed(selected().order_by(proposal.c.id.desc()), selection)
+    with db.read() as connection:
+        return list(islice(_matching(connection, query, selection.rules), limit))
+
+
+def _narrowed(query: Select[Any], wanted: Selection) -> Select[Any]:
+    if wanted.states:
+        query = query.where(proposal.c.state.in_(wanted.states))
+    if wanted.sources:
+        query = query.where(proposal.c.source.in_(wanted.sources))
+    if wanted.keyword:
+        query = query.where(proposal.c.keyword == wanted.keyword)
+    if wanted.station:
+        query = query.where(proposal.c.station == wanted.station)
+    if wanted.first_date:
+        query = query.where(study_header.c.study_date >= wanted.first_date)
+    if wanted.last_date:
+        query = query.where(study_header.c.study_date <= wanted.last_date)
+        query = query.where(study_header.c.study_date != "")
+    if wanted.stuck:
         failed = select(stuck_fill.c.study_instance_uid)
         query = query.where(proposal.c.study_instance_uid.in_(failed))
         query = query.where(proposal.c.state == ProposalState.ACCEPTED)
-    if study_instance_uid:
-        query = query.where(proposal.c.study_instance_uid == study_instance_uid)
-    with db.read() as connection:
-        return [stored(row) for row in connection.execute(query)]
+    if wanted.study_instance_uid:
+        query = query.where(proposal.c.study_instance_uid == wanted.study_instance_uid)
+    return query
+
+
+def _matching(
+    connection: Connection, query: Select[Any], rules: Sequence[str]
+) -> Iterator[StoredProposal]:
+    for row in connection.execute(query):
+        if not rules or not set(rules).isdisjoint(row.rules):  # JSON, which SQL dialects read apart
+            yield stored(row)
+
+
+def selected() -> Select[Any]:
+    """Return the query whose rows :func:`stored` reads."""
+    return select(proposal, study_header.c.study_date).outerjoin(
+        study_header, study_header.c.study_instance_uid == proposal.c.study_instance_uid
+    )
 
 
 def show(db: Database, proposal_id: int) -> ProposalDetail | None:
     """Return one proposal with its events, None when it is unknown."""
     with db.read() as connection:
-        row = connection.execute(select(proposal).where(proposal.c.id == proposal_id)).first()
+        row = connection.execute(selected().where(proposal.c.id == proposal_id)).first()
         return detailed(connection, row) if row else None
 
 
@@ -94,22 +142,10 @@ def applicable(db: Database, uid: str) -> list[ProposalDetail]:
         return in_force(connection, uid)
 
 
-def studies_in(db: Database, state: ProposalState) -> list[str]:
-    """Return the studies with a proposal in ``state``, those that have waited longest first."""
-    query = (
-        select(proposal.c.study_instance_uid)
-        .where(proposal.c.state == state)
-        .group_by(proposal.c.study_instance_uid)
-        .order_by(func.min(proposal.c.updated_at), proposal.c.study_instance_uid)
-    )
-    with db.read() as connection:
-        return list(connection.execute(query).scalars())
-
-
 def in_force(connection: Connection, uid: str) -> list[ProposalDetail]:
     """Do what :func:`applicable` does, in the caller's transaction."""
     query = (
-        select(proposal)
+        selected()
         .where(proposal.c.study_instance_uid == uid)
         .where(proposal.c.state.in_((ProposalState.ACCEPTED, ProposalState.APPLIED)))
         .order_by(proposal.c.keyword)
@@ -125,7 +161,12 @@ def detailed(connection: Connection, row: Row[Any]) -> ProposalDetail:
         stored(row),
         tuple(
             ProposalEvent(
-                one.at, one.actor, one.from_state, ProposalState(one.to_state), one.reason
+                one.at,
+                one.actor,
+                one.from_state,
+                ProposalState(one.to_state),
+                one.reason,
+                one.account,
             )
             for one in events
         ),
@@ -145,9 +186,12 @@ def stored(row: Row[Any]) -> StoredProposal:
             rules=tuple(row.rules),
             interval90=None if row.low is None or row.high is None else (row.low, row.high),
             probability=row.probability,
+            recorded=row.recorded,
         ),
         state=ProposalState(row.state),
         created_at=row.created_at,
         updated_at=row.updated_at,
         model=ModelIdentity(**row.model) if row.model else None,
+        station=row.station,
+        study_date=row.study_date or "",
     )

@@ -62,6 +62,8 @@ class NewAnalysis:
     """What it proposes for the header; None: nothing is proposed and nothing withdrawn."""
     auto_accept: frozenset[FillProposal] = frozenset()
     """Those of ``proposals`` that policy accepts at once."""
+    station: str = ""
+    """StationName of the images, '' when they have none."""
 
 
 def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]:
@@ -125,6 +127,7 @@ def finish(
                 new.proposals,
                 auto_accept=new.auto_accept,
                 model=ModelIdentity(**model) if model else None,
+                station=new.station,
                 repeated=repeated,
                 now=now,
             )

@@ -110,12 +110,19 @@ class Ward(Outbox):
         *proposed: FillProposal,
         key: str = "k1",
         auto_accept: frozenset[FillProposal] = frozenset(),
+        station: str = "",
     ) -> None:
         """End the analysis of the one study that waits for it with these proposals."""
         now = time.time()
         close_due(self.db, now=now, settings=TIMING)
         new = NewAnalysis(
-            key, {"model": None}, True, (), proposals=proposed, auto_accept=auto_accept
+            key,
+            {"model": None},
+            True,
+            (),
+            proposals=proposed,
+            auto_accept=auto_accept,
+            station=station,
         )
         assert finish(
             self.db,
@@ -129,7 +136,7 @@ class Ward(Outbox):
 
     def accept(self, uid: str, *, by: str = "roe") -> None:
         """Accept everything that is open for a study."""
-        for one in proposals.find(self.db, study_instance_uid=uid):
+        for one in proposals.find(self.db, proposals.Selection(study_instance_uid=uid)):
             decisions.decide_on(
                 self.db, one, Decision.ACCEPT, actor=by, reason="r", now=time.time()
             )
@@ -145,7 +152,9 @@ class Ward(Outbox):
 
     def proposal(self, uid: str, keyword: str = "PatientAge") -> StoredProposal:
         """The newest proposal of a study for an attribute."""
-        return proposals.find(self.db, study_instance_uid=uid, keyword=keyword)[0]
+        return proposals.find(
+            self.db, proposals.Selection(study_instance_uid=uid, keyword=keyword)
+        )[0]
 
     def copies(self) -> list[Path]:
         """The files of all copies."""

@@ -125,7 +125,9 @@ def test_an_analysis_proposes_what_the_worklist_says_and_finds_what_it_denies(
                 noise("denied", **image, PatientSex="M", PatientBirthDate="19600415",
                       PatientAge="063Y")
             )  # fmt: skip
-            found = proposals.find(node.db, study_instance_uid=uid("demo", "lacking"))
+            found = proposals.find(
+                node.db, proposals.Selection(study_instance_uid=uid("demo", "lacking"))
+            )
             details = [proposals.show(node.db, one.id) for one in found]
         finally:
             node.db.close()

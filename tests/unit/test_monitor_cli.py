@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.monitor import By
+from dicom_ai_node.cli.who import account, signed
 from dicom_ai_node.monitor.figures import GROUPS
 from dicom_ai_node.monitor.observation import Role, week_of
 from dicom_ai_node.monitor.settings import MonitorSettings
@@ -69,7 +70,8 @@ def test_drift_is_told_in_plain_words_and_accepted(config: Path, db: Database) -
     assert mode(db) is Mode.SHADOW
     run(config, "monitor", "resume", "--by", "A. Person", "--reason", "fine", "--new-reference")
     text = run(config, "monitor")
-    assert "live by A. Person: fine" in text
+    assert f"live by {signed('A. Person', account())}: fine" in text
+    assert {one["account"] for one in printed(config, "monitor")["switches"]} == {account()}
     assert "not judged yet" in text
 
 

@@ -26,6 +26,7 @@ from dicom_ai_node.store.copies import (
     originals,
     queue_copies,
 )
+from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.stuck_fills import count_stuck, due, record_done, record_stuck, why_stuck
@@ -52,7 +53,9 @@ def age(value: str = "063Y", source: ProposalSource = S.INFERENCE) -> FillPropos
 
 
 def sex(value: str = "F", source: ProposalSource = S.INFERENCE) -> FillProposal:
-    return FillProposal("PatientSex", value, source, "said so", ("B2",), probability=0.98)
+    return FillProposal(
+        "PatientSex", value, source, "said so", ("B2",), probability=0.98, recorded="U"
+    )
 
 
 def analyse(
@@ -63,6 +66,8 @@ def analyse(
     propose: bool = True,
     fault: str = "",
     model: ModelIdentity | None = None,
+    station: str = "",
+    study_date: str | None = None,
     now: float = 100.0,
 ) -> None:
     """Let one analysis of the study end with these proposals."""
@@ -77,10 +82,12 @@ def analyse(
         (report,) if key in ("k1", "k9") else (),
         proposals=proposed if propose else None,
         auto_accept=frozenset(one for one in proposed if one.source in auto),
+        station=station,
     )
     claimed = claim_one(db, now=now)
+    header = None if study_date is None else StudyHeader("", study_date, "", "", None)
     assert studies.finish(
-        db, claimed, new, header=None, destinations={}, reason=None, now=now
+        db, claimed, new, header=header, destinations={}, reason=None, now=now
     )  # fmt: skip
 
 
@@ -169,7 +176,7 @@ def test_a_repeated_result_with_other_last_digits_proposes_nothing_new(db: Datab
 def test_policy_accepts_what_it_lists_and_says_so(db: Database) -> None:
     analyse(db, age(source=S.DATES), sex(), auto=[S.DATES])
     assert listed(db) == [("063Y", P.ACCEPTED), ("F", P.OPEN)]
-    detail = proposals.show(db, proposals.find(db, keyword="PatientAge")[0].id)
+    detail = proposals.show(db, proposals.find(db, proposals.Selection(keyword="PatientAge"))[0].id)
     assert detail is not None
     assert detail.approval is not None
     assert detail.approval.actor == POLICY
@@ -208,7 +215,7 @@ def test_a_rejected_value_is_not_accepted_beside_a_newer_one(db: Database) -> No
     old = newest(db)
     settle(db, Decision.REJECT)
     analyse(db, age("064Y"), key="k2", now=300)
-    (rejected,) = proposals.find(db, states=[P.REJECTED])
+    (rejected,) = proposals.find(db, proposals.Selection(states=[P.REJECTED]))
     assert rejected.id == old.id
     with pytest.raises(FillError, match="reject that one first"):
         decisions.decide_on(db, rejected, Decision.ACCEPT, actor="roe", reason="r", now=301)
@@ -216,13 +223,43 @@ def test_a_rejected_value_is_not_accepted_beside_a_newer_one(db: Database) -> No
 
 def test_filters(db: Database) -> None:
     analyse(db, age(source=S.DATES), sex(), auto=[S.DATES])
-    assert [one.proposed.value for one in proposals.find(db, states=[P.OPEN])] == ["F"]
-    assert [one.proposed.value for one in proposals.find(db, sources=[S.DATES])] == ["063Y"]
-    assert [one.proposed.value for one in proposals.find(db, keyword="PatientSex")] == ["F"]
-    assert proposals.find(db, study_instance_uid="1.2") == []
+    assert [
+        one.proposed.value for one in proposals.find(db, proposals.Selection(states=[P.OPEN]))
+    ] == ["F"]
+    assert [
+        one.proposed.value for one in proposals.find(db, proposals.Selection(sources=[S.DATES]))
+    ] == ["063Y"]
+    assert [
+        one.proposed.value for one in proposals.find(db, proposals.Selection(keyword="PatientSex"))
+    ] == ["F"]
+    assert proposals.find(db, proposals.Selection(study_instance_uid="1.2")) == []
     assert len(proposals.find(db, limit=1)) == 1
-    assert proposals.studies_in(db, P.ACCEPTED) == [STUDY]
     assert proposals.show(db, 12345) is None
+
+
+def test_proposals_are_found_by_rule_station_and_study_date(db: Database) -> None:
+    analyse(db, age(), sex(), station="ER2", study_date="20240105")
+
+    def values(**wanted: Any) -> list[str]:
+        found = proposals.find(db, proposals.Selection(**wanted))
+        return [one.proposed.value for one in reversed(found)]
+
+    assert values(rules=["B3"]) == ["063Y"]
+    assert values(rules=["B2", "A1"]) == ["F"]
+    assert values(rules=["A1"]) == []
+    assert values(station="ER2") == ["063Y", "F"]
+    assert values(station="ER") == []
+    assert values(first_date="20240105", last_date="20240105") == ["063Y", "F"]
+    assert values(first_date="20240106") == values(last_date="20240104") == []
+    (newest_one, _) = proposals.find(db)
+    assert (newest_one.station, newest_one.study_date) == ("ER2", "20240105")
+    assert newest_one.proposed.recorded == "U"
+
+
+def test_a_study_without_a_date_is_on_no_day(db: Database) -> None:
+    analyse(db, age(), station="ER2", study_date="")
+    assert proposals.find(db, proposals.Selection(last_date="20991231")) == []
+    assert len(proposals.find(db)) == 1
 
 
 def _decide(url: str, decision: str, barrier: Any, answers: Any) -> None:
@@ -370,7 +407,10 @@ def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_the
     analyse(db, age(), model=OLD, now=100)
     analyse(db, age(), key="k2", model=NEW, now=200)
     with db.write() as connection:
-        connection.exec_driver_sql("ALTER TABLE proposal DROP COLUMN model")
+        for added in ("model", "recorded", "station"):
+            connection.exec_driver_sql(f"ALTER TABLE proposal DROP COLUMN {added}")
+        for table in ("proposal_event", "mode_switch"):
+            connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN account")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
     db.upgrade()
     (one,) = proposals.find(db)
@@ -399,7 +439,9 @@ def test_what_is_stuck_is_due_again_after_a_pause_or_a_decision(db: Database) ->
     stuck = why_stuck(db, STUDY)
     assert stuck is not None
     assert (stuck.attempts, stuck.not_before, count_stuck(db)) == (2, 1400, 1)
-    assert [one.state for one in proposals.find(db, stuck=True)] == [P.ACCEPTED] * 2
+    assert [one.state for one in proposals.find(db, proposals.Selection(stuck=True))] == [
+        P.ACCEPTED
+    ] * 2
     assert [due(db, now=now, limit=9) for now in (1399, 1400)] == [[], [STUDY]]
     decisions.decide_on(db, newest(db), Decision.REJECT, actor="roe", reason="r", now=300)
     assert due(db, now=300, limit=9) == []
