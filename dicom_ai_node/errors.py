@@ -16,6 +16,8 @@ NodeError
       +-- PeerRefused      this object was refused: only this delivery is concerned
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import IntEnum
 from typing import ClassVar
 
@@ -111,3 +113,10 @@ class PeerRefused(DeliveryError):
         super().__init__(text)
         self.status = status
         self.comment = comment
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``, did you mean 'x'?`` for the nearest known name, '' when none is near."""
+    names = {one.casefold(): one for one in known}
+    near = get_close_matches(word.casefold(), names, n=1)
+    return f", did you mean {names[near[0]]!r}?" if near else ""

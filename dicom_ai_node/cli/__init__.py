@@ -22,7 +22,7 @@ from dicom_ai_node.cli import (
     peers,
     proposals,
 )
-from dicom_ai_node.cli.common import complain
+from dicom_ai_node.cli.common import complain, explain
 from dicom_ai_node.errors import ExitCode, NodeError
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ def main() -> None:
     try:
         app()
     except NodeError as error:
-        complain(error)
+        explain(error)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.filename is None:

@@ -8,11 +8,11 @@ import typer
 from rich.table import Column
 from rich.text import Text
 
-from dicom_ai_node.cli.terminal import console, plain_terminal, progress_console
 from dicom_ai_node.config import Config, load_config
-from dicom_ai_node.errors import ConfigError, ExitCode
+from dicom_ai_node.errors import ConfigError, ExitCode, NodeError, StorageError
 from dicom_ai_node.output import json_text
 from dicom_ai_node.store import Database
+from dicom_ai_node.terminal import console, plain_terminal, progress_console
 
 __all__ = ["ExitCode", "console", "plain_terminal", "progress_console"]
 
@@ -54,7 +54,11 @@ def find_config(path: Path | None) -> Path:
 
 def configuration(path: Path | None) -> Config:
     """Load the configuration that a command works with."""
-    return load_config(find_config(path))
+    global _configuration
+    found = find_config(path)
+    settings = load_config(found)
+    _configuration = found
+    return settings
 
 
 def open_database(settings: Config) -> Database:
@@ -62,6 +66,16 @@ def open_database(settings: Config) -> Database:
     db = Database(settings.storage.database)
     db.check_schema()
     return db
+
+
+_configuration: Path | None = None
+
+
+def explain(error: NodeError) -> None:
+    """Print the error that ends a command; of storage also which configuration led there."""
+    complain(error)
+    if isinstance(error, StorageError) and _configuration is not None:
+        progress_console.print(f"configuration: {_configuration.absolute()}", soft_wrap=True)
 
 
 def complain(error: Exception | str) -> None:

@@ -1,6 +1,6 @@
 """The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``."""
 
-import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,9 +15,10 @@ from dicom_ai_node.cli.common import (
     find_config,
     print_json,
 )
-from dicom_ai_node.config import load_config
+from dicom_ai_node.config import Config
 from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.config.example import example
+from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
 
 database = typer.Typer(help="The database.", no_args_is_help=True)
@@ -40,8 +41,8 @@ def serve(config: ConfigFile = None) -> None:
     """
     from dicom_ai_node.app import serve as run
 
-    path = find_config(config).absolute()
-    raise typer.Exit(run(load_config(path), path))
+    settings = configuration(config)
+    raise typer.Exit(run(settings, find_config(config).absolute()))
 
 
 def role(
@@ -60,21 +61,33 @@ def check_config(
     show_example: Annotated[
         bool, typer.Option("--example", help="Print a commented file with every key and exit.")
     ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Of --example: folder of spool and database. Default: var beside it."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the configuration and say what is in force. Exit code 2 when it has faults.
 
+    Relative paths in it lead from the folder of the file, wherever a command is run.
+
     Example: dicom-ai-node check-config --example > node.toml
+
+    Example: dicom-ai-node check-config --example --data /var/lib/dicom-ai-node > node.toml
     """
     if show_example:
-        typer.echo(example(), nl=False)
+        typer.echo(example(data.absolute() if data else None), nl=False)
         return
+    if data is not None:
+        raise ConfigError("--data: expected with --example only")
     path = find_config(config)
-    checked = load_config(path)
+    checked = configuration(config)
     if as_json:
         typer.echo(checked.model_dump_json(exclude={"storage": {"database"}, "log": {"hash_key"}}))
         return
-    console.print(f"{path}: no faults")
+    console.print(f"{path}: no faults", soft_wrap=True)
+    for line in _places(checked):
+        console.print(line, soft_wrap=True)
     node = checked.node
     console.print(f"{node.ae_title} listens on {node.bind}:{node.port}")
     callers = ", ".join(one.ae_title for one in checked.receive.callers)
@@ -88,6 +101,12 @@ def check_config(
     if (worklist := checked.worklist) is not None:
         at = f"{worklist.ae_title} at {worklist.host}:{worklist.port}"
         console.print(f"the worklist is asked: {at}")
+
+
+def _places(settings: Config) -> tuple[str, str]:
+    """Say where a node keeps what it has."""
+    db = Database(settings.storage.database)
+    return f"spool: {settings.storage.spool}", f"database: {db.place}"
 
 
 def _sent(one: Destination) -> str:
@@ -111,8 +130,12 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
     db = Database(settings.storage.database)
     report = readiness(settings, db)
     if as_json:
-        print_json(report.as_dict())
+        where = {"configuration": str(find_config(config).absolute()), "database": db.place}
+        print_json(where | report.as_dict())
     else:
+        console.print(f"configuration: {find_config(config).absolute()}", soft_wrap=True)
+        for line in _places(settings):
+            console.print(line, soft_wrap=True)
         for check in report.checks:
             mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
             console.print(Text.assemble(mark, f" {check.name}: {check.text}"))
@@ -128,7 +151,6 @@ def upgrade(config: ConfigFile = None) -> None:
 
     Example: dicom-ai-node db upgrade -c config/node.toml
     """
-    os.umask(0o077)  # it holds patient data
     db = Database(configuration(config).storage.database)
     before = db.revision()
-    console.print(f"schema {before or 'empty'} -> {db.upgrade()}")
+    console.print(f"schema {before or 'empty'} -> {db.upgrade()}, of {db.place}", soft_wrap=True)

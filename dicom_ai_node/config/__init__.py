@@ -9,10 +9,17 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dicom_ai_node.config.destinations import Destination, check_forwarding, forwarding
+from dicom_ai_node.config.faults import fault_text, unknown_variables
+from dicom_ai_node.config.paths import (
+    anchored_model,
+    anchored_sources,
+    anchored_storage,
+    missing_files,
+)
 from dicom_ai_node.config.processes import (
     AnalyseSettings,
     LogSettings,
@@ -33,6 +40,8 @@ from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.study import AuditSettings, StudySettings
 
+_ENVIRONMENT = "DICOM_AI_NODE_"
+
 
 class Config(BaseSettings):
     """The whole configuration, frozen."""
@@ -40,7 +49,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="DICOM_AI_NODE_",
+        env_prefix=_ENVIRONMENT,
         env_nested_delimiter="__",
     )
 
@@ -103,21 +112,46 @@ class Config(BaseSettings):
 def load_config(path: Path | None) -> Config:
     """Read and check the configuration; without ``path``, defaults and the environment.
 
+    Relative paths lead from the folder of the file, those in variables of the environment too.
+
     Raises
     ------
     ConfigError
         One line per fault: the key, the value and what is allowed.
     """
-    return parse_config(_read(path) if path else {}, where=str(path or "the environment"))
+    if path is None:
+        return parse_config({}, where="the environment")
+    return parse_config(_read(path), where=str(path), folder=path.absolute().parent)
 
 
-def parse_config(values: dict[str, Any], *, where: str = "configuration") -> Config:
-    """Check ``values`` (as TOML gives them); ``where`` names their origin in errors."""
+def parse_config(
+    values: dict[str, Any], *, where: str = "configuration", folder: Path | None = None
+) -> Config:
+    """Check ``values`` (as TOML gives them).
+
+    ``where`` names their origin in errors; relative paths lead from ``folder``, if there is one.
+    """
     try:
-        return Config(**values)
+        config = Config(**values)
     except ValidationError as error:
-        faults = "\n".join(f"  {_fault(fault)}" for fault in error.errors())
-        raise ConfigError(f"{where}: {error.error_count()} fault(s)\n{faults}") from None
+        raise _refused(where, [fault_text(Config, fault) for fault in error.errors()]) from None
+    if folder is not None:
+        config = config.model_copy(
+            update={
+                "storage": anchored_storage(config.storage, folder),
+                "model": anchored_model(config.model, folder),
+                "sources": anchored_sources(config.sources, folder),
+            }
+        )
+    faults = [*unknown_variables(Config, _ENVIRONMENT), *missing_files(config.sources)]
+    if faults:
+        raise _refused(where, faults)
+    return config
+
+
+def _refused(where: str, faults: list[str]) -> ConfigError:
+    lines = "\n".join(f"  {fault}" for fault in faults)
+    return ConfigError(f"{where}: {len(faults)} fault(s)\n{lines}")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -127,23 +161,3 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
-
-
-def _fault(fault: Any) -> str:
-    key = ".".join(str(part) for part in _path(fault["loc"])) or "(whole file)"
-    if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key; see config/node.toml for all keys"
-    shown = fault["input"]
-    secret = key in ("storage.database", "log.hash_key") or _in_source(fault["loc"])
-    value = "" if secret or isinstance(shown, dict | BaseModel) else f" = {shown!r}"
-    return f"{key}{value}: {fault['msg']}"
-
-
-def _path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Return the key as it stands in the file: pydantic puts the kind of a source into it."""
-    return loc[:2] + loc[3:] if loc[:1] == ("sources",) else loc
-
-
-def _in_source(loc: tuple[str | int, ...]) -> bool:
-    """Whether the value may be a password that somebody wrote into ``[sources.NAME]``."""
-    return loc[:1] == ("sources",) and bool({"headers", "url"} & set(loc[2:]))

@@ -20,6 +20,8 @@ _HEAD = """\
 # Configuration of dicom-ai-node. Every key is here with its default, commented out where it is
 # not needed. Unknown keys and bad values are refused at start: dicom-ai-node check-config
 #
+# Relative paths lead from the folder of this file, wherever a command is run.
+#
 # A variable of the environment overrides a key: DICOM_AI_NODE_RECEIVE__MAX_PDU=65536
 """
 _SAMPLES: dict[str, dict[str, Any]] = {
@@ -37,9 +39,16 @@ _SAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
-def example() -> str:
-    """Return a TOML file that holds every key, its meaning and its default."""
+def example(data: Path | None = None) -> str:
+    """Return a TOML file that holds every key, its meaning and its default.
+
+    With ``data``, spool and database are in that folder.
+    """
     lines = [_HEAD]
+    samples = _SAMPLES
+    if data is not None:
+        places = {"spool": data / "spool", "database": f"sqlite:///{data / 'node.db'}"}
+        samples = samples | {"storage": places}
     for name, field in Config.model_fields.items():
         if name == "destinations":
             lines += ["# Who gets the reports: one table per destination, the name is yours."]
@@ -59,7 +68,7 @@ def example() -> str:
             lines += [
                 *_comment(_first_line(model)),
                 f"[{name}]",
-                *_keys(model, _SAMPLES.get(name, {}), off=False),
+                *_keys(model, samples.get(name, {}), off=False),
             ]
         if name == "receive":
             lines += ["# One table per peer that may call.", "# [[receive.callers]]"]

@@ -57,7 +57,9 @@ class StorageSettings(Table):
 
     spool: Path = Field(Path("var/spool"), description="Folder of received and sent files.")
     database: str = Field(
-        "sqlite:///var/node.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://"
+        "sqlite:///var/node.db",
+        description="SQLAlchemy URL: sqlite:/// and a file (absolute: sqlite:////), or "
+        "postgresql+psycopg://",
     )
     min_free_mb: int = Field(2048, ge=0, description="Refuse (0xA700) below this much free space.")
     warn_free_mb: int = Field(10240, ge=0, description="Not ready, and log, below this much.")

@@ -1,9 +1,8 @@
 """``[sources.NAME]``: the archives that an audit can be asked of."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from dicom_ai_node.config.table import AETitle, Port, Table
 
@@ -58,13 +57,6 @@ class WebTable(Table):
         " here: 'env:NAME' takes it from the environment, 'file:PATH' from a file.",
     )
     ca_file: str = Field("", description="Certificates to trust; empty: the usual ones.")
-
-    @field_validator("ca_file")
-    @classmethod
-    def _is_there(cls, value: str) -> str:
-        if value and not Path(value).is_file():
-            raise ValueError("no such file")
-        return value
 
 
 SourceTable = Annotated[PacsTable | WebTable, Field(discriminator="kind")]

@@ -1,6 +1,5 @@
 """Runs the demo: PACS and node on loopback, studies out, reports back, a table."""
 
-import json
 import os
 import signal
 import socket
@@ -24,10 +23,12 @@ from dicom_ai_node.deliver.association import VERIFICATION, Association, Offer, 
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic
 from dicom_ai_node.errors import NodeError, PeerUnavailable
+from dicom_ai_node.output import json_text
 from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import StudyDetail, show
 from dicom_ai_node.study import State
+from dicom_ai_node.terminal import GuardedConsole
 
 _START_SECONDS = 90.0
 _STUDY_SECONDS = 20.0
@@ -42,11 +43,13 @@ def run_demo(images: Path | None, *, keep: Path | None, as_json: bool) -> bool:
     NodeError
         When the node does not start, or there is no image to send.
     """
-    console = Console(stderr=as_json)
+    console = GuardedConsole(stderr=as_json)
     studies = synthetic() if images is None else from_folder(images)
     if not studies:
         raise NodeError(f"{images}: no DICOM, PNG or JPEG image in it")
-    folder = Path(tempfile.mkdtemp(prefix="dicom-ai-node-demo-")) if keep is None else keep
+    folder = (
+        Path(tempfile.mkdtemp(prefix="dicom-ai-node-demo-")) if keep is None else keep.absolute()
+    )
     folder.mkdir(parents=True, exist_ok=True)
     if images is None:
         console.print("The images are [bold]synthetic[/]: drawn from a statistical model.")
@@ -64,10 +67,11 @@ def run_demo(images: Path | None, *, keep: Path | None, as_json: bool) -> bool:
     rows = [_row(study, details.get(study.uid), reports[study.uid]) for study in studies]
     if as_json:
         for row in rows:
-            print(json.dumps(row))
+            print(json_text(row))
     else:
         _print(console, rows)
-    console.print(f"reports {folder / 'pacs'}\nlog     {folder / 'node.log'}", highlight=False)
+    for name, path in (("reports", folder / "pacs"), ("log    ", folder / "node.log")):
+        console.print(f"{name} {path}", highlight=False, markup=False, soft_wrap=True)
     return all(row["complete"] for row in rows)
 
 
@@ -79,8 +83,8 @@ def _write_config(folder: Path, pacs_port: int) -> Path:
 bind = "127.0.0.1"
 port = {_free_port()}
 [storage]
-spool = "{folder / "spool"}"
-database = "sqlite:///{folder / "node.db"}"
+spool = "spool"
+database = "sqlite:///node.db"
 min_free_mb = 50
 warn_free_mb = 100
 [study]

@@ -1,10 +1,12 @@
 """The connection to SQLite or PostgreSQL, and what differs between them."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -32,8 +34,20 @@ class Database:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(self.url) if self.is_sqlite else _server_engine(self.url)
-        in_memory = self.url.database in (None, "", ":memory:")
-        self._file = Path(str(self.url.database)) if self.is_sqlite and not in_memory else None
+        self._file = _file_of(self.url) if self.is_sqlite else None
+
+    @property
+    def place(self) -> str:
+        """Where the database is, for a person: a file, or a URL without password and options."""
+        if self._file is not None:
+            return str(self._file)
+        return URL.create(
+            self.url.drivername,
+            username=self.url.username,
+            host=self.url.host,
+            port=self.url.port,
+            database=self.url.database,
+        ).render_as_string()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -49,13 +63,13 @@ class Database:
         StorageError
             The database cannot be used.
         """
-        with _transaction(self._engine, immediate=True) as connection:
+        with self._transaction(self._engine, immediate=True) as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One transaction that changes nothing."""
-        with _transaction(self._engine, immediate=False) as connection:
+        with self._transaction(self._engine, immediate=False) as connection:
             yield connection
 
     def insert_missing(self, table: Table) -> Any:
@@ -69,11 +83,11 @@ class Database:
         Processes that upgrade at the same time wait for each other.
         """
         if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._make(self._file)
         # SQLite alters a table by replacing it, which foreign keys that point to it do not allow.
         engine = _sqlite_engine(self.url, foreign_keys=False) if self.is_sqlite else self._engine
         try:
-            with _transaction(engine, immediate=True) as connection:
+            with self._transaction(engine, immediate=True) as connection:
                 if not self.is_sqlite:
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(749313)")
                 _migrate(connection)
@@ -85,16 +99,18 @@ class Database:
     def revision(self) -> str | None:
         """Return the schema revision found in the database, None when it is empty or not there."""
         if self._file is not None and not self._file.exists():
-            return None  # SQLite would make it, of any user who only looks
+            return None
         with self.read() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
     def check_schema(self) -> None:
         """Raise StorageError unless the schema is the one this program was written for."""
-        found, wanted = self.revision(), newest_revision()
+        with self.read() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        wanted = newest_revision()
         if found != wanted:
             raise StorageError(
-                f"database schema is {found or 'empty'}, expected {wanted}: "
+                f"database {self.place}: its schema is {found or 'empty'}, expected {wanted}: "
                 "run 'dicom-ai-node db upgrade'"
             )
 
@@ -110,7 +126,7 @@ class Database:
                 for pragma in ("optimize", "wal_checkpoint(TRUNCATE)"):
                     raw.cursor().execute(f"PRAGMA {pragma}").fetchall()
             except (sqlite3.Error, DBAPIError) as error:
-                raise StorageError(f"database: {error}") from error
+                raise StorageError(f"database {self.place}: {error}") from error
             finally:
                 raw.close()
 
@@ -118,22 +134,36 @@ class Database:
         """Close all connections."""
         self._engine.dispose()
 
+    @contextmanager
+    def _transaction(self, engine: Engine, *, immediate: bool) -> Iterator[Connection]:
+        try:
+            with (
+                engine.connect().execution_options(immediate=immediate) as connection,
+                connection.begin(),
+            ):
+                yield connection
+        except DBAPIError as error:
+            if self._file is not None and not self._file.exists():
+                raise StorageError(
+                    f"no database at {self.place}: 'dicom-ai-node serve' or"
+                    " 'dicom-ai-node db upgrade' makes it"
+                ) from error
+            # The first line: PostgreSQL's further ones (DETAIL) quote the values of the row.
+            text = str(error.orig).partition("\n")[0]
+            kind = StorageFull if any(sign in text for sign in _FULL) else StorageError
+            raise kind(f"database {self.place}: {text}") from error
+        except PoolTimeout as error:  # no DBAPIError: all connections wait for a lock
+            raise StorageError(f"database {self.place}: no connection became free") from error
 
-@contextmanager
-def _transaction(engine: Engine, *, immediate: bool) -> Iterator[Connection]:
-    try:
-        with (
-            engine.connect().execution_options(immediate=immediate) as connection,
-            connection.begin(),
-        ):
-            yield connection
-    except DBAPIError as error:
-        # The first line: PostgreSQL's further ones (DETAIL) quote the values of the row.
-        text = str(error.orig).partition("\n")[0]
-        kind = StorageFull if any(sign in text for sign in _FULL) else StorageError
-        raise kind(f"database: {text}") from error
-    except PoolTimeout as error:  # no DBAPIError: all connections wait for a lock
-        raise StorageError("database: no connection became free") from error
+    def _make(self, file: Path) -> None:
+        """Make an empty file that is for its owner alone; SQLite's others follow its mode."""
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise StorageError(
+                f"database {self.place}: cannot be made: {error.strerror}"
+            ) from error
 
 
 def _migrate(connection: Connection) -> None:
@@ -166,8 +196,21 @@ def _server_engine(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, pool_size=5)
 
 
+def _file_of(url: URL) -> Path | None:
+    """Return the file of a SQLite database, None of one in memory or one named by a URI."""
+    name = url.database or ""
+    return None if name in ("", ":memory:") or name.startswith("file:") else Path(name)
+
+
 def _sqlite_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+    file = _file_of(url)
+    options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+    if file is None:
+        engine = create_engine(url, connect_args=options)
+    else:
+        # SQLite would make a file that is missing, of any user who only looks.
+        name = f"file:{quote(str(file.absolute()))}?mode=rw"
+        engine = create_engine(url, creator=lambda: sqlite3.connect(name, uri=True, **options))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -34,8 +34,10 @@ def test_a_place_that_cannot_be_written_is_named_without_a_traceback(
     monkeypatch.setattr(sys, "argv", ["dicom-ai-node", "db", "upgrade", "-c", str(config)])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/taken")
+    assert ended.value.code == 3
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: database {tmp_path}/taken/node.db: cannot be made: ")
+    assert said.endswith(f"configuration: {config}\n")
 
 
 def test_a_new_database_is_for_its_owner_alone(tmp_path: Path) -> None:

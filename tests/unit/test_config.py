@@ -11,7 +11,8 @@ SHIPPED = Path(__file__).resolve().parents[2] / "config" / "node.toml"
 
 def test_the_shipped_file_is_the_example_and_holds_the_defaults() -> None:
     assert SHIPPED.read_text() == example(), "run: dicom-ai-node check-config --example"
-    assert load_config(SHIPPED) == Config()
+    assert load_config(SHIPPED) == parse_config({}, folder=SHIPPED.parent)
+    assert parse_config({}) == Config()
 
 
 def test_every_key_of_every_table_is_in_the_example() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from dicom_ai_node.cli.terminal import GuardedConsole
 from dicom_ai_node.output import CsvWriter, csv_cell, json_text, visible
+from dicom_ai_node.terminal import GuardedConsole
 
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
 NASTY = [

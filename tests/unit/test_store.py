@@ -1,5 +1,6 @@
 """The database, on SQLite and, where a server is at hand, on PostgreSQL."""
 
+import stat
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def test_the_migration_makes_the_tables_of_the_program(db: Database) -> None:
 
 def test_an_older_sqlite_database_keeps_its_reports_and_deliveries(tmp_path: Path) -> None:
     """The table of reports is replaced, with rows of other tables pointing to it."""
+    (tmp_path / "old.db").touch()
     old = Database(f"sqlite:///{tmp_path / 'old.db'}")
     with old.write() as connection:
         config = _alembic_config()
@@ -78,15 +80,41 @@ def test_an_empty_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
     empty.close()
 
 
-def test_who_only_looks_makes_no_database(tmp_path: Path) -> None:
-    path = tmp_path / "var" / "node.db"
+@pytest.mark.parametrize("name", ["node.db", "a b?%23.db"])
+def test_who_only_looks_makes_no_database(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "var" / name.partition("?")[0]
     absent = Database(f"sqlite:///{path}")
-    with pytest.raises(StorageError, match=r"schema is empty, .* run 'dicom-ai-node db upgrade'"):
-        absent.check_schema()
-    assert not path.parent.exists()
+    for folder_is_there in (False, True):
+        with pytest.raises(StorageError, match=r"no database at .*/var/.* 'dicom-ai-node db upg"):
+            absent.check_schema()
+        with pytest.raises(StorageError, match="no database at"), absent.write():
+            pass
+        assert not path.exists()
+        if not folder_is_there:
+            path.parent.mkdir()
     absent.upgrade()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     absent.check_schema()
     absent.close()
+
+
+def test_an_error_says_which_database(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StorageError, match=f"database {path}: file is not a database"):
+        Database(f"sqlite:///{path}").check_schema()
+    (tmp_path / "taken").touch()
+    with pytest.raises(StorageError, match=f"database {tmp_path}/taken/node.db: cannot be made"):
+        Database(f"sqlite:///{tmp_path}/taken/node.db").upgrade()
+
+
+def test_no_error_holds_a_password() -> None:
+    url = "postgresql+psycopg://node:geheim@127.0.0.1:1/node?password=secret&connect_timeout=1"
+    with pytest.raises(StorageError) as caught:
+        Database(url).check_schema()
+    assert "database postgresql+psycopg://node@127.0.0.1:1/node: " in str(caught.value)
+    assert "geheim" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_same_instance_twice_is_one_and_other_content_is_a_version(db: Database) -> None:
@@ -253,6 +281,7 @@ def test_priors_are_found_by_patient_only(db: Database) -> None:
 def test_waiting_in_vain_for_a_connection_is_a_storage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "node.db").touch()
     database = Database(f"sqlite:///{tmp_path / 'node.db'}")
     monkeypatch.setattr(database._engine.pool, "_timeout", 0.05)
     with ExitStack() as held:

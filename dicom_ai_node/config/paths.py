@@ -1,0 +1,69 @@
+"""Where relative paths of the configuration lead: from the folder of its file.
+
+A command answers about the same node from every working directory. See
+docs/decisions/0011 for what this means for variables of the environment.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dicom_ai_node.config.processes import ModelSettings, StorageSettings
+from dicom_ai_node.config.sources import SourceTable, WebTable
+
+_SQLITE = "sqlite:///"
+_FILE = "file:"
+
+
+def anchored_storage(storage: StorageSettings, folder: Path) -> StorageSettings:
+    """Return spool and SQLite file below ``folder`` where they are relative."""
+    database = storage.database
+    if database.startswith(_SQLITE):
+        name = database.removeprefix(_SQLITE)
+        if name and not name.startswith((":memory:", _FILE)):
+            database = f"{_SQLITE}{folder / name}"
+    return storage.model_copy(update={"spool": folder / storage.spool, "database": database})
+
+
+def anchored_model(model: ModelSettings, folder: Path) -> ModelSettings:
+    """Return bundles that are folders below ``folder``; names of shipped ones stay."""
+    found: dict[str, str] = {}
+    for key in ("bundle", "shadow"):
+        name = getattr(model, key)
+        if name not in ("", "default") and not _is_shipped(name):
+            found[key] = str(folder / name)
+    return model.model_copy(update=found)
+
+
+def anchored_sources(sources: dict[str, SourceTable], folder: Path) -> dict[str, SourceTable]:
+    """Return sources whose files of certificates and secrets lie below ``folder``."""
+    return {name: _anchored_source(one, folder) for name, one in sources.items()}
+
+
+def missing_files(sources: dict[str, SourceTable]) -> Iterator[str]:
+    """Say which files of certificates are not there."""
+    for name, source in sources.items():
+        if isinstance(source, WebTable) and source.ca_file and not Path(source.ca_file).is_file():
+            yield f"sources.{name}.ca_file = {source.ca_file!r}: no such file"
+
+
+def _anchored_source(source: SourceTable, folder: Path) -> SourceTable:
+    if not isinstance(source, WebTable):
+        return source
+    found: dict[str, Any] = {
+        "headers": {
+            name: f"{_FILE}{folder / secret.removeprefix(_FILE)}"
+            if secret.startswith(_FILE)
+            else secret
+            for name, secret in source.headers.items()
+        }
+    }
+    if source.ca_file:
+        found["ca_file"] = str(folder / source.ca_file)
+    return source.model_copy(update=found)
+
+
+def _is_shipped(name: str) -> bool:
+    from dicom_ai_node.inference.bundle import bundles
+
+    return name in {path.name for path in bundles()}
