@@ -7,39 +7,44 @@ WORKERS ?= 3
 
 .PHONY: demo test lint soak soak-audit bench bundle clean
 
-# Installs the package once, and again when its dependencies change.
+# Install the package once, and again when its dependencies change: what a user needs, and for
+# the tests what a developer needs beside it.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(RUN)python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.developing: pyproject.toml $(VENV)/.installed
 	$(RUN)python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
 demo: $(VENV)/.installed
 	$(RUN)dicom-ai-node demo
 
-test: $(VENV)/.installed
+test: $(VENV)/.developing
 	OMP_NUM_THREADS=1 $(RUN)python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.developing
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
 	$(RUN)lint-imports
 
 # kill -9 of every process under load, 20 rounds: nothing lost, nothing twice.
-soak: $(VENV)/.installed
+soak: $(VENV)/.developing
 	$(RUN)python -m tests.acceptance.kill_rounds --rounds 20
 
 # An Orthanc of 2,000 studies, audited by C-GET, C-MOVE and DICOMweb, and killed ten times.
-soak-audit: $(VENV)/.installed
+soak-audit: $(VENV)/.developing
 	$(RUN)python -m tests.acceptance.audit_orthanc --kills 10
 
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
-bench: $(VENV)/.installed
+bench: $(VENV)/.developing
 	$(RUN)python benchmarks/ingest.py
 	$(RUN)python benchmarks/audit.py
 
 # The shipped bundle, end to end: about nine hours on two cores.
-bundle: $(VENV)/.installed
+bundle: $(VENV)/.developing
 	$(RUN)python -m pip install --quiet --editable ".[train]"
 	$(RUN)python -m training.train --config training/configs/first.toml
 	$(RUN)python -m training.train --config training/configs/second.toml
