@@ -18,11 +18,18 @@ from pydicom import Dataset
 from dicom_ai_node import pixels
 from dicom_ai_node.decide.gates import Gates, judge
 from dicom_ai_node.decide.settings import PolicySettings
-from dicom_ai_node.decide.study import decide, header_only, sampled, wants_network
+from dicom_ai_node.decide.study import (
+    decide,
+    header_only,
+    sampled,
+    wants_network,
+    with_pixels,
+)
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.types import (
+    Finding,
     HeaderAudit,
     ImageRef,
     ImageResult,
@@ -108,16 +115,20 @@ class Pipeline:
             prepared.shown = sampled(study_instance_uid, sample)
         if not prepared.shown:
             return prepared
+        found: list[Finding] = []
         for image, path in readable:
             try:
-                tensor = pixels.load(path, size=self.estimator.size)
+                shown = pixels.show(path, size=self.estimator.size)
             except PixelsRefused as error:
                 prepared.refused.append(_refused(image, error.reason))
             except UnreadableInstance:
                 prepared.refused.append(_refused(image, Reason("unreadable", _UNREADABLE)))
             else:
                 prepared.images.append(image)
-                prepared.tensors.append(tensor)
+                prepared.tensors.append(shown.tensor)
+                found += shown.findings
+        if not prepared.header_only:
+            prepared.audit = with_pixels(audited, found, disabled=self.rules.disabled)
         return prepared
 
     def predict(self, studies: Sequence[Prepared]) -> list[list[Prediction]]:

@@ -22,6 +22,7 @@ from dicom_ai_node.types import (
     Unanswered,
 )
 
+MOST_PER_RULE = 4
 _WORDING = "inferred characteristics differ from the record"
 _NOT_ASSESSED = (
     "PatientSex is not assessed in this study ('O', sex parameters for clinical use, a gender"
@@ -54,6 +55,22 @@ def header_only(study_instance_uid: str, audit: HeaderAudit) -> StudyResult:
         reason=reason,
         unanswered=_unanswered(reason, reason),
     )
+
+
+def with_pixels(
+    audit: HeaderAudit, found: Sequence[Finding], *, disabled: Collection[str]
+) -> HeaderAudit:
+    """Return ``audit`` with what was found in the pixels (I5, I6): each reason once, a few a rule.
+
+    A study of a thousand images that all differ must not make a thousand lines.
+    """
+    wanted = [one for one in dict.fromkeys(found) if one.rule not in disabled]
+    few = [
+        one
+        for rule in dict.fromkeys(one.rule for one in wanted)
+        for one in [each for each in wanted if each.rule == rule][:MOST_PER_RULE]
+    ]
+    return replace(audit, findings=(*audit.findings, *few))
 
 
 def decide(

@@ -1,7 +1,7 @@
 """From a file to the square grey image that the networks see; pure but for reading the file."""
 
 from dicom_ai_node.pixels.fitness import refuse_unfit
-from dicom_ai_node.pixels.frame import Frame, grey, load, read_frame
+from dicom_ai_node.pixels.frame import Frame, Shown, grey, load, read_frame, show
 from dicom_ai_node.pixels.header import sop_class_of
 from dicom_ai_node.pixels.normalise import CONTRACT, normalise
 from dicom_ai_node.pixels.pictures import grey_from_picture
@@ -12,6 +12,7 @@ __all__ = [
     "CONTRACT",
     "Frame",
     "RefusalCode",
+    "Shown",
     "grey",
     "grey_from_picture",
     "load",
@@ -19,5 +20,6 @@ __all__ = [
     "read_frame",
     "read_header",
     "refuse_unfit",
+    "show",
     "sop_class_of",
 ]

@@ -42,6 +42,10 @@ class Rescale:
     slope: float = 1.0
     intercept: float = 0.0
 
+    def apply(self, values: Floats) -> Floats:
+        """Return ``values`` in the units of the modality transformation's output."""
+        return values * self.slope + self.intercept
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -87,31 +91,50 @@ class Display:
         falling = _fall(self.modality) if self.modality else self.rescale.slope < 0
         return self.inverted != falling
 
-    def apply(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """Return ``stored`` as grey in MONOCHROME2 sense: same shape, float32, arbitrary scale."""
-        shown = self._voi(self._modality(stored.astype(np.float64)))
-        return np.asarray(-shown if self.inverted else shown, dtype=np.float32)
+    def judged(self, stored: NDArray[Any]) -> tuple["Display", tuple[str, ...]]:
+        """Return what of this is meant for an image, and keywords of what is not.
 
-    def _modality(self, values: Floats) -> Floats:
-        table = next((table for table in self.modality if table.fits(values)), None)
-        if table is not None:
-            return table.apply(values)
-        if self.curves or self.windows:
-            values = values * self.rescale.slope + self.rescale.intercept
+        ``stored`` may be a part of it, evenly spread.
+        """
+        values = stored.astype(np.float64)
+        modality = next((table for table in self.modality if table.fits(values)), None)
+        values = modality.apply(values) if modality else self.rescale.apply(values)
+        curve = next((curve for curve in self.curves if curve.fits(values)), None)
+        window = next((window for window in self.windows if window.fits(values)), None)
+        passed = {
+            "ModalityLUTSequence": self.modality and modality is not self.modality[0],
+            "VOILUTSequence": self.curves and curve is not self.curves[0],
+            "WindowCenter": self.windows and not curve and window is not self.windows[0],
+        }
+        # A table that cannot be used may still say that higher values are darker.
+        inverted = self.inverted != (modality is None and _fall(self.modality))
+        if curve is None and window is None:
+            inverted = inverted != _fall(self.curves)
+        judged = Display(
+            rescale=self.rescale,
+            modality=(modality,) if modality else (),
+            curves=(curve,) if curve else (),
+            windows=(window,) if window and not curve else (),
+            inverted=inverted,
+        )
+        return judged, tuple(keyword for keyword, is_passed in passed.items() if is_passed)
+
+    def apply(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """Return ``stored`` as grey in MONOCHROME2 sense: same shape, float32, arbitrary scale.
+
+        The first of each kind is applied: :meth:`judged` comes before.
+        """
+        values = stored.astype(np.float64)
+        voi: tuple[Lookup | Window, ...] = (*self.curves, *self.windows)
+        if self.modality:
+            values = self.modality[0].apply(values)
+        elif voi:
+            values = self.rescale.apply(values)
         elif self.rescale.slope < 0:
             # Without a VOI the units do not matter, and a huge intercept would cost precision.
             values = -values
-        return -values if _fall(self.modality) else values
-
-    def _voi(self, values: Floats) -> Floats:
-        candidates: tuple[Lookup | Window, ...] = (*self.curves, *self.windows)
-        for voi in candidates:
-            if voi.fits(values):
-                shown = voi.apply(values)
-                if shown.min() < shown.max():
-                    return shown
-        # No VOI, or none that fits: all of the range, in whatever units.
-        return -values if _fall(self.curves) else values
+        shown = voi[0].apply(values) if voi else values
+        return np.asarray(-shown if self.inverted else shown, dtype=np.float32)
 
 
 def _fall(tables: tuple[Lookup, ...]) -> bool:

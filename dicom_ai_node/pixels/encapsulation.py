@@ -1,7 +1,11 @@
 """The pixel data element: native bytes, or the codestream in its fragments (PS3.5 A.4)."""
 
+import re
 import struct
 from collections.abc import Iterator
+
+from pydicom import config
+from pydicom.uid import UID
 
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 from dicom_ai_node.pixels.source import Source
@@ -9,6 +13,7 @@ from dicom_ai_node.pixels.source import Source
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = (0xFFFE, 0xE000)
 _DELIMITER = (0xFFFE, 0xE0DD)
+_UID = re.compile(r"[0-9.]{1,64}")
 _MAGIC = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
 """Starts of JPEG and JPEG-LS, of JPEG 2000, of the JP2 file format."""
 
@@ -68,6 +73,24 @@ def codestream(source: Source, offset: int) -> bytes:
 def is_codestream(value: memoryview) -> bool:
     """Whether ``value`` starts like a compressed image."""
     return bytes(value[:12]).startswith(_MAGIC)
+
+
+def refuse_private(syntax: str) -> None:
+    """Raise for native pixels of a transfer syntax that the standard does not have.
+
+    Such a syntax may order the bytes of its pixels as it likes: GE's 1.2.840.113619.5.2 has a
+    little endian data set and big endian pixels. Codestreams say themselves what they are.
+
+    Raises
+    ------
+    PixelsRefused
+        ``unsupported_syntax``.
+    """
+    # IGNORE because a damaged UID is no reason for a warning here.
+    if not UID(syntax, config.IGNORE).is_transfer_syntax:
+        named = syntax if _UID.fullmatch(syntax) else "malformed"
+        detail = f"native pixels of the private or unknown transfer syntax {named}"
+        raise refuse(RefusalCode.UNSUPPORTED_SYNTAX, detail)
 
 
 def _fragments(source: Source, offset: int) -> Iterator[memoryview]:

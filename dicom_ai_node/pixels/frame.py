@@ -12,14 +12,32 @@ from dicom_ai_node.pixels.codecs import Samples, decode, decode_rle, unpack_nati
 from dicom_ai_node.pixels.codestream import Codestream, inspect
 from dicom_ai_node.pixels.colour import from_palette, grey_plane
 from dicom_ai_node.pixels.display import Display, display_of
-from dicom_ai_node.pixels.encapsulation import codestream, is_codestream, pixel_element
+from dicom_ai_node.pixels.encapsulation import (
+    codestream,
+    is_codestream,
+    pixel_element,
+    refuse_private,
+)
 from dicom_ai_node.pixels.fitness import refuse_unfit
 from dicom_ai_node.pixels.layout import PALETTE, Layout, layout_of
 from dicom_ai_node.pixels.normalise import reduce, stretch
-from dicom_ai_node.pixels.padding import fill_padding
+from dicom_ai_node.pixels.padding import fill_padding, stated_padding
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 from dicom_ai_node.pixels.samples import stored_values
 from dicom_ai_node.pixels.source import NATIVE_SYNTAXES, Source, open_source
+from dicom_ai_node.types import Finding, Severity
+
+JUDGED_SIDE = 320
+"""About so many rows or columns tell which tables and windows are meant for an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the networks see of one image, and what its header says wrongly of its pixels."""
+
+    tensor: NDArray[np.float32]
+    """Shape (size, size), in [0, 1]; bones are bright."""
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +48,11 @@ class Frame:
     """Shape (rows, columns); padding is already dark. May be a view of the mapped file."""
     display: Display
     """How the values become grey."""
+    findings: tuple[Finding, ...] = ()
+    """What the header says wrongly of the values."""
 
-    def tensor(self, size: int) -> NDArray[np.float32]:
-        """Return what the networks see: shape (size, size), float32, in [0, 1].
+    def shown(self, size: int) -> Shown:
+        """Return what the networks see.
 
         Values are averaged first and shown afterwards (:mod:`dicom_ai_node.pixels.display` says
         why), then stretched by the contract of :mod:`dicom_ai_node.pixels.normalise`.
@@ -42,10 +62,17 @@ class Frame:
         PixelsRefused
             ``blank``.
         """
-        result = stretch(self.display.apply(reduce(self.values, size)))
+        small = reduce(self.values, size)
+        display, passed = self.display.judged(small)
+        result = stretch(display.apply(small))
         if not result.any():
             raise refuse(RefusalCode.BLANK)
-        return result
+        unused = [_finding("I6", f"{keyword} is not meant for these pixels") for keyword in passed]
+        return Shown(result, (*self.findings, *unused))
+
+    def tensor(self, size: int) -> NDArray[np.float32]:
+        """Return the tensor of :meth:`shown`."""
+        return self.shown(size).tensor
 
 
 def load(path: Path, *, size: int) -> NDArray[np.float32]:
@@ -63,9 +90,14 @@ def load(path: Path, *, size: int) -> NDArray[np.float32]:
         The image must not be shown to the network; any code of
         :class:`~dicom_ai_node.pixels.refusals.RefusalCode`.
     """
+    return show(path, size=size).tensor
+
+
+def show(path: Path, *, size: int) -> Shown:
+    """Return the image of :func:`load`, and what its header says wrongly of its pixels."""
     source = open_source(path)
     refuse_unfit(source.header)
-    return _frame(source, size).tensor(size)
+    return _frame(source, size).shown(size)
 
 
 def grey(path: Path) -> NDArray[np.float32]:
@@ -80,7 +112,9 @@ def grey(path: Path) -> NDArray[np.float32]:
     those of :func:`load`, but any single-frame grey image is accepted, radiograph or not.
     """
     frame = read_frame(path)
-    return frame.display.apply(frame.values)
+    step = max(1, min(frame.values.shape) // JUDGED_SIDE)
+    display, _ = frame.display.judged(frame.values[::step, ::step])
+    return display.apply(frame.values)
 
 
 def read_frame(path: Path, *, size: int | None = None) -> Frame:
@@ -98,12 +132,19 @@ def _frame(source: Source, size: int | None) -> Frame:
     if samples.ndim == 3:
         bits = min(layout.stored, stream.precision) if stream else layout.stored
         return Frame(grey_plane(samples, bits), Display())
-    values = stored_values(samples, layout, stream)
+    padding = stated_padding(source.header)
+    stored = stored_values(samples, layout, stream, padding=padding)
+    findings = (_finding("I5", stored.fault),) if stored.fault else ()
     if layout.photometric == PALETTE:
-        return Frame(grey_plane(*from_palette(values, source.header)), Display())
+        return Frame(grey_plane(*from_palette(stored.values, source.header)), Display(), findings)
     display = display_of(source.header, signed=layout.signed)
-    values = fill_padding(values, source.header, layout, dark_is_high=display.dark_is_high)
-    return Frame(values, display)
+    dark_is_high = display.dark_is_high
+    values = fill_padding(stored.values, padding, stored.layout, dark_is_high=dark_is_high)
+    return Frame(values, display, findings)
+
+
+def _finding(rule: str, reason: str) -> Finding:
+    return Finding(rule, Severity.WARNING, "image", reason)
 
 
 def _samples(source: Source, layout: Layout, size: int | None) -> tuple[Samples, Codestream | None]:
@@ -116,6 +157,7 @@ def _samples(source: Source, layout: Layout, size: int | None) -> tuple[Samples,
     elif source.syntax not in NATIVE_SYNTAXES and is_codestream(value):
         data = bytes(value)
     else:
+        refuse_private(source.syntax)
         return unpack_native(value, layout, vr=vr, little_endian=source.little_endian), None
     stream = inspect(data)
     return decode(stream, layout, size=size), stream

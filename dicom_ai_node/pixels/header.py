@@ -116,6 +116,17 @@ def integer(header: Dataset, keyword: str) -> int | None:
     return None if result is None else int(result)
 
 
+def tagged(header: Dataset, group: int, element: int) -> int | None:
+    """Return the whole number in the element, for tags of repeating groups; None without one."""
+    try:
+        with quiet():
+            found = header[group, element].value if (group, element) in header else None
+    except _UNUSABLE:
+        return None
+    result = _finite(found)
+    return None if result is None else int(result)
+
+
 def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
     """Return the items of a sequence, none when it is absent or no sequence."""
     found = whole_value(header, keyword)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.pixels.fitness import refuse_multi_frame
-from dicom_ai_node.pixels.header import integer, quotable, text
+from dicom_ai_node.pixels.header import integer, quotable, tagged, text
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 MAX_PIXELS = 100_000_000
@@ -36,6 +36,8 @@ class Layout:
     """Whether values are in two's complement."""
     planar: bool
     """Whether native colour is stored plane by plane."""
+    overlays: int = 0
+    """Bits of a cell that the header gives to overlays (retired, PS3.5 8.1.2), as a mask."""
 
 
 def layout_of(header: Dataset) -> Layout:
@@ -68,7 +70,18 @@ def layout_of(header: Dataset) -> Layout:
         high_bit=high_bit,
         signed=integer(header, "PixelRepresentation") == 1,
         planar=integer(header, "PlanarConfiguration") == 1,
+        overlays=_overlays(header, allocated),
     )
+
+
+def _overlays(header: Dataset, allocated: int) -> int:
+    """Return the bits of the cells that overlays take; such an overlay is as wide as a cell."""
+    mask = 0
+    for group in range(0x6000, 0x6020, 2):
+        if tagged(header, group, 0x0100) == allocated:
+            place = tagged(header, group, 0x0102)
+            mask |= 1 << place if place is not None and 0 <= place < allocated else 0
+    return mask
 
 
 def _shape(header: Dataset) -> tuple[int, int]:

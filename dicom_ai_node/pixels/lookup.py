@@ -21,7 +21,7 @@ MAX_TABLES = 4
 """Tables of a sequence that are looked at; more are alternatives that nobody needs."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
     """A table over consecutive whole numbers."""
 

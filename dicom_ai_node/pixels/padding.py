@@ -16,10 +16,19 @@ from dicom_ai_node.pixels.normalise import PERCENTILES
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 
+def stated_padding(header: Dataset) -> tuple[int, ...]:
+    """Return the ends of the range of padding values as the header has them, none without one."""
+    value = integer(header, "PixelPaddingValue")
+    if value is None:
+        return ()
+    limit = integer(header, "PixelPaddingRangeLimit")
+    return (value, value if limit is None else limit)
+
+
 def fill_padding(
-    values: NDArray[Any], header: Dataset, layout: Layout, *, dark_is_high: bool
+    values: NDArray[Any], stated: tuple[int, ...], layout: Layout, *, dark_is_high: bool
 ) -> NDArray[Any]:
-    """Return ``values`` with the padding that ``header`` declares replaced by the dark value.
+    """Return ``values`` with the padding of :func:`stated_padding` replaced by the dark value.
 
     The dark value is the contract's lower percentile of the real pixels, so that the stretch maps
     it to 0 and one dead pixel does not set it. Padding lies along an edge; values that touch none
@@ -30,10 +39,10 @@ def fill_padding(
     PixelsRefused
         ``blank``: all of the image is padding.
     """
-    bounds = _bounds(header, layout)
-    if bounds is None:
+    if not stated:
         return values
-    low, high = bounds
+    ends = [_as_stored(end, layout) for end in stated]
+    low, high = min(ends), max(ends)
     edges = np.concatenate((values[0], values[-1], values[:, 0], values[:, -1]))
     if not ((edges >= low) & (edges <= high)).any():
         return values
@@ -44,15 +53,6 @@ def fill_padding(
         raise refuse(RefusalCode.BLANK, "all of it is padding")
     dark = np.percentile(real, PERCENTILES[1 if dark_is_high else 0], method="nearest")
     return np.where(padding, dark, values)
-
-
-def _bounds(header: Dataset, layout: Layout) -> tuple[int, int] | None:
-    value = integer(header, "PixelPaddingValue")
-    if value is None:
-        return None
-    limit = integer(header, "PixelPaddingRangeLimit")
-    first, last = (_as_stored(end, layout) for end in (value, value if limit is None else limit))
-    return min(first, last), max(first, last)
 
 
 def _as_stored(value: int, layout: Layout) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
+from dicom_ai_node.rules.rule import Entry, Hit, Rule, by_id, each, shown
 from dicom_ai_node.rules.text import read_decimal
 from dicom_ai_node.types import Severity
 
@@ -88,3 +88,14 @@ RULES = by_id(
         each(_lossy),
     ),
 )
+
+PIXEL_RULES = by_id(
+    Entry("I5", Severity.WARNING, "image", "Pixels hold more than BitsStored says"),
+    Entry(
+        "I6",
+        Severity.WARNING,
+        "image",
+        "A table or window is damaged or not meant for the image, and was not applied",
+    ),
+)
+"""What is found when the pixels are decoded, by ``dicom_ai_node.pixels``."""

@@ -40,10 +40,10 @@ ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(
 )
 """What needs an archive and not a study."""
 
-IMAGE_RULES: Mapping[str, Entry] = MappingProxyType(dict(image.RULES))
-"""What needs the estimate: it is found by ``dicom_ai_node.decide``."""
+IMAGE_RULES: Mapping[str, Entry] = MappingProxyType({**inputs.PIXEL_RULES, **image.RULES})
+"""What needs the pixels or the estimate: it is found by ``pixels`` and ``decide``."""
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """Changes whenever a rule, its default limits or the precedence of statuses changes.
 
 It is part of a report's UID: the same study under other rules is another report.
