@@ -123,6 +123,46 @@ class HeaderAudit:
     """Why image and header must not be held against each other ('' when they may be)."""
     censored_age: bool = False
     """PatientAge is a de-identified '90 or over': a lower bound, not an age."""
+    meant_age: float | None = None
+    """Years that a MALFORMED PatientAge surely means: nothing is wrong with it but its form."""
+    meant_sex: str = ""
+    """``M`` or ``F`` where a MALFORMED PatientSex surely means it, else ''."""
+
+    @property
+    def trusted_age(self) -> float | None:
+        """The recorded age in years that the image is compared with; None when a rule doubts it.
+
+        Of an audit of the header alone. After the image has been compared, the worst misses of the
+        network are CONFLICT_IMAGE, and what is left flatters it.
+        """
+        if self.exempt or self.censored_age:
+            return None
+        if self.age is AttributeStatus.CONSISTENT:
+            return self.recorded.age_years
+        return self.meant_age if self.age is AttributeStatus.MALFORMED else None
+
+    @property
+    def trusted_sex(self) -> str:
+        """The recorded sex, ``M`` or ``F``, as :attr:`trusted_age`; '' when a rule doubts it."""
+        if self.exempt:
+            return ""
+        if self.sex is AttributeStatus.CONSISTENT:
+            sex = self.recorded.sex.strip()
+            return sex if sex in {"F", "M"} else ""
+        return self.meant_sex if self.sex is AttributeStatus.MALFORMED else ""
+
+    @property
+    def stated_age(self) -> float | None:
+        """Years that PatientAge states, whatever its form and whatever speaks against it."""
+        years = self.recorded.age_years
+        return self.meant_age if years is None else years
+
+    @property
+    def stated_sex(self) -> str:
+        """The same of PatientSex; '' where it is not assessed."""
+        if self.sex is AttributeStatus.NOT_ASSESSED:
+            return ""
+        return self.meant_sex or self.recorded.sex
 
     @property
     def flagged(self) -> bool:
@@ -284,6 +324,8 @@ class StudyResult:
     """None when no network was asked."""
     unanswered: tuple[Unanswered, ...] = ()
     """Why age or sex has no estimate, age first; an attribute that has one is not here."""
+    trained_ages: tuple[float, float] | None = None
+    """Youngest and oldest age that the network was trained on, years; None when none was asked."""
 
 
 class Head(StrEnum):

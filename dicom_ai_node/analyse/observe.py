@@ -14,11 +14,10 @@ from pydicom import Dataset
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.decide.pool import pool_age, pool_sex
-from dicom_ai_node.monitor.observation import Observation, Role, trusted_age, trusted_sex
+from dicom_ai_node.decide.study import outside_training_ages
+from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.rules import Header
 from dicom_ai_node.types import ImageRef, Outcome, Prediction, Reason
-
-_OUTSIDE = "outside_training_ages"
 
 log = structlog.get_logger()
 
@@ -43,11 +42,12 @@ def observe(
         role=role,
         outcome=result.outcome,
         reason_code=reason.code,
-        sex=trusted_sex(prepared.audit),
-        age=trusted_age(prepared.audit),
+        sex=prepared.audit.trusted_sex,
+        age=prepared.audit.trusted_age,
         **_equipment(prepared.sources),
     )
-    if not usable or reason.code == _OUTSIDE:
+    # Also where the image contradicts that age: counted, only the misses would be.
+    if not usable or outside_training_ages(prepared.audit, pipeline.gates.ages):
         return observed
     age, sex = pool_age(usable), pool_sex(usable)
     low, high = age.interval90

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pydicom import Dataset
 
 from dicom_ai_node.store.patients import StudyHeader
-from dicom_ai_node.types import AttributeStatus, StudyResult
+from dicom_ai_node.types import StudyResult
 
 _RESULT = TypeAdapter(StudyResult)
 _SHIFTED = ("MODIFIED", "REMOVED")
@@ -54,9 +54,9 @@ def study_header(source: Dataset, result: StudyResult) -> StudyHeader:
     return StudyHeader(
         patient_key="" if audit.exempt or shifted else patient_key(source),
         study_date=_day(text_of(source, "StudyDate")),
-        sex="" if audit.sex is AttributeStatus.NOT_ASSESSED else _short(audit.recorded.sex),
+        sex=_short(audit.stated_sex),
         birth_date=_short(text_of(source, "PatientBirthDate")),
-        age_years=None if audit.censored_age else audit.recorded.age_years,
+        age_years=None if audit.censored_age else audit.stated_age,
     )
 
 

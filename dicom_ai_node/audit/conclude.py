@@ -115,7 +115,7 @@ def _audited(
         origin=_origin(member),
         audit=member.audit,
         proposals=_proposals(member, result, fill),
-        age=stated_age(result, policy),
+        age=stated_age(result, policy) or (verdict.age if verdict.age_found else None),
         sex=stated_sex(result, policy),
         suspicion=Suspicion(
             age_p=verdict.age_p,

@@ -7,20 +7,29 @@ a batch the share of false ones among the conflicts can be held instead (Benjami
 - H3: age and sex together are improbable, and each speaks against the record; or one of them is
   found and the patient's other studies contradict the record too.
 
-Tested are only attributes that the header itself says nothing against. Where H1 is disabled, ages
-are not tested at all, and so make no H3 either; where H2 is, sexes.
+Tested are only attributes of whose value the header itself says nothing bad. Where H1 is disabled,
+ages are not tested at all, and so make no H3 either; where H2 is, sexes.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
+from dicom_ai_node.decide.pool import pool_age
 from dicom_ai_node.decide.settings import PolicySettings
-from dicom_ai_node.decide.tails import SMALLEST_P, age_chance, deviation, own_spread, sex_chances
+from dicom_ai_node.decide.tails import (
+    SMALLEST_P,
+    age_chance,
+    beyond,
+    deviation,
+    nearest_trained,
+    own_spread,
+    sex_chances,
+)
 from dicom_ai_node.rules.chance import discoveries
 from dicom_ai_node.types import (
     AgeEstimate,
-    AttributeStatus,
     HeaderAudit,
     Outcome,
     SexEstimate,
@@ -61,6 +70,8 @@ class Verdict:
     score: float = 0.0
     """-log10 of the p-value of both together, 100 more for a mix-up; 0 where nothing is wrong."""
     alert: bool = False
+    age: AgeEstimate | None = None
+    """The estimate that the recorded age was compared with, None where it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,7 @@ def judge_batch(
     verdicts = {
         one.key: _verdict(
             one,
+            age=tested.estimates.get(one.key),
             age_p=tested.age.get(one.key),
             sex_p=tested.recorded_sex.get(one.key),
             found=[one.key in own for _, own in families],
@@ -138,6 +150,8 @@ class _Tested:
     age: dict[str, float]
     sex: dict[str, float]
     both: dict[str, float]
+    estimates: dict[str, AgeEstimate]
+    """What ``age`` was made of."""
     recorded_sex: dict[str, float]
     """The calibrated probability of the recorded sex, which ``sex`` was made of."""
 
@@ -152,30 +166,40 @@ class _Tested:
 
 
 def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[str]) -> _Tested:
-    deviations = {
-        one.key: deviation(recorded, estimate)
+    ages = {
+        one.key: (recorded, estimate, _trained(one.result))
         for one in cases
         if "H1" not in disabled
-        and (estimate := stated_age(one.result, policy)) is not None
-        and (recorded := _recorded_age(one.audit)) is not None
+        and (estimate := _compared_age(one.result, policy)) is not None
+        and (recorded := one.audit.trusted_age) is not None
+    }
+    sides = {key: beyond(recorded, trained) for key, (recorded, _, trained) in ages.items()}
+    deviations = {
+        key: deviation(nearest_trained(recorded, trained), estimate)
+        for key, (recorded, estimate, trained) in ages.items()
     }
     recorded_sex = {
-        one.key: _probability(one.audit, appearance)
+        one.key: _probability(sex, appearance)
         for one in cases
         if "H2" not in disabled
         and (appearance := stated_sex(one.result, policy)) is not None
-        and _comparable_sex(one.audit)
+        and (sex := one.audit.trusted_sex)
     }
-    spread = own_spread(list(deviations.values()))
-    age = {key: age_chance(one, spread) for key, one in deviations.items()}
-    sex = dict(zip(recorded_sex, sex_chances(list(recorded_sex.values())), strict=True))
-    both = {key: together(age.get(key), sex.get(key)) for key in sorted(age.keys() | sex.keys())}
-    return _Tested(age, sex, both, recorded_sex)
+    # What lies beyond the trained ages says nothing of how well the others are estimated.
+    spread = own_spread([one for key, one in deviations.items() if not sides[key]])
+    age = {key: age_chance(one, spread, sides[key]) for key, one in deviations.items()}
+    sexes = dict(zip(recorded_sex, sex_chances(list(recorded_sex.values())), strict=True))
+    both = {
+        key: together(age.get(key), sexes.get(key)) for key in sorted(age.keys() | sexes.keys())
+    }
+    estimates = {key: estimate for key, (_, estimate, _) in ages.items()}
+    return _Tested(age, sexes, both, estimates, recorded_sex)
 
 
 def _verdict(
     case: Case,
     *,
+    age: AgeEstimate | None,
     age_p: float | None,
     sex_p: float | None,
     found: Sequence[bool],
@@ -187,6 +211,7 @@ def _verdict(
     mix_up = mix_ups and (pair_found or age_found + sex_found + contradicted >= 2)
     suspicious = any(found) or p < WORTH_A_LOOK
     return Verdict(
+        age=age,
         age_p=age_p,
         sex_p=sex_p,
         age_found=age_found,
@@ -199,6 +224,30 @@ def _verdict(
 def _found(p_values: Mapping[str, float], rate: float) -> frozenset[str]:
     rejected = discoveries(list(p_values.values()), rate)
     return frozenset(key for key, found in zip(p_values, rejected, strict=True) if found)
+
+
+def _trained(result: StudyResult | None) -> tuple[float, float]:
+    """The ages that the network was trained on; all, where the result does not say."""
+    return (result.trained_ages if result else None) or (0.0, math.inf)
+
+
+def _compared_age(result: StudyResult | None, policy: PolicySettings) -> AgeEstimate | None:
+    """The age that the recorded one is compared with.
+
+    That of a study that abstained because of its recorded age is compared all the same: were only
+    those compared that a study by itself found in conflict, their p-values would be a selection.
+    """
+    if result is None or result.reason is None or result.reason.code != OUTSIDE_TRAINING:
+        return stated_age(result, policy)
+    usable = [
+        one.prediction
+        for one in result.images
+        if one.outcome is Outcome.ESTIMATED and one.prediction is not None
+    ]
+    if not usable:
+        return None
+    low, high = (age := pool_age(usable)).interval90
+    return age if high - low <= policy.max_age_interval else None
 
 
 def stated_age(result: StudyResult | None, policy: PolicySettings) -> AgeEstimate | None:
@@ -216,22 +265,9 @@ def stated_sex(result: StudyResult | None, policy: PolicySettings) -> SexEstimat
     return result.sex if result.sex.certainty >= policy.min_sex_certainty else None
 
 
-def _recorded_age(audit: HeaderAudit) -> float | None:
-    """The age in years that is held against the image; a censored one never is."""
-    if audit.exempt or audit.censored_age or audit.age is not AttributeStatus.CONSISTENT:
-        return None
-    return audit.recorded.age_years
-
-
-def _comparable_sex(audit: HeaderAudit) -> bool:
-    """Whether sex is held against the image; 'O' never is."""
-    consistent = audit.sex is AttributeStatus.CONSISTENT
-    return consistent and not audit.exempt and audit.recorded.sex in {"M", "F"}
-
-
-def _probability(audit: HeaderAudit, estimate: SexEstimate) -> float:
+def _probability(sex: str, estimate: SexEstimate) -> float:
     female = estimate.probability_female
-    return min(1.0, max(female if audit.recorded.sex == "F" else 1 - female, SMALLEST_P))
+    return min(1.0, max(female if sex == "F" else 1 - female, SMALLEST_P))
 
 
 def together(age_p: float | None, sex_p: float | None) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from dicom_ai_node.decide.batch import WORTH_A_LOOK, Case, Verdict
+from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.rules.image import RULES
 from dicom_ai_node.types import (
     AttributeStatus,
@@ -24,8 +25,8 @@ def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) 
     ``disabled`` are the rules that the batch was judged without.
     """
     audit, result, findings = case.audit, case.result, list[Finding]()
-    if result is not None and result.age is not None and verdict.age_found:
-        low, high = result.age.interval90
+    if verdict.age is not None and verdict.age_found:
+        low, high = verdict.age.interval90
         text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
         findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
         audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
@@ -39,7 +40,10 @@ def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) 
             audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
         if verdict.sex_p is not None and verdict.sex_p < _HALF:
             audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
-    if "H4" not in disabled and (reason := _not_assessable(result)) is not None:
+    reason = _not_assessable(result)
+    if reason is not None and reason.code == OUTSIDE_TRAINING and verdict.age_found:
+        reason = None  # the recorded age that forbade an answer is the one that is contradicted
+    if "H4" not in disabled and reason is not None:
         findings.append(_finding("H4", f"not assessable: {reason.text}"))
     return replace(audit, findings=(*audit.findings, *findings))
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.types import ImageRef, ImageResult, Outcome, Prediction, Reason
 
+OUTSIDE_TRAINING = "outside_training_ages"
+"""Code of the reason of a study whose recorded age the network was not trained on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gates:

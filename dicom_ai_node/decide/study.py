@@ -5,8 +5,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool_age, pool_sex
 from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.tails import beyond, nearest_trained
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
@@ -85,13 +87,19 @@ def decide(
 ) -> StudyResult:
     """Combine the images' results with the header's.
 
-    ``ages`` is the range of the training data: a patient recorded outside it gets no estimate.
+    ``ages`` is the range of the training data: a patient recorded outside it gets no estimate,
+    unless the image clearly contradicts that age.
     ``disabled`` holds the ids of rules that find nothing.
     A study is ``estimated`` when at least one image passed all gates and age or sex is certain
     enough, ``abstained`` when the network saw one but must not answer, else ``refused``.
     """
     result = StudyResult(
-        study_instance_uid, Outcome.REFUSED, audit, images=tuple(images), model=model
+        study_instance_uid,
+        Outcome.REFUSED,
+        audit,
+        images=tuple(images),
+        model=model,
+        trained_ages=ages,
     )
     predictions = [one.prediction for one in images if one.prediction is not None]
     usable = [
@@ -102,17 +110,18 @@ def decide(
     if not usable:
         outcome = Outcome.ABSTAINED if predictions else Outcome.REFUSED
         return _without_estimate(result, outcome, _common_reason(images), disabled)
-    if (reason := _outside(audit, ages)) is not None:
-        return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
-
     pooled_age, pooled_sex = pool_age(usable), pool_sex(usable)
     no_age, no_sex = _no_age(pooled_age, policy), _no_sex(pooled_sex, audit, policy)
+    conflict = no_age is None and _age_conflicts(audit, pooled_age, ages, policy, disabled)
+    # A recorded age that the image belies is no reason to take the image for a child's.
+    if (reason := _outside(audit, ages)) is not None and not conflict:
+        return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
     result = replace(result, unanswered=_unanswered(no_age, no_sex))
     if no_age and no_sex:
         reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
         return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
     age, sex = None if no_age else pooled_age, None if no_sex else pooled_sex
-    audit = _held_against_image(audit, age, sex, policy, disabled)
+    audit = _held_against_image(audit, age, sex, ages, policy, disabled)
     return replace(result, outcome=Outcome.ESTIMATED, audit=audit, age=age, sex=sex)
 
 
@@ -173,30 +182,29 @@ def _common_reason(images: Sequence[ImageResult]) -> Reason:
     return furthest.reason
 
 
+def outside_training_ages(audit: HeaderAudit, ages: tuple[float, float]) -> bool:
+    """Whether the header says that the patient is younger or older than the training data."""
+    years = audit.trusted_age
+    if years is None and audit.age in (AttributeStatus.MISSING, AttributeStatus.MALFORMED):
+        years = None if audit.censored_age else audit.recorded.birth_date_age
+    return years is not None and beyond(years, ages) != 0
+
+
 def _outside(audit: HeaderAudit, ages: tuple[float, float]) -> Reason | None:
-    recorded = _trusted_age(audit)
-    low, high = ages
-    if recorded is None or low <= recorded < high + 1 or audit.censored_age:
+    if not outside_training_ages(audit, ages):
         return None
+    low, high = ages
     return Reason(
-        "outside_training_ages",
+        OUTSIDE_TRAINING,
         f"recorded age is outside the {low:g} to {high:g} years that the network was trained on",
     )
-
-
-def _trusted_age(audit: HeaderAudit) -> float | None:
-    """Return the recorded age in years when the header is at one with itself about it."""
-    if audit.age is AttributeStatus.CONSISTENT:
-        return audit.recorded.age_years
-    if audit.age in (AttributeStatus.MISSING, AttributeStatus.MALFORMED):
-        return audit.recorded.birth_date_age
-    return None
 
 
 def _held_against_image(
     audit: HeaderAudit,
     age: AgeEstimate | None,
     sex: SexEstimate | None,
+    ages: tuple[float, float],
     policy: PolicySettings,
     disabled: Collection[str],
 ) -> HeaderAudit:
@@ -204,7 +212,7 @@ def _held_against_image(
     if audit.exempt:
         return audit
     findings: list[Finding] = []
-    if "H1" not in disabled and age is not None and _age_conflicts(audit, age, policy):
+    if age is not None and _age_conflicts(audit, age, ages, policy, disabled):
         low, high = age.interval90
         text = f"recorded age is far outside the 90 % interval {low:.0f} to {high:.0f} years"
         findings.append(Finding("H1", Severity.WARNING, "age", f"{_WORDING}: {text}"))
@@ -219,17 +227,29 @@ def _held_against_image(
     return replace(audit, findings=(*audit.findings, *findings))
 
 
-def _age_conflicts(audit: HeaderAudit, age: AgeEstimate, policy: PolicySettings) -> bool:
-    recorded = audit.recorded.age_years
-    if audit.age is not AttributeStatus.CONSISTENT or recorded is None or audit.censored_age:
+def _age_conflicts(
+    audit: HeaderAudit,
+    age: AgeEstimate,
+    ages: tuple[float, float],
+    policy: PolicySettings,
+    disabled: Collection[str],
+) -> bool:
+    """Whether H1 finds the recorded age: it lies outside the widened interval.
+
+    An age that the network never learnt counts as the nearest that it did, and only on its own
+    side: a chest that looks younger than the oldest trained does not look 90 either.
+    """
+    recorded = audit.trusted_age
+    if "H1" in disabled or recorded is None:
         return False
     low, high = (age.mu + policy.age_alert_widening * (bound - age.mu) for bound in age.interval90)
-    return not low <= recorded <= high
+    nearest, side = nearest_trained(recorded, ages), beyond(recorded, ages)
+    return (side >= 0 and nearest > high) or (side <= 0 and nearest < low)
 
 
 def _sex_conflicts(audit: HeaderAudit, sex: SexEstimate, policy: PolicySettings) -> bool:
-    if audit.sex is not AttributeStatus.CONSISTENT or audit.recorded.sex not in ("F", "M"):
+    recorded = audit.trusted_sex
+    if not recorded:
         return False
     female = sex.probability_female
-    recorded = female if audit.recorded.sex == "F" else 1 - female
-    return recorded < policy.sex_alert_probability
+    return (female if recorded == "F" else 1 - female) < policy.sex_alert_probability

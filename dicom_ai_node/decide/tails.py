@@ -7,6 +7,11 @@ with 7 degrees of freedom. The shipped calibration's intervals of 80, 90 and 95 
 heavier than what was measured, as it should be: a few hundred images show nothing beyond 99 %. A
 normal tail would call an error of three half-widths one in a million, and many of the sick mix-ups.
 
+Beyond the ages that the network was trained on nothing was calibrated. There the nearest trained
+age is compared instead of the recorded one, on its own side: a right record of 92 looks at least as
+old as 80, so that its p-value is no smaller than that of a right record of 80. The two-sided tail
+is kept, which doubles it once more. How often that errs is in docs/decisions/0011.
+
 Sex. The probability p of the recorded sex is a p-value as it is: of an image that shows the other
 sex with probability m <= 1/2, the right record has p = m in m of all cases and else p = 1 - m, so
 that P(p <= t) is at most t, whatever images were chosen by their certainty. It is far less for a
@@ -56,6 +61,17 @@ def deviation(recorded: float, estimate: AgeEstimate) -> float:
     return _T7_95 * (recorded - estimate.mu) / max(half, _NARROWEST)
 
 
+def beyond(recorded: float, ages: tuple[float, float]) -> int:
+    """1 for an age above those that the network was trained on, -1 for one below, else 0."""
+    youngest, oldest = ages
+    return 1 if recorded >= oldest + 1 else -1 if recorded < youngest else 0
+
+
+def nearest_trained(recorded: float, ages: tuple[float, float]) -> float:
+    """The recorded age, or the end of the trained ages that it lies beyond."""
+    return {-1: ages[0], 0: recorded, 1: ages[1]}[beyond(recorded, ages)]
+
+
 def own_spread(deviations: Sequence[float]) -> Spread:
     """The errors of this site: the median, and the range that holds 80 % of what is around it.
 
@@ -68,8 +84,14 @@ def own_spread(deviations: Sequence[float]) -> Spread:
     return Spread(centre, max(_SMALLEST_SCALE, around[math.ceil(0.8 * len(around)) - 1] / _T7_90))
 
 
-def age_chance(deviation: float, spread: Spread) -> float:
-    """Two-sided p-value of a deviation: Student's t with 7 degrees of freedom, in closed form."""
+def age_chance(deviation: float, spread: Spread, side: int = 0) -> float:
+    """Two-sided p-value of a deviation: Student's t with 7 degrees of freedom, in closed form.
+
+    ``side`` is that of :func:`beyond`. An age beyond the trained ones is compared as the nearest of
+    them, and counts on its own side only: on the other the p-value is 1.
+    """
+    if side * (deviation - spread.centre) < 0:
+        return 1.0
     angle = math.atan(abs(deviation - spread.centre) / spread.scale / math.sqrt(7))
     cosine2 = math.cos(angle) ** 2
     series = 1 + 2 / 3 * cosine2 * (1 + 4 / 5 * cosine2)

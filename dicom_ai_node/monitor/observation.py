@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from dicom_ai_node.types import AttributeStatus, HeaderAudit, Outcome
+from dicom_ai_node.types import Outcome
 
 GATE_REASONS = frozenset({"not_a_chest", "not_frontal", "out_of_distribution"})
 """Codes of :mod:`dicom_ai_node.decide.gates`."""
@@ -92,28 +92,6 @@ class Observation:
     def gated(self) -> bool:
         """Whether the network saw it and a gate let no image pass."""
         return self.outcome is Outcome.ABSTAINED and self.reason_code in GATE_REASONS
-
-
-def trusted_age(audit: HeaderAudit) -> float | None:
-    """Return the recorded age in years when no header rule doubts it.
-
-    ``audit`` must be of the header alone. One that the image has been held against loses its worst
-    misses to CONFLICT_IMAGE, and what is left flatters the network.
-    """
-    if audit.exempt or audit.censored_age or audit.age is not AttributeStatus.CONSISTENT:
-        return None
-    return audit.recorded.age_years
-
-
-def trusted_sex(audit: HeaderAudit) -> str:
-    """Return the recorded sex when it is F or M and no header rule doubts it; else ''.
-
-    ``audit`` as for :func:`trusted_age`.
-    """
-    if audit.exempt or audit.sex is not AttributeStatus.CONSISTENT:
-        return ""
-    sex = audit.recorded.sex.strip()
-    return sex if sex in ("F", "M") else ""
 
 
 def once_a_week(observations: Iterable[Observation]) -> list[Observation]:

@@ -64,7 +64,7 @@ def read_studies(paths: Sequence[Path], files: Counter[str], track: Track) -> li
 def trust(
     studies: Sequence[SiteStudy], rules: RulesSettings, *, today: date, files: Counter[str]
 ) -> list[Trusted]:
-    """Return the studies whose age and sex are both CONSISTENT, within and over the studies.
+    """Return the studies whose age and sex no rule doubts, within and over the studies.
 
     ``files`` counts those of the other studies under their status, as ``age_missing`` or
     ``sex_conflict_header``, and those of a de-identified '90 or over' as ``age_censored``.
@@ -85,21 +85,18 @@ def trust(
         if reason:
             files[reason] += len(study.files)
         else:
-            years = audited.recorded.age_years
+            years = audited.trusted_age
             assert years is not None
-            found.append(Trusted(study, years, audited.recorded.sex == "F"))
+            found.append(Trusted(study, years, audited.trusted_sex == "F"))
     return found
 
 
 def distrust(audited: HeaderAudit) -> str:
     """Return why the header must not calibrate anything, '' when it may."""
-    if audited.age is not AttributeStatus.CONSISTENT:
-        return f"age_{audited.age.lower()}"
-    if audited.sex is not AttributeStatus.CONSISTENT:
-        return f"sex_{audited.sex.lower()}"
-    if audited.censored_age or audited.recorded.age_years is None:
-        return "age_censored"
-    return ""
+    if audited.trusted_age is None:
+        consistent = audited.age is AttributeStatus.CONSISTENT
+        return "age_censored" if consistent else f"age_{audited.age.lower()}"
+    return "" if audited.trusted_sex else f"sex_{audited.sex.lower()}"
 
 
 def _prior(study: SiteStudy, audited: HeaderAudit) -> PriorStudy:
@@ -107,7 +104,7 @@ def _prior(study: SiteStudy, audited: HeaderAudit) -> PriorStudy:
     return PriorStudy(
         study_instance_uid=study.uid,
         study_date=read_date(header.clean("StudyDate")),
-        sex="" if audited.sex is AttributeStatus.NOT_ASSESSED else audited.recorded.sex,
+        sex=audited.stated_sex,
         birth_date=header.clean("PatientBirthDate"),
-        age_years=None if audited.censored_age else audited.recorded.age_years,
+        age_years=None if audited.censored_age else audited.stated_age,
     )

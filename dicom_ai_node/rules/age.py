@@ -3,20 +3,13 @@
 Silent where an age is a placeholder (C1, C2) or censored (E8), or where dates may not be used.
 """
 
-import re
 from collections.abc import Iterator
 
 from dicom_ai_node.rules.ages import UNIT_NAMES, YEARS_PER_UNIT, completed
+from dicom_ai_node.rules.body import contradictions
 from dicom_ai_node.rules.reading import Comparison, Reading
-from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
-from dicom_ai_node.rules.text import DESCRIPTIONS, read_decimal, stated
+from dicom_ai_node.rules.rule import Hit, Rule, by_id, each
 from dicom_ai_node.types import AttributeStatus, Severity
-
-# Whole words: 'orthopaedics' is no paediatric protocol.
-_PAEDIATRIC = re.compile(
-    r"\b(pa?ediatric\w*|pa?eds?|neonat\w*|newborn\w*|infant\w*|babygram|baby|kinder\w*|nicu|picu)\b",
-    re.IGNORECASE,
-)
 
 
 def _off_by_units(reading: Reading) -> Iterator[Hit]:
@@ -85,30 +78,8 @@ def _transposed(reading: Reading) -> Iterator[Hit]:
 def _body(reading: Reading) -> Iterator[Hit]:
     if reading.age is None or reading.placeholder_age or reading.censored_age:
         return
-    years, settings = reading.age.years, reading.settings
-    size, weight = _metres(reading), read_decimal(reading.header.clean("PatientWeight"))
-    if years >= settings.adult_age:
-        if size and size < settings.adult_minimum_size:
-            yield Hit(f"PatientAge {reading.age} with a PatientSize of {size:.2f} m")
-        if weight and 0 < weight < settings.adult_minimum_weight:
-            yield Hit(f"PatientAge {reading.age} with a PatientWeight of {weight:.1f} kg")
-        for keyword in DESCRIPTIONS:
-            word = stated(_PAEDIATRIC, reading.header.clean(keyword))
-            if word:
-                yield Hit(f"PatientAge {reading.age} and {keyword} says {shown(word)}")
-    elif years < settings.infant_age:
-        if size and size > settings.infant_maximum_size:
-            yield Hit(f"PatientAge {reading.age} with a PatientSize of {size:.2f} m")
-        if weight and weight > settings.infant_maximum_weight:
-            yield Hit(f"PatientAge {reading.age} with a PatientWeight of {weight:.1f} kg")
-
-
-def _metres(reading: Reading) -> float | None:
-    """PatientSize in metres, also when it was written in centimetres (F8); None when unusable."""
-    size = read_decimal(reading.header.clean("PatientSize"))
-    if size is None or size <= 0:
-        return None
-    return size / 100 if size > reading.settings.maximum_size else size
+    for contradiction in contradictions(reading, reading.age):
+        yield Hit(f"PatientAge {reading.age} {contradiction}")
 
 
 def _censored(reading: Reading) -> Iterator[Hit]:

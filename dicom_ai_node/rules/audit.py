@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from dicom_ai_node.rules.coherence import animal
 from dicom_ai_node.rules.header import Header, distinct
+from dicom_ai_node.rules.meaning import sex_meant, years_meant
 from dicom_ai_node.rules.placeholders import quality_control, test_name
 from dicom_ai_node.rules.proposals import propose_age, propose_sex
 from dicom_ai_node.rules.reading import Reading
@@ -82,6 +83,11 @@ def audit(
         *(propose_age(case, age_rule, lacking=age in _LACKING) if _open(age) else ()),
         *(propose_sex(case, sex_rule, lacking=sex in _LACKING) if _open(sex) else ()),
     ]
+    meant_age = meant_sex = None
+    if age is AttributeStatus.MALFORMED and not _doubted("age", fired):
+        meant_age = years_meant(case.readings)
+    if sex is AttributeStatus.MALFORMED and not _doubted("sex", fired):
+        meant_sex = sex_meant(case.readings)
     return HeaderAudit(
         recorded=case.recorded,
         age=age or AttributeStatus.CONSISTENT,
@@ -92,6 +98,8 @@ def audit(
         censored_age=any(
             reading.censored_age and str(reading.age) == case.recorded.age for reading in readings
         ),
+        meant_age=meant_age,
+        meant_sex=meant_sex or "",
     )
 
 
@@ -105,6 +113,8 @@ def amended(audited: HeaderAudit, fired: Sequence[Fired]) -> HeaderAudit:
         age=_before(audited.age, _status("age", fired)[0]),
         sex=_before(audited.sex, _status("sex", fired)[0]),
         findings=(*audited.findings, *(_finding(rule, hit) for rule, hit in fired)),
+        meant_age=None if _doubted("age", fired) else audited.meant_age,
+        meant_sex="" if _doubted("sex", fired) else audited.meant_sex,
     )
 
 
@@ -157,6 +167,17 @@ def _fired(case: Case) -> Iterator[Fired]:
 
 def _status(attribute: str, fired: Sequence[Fired]) -> tuple[AttributeStatus | None, str]:
     """What the rules that fired make of the attribute, and the first rule that says so."""
+    made = _made(attribute, fired)
+    return next(((s, made[s]) for s in _PRECEDENCE if s in made), (None, ""))
+
+
+def _doubted(attribute: str, fired: Sequence[Fired]) -> bool:
+    """Whether more is wrong with the attribute than its form."""
+    return not _made(attribute, fired).keys() <= {AttributeStatus.MALFORMED}
+
+
+def _made(attribute: str, fired: Sequence[Fired]) -> dict[AttributeStatus, str]:
+    """Each status that the rules that fired make of the attribute, and the first that does."""
     made: dict[AttributeStatus, str] = {}
     for rule, hit in fired:
         about = hit.attribute or rule.attribute
@@ -167,7 +188,7 @@ def _status(attribute: str, fired: Sequence[Fired]) -> tuple[AttributeStatus | N
             status = hit.status
         if status is not None:
             made.setdefault(status, rule.id)
-    return next(((s, made[s]) for s in _PRECEDENCE if s in made), (None, ""))
+    return made
 
 
 def _exempt(case: Case) -> str:

@@ -6,6 +6,7 @@ Sex is never guessed from a name, and 'O' and sex parameters for clinical use ar
 import re
 from collections.abc import Iterator
 
+from dicom_ai_node.rules.meaning import meant_sex, salvaged_age
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
 from dicom_ai_node.rules.text import DESCRIPTIONS, read_decimal, stated
@@ -28,15 +29,16 @@ def _pregnancy_status(reading: Reading) -> int | None:
 
 
 def _text_against_sex(reading: Reading) -> Iterator[Hit]:
-    pattern = {"M": _OBSTETRIC, "F": _PROSTATE}.get(reading.sex)
+    sex = meant_sex(reading)
+    pattern = {"M": _OBSTETRIC, "F": _PROSTATE}.get(sex)
     if pattern is None or reading.sex_respected:
         return
     for keyword in DESCRIPTIONS:
         word = stated(pattern, reading.header.clean(keyword))
         if word:
-            yield Hit(f"PatientSex {reading.sex} and {keyword} says {shown(word)}")
+            yield Hit(f"PatientSex {sex} and {keyword} says {shown(word)}")
     status = _pregnancy_status(reading)
-    if reading.sex == "M" and status in {2, 3}:
+    if sex == "M" and status in {2, 3}:
         yield Hit(f"PatientSex M and PregnancyStatus {status} ({_PREGNANCY[status]})")
 
 
@@ -48,12 +50,13 @@ def _pregnancy_code(reading: Reading) -> Iterator[Hit]:
 
 def _pregnant_at_age(reading: Reading) -> Iterator[Hit]:
     status = _pregnancy_status(reading)
-    if status not in {2, 3} or reading.age is None or reading.placeholder_age:
+    age = reading.age or salvaged_age(reading)
+    if status not in {2, 3} or age is None or reading.placeholder_age:
         return
     settings = reading.settings
-    if not settings.pregnant_minimum_age <= reading.age.years <= settings.pregnant_maximum_age:
+    if not settings.pregnant_minimum_age <= age.years <= settings.pregnant_maximum_age:
         yield Hit(
-            f"PregnancyStatus {status} ({_PREGNANCY[status]}) at PatientAge {reading.age}",
+            f"PregnancyStatus {status} ({_PREGNANCY[status]}) at PatientAge {age}",
             # A lower bound of an age contradicts nothing (E8).
             status=None if reading.censored_age else AttributeStatus.CONFLICT_HEADER,
         )

@@ -6,6 +6,7 @@ from datetime import date
 from itertools import pairwise
 
 from dicom_ai_node.rules.calendar_dates import read_date, write_date
+from dicom_ai_node.rules.meaning import sex_meant, years_meant
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Case, Hit, Rule, by_id, shown
 from dicom_ai_node.types import AttributeStatus, PriorStudy, Severity
@@ -52,10 +53,11 @@ def _instances(case: Case) -> Iterator[Hit]:
 
 def _sexes(case: Case) -> list[tuple[date | None, str, bool]]:
     """(study date, M or F, whether it is this study) over the patient, by date; undated first."""
-    if case.sex_respected or case.recorded.sex not in {"M", "F"}:
+    sex = case.recorded.sex if case.recorded.sex in {"M", "F"} else sex_meant(case.readings)
+    if case.sex_respected or not sex:
         return []
     studies = [(prior.study_date, prior.sex.strip(" \0"), False) for prior in comparable(case)]
-    studies.append((case.study_date, case.recorded.sex, True))
+    studies.append((case.study_date, sex, True))
     known = [study for study in studies if study[1] in {"M", "F"}]
     return sorted(known, key=lambda study: (study[0] or date.min, study[1], study[2]))
 
@@ -96,6 +98,8 @@ def same_birth_date(reading: Reading, other: date) -> bool:
 
 def _ages_not_monotone(case: Case) -> Iterator[Hit]:
     age, day = case.recorded.age_years, case.study_date
+    if age is None:
+        age = years_meant(case.readings)
     if age is None or day is None or any(reading.censored_age for reading in case.readings):
         return
     for prior in comparable(case):

@@ -10,7 +10,7 @@ from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import Header, usual
 from dicom_ai_node.rules.rule import Entry, Hit
 from dicom_ai_node.rules.settings import RulesSettings
-from dicom_ai_node.types import AttributeStatus, HeaderAudit, PriorStudy
+from dicom_ai_node.types import HeaderAudit, PriorStudy
 
 _SHIFTED = {"MODIFIED", "REMOVED"}
 
@@ -70,13 +70,12 @@ class Member:
         """
         if not self.patient or self.audit.exempt or self.shifted:
             return None
-        recorded = self.audit.recorded
         return PriorStudy(
             study_instance_uid=self.key,
             study_date=self.day,
-            sex="" if self.audit.sex is AttributeStatus.NOT_ASSESSED else recorded.sex,
+            sex=self.audit.stated_sex,
             birth_date=self.usual("PatientBirthDate"),
-            age_years=None if self.audit.censored_age else recorded.age_years,
+            age_years=None if self.audit.censored_age else self.audit.stated_age,
         )
 
 

@@ -5,26 +5,15 @@ the patient's other studies.
 Nothing is inferred here, nothing is applied, and 'O' and 'U' are never proposed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date
 
-from dicom_ai_node.rules.ages import Age, encode_age_at, read_age, salvage_age, years_between
+from dicom_ai_node.rules.ages import encode_age_at, read_age, years_between
 from dicom_ai_node.rules.history import comparable, usable_birth_date
-from dicom_ai_node.rules.reading import Comparison, Reading
+from dicom_ai_node.rules.meaning import meant_sex, only_value, salvaged_age
+from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Case
 from dicom_ai_node.types import Proposal
-
-_SEX_WORDS: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("m", "male", "man", "maennlich", "männlich", "mann", "homme", "masculin"), "M"
-    ),
-    **dict.fromkeys(("hombre", "masculino", "uomo", "maschio"), "M"),
-    **dict.fromkeys(("f", "female", "woman", "weiblich", "frau", "femme", "feminin"), "F"),
-    **dict.fromkeys(("féminin", "mujer", "femenino", "donna", "femmina"), "F"),
-}
-"""Words only. '1' and '2' mean one thing in ISO 5218 and another in other systems; 'W' and 'H' are
-woman and homme here and something else there."""
-
 
 NO_SEX = frozenset({"", "U", "UNK", "UNKNOWN"})
 """Nothing is recorded, or that nothing is known. Any other value is somebody's answer."""
@@ -40,7 +29,7 @@ def propose_age(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
     if len(stated) == 1:
         yield Proposal("PatientAge", stated.pop(), "PatientAge", rule)
     for reading in case.readings:
-        salvaged = _salvaged_age(reading)
+        salvaged = salvaged_age(reading)
         if salvaged is not None:
             yield Proposal("PatientAge", str(salvaged), "PatientAge", rule)
     for reading in case.readings:
@@ -68,19 +57,6 @@ def _trusted(reading: Reading) -> bool:
     )
 
 
-def _salvaged_age(reading: Reading) -> Age | None:
-    """The age that a malformed PatientAge means, None when it is not clear or not possible."""
-    text = _only_value(reading.header.clean("PatientAge"))
-    age = salvage_age(text) if reading.age is None else None
-    if age is None or age.number == 0 or age.years >= reading.settings.maximum_age:
-        return None
-    # '3' may be three months. Where the dates can tell, they must agree.
-    span = reading.span
-    if span and Comparison(age, *span, reading.settings).mismatch:
-        return None
-    return age
-
-
 def _from_dates(case: Case, birth: date, study: date, source: str, rule: str) -> Iterator[Proposal]:
     if 0 <= years_between(birth, study) <= case.settings.maximum_implied_age:
         yield Proposal("PatientAge", encode_age_at(birth, study), source, rule)
@@ -104,13 +80,12 @@ def _listed_age(case: Case, rule: str) -> Iterator[Proposal]:
 
 def propose_sex(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
     """Values for PatientSex, as :func:`propose_age` does for the age."""
-    stated = {_only_value(reading.sex) for reading in case.readings} & {"M", "F"}
+    stated = {only_value(reading.sex) for reading in case.readings} & {"M", "F"}
     if len(stated) == 1:
         yield Proposal("PatientSex", stated.pop(), "PatientSex", rule)
     for reading in case.readings:
-        text = _only_value(reading.sex)
-        value = _SEX_WORDS.get(text.casefold())
-        if value and text != value:
+        value = meant_sex(reading)
+        if value and only_value(reading.sex) != value:
             yield Proposal("PatientSex", value, "PatientSex", rule)
     listed = case.worklist.sex if case.worklist else ""
     if lacking and listed in {"M", "F"} and case.recorded.sex.strip().upper() in NO_SEX:
@@ -119,9 +94,3 @@ def propose_sex(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
     # One 'O' among them, and the others say nothing about this study.
     if case.lacks("PatientSex") and theirs in ({"M"}, {"F"}):
         yield Proposal("PatientSex", theirs.pop(), "PatientSex of other studies", rule)
-
-
-def _only_value(text: str) -> str:
-    """The value, also where it was sent several times over; '' where several differ."""
-    values = {part.strip(" \0") for part in text.split("\\")}
-    return values.pop() if len(values) == 1 else ""

@@ -6,6 +6,7 @@ from datetime import date
 from dicom_ai_node.rules.calendar_dates import write_date
 from dicom_ai_node.rules.header import Header
 from dicom_ai_node.rules.history import same_birth_date, usable_birth_date
+from dicom_ai_node.rules.meaning import meant_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import OTHER_SEXES, Case, Hit, Rule, by_id
 from dicom_ai_node.rules.settings import RulesSettings
@@ -60,7 +61,7 @@ def _sex(case: Case, listed: WorklistAnswer) -> Iterator[Hit]:
         reason = f"PatientSex is {listed.sex} in the worklist: not assessed"
         yield Hit(reason, "sex", severity=Severity.INFORMATION)
         return
-    own = {reading.sex for reading in case.readings} & {"M", "F"}
+    own = {meant_sex(reading) for reading in case.readings} - {""}
     if listed.sex and own and listed.sex not in own:
         yield Hit(
             f"PatientSex is {own.pop()}, and {listed.sex} in the worklist",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.decide.study import sampled
@@ -57,7 +58,8 @@ def make(tmp_path: Path, estimator: Estimator) -> Iterator[Any]:
 
 def image(**values: Any) -> Dataset:
     header = FINE | {"StationName": "ROOM1", "ManufacturerModelName": "Plate"} | values
-    return radiograph(phantom.chest(62, "F", 1, 512), study="observed", **header)
+    with disable_value_validation():  # '62' is no value of VR AS
+        return radiograph(phantom.chest(62, "F", 1, 512), study="observed", **header)
 
 
 def test_a_sampled_study_keeps_its_report_and_leaves_an_observation(make: Any) -> None:
@@ -101,6 +103,40 @@ def test_the_worst_misses_are_kept(make: Any) -> None:
     (seen,) = load_observations(node.db)
     assert seen.age == 20.0
     assert seen.covered is False
+
+
+ALONE = {"PatientBirthDate": ""}
+
+
+@pytest.mark.parametrize("written", ["62", "062", "62Y"])
+def test_an_age_in_a_wrong_form_is_a_label(make: Any, written: str) -> None:
+    node = make(monitor={"sample": 0.0})
+    detail = node.analyse(image(**ALONE, PatientAge=written))
+    assert detail.result["audit"]["age"] == "MALFORMED"
+    (seen,) = load_observations(node.db)
+    assert (seen.age, seen.sex) == (62.0, "F")
+
+
+def test_an_age_without_its_unit_that_the_image_contradicts_is_found(make: Any) -> None:
+    node = make(monitor={"sample": 0.0})
+    detail = node.analyse(image(**ALONE, PatientAge="20"))
+    assert detail.result["audit"]["age"] == "CONFLICT_IMAGE"
+    rules = [one["rule"] for one in detail.result["audit"]["findings"]]
+    assert {"A1", "H1"} <= set(rules)
+    assert [one["value"] for one in detail.result["audit"]["proposals"]] == ["020Y"]
+
+
+@pytest.mark.parametrize("written", ["099Y", "003Y"])
+def test_ages_that_the_network_never_learnt_are_found_and_not_observed(
+    make: Any, written: str
+) -> None:
+    """Observed, only those would count that the image contradicts."""
+    node = make(policy={"analyse": "all"})
+    detail = node.analyse(image(**ALONE, PatientAge=written))
+    assert detail.result["audit"]["age"] == "CONFLICT_IMAGE"
+    assert detail.result["outcome"] == "estimated"
+    (seen,) = load_observations(node.db)
+    assert (seen.mu, seen.probability_female) == (None, None)
 
 
 def by_role(node: Node) -> dict[Role, Observation]:

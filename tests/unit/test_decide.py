@@ -153,7 +153,7 @@ def test_without_h4_the_reason_is_said_and_is_no_finding() -> None:
     [
         audit(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O", years=40.0),
         audit(years=20.0, recorded_sex="M", exempt="sex parameters for clinical use"),
-        audit(years=90.0, censored=True),
+        audit(years=94.0, censored=True),
         audit(AttributeStatus.MISSING, AttributeStatus.MISSING, years=None, recorded_sex=""),
     ],
 )
@@ -174,6 +174,73 @@ def test_a_child_is_not_estimated_by_a_network_for_adults() -> None:
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "outside_training_ages"
+
+
+YOUNG = replace(GOOD, age=40.0, age_interval90=(30.0, 50.0))
+
+
+@pytest.mark.parametrize(
+    ("years", "image", "found"),
+    [
+        (120.0, YOUNG, True),
+        (96.0, YOUNG, True),  # trained from 5 to 95
+        (96.0, replace(GOOD, age=85.0, age_interval90=(75.0, 95.0)), False),
+        # 95 lies outside of 80 to 90, and within 1.5 times that.
+        (96.0, replace(GOOD, age=88.0, age_interval90=(80.0, 93.0)), False),
+        # Older than any that was learnt, as the record says: nothing contradicts.
+        (96.0, replace(GOOD, age=109.0, age_interval90=(107.0, 110.0)), False),
+        (2.0, YOUNG, True),
+        (2.0, replace(GOOD, age=9.0, age_interval90=(4.0, 14.0)), False),
+        (2.0, replace(GOOD, age=1.0, age_interval90=(0.0, 2.0)), False),
+    ],
+)
+def test_an_age_that_was_never_learnt_is_compared_as_the_nearest_on_its_own_side(
+    years: float, image: Prediction, found: bool
+) -> None:
+    result = answer(audit(years=years), image)
+    assert result.audit.rules == (("H1",) if found else ("H4",))
+    expected = AttributeStatus.CONFLICT_IMAGE if found else AttributeStatus.CONSISTENT
+    assert result.audit.age is expected
+    assert (result.age is not None) == found, "what contradicts the record is said"
+    assert (result.outcome is Outcome.ESTIMATED) == found
+
+
+@pytest.mark.parametrize(
+    ("header", "disabled"),
+    [
+        (audit(years=120.0, exempt="veterinary patient"), ()),
+        (audit(years=120.0, censored=True), ()),
+        (audit(years=120.0), ("H1",)),
+        (audit(AttributeStatus.CONFLICT_HEADER, years=120.0), ()),
+        (audit(AttributeStatus.MISSING, years=None, birth_date_age=120.0), ()),
+    ],
+)
+def test_what_is_never_compared_is_not_beyond_the_trained_ages_either(
+    header: HeaderAudit, disabled: tuple[str, ...]
+) -> None:
+    assert "H1" not in answer(header, YOUNG, disabled=disabled).audit.rules
+
+
+def test_too_wide_an_interval_contradicts_nobody() -> None:
+    result = answer(audit(years=120.0), replace(YOUNG, age_interval90=(15.0, 65.0)))
+    assert result.audit.rules == ("H4",)
+
+
+def test_an_age_without_its_unit_is_compared_and_stays_to_be_mended() -> None:
+    meant = replace(audit(AttributeStatus.MALFORMED, years=None), meant_age=20.0)
+    result = answer(meant, GOOD)
+    assert result.audit.age is AttributeStatus.CONFLICT_IMAGE
+    assert result.audit.rules == ("H1",)
+    agrees = answer(replace(meant, meant_age=60.0), GOOD)
+    assert (agrees.audit.age, agrees.audit.rules) == (AttributeStatus.MALFORMED, ())
+    nobody_knows = answer(replace(meant, meant_age=None), GOOD)
+    assert (nobody_knows.audit.age, nobody_knows.audit.rules) == (AttributeStatus.MALFORMED, ())
+
+
+def test_a_sex_in_a_word_is_compared() -> None:
+    meant = replace(audit(sex=AttributeStatus.MALFORMED, recorded_sex="Male"), meant_sex="M")
+    assert answer(meant, GOOD).audit.rules == ("H2",)
+    assert answer(meant, replace(GOOD, probability_female=0.01)).audit.rules == ()
 
 
 def test_an_implausible_recorded_age_does_not_stop_the_estimate() -> None:

@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from dicom_ai_node.decide.batch import Batch, Case, Verdict, judge_batch
 from dicom_ai_node.decide.conflicts import with_findings
 from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.decide.study import decide
 from dicom_ai_node.decide.tails import Spread, age_chance, deviation, own_spread, sex_chances
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
     Finding,
     HeaderAudit,
+    ImageRef,
+    ImageResult,
     Outcome,
+    Prediction,
     Reason,
     Recorded,
     Severity,
@@ -176,6 +180,51 @@ def test_what_is_censored_respected_exempt_or_wrong_already_is_not_compared(
 def test_nothing_is_compared_where_a_gate_failed(outcome: Outcome) -> None:
     one = case("x", header(20.0, "M"), outcome=outcome)
     assert judged([one]).verdicts["x"] == Verdict()
+
+
+def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> Case:
+    """A study whose recorded age the network, trained to 80, never learnt; as `decide` left it."""
+    image = ImageRef("1.2.840.10008.5.1.4.1.1.1", f"1.2.{len(key)}", "1.2")
+    seen = Prediction(mu, 6.0, (mu - half, mu + half), 0.99, 0.99, 0.99, 0.5)
+    result = decide(
+        key,
+        header(years),
+        [ImageResult(image, Outcome.ESTIMATED, prediction=seen)],
+        model=None,
+        ages=(9.0, 80.0),
+        policy=PolicySettings(),
+    )
+    return Case(key, header(years), result)
+
+
+@pytest.mark.parametrize(
+    ("years", "mu", "found"),
+    [(90.0, 40.0, True), (90.0, 70.0, False), (90.0, 99.0, False), (3.0, 50.0, True)],
+)
+def test_an_age_that_was_never_learnt_is_tested_as_the_nearest(
+    years: float, mu: float, found: bool
+) -> None:
+    cases = [*sound(300), one := beyond_case("beyond", years, mu)]
+    verdict = judged(cases).verdicts["beyond"]
+    assert verdict.age_found == found
+    assert verdict.age_p is not None, "also where the study by itself found nothing"
+    rules = with_findings(one, verdict).rules
+    assert ("H1" in rules, "H4" in rules) == (found, not found)
+
+
+def test_ages_beyond_the_trained_ones_do_not_make_the_site_look_worse() -> None:
+    old = [beyond_case(f"old{at}", 88.0, 62.0) for at in range(150)]
+    alone, together = judged(sound(300)), judged([*sound(300), *old])
+    for key in alone.verdicts:
+        assert alone.verdicts[key].age_p == pytest.approx(together.verdicts[key].age_p)
+
+
+def test_true_old_ages_are_rarely_found_however_many_there_are() -> None:
+    """Nonagenarians whom the network takes for 74 on average, with its usual errors."""
+    rng = random.Random(7)
+    old = [beyond_case(f"old{at}", 92.0, 74.0 + rng.gauss(0, 6.0)) for at in range(300)]
+    found = judged([*sound(300), *old]).verdicts
+    assert sum(found[one.key].age_found for one in old) <= 3
 
 
 def test_the_policy_says_how_certain_the_network_must_be() -> None:

@@ -7,8 +7,6 @@ import pytest
 from dicom_ai_node.monitor.figures import GROUPS, mean, share, student, tabulate
 from dicom_ai_node.monitor.observation import (
     once_a_week,
-    trusted_age,
-    trusted_sex,
     week_begin,
     week_name,
     week_of,
@@ -22,7 +20,7 @@ FINE = HeaderAudit(
 
 
 def test_a_header_that_no_rule_doubts_is_a_label() -> None:
-    assert (trusted_age(FINE), trusted_sex(FINE)) == (60.0, "F")
+    assert (FINE.trusted_age, FINE.trusted_sex) == (60.0, "F")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +34,7 @@ def test_a_header_that_no_rule_doubts_is_a_label() -> None:
 )
 def test_anything_else_is_not(change: dict[str, object]) -> None:
     doubted = replace(FINE, **change)  # type: ignore[arg-type]
-    assert (trusted_age(doubted), trusted_sex(doubted)) == (None, "")
+    assert (doubted.trusted_age, doubted.trusted_sex) == (None, "")
 
 
 def test_a_share_has_wilsons_interval() -> None:

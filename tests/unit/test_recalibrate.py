@@ -16,10 +16,11 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.errors import ConfigError, RecalibrationError
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.pixels import read_header
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.recalibrate import pack
 from dicom_ai_node.recalibrate.headers import read_studies, trust
-from dicom_ai_node.rules import RulesSettings
+from dicom_ai_node.rules import Header, RulesSettings
 from dicom_ai_node.types import Prediction
 
 PEOPLE = 44
@@ -206,3 +207,19 @@ def test_a_header_is_held_against_the_patients_other_studies(tmp_path: Path) -> 
     trusted = trust(studies, RulesSettings(), today=date(2026, 6, 1), files=files)
     assert [path.stem for one in trusted for _, path in one.study.files] == ["other"]
     assert files == {"sex_conflict_header": 3}
+
+
+def _without_unit(path: Path) -> bool:
+    return Header.from_dataset(read_header(path)).clean("PatientAge").isdigit()
+
+
+def test_ages_without_a_unit_calibrate_too(shared_data: Path) -> None:
+    """Of the challenge's own files, which state '64' and no birth date."""
+    folder = shared_data / "dicom" / "chest"
+    paths = sorted(path for path in folder.glob("*.dcm") if _without_unit(path))
+    files: Counter[str] = Counter()
+    studies = read_studies(paths, files, lambda *_: lambda: None)
+    found = trust(studies, RulesSettings(), today=date(2026, 11, 1), files=files)
+    assert len(paths) > 50
+    assert sum(len(one.study.files) for one in found) == len(paths), files
+    assert all(one.years == int(one.study.headers[0].clean("PatientAge")) for one in found)

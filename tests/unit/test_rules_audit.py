@@ -4,8 +4,8 @@ from datetime import date
 
 import pytest
 
-from dicom_ai_node.rules import RulesSettings, audit
-from dicom_ai_node.types import AttributeStatus, Severity
+from dicom_ai_node.rules import RulesSettings, audit, parse_age
+from dicom_ai_node.types import AttributeStatus, PriorStudy, Severity
 from tests.unit.rules_builder import TODAY, Value, audited, prior
 
 CONSISTENT = AttributeStatus.CONSISTENT
@@ -222,3 +222,65 @@ def test_a_cleft_between_years_and_months_is_an_error() -> None:
     severities = {finding.rule: finding.severity for finding in result.findings}
     assert severities["E2"] is Severity.ERROR
     assert severities["E4"] is Severity.WARNING
+
+
+ALONE: dict[str, Value] = {"PatientBirthDate": ""}
+REMOVED: dict[str, Value] = {"PatientIdentityRemoved": "YES"}
+FORMS_OF_66 = (
+    *("66", "066", "66Y", "066y", "66 years", "66\\66", "066Y\\066Y"),
+    *(b" 66Y", b" 066Y", b"066Y\0 "),
+)
+NO_AGES = ("0", "000", "120", "999", "UNK", "66\\67")
+
+
+@pytest.mark.parametrize(
+    ("changes", "years"),
+    [
+        *(({**ALONE, "PatientAge": text}, 66.0) for text in FORMS_OF_66),
+        ({**ALONE, "PatientAge": "18M"}, 1.5),
+        ({"PatientAge": "63"}, 63.0),
+        ({"PatientAge": "64"}, 64.0),  # the dates make 63.2: within a unit
+        ({"PatientAge": "66"}, None),  # the dates do not
+        ({"PatientAge": "3", "PatientBirthDate": "20230301"}, None),
+        ({**ALONE, "PatientAge": "66", "PatientWeight": "4.1"}, None),
+        ({**ALONE, "PatientAge": "66", "PatientSize": "0.52"}, None),
+        ({**ALONE, "PatientAge": "66", "StudyDescription": "Babygram"}, None),
+        ({**ALONE, **REMOVED, "PatientAge": "66"}, 66.0),
+        ({**ALONE, **REMOVED, "PatientAge": "90"}, None),  # '90 or over', a bound
+        *(({**ALONE, "PatientAge": text}, None) for text in NO_AGES),
+    ],
+)
+def test_what_an_age_in_a_wrong_form_means(changes: dict[str, Value], years: float | None) -> None:
+    result = audited(changes)
+    assert result.age is MALFORMED, "what it means does not make it right"
+    assert (result.meant_age, result.trusted_age) == (years, years)
+    sent = [one.value for one in result.proposals if one.source == "PatientAge"]
+    if years is not None:
+        assert [parse_age(value) for value in sent] == [years], "it is what is proposed, too"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sex"),
+    [
+        *(({"PatientSex": text}, "F") for text in ("f", "Female", b" F", "F\\F")),
+        *(({"PatientSex": text}, "") for text in ("U", "1", "M\\F", "X")),
+        ({"PatientSex": "Male", "StudyDescription": "pregnancy"}, ""),
+        ({"PatientSex": "Male", "GenderIdentityComment": "x"}, ""),
+    ],
+)
+def test_what_a_sex_in_a_wrong_form_means(changes: dict[str, Value], sex: str) -> None:
+    assert audited(changes).trusted_sex == sex
+
+
+def test_instances_that_mean_different_ages_mean_none() -> None:
+    result = audited({**ALONE, "PatientAge": "66"}, {**ALONE, "PatientAge": "44"})
+    assert (result.age, result.trusted_age) == (MALFORMED, None)
+    both = audited({**ALONE, "PatientAge": "66"}, {**ALONE, "PatientAge": "66", "Modality": "CR"})
+    assert both.trusted_age == 66.0
+
+
+def test_other_studies_are_compared_with_what_an_age_or_a_sex_means() -> None:
+    later = PriorStudy("1.2.9", date(2024, 1, 1), "F", "", 50.0)
+    result = audited({**ALONE, "PatientAge": "66", "PatientSex": "Male"}, priors=(later,))
+    assert {"G3", "G4"} <= set(result.rules)
+    assert (result.trusted_age, result.trusted_sex) == (None, ""), "and no longer believed"
