@@ -6,21 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dicom_ai_node.errors import StorageError, StorageFull
+from dicom_ai_node.store.engines import file_of, is_broken, server_engine, sqlite_engine
 
-_BUSY_SECONDS = 10  # less than senders wait for an answer
 _FULL = ("database or disk is full", "disk full", "No space left")
 
 
@@ -33,14 +32,17 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(self.url) if self.is_sqlite else _server_engine(self.url)
-        self._file = _file_of(self.url) if self.is_sqlite else None
+        self._engine = sqlite_engine(self.url) if self.is_sqlite else server_engine(self.url)
+        self.file = file_of(self.url) if self.is_sqlite else None
+        """The file of SQLite; None for a server, whose disk is not ours to look at."""
+        self._suspect = False
+        """Whether the database could not be written when that was last tried."""
 
     @property
     def place(self) -> str:
         """Where the database is, for a person: a file, or a URL without password and options."""
-        if self._file is not None:
-            return str(self._file)
+        if self.file is not None:
+            return str(self.file)
         return URL.create(
             self.url.drivername,
             username=self.url.username,
@@ -63,8 +65,15 @@ class Database:
         StorageError
             The database cannot be used.
         """
-        with self._transaction(self._engine, immediate=True) as connection:
-            yield connection
+        if self._suspect:
+            self._engine.dispose()  # what was opened since, to read, may be as bad
+        try:
+            with self._transaction(self._engine, immediate=True) as connection:
+                yield connection
+        except StorageError as error:
+            self._suspect = self._suspect or is_broken(error.__cause__)
+            raise
+        self._suspect = False
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -82,10 +91,10 @@ class Database:
 
         Processes that upgrade at the same time wait for each other.
         """
-        if self._file is not None:
-            self._make(self._file)
+        if self.file is not None:
+            self._make(self.file)
         # SQLite alters a table by replacing it, which foreign keys that point to it do not allow.
-        engine = _sqlite_engine(self.url, foreign_keys=False) if self.is_sqlite else self._engine
+        engine = sqlite_engine(self.url, foreign_keys=False) if self.is_sqlite else self._engine
         try:
             with self._transaction(engine, immediate=True) as connection:
                 if not self.is_sqlite:
@@ -98,7 +107,7 @@ class Database:
 
     def revision(self) -> str | None:
         """Return the schema revision found in the database, None when it is empty or not there."""
-        if self._file is not None and not self._file.exists():
+        if self.file is not None and not self.file.exists():
             return None
         with self.read() as connection:
             return MigrationContext.configure(connection).get_current_revision()
@@ -120,12 +129,17 @@ class Database:
         PostgreSQL does the like by itself.
         """
         if self.is_sqlite:
-            # Outside any transaction, where a checkpoint cannot run.
-            raw = self._engine.raw_connection()
+            try:
+                # Outside any transaction, where a checkpoint cannot run.
+                raw = self._engine.raw_connection()
+            except (sqlite3.Error, DBAPIError) as error:
+                raise StorageError(f"database {self.place}: {error}") from error
             try:
                 for pragma in ("optimize", "wal_checkpoint(TRUNCATE)"):
                     raw.cursor().execute(f"PRAGMA {pragma}").fetchall()
-            except (sqlite3.Error, DBAPIError) as error:
+            except sqlite3.Error as error:
+                if is_broken(error):
+                    raw.invalidate(error)
                 raise StorageError(f"database {self.place}: {error}") from error
             finally:
                 raw.close()
@@ -143,7 +157,7 @@ class Database:
             ):
                 yield connection
         except DBAPIError as error:
-            if self._file is not None and not self._file.exists():
+            if self.file is not None and not self.file.exists():
                 raise StorageError(
                     f"no database at {self.place}: 'dicom-ai-node serve' or"
                     " 'dicom-ai-node db upgrade' makes it"
@@ -190,38 +204,3 @@ def _alembic_config() -> AlembicConfig:
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     return config
-
-
-def _server_engine(url: URL) -> Engine:
-    return create_engine(url, pool_pre_ping=True, pool_size=5)
-
-
-def _file_of(url: URL) -> Path | None:
-    """Return the file of a SQLite database, None of one in memory or one named by a URI."""
-    name = url.database or ""
-    return None if name in ("", ":memory:") or name.startswith("file:") else Path(name)
-
-
-def _sqlite_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
-    file = _file_of(url)
-    options: dict[str, Any] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
-    if file is None:
-        engine = create_engine(url, connect_args=options)
-    else:
-        # SQLite would make a file that is missing, of any user who only looks.
-        name = f"file:{quote(str(file.absolute()))}?mode=rw"
-        engine = create_engine(url, creator=lambda: sqlite3.connect(name, uri=True, **options))
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the begin event below decides, not the driver
-        switch = f"foreign_keys={'ON' if foreign_keys else 'OFF'}"
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", switch):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate", True)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return engine
