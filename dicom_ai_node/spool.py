@@ -13,6 +13,9 @@ from dicom_ai_node.errors import StorageError, StorageFull
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _PART = ".part"
 _PART_SECONDS = 3600.0
+_PROBE = ".probe-"
+_PROBE_SECONDS = 600.0
+_PROBE_CONTENT = b"." * 65536
 
 
 class Spool:
@@ -63,10 +66,7 @@ class Spool:
         """
         temporary = self.reports / f"{uuid4().hex}{_PART}"
         try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_durably(temporary, content)
             make_folder(path.parent)
             with suppress(FileExistsError):
                 os.link(temporary, path)
@@ -76,6 +76,36 @@ class Spool:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def probe(self) -> None:
+        """Write files as receivers and analysers do, and remove them.
+
+        Raises
+        ------
+        OSError
+            A folder cannot be written, or nothing be moved from one to the other.
+        """
+        self._sweep_probes()
+        name = f"{_PROBE}{uuid4().hex}"
+        received = self.incoming / name
+        filed, made = self.instances / name, self.reports / name
+        try:
+            _write_durably(received, _PROBE_CONTENT)
+            received.rename(filed)
+            sync_folder(self.instances)
+            _write_durably(made, _PROBE_CONTENT)
+        finally:
+            for path in (received, filed, made):
+                path.unlink(missing_ok=True)
+
+    def _sweep_probes(self) -> None:
+        """Remove what a probe that was killed has left."""
+        old = time.time() - _PROBE_SECONDS
+        for folder in (self.incoming, self.instances, self.reports):
+            for path in folder.glob(f"{_PROBE}*"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < old:
+                        path.unlink()
+
     def sweep(self) -> int:
         """Remove what writers that were killed have left behind; return how much."""
         old = time.time() - _PART_SECONDS
@@ -83,6 +113,13 @@ class Spool:
         for path in parts:
             path.unlink(missing_ok=True)
         return len(parts)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def make_folder(folder: Path) -> None:

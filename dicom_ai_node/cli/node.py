@@ -21,6 +21,8 @@ from dicom_ai_node.config.example import example
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
 
+_PATIENCE_SECONDS = 15.0
+
 database = typer.Typer(help="The database.", no_args_is_help=True)
 
 
@@ -125,10 +127,12 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
     Example: dicom-ai-node status --json
     """
     from dicom_ai_node.ops.health import readiness
+    from dicom_ai_node.ops.prober import Prober
 
     settings = configuration(config)
     db = Database(settings.storage.database)
-    report = readiness(settings, db)
+    prober = Prober(lambda begin: readiness(settings, db, begin=begin), patience=_PATIENCE_SECONDS)
+    report = prober.readiness()
     if as_json:
         where = {"configuration": str(find_config(config).absolute()), "database": db.place}
         print_json(where | report.as_dict())

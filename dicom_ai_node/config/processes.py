@@ -63,6 +63,11 @@ class StorageSettings(Table):
     )
     min_free_mb: int = Field(2048, ge=0, description="Refuse (0xA700) below this much free space.")
     warn_free_mb: int = Field(10240, ge=0, description="Not ready, and log, below this much.")
+    database_warn_free_mb: int = Field(
+        512,
+        ge=0,
+        description="The same for a SQLite database's own file system; at most a twentieth of it.",
+    )
     retention_days: float = Field(
         7.0, ge=0, description="Keep received images this long after everything was delivered."
     )

@@ -1,6 +1,7 @@
-"""Free space of the spool: seen before it runs out."""
+"""Free space of the spool and of the database: seen before it runs out."""
 
-import shutil
+import os
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -8,35 +9,83 @@ from dicom_ai_node.config.processes import StorageSettings
 
 MEGABYTE = 1024 * 1024
 
+_INODES = 1000
+_INODES_SHARE = 100
+_DATABASE_SHARE = 20
+
 
 class Space(StrEnum):
     """How much room there is."""
 
     ENOUGH = "enough"
     LOW = "low"
-    """Below ``warn_free_mb``: not ready."""
+    """Below the mark that warns: not ready."""
     OUT = "out"
     """Below ``min_free_mb``: receivers refuse with 0xA700."""
 
 
-def free_bytes(spool: Path) -> int:
-    """Return what is left on the file system of ``spool``, which may not exist yet.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a file system has left for this user."""
+
+    free: int
+    """Bytes."""
+    total: int
+    inodes: int | None
+    """Files that can still be made; None where the file system does not count them."""
+    total_inodes: int = 0
+
+    @property
+    def lacks_inodes(self) -> bool:
+        """Whether hardly another file can be made, however many bytes are free."""
+        if self.inodes is None:
+            return False
+        return self.inodes < max(1, min(_INODES, self.total_inodes // _INODES_SHARE))
+
+    def __str__(self) -> str:
+        few = f", {self.inodes} more files" if self.lacks_inodes else ""
+        return f"{self.free // MEGABYTE} MB free{few}"
+
+
+def room(path: Path) -> Room:
+    """Return what is left on the file system of ``path``, which may not exist yet.
 
     Raises
     ------
     OSError
         The file system does not answer.
     """
-    folder = spool.absolute()
+    folder = path.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    status = os.statvfs(folder)
+    return Room(
+        free=status.f_bavail * status.f_frsize,
+        total=status.f_blocks * status.f_frsize,
+        inodes=status.f_favail if status.f_files else None,
+        total_inodes=status.f_files,
+    )
 
 
-def space(free: int, settings: StorageSettings) -> Space:
-    """Hold ``free`` bytes against the two marks of ``[storage]``."""
-    if free < settings.min_free_mb * MEGABYTE:
+def spool_space(left: Room, settings: StorageSettings) -> Space:
+    """Hold what is left for the spool against the two marks of ``[storage]``."""
+    if left.free < settings.min_free_mb * MEGABYTE:
         return Space.OUT
-    if free < settings.warn_free_mb * MEGABYTE:
+    if left.free < settings.warn_free_mb * MEGABYTE or left.lacks_inodes:
+        return Space.LOW
+    return Space.ENOUGH
+
+
+def database_mark(left: Room, settings: StorageSettings) -> int:
+    """Return how many bytes should be free where a database file lies.
+
+    ``database_warn_free_mb``, but no more than a twentieth of a small file system.
+    """
+    return min(settings.database_warn_free_mb * MEGABYTE, left.total // _DATABASE_SHARE)
+
+
+def database_space(left: Room, settings: StorageSettings) -> Space:
+    """Hold what is left for a database file against its mark."""
+    if left.free < database_mark(left, settings) or left.lacks_inodes:
         return Space.LOW
     return Space.ENOUGH

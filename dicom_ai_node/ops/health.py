@@ -1,18 +1,24 @@
 """Whether the node is ready, and if not, why: for HTTP and for ``dicom-ai-node status``."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.ops.disk import MEGABYTE, Space, free_bytes, space
+from dicom_ai_node.ops.disk import (
+    MEGABYTE,
+    Space,
+    database_mark,
+    database_space,
+    room,
+    spool_space,
+)
 from dicom_ai_node.ops.role import FRESH_SECONDS, places
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.node_values import write_probe
 from dicom_ai_node.store.overview import OPEN_STATES, overview
 from dicom_ai_node.store.stuck_fills import count_stuck
 from dicom_ai_node.store.workers import alive
@@ -33,6 +39,8 @@ class Readiness:
     """The answer to 'is the node ready?'."""
 
     checks: tuple[Check, ...]
+    stuck: bool = False
+    """Whether the checks do not come to an end."""
 
     @property
     def ready(self) -> bool:
@@ -44,22 +52,35 @@ class Readiness:
         return {"ready": self.ready, "checks": [asdict(check) for check in self.checks]}
 
 
-def readiness(config: Config, db: Database, *, now: float | None = None) -> Readiness:
-    """Check database, spool, free space and the sign of life of every process.
+def readiness(
+    config: Config,
+    db: Database,
+    *,
+    now: float | None = None,
+    begin: Callable[[str], None] = lambda _name: None,
+) -> Readiness:
+    """Check database, spool, their free space and the sign of life of every process.
 
-    ``queues`` informs and never fails: work that waits is no reason to send less.
+    Database and spool are written, as the service does. ``queues`` informs and never fails: work
+    that waits is no reason to send less. ``begin`` is told each check before it is made.
     """
     at = time.time() if now is None else now
     spool = Spool(config.storage.spool)
-    return Readiness(
-        (
-            _check("database", lambda: _database(db)),
-            _check("spool", lambda: _writable(spool)),
-            _check("space", lambda: _space(spool, config)),
-            _check("roles", lambda: _roles(config, db, at)),
-            _check("queues", lambda: _queues(db, at)),
-        )
-    )
+    checks: dict[str, Callable[[], str]] = {
+        "database": lambda: _database(db, at),
+        "database_space": lambda: _database_space(db, config),
+        "spool": lambda: _writable(spool),
+        "space": lambda: _space(spool, config),
+        "roles": lambda: _roles(config, db, at),
+        "queues": lambda: _queues(db, at),
+    }
+    if db.file is None:
+        del checks["database_space"]
+    found = []
+    for name, look in checks.items():
+        begin(name)
+        found.append(_check(name, look))
+    return Readiness(tuple(found))
 
 
 class _Wrong(Exception):
@@ -75,32 +96,44 @@ def _check(name: str, look: Callable[[], str]) -> Check:
         return Check(name, False, error.strerror or type(error).__name__)
 
 
-def _database(db: Database) -> str:
+def _database(db: Database, now: float) -> str:
     db.check_schema()
-    return "answers, schema as expected"
+    try:
+        write_probe(db, now=now)
+    except StorageError as error:
+        raise _Wrong(f"cannot be written: {_reason(db, error)}") from error
+    return "answers and can be written, schema as expected"
+
+
+def _reason(db: Database, error: StorageError) -> str:
+    return str(error).removeprefix(f"database {db.place}: ")
+
+
+def _database_space(db: Database, config: Config) -> str:
+    assert db.file is not None
+    left = room(db.file)
+    if database_space(left, config.storage) is not Space.ENOUGH:
+        wanted = database_mark(left, config.storage) // MEGABYTE
+        raise _Wrong(f"{left} where the database lies, wanted are {wanted} MB")
+    return f"{left} where the database lies"
 
 
 def _writable(spool: Spool) -> str:
-    """Write and remove a file where receivers write: a full or read-only disk shows here."""
-    probe: Path = spool.incoming / f".probe-{os.getpid()}"
     try:
-        probe.write_bytes(b".")
+        spool.probe()
     except OSError as error:
         raise _Wrong(f"{spool.root}: {error.strerror or type(error).__name__}") from error
-    finally:
-        probe.unlink(missing_ok=True)
     return "can be written"
 
 
 def _space(spool: Spool, config: Config) -> str:
-    free = free_bytes(spool.root)
-    text = f"{free // MEGABYTE} MB free"
-    match space(free, config.storage):
+    left = room(spool.root)
+    match spool_space(left, config.storage):
         case Space.OUT:
-            raise _Wrong(f"{text}, images are refused below {config.storage.min_free_mb} MB")
+            raise _Wrong(f"{left}, images are refused below {config.storage.min_free_mb} MB")
         case Space.LOW:
-            raise _Wrong(f"{text}, wanted are {config.storage.warn_free_mb} MB")
-    return text
+            raise _Wrong(f"{left}, wanted are {config.storage.warn_free_mb} MB")
+    return str(left)
 
 
 def _roles(config: Config, db: Database, now: float) -> str:

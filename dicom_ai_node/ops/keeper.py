@@ -21,7 +21,7 @@ from dicom_ai_node.fill import gateway
 from dicom_ai_node.fill.automatic import apply_due
 from dicom_ai_node.fill.copying import copy_maker
 from dicom_ai_node.ops import drift
-from dicom_ai_node.ops.disk import MEGABYTE, Space, free_bytes, space
+from dicom_ai_node.ops.disk import Space, database_space, room, spool_space
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.copies import drop_sent
@@ -51,7 +51,7 @@ class Keeper:
         self.config = config
         self.db = db
         self.spool = spool
-        self._space = Space.ENOUGH
+        self._space: dict[str, Space] = {}
         self._applying = True
 
     def run(self, stop: threading.Event) -> None:
@@ -159,19 +159,24 @@ class Keeper:
         self._applying = True
         return count
 
-    def watch_space(self) -> Space:
+    def watch_space(self) -> dict[str, Space]:
         """Log when free space falls below a mark of ``[storage]``, and when it is back."""
-        free = free_bytes(self.spool.root)
-        found = space(free, self.config.storage)
-        if found is not self._space:
-            report = {
-                Space.ENOUGH: log.info,
-                Space.LOW: log.warning,
-                Space.OUT: log.error,
-            }[found]
-            report(f"space_{found}", free_mb=free // MEGABYTE)
-            self._space = found
-        return found
+        settings = self.config.storage
+        places = {"spool": (self.spool.root, spool_space)}
+        if self.db.file is not None:
+            places["database"] = (self.db.file, database_space)
+        for name, (path, judge) in places.items():
+            left = room(path)
+            found = judge(left, settings)
+            if found is not self._space.get(name, Space.ENOUGH):
+                report = {
+                    Space.ENOUGH: log.info,
+                    Space.LOW: log.warning,
+                    Space.OUT: log.error,
+                }[found]
+                report(f"space_{found}", where=name, left=str(left))
+            self._space[name] = found
+        return dict(self._space)
 
     def forget_workers(self) -> int:
         """Remove rows of processes that are long gone, such as those of an earlier set-up."""

@@ -75,7 +75,8 @@ def sqlite_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
 
 
 def is_broken(error: BaseException | None) -> bool:
-    """Return whether an error of the driver says that its connection is of no more use."""
+    """Return whether an error says that its connection, or all of them, are of no more use."""
+    error = getattr(error, "orig", error)  # what SQLAlchemy wraps
     sqlite_code = getattr(error, "sqlite_errorcode", None)
     if sqlite_code is not None:
         return sqlite_code & 0xFF in _SQLITE_BROKEN

@@ -110,6 +110,7 @@ instance = Table(
     Column("dropped_at", Float),
     UniqueConstraint("sop_instance_uid", "digest"),
     Index("ix_instance_study", "study_instance_uid"),
+    Index("ix_instance_digest", "digest"),
 )
 
 study_header = Table(
@@ -384,4 +385,12 @@ mode_switch = Table(
     Column("account", String(128), nullable=False, default=""),
     Column("reason", Text, nullable=False),
     Column("new_reference", Boolean, nullable=False),
+)
+
+node_value = Table(
+    "node_value",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("value", Text, nullable=False),
 )

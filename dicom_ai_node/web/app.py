@@ -9,20 +9,22 @@ from starlette.routing import Route
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.ops.health import readiness
+from dicom_ai_node.ops.prober import Prober
 from dicom_ai_node.store import Database
 from dicom_ai_node.web.metrics import NodeCollector
 
 
 def build_app(config: Config, db: Database) -> Starlette:
     """Return the application; its functions are plain ones, which Starlette runs in threads."""
+    prober = Prober(lambda begin: readiness(config, db, begin=begin))
     registry = CollectorRegistry()
-    registry.register(NodeCollector(config, db))
+    registry.register(NodeCollector(config, db, prober))
 
     def live(_request: Request) -> Response:
         return JSONResponse({"live": True})
 
     def ready(_request: Request) -> Response:
-        found = readiness(config, db)
+        found = prober.readiness()
         return JSONResponse(found.as_dict(), status_code=200 if found.ready else 503)
 
     def metrics(_request: Request) -> Response:

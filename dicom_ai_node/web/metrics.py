@@ -5,6 +5,7 @@ Labels are states, roles, and names from the configuration; never a UID, a name 
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -14,7 +15,9 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.monitor.observation import Role
 from dicom_ai_node.monitor.tally import Quantity
-from dicom_ai_node.ops.disk import free_bytes
+from dicom_ai_node.ops.disk import room
+from dicom_ai_node.ops.health import Readiness
+from dicom_ai_node.ops.prober import Prober
 from dicom_ai_node.ops.role import FRESH_SECONDS, places
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.drift import Flag, Mode, mode, open_flags
@@ -30,9 +33,10 @@ _PREFIX = "dicom_ai_node"
 class NodeCollector(Collector):
     """Collects the metrics of one node."""
 
-    def __init__(self, config: Config, db: Database) -> None:
+    def __init__(self, config: Config, db: Database, prober: Prober) -> None:
         self._config = config
         self._db = db
+        self._prober = prober
 
     def describe(self) -> Iterable[Metric]:
         """Name nothing in advance: registering must not ask the database."""
@@ -42,7 +46,11 @@ class NodeCollector(Collector):
         """Yield every metric; without a database, what is known without it."""
         now = time.time()
         yield from self._about_the_machine()
+        found = self._prober.readiness()
+        yield from _about_health(found)
         try:
+            if found.stuck:
+                raise StorageError("the checks do not end")
             seen = overview(self._db, now=now)
             fresh = {worker.name for worker in alive(self._db, since=now - FRESH_SECONDS)}
             model = newest_model(self._db)
@@ -67,11 +75,11 @@ class NodeCollector(Collector):
 
     def _about_the_machine(self) -> Iterator[Metric]:
         yield InfoMetricFamily(f"{_PREFIX}_build", "This program", {"version": _version()})
-        try:
-            free = free_bytes(self._config.storage.spool)
-        except OSError:
-            return
-        yield _gauge("spool_free_bytes", "Free space of the spool's file system", free)
+        for name, path in (("spool", self._config.storage.spool), ("database", self._db.file)):
+            with suppress(OSError):
+                if path is not None:
+                    text = f"Free space of the {name}'s file system"
+                    yield _gauge(f"{name}_free_bytes", text, room(path).free)
 
     def _roles(self, fresh: set[str]) -> Metric:
         up = _labelled("role_up", "Whether a process gave a sign of life lately", "worker", "role")
@@ -92,6 +100,14 @@ class NodeCollector(Collector):
             waiting = seen.destinations.get(name)
             failures.add_metric([name], waiting.failures if waiting else 0)
         yield from (count, oldest, failures)
+
+
+def _about_health(found: Readiness) -> Iterator[Metric]:
+    yield _gauge("ready", "Whether every check of /health/ready passes", float(found.ready))
+    check = _labelled("check", "Whether a check of /health/ready passes", "check")
+    for one in found.checks:
+        check.add_metric([one.name], float(one.ok))
+    yield check
 
 
 def _about_studies(seen: Overview, now: float) -> Iterator[Metric]:

@@ -204,19 +204,25 @@ def test_low_space_is_said_once_and_again_when_it_is_over(
     tmp_path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = 0
-    monkeypatch.setattr(keeper, "free_bytes", lambda _: free)
-    settings = config(tmp_path, min_free_mb=10, warn_free_mb=100)
+    monkeypatch.setattr(keeper, "room", lambda _: disk.Room(free, 10**10, None))
+    settings = config(tmp_path, min_free_mb=10, warn_free_mb=100, database_warn_free_mb=50)
     kept = Keeper(settings, db, Spool(settings.storage.spool))
     with capture_logs() as logged:
-        for megabytes in (500, 50, 40, 5, 500):
+        for megabytes in (500, 60, 40, 5, 500):
             free = megabytes * disk.MEGABYTE
             kept.watch_space()
-    assert [line["event"] for line in logged] == ["space_low", "space_out", "space_enough"]
+    assert [(line["event"], line["where"]) for line in logged] == [
+        ("space_low", "spool"),
+        ("space_low", "database"),
+        ("space_out", "spool"),
+        ("space_enough", "spool"),
+        ("space_enough", "database"),
+    ]
 
 
 def test_free_space_is_told_for_a_spool_that_is_not_there_yet(tmp_path: Path) -> None:
-    assert disk.free_bytes(tmp_path / "not" / "yet") > 0
-    assert disk.space(0, config(tmp_path).storage) is Space.ENOUGH
+    assert disk.room(tmp_path / "not" / "yet").free > 0
+    assert disk.spool_space(disk.Room(0, 0, None), config(tmp_path).storage) is Space.ENOUGH
 
 
 def test_the_role_does_its_jobs_until_it_is_stopped(tmp_path: Path, db: Database) -> None:

@@ -94,7 +94,7 @@ def test_a_node_in_order_is_ready(settings: Config, db: Database) -> None:
     assert answer.status_code == 200
     assert answer.json()["ready"] is True
     names = [check["name"] for check in answer.json()["checks"]]
-    assert names == ["database", "spool", "space", "roles", "queues"]
+    assert names == ["database", "database_space", "spool", "space", "roles", "queues"]
     assert list(Spool(settings.storage.spool).incoming.iterdir()) == []
 
 
@@ -110,6 +110,10 @@ def test_a_database_that_is_away_makes_it_unready(settings: Config) -> None:
     nowhere = Database("sqlite:////nowhere/node.db")
     assert get(settings, nowhere, "/health/ready").status_code == 503
     assert set(failed(settings, nowhere)) == {"database", "roles", "queues"}
+    seen = metrics(settings, nowhere)
+    assert seen["dicom_ai_node_ready", ""] == 0
+    assert seen["dicom_ai_node_check", "database"] == 0
+    assert seen["dicom_ai_node_check", "spool"] == 1
     nowhere.close()
 
 
@@ -126,19 +130,6 @@ def test_a_spool_that_cannot_be_written_makes_it_unready(tmp_path: Path, db: Dat
     spool.root.mkdir()
     spool.incoming.symlink_to("/proc")  # nobody can make a file there, root included
     assert list(failed(settings, db)) == ["spool"]
-
-
-def test_a_full_disk_makes_it_unready(
-    settings: Config, db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    all_alive(settings, db)
-
-    def full(_path: Path, _content: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    spool = settings.storage.spool
-    assert failed(settings, db) == {"spool": f"{spool}: No space left on device"}
 
 
 @pytest.mark.parametrize(("least", "word"), [(0, "wanted"), (10**9, "refused")])
@@ -167,6 +158,8 @@ def test_metrics_count_what_there_is(settings: Config, db: Database) -> None:
     assert seen["dicom_ai_node_role_up", "receive receive-1"] == 1
     assert seen["dicom_ai_node_role_up", "deliver deliver"] == 0
     assert seen["dicom_ai_node_spool_free_bytes", ""] > 0
+    assert seen["dicom_ai_node_database_free_bytes", ""] > 0
+    assert seen["dicom_ai_node_check", "spool"] == 1
 
 
 def test_metrics_tell_drift_and_shadow_mode(settings: Config, db: Database) -> None:

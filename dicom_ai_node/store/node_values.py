@@ -1,0 +1,58 @@
+"""What the node's processes tell each other of the node itself, one row a name."""
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select
+
+from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.tables import node_value
+
+_PROBE_BYTES = 32 * 1024
+"""More than the rows of an image take: a log that has room for this has room for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeValue:
+    """A value and when it was written."""
+
+    value: str
+    at: float
+
+
+def put(db: Database, name: str, value: str, *, now: float) -> None:
+    """Write a value in place of the one before."""
+    with db.write() as connection:
+        put_now(connection, name, value, now=now)
+
+
+def put_now(connection: Connection, name: str, value: str, *, now: float) -> None:
+    """Do what :func:`put` does, in the caller's transaction."""
+    connection.execute(delete(node_value).where(node_value.c.name == name))
+    connection.execute(insert(node_value).values(name=name, value=value, at=now))
+
+
+def get(db: Database, name: str) -> NodeValue | None:
+    """Return what was last written under ``name``."""
+    with db.read() as connection:
+        return get_now(connection, name)
+
+
+def get_now(connection: Connection, name: str) -> NodeValue | None:
+    """Do what :func:`get` does, in the caller's transaction."""
+    query = select(node_value.c.value, node_value.c.at).where(node_value.c.name == name)
+    row = connection.execute(query).first()
+    return NodeValue(row.value, row.at) if row else None
+
+
+def write_probe(db: Database, *, now: float) -> None:
+    """Commit a change, as filing an image does.
+
+    Raises
+    ------
+    StorageError
+        The database cannot be written.
+    """
+    # On a server this shows that the session may write; its disk is its administrator's.
+    size = _PROBE_BYTES if db.is_sqlite else 16
+    put(db, "probe", secrets.token_hex(size // 2), now=now)
