@@ -111,7 +111,11 @@ class Association:
         if failure is not None:
             raise PeerUnavailable(_why_not_connected(failure, where, timeout)) from failure
         if handle.is_rejected:
-            raise PeerUnavailable(_why_rejected(handle, peer, calling_ae_title))
+            raise PeerUnavailable(
+                _why_rejected(requestor.rejection, handle, peer, calling_ae_title)
+            )
+        if requestor.fault:
+            raise PeerUnavailable(f"{where}: its answer cannot be read: {requestor.fault}")
         if elapsed >= timeout:
             raise PeerUnavailable(
                 f"{where} accepts connections but did not answer the association request "
@@ -210,13 +214,10 @@ def _why_not_connected(failure: OSError, where: str, timeout: float) -> str:
     return f"no connection to {where}: {failure.strerror or failure}"
 
 
-def _why_rejected(handle: Any, peer: Peer, calling_ae_title: str) -> str:
+def _why_rejected(words: str, handle: Any, peer: Peer, calling_ae_title: str) -> str:
     """Return the answer A-ASSOCIATE-RJ in words (PS3.8 9.3.4), and what to look at."""
     answer = handle.acceptor.primitive
-    text = (
-        f"{peer.host}:{peer.port} rejected the association"
-        f" ({answer.result_str.lower()}, source: {answer.source_str}): {answer.reason_str}"
-    )
+    text = f"{peer.host}:{peer.port} rejected the association {words}"
     match answer.result_source, answer.diagnostic:
         case 1, 3:
             return f"{text}; it must be told of this node, AE title {calling_ae_title!r}"

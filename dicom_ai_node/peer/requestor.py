@@ -6,16 +6,20 @@ from contextlib import suppress
 from typing import Any
 
 from pynetdicom import AE
+from pynetdicom.association import Association
+
+from dicom_ai_node.peer.upper_layer import UpperLayer
 
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 """None where there is no such option."""
 
 
 class Requestor(AE):  # type: ignore[misc]
-    """pynetdicom's AE with two things that it lacks for a client that must never hang.
+    """pynetdicom's AE with three things that it lacks for a client that must never hang.
 
     It knows why a connection failed, and no single read or write outlasts the timeout: pynetdicom
-    would wait for ever in ``send`` for a peer that has stopped reading.
+    would wait for ever in ``send`` for a peer that has stopped reading. It reads what the peer
+    answers by way of :class:`~dicom_ai_node.peer.upper_layer.UpperLayer`.
     """
 
     def __init__(self, ae_title: str, timeout: float) -> None:
@@ -24,6 +28,17 @@ class Requestor(AE):  # type: ignore[misc]
         self.dimse_timeout = self.network_timeout = timeout
         self._timeout = timeout
         self._socket: _Socket | None = None
+        self._layer: UpperLayer | None = None
+
+    @property
+    def fault(self) -> str:
+        """Why the peer could not be followed, '' when it could."""
+        return self._layer.fault if self._layer else ""
+
+    @property
+    def rejection(self) -> str:
+        """The peer's A-ASSOCIATE-RJ in words, '' when there was none."""
+        return self._layer.rejection if self._layer else ""
 
     @property
     def failure(self) -> OSError | None:
@@ -35,8 +50,9 @@ class Requestor(AE):  # type: ignore[misc]
         if self._socket is not None:
             self._socket.close()
 
-    def _create_socket(self, *args: Any) -> Any:
-        transport = super()._create_socket(*args)
+    def _create_socket(self, association: Association, *args: Any) -> Any:
+        self._layer = UpperLayer.install(association)
+        transport = super()._create_socket(association, *args)
         self._socket = _Socket(fileno=transport.socket.detach())
         limit = struct.pack("ll", int(self._timeout), int(self._timeout % 1 * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

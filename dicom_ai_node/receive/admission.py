@@ -56,7 +56,8 @@ class Admission:
     ) -> Rejection | None:
         """Answer an association request: None when it is accepted, and counted from now on."""
         peer = parse_address(address)
-        if not _may_call(self._settings.callers, calling.strip(), peer):
+        # PS3.8 table 9-11 allows no blank title; it would name the sender of no image.
+        if not calling.strip() or not _may_call(self._settings.callers, calling.strip(), peer):
             return Rejection.CALLING_AE_NOT_RECOGNISED
         if self._settings.require_called_ae and called.strip() != self._ae_title:
             return Rejection.CALLED_AE_NOT_RECOGNISED

@@ -11,6 +11,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
+from dicom_ai_node.peer.pdus import Refusal
 from dicom_ai_node.receive.admission import Admission, Rejection
 from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.connection import Connection
@@ -21,6 +22,7 @@ from dicom_ai_node.receive.part10 import file_head
 from dicom_ai_node.receive.stream import StreamingProvider
 
 _READER_ENDS_WITHIN = 10.0
+_STOPPED = "this node stops"
 
 _log = structlog.get_logger()
 
@@ -58,8 +60,7 @@ class Sessions:
     def _displace(self, connection: Any) -> None:
         session = self._open.get(connection)
         if session is not None:
-            _log.warning("silent_connection_closed", address=session.connection.address)
-            session.hang_up()
+            session.dismiss("sent nothing, and made room for others")
 
 
 class Session:
@@ -71,7 +72,9 @@ class Session:
         self.connection = connection
         self._association = association
         self._shared = shared
-        self._receive_streaming()
+        self._dismissal = ""
+        self._is_rejected = False
+        self._layer = StreamingProvider.install(association, self)
         association.bind(evt.EVT_REQUESTED, self._on_requested)
         association.bind(evt.EVT_ESTABLISHED, self._on_established)
 
@@ -83,7 +86,7 @@ class Session:
 
     def end(self) -> None:
         """Give back what the connection holds."""
-        reader = self._association.dul
+        reader = self._layer
         reader.kill_dul()
         self.hang_up()
         if reader.is_alive():
@@ -106,11 +109,34 @@ class Session:
                 bytes=self.connection.received_bytes,
                 seconds=round(self.connection.seconds(), 3),
             )
+        elif not self._is_rejected:
+            self._log_failure()
+
+    def _log_failure(self) -> None:
+        """Say why a connection never became an association: the hospital asks for its trace."""
+        layer = self._layer
+        reason = self._dismissal or layer.fault or "sent nothing until acse_timeout"
+        calling, called = layer.titles or ("", "")
+        # Monitoring opens and closes connections all day.
+        silent = not layer.has_received and self._dismissal in {"", _STOPPED}
+        (_log.debug if silent else _log.warning)(
+            "association_not_established",
+            calling_ae=calling,
+            called_ae=called,
+            address=self.connection.address,
+            reason=reason,
+            seconds=round(self.connection.seconds(), 3),
+        )
+
+    def dismiss(self, reason: str) -> None:
+        """Close a connection that has no association yet."""
+        self._dismissal = reason
+        self.hang_up()
 
     def abort(self) -> None:
         """Send an A-ABORT where there is an association, without waiting for its effect."""
         if not self.connection.calling_ae:
-            self.hang_up()
+            self.dismiss(_STOPPED)
             return
         threading.Thread(target=self._association.abort, daemon=True).start()
 
@@ -122,16 +148,6 @@ class Session:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return  # the peer was faster
-
-    def _receive_streaming(self) -> None:
-        """Put our reader in the place of pynetdicom's, whose threads have not started yet."""
-        association, plain = self._association, self._association.dul
-        provider = StreamingProvider(association, self)
-        provider.socket, provider.event_queue = plain.socket, plain.event_queue
-        association.dul = provider
-        # The setters hand the values on to the timers of the provider.
-        association.acse_timeout = association.acse_timeout
-        association.network_timeout = association.network_timeout
 
     def begin(self, request: C_STORE, context: PresentationContext) -> "_Reception":
         """Return where the data set of ``request`` goes."""
@@ -152,17 +168,20 @@ class Session:
 
     def _on_requested(self, event: evt.Event) -> None:
         """Answer an A-ASSOCIATE-RQ with a rejection, or leave it to the negotiation."""
-        rejection: Rejection | None = Rejection.TEMPORARY_CONGESTION  # if what follows fails
-        request = self._association.requestor.primitive
-        calling, called = str(request.calling_ae_title), str(request.called_ae_title)
+        rejection: Rejection | Refusal | None = (
+            Rejection.TEMPORARY_CONGESTION
+        )  # if what follows fails
+        calling, called = self._layer.titles or ("", "")
         try:
-            rejection = self._shared.admission.admit(
+            request = self._layer.request
+            rejection = (request and request.refusal) or self._shared.admission.admit(
                 self.connection, self.connection.address, calling=calling, called=called
             )
         finally:
             if rejection is None:
-                self.connection.calling_ae = calling.strip()
+                self.connection.calling_ae = calling
             else:
+                self._is_rejected = True
                 _log.warning(
                     "association_rejected",
                     calling_ae=calling,

@@ -15,22 +15,22 @@ from typing import NamedTuple, Protocol
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
-_P_DATA_TF = 0x04
-_PDU_TYPES = range(0x01, 0x08)
-_AWAITING_REQUEST, _ESTABLISHED = "Sta2", "Sta6"  # PS3.8 table 9-10
+from dicom_ai_node.peer.pdus import UnreadablePdu
+from dicom_ai_node.peer.upper_layer import LARGEST_CONTROL, UpperLayer, check_header, in_words
+
+_A_ASSOCIATE_RQ, _P_DATA_TF = 0x01, 0x04
+_ESTABLISHED = "Sta6"  # PS3.8 table 9-10
 _COMMAND, _LAST = 1, 2  # bits of the message control header, PS3.8 E.2
 
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_HEADER = struct.Struct(">IBB")
 
-_MAX_MESSAGE = 1024 * 1024
-"""Largest PDU that is not P-DATA, and largest command set: both are held in memory. An association
-request of 128 contexts with 40 transfer syntaxes each takes a third of it."""
+_LARGEST_COMMAND = LARGEST_CONTROL
+"""Largest command set: it is held in memory."""
 _BUFFER = 256 * 1024
 """Bytes per write: large enough that system calls do not count, small enough for the cache."""
 _LINGER = 0.02
@@ -54,17 +54,13 @@ class StoreProvider(Protocol):
         """A request has come; its data set follows."""
 
 
-class _ProtocolError(Exception):
-    """The peer breaks the protocol; the association is aborted."""
-
-
 class _Transfer(NamedTuple):
     request: C_STORE
     context: PresentationContext
     reception: Reception
 
 
-class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
+class StreamingProvider(UpperLayer):
     """The upper layer of one association.
 
     pynetdicom never hears of C-STORE: neither its handlers nor its service classes are involved.
@@ -76,6 +72,8 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
         self._store = store
         self._transfer: _Transfer | None = None
         self._command_size = 0
+        self.has_received = False
+        """Whether a byte came: not from a probe that only connects."""
         self._reactor_has_work = False
         """Whether pynetdicom has a message to serve."""
         self._out_of_step = False
@@ -97,15 +95,18 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
                 return
             while self._read_pdu() and self._may_go_on():
                 self._idle_timer.restart()
-        except OSError:  # includes a peer that stalls in the middle of a PDU
-            self._give_up("Evt17")  # transport connection closed
-        except Exception:  # noqa: BLE001 - whatever the peer's bytes lead pynetdicom to raise
+        except BlockingIOError:
+            self._give_up("Evt17", "stalled in the middle of a PDU")
+        except OSError as error:
+            self._give_up("Evt17", error.strerror or str(error))  # transport connection closed
+        except Exception as error:  # noqa: BLE001 - whatever the peer's bytes lead pynetdicom to raise
             self._out_of_step = True
-            self._give_up("Evt19")  # unrecognised or invalid PDU
+            self._give_up("Evt19", in_words(error))  # unrecognised or invalid PDU
 
-    def _give_up(self, event: str) -> None:
+    def _give_up(self, event: str, fault: str) -> None:
+        self.fault = self.fault or fault
         self.event_queue.put(event)
-        if self.state_machine.current_state == _AWAITING_REQUEST:
+        if self.request is None:
             # The association's thread would wait for a request until acse_timeout.
             self.to_user_queue.put(None)
 
@@ -121,8 +122,9 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
         if pdu_type == _P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
             self._read_p_data(length)
             return True
-        if pdu_type not in _PDU_TYPES or length > _MAX_MESSAGE:
-            raise _ProtocolError(f"PDU of type {pdu_type} and {length} bytes")
+        check_header(header, largest=LARGEST_CONTROL)
+        if not self.titles and pdu_type != _A_ASSOCIATE_RQ:
+            raise UnreadablePdu(f"PDU of type {pdu_type:02X}H before any association request")
         pdu, event = self._decode_pdu(bytearray(header + self._exactly(length)))
         self.event_queue.put(event)
         self._recv_pdu.put(pdu)
@@ -135,7 +137,7 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
             size = item_length - 2
             length -= 4 + item_length
             if size < 0 or length < 0:
-                raise _ProtocolError("lengths of PDU and presentation data value disagree")
+                raise UnreadablePdu("lengths of PDU and presentation data value disagree")
             if control & _COMMAND:
                 self._command_fragment(context_id, control, size)
             else:
@@ -143,8 +145,8 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
 
     def _command_fragment(self, context_id: int, control: int, size: int) -> None:
         self._command_size += size
-        if self._transfer is not None or self._command_size > _MAX_MESSAGE:
-            raise _ProtocolError("command fragment within a data set, or too long a command")
+        if self._transfer is not None or self._command_size > _LARGEST_COMMAND:
+            raise UnreadablePdu("command fragment within a data set, or too long a command")
         primitive = P_DATA()
         fragment = bytes([control]) + self._exactly(size)
         primitive.presentation_data_value_list.append((context_id, fragment))
@@ -160,16 +162,16 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
     def _begin(self, message: DIMSEMessage, context_id: int) -> _Transfer:
         context = self.assoc._accepted_cx.get(context_id)
         if not isinstance(message, C_STORE_RQ) or context is None:
-            raise _ProtocolError("no presentation context for this request")
+            raise UnreadablePdu("no presentation context for this request")
         request = message.message_to_primitive()
         if not request.is_valid_request:
-            raise _ProtocolError("C-STORE request without its mandatory parameters")
+            raise UnreadablePdu("C-STORE request without its mandatory parameters")
         return _Transfer(request, context, self._store.begin(request, context))
 
     def _data_fragment(self, control: int, size: int) -> None:
         transfer = self._transfer
         if transfer is None:
-            raise _ProtocolError("data set without a command")
+            raise UnreadablePdu("data set without a command")
         while size:
             received = self._receive_into(self._buffer[self._filled : self._filled + size])
             self._filled += received
@@ -208,6 +210,7 @@ class StreamingProvider(DULServiceProvider):  # type: ignore[misc]
     def _receive_into(self, space: memoryview) -> int:
         flags = 0 if self._out_of_step else socket.MSG_WAITALL
         received = self._socket().recv_into(space, 0, flags)
+        self.has_received = self.has_received or received > 0
         if not received:
             raise ConnectionError("closed by the peer")
         return received

@@ -1,13 +1,24 @@
 """A C-STORE SCP that lives as long as an audit, as the destination of its C-MOVEs."""
 
+import threading
 from typing import Any
 
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_ai_node.audit.sources.landing import Landing
 from dicom_ai_node.config.sources import PacsTable
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.peer.upper_layer import UpperLayer
 from dicom_ai_node.receive.classes import TRANSFER_SYNTAXES
+
+
+class _ConnectionHandler(RequestHandler):  # type: ignore[misc]
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        UpperLayer.install(association)
+        return association
 
 
 class TemporaryScp:
@@ -23,16 +34,19 @@ class TemporaryScp:
             for one in AllStoragePresentationContexts
         ]
         try:
-            self._server: Any = ae.start_server(
+            self._server: Any = ae.make_server(
                 (table.move_bind, table.move_port),
-                block=False,
                 evt_handlers=[(evt.EVT_C_STORE, landing)],
+                server_class=ThreadedAssociationServer,
+                request_handler=_ConnectionHandler,
             )
         except OSError as error:
             raise ConfigError(
                 f"move_port = {table.move_port}: cannot listen on {table.move_bind}:"
                 f" {error.strerror or error}"
             ) from error
+        ae._servers.append(self._server)  # as AE.start_server does, for shutdown
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
         """Cut what is connected and stop listening."""

@@ -1,0 +1,160 @@
+"""pynetdicom's upper layer for peers that bend PS3.8, in either direction."""
+
+import struct
+from contextlib import suppress
+from typing import Any, Self
+
+import structlog
+from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import A_P_ABORT
+
+from dicom_ai_node.peer import pdus
+from dicom_ai_node.peer.pdus import AssociateRequest, UnreadablePdu
+
+_HEADER = struct.Struct(">BxI")
+_PDU_TYPES = range(pdus.A_ASSOCIATE_RQ, pdus.A_ABORT + 1)
+LARGEST_CONTROL = 1024 * 1024
+"""Largest PDU that is not P-DATA: it is held in memory. An association request of 128 contexts
+with 40 transfer syntaxes each takes a third of it."""
+_LARGEST_DATA = 64 * 1024 * 1024
+"""Largest P-DATA-TF that is read whole, many times what this node ever says it takes."""
+
+_log = structlog.get_logger()
+
+
+class UpperLayer(DULServiceProvider):  # type: ignore[misc]
+    """Cleans what comes in before it is decoded, and wakes whoever waits when it breaks."""
+
+    def __init__(self, association: Association) -> None:
+        super().__init__(association)
+        self.titles: tuple[str, str] | None = None
+        """Calling and called AE title of the peer's request as far as they could be read."""
+        self.request: AssociateRequest | None = None
+        """The peer's request, when it could be read."""
+        self.rejection = ""
+        """The peer's A-ASSOCIATE-RJ in words."""
+        self.fault = ""
+        """In words: why the association cannot be, or go on, where that is not for the peer's
+        A-ABORT or A-ASSOCIATE-RJ."""
+
+    @classmethod
+    def install(cls, association: Association, *arguments: Any) -> Self:
+        """Put it in the place of pynetdicom's, whose threads have not started yet."""
+        plain = association.dul
+        layer = cls(association, *arguments)
+        layer.socket, layer.event_queue = plain.socket, plain.event_queue
+        association.dul = layer
+        # The setters hand the values on to the timers.
+        association.acse_timeout = association.acse_timeout
+        association.network_timeout = association.network_timeout
+        return layer
+
+    def run_reactor(self) -> None:
+        """Serve the association until it has ended, also when pynetdicom cannot follow the peer."""
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - whatever the peer's bytes lead pynetdicom to raise
+            self.fault = self.fault or f"cannot be followed ({type(error).__name__})"
+            _log.error("association_broke", address=self._address, exc_info=error)
+        finally:
+            if self.state_machine.current_state != "Sta1":
+                self._break_off()
+            self._wake()
+
+    @property
+    def _address(self) -> str:
+        association = self.assoc
+        other = association.acceptor if association.is_requestor else association.requestor
+        return str(other.address_info.address) if other.address_info else ""
+
+    def _break_off(self) -> None:
+        """End the association at once."""
+        association, connection = self.assoc, self.socket
+        said, association.is_aborted = association.is_aborted, True
+        association.is_established = False
+        self._kill_thread = True
+        if connection is not None:
+            if connection.socket is not None and not said:
+                with suppress(OSError):  # closed by the peer
+                    connection.socket.sendall(pdus.ABORT)
+            connection.close()
+        self.state_machine.current_state = "Sta1"
+
+    def _wake(self) -> None:
+        """Nothing will come any more: whoever waits for it would wait until a timeout."""
+        association = self.assoc
+        if association.is_acceptor and association.requestor.primitive is None:
+            self.to_user_queue.put(None)
+            return
+        if association.is_released:
+            return
+        end = A_P_ABORT()
+        end.provider_reason = 0
+        self.to_user_queue.put(end)
+        association.dimse.msg_queue.put((None, None))
+
+    def _read_pdu_data(self) -> None:
+        """Read one PDU. **Events Emitted**: as in the base class."""
+        try:
+            header = self._received(_HEADER.size)
+            kind, length = _HEADER.unpack(header)
+            largest = _LARGEST_DATA if kind == pdus.P_DATA_TF else LARGEST_CONTROL
+            check_header(header, largest=largest)
+            pdu, event = self._decode_pdu(bytearray(header + self._received(length)))
+        except OSError:
+            self.event_queue.put("Evt17")  # transport connection closed
+        except Exception as error:  # noqa: BLE001 - as in run_reactor
+            self.fault = self.fault or in_words(error)
+            self.event_queue.put("Evt19")  # unrecognised or invalid PDU
+        else:
+            self.event_queue.put(event)
+            self._recv_pdu.put(pdu)
+
+    def _received(self, size: int) -> bytes:
+        if self.socket is None:
+            raise ConnectionError("closed")
+        data = bytes(self.socket.recv(size))
+        if len(data) < size:
+            raise ConnectionError("closed by the peer")
+        return data
+
+    def _decode_pdu(self, bytestream: bytearray) -> Any:
+        return super()._decode_pdu(bytearray(self._clean(bytes(bytestream))))
+
+    def _clean(self, pdu: bytes) -> bytes:
+        match pdu[0]:
+            case pdus.A_ASSOCIATE_RQ:
+                self.titles = pdus.titles_of(pdu)
+                self.request = pdus.read_request(pdu)
+                return self.request.pdu
+            case pdus.A_ASSOCIATE_AC:
+                return pdus.clean_accept(pdu, self._proposed())
+            case pdus.A_ASSOCIATE_RJ:
+                clean, self.rejection = pdus.read_reject(pdu)
+                return clean
+            case pdus.A_ABORT:
+                return pdus.clean_abort(pdu)
+        return pdu
+
+    def _proposed(self) -> dict[int, frozenset[str]]:
+        return {
+            context.context_id: frozenset(map(str, context.transfer_syntax))
+            for context in self.assoc.requestor.requested_contexts
+        }
+
+
+def check_header(header: bytes, *, largest: int) -> None:
+    """Raise UnreadablePdu for what does not begin like a PDU, or is larger than any is."""
+    kind, length = _HEADER.unpack(header)
+    if kind not in _PDU_TYPES:
+        raise UnreadablePdu(pdus.what_begins(header))
+    if length > largest:
+        raise UnreadablePdu(f"a PDU of type {kind:02X}H and {length} bytes")
+
+
+def in_words(error: Exception) -> str:
+    """Return why a PDU could not be read, without quoting it."""
+    return (
+        str(error) if isinstance(error, UnreadablePdu) else f"undecodable ({type(error).__name__})"
+    )
