@@ -38,6 +38,8 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.listening import listen
+from dicom_ai_node.ops.process import LISTENER_VARIABLE
 from dicom_ai_node.store import Database
 
 PDU = "131072"
@@ -70,11 +72,13 @@ _ROLE = """
 import json, logging, signal, sys, threading
 import structlog
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.ops.process import inherited_listener
 from dicom_ai_node.receive import run
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-run(parse_config(json.loads(sys.argv[1])), process=sys.argv[2], stop=stop)
+config = parse_config(json.loads(sys.argv[1]))
+run(config, process=sys.argv[2], stop=stop, listener=inherited_listener())
 """
 
 
@@ -88,13 +92,18 @@ def start_node(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
         },
     }
     Database(parse_config(values).storage.database).upgrade()
-    processes = [
-        subprocess.Popen([sys.executable, "-c", _ROLE, json.dumps(values), f"receive-{number}"])
-        for number in range(2)
-    ]
+    with listen("127.0.0.1", port, key="node") as listener:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", _ROLE, json.dumps(values), f"receive-{number}"],
+                env=os.environ | {LISTENER_VARIABLE: str(listener.fileno())},
+                pass_fds=[listener.fileno()],
+            )
+            for number in range(2)
+        ]
     while len(list((folder / "spool" / "incoming").glob("receive-*"))) < len(processes):
         time.sleep(0.1)
-    time.sleep(1.0)  # both listen, or the kernel gives all connections to the first
+    time.sleep(1.0)  # both accept, or the first gets all connections
     return processes
 
 

@@ -4,17 +4,22 @@ The work of a role is imported in its own process only: a receiver never loads t
 """
 
 import os
+import signal
+import socket
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from dicom_ai_node.config import Config
+from dicom_ai_node.config import NO_CALLERS, Config
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.listening import listen
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.child import RoleCommand
-from dicom_ai_node.ops.process import is_listening
+from dicom_ai_node.ops.claim import claimed
+from dicom_ai_node.ops.process import LISTENER_VARIABLE, inherited_listener, is_listening
 from dicom_ai_node.ops.role import Place, Work, places
 from dicom_ai_node.ops.role import run_role as be
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
@@ -28,7 +33,7 @@ def serve(config: Config, path: Path) -> int:
     """Run the whole node, supervised, until SIGTERM or SIGINT; return the exit code.
 
     What would make every role fail is found out before the first one starts: the model bundle, the
-    spool, the database.
+    spool, the database, the ports; and that no other node has any of them.
 
     Raises
     ------
@@ -47,14 +52,26 @@ def serve(config: Config, path: Path) -> int:
         raise ConfigError(f"storage.spool = {config.storage.spool}: {error.strerror}") from error
     logs.configure(config.log, spool=config.storage.spool, worker="serve")
     db = Database(config.storage.database)
-    schema = db.upgrade()
-    db.close()
-    log.info("node_starting", schema=schema, destinations=sorted(config.destinations))
-    if not config.destinations:
-        log.warning("no_destinations", hint="reports are made and kept, but not sent")
-    commands = [RoleCommand(place.worker, _command(place, path)) for place in places(config)]
-    ready = partial(is_listening, config.node.port)
-    return Supervisor(commands, patience_of(config.operate), ready=ready).run()
+    end = partial(os.kill, os.getpid(), signal.SIGTERM)
+    with (
+        closing(db),
+        claimed(config, db, on_loss=end) as locks,
+        listen(config.node.bind, config.node.port, key="node") as listener,
+    ):
+        listen(config.web.bind, config.web.port, key="web").close()  # the role listens itself
+        schema = db.upgrade()
+        db.close()  # each role has connections of its own
+        log.info("node_starting", schema=schema, destinations=sorted(config.destinations))
+        if not config.destinations:
+            log.warning("no_destinations", hint="reports are made and kept, but not sent")
+        if config.refuses_other_machines:
+            log.warning("no_callers", hint=NO_CALLERS)
+        return Supervisor(
+            [_role_command(place, path, listener, locks) for place in places(config)],
+            patience_of(config.operate),
+            ready=partial(is_listening, config.web.port),
+            on_stop=partial(listener.shutdown, socket.SHUT_RDWR),
+        ).run()
 
 
 def run_role(name: str, number: int, config: Config) -> int:
@@ -65,6 +82,18 @@ def run_role(name: str, number: int, config: Config) -> int:
         raise ConfigError(f"no role {place.worker!r}; there are: {known}")
 
     return be(place, config, partial(_load, place, config))
+
+
+def _role_command(
+    place: Place, path: Path, listener: socket.socket, locks: list[int]
+) -> RoleCommand:
+    is_receiver = place.role == "receive"
+    return RoleCommand(
+        place.worker,
+        _command(place, path),
+        inherits={LISTENER_VARIABLE: listener.fileno()} if is_receiver else {},
+        holds=locks,
+    )
 
 
 def _command(place: Place, path: Path) -> list[str]:
@@ -81,7 +110,8 @@ def _load(place: Place, config: Config) -> Work:
         case "receive":
             from dicom_ai_node.receive import role as receive
 
-            return partial(receive.run, config, process=place.worker)
+            listener = inherited_listener()
+            return partial(receive.run, config, process=place.worker, listener=listener)
         case "analyse":
             from dicom_ai_node.analyse import role as analyse
 

@@ -15,7 +15,7 @@ from dicom_ai_node.cli.common import (
     find_config,
     print_json,
 )
-from dicom_ai_node.config import Config
+from dicom_ai_node.config import NO_CALLERS, Config
 from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.config.example import example
 from dicom_ai_node.errors import ConfigError
@@ -92,8 +92,11 @@ def check_config(
         console.print(line, soft_wrap=True)
     node = checked.node
     console.print(f"{node.ae_title} listens on {node.bind}:{node.port}")
-    callers = ", ".join(one.ae_title for one in checked.receive.callers)
-    console.print(f"callers: {callers or 'everybody'}")
+    callers = ", ".join(caller.ae_title for caller in checked.receive.callers)
+    everybody = "everybody" if checked.receive.anybody else "this machine"
+    console.print(f"callers: {callers or everybody}")
+    if checked.refuses_other_machines:
+        console.print(f"no callers: {NO_CALLERS}", style="yellow")
     for name, one in checked.destinations.items():
         console.print(f"to {name}, {one.ae_title} at {one.host}:{one.port}: {_sent(one)}")
     if not any(one.send for one in checked.destinations.values()):

@@ -41,6 +41,11 @@ from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.study import AuditSettings, StudySettings
 
 _ENVIRONMENT = "DICOM_AI_NODE_"
+NO_CALLERS = (
+    "only this machine may send: list the peers under [[receive.callers]],"
+    " or let everybody in with receive.anybody = true"
+)
+"""What to say where :attr:`Config.refuses_other_machines`."""
 
 
 class Config(BaseSettings):
@@ -90,6 +95,12 @@ class Config(BaseSettings):
     def _what_is_forwarded_can_be(self) -> "Config":
         check_forwarding(self.destinations, fill=self.fill, study=self.study)
         return self
+
+    @property
+    def refuses_other_machines(self) -> bool:
+        """Whether the port can be reached from other machines, none of which may send."""
+        receive = self.receive
+        return not (receive.callers or receive.anybody or self.node.is_local)
 
     @property
     def forwarding(self) -> dict[str, Destination]:

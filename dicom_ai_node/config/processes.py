@@ -16,6 +16,14 @@ class NodeSettings(Table):
     bind: str = Field("0.0.0.0", description="Address that the C-STORE SCP listens on.")
     port: Port = Field(11112, description="Port that the C-STORE SCP listens on.")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the port."""
+        try:
+            return ipaddress.ip_address(self.bind).is_loopback
+        except ValueError:
+            return self.bind == "localhost"
+
 
 class Caller(Table):
     """One ``[[receive.callers]]``: a peer that may open an association."""
@@ -34,7 +42,14 @@ class Caller(Table):
 class ReceiveSettings(Table):
     """``[receive]``: what is accepted, from whom, and how."""
 
-    callers: tuple[Caller, ...] = Field((), description="Who may call; none listed: everybody.")
+    callers: tuple[Caller, ...] = Field(
+        (), description="Who may call; none listed: this machine alone, see anybody."
+    )
+    anybody: bool = Field(
+        False,
+        description="Without callers, whoever reaches the port may send. false: from other machines"
+        " only those that are listed under [[receive.callers]].",
+    )
     require_called_ae: bool = Field(
         True, description="Refuse associations that call another AE title than ours."
     )
@@ -50,6 +65,12 @@ class ReceiveSettings(Table):
     extra_storage_classes: tuple[UID, ...] = Field(
         (), description="SOP Class UIDs that are kept beside CR, DX and Secondary Capture."
     )
+
+    @model_validator(mode="after")
+    def _a_list_is_not_for_anybody(self) -> "ReceiveSettings":
+        if self.anybody and self.callers:
+            raise ValueError("anybody = true and callers: remove one of them")
+        return self
 
 
 class StorageSettings(Table):
@@ -119,7 +140,7 @@ class WebSettings(Table):
     """``[web]``: health and metrics over HTTP."""
 
     bind: str = Field("127.0.0.1")
-    port: Port = 8042
+    port: Port = Field(8104, description="Not one of Orthanc, dcm4chee or a usual proxy.")
 
 
 class LogSettings(Table):

@@ -3,9 +3,9 @@
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -21,6 +21,10 @@ class RoleCommand:
     name: str
     """``receive-1``, ``analyse``, ...; unique."""
     command: Sequence[str]
+    inherits: Mapping[str, int] = field(default_factory=dict)
+    """Open descriptors, by the variable of the environment that tells the process their number."""
+    holds: Sequence[int] = ()
+    """Open descriptors that it only keeps open, for the locks on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Child:
         """Ends in a row, each before it had lived for ``patience.healthy``."""
         self.has_beaten = False
         """Whether the present process has shown a sign of life."""
-        self._command = list(role.command)
+        self._role = role
         self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
@@ -109,14 +113,16 @@ class Child:
             PARENT_VARIABLE: str(os.getpid()),
             BEAT_VARIABLE: str(writing),
         }
+        inherited = self._role.inherits
+        environment |= {name: str(descriptor) for name, descriptor in inherited.items()}
         # systemd listens to the supervisor alone.
         environment.pop("NOTIFY_SOCKET", None)
         try:
             # A group of its own: Ctrl-C reaches the supervisor, which then stops it in order.
             self._process = subprocess.Popen(
-                self._command,
+                list(self._role.command),
                 env=environment,
-                pass_fds=(writing,),
+                pass_fds=(writing, *inherited.values(), *self._role.holds),
                 process_group=0,
                 stdin=subprocess.DEVNULL,
             )

@@ -7,12 +7,14 @@ every role would look dead, and killing healthy receivers would make a bad day w
 import ctypes
 import os
 import signal
+import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
 
 PARENT_VARIABLE = "NODE_SUPERVISOR_PID"
 BEAT_VARIABLE = "NODE_BEAT_FD"
+LISTENER_VARIABLE = "NODE_LISTENER_FD"
 BEAT_SECONDS = 1.0
 
 _PR_SET_PDEATHSIG = 1
@@ -64,6 +66,15 @@ def beat_for_supervisor(done: threading.Event) -> threading.Thread | None:
     thread = threading.Thread(target=_beat, args=(pipe, done), name="beat", daemon=True)
     thread.start()
     return thread
+
+
+def inherited_listener() -> socket.socket | None:
+    """Return the listening socket of the whole node; None in a process without a supervisor."""
+    descriptor = os.environ.get(LISTENER_VARIABLE)
+    if descriptor is None:
+        return None
+    os.set_inheritable(int(descriptor), False)
+    return socket.socket(fileno=int(descriptor))
 
 
 def is_listening(port: int) -> bool:

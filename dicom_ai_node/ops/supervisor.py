@@ -24,7 +24,8 @@ class Supervisor:
     """Runs ``roles``, each as a process of its own, until it is told to stop.
 
     ``ready`` says what must hold beside every role being alive before systemd is told that the
-    service is up, such as that the ports listen.
+    service is up, such as that a port listens. ``on_stop`` is called before the roles are asked to
+    finish.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class Supervisor:
         patience: Patience,
         *,
         ready: Callable[[], bool] = lambda: True,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self.children = [Child(role, patience) for role in roles]
         self._patience = patience
         self._ready = ready
+        self._on_stop = on_stop
         # A plain number: a signal handler that sets a threading.Event on which the interrupted
         # code waits can lock up.
         self._stops = 0
@@ -57,6 +60,7 @@ class Supervisor:
                 time.sleep(_TICK_SECONDS)
             notifier.stopping()
             notifier.status("stopping")
+            self._on_stop()
             return self._end_all()
 
     def stop(self) -> None:

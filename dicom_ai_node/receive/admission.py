@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from enum import Enum
 from threading import Lock
 
-from dicom_ai_node.config.processes import Caller, ReceiveSettings
+from dicom_ai_node.config.processes import ReceiveSettings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -24,6 +24,15 @@ class Rejection(Enum):
     CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
     TEMPORARY_CONGESTION = (2, 3, 1)
     LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+    @property
+    def hint(self) -> str:
+        """What an administrator who wants the peer in can do, '' where there is nothing to do."""
+        if self is Rejection.CALLING_AE_NOT_RECOGNISED:
+            return "list it under [[receive.callers]], or set receive.anybody = true"
+        if self is Rejection.LOCAL_LIMIT_EXCEEDED:
+            return "receive.max_associations, receive.max_associations_per_address"
+        return ""
 
 
 class Admission:
@@ -57,7 +66,7 @@ class Admission:
         """Answer an association request: None when it is accepted, and counted from now on."""
         peer = parse_address(address)
         # PS3.8 table 9-11 allows no blank title; it would name the sender of no image.
-        if not calling.strip() or not _may_call(self._settings.callers, calling.strip(), peer):
+        if not calling.strip() or not _may_call(self._settings, calling.strip(), peer):
             return Rejection.CALLING_AE_NOT_RECOGNISED
         if self._settings.require_called_ae and called.strip() != self._ae_title:
             return Rejection.CALLED_AE_NOT_RECOGNISED
@@ -86,11 +95,11 @@ def parse_address(text: str) -> Address:
     return mapped or address
 
 
-def _may_call(callers: tuple[Caller, ...], calling: str, peer: Address) -> bool:
-    if not callers:
-        return True
+def _may_call(settings: ReceiveSettings, calling: str, peer: Address) -> bool:
+    if not settings.callers:
+        return settings.anybody or peer.is_loopback
     return any(
         caller.ae_title.strip() == calling
         and (not caller.address or peer in ipaddress.ip_network(caller.address, strict=False))
-        for caller in callers
+        for caller in settings.callers
     )

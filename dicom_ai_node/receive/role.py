@@ -1,11 +1,13 @@
 """The receiver role: one process of several that listen on the node's port."""
 
+import socket
 import threading
 import warnings
 
 import structlog
 
 from dicom_ai_node.config import Config
+from dicom_ai_node.listening import listen
 from dicom_ai_node.receive.admission import Admission
 from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.filing import Filing
@@ -21,17 +23,28 @@ _SHARE_OF_STOP = 0.75
 _log = structlog.get_logger()
 
 
-def run(config: Config, *, process: str, stop: threading.Event) -> None:
+def run(
+    config: Config,
+    *,
+    process: str,
+    stop: threading.Event,
+    listener: socket.socket | None = None,
+) -> None:
     """Receive until ``stop`` is set; ``process`` tells the receivers of one node apart.
+
+    ``listener`` is the socket that they share; without it this process has the port for itself.
 
     On stop nothing new is accepted, what is in progress is finished, and what does not finish in
     time is aborted: its sender was told nothing and keeps its copy.
 
     Raises
     ------
+    ConfigError
+        The port cannot be bound.
     OSError
-        The port cannot be bound, or the spool not be written.
+        The spool cannot be written.
     """
+    listener = listener or listen(config.node.bind, config.node.port, key="node")
     warnings.filterwarnings("ignore", module="pydicom")  # they quote values of the data set
     db = Database(config.storage.database)
     landing = Landing(
@@ -47,7 +60,7 @@ def run(config: Config, *, process: str, stop: threading.Event) -> None:
     )
     admission = Admission(config.receive, ae_title=config.node.ae_title)
     receiver = Receiver(
-        config, Sessions(admission=admission, landing=landing, filing=filing, rows=rows)
+        config, Sessions(admission=admission, landing=landing, filing=filing, rows=rows), listener
     )
     receiver.start()
     _log.info(

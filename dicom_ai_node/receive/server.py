@@ -1,19 +1,26 @@
-"""The listening socket of one receiver process, on a port that it shares with its siblings."""
+"""Accepting connections in one receiver process, from a socket that it shares with its siblings."""
 
+import copy
+import errno
 import socket
+import struct
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from pynetdicom import AE, _config
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.receive.classes import supported_contexts
 from dicom_ai_node.receive.session import Sessions
 
 _POLL = 0.1
+_STOP_IS_SEEN_AFTER = 0.5
 _IDLE_AT_STOP = 2.0
 """Seconds without anything in progress after which a stop no longer waits for an association."""
 _ABORTS_WITHIN = 1.0
@@ -23,9 +30,14 @@ _log = structlog.get_logger()
 
 
 class Receiver:
-    """The C-ECHO and C-STORE SCP; listens from :meth:`start` to :meth:`close`."""
+    """The C-ECHO and C-STORE SCP; listens from :meth:`start` to :meth:`close`.
 
-    def __init__(self, config: Config, sessions: Sessions) -> None:
+    All receivers of a node wait in ``accept`` on one socket: the kernel wakes the one that has
+    waited the longest, so that connections go round, and what a receiver that died has not taken
+    yet waits for the next one.
+    """
+
+    def __init__(self, config: Config, sessions: Sessions, listener: socket.socket) -> None:
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log quotes UIDs, and is slow
         ae = AE(config.node.ae_title)
         ae.supported_contexts = supported_contexts(config.receive.extra_storage_classes)
@@ -34,16 +46,17 @@ class Receiver:
         ae.dimse_timeout = config.receive.dimse_timeout
         ae.network_timeout = config.receive.network_timeout
         ae.maximum_associations = _UNLIMITED  # counts silent sockets as well; Admission does not
+        self._ae = ae
         self._sessions = sessions
-        self._server = ae.make_server(
-            (config.node.bind, config.node.port),
-            server_class=_Server,
-            request_handler=_ConnectionHandler,
-            sessions=sessions,
-        )
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL,), name="acceptor", daemon=True
-        )
+        self._listener = listener
+        self._address = AddressInformation.from_tuple(listener.getsockname())
+        # The kernel's timeout, for all processes alike: Python's would make the socket
+        # non-blocking, and each connection wake every receiver.
+        timeout = struct.pack("ll", 0, int(_STOP_IS_SEEN_AFTER * 1e6))
+        listener.setblocking(True)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._accept, name="acceptor", daemon=True)
 
     def start(self) -> None:
         """Accept connections from now on."""
@@ -54,7 +67,9 @@ class Receiver:
 
         An association on which nothing happens is not waited for: peers keep them open for hours.
         """
-        self._server.shutdown()
+        self._closing.set()
+        self._thread.join()
+        self._listener.close()
         deadline = time.monotonic() + patience
         while self._sessions.open and time.monotonic() < deadline:
             for session in self._sessions.open:
@@ -68,31 +83,52 @@ class Receiver:
         while self._sessions.open and time.monotonic() < deadline:
             time.sleep(_POLL)
 
+    def shutdown_request(self, connection: socket.socket) -> None:
+        """Close a connection, for pynetdicom's association."""
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
 
-class _Server(ThreadedAssociationServer):  # type: ignore[misc]
-    request_queue_size = 128  # the default of 5 refuses a burst of modalities
-    daemon_threads = True
+    def _accept(self) -> None:
+        failing = False
+        while not self._closing.is_set():
+            try:
+                connection, address = self._listener.accept()
+            except BlockingIOError:
+                continue  # nobody came within the timeout
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    return  # the supervisor has ended the listening of all receivers
+                if not failing:  # out of descriptors: those who are here will leave
+                    _log.error("connection_not_accepted", error=error.strerror)
+                failing = True
+                self._closing.wait(_POLL)
+                continue
+            failing = False
+            threading.Thread(
+                target=self._serve, args=(connection, address), name="connection", daemon=True
+            ).start()
 
-    def __init__(self, ae: AE, *args: Any, sessions: Sessions, **kwargs: Any) -> None:
-        self.sessions = sessions
-        super().__init__(ae, *args, **kwargs)
-        ae._servers.append(self)  # as AE.start_server does, for shutdown
+    def _serve(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        """Hold one connection from accept to the end of its threads."""
+        try:
+            self._sessions.run(self._association(connection, address), address=address[0])
+        except Exception as error:  # noqa: BLE001 - the next connection is to be served, too
+            _log.error("connection_failed", address=address[0], exc_info=error)
+        finally:
+            connection.close()
 
-    def server_bind(self) -> None:
-        """Share the port: the kernel spreads connections over the processes that listen on it."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        super().server_bind()
-
-    def handle_error(self, _request: Any, client_address: Any) -> None:
-        """Log what socketserver would print."""
-        _log.error("connection_failed", address=client_address[0], exc_info=True)
-
-
-class _ConnectionHandler(RequestHandler):  # type: ignore[misc]
-    """Holds one connection from accept to the end of its threads, in a thread of its own."""
-
-    server: _Server
-
-    def handle(self) -> None:
-        association = self._create_association()
-        self.server.sessions.run(association, address=self.client_address[0])
+    def _association(self, connection: socket.socket, address: tuple[Any, ...]) -> Association:
+        """As pynetdicom's RequestHandler makes it."""
+        association = Association(self._ae, MODE_ACCEPTOR)
+        association._server = self
+        association.set_socket(AssociationSocket(association, client_socket=connection))
+        acceptor, requestor = association.acceptor, association.requestor
+        acceptor.maximum_length = self._ae.maximum_pdu_size
+        acceptor.ae_title = self._ae.ae_title
+        acceptor.address_info = self._address
+        acceptor.implementation_class_uid = self._ae.implementation_class_uid
+        acceptor.implementation_version_name = self._ae.implementation_version_name
+        acceptor.supported_contexts = copy.deepcopy(self._ae.supported_contexts)
+        requestor.address_info = AddressInformation.from_tuple(address)
+        return association

@@ -188,6 +188,7 @@ class Session:
                     called_ae=called,
                     address=self.connection.address,
                     reason=rejection.name.lower(),
+                    hint=rejection.hint if isinstance(rejection, Rejection) else "",
                 )
                 self._association.acse.send_reject(*rejection.value)
                 self._association.kill()  # returns when the rejection is sent

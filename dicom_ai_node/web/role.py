@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -10,8 +9,7 @@ import structlog
 import uvicorn
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.config.processes import WebSettings
-from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.listening import listen
 from dicom_ai_node.store import Database
 from dicom_ai_node.web.app import build_app
 
@@ -36,7 +34,7 @@ def run(config: Config, *, stop: threading.Event) -> None:
     """
     db = Database(config.storage.database)
     try:
-        with _listen(config.web) as listener:
+        with listen(config.web.bind, config.web.port, key="web") as listener:
             server = _Server(
                 uvicorn.Config(
                     build_app(config, db),
@@ -52,17 +50,6 @@ def run(config: Config, *, stop: threading.Event) -> None:
             asyncio.run(server.serve(sockets=[listener]))
     finally:
         db.close()
-
-
-def _listen(settings: WebSettings) -> socket.socket:
-    """Bind here: uvicorn would end the process when it cannot."""
-    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
-    try:
-        return socket.create_server((settings.bind, settings.port), family=family)
-    except OSError as error:
-        raise ConfigError(
-            f"web.bind = {settings.bind!r}, web.port = {settings.port}: {error.strerror}"
-        ) from error
 
 
 def _pass_on(stop: threading.Event, server: uvicorn.Server) -> None:

@@ -71,6 +71,7 @@ class Node:
         extra: str = "",
         quiet_seconds: float = 1.0,
         kept_classes: Iterable[str] = (),
+        receive: str = "",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -80,7 +81,7 @@ class Node:
         kept = ", ".join(f'"{one}"' for one in kept_classes)
         tables = [
             f'[node]\nbind = "127.0.0.1"\nport = {free_port()}',
-            f"[receive]\nextra_storage_classes = [{kept}]",
+            f"[receive]\nextra_storage_classes = [{kept}]\n{receive}",
             f'[storage]\nspool = "{folder}/spool"\n'
             f'database = "{database}"\n'
             "min_free_mb = 10\nwarn_free_mb = 20",

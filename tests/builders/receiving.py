@@ -31,6 +31,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.presentation import build_context
 
 from dicom_ai_node.config import Config, parse_config
+from dicom_ai_node.ops.process import LISTENER_VARIABLE
 from dicom_ai_node.receive import run
 from dicom_ai_node.store import Database
 from tests.builders.databases import opened
@@ -134,6 +135,7 @@ _PROCESS = """
 import json, os, signal, sys, threading
 from functools import partial
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.ops.process import inherited_listener
 from dicom_ai_node.receive import role
 
 values, process, die_at = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -145,18 +147,28 @@ def checkpoint(step):
 role.Filing = partial(role.Filing, checkpoint=checkpoint)
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-role.run(parse_config(values), process=process, stop=stop)
+role.run(parse_config(values), process=process, stop=stop, listener=inherited_listener())
 """
 
 
 @contextmanager
 def receiver_process(
-    values: dict[str, Any], *, process: str = "receive-0", die_at: str = ""
+    values: dict[str, Any],
+    *,
+    process: str = "receive-0",
+    die_at: str = "",
+    listener: socket.socket | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The role as a process of its own, killed by SIGKILL at the checkpoint ``die_at``."""
+    """The role as a process of its own, killed by SIGKILL at the checkpoint ``die_at``.
+
+    Siblings share ``listener``, as those of a supervisor do.
+    """
+    inherited = {} if listener is None else {LISTENER_VARIABLE: listener.fileno()}
     child = subprocess.Popen(
         [sys.executable, "-c", _PROCESS, json.dumps(values), process, die_at],
         stdout=subprocess.DEVNULL,
+        env=os.environ | {name: str(descriptor) for name, descriptor in inherited.items()},
+        pass_fds=list(inherited.values()),
     )
     try:
         _wait_for_claim(Path(values["storage"]["spool"]), child)
@@ -173,7 +185,7 @@ def _wait_for_claim(spool: Path, child: "subprocess.Popen[bytes]") -> None:
     until = time.monotonic() + 30
     while time.monotonic() < until and child.poll() is None:
         if list((spool / "incoming").glob(f"*-{child.pid}-*")):
-            time.sleep(0.3)  # it binds right after it has claimed its folder
+            time.sleep(0.3)  # it accepts right after it has claimed its folder
             return
         time.sleep(0.05)
     raise AssertionError("the receiver did not start")

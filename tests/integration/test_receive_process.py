@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from dicom_ai_node.listening import listen
 from tests.builders.receiving import (
     Node,
     RawPeer,
@@ -75,11 +76,12 @@ def test_two_processes_share_a_port_and_one_survives_the_other(tmp_path: Path) -
     values = settings(tmp_path)
     node = prepare(values)
     with (
-        receiver_process(values, process="receive-0") as first,
-        receiver_process(values, process="receive-1") as second,
+        listen("127.0.0.1", node.port, key="node") as listener,
+        receiver_process(values, process="receive-0", listener=listener) as first,
+        receiver_process(values, process="receive-1", listener=listener) as second,
     ):
         served: set[str] = set()
-        for _ in range(40):  # the kernel chooses by the hash of addresses and ports
+        for _ in range(40):
             with RawPeer(node.port) as peer:
                 ds = radiograph()
                 peer.associate()

@@ -16,6 +16,11 @@ def admission(**settings: object) -> Admission:
     return Admission(ReceiveSettings.model_validate(settings), ae_title="NODE")
 
 
+def open_admission(**settings: object) -> Admission:
+    """For anybody, as far as there is room."""
+    return admission(anybody=True, **settings)
+
+
 @pytest.mark.parametrize(
     ("calling", "address", "allowed"),
     [
@@ -36,21 +41,37 @@ def test_callers_are_matched_by_title_and_address(
     assert answer == (None if allowed else Rejection.CALLING_AE_NOT_RECOGNISED)
 
 
-def test_without_callers_everybody_may_call() -> None:
-    assert admission().admit("c", "10.0.0.1", calling="ANY", called="NODE") is None
+@pytest.mark.parametrize("address", ["10.0.0.1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%e0"])
+def test_without_callers_other_machines_may_not_call_unless_anybody_may(address: str) -> None:
+    request = {"calling": "ANY", "called": "NODE"}
+    refused = admission().admit("c", address, **request)
+    assert refused is Rejection.CALLING_AE_NOT_RECOGNISED
+    assert "receive.callers" in refused.hint
+    assert "receive.anybody = true" in refused.hint
+    assert admission(anybody=True).admit("c", address, **request) is None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
+def test_without_callers_this_machine_may_call(address: str) -> None:
+    assert admission().admit("c", address, calling="ANY", called="NODE") is None
+
+
+def test_a_list_of_callers_holds_for_this_machine_too() -> None:
+    answer = admission(callers=CALLERS).admit("c", "127.0.0.1", calling="ANY", called="NODE")
+    assert answer is Rejection.CALLING_AE_NOT_RECOGNISED
 
 
 def test_another_called_title_is_refused_unless_it_does_not_matter() -> None:
     assert (
-        admission().admit("c", "10.0.0.1", calling="A", called="X")
+        open_admission().admit("c", "10.0.0.1", calling="A", called="X")
         == Rejection.CALLED_AE_NOT_RECOGNISED
     )
-    lenient = admission(require_called_ae=False)
+    lenient = open_admission(require_called_ae=False)
     assert lenient.admit("c", "10.0.0.1", calling="A", called="X") is None
 
 
 def test_limits_are_transient_and_end_with_the_association() -> None:
-    door = admission(max_associations=3, max_associations_per_address=2)
+    door = open_admission(max_associations=3, max_associations_per_address=2)
 
     def ask(key: str, address: str) -> Rejection | None:
         return door.admit(key, address, calling="A", called="NODE")
@@ -71,7 +92,7 @@ def test_reject_codes_are_those_of_the_standard() -> None:
 
 
 def test_a_new_connection_displaces_the_oldest_silent_one_of_its_address() -> None:
-    door = admission(max_associations_per_address=2)
+    door = open_admission(max_associations_per_address=2)
     assert door.arrive("a", "10.0.0.1") == []
     assert door.arrive("x", "10.0.0.2") == []
     assert door.arrive("b", "10.0.0.1") == []
@@ -80,14 +101,14 @@ def test_a_new_connection_displaces_the_oldest_silent_one_of_its_address() -> No
 
 
 def test_silent_connections_are_limited_over_all_addresses_too() -> None:
-    door = admission(max_associations=2)
+    door = open_admission(max_associations=2)
     assert door.arrive("a", "10.0.0.1") == []
     assert door.arrive("b", "10.0.0.2") == []
     assert door.arrive("c", "10.0.0.3") == ["a"]
 
 
 def test_an_association_is_not_silent() -> None:
-    door = admission(max_associations_per_address=1)
+    door = open_admission(max_associations_per_address=1)
     door.arrive("a", "10.0.0.1")
     assert door.admit("a", "10.0.0.1", calling="A", called="NODE") is None
     assert door.arrive("b", "10.0.0.1") == []

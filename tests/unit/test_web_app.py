@@ -215,5 +215,5 @@ def test_the_role_serves_until_it_is_stopped(tmp_path: Path, db: Database) -> No
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"web.port = {port}: Address already in use"):
+        with pytest.raises(ConfigError, match=f"web.port = {port}: the port is taken"):
             web.run(config(tmp_path, web={"port": port}), stop=threading.Event())

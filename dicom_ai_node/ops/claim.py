@@ -1,0 +1,107 @@
+"""One node a spool and a database: found out before any process starts."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import StorageError
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.session_lock import SessionLock
+
+_DYING_SECONDS = 10.0
+"""How long the processes of a supervisor that was killed may take to follow it."""
+
+
+@contextmanager
+def claimed(config: Config, db: Database, *, on_loss: Callable[[], None]) -> Iterator[list[int]]:
+    """Hold spool and database for this node; yield descriptors that its processes must inherit.
+
+    A file lock ends with the last process that has the descriptor, however that ends, so that a
+    second node cannot start while orphans of the first still write. On PostgreSQL it is a session's
+    advisory lock; ``on_loss`` is called when another node has it after the server was away.
+
+    Raises
+    ------
+    StorageError
+        Names the key, and the process that holds it.
+    """
+    spool = config.storage.spool
+    locks = [_lock(spool / "node.lock", f"storage.spool = {spool}")]
+    session: SessionLock | None = None
+    try:
+        if db.file is not None:
+            key = f"storage.database = sqlite:///{db.file}"
+            locks.append(_lock(_beside(db.file), key))
+        elif not db.is_sqlite:
+            session = SessionLock(db.url, on_loss=on_loss)
+        yield locks
+    finally:
+        if session is not None:
+            session.close()
+        for descriptor in locks:
+            os.close(descriptor)
+
+
+def _beside(database: Path) -> Path:
+    """The lock of a database of SQLite, whose own locks are on the file itself."""
+    file = database.resolve()  # one database, by whatever link
+    return file.with_name(f"{file.name}.lock")
+
+
+def _lock(path: Path, key: str) -> int:
+    """Lock ``path`` and write our process id into it; return the descriptor that holds it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"{key}: {path}: {error.strerror}") from error
+    try:
+        _take(descriptor, path, key)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _take(descriptor: int, path: Path, key: str) -> None:
+    deadline = time.monotonic() + _DYING_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder = _holder(path)
+            # A supervisor that is gone takes its processes along; they need a moment.
+            if _lives(holder) or time.monotonic() > deadline:
+                who = f"process {holder}" if holder else "another process"
+                raise StorageError(
+                    f"{key}: in use by another node ({who}, which holds {path});"
+                    " each node needs a spool and a database of its own"
+                ) from None
+            time.sleep(0.1)
+        except OSError as error:
+            raise StorageError(f"{key}: {path} cannot be locked: {error.strerror}") from error
+
+
+def _holder(path: Path) -> int:
+    with suppress(OSError, ValueError):
+        return int(path.read_text(encoding="ascii"))
+    return 0
+
+
+def _lives(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

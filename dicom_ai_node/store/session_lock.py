@@ -1,0 +1,104 @@
+"""The claim of one node on a PostgreSQL database: an advisory lock of a session."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicom_ai_node.errors import StorageError
+
+_KEY = 749314
+"""One of the database's advisory locks; 749313 is the one of migrations."""
+_LOOK_SECONDS = 10.0
+_HOLDER = text(
+    "SELECT application_name, coalesce(host(client_addr), 'a local socket') FROM pg_locks"
+    " JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND objid = :key AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+_log = structlog.get_logger()
+
+
+class SessionLock:
+    """Held from its making to :meth:`close`, and no longer than this process lives.
+
+    The server drops it with the connection. When the server was away it is taken again; where
+    another node was faster, ``on_loss`` is called and :attr:`lost` is true.
+    """
+
+    def __init__(self, url: URL, *, on_loss: Callable[[], None]) -> None:
+        name = f"dicom-ai-node {socket.gethostname()[:24]} process {os.getpid()}"
+        self._engine = create_engine(
+            url, pool_size=1, max_overflow=0, connect_args={"application_name": name}
+        )
+        self._on_loss = on_loss
+        self._stop = threading.Event()
+        self.lost = False
+        try:
+            self._connection = self._take()
+        except SQLAlchemyError as error:
+            self._engine.dispose()
+            raise StorageError(f"storage.database: {_first_line(error)}") from error
+        except StorageError:
+            self._engine.dispose()
+            raise
+        self._thread = threading.Thread(target=self._watch, name="session-lock", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._stop.set()
+        self._thread.join(timeout=_LOOK_SECONDS)
+        self._connection.close()
+        self._engine.dispose()
+
+    def _take(self) -> Connection:
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            # A machine that lost power is noticed within a minute, not after two hours.
+            for setting, value in (("idle", 30), ("interval", 10), ("count", 3)):
+                connection.exec_driver_sql(f"SET tcp_keepalives_{setting} = {value}")
+            if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_KEY})").scalar():
+                return connection
+            row = connection.execute(_HOLDER, {"key": _KEY}).first()
+            who = f"{row[0]} at {row[1]}" if row else "another session"
+            raise StorageError(
+                f"storage.database: in use by another node ({who}); "
+                "each node needs a spool and a database of its own"
+            )
+        except BaseException:
+            connection.close()
+            raise
+
+    def _watch(self) -> None:
+        away = False
+        while not self._stop.wait(_LOOK_SECONDS):
+            try:
+                if away:
+                    self._connection = self._take()
+                    _log.info("database_lock_taken_again")
+                    away = False
+                else:
+                    self._connection.exec_driver_sql("SELECT 1")
+            except StorageError as error:
+                _log.error("database_lock_lost", error=str(error))
+                self.lost = True
+                self._on_loss()
+                return
+            except SQLAlchemyError as error:
+                if not away:
+                    _log.warning("database_lock_away", error=_first_line(error))
+                    self._connection.invalidate()
+                    self._connection.close()
+                away = True
+
+
+def _first_line(error: Exception) -> str:
+    """The first line: further ones of PostgreSQL quote values."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
