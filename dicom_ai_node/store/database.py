@@ -39,11 +39,6 @@ class Database:
         """Whether the database could not be written when that was last tried."""
 
     @property
-    def file(self) -> Path | None:
-        """SQLite's file; None in memory and on PostgreSQL."""
-        return self._file
-
-    @property
     def place(self) -> str:
         """Where the database is, for a person: a file, or a URL without password and options."""
         if self.file is not None:
