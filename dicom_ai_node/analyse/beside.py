@@ -5,19 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from dicom_ai_node import pixels
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.inference.foreign import Imported
 
 
-def say(path: Path, others: Sequence[Imported]) -> list[dict[str, Any]]:
+def say(path: Path, others: Sequence[Imported], limits: Limits = DEFAULT) -> list[dict[str, Any]]:
     """Return each network's answer for the image at ``path``, as ``infer --json`` prints it.
 
     The image has passed the bundle's gates; these networks have none of their own.
     """
-    return [_one(path, other) for other in others]
+    return [_one(path, other, limits) for other in others]
 
 
-def _one(path: Path, other: Imported) -> dict[str, Any]:
-    image = pixels.load(path, size=other.size)
+def _one(path: Path, other: Imported, limits: Limits) -> dict[str, Any]:
+    image = pixels.load(path, size=other.size, limits=limits)
     value = float(other(image[None])[0])
     manifest = other.manifest
     return {

@@ -15,6 +15,7 @@ from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import result_key, text_of
 from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
 from dicom_ai_node.config import Config
+from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
@@ -82,8 +83,8 @@ def analyse_files(
         threads=config.model.threads or None,
     )
     policy = config.policy.model_copy(update={"analyse": "all"})
-    pipeline = Pipeline(estimator, rules=config.rules, policy=policy)
-    studies, unreadable = _group(paths)
+    pipeline = Pipeline(estimator, rules=config.rules, policy=policy, limits=config.limits.bounds)
+    studies, unreadable = _group(paths, config.limits.bounds)
     for path, error in unreadable:
         yield ImageAnswer(_unreadable(path, error, estimator.identity), fault=error)
     today = datetime.now(UTC).date()
@@ -100,16 +101,16 @@ def analyse_files(
                 result = pipeline.conclude(one, predictions)
                 done = _Done(study, one, result, estimator)
                 fault = _write_reports(done, config, reports) if reports else ""
-                yield from _answers(done, pictures, others, fault)
+                yield from _answers(done, pictures, others, fault, config.limits.bounds)
 
 
-def _group(paths: Sequence[Path]) -> tuple[list[_Study], list[tuple[Path, str]]]:
+def _group(paths: Sequence[Path], limits: Limits) -> tuple[list[_Study], list[tuple[Path, str]]]:
     """Sort files into studies; a file without StudyInstanceUID is a study of its own."""
     studies: dict[str, _Study] = {}
     unreadable = []
     for path in paths:
         try:
-            header = pixels.read_header(path)
+            header = pixels.read_header(path, limits)
         except UnreadableInstance as error:
             unreadable.append((path, str(error)))
             continue
@@ -157,7 +158,11 @@ def _write_best(report: EncodedReport, folder: Path) -> None:
 
 
 def _answers(
-    done: _Done, pictures: Pictures | None, others: Sequence[Imported], fault: str
+    done: _Done,
+    pictures: Pictures | None,
+    others: Sequence[Imported],
+    fault: str,
+    limits: Limits,
 ) -> Iterator[ImageAnswer]:
     images = {id(one.image): one for one in done.result.images}
     for number, (image, path) in enumerate(done.study.files):
@@ -165,7 +170,7 @@ def _answers(
         document["saliency"] = _write_pictures(done, image, path, pictures) if pictures else []
         if others:
             passed = document["outcome"] is Outcome.ESTIMATED
-            document["beside"] = say(path, others) if passed else []
+            document["beside"] = say(path, others, limits) if passed else []
         yield ImageAnswer(document, fault=fault if number == 0 else "")
 
 

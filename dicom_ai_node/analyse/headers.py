@@ -5,18 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from dicom_ai_node import pixels
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.types import HeaderAudit
 
 
-def check_file(path: Path, settings: RulesSettings, *, today: date) -> dict[str, Any]:
+def check_file(
+    path: Path, settings: RulesSettings, *, today: date, limits: Limits = DEFAULT
+) -> dict[str, Any]:
     """Return ``path``, ``recorded``, ``status``, ``rules``, ``findings``, ``proposals``, ``error``.
 
     A file that is not DICOM has its reason under ``error`` and None elsewhere.
     """
     try:
-        header = Header.from_dataset(pixels.read_header(path))
+        header = Header.from_dataset(pixels.read_header(path, limits))
     except UnreadableInstance as error:
         return {"path": str(path), **_audit_part(None), "findings": [], "error": str(error)}
     audited = audit([header], settings=settings, today=today)

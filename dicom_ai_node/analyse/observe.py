@@ -90,7 +90,8 @@ class Shadow:
         paths = {image.sop_instance_uid: path for image, path in files}
         try:
             tensors = [
-                pixels.load(paths[image.sop_instance_uid], size=wanted) for image in live.images
+                pixels.load(paths[image.sop_instance_uid], size=wanted, limits=self.pipeline.limits)
+                for image in live.images
             ]
         except Exception as error:
             log.error("shadow_failed", study=live.study_instance_uid, exc_info=error)

@@ -25,6 +25,7 @@ from dicom_ai_node.decide.study import (
     wants_network,
     with_pixels,
 )
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.rules import Header, RulesSettings, audit
@@ -67,11 +68,17 @@ class Pipeline:
     """The pure stages, bound to their settings and a network."""
 
     def __init__(
-        self, estimator: Estimator, *, rules: RulesSettings, policy: PolicySettings
+        self,
+        estimator: Estimator,
+        *,
+        rules: RulesSettings,
+        policy: PolicySettings,
+        limits: Limits = DEFAULT,
     ) -> None:
         self.estimator = estimator
         self.rules = rules
         self.policy = policy
+        self.limits = limits
         manifest = estimator.manifest
         self.gates = Gates(
             chest=manifest.thresholds.chest,
@@ -101,7 +108,7 @@ class Pipeline:
         UnreadableInstance
             When not one file could be read.
         """
-        sources, readable, refused = _read(files)
+        sources, readable, refused = _read(files, self.limits)
         if not sources:
             raise UnreadableInstance(f"none of {len(files)} files could be read as DICOM")
         headers = [Header.from_dataset(source) for source in sources]
@@ -118,7 +125,7 @@ class Pipeline:
         found: list[Finding] = []
         for image, path in readable:
             try:
-                shown = pixels.show(path, size=self.estimator.size)
+                shown = pixels.show(path, size=self.estimator.size, limits=self.limits)
             except PixelsRefused as error:
                 prepared.refused.append(_refused(image, error.reason))
             except UnreadableInstance:
@@ -161,12 +168,12 @@ class Pipeline:
 
 
 def _read(
-    files: Sequence[tuple[ImageRef, Path]],
+    files: Sequence[tuple[ImageRef, Path]], limits: Limits
 ) -> tuple[list[Dataset], list[tuple[ImageRef, Path]], list[ImageResult]]:
     sources, readable, refused = [], [], []
     for image, path in files:
         try:
-            sources.append(pixels.read_header(path))
+            sources.append(pixels.read_header(path, limits))
             readable.append((image, path))
         except UnreadableInstance:
             refused.append(_refused(image, Reason("unreadable", _UNREADABLE)))

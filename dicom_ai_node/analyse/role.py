@@ -48,4 +48,6 @@ def _load(config: Config, bundle: str, role: Role) -> Pipeline:
         threads=config.model.threads or None,
     )
     log.info("model_loaded", model=estimator.identity.name, role=role, device=estimator.device)
-    return Pipeline(estimator, rules=config.rules, policy=config.policy)
+    return Pipeline(
+        estimator, rules=config.rules, policy=config.policy, limits=config.limits.bounds
+    )

@@ -10,6 +10,7 @@ from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.gather import Seen
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config import Config
+from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
@@ -30,12 +31,14 @@ class Analyst:
         )
         analyse = "all" if spec.depth is Depth.ALL else "flagged"
         policy = config.policy.model_copy(update={"analyse": analyse})
-        self._pipeline = Pipeline(estimator, rules=config.rules, policy=policy)
+        self._pipeline = Pipeline(
+            estimator, rules=config.rules, policy=policy, limits=config.limits.bounds
+        )
         self._today: date = spec.today
 
     def __call__(self, study_instance_uid: str, files: Sequence[Path]) -> Seen:
         """Analyse one study. Of classes that the node does not analyse only headers are read."""
-        headers, images = _read(files)
+        headers, images = _read(files, self._pipeline.limits)
         unreadable = len(files) - len(headers)
         if not images:
             return Seen(headers, unreadable)
@@ -51,12 +54,14 @@ class Analyst:
         return Seen(headers, unreadable, result if asked else None)
 
 
-def _read(files: Sequence[Path]) -> tuple[tuple[Header, ...], list[tuple[ImageRef, Path]]]:
+def _read(
+    files: Sequence[Path], limits: Limits
+) -> tuple[tuple[Header, ...], list[tuple[ImageRef, Path]]]:
     """Return the header of each file that can be read, and the files that the network may see."""
     headers, images = [], []
     for path in files:
         try:
-            header = pixels.read_header(path)
+            header = pixels.read_header(path, limits)
         except UnreadableInstance:
             continue
         headers.append(Header.from_dataset(header))

@@ -161,7 +161,10 @@ def check_header(
 
     settings = _settings(config)
     today = datetime.now(UTC).date()
-    answers = (check_file(path, settings.rules, today=today) for path in _files(paths))
+    answers = (
+        check_file(path, settings.rules, today=today, limits=settings.limits.bounds)
+        for path in _files(paths)
+    )
     unreadable = 0
     table = Table("File", "Age", "Sex", "Status age", "Status sex", "Rules", box=None)
     writer = CsvWriter(sys.stdout)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicom_ai_node.config.destinations import Destination, check_forwarding, forwarding
 from dicom_ai_node.config.faults import fault_text, unknown_variables
+from dicom_ai_node.config.limits import LimitsSettings
 from dicom_ai_node.config.paths import (
     anchored_model,
     anchored_sources,
@@ -60,6 +61,7 @@ class Config(BaseSettings):
 
     node: NodeSettings = NodeSettings()
     receive: ReceiveSettings = ReceiveSettings()
+    limits: LimitsSettings = LimitsSettings()
     storage: StorageSettings = StorageSettings()
     study: StudySettings = StudySettings()
     rules: RulesSettings = RulesSettings()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import RLELossless
 
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.pixels.codecs import Samples, decode, decode_rle, unpack_native
 from dicom_ai_node.pixels.codestream import Codestream, inspect
 from dicom_ai_node.pixels.colour import from_palette, grey_plane
@@ -75,7 +76,7 @@ class Frame:
         return self.shown(size).tensor
 
 
-def load(path: Path, *, size: int) -> NDArray[np.float32]:
+def load(path: Path, *, size: int, limits: Limits = DEFAULT) -> NDArray[np.float32]:
     """Return the DICOM image at ``path`` as the networks see it.
 
     Returns
@@ -90,12 +91,12 @@ def load(path: Path, *, size: int) -> NDArray[np.float32]:
         The image must not be shown to the network; any code of
         :class:`~dicom_ai_node.pixels.refusals.RefusalCode`.
     """
-    return show(path, size=size).tensor
+    return show(path, size=size, limits=limits).tensor
 
 
-def show(path: Path, *, size: int) -> Shown:
+def show(path: Path, *, size: int, limits: Limits = DEFAULT) -> Shown:
     """Return the image of :func:`load`, and what its header says wrongly of its pixels."""
-    source = open_source(path)
+    source = open_source(path, limits)
     refuse_unfit(source.header)
     return _frame(source, size).shown(size)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.record import patient_key, text_of
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.rules.calendar_dates import read_date
@@ -38,7 +39,9 @@ class Trusted:
     female: bool
 
 
-def read_studies(paths: Sequence[Path], files: Counter[str], track: Track) -> list[SiteStudy]:
+def read_studies(
+    paths: Sequence[Path], files: Counter[str], track: Track, limits: Limits = DEFAULT
+) -> list[SiteStudy]:
     """Sort files into studies, in an order that does not depend on theirs.
 
     ``files`` counts those that are not DICOM as ``unreadable``.
@@ -48,7 +51,7 @@ def read_studies(paths: Sequence[Path], files: Counter[str], track: Track) -> li
     for path in paths:
         done()
         try:
-            header = pixels.read_header(path)
+            header = pixels.read_header(path, limits)
         except UnreadableInstance:
             files["unreadable"] += 1
             continue

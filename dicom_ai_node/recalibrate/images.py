@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
 from dicom_ai_node.decide.gates import Gates, judge
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
@@ -29,6 +30,7 @@ def measure(
     gates: Gates,
     *,
     decoders: int,
+    limits: Limits = DEFAULT,
     files: Counter[str],
     track: Track,
 ) -> Cases:
@@ -43,7 +45,7 @@ def measure(
         for start in range(0, len(trusted), _TOGETHER):
             batch = trusted[start : start + _TOGETHER]
             paths = [path for one in batch for _, path in one.study.files]
-            loaded = list(pool.map(lambda path: _load(path, estimator.size), paths))
+            loaded = list(pool.map(lambda path: _load(path, estimator.size, limits), paths))
             answers = _answers(loaded, estimator, gates)
             for one in batch:
                 usable: list[_Answer] = []
@@ -58,10 +60,10 @@ def measure(
     return _cases(kept)
 
 
-def _load(path: Path, size: int) -> NDArray[np.float32] | str:
+def _load(path: Path, size: int, limits: Limits) -> NDArray[np.float32] | str:
     """Return the image as the network sees it, or the code of why it must not."""
     try:
-        return pixels.load(path, size=size)
+        return pixels.load(path, size=size, limits=limits)
     except PixelsRefused as error:
         return error.reason.code
     except UnreadableInstance:

@@ -45,10 +45,16 @@ def recalibrate(
     )
     gates = Pipeline(estimator, rules=config.rules, policy=config.policy).gates
     files: Counter[str] = Counter()
-    studies = read_studies(paths, files, track)
+    studies = read_studies(paths, files, track, config.limits.bounds)
     trusted = trust(studies, config.rules, today=today, files=files)
     cases = measure(
-        trusted, estimator, gates, decoders=config.analyse.decoders, files=files, track=track
+        trusted,
+        estimator,
+        gates,
+        decoders=config.analyse.decoders,
+        limits=config.limits.bounds,
+        files=files,
+        track=track,
     )
     enough = pack.fewest(estimator.manifest.thresholds.in_distribution)
     pack.check_number(cases, files, max(at_least, enough))

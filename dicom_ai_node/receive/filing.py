@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from pydicom import Dataset
 
+from dicom_ai_node.dicom.header import Header
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import StorageError, UnreadableInstance
 from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.classes import ANALYSABLE, RADIOGRAPHS
 from dicom_ai_node.receive.connection import Connection
-from dicom_ai_node.receive.header import Identity, read_header, read_identity
+from dicom_ai_node.receive.header import Identity, identity_of, read_header
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.report.identity import UUID_ROOT
@@ -58,6 +59,7 @@ class Filing:
         landing: Landing,
         rows: AssociationRows,
         settings: StudySettings,
+        limits: Limits = DEFAULT,
         forwards: bool = False,
         clock: Callable[[], float] = time.time,
         checkpoint: Callable[[str], None] = lambda step: None,
@@ -66,6 +68,7 @@ class Filing:
         self._landing = landing
         self._rows = rows
         self._settings = settings
+        self._limits = limits
         self._forwards = forwards
         self._clock = clock
         self._checkpoint = checkpoint
@@ -94,8 +97,14 @@ class Filing:
         started = time.perf_counter()
         if incoming.failure is not None:
             raise incoming.failure
-        identity = _identify(request, incoming)
-        if self._is_own(request, incoming):
+        header = read_header(
+            incoming.path,
+            offset=incoming.offset,
+            transfer_syntax=request.transfer_syntax_uid,
+            limits=self._limits,
+        )
+        identity = _identify(request, header)
+        if self._is_own(request, header):
             log.info("own_report_ignored", instance=identity.sop_instance_uid)
             return SUCCESS
         stored = self._make_durable(request, identity, incoming, peer)
@@ -153,21 +162,21 @@ class Filing:
             association=peer.key,
         )
 
-    def _is_own(self, request: StoreRequest, incoming: Incoming) -> bool:
+    def _is_own(self, request: StoreRequest, header: Header) -> bool:
         """Whether a peer sends us our own report or copy, or an image with a value of ours in it.
 
         Analysing a report would never end, and what an image was filled with is no evidence of
         what belongs there.
         """
         if self._forwards and forwards.is_coerced(self._db, request.sop_instance_uid):
-            return is_coerced(_header(request, incoming))
+            return is_coerced(header.dataset())
         is_image = request.sop_class_uid in RADIOGRAPHS
         if is_image and not request.sop_instance_uid.startswith(UUID_ROOT):
             return False
         if reports.is_own(self._db, request.sop_instance_uid):
             return True
-        header = _header(request, incoming)
-        return created_here(header) if is_image else is_own_report(header)
+        found = header.dataset()
+        return created_here(found) if is_image else is_own_report(found)
 
     def _quarantine(self, incoming: Incoming, reason: str, peer: Connection, log: Any) -> None:
         """Keep what could not be filed for a person. The sender has its copy: best effort."""
@@ -187,10 +196,8 @@ class Filing:
             log.error("instance_not_quarantined", status="C000", reason=reason, error=str(error))
 
 
-def _identify(request: StoreRequest, incoming: Incoming) -> Identity:
-    identity = read_identity(
-        incoming.path, offset=incoming.offset, transfer_syntax=request.transfer_syntax_uid
-    )
+def _identify(request: StoreRequest, header: Header) -> Identity:
+    identity = identity_of(header)
     if request.sop_class_uid != request.context_sop_class_uid:
         raise UnreadableInstance("Affected SOP Class UID is not that of the presentation context")
     if request.sop_class_uid != identity.sop_class_uid:
@@ -198,12 +205,6 @@ def _identify(request: StoreRequest, incoming: Incoming) -> Identity:
     if request.sop_instance_uid != identity.sop_instance_uid:
         raise UnreadableInstance("SOPInstanceUID is not the Affected SOP Instance UID")
     return identity
-
-
-def _header(request: StoreRequest, incoming: Incoming) -> Dataset:
-    return read_header(
-        incoming.path, offset=incoming.offset, transfer_syntax=request.transfer_syntax_uid
-    )
 
 
 def _discard(incoming: Incoming) -> None:

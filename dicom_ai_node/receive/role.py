@@ -56,6 +56,7 @@ def run(
         landing=landing,
         rows=rows,
         settings=config.study,
+        limits=config.limits.bounds,
         forwards=bool(config.forwarding),
     )
     admission = Admission(config.receive, ae_title=config.node.ae_title)

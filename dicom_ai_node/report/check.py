@@ -19,9 +19,10 @@ from pydicom.filereader import read_dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
-from dicom_ai_node.report.elements import encode, raw_text, tag_of, verbatim
+from dicom_ai_node.report.elements import encode, raw_text, verbatim
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 from dicom_ai_node.report.modules import TYPE_2, differing
 from dicom_ai_node.report.provenance import is_own_report

@@ -17,6 +17,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import (
     Element,
@@ -24,7 +25,6 @@ from dicom_ai_node.report.elements import (
     raw_element,
     raw_text,
     sequence,
-    tag_of,
     verbatim,
 )
 from dicom_ai_node.report.identity import Predecessor, ReportIdentity

@@ -10,14 +10,16 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 from pydicom.charset import convert_encodings
-from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import Tag
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from pydicom.values import convert_SQ
+
+from dicom_ai_node.dicom.encoding import tag_of
 
 Element = DataElement | RawDataElement
 
@@ -28,14 +30,6 @@ _SEQUENCES_OF_2024 = frozenset(
 )
 """Name to Use, Pronoun, Gender Identity, Sex Parameters for Clinical Use and their Code Sequences:
 not in the dictionary of pydicom 3.0, and without a VR in an implicit VR file."""
-
-
-def tag_of(keyword: str) -> BaseTag:
-    """Return the tag of a DICOM keyword."""
-    tag = tag_for_keyword(keyword)
-    if tag is None:
-        raise ValueError(f"not a DICOM keyword: {keyword}")
-    return Tag(tag)
 
 
 def raw_element(tag: int, vr: str, value: bytes) -> RawDataElement:

@@ -9,7 +9,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from dicom_ai_node.report.elements import raw_element, tag_of, verbatim
+from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.report.elements import raw_element, verbatim
 
 
 def _tags(keywords: str) -> list[int]:

@@ -6,10 +6,11 @@ picture itself names nobody and gives no estimate.
 
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.report import text
 from dicom_ai_node.report.capture import set_pixels, source_image
 from dicom_ai_node.report.document import Frame, common_attributes, encode_file
-from dicom_ai_node.report.elements import tag_of, verbatim
+from dicom_ai_node.report.elements import verbatim
 from dicom_ai_node.report.identity import SC_CLASS
 from dicom_ai_node.report.overlay import picture
 from dicom_ai_node.types import ExplainedImage, ReportFile

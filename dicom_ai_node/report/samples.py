@@ -15,7 +15,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from dicom_ai_node.report.elements import encode, raw_element, raw_text, tag_of
+from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.report.elements import encode, raw_element, raw_text
 from dicom_ai_node.report.identity import uid_of
 from dicom_ai_node.report.recorded import named_images
 from dicom_ai_node.types import (

@@ -10,7 +10,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from dicom_ai_node.rules.charset import decode, encodings_of
+from dicom_ai_node.dicom.charset import decode, encodings_of
 
 # Keyword -> (tag, VR), PS3.6. Tags are spelled out because pydicom 3.0 lacks some of them, and VRs
 # because a file in implicit VR names none and a bad one names a wrong one.

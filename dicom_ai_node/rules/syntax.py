@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from dicom_ai_node.dicom.charset import encodings_of
 from dicom_ai_node.rules.ages import read_age
 from dicom_ai_node.rules.calendar_dates import read_date
-from dicom_ai_node.rules.charset import encodings_of
 from dicom_ai_node.rules.header import ATTRIBUTES
 from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading
 from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown

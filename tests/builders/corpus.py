@@ -9,11 +9,10 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
 from pydicom.errors import InvalidDicomError
 
+from dicom_ai_node.dicom.encoding import Encoding
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.report.copies.encoding import Encoding
-from dicom_ai_node.report.copies.part10 import opened
+from dicom_ai_node.report.copies.part10 import elements_of, opened
 from dicom_ai_node.report.copies.splice import spliced
-from dicom_ai_node.report.copies.walk import walk
 from dicom_ai_node.report.elements import raw_text
 from tests.builders.dicom_bytes import UIDS, Syntax, dicom_file
 
@@ -51,7 +50,7 @@ def completed(path: Path) -> bytes | None:
             uid = "1.2.840.10008.1.2" + ("" if implicit else ".1" if little else ".2")
             content = dicom_file(content, Syntax(uid))
         file = opened(content)
-        parts = walk(file.data, file.encoding)
+        parts = elements_of(file.data, file.encoding)
     except (UnreadableInstance, InvalidDicomError):
         return None
     data = spliced(file.data, parts, _uids(content, file.encoding), file.encoding)

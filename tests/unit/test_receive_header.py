@@ -12,14 +12,14 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from pynetdicom.dsutils import encode
 
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.receive.header import Identity, read_header, read_identity
+from dicom_ai_node.receive.header import Identity, identity_of, read_header
 from dicom_ai_node.receive.part10 import file_head
 from tests.builders.receiving import EXPLICIT, encoded, radiograph
 
 
 def identity(path: Path, data: bytes, syntax: str = EXPLICIT) -> Identity:
     path.write_bytes(b"head" + data)
-    return read_identity(path, offset=4, transfer_syntax=syntax)
+    return identity_of(read_header(path, offset=4, transfer_syntax=syntax))
 
 
 def of(ds: Dataset) -> Identity:
@@ -45,11 +45,13 @@ def test_identity_in_every_encoding(
     assert identity(tmp_path / "a", data, syntax) == of(ds)
 
 
-def test_nothing_behind_the_series_is_looked_at(tmp_path: Path) -> None:
-    ds = radiograph()
-    data = encoded(ds)
-    behind = data.index(b"\x20\x00\x0e\x00") + 8 + len(ds.SeriesInstanceUID) + 1
-    assert identity(tmp_path / "a", data[:behind] + b"\xff" * 100) == of(ds)
+def test_a_header_that_cannot_be_followed_to_its_end_gives_no_identity(tmp_path: Path) -> None:
+    data = encoded(radiograph())
+    behind = data.index(b"\x28\x00\x10\x00")
+    with pytest.raises(UnreadableInstance, match=r"ends within its header, at \(0028,0010\) Rows"):
+        identity(tmp_path / "a", data[: behind + 9])
+    with pytest.raises(UnreadableInstance, match="cannot be read"):
+        identity(tmp_path / "a", data[:behind] + b"\xff" * 100)
 
 
 @pytest.mark.parametrize(
@@ -133,14 +135,14 @@ def test_header_stops_before_the_pixels(tmp_path: Path) -> None:
     ds = radiograph()
     path = tmp_path / "a"
     path.write_bytes(encoded(ds))
-    header = read_header(path, offset=0, transfer_syntax=EXPLICIT)
+    header = read_header(path, offset=0, transfer_syntax=EXPLICIT).dataset()
     assert "PixelData" not in header
     assert header.PatientID == ds.PatientID
 
 
 def test_a_missing_file_is_not_the_senders_fault(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        read_identity(tmp_path / "gone", offset=0, transfer_syntax=EXPLICIT)
+        read_header(tmp_path / "gone", offset=0, transfer_syntax=EXPLICIT)
 
 
 def test_file_head_is_read_back(tmp_path: Path) -> None:

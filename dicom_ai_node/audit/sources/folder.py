@@ -11,6 +11,7 @@ from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources.listing import Wanted, study_key, whole
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import ConfigError, UnreadableInstance
 from dicom_ai_node.receive.classes import RADIOGRAPHS
 from dicom_ai_node.rules import Header
@@ -27,12 +28,13 @@ class Folder:
     holds_files = True
     whole_headers = True
 
-    def __init__(self, root: Path, *, modalities: Sequence[str]) -> None:
+    def __init__(self, root: Path, *, modalities: Sequence[str], limits: Limits = DEFAULT) -> None:
         if not root.is_dir():
             raise ConfigError(f"folder:{root}: no such folder")
         self.name = f"folder:{root}"
         self._root = root
         self._modalities = tuple(modalities)
+        self._limits = limits
         self._paths: dict[str, Paths] | None = None
         self._faults: dict[str, str] = {}
 
@@ -72,7 +74,7 @@ class Folder:
         files, faults = [], {}
         for path in found:
             try:
-                pixels.read_header(path)
+                pixels.read_header(path, self._limits)
             except UnreadableInstance as error:
                 place = str(path.relative_to(self._root))
                 faults["study" if len(found) == 1 else place] = _reason(path, place, error)
@@ -86,7 +88,7 @@ class Folder:
     def _headers(self, key: str) -> Iterator[Header]:
         for path in self._index().get(key, ()):
             try:
-                header = pixels.read_header(path)
+                header = pixels.read_header(path, self._limits)
             except UnreadableInstance:
                 continue
             yield Header.from_dataset(header)
@@ -120,7 +122,7 @@ class Folder:
         place = str(path.relative_to(self._root))
         by_path = os.fsencode(place)
         try:
-            header = pixels.read_header(path)
+            header = pixels.read_header(path, self._limits)
         except UnreadableInstance as error:
             if not _claims_to_be_dicom(path):
                 return ""

@@ -8,6 +8,7 @@ from dicom_ai_node import pixels
 from dicom_ai_node.audit.sources.listing import Wanted, whole
 from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.rules import Header
 from dicom_ai_node.spool import Spool
@@ -23,10 +24,18 @@ class Node:
     holds_files = True
     whole_headers = True
 
-    def __init__(self, db: Database, spool: Spool, *, modalities: Sequence[str]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        spool: Spool,
+        *,
+        modalities: Sequence[str],
+        limits: Limits = DEFAULT,
+    ) -> None:
         self._db = db
         self._spool = spool
         self._modalities = tuple(modalities)
+        self._limits = limits
 
     def probe(self) -> None:
         """Nothing to ask: it does not go away by itself."""
@@ -40,7 +49,7 @@ class Node:
         wanted = Wanted(spec.modalities, part)
         for uid in held.studies(self._db):
             files = self._files(uid)
-            headers = [header for path in files if (header := _header(path)) is not None]
+            headers = [header for path in files if (header := self._header(path)) is not None]
             if not headers:
                 yield Listed(uid, Header(), len(files), fault="none of its files can be read")
             found = (one for one in headers if _is_wanted(one, wanted))
@@ -49,7 +58,7 @@ class Node:
     def headers(self, listed: Listed) -> Sequence[Header]:
         """The header of each file of a wanted modality."""
         wanted = Wanted(self._modalities, Slice())
-        found = map(_header, self._files(listed.key))
+        found = map(self._header, self._files(listed.key))
         return tuple(one for one in found if one is not None and _is_wanted(one, wanted))
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
@@ -62,7 +71,7 @@ class Node:
                 faults[one.sop_instance_uid] = "removed from the spool after its retention time"
             elif not path.is_file():
                 faults[one.sop_instance_uid] = "missing from the spool"
-            elif (header := _header(path)) is None:
+            elif (header := self._header(path)) is None:
                 faults[one.sop_instance_uid] = "damaged in the spool"
             elif _is_wanted(header, wanted):
                 files.append(path)
@@ -72,16 +81,15 @@ class Node:
         """Close the connections to the database."""
         self._db.close()
 
+    def _header(self, path: Path) -> Header | None:
+        try:
+            return Header.from_dataset(pixels.read_header(path, self._limits))
+        except UnreadableInstance:
+            return None
+
     def _files(self, uid: str) -> Paths:
         found = held.instances(self._db, uid)
         return [self._spool.path(one.path) for one in found if not one.dropped]
-
-
-def _header(path: Path) -> Header | None:
-    try:
-        return Header.from_dataset(pixels.read_header(path))
-    except UnreadableInstance:
-        return None
 
 
 def _is_wanted(header: Header, wanted: Wanted) -> bool:

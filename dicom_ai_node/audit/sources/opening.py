@@ -33,10 +33,10 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
     """
     kind, _, name = named.partition(":")
     if kind == "folder" and name:
-        return Folder(Path(name), modalities=modalities)
+        return Folder(Path(name), modalities=modalities, limits=config.limits.bounds)
     if named == "node":
         db, spool = _store(config)
-        return Node(db, spool, modalities=modalities)
+        return Node(db, spool, modalities=modalities, limits=config.limits.bounds)
     table = config.sources.get(name)
     if isinstance(table, PacsTable) and kind == table.kind:
         return Pacs(

@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
+from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies.fill import AGE, Fill, checked
 from dicom_ai_node.report.copies.marks import original_attributes, private_block
 from dicom_ai_node.report.copies.part10 import rebuilt
 from dicom_ai_node.report.copies.source import filled, reason_for, source_of
 from dicom_ai_node.report.copies.splice import appended, spliced
-from dicom_ai_node.report.elements import tag_of
 from dicom_ai_node.types import ModelIdentity, ReportFile
 
 _ORIGINAL_ATTRIBUTES = tag_of("OriginalAttributesSequence")

@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from blake3 import blake3
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 
-from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.report.copies.encoding import (
-    EXPLICIT,
-    LONG_VRS,
-    Encoding,
-    tag_name,
-)
-from dicom_ai_node.report.copies.part10 import opened
-from dicom_ai_node.report.copies.walk import Part, inner_encoding, items, walk
+from dicom_ai_node.dicom.encoding import EXPLICIT, LONG_VRS, tag_name
+from dicom_ai_node.dicom.walk import Part
+from dicom_ai_node.report.copies.part10 import elements_of, opened
 
 _SHOWN = 64
 """Characters of a value."""
@@ -81,38 +75,23 @@ def difference(before: bytes, after: bytes) -> list[Change]:
 
 def _file(content: bytes) -> Iterator[tuple[str, _Leaf]]:
     file = opened(content)
-    yield from _leaves(file.meta, walk(file.meta, EXPLICIT), EXPLICIT, "")
-    yield from _leaves(file.data, walk(file.data, file.encoding), file.encoding, "")
+    yield from _leaves(file.meta, elements_of(file.meta, EXPLICIT), "")
+    yield from _leaves(file.data, elements_of(file.data, file.encoding), "")
 
 
-def _leaves(
-    data: bytes, parts: list[Part], encoding: Encoding, above: str
-) -> Iterator[tuple[str, _Leaf]]:
+def _leaves(data: bytes, parts: list[Part], above: str) -> Iterator[tuple[str, _Leaf]]:
     seen: dict[int, int] = {}
     for part in parts:
         seen[part.tag] = times = seen.get(part.tag, 0) + 1
         path = above + tag_name(part.tag) + (f"#{times}" if times > 1 else "")
         vr = part.vr or _known_vr(part.tag)
-        inside = _inside(data, part, vr, encoding)
-        if inside is None:
+        if part.items is None:
             yield path, _Leaf(part.tag, vr, data[part.value : part.value_end])
             continue
-        inner = inner_encoding(data, part, encoding)
         yield path, _Leaf(part.tag, vr, b"")
-        for number, item in enumerate(inside, 1):
+        for number, item in enumerate(part.items, 1):
             yield f"{path}[{number}]", _Leaf(part.tag, "", b"")
-            yield from _leaves(data, item, inner, f"{path}[{number}].")
-
-
-def _inside(data: bytes, part: Part, vr: str, encoding: Encoding) -> list[list[Part]] | None:
-    """Return the items of what is a sequence, None for everything else."""
-    hidden = vr == "UN" and (part.undefined or _known_vr(part.tag) == "SQ")
-    if part.tag == 0x7FE00010 or not (vr == "SQ" or hidden):
-        return None
-    try:
-        return items(data, part, encoding)
-    except UnreadableInstance:
-        return None
+            yield from _leaves(data, item.parts, f"{path}[{number}].")
 
 
 def _known_vr(tag: int) -> str:

@@ -1,39 +1,27 @@
 """A DICOM file (PS3.10 7) as its transfer syntax and the bytes of its data set, and back."""
 
-import re
+import sys
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from dicom_ai_node.dicom.encoding import EXPLICIT, Encoding, tag_name, tag_of
+from dicom_ai_node.dicom.header import encoding_of, file_meta
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.uids import is_uid
+from dicom_ai_node.dicom.walk import Part, walk
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels.source import MAX_INFLATED
-from dicom_ai_node.report.copies.encoding import (
-    BIG_ENDIAN,
-    EXPLICIT,
-    IMPLICIT,
-    LONG_VRS,
-    Encoding,
-)
-from dicom_ai_node.report.copies.walk import walk
-from dicom_ai_node.report.elements import tag_of
 from dicom_ai_node.report.provenance import PROGRAM_UID
 
 _PREAMBLE = 128
-# PS3.5 9.1 but for leading zeros, which are forbidden and common.
-UID_VALUE = re.compile(r"[0-9.]{1,64}")
 _TRANSFER_SYNTAX: Final = tag_of("TransferSyntaxUID")
-_ENCODINGS: Mapping[str, Encoding] = {
-    ImplicitVRLittleEndian: IMPLICIT,
-    ExplicitVRBigEndian: BIG_ENDIAN,
-}
-"""Every other transfer syntax is Explicit VR Little Endian (PS3.5 A.4)."""
+_WHOLE: Final = Limits(
+    header_bytes=sys.maxsize, element_bytes=sys.maxsize, elements=sys.maxsize, depth=DEFAULT.depth
+)
+"""The file is in memory, and was read within the limits of the configuration before."""
 _DEFLATED = frozenset(
     {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 )
@@ -62,20 +50,33 @@ def opened(content: bytes) -> Part10:
     """
     if content[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
         raise UnreadableInstance("expected a DICOM file (PS3.10), found no DICM at byte 128")
-    start = _PREAMBLE + 4
-    end = _end_of_meta(content, start)
-    meta = content[start:end]
-    syntax = ""
-    for part in walk(meta, EXPLICIT):
-        if part.tag == _TRANSFER_SYNTAX:
-            syntax = meta[part.value : part.end].decode("ascii", "replace").strip("\0 ")
-    if not UID_VALUE.fullmatch(syntax):
+    file = file_meta(memoryview(content), DEFAULT)
+    assert file is not None, "it has DICM"
+    syntax = file.uid(_TRANSFER_SYNTAX)
+    if not is_uid(syntax):
         state = "is not a UID" if syntax else "is missing"
         raise UnreadableInstance(f"TransferSyntaxUID {state} in the File Meta Information")
-    data = content[end:]
+    data = content[file.end :]
     if syntax in _DEFLATED:
         data = _inflated(data)
-    return Part10(meta, syntax, _ENCODINGS.get(syntax, EXPLICIT), data)
+    return Part10(content[_PREAMBLE + 4 : file.end], syntax, encoding_of(syntax), data)
+
+
+def elements_of(data: bytes, encoding: Encoding) -> list[Part]:
+    """Return the elements of a data set, its pixel data and what is behind them included.
+
+    Raises
+    ------
+    UnreadableInstance
+        It cannot be followed to its end, or is not in this encoding.
+    """
+    parts = walk(data, encoding, limits=_WHOLE).parts
+    if not encoding.implicit and (mixed := [part.tag for part in parts if not part.vr]):
+        raise UnreadableInstance(
+            f"{tag_name(mixed[0])} has no VR: the data set is not in the transfer syntax that the"
+            " file names"
+        )
+    return parts
 
 
 def rebuilt(file: Part10, data: bytes, *, sop_class_uid: str, sop_instance_uid: str) -> bytes:
@@ -98,15 +99,6 @@ def rebuilt(file: Part10, data: bytes, *, sop_class_uid: str, sop_instance_uid: 
     if file.transfer_syntax_uid in _DEFLATED:
         data = _deflated(data)
     return b"".join((bytes(_PREAMBLE), b"DICM", group_length, elements, data))
-
-
-def _end_of_meta(content: bytes, offset: int) -> int:
-    """Return where the group 0002 ends, whatever its group length says."""
-    while content[offset : offset + 2] == b"\x02\x00":
-        long = content[offset + 4 : offset + 6].decode("latin-1") in LONG_VRS
-        size = slice(offset + 8, offset + 12) if long else slice(offset + 6, offset + 8)
-        offset = size.stop + int.from_bytes(content[size], "little")
-    return offset
 
 
 def _inflated(packed: bytes) -> bytes:

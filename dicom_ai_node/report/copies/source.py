@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dicom_ai_node.dicom.encoding import Encoding, tag_of
+from dicom_ai_node.dicom.uids import is_uid
+from dicom_ai_node.dicom.walk import Part
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.report.copies.encoding import Encoding
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
 from dicom_ai_node.report.copies.marks import Previous
-from dicom_ai_node.report.copies.part10 import UID_VALUE, Part10, opened
+from dicom_ai_node.report.copies.part10 import Part10, elements_of, opened
 from dicom_ai_node.report.copies.splice import found
-from dicom_ai_node.report.copies.walk import Part, walk
-from dicom_ai_node.report.elements import tag_of
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
@@ -89,9 +89,9 @@ def source_of(content: bytes) -> Source:
         UIDs that place an instance. The message names no value.
     """
     file = opened(content)
-    source = Source(file, walk(file.data, file.encoding))
+    source = Source(file, elements_of(file.data, file.encoding))
     for keyword in _UIDS:
-        if not UID_VALUE.fullmatch(source.uid(keyword)):
+        if not is_uid(source.uid(keyword)):
             state = "is not a UID" if source.value(keyword) else "is missing"
             raise UnreadableInstance(f"{keyword} {state}: no copy can be made")
     return source

@@ -4,9 +4,9 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from dicom_ai_node.dicom.encoding import ITEM, Encoding, tag_name
+from dicom_ai_node.dicom.walk import Part
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.report.copies.encoding import ITEM, Encoding, tag_name
-from dicom_ai_node.report.copies.walk import Part, inner_encoding
 
 _LENGTH_TO_END: Final = 0x00080001
 
@@ -66,7 +66,7 @@ def appended(
     """
     if part is None or part.value == part.value_end:
         return encoding.sequence(tag, [item(encoding)])
-    inner = inner_encoding(data, part, encoding)
+    inner = part.encoding
     if part.vr not in ("", "SQ", "UN") or inner.tag_at(data, part.value) != ITEM:
         raise UnreadableInstance(f"{tag_name(tag)} is no sequence of items")
     value = data[part.value : part.value_end] + item(inner)

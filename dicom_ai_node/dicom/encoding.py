@@ -1,11 +1,12 @@
-"""How data elements are written in one transfer syntax (PS3.5 7.1, 7.5)."""
+"""How data elements are encoded in one transfer syntax (PS3.5 7.1, 7.5)."""
 
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dicom_ai_node.report.elements import tag_of
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.tag import BaseTag, Tag
 
 UNDEFINED: Final = 0xFFFFFFFF
 ITEM: Final = 0xFFFEE000
@@ -70,7 +71,7 @@ class Encoding:
         """Return a sequence of defined length from whole items."""
         return self.element(tag, "SQ", b"".join(items))
 
-    def tag_at(self, data: bytes, offset: int) -> int:
+    def tag_at(self, data: bytes | memoryview, offset: int) -> int:
         """Return the tag of the element that starts at ``offset``."""
         group, element = struct.unpack_from(f"{self.order}HH", data, offset)
         return int(group << 16 | element)
@@ -81,6 +82,19 @@ EXPLICIT: Final = Encoding(implicit=False, little=True)
 BIG_ENDIAN: Final = Encoding(implicit=False, little=False)
 
 
+def tag_of(keyword: str) -> BaseTag:
+    """Return the tag of a DICOM keyword."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"not a DICOM keyword: {keyword}")
+    return Tag(tag)
+
+
 def tag_name(tag: int) -> str:
     """Return a tag as (gggg,eeee)."""
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def described(tag: int) -> str:
+    """Return a tag with its keyword, where it has one."""
+    return f"{tag_name(tag)} {keyword_for_tag(tag)}".rstrip()

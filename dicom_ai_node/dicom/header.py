@@ -1,0 +1,281 @@
+"""The header of a DICOM file or data set: everything before its pixel data, followed and bounded.
+
+A header ends at the pixel data, or where the data set does. An image that ends before it names its
+series, or within its Image Pixel module (PS3.3 C.7.6.3), was cut off between two elements. One that
+was freed of its pixels, or of that module as a whole, is a header all the same.
+"""
+
+import mmap
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary
+from pydicom.charset import python_encoding
+from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence as Items
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
+
+from dicom_ai_node.dicom.encoding import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
+from dicom_ai_node.dicom.limits import Limits
+from dicom_ai_node.dicom.odd import first_element_fits
+from dicom_ai_node.dicom.walk import Part, ends_at, is_pixel_data, walk
+from dicom_ai_node.errors import UnreadableInstance
+
+IMAGES: Final = frozenset(
+    uid
+    for uid, (name, kind, *_) in UID_dictionary.items()
+    if kind == "SOP Class" and "Image Storage" in name
+)
+"""SOP classes whose instances have pixel data."""
+
+_MAGIC: Final = slice(128, 132)
+_SOP_CLASS: Final = 0x00080016
+_CHARACTER_SET: Final = 0x00080005
+_MEDIA_SOP_CLASS: Final = 0x00020002
+_TRANSFER_SYNTAX: Final = 0x00020010
+_SERIES: Final = 0x0020000E
+_SAMPLES_PER_PIXEL: Final = 0x00280002
+_PIXEL_REPRESENTATION: Final = 0x00280103
+"""First and last attribute of group 0028 that each Image Pixel module has."""
+_ENCODINGS: Final[Mapping[str, Encoding]] = {
+    ImplicitVRLittleEndian: IMPLICIT,
+    ExplicitVRBigEndian: BIG_ENDIAN,
+}
+_FIRST_INFLATED: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The elements of a header, found and not converted."""
+
+    data: bytes | memoryview
+    """The file; of a deflated data set, as much as was inflated to read its header."""
+    encoding: Encoding
+    """How the data set is really encoded, whatever its transfer syntax says."""
+    parts: Sequence[Part]
+    end: int
+    """Offset of the pixel data element in :attr:`data`; of its end when there is none."""
+
+    def value(self, tag: int) -> bytes | None:
+        """Return the value of an element as it stands, None where there is none."""
+        # Of two elements with one tag the last counts, as it does to pydicom.
+        for part in reversed(self.parts):
+            if part.tag == tag:
+                return bytes(self.data[part.value : part.value_end])
+        return None
+
+    def uid(self, tag: int) -> str:
+        """Return a UID without its padding, '' where there is none; it may be malformed."""
+        return (self.value(tag) or b"").decode("ascii", "replace").strip("\0 ")
+
+    def dataset(self) -> Dataset:
+        """Return the header as pydicom has it, elements still raw."""
+        return _dataset(self.data, self.parts, self.encoding, "iso8859")
+
+
+@dataclass(frozen=True, slots=True)
+class FileHeader:
+    """The header of a file, with its File Meta Information."""
+
+    meta: Header | None
+    """None where the file has none."""
+    header: Header
+    deflated: memoryview | None
+    """The deflated data set, None of all others."""
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """What the File Meta Information says, '' where it does not."""
+        return self.meta.uid(_TRANSFER_SYNTAX) if self.meta else ""
+
+    def dataset(self) -> Dataset:
+        """Return the header as pydicom has it, ``file_meta`` included."""
+        found = self.header.dataset()
+        found.file_meta = FileMetaDataset(self.meta.dataset() if self.meta else Dataset())
+        return found
+
+
+def mapped(path: Path) -> memoryview:
+    """Return the content of a file without reading it.
+
+    Raises
+    ------
+    UnreadableInstance
+        It is empty.
+    OSError
+        It cannot be opened.
+    """
+    with path.open("rb") as file:
+        if not file.read(1):  # and cannot be mapped
+            raise UnreadableInstance("expected a DICOM data set, got an empty file")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def encoding_of(transfer_syntax_uid: str) -> Encoding:
+    """Return how a data set in that transfer syntax should be encoded (PS3.5 A)."""
+    return _ENCODINGS.get(transfer_syntax_uid, EXPLICIT)
+
+
+def header_of_file(data: memoryview, limits: Limits) -> FileHeader:
+    """Follow the header of a PS3.10 file, or of a bare data set.
+
+    Raises
+    ------
+    UnreadableInstance
+        These are no DICOM data, or the header is cut off, cannot be followed, or goes beyond
+        ``limits``.
+    """
+    meta = file_meta(data, limits)
+    if meta is None and _encoding(data, 0, None) is None:
+        raise UnreadableInstance("expected a DICOM file, got none of its marks")
+    syntax = meta.uid(_TRANSFER_SYNTAX) if meta else ""
+    start = meta.end if meta else 0
+    stated = encoding_of(syntax) if syntax else None
+    sop_class = meta.uid(_MEDIA_SOP_CLASS) if meta else ""
+    if syntax == DeflatedExplicitVRLittleEndian:
+        header = deflated_header(data[start:], limits, sop_class=sop_class)
+        return FileHeader(meta, header, data[start:])
+    header = header_of(data, start=start, stated=stated, limits=limits, sop_class=sop_class)
+    return FileHeader(meta, header, None)
+
+
+def header_of(
+    data: bytes | memoryview,
+    *,
+    start: int = 0,
+    stated: Encoding | None = None,
+    limits: Limits,
+    sop_class: str = "",
+) -> Header:
+    """Follow the header of the data set at ``start``; errors of :func:`header_of_file`.
+
+    ``stated`` is what the transfer syntax says of the encoding. The first element may say
+    otherwise, and is right. ``sop_class`` counts where the data set names none.
+    """
+    encoding = _encoding(data, start, stated) or stated or EXPLICIT
+    parts, end = walk(data, encoding, start=start, stop=is_pixel_data, limits=limits)
+    header = Header(data, encoding, parts, end)
+    if _is_cut_image(header, sop_class):
+        raise ends_at(parts[-1].tag, behind=True)
+    return header
+
+
+def deflated_header(data: memoryview, limits: Limits, *, sop_class: str = "") -> Header:
+    """Follow the header of a deflated data set (PS3.5 A.5), and inflate little more than it.
+
+    Raises
+    ------
+    UnreadableInstance
+        As :func:`header_of_file`, or the data set cannot be inflated.
+    """
+    for size in (_FIRST_INFLATED, limits.header_bytes + _FIRST_INFLATED):
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            inflated = inflater.decompress(data, size)
+        except zlib.error as error:
+            raise UnreadableInstance(f"expected a deflated data set, got: {error}") from error
+        try:
+            found = header_of(inflated, stated=EXPLICIT, limits=limits, sop_class=sop_class)
+        except UnreadableInstance:
+            if not inflater.unconsumed_tail:
+                raise
+        else:
+            if not inflater.unconsumed_tail or found.end < len(inflated):
+                return found
+    raise UnreadableInstance(
+        "cannot be read: its header has more bytes before its pixel data than"
+        f" limits.header_bytes = {limits.header_bytes}, when inflated"
+    )
+
+
+def file_meta(data: memoryview, limits: Limits) -> Header | None:
+    """Follow the File Meta Information (PS3.10 7.1) by its group: its length is often wrong."""
+    start = _MAGIC.stop if bytes(data[_MAGIC]) == b"DICM" else 0
+    if bytes(data[start : start + 2]) != b"\x02\x00":
+        return Header(data, EXPLICIT, (), start) if start else None
+    parts, end = walk(
+        data, EXPLICIT, start=start, stop=lambda tag: tag >> 16 != 0x0002, limits=limits
+    )
+    return Header(data, EXPLICIT, parts, end)
+
+
+def _encoding(data: bytes | memoryview, start: int, stated: Encoding | None) -> Encoding | None:
+    """Return the encoding in which the first two elements can be read, the stated one first."""
+    likely = (stated, EXPLICIT, IMPLICIT, BIG_ENDIAN)
+    fitting = (one for one in likely if one and first_element_fits(data, start, one))
+    return next(fitting, None)
+
+
+def _is_cut_image(header: Header, sop_class: str) -> bool:
+    if header.end < len(header.data) and _ends_at_pixels(header):
+        return False
+    if (header.uid(_SOP_CLASS) or sop_class) not in IMAGES or not header.parts:
+        return False
+    last = max(part.tag for part in header.parts)
+    return last < _SERIES or _SAMPLES_PER_PIXEL <= last < _PIXEL_REPRESENTATION
+
+
+def _ends_at_pixels(header: Header) -> bool:
+    if len(header.data) - header.end < 4:
+        return False
+    return is_pixel_data(header.encoding.tag_at(header.data, header.end))
+
+
+def _dataset(
+    data: bytes | memoryview, parts: Sequence[Part], encoding: Encoding, charset: object
+) -> Dataset:
+    own = _charset(data, parts, charset)
+    elements: dict[BaseTag, DataElement | RawDataElement] = {}
+    for part in parts:
+        tag = BaseTag(part.tag)
+        elements[tag] = (
+            _raw(data, part, tag)
+            if part.items is None
+            else DataElement(tag, "SQ", _sequence(data, part, own), already_converted=True)
+        )
+    dataset = Dataset(elements)
+    dataset.set_original_encoding(encoding.implicit, encoding.little, own)  # type: ignore[arg-type]
+    return dataset
+
+
+def _sequence(data: bytes | memoryview, part: Part, charset: object) -> Items:
+    return Items([_dataset(data, item.parts, part.encoding, charset) for item in part.items or ()])
+
+
+def _raw(data: bytes | memoryview, part: Part, tag: BaseTag) -> RawDataElement:
+    vr = part.vr or None
+    value = bytes(data[part.value : part.value_end])
+    length = 0xFFFFFFFF if part.undefined else len(value)
+    return RawDataElement(
+        tag,
+        vr,
+        length,
+        value or _empty(vr),
+        part.value,
+        part.encoding.implicit,
+        part.encoding.little,
+    )
+
+
+def _empty(vr: str | None) -> bytes | None:
+    """Return what pydicom has for a value without bytes."""
+    return b"" if empty_value_for_VR(vr, raw=True) == b"" else None
+
+
+def _charset(data: bytes | memoryview, parts: Sequence[Part], inherited: object) -> object:
+    """Return pydicom's codecs of the Specific Character Set; of an item, those of what holds it."""
+    for part in parts:
+        if part.tag == _CHARACTER_SET:
+            terms = bytes(data[part.value : part.end]).decode("ascii", "replace").strip("\0 ")
+            # pydicom would warn of an unknown one, which is the rules' to report
+            return [python_encoding.get(term.strip(), "iso8859") for term in terms.split("\\")]
+    return inherited

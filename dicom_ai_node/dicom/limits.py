@@ -1,0 +1,21 @@
+"""How much of a header is read: what is beyond is refused before it takes memory or time."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one data set; ``[limits]`` of the configuration."""
+
+    header_bytes: int = 32 << 20
+    """Bytes before the pixel data."""
+    element_bytes: int = 16 << 20
+    """Bytes of one value that is no sequence, the pixel data aside."""
+    elements: int = 100_000
+    """Data elements and sequence items before the pixel data, nested ones too."""
+    depth: int = 32
+    """Sequences within each other."""
+
+
+DEFAULT: Final = Limits()
