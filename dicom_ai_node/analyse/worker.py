@@ -28,13 +28,13 @@ from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, Unreada
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.clock import LONGEST_RETRY
 from dicom_ai_node.store.leases import ClaimedStudy, claim, hand_back, renew
 from dicom_ai_node.store.patients import priors
 from dicom_ai_node.store.studies import fail, skip
 from dicom_ai_node.types import PriorStudy, Reason
 
 _IDLE_SECONDS = 0.25
-_LONGEST_RETRY = 600.0
 _AFTER_FAULT_SECONDS = 5.0
 
 log = structlog.get_logger()
@@ -176,7 +176,7 @@ class Analyser:
         retry_at = None
         if not permanent and claimed.attempts < self.config.analyse.max_attempts:
             pause = self.config.analyse.retry_seconds * 2 ** (claimed.attempts - 1)
-            retry_at = now + min(pause, _LONGEST_RETRY)
+            retry_at = now + min(pause, LONGEST_RETRY)
         text = str(error) if isinstance(error, NodeError) else type(error).__name__
         reason = Reason("analysis_failed", text)
         log.error(

@@ -51,6 +51,7 @@ class Manners:
         closed = seconds_until_open(self._settings.window, self._local_time(now))
         if closed:
             return Hold(f"outside the window {self._settings.window}", closed)
+        self._bound(now)
         if now < self._back_at:
             return Hold(self._back_reason, self._back_at - now)
         if self._settings.yield_to_live and (studies := self._live()):
@@ -59,6 +60,12 @@ class Manners:
             rate = self._settings.studies_per_minute
             return Hold(f"at most {rate:g} studies a minute", self._next_at - now, lasting=False)
         return None
+
+    def _bound(self, now: float) -> None:
+        """Wait for no time that only a clock that went back since makes so distant."""
+        self._back_at = min(self._back_at, now + self._settings.retry_max_seconds)
+        rate = self._settings.studies_per_minute
+        self._next_at = min(self._next_at, now + (60.0 / rate if rate else 0.0))
 
     def asked(self, at: float) -> None:
         """Count a study that was asked for; what the rate left unused is not made up for later."""

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.ops.clock import bounds_of
 from dicom_ai_node.ops.disk import (
     MEGABYTE,
     Space,
@@ -15,13 +17,13 @@ from dicom_ai_node.ops.disk import (
     room,
     spool_space,
 )
-from dicom_ai_node.ops.role import FRESH_SECONDS, places
+from dicom_ai_node.ops.role import heard_of, places
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.node_values import write_probe
+from dicom_ai_node.store.clock import count_ahead
+from dicom_ai_node.store.node_values import clock_jumps, write_probe
 from dicom_ai_node.store.overview import OPEN_STATES, overview
 from dicom_ai_node.store.stuck_fills import count_stuck
-from dicom_ai_node.store.workers import alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def readiness(
         "database_space": lambda: _database_space(db, config),
         "spool": lambda: _writable(spool),
         "space": lambda: _space(spool, config),
+        "clock": lambda: _clock(config, db, at),
         "roles": lambda: _roles(config, db, at),
         "queues": lambda: _queues(db, at),
     }
@@ -136,8 +139,19 @@ def _space(spool: Spool, config: Config) -> str:
     return str(left)
 
 
+def _clock(config: Config, db: Database, now: float) -> str:
+    ahead = count_ahead(db, bounds_of(config), now=now)
+    if ahead:
+        raise _Wrong(f"it went back: {ahead} times in the database lie ahead of it")
+    jumps = clock_jumps(db)
+    if not jumps.count:
+        return "was not set"
+    at = datetime.fromtimestamp(jumps.at, UTC).isoformat(" ", "seconds")
+    return f"was set {jumps.count} times, last by {jumps.seconds:+.0f} s at {at}"
+
+
 def _roles(config: Config, db: Database, now: float) -> str:
-    fresh = {worker.name for worker in alive(db, since=now - FRESH_SECONDS)}
+    fresh = heard_of(db, now=now)
     wanted = [place.worker for place in places(config)]
     silent = [name for name in wanted if name not in fresh]
     if silent:

@@ -6,13 +6,8 @@ to have run before. Two keepers do no harm.
 
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import partial
 
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_ai_node.audit.leftovers import drop_leftovers
 from dicom_ai_node.config import Config
@@ -21,16 +16,22 @@ from dicom_ai_node.fill import gateway
 from dicom_ai_node.fill.automatic import apply_due
 from dicom_ai_node.fill.copying import copy_maker
 from dicom_ai_node.ops import drift
+from dicom_ai_node.ops.clock import ClockWatch, Jump, bounds_of
 from dicom_ai_node.ops.disk import Space, database_space, room, spool_space
+from dicom_ai_node.ops.periodic import Job, run_jobs
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.clock import bring_back, move_along
 from dicom_ai_node.store.copies import drop_sent
 from dicom_ai_node.store.instances import drop_expired, forget_dead_associations
+from dicom_ai_node.store.node_values import note_jump
 from dicom_ai_node.store.observations import drop_observations
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.store.workers import forget_silent
 
 _CLOSE_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
+"""What two looks at two clocks may be apart."""
 _AFTER_A_FAILURE_SECONDS = 5.0
 _APPLY_SECONDS = 15.0
 _DAY = 86400.0
@@ -53,35 +54,66 @@ class Keeper:
         self.spool = spool
         self._space: dict[str, Space] = {}
         self._applying = True
+        self._bounds = bounds_of(config)
+        self._clock = ClockWatch()
+        self._may_remove_at = 0.0
+        """When retention goes on, monotonic: a wrong clock must not empty the spool."""
 
     def run(self, stop: threading.Event) -> None:
         """Do all jobs at their intervals until ``stop`` is set."""
-        scheduler = BackgroundScheduler(
-            timezone=UTC,
-            executors={"default": ThreadPoolExecutor(2)},
-            # A job that is late runs once, however many runs it missed, and never beside itself.
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        )
-        jobs: list[tuple[Callable[[], object], float]] = [
-            (self.forget_associations, 5),
-            (self.watch_space, 30),
-            (partial(self.drop_images, stop), 60),
-            (partial(self.drop_copies, stop), _HOUR),
-            (self.drop_leftovers, 60),
-            (self.forget_workers, _HOUR),
-            (self.watch_drift, _HOUR),
-            (self.drop_observations, _HOUR),
-            (self.db.tidy, _HOUR),
+        quick: list[Job] = [
+            ("bring_times_back", self.bring_times_back, 5),
+            ("forget_associations", self.forget_associations, 5),
+            ("watch_space", self.watch_space, 30),
+            ("drop_leftovers", self.drop_leftovers, 60),
+            ("forget_workers", self.forget_workers, _HOUR),
+            ("watch_drift", self.watch_drift, _HOUR),
+            ("drop_observations", self.drop_observations, _HOUR),
+            ("tidy", self.db.tidy, _HOUR),
+        ]
+        slow: list[Job] = [
+            ("drop_images", lambda: self.drop_images(stop), 60),
+            ("drop_copies", lambda: self.drop_copies(stop), _HOUR),
         ]
         if self.config.fill.auto_apply:
-            jobs.append((partial(self.apply_accepted, stop), _APPLY_SECONDS))
-        for job, seconds in jobs:
-            scheduler.add_job(job, "interval", seconds=seconds, next_run_time=datetime.now(UTC))
-        scheduler.start()
+            slow.append(("apply_accepted", lambda: self.apply_accepted(stop), _APPLY_SECONDS))
+        threads = [
+            threading.Thread(target=run_jobs, args=(jobs, stop), name=name)
+            for name, jobs in (("jobs", quick), ("slow-jobs", slow))
+        ]
+        for thread in threads:
+            thread.start()
         try:
             self._close_studies_until(stop)
         finally:
-            scheduler.shutdown(wait=True)
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    def watch_clock(self) -> Jump | None:
+        """See to it that nothing waits for a time that the clock, having been set, is far from."""
+        jump = self._clock.look()
+        if jump is not None:
+            log.warning("clock_jumped", seconds=round(jump.seconds, 1))
+            if abs(jump.seconds) >= _HOUR:
+                self._may_remove_at = time.monotonic() + _DAY
+                log.warning("retention_paused", hours=24)
+            move_along(
+                self.db,
+                self._bounds,
+                jump=jump.seconds,
+                since=jump.since - _LOOK_SECONDS,
+                now=jump.now,
+            )
+            note_jump(self.db, jump.seconds, now=jump.now)
+        return jump
+
+    def bring_times_back(self) -> int:
+        """Bound the times that lie ahead of the clock, such as after a start; return how many."""
+        count = bring_back(self.db, self._bounds, now=time.time())
+        if count:
+            log.warning("times_brought_back", count=count)
+        return count
 
     def close_studies(self) -> int:
         """Close the studies that have been quiet for long enough; return how many."""
@@ -102,6 +134,8 @@ class Keeper:
 
         Reports stay, and so does everything of a study that is unsent, undelivered or failed.
         """
+        if time.monotonic() < self._may_remove_at:
+            return 0
         now = time.time()
         before = now - self.config.storage.retention_days * _DAY
         total = 0
@@ -122,6 +156,8 @@ class Keeper:
 
     def drop_copies(self, stop: threading.Event) -> int:
         """Remove filled copies ``retention_days`` after all have them; return how many."""
+        if time.monotonic() < self._may_remove_at:
+            return 0
         now = time.time()
         before = now - self.config.storage.retention_days * _DAY
         total = 0
@@ -192,10 +228,11 @@ class Keeper:
         return drop_observations(self.db, before=before)
 
     def _close_studies_until(self, stop: threading.Event) -> None:
-        """Not a job of the scheduler: at four runs a second that would be mostly scheduler."""
+        """Four times a second, whatever the jobs are busy with."""
         failing = False
         while not stop.is_set():
             try:
+                self.watch_clock()
                 self.close_studies()
             except StorageError as error:
                 if not failing:

@@ -28,14 +28,13 @@ from dicom_ai_node.output import visible
 
 _Event = MutableMapping[str, Any]
 
-_TRUSTED = ("dicom_ai_node", "alembic", "uvicorn", "apscheduler", "sqlalchemy")
+_TRUSTED = ("dicom_ai_node", "alembic", "uvicorn", "sqlalchemy")
 """Loggers whose messages hold no header values at the levels below."""
 _LEVELS = {
     "": logging.WARNING,
     "dicom_ai_node": logging.DEBUG,
     "alembic": logging.WARNING,  # INFO is two lines for each look at the schema
     "uvicorn": logging.WARNING,  # INFO is the start-up banner
-    "apscheduler": logging.WARNING,  # INFO is a line for each run of each job
     "sqlalchemy": logging.WARNING,  # INFO is every statement with its values
     "pynetdicom": logging.WARNING,  # DEBUG prints identifiers and whole data sets
     "pydicom": logging.WARNING,

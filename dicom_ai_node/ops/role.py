@@ -24,7 +24,8 @@ from dicom_ai_node.ops.process import (
     is_supervised,
 )
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.workers import beat, forget
+from dicom_ai_node.store.clock import SLACK
+from dicom_ai_node.store.workers import alive, beat, forget
 
 STOPPED = 0
 FAILED = 1
@@ -58,6 +59,11 @@ def places(config: Config) -> tuple[Place, ...]:
     receivers = (Place("receive", number + 1) for number in range(config.receive.processes))
     once = ("audit", "analyse", "deliver", "keep", "web")
     return (*receivers, *(Place(name) for name in once))
+
+
+def heard_of(db: Database, *, now: float) -> set[str]:
+    """Return the names of the processes that gave a sign of life lately."""
+    return {one.name for one in alive(db, since=now - FRESH_SECONDS, until=now + SLACK)}
 
 
 class Work(Protocol):

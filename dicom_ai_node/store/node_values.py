@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import node_value
 
+_JUMPS = "clock_jumps"
 _PROBE_BYTES = 32 * 1024
 """More than the rows of an image take: a log that has room for this has room for them."""
 
@@ -43,6 +44,34 @@ def get_now(connection: Connection, name: str) -> NodeValue | None:
     query = select(node_value.c.value, node_value.c.at).where(node_value.c.name == name)
     row = connection.execute(query).first()
     return NodeValue(row.value, row.at) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJumps:
+    """How often the clock was set, and by how much last."""
+
+    count: int = 0
+    seconds: float = 0.0
+    at: float = 0.0
+
+
+def note_jump(db: Database, seconds: float, *, now: float) -> None:
+    """Count a jump of the clock."""
+    with db.write() as connection:
+        count = _jumps(get_now(connection, _JUMPS)).count + 1
+        put_now(connection, _JUMPS, f"{count} {seconds:.3f}", now=now)
+
+
+def clock_jumps(db: Database) -> ClockJumps:
+    """Return what :func:`note_jump` has counted."""
+    return _jumps(get(db, _JUMPS))
+
+
+def _jumps(found: NodeValue | None) -> ClockJumps:
+    if found is None:
+        return ClockJumps()
+    count, seconds = found.value.split()
+    return ClockJumps(int(count), float(seconds), found.at)
 
 
 def write_probe(db: Database, *, now: float) -> None:

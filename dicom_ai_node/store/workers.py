@@ -1,5 +1,6 @@
 """The running processes: each keeps a row of its own fresh while it lives."""
 
+import math
 from dataclasses import dataclass
 
 from sqlalchemy import case, delete, select, update
@@ -48,9 +49,15 @@ def forget_silent(db: Database, *, before: float) -> int:
         return connection.execute(delete(worker).where(worker.c.alive_at < before)).rowcount
 
 
-def alive(db: Database, *, since: float = 0.0) -> list[Worker]:
-    """Return the processes that were heard of since ``since``, by name."""
-    query = select(worker).where(worker.c.alive_at >= since).order_by(worker.c.name)
+def alive(db: Database, *, since: float = 0.0, until: float = math.inf) -> list[Worker]:
+    """Return the processes that were heard of last between ``since`` and ``until``, by name.
+
+    A sign of life from the future is one from before the clock went back: of no use.
+    """
+    heard = worker.c.alive_at >= since
+    if until < math.inf:
+        heard &= worker.c.alive_at <= until
+    query = select(worker).where(heard).order_by(worker.c.name)
     with db.read() as connection:
         return [
             Worker(row.name, row.role, row.pid, row.started_at, row.alive_at)

@@ -15,16 +15,18 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.monitor.observation import Role
 from dicom_ai_node.monitor.tally import Quantity
+from dicom_ai_node.ops.clock import bounds_of
 from dicom_ai_node.ops.disk import room
 from dicom_ai_node.ops.health import Readiness
 from dicom_ai_node.ops.prober import Prober
-from dicom_ai_node.ops.role import FRESH_SECONDS, places
+from dicom_ai_node.ops.role import heard_of, places
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.clock import count_ahead
 from dicom_ai_node.store.drift import Flag, Mode, mode, open_flags
+from dicom_ai_node.store.node_values import ClockJumps, clock_jumps
 from dicom_ai_node.store.observations import newest_bundle
 from dicom_ai_node.store.overview import Overview, newest_model, overview
 from dicom_ai_node.store.stuck_fills import count_stuck
-from dicom_ai_node.store.workers import alive
 
 DELIVERY_STATES = ("queued", "sending", "delivered", "dead")
 _PREFIX = "dicom_ai_node"
@@ -52,11 +54,13 @@ class NodeCollector(Collector):
             if found.stuck:
                 raise StorageError("the checks do not end")
             seen = overview(self._db, now=now)
-            fresh = {worker.name for worker in alive(self._db, since=now - FRESH_SECONDS)}
+            fresh = heard_of(self._db, now=now)
             model = newest_model(self._db)
             flags = open_flags(self._db, newest_bundle(self._db, Role.LIVE))
             shadow = mode(self._db) is Mode.SHADOW
             stuck = count_stuck(self._db)
+            ahead = count_ahead(self._db, bounds_of(self._config), now=now)
+            jumps = clock_jumps(self._db)
         except StorageError:
             yield _gauge("database_up", "Whether the database answers", 0)
             return
@@ -65,6 +69,7 @@ class NodeCollector(Collector):
         yield from _about_studies(seen, now)
         yield from self._about_deliveries(seen, now)
         yield from _totals(seen)
+        yield from _about_the_clock(ahead, jumps)
         yield _drift(flags)
         yield _gauge("stuck_fills", "Studies whose accepted proposals were not applied", stuck)
         yield _gauge("shadow_mode", "Whether reports of the network are withheld", float(shadow))
@@ -118,6 +123,13 @@ def _about_studies(seen: Overview, now: float) -> Iterator[Metric]:
     for state, at in seen.oldest_study.items():
         oldest.add_metric([state], max(0.0, now - at))
     yield from (count, oldest)
+
+
+def _about_the_clock(ahead: int, jumps: ClockJumps) -> Iterator[Metric]:
+    yield _gauge("times_ahead", "Times in the database that lie ahead of the clock", ahead)
+    text = "How often the clock was set while the node ran"
+    yield CounterMetricFamily(f"{_PREFIX}_clock_jumps", text, value=jumps.count)
+    yield _gauge("clock_jump_seconds", "By how much it was set last", jumps.seconds)
 
 
 def _totals(seen: Overview) -> Iterator[Metric]:

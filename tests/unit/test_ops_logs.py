@@ -154,7 +154,6 @@ def test_trusted_libraries_speak_at_sane_levels(out: io.StringIO, tmp_path: Path
     logging.getLogger("alembic.runtime.migration").info("Context impl SQLiteImpl.")
     logging.getLogger("uvicorn.error").warning("Cancel %d running task(s)", 2)
     logging.getLogger("sqlalchemy.engine").info("SELECT ... %s", UID)
-    logging.getLogger("apscheduler.executors.default").info("Running job")
     (line,) = lines(out)
     assert line["event"] == "Cancel 2 running task(s)"
 
