@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from types import MappingProxyType
 
 from dicom_ai_node.audit.outcome import (
     AuditedStudy,
@@ -39,6 +40,7 @@ def conclude(
     fill: FillSettings,
     rules_version: str,
     model: str,
+    not_audited: Mapping[str, int] = MappingProxyType({}),
 ) -> AuditReport:
     """Say what is wrong in the archive, from all that was collected of it.
 
@@ -80,6 +82,7 @@ def conclude(
         listed=listed,
         whole_headers=sum(one.facts is not None and one.facts.from_files for one in gathered),
         rules_version=rules_version,
+        not_audited=dict(not_audited),
         model=model,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_ai_node.audit.kept import NO_UID
-from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, Source
+from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, OtherStudy, Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.rules.facts import StudyFacts
@@ -75,7 +75,11 @@ def gather(
     raises, and StorageError where ``folder`` cannot be written.
     """
     if spec.depth is not Depth.ALL:
-        _use(into, source.headers(listed), whole=spec.whole_headers)
+        try:
+            _use(into, source.headers(listed), whole=spec.whole_headers)
+        except OtherStudy as error:
+            _use(into, error.headers, whole=spec.whole_headers)
+            into.fault, into.incomplete = str(error), True
     if analyse is None or not _wants_images(into, spec, rules):
         return
     own = _made_below(folder)

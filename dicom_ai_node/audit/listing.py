@@ -1,7 +1,9 @@
 """Lists what an audit is about: part by part, each kept before the next is asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import TypeVar
 
 import structlog
@@ -10,8 +12,8 @@ from dicom_ai_node.audit import kept
 from dicom_ai_node.audit.faults import describe
 from dicom_ai_node.audit.progress import Ended, Ending
 from dicom_ai_node.audit.session import Session
-from dicom_ai_node.audit.sources.source import Listed, Slice, Source
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.sources.listing import Part
+from dicom_ai_node.audit.sources.source import Slice, Source
 from dicom_ai_node.errors import AuditError, ConfigError, PeerUnavailable, StorageError
 from dicom_ai_node.store.audit_listing import NewListed, save_slice
 
@@ -29,6 +31,8 @@ class Lister:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._task = session.task
+        self._counted: set[int] = set()
+        """Hashes of the keys of what is not audited, so that no later part counts it again."""
 
     def run(self) -> None:
         """List every part that is not yet kept.
@@ -85,13 +89,15 @@ class Lister:
         if number >= len(parts):
             self._save([], done=number, last=True)
             return
-        answers = _different(source, spec, parts[number])
+        part = Part(spec.limit)
+        answers = part.different(source.list(spec, parts[number]))
         while not progress.listing_done:
             some = self._within(source, lambda: list(islice(answers, _AT_ONCE)))
             self.session.manners.answered()
             rows = [kept.new_listed(one) for one in some]
             if len(some) < _AT_ONCE:
-                self._save(rows, done=number + 1, last=number + 1 == len(parts))
+                last = number + 1 == len(parts)
+                self._save(rows, done=number + 1, last=last, omitted=self._new(part))
                 return
             self._save(rows, done=None, last=False)
 
@@ -108,7 +114,20 @@ class Lister:
         reason = f"the listing failed, attempt {failures}: {fault}"
         self.session.manners.back_off(self._task.now(), failures, reason)
 
-    def _save(self, rows: Sequence[NewListed], *, done: int | None, last: bool) -> None:
+    def _new(self, part: Part) -> Counter[str]:
+        """Count what a whole part left out and no earlier one did."""
+        new = {key: why for key, why in part.omitted().items() if hash(key) not in self._counted}
+        self._counted.update(map(hash, new))
+        return Counter(why.value for why in new.values())
+
+    def _save(
+        self,
+        rows: Sequence[NewListed],
+        *,
+        done: int | None,
+        last: bool,
+        omitted: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         task, progress = self._task, self.session.progress
         saved = save_slice(
             self.session.db,
@@ -119,6 +138,7 @@ class Lister:
             slices_done=done,
             listing_done=last,
             limit=task.spec.limit,
+            not_audited=omitted,
         )
         if saved is None:
             raise Ended(Ending.LOST)
@@ -136,14 +156,3 @@ class Lister:
         # A folder answers when all of it has been read, which may take hours.
         seconds = None if source.holds_files else self._task.settings.listing_timeout_seconds
         return self.session.ask(seconds, call)
-
-
-def _different(source: Source, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
-    """Return the studies of a part, each once; no more than the audit may have."""
-    seen: set[str] = set()
-    for listed in source.list(spec, part):
-        if listed.key not in seen:
-            seen.add(listed.key)
-            yield listed
-        if spec.limit is not None and len(seen) >= spec.limit:
-            return

@@ -1,7 +1,7 @@
 """What an audit says: the vocabulary between ``conclude`` and the reports. No behaviour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from dicom_ai_node.audit.spec import AuditSpec
@@ -129,3 +129,5 @@ class AuditReport:
     rules_version: str
     model: str = ""
     """Name and version of the bundle, '' where no network was asked."""
+    not_audited: Mapping[str, int] = field(default_factory=dict)
+    """Why, and how many of what the source answered are left out."""

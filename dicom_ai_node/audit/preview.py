@@ -1,8 +1,10 @@
 """What an audit would cost: listed and counted, nothing fetched, nothing kept."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dicom_ai_node.audit.sources.listing import Part
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.rules import RulesSettings, audit
@@ -22,6 +24,8 @@ class Preview:
     """Studies that the header rules flag by what the listing says of them."""
     images: int = 0
     """Studies of which the images would be asked for."""
+    not_audited: dict[str, int] = field(default_factory=dict)
+    """Why, and how many answers are left out."""
 
     def minutes(self, studies_per_minute: float) -> float | None:
         """Return how long the studies take at the rate limit, None when there is none."""
@@ -40,22 +44,18 @@ def preview(
     """
     parts = source.slices(spec)
     found = Preview(slices=len(parts))
-    seen: set[str] = set()
+    everything = Part(spec.limit)
     for part in parts:
-        for listed in source.list(spec, part):
-            if listed.key in seen:
-                continue
-            seen.add(listed.key)
+        for listed in everything.different(source.list(spec, part)):
             flagged = audit([listed.header], settings=rules, today=spec.today).flagged
             wanted = spec.depth is Depth.ALL or (flagged and spec.depth is Depth.FLAGGED)
             found.studies += 1
             found.instances += listed.instances or 0
             found.flagged += flagged
             found.images += wanted
-            if spec.limit is not None and found.studies >= spec.limit:
-                break
         found.slices_done += 1
         tell(found)
         if spec.limit is not None and found.studies >= spec.limit:
             break
+    found.not_audited = dict(Counter(why.value for why in everything.omitted().values()))
     return found

@@ -179,6 +179,7 @@ def report(
         collected,
         listed=row.listed,
         complete=row.state is AuditState.DONE and not gaps,
+        not_audited=row.not_audited,
         rules=settings.rules,
         policy=settings.policy,
         fill=settings.fill,

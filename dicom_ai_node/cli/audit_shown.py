@@ -1,14 +1,14 @@
 """What the audit commands print."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from dicom_ai_node.audit.sources.source import Source
+from dicom_ai_node.audit.sources.source import Source, not_audited_in_words
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.cli.common import console, minute, print_json, when, whole
 from dicom_ai_node.config import Config
@@ -53,6 +53,7 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
     console.print(
         f"{found.studies} studies with {found.instances} instances, as far as the source says",
     )
+    _print_not_audited(found.not_audited)
     console.print(f"{found.flagged} are flagged by what the listing says")
     console.print(f"images would be asked for of {found.images}")
     if minutes is not None:
@@ -110,12 +111,18 @@ def one(db: Database, row: AuditRow, *, as_json: bool) -> None:
     if rate:
         eta = f", about {left:.0f} minutes left" if left is not None else ""
         console.print(f"{rate:.1f} studies a minute{eta}")
+    _print_not_audited(row.not_audited)
     for text, count in faults:
         console.print(f"{count} x {text}", soft_wrap=True)
     if row.listing_done and not row.listed:
         console.print("the source lists no study of these dates and modalities", style="yellow")
     if row.settled:
         console.print(f"what it found: dicom-ai-node audit report {row.id} --out FOLDER")
+
+
+def _print_not_audited(counts: Mapping[str, int]) -> None:
+    if counts:
+        console.print(f"not audited: {not_audited_in_words(counts)}", soft_wrap=True)
 
 
 def _rate(db: Database, row: AuditRow, now: float) -> float | None:

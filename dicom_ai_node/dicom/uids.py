@@ -3,6 +3,7 @@
 import re
 
 _COMPONENTS = re.compile(r"[0-9]+(\.[0-9]+)*")
+_PADDING = re.compile(r"\A[\0\s]+|[\0\s]+\Z")
 _LONGEST = 64
 
 
@@ -16,4 +17,10 @@ def is_uid(text: str) -> bool:
 
 def unpadded(text: str) -> str:
     """Return a UID without the NUL that PS3.5 9.1 pads with, and the blanks that others do."""
-    return text.strip("\0 ")
+    return _PADDING.sub("", text)
+
+
+def clean_uid(text: str) -> str:
+    """Return a UID without its padding, '' for what is none."""
+    bare = unpadded(text)
+    return bare if is_uid(bare) else ""

@@ -1,7 +1,9 @@
 """The listing of an audit: the studies that it is about, saved slice by slice."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -35,11 +37,13 @@ def save_slice(
     slices_done: int | None,
     listing_done: bool = False,
     limit: int | None = None,
+    not_audited: Mapping[str, int] = MappingProxyType({}),
 ) -> int | None:
     """Store a part of the listing; return how many of its studies are new, None without the lease.
 
     A study that is known is left alone. ``slices_done`` is None for a part that has more to come;
-    ``limit`` bounds the studies of the whole audit.
+    ``limit`` bounds the studies of the whole audit. ``not_audited`` counts by reason what the
+    source answered in this part and the audit leaves out.
     """
     with db.write() as connection:
         if not is_leased_to(connection, audit_id, owner):
@@ -59,7 +63,9 @@ def save_slice(
         ]
         if rows:
             connection.execute(insert(audit_study), rows)
-        done = {} if slices_done is None else {"slices_done": slices_done}
+        done: dict[str, Any] = {} if slices_done is None else {"slices_done": slices_done}
+        if not_audited:
+            done["not_audited"] = _sum(connection, audit_id, not_audited)
         full = limit is not None and count + len(rows) >= limit
         connection.execute(
             update(audit)
@@ -67,6 +73,11 @@ def save_slice(
             .values(updated_at=now, listing_done=listing_done or full, **done)
         )
         return len(rows)
+
+
+def _sum(connection: Connection, audit_id: int, more: Mapping[str, int]) -> dict[str, int]:
+    before = connection.execute(select(audit.c.not_audited).where(audit.c.id == audit_id)).scalar()
+    return dict(Counter(before or {}) + Counter(more))
 
 
 def _known(connection: Connection, audit_id: int, keys: Sequence[str]) -> set[str]:

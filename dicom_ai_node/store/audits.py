@@ -33,6 +33,8 @@ class AuditRow:
     settled: int
     faults: int
     """Settled studies of which something could not be had."""
+    not_audited: dict[str, int]
+    """Why, and how many of what the source answered are left out."""
 
 
 def create(
@@ -236,4 +238,5 @@ def _row(row: Row[Any]) -> AuditRow:
         listed=row.listed or 0,
         settled=int(row.settled or 0),
         faults=int(row.faults or 0),
+        not_audited=dict(row.not_audited or {}),
     )

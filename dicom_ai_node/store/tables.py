@@ -242,6 +242,7 @@ audit = Table(
     Column("error", Text, nullable=False, default=""),
     Column("lease_owner", String(64), nullable=False, default=""),
     Column("lease_until", Float, nullable=False, default=0.0),
+    Column("not_audited", JSON),
 )
 
 audit_study = Table(

@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread
 from structlog.testing import capture_logs
 
 from dicom_ai_node.audit.sources import BrokenOff, Listed, Source, open_source
+from dicom_ai_node.audit.sources.listing import Part
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
@@ -68,7 +69,8 @@ def moving(archive: Archive, **table: Any) -> Source:
 
 
 def listing(source: Source, spec: AuditSpec = SPEC) -> dict[str, Listed]:
-    return {one.key: one for part in source.slices(spec) for one in source.list(spec, part)}
+    parts = [Part(None).different(source.list(spec, part)) for part in source.slices(spec)]
+    return {one.key: one for answers in parts for one in answers}
 
 
 def test_days_are_asked_for_one_by_one_and_each_modality_by_itself(

@@ -20,6 +20,7 @@ from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.cli import app
 from dicom_ai_node.errors import ConfigError, PeerRefused
 from dicom_ai_node.store import Database, audits
+from tests.acceptance.harness import noise
 from tests.builders.scripted import Archive, collected, listed, raises
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
@@ -282,3 +283,33 @@ def test_an_unknown_audit_is_named(config: Path) -> None:
 def test_every_command_has_an_example(command: str) -> None:
     done = CliRunner().invoke(app, ["audit", command, "--help"], env={"COLUMNS": "200"})
     assert f"dicom-ai-node audit {command}" in done.output
+
+
+@pytest.mark.parametrize("way", ["start", "--dry-run"])
+def test_what_a_source_holds_and_is_not_audited_is_shown(
+    config: Path, tmp_path: Path, way: str
+) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    noise("ct", 1, Modality="CT").save_as(folder / "ct.dcm", enforce_file_format=True)
+    noise("cr", 1, StudyDate="20100101").save_as(folder / "cr.dcm", enforce_file_format=True)
+    (folder / "photo.png").write_bytes(b"no DICOM")
+    options = ("--source", f"folder:{folder}", "--from", "2024-01-01", "--headers-only")
+    more = () if way == "start" else (way,)
+    code, _, text = audit(config, "start", *options, *more)
+    assert code == 0
+    assert (
+        "not audited: 1 file that is not DICOM, 1 study of other modalities, "
+        "1 study outside the dates" in text
+    )
+    code, (shown,), _ = audit(config, "start", *options, *more, "--json")
+    assert shown["not_audited"] == {"other_modality": 1, "outside_dates": 1, "not_dicom": 1}
+    if way == "start":
+        made = json.loads((report_of(config, 1, tmp_path) / "report.json").read_text())
+        assert made["not_audited"] == shown["not_audited"]
+
+
+def report_of(config: Path, number: int, folder: Path) -> Path:
+    code, _, text = audit(config, "report", str(number), "--out", str(folder / "report"))
+    assert code == 0, text
+    return folder / "report"

@@ -10,15 +10,32 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, RLELossless
 
-from dicom_ai_node.audit.sources import Listed, Slice, Source, open_source
+from dicom_ai_node.audit.sources import (
+    Listed,
+    Omission,
+    Slice,
+    Source,
+    open_source,
+)
 from dicom_ai_node.audit.sources.dicom_json import header_of
-from dicom_ai_node.audit.sources.listing import Wanted, date_range, days
+from dicom_ai_node.audit.sources.listing import (
+    Part,
+    Wanted,
+    date_range,
+    days,
+    halves,
+    study_key,
+)
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.demo.images import uid
+from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.pixels.header import quiet
 from dicom_ai_node.rules import Header
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import drop_expired, record
@@ -27,6 +44,7 @@ from dicom_ai_node.study import State
 from dicom_ai_node.types import ImageRef, StoredInstance
 from tests.acceptance.harness import noise
 from tests.builders.rows import TIMING
+from tests.unit.test_audit_modality import KEPT as MODALITIES_KEPT
 
 TODAY = date(2026, 4, 1)
 
@@ -52,23 +70,62 @@ def test_an_archive_is_asked_day_by_day(
 
 
 @pytest.mark.parametrize(
-    ("study_date", "modalities", "is_wanted"),
+    ("study_date", "modalities", "why_not"),
     [
-        ("20260314", ["CR"], True),
-        ("20260314", ["CT", "DX"], True),
-        ("20260314", [], True),
-        ("20260314", ["CT"], False),
-        ("20260313", ["CR"], False),
-        ("20260315", ["CR"], False),
-        ("", ["CR"], True),
-        ("2026.03.01", ["CR"], True),
+        ("20260314", ["CR"], None),
+        ("20260314", ["CT", "DX"], None),
+        ("20260314", [], None),
+        ("20260314", ["CT"], Omission.MODALITY),
+        ("20260313", ["CR"], Omission.DATES),
+        ("20260315", ["CR"], Omission.DATES),
+        ("20260315\0", ["cr"], Omission.DATES),
+        ("", ["CR"], None),
+        ("2026.03.01", ["CR"], None),
     ],
 )
 def test_answers_are_held_against_what_was_asked(
-    study_date: str, modalities: list[str], is_wanted: bool
+    study_date: str, modalities: list[str], why_not: Omission | None
 ) -> None:
-    wanted = Wanted(("CR", "DX"), Slice("20260314", "20260314"))
-    assert wanted(study_date=study_date, modalities=modalities) is is_wanted
+    wanted = Wanted(spec(date(2026, 3, 14), date(2026, 3, 14)))
+    assert wanted.why_not(study_date=study_date, modalities=modalities) is why_not
+
+
+@pytest.mark.parametrize(
+    ("part", "cut"),
+    [
+        (Slice("20260301", "20260304"), ("20260301-20260302", "20260303-20260304")),
+        (Slice("20260301", "20260302"), ("20260301", "20260302")),
+        (Slice("20260301", "20260301"), None),
+        (Slice(), ("-19980215", "19980216-")),
+        (Slice(last="19700101"), None),
+        (Slice(first="20260402"), None),
+    ],
+)
+def test_a_window_of_dates_is_cut_without_a_gap(part: Slice, cut: tuple[str, str] | None) -> None:
+    found = halves(part, TODAY)
+    assert (found and tuple(map(date_range, found))) == cut
+
+
+@pytest.mark.parametrize(
+    ("text", "uid_of_it"),
+    [
+        ("1.2.3\0", "1.2.3"),
+        ("1.2.3 ", "1.2.3"),
+        (" 1.2.3\0\0", "1.2.3"),
+        ("1.2.3\u00a0", "1.2.3"),
+        ("1.02.3", "1.02.3"),
+        ("...", ""),
+        ("1.2.", ""),
+        (".1.2", ""),
+        ("1..2", ""),
+        ("1." * 32 + "12", ""),
+        ("1.2.3x", ""),
+        ("", ""),
+    ],
+)
+def test_a_uid_is_read_without_its_padding(text: str, uid_of_it: str) -> None:
+    assert clean_uid(text) == uid_of_it
+    assert study_key(text, b"").startswith(uid_of_it or "listed:")
 
 
 def test_json_gives_the_header_that_the_file_has() -> None:
@@ -134,7 +191,8 @@ def tree(tmp_path: Path) -> Path:
 
 
 def listing(source: Source, asked: AuditSpec) -> dict[str, Listed]:
-    return {one.key: one for part in source.slices(asked) for one in source.list(asked, part)}
+    parts = [Part(None).different(source.list(asked, part)) for part in source.slices(asked)]
+    return {one.key: one for answers in parts for one in answers}
 
 
 def test_a_folder_lists_studies_and_each_damaged_file(tree: Path) -> None:
@@ -149,6 +207,39 @@ def test_a_folder_lists_studies_and_each_damaged_file(tree: Path) -> None:
     rest = found.keys() - {one.key for one in damaged} - {nameless.key}
     assert rest == {uid("demo", "one"), uid("demo", "undated")}
     assert uid("demo", "two") in listing(source, spec())
+
+
+def omitted(source: Source, asked: AuditSpec) -> list[Omission]:
+    everything = Part(None)
+    for part in source.slices(asked):
+        list(everything.different(source.list(asked, part)))
+    return sorted(everything.omitted().values())
+
+
+def test_what_a_folder_holds_and_is_not_audited_is_counted(tree: Path) -> None:
+    source = open_source(f"folder:{tree}", Config())
+    assert omitted(source, spec()) == [Omission.NOT_DICOM, Omission.MODALITY]
+    dated = omitted(open_source(f"folder:{tree}", Config()), spec(date(2026, 3, 1)))
+    assert dated == [Omission.NOT_DICOM, Omission.MODALITY, Omission.DATES]
+
+
+@pytest.mark.parametrize("modality", MODALITIES_KEPT)
+def test_a_modality_is_kept_however_a_file_writes_it(tmp_path: Path, modality: str) -> None:
+    dataset = noise("odd")
+    dataset.add(RawDataElement(Tag("Modality"), "CS", 0, modality.encode("utf-8"), 0, False, True))
+    dataset.save_as(tmp_path / "odd.dcm", enforce_file_format=True)
+    assert list(listing(open_source(f"folder:{tmp_path}", Config()), spec())) == [
+        uid("demo", "odd")
+    ]
+
+
+def test_a_study_of_two_modalities_is_listed_and_not_counted_as_left_out(tmp_path: Path) -> None:
+    noise("both", 1, Modality="SR").save_as(tmp_path / "1", enforce_file_format=True)
+    with quiet():
+        noise("both", 2, Modality="cr").save_as(tmp_path / "2", enforce_file_format=True)
+    source = open_source(f"folder:{tmp_path}", Config())
+    assert listing(source, spec()).keys() == {uid("demo", "both")}
+    assert omitted(source, spec()) == []
 
 
 def test_a_folder_gives_the_files_of_a_study_where_they_lie(tree: Path, tmp_path: Path) -> None:
@@ -273,6 +364,7 @@ def node(db: Database, tmp_path: Path) -> Config:
 def test_the_node_lists_what_it_still_holds(node: Config, tmp_path: Path) -> None:
     source = open_source("node", node)
     assert listing(source, spec()).keys() == {uid("demo", "one"), uid("demo", "two")}
+    assert omitted(source, spec(date(2026, 3, 1))) == [Omission.DATES]
     found = listing(source, spec(date(2026, 3, 1)))
     assert found.keys() == {uid("demo", "one")}
     listed = found[uid("demo", "one")]

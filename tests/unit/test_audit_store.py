@@ -175,3 +175,16 @@ def test_a_collected_study_comes_back_as_it_was(any_db: Database) -> None:
 def test_a_listed_study_comes_back_as_it_was() -> None:
     one = listed(7, PatientName="Meier^Anna")
     assert kept.read_listed(kept.new_listed(one).listed) == one
+
+
+def test_what_is_left_out_is_counted_over_all_parts(any_db: Database) -> None:
+    number = new_audit(any_db)
+    for counts in ({}, {"other_modality": 2}, {"other_modality": 1, "outside_dates": 4}):
+        save_slice(any_db, number, [], owner=OWNER, now=1.0, slices_done=1, not_audited=counts)
+    lost = save_slice(
+        any_db, number, [], owner="x", now=1.0, slices_done=1, not_audited={"not_dicom": 1}
+    )
+    assert lost is None
+    row = audits.show(any_db, number)
+    assert row is not None
+    assert row.not_audited == {"other_modality": 3, "outside_dates": 4}

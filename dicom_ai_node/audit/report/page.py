@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
+from dicom_ai_node.audit.sources.source import not_audited_in_words
 from dicom_ai_node.output import visible
 from dicom_ai_node.rules.chance import wilson
 from dicom_ai_node.rules.registry import ARCHIVE_RULES, IMAGE_RULES, RULES
@@ -153,6 +154,7 @@ def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
     yield "Source", spec.source
     yield "StudyDate", _dates(report)
     yield "Modalities", ", ".join(spec.modalities) or "all"
+    yield "Not audited", not_audited_in_words(report.not_audited) or "nothing that was answered"
     yield "Depth", spec.depth
     yield "Whole headers", f"of {report.whole_headers} of {len(report.studies)} studies"
     yield "At most", f"{spec.limit} studies" if spec.limit else "no limit"

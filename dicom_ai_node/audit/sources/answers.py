@@ -36,7 +36,7 @@ IMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One instance as a source listed it."""
+    """One instance as a source listed it. UIDs are '' where the source names none."""
 
     sop_instance_uid: str
     sop_class_uid: str

@@ -3,12 +3,14 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.header import ATTRIBUTES
 
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _LONGEST = 4096  # as in Header.from_dataset
 _AVAILABLE_TRANSFER_SYNTAX = 0x00083002
 _NAMES = ("Alphabetic", "Ideographic", "Phonetic")
@@ -42,6 +44,28 @@ def text_of(answer: Mapping[str, Any], tag: int, vr: str = "") -> str | None:
                  for code in (0x00080100, 0x00080104)]  # fmt: skip
         return "\\".join(filter(None, codes))[:_LONGEST] or ("(items)" if parts else "")
     return "\\".join(_value(part) for part in parts)[:_LONGEST]
+
+
+def texts_of(answer: Mapping[str, Any], tag: int) -> list[str]:
+    """Return the values of an attribute of text; none where any of them is something else."""
+    element = answer.get(f"{tag:08X}")
+    if not isinstance(element, Mapping):
+        return []
+    if "InlineBinary" in element:
+        return [_inline(element["InlineBinary"])]
+    found = element.get("Value", [])
+    parts = [one for one in (found if isinstance(found, list) else [found]) if one is not None]
+    return parts if all(isinstance(one, str) for one in parts) else []
+
+
+def is_dataset(answer: Mapping[str, Any]) -> bool:
+    """Whether the object names attributes by their tags, unlike a message of a web server."""
+    return any(_TAG.fullmatch(key) for key in answer)
+
+
+def normalised(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object with its tags in upper case (PS3.18 F.2.2), as not all services write."""
+    return {tag.upper(): element for tag, element in answer.items()}
 
 
 def canonical(answer: Mapping[str, Any]) -> bytes:

@@ -5,18 +5,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydicom import Dataset
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources.listing import Wanted, study_key, whole
-from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
+from dicom_ai_node.audit.sources.modality import speaks_for
+from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Omission, Slice
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import ConfigError, UnreadableInstance
-from dicom_ai_node.receive.classes import RADIOGRAPHS
+from dicom_ai_node.receive.classes import ANALYSABLE
 from dicom_ai_node.rules import Header
 
 _MAGIC = slice(128, 132)
+_STANDARD_CLASS = "1.2.840.10008."
 _SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
 
 Paths = list[Path]
@@ -37,6 +40,7 @@ class Folder:
         self._limits = limits
         self._paths: dict[str, Paths] | None = None
         self._faults: dict[str, str] = {}
+        self._omitted: list[NotAudited] = []
 
     def probe(self) -> None:
         """Nothing to ask: it does not go away by itself."""
@@ -45,22 +49,25 @@ class Folder:
         """One: a folder answers everything, and each part would read all of it."""
         return (whole(spec),)
 
-    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
-        """The studies by key, each with the header of its first file.
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed | NotAudited]:
+        """The studies by key, each with the header of its first file; then what is left out.
 
         A file that says it is DICOM and cannot be read is listed by itself, with its fault, and so
         is a folder below that cannot be listed. Raises ConfigError when that is the root.
         """
-        wanted = Wanted(spec.modalities, part)
+        wanted = Wanted(spec)
         paths = self._index()
         for key in sorted(paths):
             if key in self._faults:
                 count = len(paths[key]) or None
                 yield Listed(key, Header(), instances=count, fault=self._faults[key])
                 continue
-            header = next(iter(self._headers(key)), Header())
-            if wanted(study_date=header.clean("StudyDate"), modalities=()):
+            header = wanted.first(self._headers(key))
+            if header is None:
+                yield NotAudited(key, Omission.DATES)
+            else:
                 yield Listed(key, header, instances=len(paths[key]))
+        yield from self._omitted
 
     def headers(self, listed: Listed) -> Sequence[Header]:
         """The header of each file that can be read."""
@@ -118,26 +125,32 @@ class Folder:
         return key
 
     def _key(self, path: Path) -> str:
-        """Return the key of the file's study, '' for a file that is not wanted."""
+        """Return the key of the file's study, '' for a file that is left out."""
         place = str(path.relative_to(self._root))
         by_path = os.fsencode(place)
         try:
             header = pixels.read_header(path, self._limits)
         except UnreadableInstance as error:
-            if not _claims_to_be_dicom(path):
-                return ""
             key = study_key("", by_path)
+            if not _claims_to_be_dicom(path):
+                self._omitted.append(NotAudited(key, Omission.NOT_DICOM))
+                return ""
             self._faults[key] = _reason(path, place, error)
             return key
-        if not self._is_wanted(header):
-            return ""
-        return study_key(text_of(header, "StudyInstanceUID"), by_path)
+        key = study_key(text_of(header, "StudyInstanceUID"), by_path)
+        if self._is_wanted(header):
+            return key
+        if pixels.sop_class_of(header) != MediaStorageDirectoryStorage:  # an index, of no study
+            self._omitted.append(NotAudited(key, Omission.MODALITY))
+        return ""
 
     def _is_wanted(self, header: Dataset) -> bool:
-        modality = text_of(header, "Modality")
-        if modality:
-            return modality in self._modalities
-        return pixels.sop_class_of(header) in RADIOGRAPHS
+        """Whether the file may be an image of a wanted modality, as its class says in doubt."""
+        said = speaks_for([Header.from_dataset(header)["Modality"]], self._modalities)
+        if said is not None:
+            return said
+        sop_class = pixels.sop_class_of(header)
+        return sop_class in ANALYSABLE or not sop_class.startswith(_STANDARD_CLASS)
 
 
 def _files(root: Path, unlisted: Callable[[OSError], None]) -> Iterator[Path]:

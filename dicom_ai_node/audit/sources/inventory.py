@@ -8,9 +8,10 @@ from pydicom import Dataset
 from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.answers import Image
-from dicom_ai_node.audit.sources.listing import is_uid
+from dicom_ai_node.audit.sources.modality import speaks_for
 from dicom_ai_node.audit.sources.offer import Offer
 from dicom_ai_node.audit.sources.source import Listed
+from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange
 from dicom_ai_node.rules import Header
@@ -98,11 +99,11 @@ def modalities_of(exchange: Exchange, study: str, offers: Offers) -> list[str]:
         found = _ask(exchange, offers, "SERIES", keys, StudyInstanceUID=study)
     except PeerRefused:
         return []
-    return sorted({modality for one in found if (modality := text_of(one, "Modality"))})
+    return sorted({text for one in found for text in answers.texts_of(one, "Modality")})
 
 
 def _series(exchange: Exchange, offers: Offers, listed: Listed, answer: Dataset) -> Series:
-    uid = text_of(answer, "SeriesInstanceUID")
+    uid = clean_uid(text_of(answer, "SeriesInstanceUID"))
     header = answers.below(listed.header, answer)
     found = _ask(
         exchange,
@@ -114,20 +115,28 @@ def _series(exchange: Exchange, offers: Offers, listed: Listed, answer: Dataset)
     )
     images = tuple(
         Image(
-            sop_instance_uid=text_of(one, "SOPInstanceUID"),
-            sop_class_uid=text_of(one, "SOPClassUID"),
+            sop_instance_uid=sop_uid,
+            sop_class_uid=clean_uid(text_of(one, "SOPClassUID")),
             series_instance_uid=uid,
             header=answers.below(header, one),
         )
         for one in found
-        if is_uid(text_of(one, "SOPInstanceUID"))
+        if (sop_uid := clean_uid(text_of(one, "SOPInstanceUID")))
     )
     return Series(uid, header, answers.number_of(answer, "NumberOfSeriesRelatedInstances"), images)
 
 
 def _is_wanted(series: Dataset, modalities: Sequence[str]) -> bool:
-    modality = text_of(series, "Modality")
-    return is_uid(text_of(series, "SeriesInstanceUID")) and (not modality or modality in modalities)
+    said = speaks_for(answers.texts_of(series, "Modality"), modalities)
+    return said is not False and bool(clean_uid(text_of(series, "SeriesInstanceUID")))
+
+
+def _is_of(answer: Dataset | None, matching: Mapping[str, str]) -> bool:
+    """Whether an answer names no other study or series than it was asked for: peers ignore keys."""
+    if answer is None:
+        return True
+    said = {keyword: clean_uid(text_of(answer, keyword)) for keyword in matching}
+    return all(said[keyword] in ("", asked) for keyword, asked in matching.items())
 
 
 def _ask(
@@ -139,7 +148,11 @@ def _ask(
     """
     offer, study = offers[level], matching["StudyInstanceUID"]
     try:
-        found = [one.dataset for one in exchange.find(answers.query(level, keys, **matching))]
+        found = [
+            one.dataset
+            for one in exchange.find(answers.query(level, keys, **matching))
+            if _is_of(one.dataset, matching)
+        ]
     except PeerRefused as error:
         other_class = error.status >> 8 == _OTHER_SOP_CLASS
         may_lack = other_class or error.status >> 12 == _UNABLE

@@ -8,9 +8,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from dicom_ai_node.audit.sources.listing import is_uid
-from dicom_ai_node.audit.sources.source import Fetched
-from dicom_ai_node.errors import StorageError
+from dicom_ai_node import pixels
+from dicom_ai_node.analyse.record import text_of
+from dicom_ai_node.audit.sources.source import OTHER_STUDY, Fetched
+from dicom_ai_node.dicom.uids import clean_uid, is_uid
+from dicom_ai_node.errors import StorageError, UnreadableInstance
 from dicom_ai_node.receive.part10 import file_head
 from dicom_ai_node.spool import storage_error
 
@@ -105,18 +107,21 @@ def write(folder: Path, sop_instance_uid: str, *content: bytes | memoryview) -> 
 def settle(
     files: Mapping[str, Path],
     *,
+    study: str,
     listed: Collection[str],
     count: int | None,
     failed: Collection[str] = (),
     strangers: Collection[str] = (),
     said: str = "",
 ) -> Fetched:
-    """Hold what came against what was listed.
+    """Hold what came against what was listed, and against the study that was asked for.
 
     ``listed`` are the SOP Instance UIDs that the source named, and ``count`` how many it said there
     are where it named none. ``said`` is what the peer reported of failures.
     """
-    faults = {uid: "the peer failed to send it" for uid in failed if uid not in files}
+    other = {uid: why for uid, path in files.items() if (why := is_other(path, study, uid))}
+    files = {uid: path for uid, path in files.items() if uid not in other}
+    faults = {uid: "the peer failed to send it" for uid in failed if uid not in files} | other
     faults |= dict.fromkeys(strangers, "came without being listed")
     for uid in listed:
         if uid not in files and uid not in faults:
@@ -130,3 +135,16 @@ def settle(
         faults["study"] = "; ".join(filter(None, (faults.get("study"), said)))
     ordered = tuple(files[uid] for uid in sorted(files))
     return Fetched(ordered, expected, faults)
+
+
+def is_other(path: Path, study: str, instance: str) -> str:
+    """Return why a file is not the instance that it came as, '' where nothing in it says so."""
+    try:
+        header = pixels.read_header(path)
+    except UnreadableInstance:
+        return ""  # which is told when it is looked at
+    if clean_uid(text_of(header, "StudyInstanceUID")) not in ("", study):
+        return OTHER_STUDY
+    if clean_uid(text_of(header, "SOPInstanceUID")) not in ("", clean_uid(instance)):
+        return "the source sent another instance in its place"
+    return ""

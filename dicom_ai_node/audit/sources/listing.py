@@ -2,41 +2,74 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
-from dicom_ai_node.audit.sources.source import Slice
+from dicom_ai_node.audit.sources.modality import speaks_for
+from dicom_ai_node.audit.sources.source import Listed, NotAudited, Omission, Slice
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.dicom.uids import clean_uid
+from dicom_ai_node.rules import Header
 
 NO_STUDY = "1.2.840.10008.1.1"
 """No study has this UID: DICOM itself has given it to Verification (PS3.6 annex A)."""
 
+_EARLIEST = date(1970, 1, 1)
+"""No archive has many studies from before."""
 _DAY = re.compile(r"[0-9]{8}")
-# PS3.5 9.1 but for leading zeros, which are forbidden and common.
-_UID = re.compile(r"[0-9.]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The studies that a slice is asked for: peers ignore what they cannot match."""
+    """The studies that a spec asks for: peers ignore what they cannot match.
 
-    modalities: tuple[str, ...]
-    part: Slice
+    What cannot be read, or is not said, speaks for a study.
+    """
 
-    def __call__(self, *, study_date: str, modalities: Sequence[str]) -> bool:
-        """Whether a study is wanted; what cannot be read, or is not said, speaks for it."""
-        return self._day(study_date) and self.modality(modalities)
+    spec: AuditSpec
 
-    def modality(self, found: Sequence[str]) -> bool:
-        """Whether one of the modalities is wanted; also when none is said."""
-        return not found or any(one in self.modalities for one in found)
+    def why_not(self, *, study_date: str, modalities: Iterable[str] = ()) -> Omission | None:
+        """Return why a study is left out, None where it is wanted."""
+        if speaks_for(modalities, self.spec.modalities) is False:
+            return Omission.MODALITY
+        day, asked = study_date.strip(" \0"), whole(self.spec)
+        early = bool(asked.first) and day < asked.first
+        late = bool(asked.last) and day > asked.last
+        return Omission.DATES if _DAY.fullmatch(day) and (early or late) else None
 
-    def _day(self, text: str) -> bool:
-        if not _DAY.fullmatch(text):
-            return True
-        first, last = self.part.first, self.part.last
-        return (not first or first <= text) and (not last or text <= last)
+    def first(self, headers: Iterable[Header]) -> Header | None:
+        """Return the first header of a study whose StudyDate is wanted; None where none is.
+
+        Without a header, as of files that have gone meanwhile, an empty one.
+        """
+        said = [*headers] or [Header()]
+        dates = ((one, self.why_not(study_date=one.clean("StudyDate"))) for one in said)
+        return next((one for one, why in dates if why is None), None)
+
+
+class Part:
+    """What a source answers for a part of the listing, each study once."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._listed: set[str] = set()
+        self._omitted: dict[str, Omission] = {}
+
+    def different(self, answers: Iterable[Listed | NotAudited]) -> Iterator[Listed]:
+        """Return the studies that are audited; no more than the audit may have."""
+        for one in answers:
+            if isinstance(one, NotAudited):
+                self._omitted[one.key] = one.why
+            elif one.key not in self._listed:
+                self._listed.add(one.key)
+                yield one
+            if self._limit is not None and len(self._listed) >= self._limit:
+                return
+
+    def omitted(self) -> Mapping[str, Omission]:
+        """Return what is not audited, by key: a study that another answer lists is none of it."""
+        return {key: why for key, why in self._omitted.items() if key not in self._listed}
 
 
 def days(spec: AuditSpec) -> tuple[Slice, ...]:
@@ -69,12 +102,17 @@ def date_range(part: Slice) -> str:
 
 def study_key(uid: str, content: bytes) -> str:
     """Return the key of a study: its UID, or a digest of ``content`` where that is none."""
-    return uid if is_uid(uid) else f"listed:{hashlib.sha256(content).hexdigest()}"
+    return clean_uid(uid) or f"listed:{hashlib.sha256(content).hexdigest()}"
 
 
-def is_uid(text: str) -> bool:
-    """Whether ``text`` can name a study, a series or an instance."""
-    return _UID.fullmatch(text) is not None
+def halves(part: Slice, today: date) -> tuple[Slice, Slice] | None:
+    """Return a window of dates as two, None where it cannot be cut; open ends stay open."""
+    first = _date(part.first) if part.first else min(_EARLIEST, _date(part.last or _text(today)))
+    last = _date(part.last) if part.last else max(today, first)
+    if first >= last:
+        return None
+    middle = first + (last - first) // 2
+    return Slice(part.first, _text(middle)), Slice(_text(middle + timedelta(days=1)), part.last)
 
 
 def _each_day(first: date, last: date) -> Iterator[date]:
@@ -83,4 +121,8 @@ def _each_day(first: date, last: date) -> Iterator[date]:
 
 
 def _text(day: date) -> str:
-    return day.strftime("%Y%m%d")
+    return f"{day:%Y%m%d}"
+
+
+def _date(text: str) -> date:
+    return datetime.strptime(text, "%Y%m%d").date()

@@ -1,12 +1,12 @@
 """What the node itself holds: its database and spool, as they are at the moment. Read only."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from dicom_ai_node import pixels
 from dicom_ai_node.audit.sources.listing import Wanted, whole
-from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
+from dicom_ai_node.audit.sources.modality import speaks_for
+from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Omission, Slice
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
@@ -44,27 +44,31 @@ class Node:
         """One: the database answers everything."""
         return (whole(spec),)
 
-    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed | NotAudited]:
         """The studies of which files are left, by UID, each with the header of its first file."""
-        wanted = Wanted(spec.modalities, part)
+        wanted = Wanted(spec)
         for uid in held.studies(self._db):
             files = self._files(uid)
             headers = [header for path in files if (header := self._header(path)) is not None]
             if not headers:
                 yield Listed(uid, Header(), len(files), fault="none of its files can be read")
-            found = (one for one in headers if _is_wanted(one, wanted))
-            yield from (Listed(uid, one, len(files)) for one in islice(found, 1))
+                continue
+            radiographs = [one for one in headers if self._is_wanted(one)]
+            if not radiographs:
+                yield NotAudited(uid, Omission.MODALITY)
+            elif (header := wanted.first(radiographs)) is None:
+                yield NotAudited(uid, Omission.DATES)
+            else:
+                yield Listed(uid, header, len(files))
 
     def headers(self, listed: Listed) -> Sequence[Header]:
         """The header of each file of a wanted modality."""
-        wanted = Wanted(self._modalities, Slice())
         found = map(self._header, self._files(listed.key))
-        return tuple(one for one in found if one is not None and _is_wanted(one, wanted))
+        return tuple(one for one in found if one is not None and self._is_wanted(one))
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
         """The wanted files in the spool, in the newest version of each instance."""
         files, faults = [], {}
-        wanted = Wanted(self._modalities, Slice())
         for one in held.instances(self._db, listed.key):
             path = self._spool.path(one.path)
             if one.dropped:
@@ -73,7 +77,7 @@ class Node:
                 faults[one.sop_instance_uid] = "missing from the spool"
             elif (header := self._header(path)) is None:
                 faults[one.sop_instance_uid] = "damaged in the spool"
-            elif _is_wanted(header, wanted):
+            elif self._is_wanted(header):
                 files.append(path)
         return Fetched(tuple(files), len(files) + len(faults), faults)
 
@@ -87,10 +91,9 @@ class Node:
         except UnreadableInstance:
             return None
 
+    def _is_wanted(self, header: Header) -> bool:
+        return speaks_for([header["Modality"]], self._modalities) is not False
+
     def _files(self, uid: str) -> Paths:
         found = held.instances(self._db, uid)
         return [self._spool.path(one.path) for one in found if not one.dropped]
-
-
-def _is_wanted(header: Header, wanted: Wanted) -> bool:
-    return wanted(study_date=header.clean("StudyDate"), modalities=header.parts("Modality")[:1])

@@ -12,20 +12,21 @@ from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take
 from dicom_ai_node.audit.sources.listing import (
     NO_STUDY,
     Wanted,
-    date_range,
     days,
-    is_uid,
     study_key,
 )
 from dicom_ai_node.audit.sources.offer import Offer
 from dicom_ai_node.audit.sources.retrieval import Retrieval
-from dicom_ai_node.audit.sources.source import Fetched, Listed, Slice
+from dicom_ai_node.audit.sources.search import StudySearch
+from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Slice
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config.sources import PacsTable
+from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.peer import quiet_pynetdicom
 from dicom_ai_node.peer.exchange import FIND, Answer, Exchange
 from dicom_ai_node.rules import Header
 
+Texts = list[str]
 _NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
@@ -50,6 +51,7 @@ class Pacs:
         self._calling_ae_title = calling_ae_title
         self._modalities = tuple(modalities)
         self._retrieval = retrieval
+        self._search = StudySearch(name, self._connected)
         self._exchange: Exchange | None = None
         self._inventory: tuple[str, Inventory | None] = ("", None)
         self._offers = {
@@ -66,23 +68,15 @@ class Pacs:
         """A day each, so that no limit on answers cuts a listing short."""
         return days(spec)
 
-    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed | NotAudited]:
         """Ask once for each modality: ModalitiesInStudy matches a single value (PS3.4 C.6.2.1)."""
-        wanted = Wanted(spec.modalities, part)
-        seen = set()
-        for modality in spec.modalities:
-            identifier = answers.query(
-                "STUDY",
-                answers.STUDY,
-                StudyDate=date_range(part),
-                ModalitiesInStudy=modality,
-            )
-            # All of them first: who is given one may ask for its headers on the same association.
-            for answer in tuple(self._connected().find(identifier)):
-                listed = _listed(answer)
-                if listed.key not in seen and self._matches(answer, listed, wanted):
-                    yield listed
-                seen.add(listed.key)
+        wanted = Wanted(spec)
+        asked: dict[str, Texts] = {}
+        for answer in self._search.studies(spec, part):
+            listed = _listed(answer)
+            modalities = self._modalities_of(answer, listed, asked)
+            why = wanted.why_not(study_date=listed.header.clean("StudyDate"), modalities=modalities)
+            yield NotAudited(listed.key, why) if why else listed
 
     def headers(self, listed: Listed) -> Sequence[Header]:
         """What C-FIND answers for each image, its series and its study.
@@ -105,14 +99,16 @@ class Pacs:
             self._exchange.release()
             self._exchange = None
 
-    def _matches(self, answer: Answer, listed: Listed, wanted: Wanted) -> bool:
+    def _modalities_of(self, answer: Answer, listed: Listed, asked: dict[str, Texts]) -> Texts:
+        """Return what an answer says; else what its series say, which are asked once."""
         if answer.dataset is None:
-            return True
-        modalities = answers.texts_of(answer.dataset, "ModalitiesInStudy")
-        if not modalities and is_uid(listed.key):  # the key is optional (PS3.4 C.6.2.1.2)
-            modalities = modalities_of(self._connected(), listed.key, self._offers)
-        study_date = text_of(answer.dataset, "StudyDate")
-        return wanted(study_date=study_date, modalities=modalities)
+            return []
+        said = answers.texts_of(answer.dataset, "ModalitiesInStudy")
+        if said or not is_uid(listed.key):
+            return said
+        if listed.key not in asked:  # the key is optional (PS3.4 C.6.2.1.2)
+            asked[listed.key] = modalities_of(self._connected(), listed.key, self._offers)
+        return asked[listed.key]
 
     def _take_inventory(self, listed: Listed) -> Inventory | None:
         """Ask once for a study whose headers are wanted first and then its images."""

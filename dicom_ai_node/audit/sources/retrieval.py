@@ -244,6 +244,7 @@ def _settled(
         raise PeerRefused(bad[0].status, bad[0].text, bad[0].comment)
     fetched = settle(
         files,
+        study=listed.key,
         listed=inventory.uids if inventory else (),
         count=inventory.count if inventory else listed.instances,
         failed=[uid for end in ends for uid in end.failed_uids],

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.errors import PeerUnavailable
+from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.rules import Header
+
+OTHER_STUDY = "the source sent an instance of another study"
+"""Why an instance does not count as one of the study that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,40 @@ class Listed:
     """Why nothing of it can be read, '' as a rule; names the file of a folder: not for logs."""
 
 
+class Omission(StrEnum):
+    """Why something that a source answered, or holds, is not audited."""
+
+    MODALITY = "other_modality"
+    """A study of which every modality is a defined one and none is wanted."""
+    DATES = "outside_dates"
+    """A study with a StudyDate that was not asked for."""
+    NOT_DICOM = "not_dicom"
+    """A file of a folder that is not DICOM and does not say that it is."""
+
+
+_WORDS = {
+    Omission.MODALITY: ("study of other modalities", "studies of other modalities"),
+    Omission.DATES: ("study outside the dates", "studies outside the dates"),
+    Omission.NOT_DICOM: ("file that is not DICOM", "files that are not DICOM"),
+}
+
+
+def not_audited_in_words(counts: Mapping[str, int]) -> str:
+    """Return how many answers are left out, and why, for people."""
+    return ", ".join(
+        f"{count} {_WORDS[Omission(why)][count != 1]}" for why, count in sorted(counts.items())
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NotAudited:
+    """What a source answered or holds, and the audit leaves out: counted, never audited."""
+
+    key: str
+    """As in :class:`Listed`; the same study may be listed by another answer, which counts."""
+    why: Omission
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What came of a study."""
@@ -57,6 +95,15 @@ class BrokenOff(PeerUnavailable):
         """That part, held against what was listed."""
 
 
+class OtherStudy(PeerRefused):
+    """The source answered for a study with headers of another one."""
+
+    def __init__(self, headers: Sequence[Header]) -> None:
+        super().__init__(0, OTHER_STUDY)
+        self.headers = headers
+        """Those of the study itself."""
+
+
 class Source(Protocol):
     """An archive. Every method may raise PeerUnavailable or PeerRefused: try again later."""
 
@@ -76,14 +123,18 @@ class Source(Protocol):
         """The parts of the listing, in a fixed order; at least one."""
         ...
 
-    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed]:
-        """The studies of one part that match the spec, in a fixed order if the source has one."""
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed | NotAudited]:
+        """The studies of one part that match the spec, in a fixed order if the source has one.
+
+        Also what was answered and does not match. A study may come more than once.
+        """
         ...
 
     def headers(self, listed: Listed) -> Sequence[Header]:
         """Headers of all instances without their pixels; none where only a fetch has them.
 
-        A source may lack what this asks for; one study alone that is refused is an error.
+        A source may lack what this asks for; one study alone that is refused is an error, and so
+        are headers of another one (OtherStudy, with those of the study).
         """
         ...
 

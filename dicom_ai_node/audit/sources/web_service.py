@@ -1,23 +1,40 @@
-"""The HTTP below a DICOMweb source: dicomweb-client, and each of its failures in words."""
+"""The HTTP below a DICOMweb source: three requests, and each failure of theirs in words.
+
+Made of requests alone: a client library that refuses legal multipart messages, and that hides the
+status and the headers of an answer, hides what an archive says of it.
+"""
 
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from dicomweb_client import DICOMwebClient
-from pydicom import Dataset
 
+from dicom_ai_node.audit.sources.dicom_json import is_dataset, normalised
+from dicom_ai_node.audit.sources.multipart import files_in
 from dicom_ai_node.config.sources import WebTable
 from dicom_ai_node.errors import ConfigError, PeerRefused, PeerUnavailable
 
-_T = TypeVar("_T")
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
-_AS_STORED = (("application/dicom", "*"),)
+_JSON = "application/dicom+json, application/json"
+_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_MORE = re.compile(r"\b299\b.*\badditional results\b", re.IGNORECASE)
+"""The Warning of an answer that leaves matches out (PS3.18 8.3.4.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer to a query."""
+
+    objects: Sequence[Mapping[str, Any]]
+    more: bool
+    """Whether the service said that there are more."""
 
 
 class WebService:
@@ -28,8 +45,8 @@ class WebService:
     """
 
     def __init__(self, table: WebTable) -> None:
-        for name in ("dicomweb_client", "urllib3"):  # they log URLs, which name studies
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it logs URLs, which name studies
+        self._root = table.url.rstrip("/")
         self._where = urlsplit(table.url).netloc
         self._timeout = table.timeout
         self._session = requests.Session()
@@ -37,77 +54,82 @@ class WebService:
         self._session.trust_env = False
         if table.ca_file:
             self._session.verify = table.ca_file
-        headers = {name: _secret(name, place) for name, place in table.headers.items()}
-        self._client = DICOMwebClient(
-            table.url.rstrip("/"),
-            session=self._session,
-            headers=headers,
-            permissive_uid=True,
-            timeout=table.timeout,
-        )
-        self._client.set_http_retry_params(retry=False)
+        for name, place in table.headers.items():
+            self._session.headers[name] = _secret(name, place)
 
     def studies(
-        self, filters: Mapping[str, str], fields: list[str], *, limit: int, offset: int
-    ) -> list[Mapping[str, Any]]:
+        self, filters: Mapping[str, str], fields: Sequence[str], *, limit: int, offset: int
+    ) -> Page:
         """Return one page of the studies that match."""
-        return self._objects(
-            "QIDO-RS",
-            lambda: self._client.search_for_studies(
-                search_filters=dict(filters), fields=fields, limit=limit, offset=offset
-            ),
+        fields_asked = [("includefield", one) for one in fields]
+        query = [*filters.items(), *fields_asked, ("limit", str(limit)), ("offset", str(offset))]
+        answer = self._get("QIDO-RS", "/studies", _JSON, query)
+        return Page(
+            self._objects("QIDO-RS", answer), bool(_MORE.search(answer.headers.get("Warning", "")))
         )
 
-    def metadata(self, study: str) -> list[Mapping[str, Any]]:
+    def series(self, study: str) -> Sequence[Mapping[str, Any]]:
+        """Return the series of a study."""
+        what = "QIDO-RS for series"
+        return self._objects(what, self._get(what, f"/studies/{study}/series", _JSON))
+
+    def metadata(self, study: str) -> Sequence[Mapping[str, Any]]:
         """Return the headers of all instances of a study."""
-        return self._objects(
-            "WADO-RS metadata", lambda: self._client.retrieve_study_metadata(study)
-        )
+        what = "WADO-RS metadata"
+        return self._objects(what, self._get(what, f"/studies/{study}/metadata", _JSON))
 
-    def instance(self, study: str, series: str, instance: str) -> bytes:
-        """Return the file of one instance in the transfer syntax in which it is kept."""
-
-        def ask() -> bytes:
-            found: Dataset = self._client.retrieve_instance(
-                study, series, instance, media_types=_AS_STORED
-            )
-            # What came, which to write anew would be to alter.
-            return bytes(found.buffer.getvalue())
-
-        return self._ask("WADO-RS", ask)
+    def instance(self, study: str, series: str, instance: str) -> list[bytes]:
+        """Return the file of one instance as it is stored; more where the service sends more."""
+        path = f"/studies/{study}/series/{series}/instances/{instance}"
+        answer = self._get("WADO-RS", path, _AS_STORED)
+        files = files_in(answer.headers.get("Content-Type", ""), answer.content)
+        if not files:
+            raise PeerRefused(0, f"{self._where} answered WADO-RS with something else than a file")
+        return files
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
-    def _objects(self, what: str, ask: Callable[[], Any]) -> list[Mapping[str, Any]]:
-        found = self._ask(what, ask)
+    def _objects(self, what: str, answer: requests.Response) -> Sequence[Mapping[str, Any]]:
+        if not answer.content.strip():
+            return []
+        try:
+            found = json.loads(answer.content)
+        except ValueError:
+            raise PeerRefused(0, f"{self._where} answered {what} with what is no JSON") from None
+        if found is None:
+            return []
+        if isinstance(found, Mapping) and is_dataset(found):  # one match, without its list
+            found = [found]
         if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
             raise PeerRefused(0, f"{self._where} answered {what} with other JSON than DICOM's")
-        return found
+        return [normalised(one) for one in found]
 
-    def _ask(self, what: str, ask: Callable[[], _T]) -> _T:
+    def _get(
+        self, what: str, path: str, accept: str, query: Sequence[tuple[str, str]] = ()
+    ) -> requests.Response:
         # Messages of requests hold the URL, which names the study.
         try:
-            return ask()
-        except requests.HTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            text = f"{self._where} answered {what} with HTTP {status}"
-            if status in _LATER:
-                raise PeerUnavailable(text) from None
-            raise PeerRefused(status, text) from None
-        except json.JSONDecodeError:
-            raise PeerRefused(0, f"{self._where} answered {what} with what is no JSON") from None
+            answer = self._session.get(
+                self._root + path,
+                params=list(query),
+                headers={"Accept": accept},
+                timeout=self._timeout,
+            )
         except requests.Timeout:
             text = f"{self._where} gave no answer to {what} within {self._timeout:g} s"
             raise PeerUnavailable(text) from None
         except requests.RequestException as error:
             text = f"{self._where}: {what} failed ({type(error).__name__})"
             raise PeerUnavailable(text) from None
-        except Exception as error:  # noqa: BLE001
-            # The client raises anything over an answer that it does not expect.
-            text = f"{self._where} answered {what} with something else ({type(error).__name__})"
-            raise PeerRefused(0, text) from None
+        status = answer.status_code
+        if 200 <= status < 300:
+            return answer
+        text = f"{self._where} answered {what} with HTTP {status}"
+        if status in _LATER:
+            raise PeerUnavailable(text)
+        raise PeerRefused(status, text)
 
 
 def _secret(header: str, place: str) -> str:

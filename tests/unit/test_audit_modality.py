@@ -1,0 +1,66 @@
+"""Whether what stands in Modality or ModalitiesInStudy speaks for a radiograph."""
+
+import pytest
+
+from dicom_ai_node.audit.sources.dicom_json import texts_of
+from dicom_ai_node.audit.sources.modality import speaks_for
+
+WANTED = ("CR", "DX")
+KEPT = [
+    *("CR", "cr", "Dx", " CR ", "CR\0", "\0cr\0", "CR\u00a0", "\u3000CR", "\uff23\uff32"),
+    *("CR/SR", "SR/CR", "CR,SR", "sr;cr", "CR\\SR", "CR SR", "CT\tDX", "CT|CR", "CR+SR"),
+    *("DR", "dr", "RG", "XR", "RX"),
+]
+UNREADABLE = ["", " ", "\0", "?", "??", "-", "\ufffd", "XRAY", "CHEST", "CT/??", "7", "CT\\XYZ"]
+OTHERS = ["CT", "ct", "CT\0", "MR/SR", "SR", "CT\\SR", "MG", "US, OT", "KO;PR", "RF", "PX"]
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_a_radiograph_is_one_however_it_is_written(text: str) -> None:
+    assert speaks_for([text], WANTED) is True
+    assert speaks_for(["SR", text], WANTED) is True
+    assert speaks_for(text.split("\\"), WANTED) is True
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_what_cannot_be_read_does_not_speak_against_a_study(text: str) -> None:
+    assert speaks_for([text], WANTED) is None
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_what_is_surely_something_else_does(text: str) -> None:
+    assert speaks_for([text], WANTED) is False
+
+
+def test_nothing_said_says_nothing() -> None:
+    assert speaks_for([], WANTED) is None
+
+
+def test_other_modalities_may_be_asked_for() -> None:
+    assert speaks_for(["mg/sr"], ("MG",)) is True
+    assert speaks_for(["CR"], ("MG",)) is False
+    assert speaks_for(["DR"], ("MG",)) is False
+    assert speaks_for(["cr"], ("DX",)) is False
+    assert speaks_for(["dr"], ("DX",)) is True
+    assert speaks_for(["mammo_3d "], ("MAMMO_3D",)) is True
+
+
+@pytest.mark.parametrize(
+    ("element", "values"),
+    [
+        ({"vr": "CS", "Value": ["CR", "SR"]}, ["CR", "SR"]),
+        ({"vr": "CS", "Value": "CR"}, ["CR"]),
+        ({"vr": "CS", "Value": ["CT", None]}, ["CT"]),
+        ({"vr": "CS", "InlineBinary": "Y3I="}, ["cr"]),
+        ({"vr": "CS"}, []),
+        ({"vr": "CS", "Value": []}, []),
+        ({"vr": "CS", "Value": ["CT", 7]}, []),
+        ({"vr": "CS", "Value": [["CT"]]}, []),
+        ({"vr": "PN", "Value": [{"Alphabetic": "CT"}]}, []),
+        ({"vr": "CS", "BulkDataURI": "http://elsewhere/"}, []),
+        ("CT", []),
+        (None, []),
+    ],
+)
+def test_only_text_of_json_speaks(element: object, values: list[str]) -> None:
+    assert texts_of({"00080061": element}, 0x00080061) == values
