@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from dicom_ai_node.config import NO_CALLERS, Config
-from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.errors import ConfigError, StorageError
 from dicom_ai_node.listening import listen
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.child import RoleCommand
@@ -42,14 +42,13 @@ def serve(config: Config, path: Path) -> int:
     """
     from dicom_ai_node.inference.bundle import resolve_bundle, verify
 
-    os.umask(0o077)  # images, reports and the database are for this user alone
     live = verify(resolve_bundle(config.model.bundle))
     if config.model.shadow and verify(resolve_bundle(config.model.shadow)).sha256 == live.sha256:
         raise ConfigError(f"model.shadow = {config.model.shadow!r}: it is the live bundle")
     try:
         Spool(config.storage.spool).create()
     except OSError as error:
-        raise ConfigError(f"storage.spool = {config.storage.spool}: {error.strerror}") from error
+        raise StorageError(f"storage.spool = {config.storage.spool}: {error.strerror}") from error
     logs.configure(config.log, spool=config.storage.spool, worker="serve")
     db = Database(config.storage.database)
     end = partial(os.kill, os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Text from headers and peers, made safe for a terminal, a CSV file, a page and a log.
+"""What leaves the program: text made safe for terminal, CSV, page and log, and files for one user.
 
 A header can hold anything: codes that move the cursor or turn the reading order round, and cells
 that a spreadsheet takes for a formula. Every table, CSV file and page of this program writes
@@ -9,6 +9,8 @@ import csv
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 Cell = str | int | float | None
@@ -75,6 +77,32 @@ def json_text(value: Any) -> str:
 def escaped_json(text: str) -> str:
     """Escape what is not seen in a JSON text; its own line breaks stay."""
     return _UNSEEN_BUT_NEWLINE.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read, in place of an earlier one, whole or not at all.
+
+    Raises OSError that names ``path``.
+    """
+    part = path.with_name(f".{path.name[:200]}.part")
+    try:
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600, exist_ok=False)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):  # it has its name, or could not be made
+            part.unlink()
+
+
+def make_private(folder: Path) -> list[Path]:
+    """Make a folder, and those above it that are missing, for their owner alone; return these."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+    return missing
 
 
 def _written_out(found: re.Match[str]) -> str:

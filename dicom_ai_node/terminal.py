@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -40,11 +41,13 @@ class GuardedConsole(Console):
         raise SystemExit(ExitCode.CLOSED_PIPE)
 
 
-def silence_output() -> None:
+def silence_output(*, errors: bool = True) -> None:
     """Send what is still in the buffers of a closed pipe nowhere: Python flushes them at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
+    for stream in (sys.stdout, sys.stderr) if errors else (sys.stdout,):
+        with suppress(OSError, ValueError):  # a stream without a file
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _seen(segments: Iterable[Segment]) -> Iterator[Segment]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.beside import say
-from dicom_ai_node.analyse.headers import recorded_part, status_part
+from dicom_ai_node.analyse.headers import recorded_part, status_part, without_name
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import result_key, text_of
 from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
@@ -20,6 +20,7 @@ from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.foreign import Imported, load_imported
+from dicom_ai_node.output import make_private, write_private
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.rules import RULES_VERSION
@@ -86,7 +87,7 @@ def analyse_files(
     pipeline = Pipeline(estimator, rules=config.rules, policy=policy, limits=config.limits.bounds)
     studies, unreadable = _group(paths, config.limits.bounds)
     for path, error in unreadable:
-        yield ImageAnswer(_unreadable(path, error, estimator.identity), fault=error)
+        yield ImageAnswer(_unreadable(path, error, estimator.identity), fault=f"{path}: {error}")
     today = datetime.now(UTC).date()
 
     def prepare(study: _Study) -> Prepared:
@@ -112,7 +113,7 @@ def _group(paths: Sequence[Path], limits: Limits) -> tuple[list[_Study], list[tu
         try:
             header = pixels.read_header(path, limits)
         except UnreadableInstance as error:
-            unreadable.append((path, str(error)))
+            unreadable.append((path, without_name(error, path)))
             continue
         uid = text_of(header, "StudyInstanceUID") or str(path)
         image = ImageRef(
@@ -127,7 +128,7 @@ def _group(paths: Sequence[Path], limits: Limits) -> tuple[list[_Study], list[tu
 def _write_reports(done: _Done, config: Config, folder: Path) -> str:
     """Write the study's reports; return why that was not possible, '' when it was."""
     study, sources, result = done.study, done.prepared.sources, done.result
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for _, path in study.files]
     digest = result_key(result, digests, RULES_VERSION)
     try:
@@ -154,7 +155,7 @@ def _write_reports(done: _Done, config: Config, folder: Path) -> str:
 
 def _write_best(report: EncodedReport, folder: Path) -> None:
     best = report.files[0]
-    (folder / f"{best.sop_instance_uid}.dcm").write_bytes(best.content)
+    write_private(folder / f"{best.sop_instance_uid}.dcm", best.content)
 
 
 def _answers(

@@ -21,7 +21,12 @@ def check_file(
     try:
         header = Header.from_dataset(pixels.read_header(path, limits))
     except UnreadableInstance as error:
-        return {"path": str(path), **_audit_part(None), "findings": [], "error": str(error)}
+        return {
+            "path": str(path),
+            **_audit_part(None),
+            "findings": [],
+            "error": without_name(error, path),
+        }
     audited = audit([header], settings=settings, today=today)
     return {
         "path": str(path),
@@ -44,6 +49,11 @@ def _audit_part(audited: HeaderAudit | None) -> dict[str, Any]:
             for one in (audited.proposals if audited else ())
         ],
     }
+
+
+def without_name(error: UnreadableInstance, path: Path) -> str:
+    """Return what is wrong with a file; its path, as it was given, stands beside that already."""
+    return str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
 
 
 def recorded_part(audited: HeaderAudit) -> dict[str, Any]:

@@ -5,6 +5,7 @@ no map, nor has an estimate that is not stated.
 """
 
 import hashlib
+import io
 import math
 import re
 import time
@@ -21,6 +22,7 @@ from dicom_ai_node.analyse.pipeline import Prepared
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.saliency import explain
+from dicom_ai_node.output import make_private, write_private
 from dicom_ai_node.report.build import build_saliency
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import uid_of
@@ -62,12 +64,14 @@ class Pictures:
         name = explained.image.sop_instance_uid
         if _UID.fullmatch(name) is None:
             name = uid_of("image", hashlib.sha256(file.read_bytes()).hexdigest())
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder)
         paths = []
         for one in explained.maps:
             shown = ExplainedImage(explained.image, explained.pixels, (one,))
             paths.append(self.folder / f"{name}-{one.head.value}.png")
-            Image.fromarray(picture(shown)).save(paths[-1])
+            content = io.BytesIO()
+            Image.fromarray(picture(shown)).save(content, "PNG")
+            write_private(paths[-1], content.getvalue())
         return paths
 
 

@@ -14,6 +14,7 @@ from dicom_ai_node.cli.audit_control import Number, known, owner_here, run
 from dicom_ai_node.cli.common import (
     AsJson,
     ConfigFile,
+    check_folder,
     configuration,
     console,
     open_database,
@@ -78,10 +79,11 @@ def start(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Audit an archive. Runs here until it is done; Ctrl-C pauses it.
+    """Audit an archive. Runs here until it is done; Ctrl-C pauses it, with exit code 130.
 
     Rate limit, night window and retries stand in [audit] of the configuration. Exit code 1 when it
-    ended before everything was collected; studies that could not be had do not count as that.
+    ended before everything was collected, or a folder holds nothing to audit; studies that could
+    not be had do not count as that.
 
     Example: dicom-ai-node audit start --source pacs:main --from 2024-01-01 --to 2024-03-31
 
@@ -164,6 +166,7 @@ def report(
 
     Example: dicom-ai-node audit report 3 --out findings/
     """
+    check_folder("--out", out)
     from dicom_ai_node.audit.conclude import conclude
     from dicom_ai_node.audit.kept import LISTING, model_of, read_collected
     from dicom_ai_node.audit.report import write_report
@@ -186,12 +189,7 @@ def report(
         rules_version=RULES_VERSION,
         model=model_of(collected),
     )
-    try:
-        written = write_report(found, out)
-    except OSError as error:
-        raise ConfigError(
-            f"--out {out}: expected a folder to write to: {error.strerror}"
-        ) from error
+    written = write_report(found, out)
     if as_json:
         print_json({"files": [str(path) for path in written], "complete": found.complete})
         return

@@ -16,7 +16,7 @@ from dicom_ai_node.cli.common import (
     print_json,
 )
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import AuditError, ConfigError
+from dicom_ai_node.errors import AuditError, StorageError
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent, AuditState
 
@@ -74,7 +74,10 @@ def run(settings: Config, db: Database, number: int, owner: str, *, as_json: boo
         from dicom_ai_node.cli import audit_watch
 
         audit_watch.work(settings, db, number, owner, as_json=as_json)
-        audit_shown.one(db, known(db, number), as_json=as_json)
+        done = known(db, number)
+        audit_shown.one(db, done, as_json=as_json)
+        if not done.listed and done.spec["source"].startswith("folder:"):
+            raise typer.Exit(ExitCode.NO)  # the wrong folder, rather than a quiet day
     elif as_json:
         audit_shown.one(db, known(db, number), as_json=True)
     else:
@@ -90,14 +93,14 @@ def known(db: Database, number: int) -> audits.AuditRow:
 
 
 def owner_here(settings: Config) -> str:
-    """Return a name under which this process leases an audit; ConfigError when it has no spool."""
+    """Return a name under which this process leases an audit; StorageError without a spool."""
     from dicom_ai_node.audit.worker import new_owner
 
     spool = settings.storage.spool
     try:
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise ConfigError(f"storage.spool = {spool}: {error.strerror}") from error
+        raise StorageError(f"storage.spool = {spool}: {error.strerror}") from error
     return new_owner("cli")
 
 

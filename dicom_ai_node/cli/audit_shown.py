@@ -5,12 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from dicom_ai_node.audit.sources.source import Source, not_audited_in_words
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.cli.common import console, minute, print_json, when, whole
+from dicom_ai_node.cli.common import (
+    ExitCode,
+    complain,
+    console,
+    minute,
+    print_json,
+    when,
+    whole,
+)
 from dicom_ai_node.config import Config
 from dicom_ai_node.store import Database, audit_studies
 from dicom_ai_node.store.audits import AuditRow
@@ -56,6 +65,9 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
     _print_not_audited(found.not_audited)
     console.print(f"{found.flagged} are flagged by what the listing says")
     console.print(f"images would be asked for of {found.images}")
+    if not found.studies and spec.source.startswith("folder:"):
+        complain(f"{spec.source}: no DICOM file of these dates and modalities")
+        raise typer.Exit(ExitCode.NO)
     if minutes is not None:
         rate = settings.audit.studies_per_minute
         hours = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"

@@ -37,7 +37,7 @@ _ENDINGS = {
 def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bool) -> None:
     """Work on an audit until it is done; Exit 1 when it is not.
 
-    SIGTERM and Ctrl-C pause it.
+    SIGTERM and Ctrl-C pause it, and it ends as interrupted.
     """
     from dicom_ai_node.audit import worker
 
@@ -55,7 +55,8 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
     if ending is Ending.STOPPED:
         audits.apply(db, audit_id, AuditEvent.PAUSE, now=time.time())
         _say(f"audit {audit_id} is paused; go on with: dicom-ai-node audit resume {audit_id}")
-    elif ending is not Ending.DONE:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if ending is not Ending.DONE:
         _say(f"audit {audit_id} {_ENDINGS[ending]}")
     if ending is not Ending.DONE:
         raise typer.Exit(ExitCode.NO)

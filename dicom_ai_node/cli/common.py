@@ -1,7 +1,9 @@
 """What the commands share: options, tables, errors in words."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -9,8 +11,8 @@ from rich.table import Column
 from rich.text import Text
 
 from dicom_ai_node.config import Config, load_config
-from dicom_ai_node.errors import ConfigError, ExitCode, NodeError, StorageError
-from dicom_ai_node.output import json_text
+from dicom_ai_node.errors import ConfigError, ExitCode, NodeError, StorageError, did_you_mean
+from dicom_ai_node.output import json_text, make_private
 from dicom_ai_node.store import Database
 from dicom_ai_node.terminal import console, plain_terminal, progress_console
 
@@ -100,3 +102,27 @@ def minute(seconds: float | None) -> str:
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raise ConfigError when a command cannot write to a folder, or make it.
+
+    Now rather than after an hour of work. What is made to see that is removed.
+    """
+    try:
+        made = make_private(folder)
+        with TemporaryFile(dir=folder):
+            pass
+        for one in made:
+            one.rmdir()
+    except OSError as error:
+        raise ConfigError(
+            f"{option} {folder}: expected a folder to write to: {error.strerror}"
+        ) from error
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Return the error for a name of which there is none, with the nearest and all there are."""
+    names = list(known)
+    there = ", ".join(names) or "none is configured"
+    return ConfigError(f"no {kind} {name!r}{did_you_mean(name, names)}; there is: {there}")

@@ -15,6 +15,7 @@ from dicom_ai_node.cli.common import (
     console,
     open_database,
     print_json,
+    unknown_name,
 )
 from dicom_ai_node.cli.decide import By
 from dicom_ai_node.cli.selecting import (
@@ -36,7 +37,7 @@ from dicom_ai_node.cli.selecting import (
 from dicom_ai_node.cli.who import account, person
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.decisions import ProposalState
-from dicom_ai_node.errors import ConfigError, FillError, UnreadableInstance
+from dicom_ai_node.errors import FillError, UnreadableInstance
 from dicom_ai_node.store import Database
 
 if TYPE_CHECKING:
@@ -180,8 +181,7 @@ def preview(
 
     settings = configuration(config)
     if destination not in settings.destinations:
-        known = ", ".join(settings.destinations) or "none is configured"
-        raise ConfigError(f"no destination {destination!r}; there is: {known}")
+        raise unknown_name("destination", destination, settings.destinations)
     db = open_database(settings)
     asked = existing(db, proposal_id)
     spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from dicom_ai_node.cli.common import AsJson, console, print_json
+from dicom_ai_node.cli.common import AsJson, check_folder, console, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +31,8 @@ def export(
     from dicom_ai_node.inference.bundle import resolve_bundle
     from dicom_ai_node.inference.export import export as write
 
+    if onnx.parent.is_dir():
+        check_folder("--onnx", onnx.parent)
     difference = write(resolve_bundle(name), onnx, opset=opset)
     if as_json:
         print_json({"path": str(onnx), "difference": difference})
@@ -63,6 +65,7 @@ def import_(
     """
     from dicom_ai_node.inference.foreign import convert
 
+    check_folder("--out", out.parent)
     manifest = convert(network, weights, out)
     if as_json:
         print_json({"path": str(out), "sha256": manifest.sha256, "note": manifest.note})

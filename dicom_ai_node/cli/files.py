@@ -1,36 +1,33 @@
-"""Files without a PACS: ``infer`` and ``check-header``."""
+"""Files without a PACS: ``infer``."""
 
-import sys
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import Progress
-from rich.table import Column, Table
+from rich.table import Table
 
 from dicom_ai_node.cli.common import (
     AsJson,
     ConfigFile,
     ExitCode,
+    check_folder,
     complain,
     console,
     plain_terminal,
     print_json,
     progress_console,
 )
-from dicom_ai_node.config import Config, load_config
-from dicom_ai_node.output import CsvWriter
+from dicom_ai_node.cli.headers import Paths, searched
+from dicom_ai_node.cli.tables import counted, cut_left, file_column, shown_path, uncounted
+from dicom_ai_node.config import load_config
 from dicom_ai_node.types import Head, SaliencyMethod
-
-Paths = Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(infer)
-    app.command("check-header")(check_header)
 
 
 def infer(
@@ -63,7 +60,7 @@ def infer(
 
     Every image is shown to the network, whatever the policy says of flagged studies. What stands
     under Beside is an imported network's word, uncalibrated, and is in no report. Exit code 1 when
-    a file could not be read as DICOM, or a report not be written.
+    a file could not be read as DICOM, a folder holds no file, or a report could not be written.
 
     --saliency writes UID-age.png and UID-sex.png, by SOPInstanceUID, of each image that is
     answered; what was refused or abstained has none, and its reason is in the output. Which file
@@ -74,36 +71,42 @@ def infer(
     from dicom_ai_node.analyse.files import ImageAnswer, analyse_files
     from dicom_ai_node.analyse.saliency import Pictures
 
-    settings = _settings(config)
-    file = Column("File", overflow="fold")
-    table = Table(file, "Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason", box=None)
-    if beside:
-        table.add_column("Beside")
+    settings = load_config(config)  # if one is named; this command works without
+    for option, folder in (("--sr", sr), ("--saliency", saliency)):
+        if folder is not None:
+            check_folder(option, folder)
     faults: list[str] = []
-    drawn: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
+    interrupted = False
 
     def tell(answer: ImageAnswer) -> None:
         if answer.fault:
             faults.append(answer.fault)
+        told.append(answer.document)
         if as_json:
             print_json(answer.document)
-        else:
-            table.add_row(*_infer_row(answer.document))
 
-    files = list(_files(paths))
+    files, empty = searched(paths)
+    faults += [f"{folder}: no file in this folder" for folder in empty]
+    if not files:
+        complain("\n".join(faults))
+        raise typer.Exit(ExitCode.NO)
     with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
         task = progress.add_task("images", total=len(files))
-        told = _passes(progress) if saliency_method == "score-cam" and saliency else None
+        passes = _passes(progress) if saliency_method == "score-cam" and saliency else None
         heads = tuple(Head) if saliency_head == "both" else (Head(saliency_head),)
         method = SaliencyMethod(saliency_method)
-        pictures = Pictures(saliency, method, heads, told) if saliency else None
+        pictures = Pictures(saliency, method, heads, passes) if saliency else None
         answers = analyse_files(files, settings, reports=sr, beside=beside or (), pictures=pictures)
-        for answer in answers:
-            tell(answer)
-            drawn += [answer.document] if answer.document["saliency"] else []
-            progress.advance(task)
-    if not as_json:
-        console.print(table)
+        try:
+            for answer in answers:
+                tell(answer)
+                progress.advance(task)
+        except KeyboardInterrupt:
+            interrupted = True
+    drawn = [one for one in told if one["saliency"]]
+    if not as_json and told:
+        _print(told, paths)
         if beside:
             console.print("Beside: others' networks, untested and uncalibrated.", style="yellow")
         if saliency is not None:
@@ -113,8 +116,25 @@ def infer(
         console.print("Inferred, not verified. Not a medical device.", style="dim")
     for fault in faults:
         complain(fault)
+    if interrupted:
+        complain(f"interrupted: {len(told)} of {len(files)} files are answered")
+        raise typer.Exit(ExitCode.INTERRUPTED)
     if faults:
         raise typer.Exit(ExitCode.NO)
+
+
+def _print(told: list[dict[str, Any]], paths: list[Path]) -> None:
+    shown = [shown_path(one["path"], paths) for one in told]
+    column, width = file_column(shown)
+    names = ("Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason")
+    table = Table(column, *names, box=None)
+    if any("beside" in one for one in told):
+        table.add_column("Beside")
+    for path, one in zip(shown, told, strict=True):
+        table.add_row(cut_left(path, width), *_infer_row(one)[1:])
+    console.print(table)
+    for line in counted(one["rules"] for one in told):
+        console.print(line)
 
 
 _WEAK_EVIDENCE = (
@@ -143,65 +163,6 @@ def _passes(progress: Progress) -> Callable[[int, int], None]:
     return tell
 
 
-def check_header(
-    paths: Paths,
-    config: ConfigFile = None,
-    form: Annotated[
-        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
-    ] = "table",
-    as_json: AsJson = False,
-) -> None:
-    """Hold headers against the rules, without network or PACS.
-
-    Each file is checked on its own. Exit code 1 when a file could not be read as DICOM.
-
-    Example: dicom-ai-node check-header archive/ --format csv > headers.csv
-    """
-    from dicom_ai_node.analyse.headers import check_file
-
-    settings = _settings(config)
-    today = datetime.now(UTC).date()
-    answers = (
-        check_file(path, settings.rules, today=today, limits=settings.limits.bounds)
-        for path in _files(paths)
-    )
-    unreadable = 0
-    table = Table("File", "Age", "Sex", "Status age", "Status sex", "Rules", box=None)
-    writer = CsvWriter(sys.stdout)
-    if form == "csv" and not as_json:
-        writer.writerow(_CSV)
-    for document in answers:
-        unreadable += document["error"] is not None
-        if as_json or form == "json":
-            print_json(document)
-        elif form == "csv":
-            writer.writerow(_header_row(document))
-        else:
-            table.add_row(*_header_row(document)[:5], document["error"] or _rules(document))
-    if form == "table" and not as_json:
-        console.print(table)
-    if unreadable:
-        raise typer.Exit(ExitCode.NO)
-
-
-_CSV = ("path", "age", "sex", "status_age", "status_sex", "rules", "proposals", "error")
-
-
-def _header_row(document: dict[str, Any]) -> list[str]:
-    recorded, status = document["recorded"] or {}, document["status"] or {}
-    proposals = [f"{one['keyword']}={one['value']}" for one in document["proposals"]]
-    return [
-        document["path"],
-        recorded.get("age", ""),
-        recorded.get("sex", ""),
-        status.get("age", ""),
-        status.get("sex", ""),
-        _rules(document),
-        " ".join(proposals),
-        document["error"] or "",
-    ]
-
-
 def _infer_row(document: dict[str, Any]) -> list[str]:
     age, sex = document["age"], document["sex"]
     reasons = dict.fromkeys(one["text"] for one in document["unanswered"])
@@ -213,7 +174,7 @@ def _infer_row(document: dict[str, Any]) -> list[str]:
         "{:.0f}-{:.0f}".format(*age["interval90"]) if age else "",
         sex["estimate"] if sex else "",
         f"{sex['probability_female']:.3f}" if sex else "",
-        _rules(document),
+        uncounted(document["rules"]),
         "; ".join(reasons),
         *([", ".join(beside)] if "beside" in document else []),
     ]
@@ -223,20 +184,3 @@ def _beside(other: dict[str, Any]) -> str:
     age, female = other["age"], other["probability_female"]
     value = f"{age:.0f} years" if age is not None else f"p(F) {female:.3f}"
     return f"{other['name']} {value}"
-
-
-def _rules(document: dict[str, Any]) -> str:
-    return " ".join(document["rules"])
-
-
-def _files(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(one for one in path.rglob("*") if one.is_file())
-        else:
-            yield path
-
-
-def _settings(path: Path | None) -> Config:
-    """Load the configuration if one is named; these commands work without."""
-    return load_config(path)

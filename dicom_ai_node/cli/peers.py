@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from dicom_ai_node.cli.common import (
     AsJson,
@@ -13,7 +14,6 @@ from dicom_ai_node.cli.common import (
     console,
     print_json,
 )
-from dicom_ai_node.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -23,27 +23,28 @@ def register(app: typer.Typer) -> None:
 
 
 def echo(
-    destination: Annotated[str, typer.Argument(help="A name under [destinations].")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A name of [destinations] or [sources], pacs:NAME, or worklist."),
+    ],
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """C-ECHO a destination, and ask which kinds of report it accepts.
+    """Ask whether a peer answers: C-ECHO and what it accepts, or QIDO-RS of a DICOMweb archive.
 
-    Exit code 1 when it does not answer.
+    Exit code 1 when it does not answer, or not as the configuration needs it.
 
     Example: dicom-ai-node echo pacs
-    """
-    from dicom_ai_node.deliver.echo import echo as ask
 
-    settings = configuration(config)
-    if destination not in settings.destinations:
-        known = ", ".join(settings.destinations) or "none is configured"
-        raise ConfigError(f"no destination {destination!r}; there is: {known}")
-    answer = ask(settings, destination)
+    Example: dicom-ai-node echo worklist
+    """
+    from dicom_ai_node.ops.echo import echo as ask
+
+    answer = ask(configuration(config), name)
     if as_json:
         print_json(answer.as_dict())
     else:
-        console.print(answer.text)
+        console.print(Text(answer.text))
     if not answer.ok:
         raise typer.Exit(ExitCode.NO)
 

@@ -13,6 +13,9 @@ from rich.table import Table
 from dicom_ai_node.cli.common import (
     AsJson,
     ConfigFile,
+    ExitCode,
+    check_folder,
+    complain,
     console,
     plain_terminal,
     print_json,
@@ -63,6 +66,7 @@ def recalibrate(
 
     settings = load_config(config)
     paths = _paths(from_ or [], index)
+    check_folder("--out", out.parent)
     today = datetime.now(UTC).date()
     with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
 
@@ -70,16 +74,20 @@ def recalibrate(
             task = progress.add_task(what, total=total)
             return lambda: progress.advance(task)
 
-        made = run(
-            resolve_bundle(bundle),
-            paths,
-            settings,
-            out,
-            label=label or f"site.{today:%Y%m%d}",
-            at_least=at_least,
-            today=today,
-            track=track,
-        )
+        try:
+            made = run(
+                resolve_bundle(bundle),
+                paths,
+                settings,
+                out,
+                label=label or f"site.{today:%Y%m%d}",
+                at_least=at_least,
+                today=today,
+                track=track,
+            )
+        except KeyboardInterrupt:
+            complain(f"interrupted: nothing is written to {out}")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
     tell(made, out, as_json=as_json)
 
 

@@ -1,7 +1,7 @@
 """Where relative paths of the configuration lead: from the folder of its file.
 
 A command answers about the same node from every working directory. See
-docs/decisions/0011 for what this means for variables of the environment.
+docs/decisions/0013 for what this means for variables of the environment.
 """
 
 from collections.abc import Iterator

@@ -9,7 +9,6 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, build_context
 
 from dicom_ai_node import peer
-from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
@@ -95,7 +94,7 @@ class Association(peer.Association):
 
 
 def connect(
-    destination: Destination, offers: Iterable[Offer], *, calling_ae_title: str
+    destination: peer.Peer, offers: Iterable[Offer], *, calling_ae_title: str
 ) -> Association:
     """Open an association that proposes ``offers``, each in a presentation context of its own.
 

@@ -1,6 +1,7 @@
-"""Whether a destination answers, and what it would take."""
+"""Whether a peer answers, and what it would take."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,13 +9,13 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.deliver.association import VERIFICATION, Offer, connect
 from dicom_ai_node.deliver.status import describe
 from dicom_ai_node.errors import ConfigError
-from dicom_ai_node.peer import name_of, quiet_pynetdicom
+from dicom_ai_node.peer import Peer, name_of, quiet_pynetdicom
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
 
 @dataclass(frozen=True, slots=True)
 class EchoResult:
-    """The answer of a destination that accepted an association."""
+    """The answer of a peer that accepted an association."""
 
     destination: str
     status: int | None
@@ -26,10 +27,13 @@ class EchoResult:
     refused: tuple[str, ...]
     """UIDs of those that it does not."""
 
+    needs_all: bool = False
+    """Whether it is of no use without one of the classes: an archive, or a worklist."""
+
     @property
     def ok(self) -> bool:
-        """Whether the C-ECHO succeeded."""
-        return self.status == 0
+        """Whether the C-ECHO succeeded, and nothing that is needed is refused."""
+        return self.status == 0 and not (self.needs_all and self.refused)
 
     @property
     def text(self) -> str:
@@ -47,7 +51,9 @@ class EchoResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result for a program."""
-        return {**asdict(self), "ok": self.ok}
+        values = asdict(self)
+        del values["needs_all"]
+        return {**values, "ok": self.ok}
 
 
 def echo(config: Config, destination_name: str) -> EchoResult:
@@ -65,10 +71,25 @@ def echo(config: Config, destination_name: str) -> EchoResult:
     if destination is None:
         known = ", ".join(sorted(config.destinations)) or "none"
         raise ConfigError(f"no destination {destination_name!r}; configured: {known}")
-    quiet_pynetdicom()
     classes = (*SR_CLASSES, SC_CLASS)
+    return probe(destination, destination_name, classes, calling_ae_title=config.node.ae_title)
+
+
+def probe(
+    peer: Peer,
+    name: str,
+    classes: Sequence[str],
+    *,
+    calling_ae_title: str,
+    needs_all: bool = False,
+) -> EchoResult:
+    """Send a C-ECHO to any peer, and ask which of ``classes`` it accepts.
+
+    With ``needs_all`` it is of use only when it accepts every one of them. Raises PeerUnavailable.
+    """
+    quiet_pynetdicom()
     offers = [Offer(uid) for uid in (VERIFICATION, *classes)]
-    association = connect(destination, offers, calling_ae_title=config.node.ae_title)
+    association = connect(peer, offers, calling_ae_title=calling_ae_title)
     status, seconds = None, 0.0
     try:
         if VERIFICATION in association.accepted:
@@ -78,9 +99,10 @@ def echo(config: Config, destination_name: str) -> EchoResult:
     finally:
         association.release()
     return EchoResult(
-        destination=destination_name,
+        destination=name,
         status=status,
         seconds=seconds,
         accepted=tuple(uid for uid in classes if uid in association.accepted),
         refused=tuple(uid for uid in classes if uid not in association.accepted),
+        needs_all=needs_all,
     )

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dicom_ai_node.errors import BundleError
+from dicom_ai_node.errors import BundleError, did_you_mean
 from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.coverage import Covered
 from dicom_ai_node.pixels.normalise import CONTRACT
@@ -182,7 +182,10 @@ def resolve_bundle(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     known = ", ".join(shipped)
-    raise BundleError(f"no model bundle {name!r}: expected a folder, 'default', or one of: {known}")
+    hint = did_you_mean(name, ["default", *shipped])
+    raise BundleError(
+        f"no model bundle {name!r}{hint}: expected a folder, 'default', or one of: {known}"
+    )
 
 
 def models_folder() -> Path:

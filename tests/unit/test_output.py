@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import stat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from dicom_ai_node.output import CsvWriter, csv_cell, json_text, visible
+from dicom_ai_node.output import (
+    CsvWriter,
+    csv_cell,
+    json_text,
+    make_private,
+    visible,
+    write_private,
+)
 from dicom_ai_node.terminal import GuardedConsole
 
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
@@ -111,3 +120,21 @@ def test_a_table_keeps_its_columns_and_obeys_nothing(width: int) -> None:
     assert all(visible(line) == line for line in lines)
     sex = lines[0].index("Sex")
     assert (lines[1][sex:].strip(), lines[2][sex:].strip()) == (r"one\ntwo", "F")
+
+
+def test_a_file_and_its_folder_are_for_their_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    make_private(folder)
+    older = folder / "older.csv"
+    older.write_text("of before")
+    older.chmod(0o644)
+    for path in (older, folder / "new.csv"):
+        write_private(path, b"of now")
+        assert path.read_bytes() == b"of now"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    assert len(list(folder.iterdir())) == 2
+    with pytest.raises(OSError, match=r"older\.csv/no") as caught:
+        write_private(older / "no", b"")
+    assert caught.value.filename == str(older / "no")

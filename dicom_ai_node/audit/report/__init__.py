@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from dicom_ai_node.audit.outcome import AuditReport
 from dicom_ai_node.audit.report.page import page
 from dicom_ai_node.audit.report.tables import patients_table, rates_table, studies_table
-from dicom_ai_node.output import escaped_json
+from dicom_ai_node.output import escaped_json, make_private, write_private
 
 _JSON = TypeAdapter(AuditReport)
 
@@ -47,12 +47,10 @@ def write_report(
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown:
         raise ValueError(f"no such format: {', '.join(unknown)}; there are {', '.join(FORMATS)}")
-    out.mkdir(parents=True, exist_ok=True)
+    make_private(out)
     made = []
     for wanted in dict.fromkeys(formats):
         for name, content in FORMATS[wanted].items():
-            path, part = out / name, out / f".{name}.part"
-            part.write_text(content(report), encoding="utf-8", newline="")
-            part.replace(path)
-            made.append(path)
+            write_private(out / name, content(report).encode())
+            made.append(out / name)
     return made

@@ -13,7 +13,7 @@ from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.destinations import forwarding
 from dicom_ai_node.config.sources import PacsTable, WebTable
-from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.errors import ConfigError, did_you_mean
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, held
 
@@ -49,8 +49,9 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
     if isinstance(table, WebTable) and kind == table.kind:
         return Web(named, WebService(table), page=table.page, modalities=modalities)
     known = [f"{one.kind}:{name}" for name, one in sorted(config.sources.items())]
+    hint = did_you_mean(named, [*known, "node"])
     raise ConfigError(
-        f"no source {named!r}; there are: {', '.join([*known, 'node', 'folder:PATH'])}"
+        f"no source {named!r}{hint}; there are: {', '.join([*known, 'node', 'folder:PATH'])}"
     )
 
 

@@ -1,0 +1,146 @@
+"""``check-header``: the header rules over files, without network or PACS."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from dicom_ai_node.cli.common import (
+    AsJson,
+    ConfigFile,
+    ExitCode,
+    complain,
+    console,
+    print_json,
+)
+from dicom_ai_node.cli.tables import counted, cut_left, file_column, shown_path, uncounted
+from dicom_ai_node.config import load_config
+from dicom_ai_node.output import CsvWriter, visible
+
+Paths = Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")]
+_CSV = ("path", "age", "sex", "status_age", "status_sex", "rules", "proposals", "error")
+_SEVERITIES = ("error", "warning", "information")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("check-header")(check_header)
+
+
+def check_header(
+    paths: Paths,
+    config: ConfigFile = None,
+    form: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    as_json: AsJson = False,
+) -> None:
+    """Hold headers against the rules, without network or PACS.
+
+    Each file is checked on its own. Exit code 1 when a file could not be read as DICOM, or a folder
+    holds no file.
+
+    Example: dicom-ai-node check-header archive/
+
+    Example: dicom-ai-node check-header archive/ --format csv > headers.csv
+    """
+    from dicom_ai_node.analyse.headers import check_file
+
+    settings = load_config(config)
+    today = datetime.now(UTC).date()
+    wanted = "json" if as_json else form
+    writer = CsvWriter(sys.stdout)
+    if wanted == "csv":
+        writer.writerow(_CSV)
+    files, empty = searched(paths)
+    done: list[dict[str, Any]] = []
+    interrupted = False
+    try:
+        for path in files:
+            done.append(
+                check_file(path, settings.rules, today=today, limits=settings.limits.bounds)
+            )
+            if wanted == "json":
+                print_json(done[-1])
+            elif wanted == "csv":
+                writer.writerow(_row(done[-1]))
+    except KeyboardInterrupt:
+        interrupted = True
+    if wanted == "table" and done:
+        _print(done, paths)
+    for folder in empty:
+        complain(f"{folder}: no file in this folder")
+    if interrupted:
+        complain(f"interrupted: {len(done)} of {len(files)} files are checked")
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if empty or any(one["error"] is not None for one in done):
+        raise typer.Exit(ExitCode.NO)
+
+
+def searched(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the files below ``paths``, in order, and the folders in which there is none."""
+    found = [(path, list(_below(path))) for path in paths]
+    return [file for _, files in found for file in files], [
+        one for one, files in found if not files
+    ]
+
+
+def _below(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from sorted(one for one in path.rglob("*") if one.is_file())
+    else:
+        yield path
+
+
+def _print(done: list[dict[str, Any]], paths: list[Path]) -> None:
+    shown = [shown_path(one["path"], paths) for one in done]
+    column, width = file_column(shown)
+    table = Table(column, "Age", "Sex", "What the header says", box=None)
+    for path, one in zip(shown, done, strict=True):
+        recorded = one["recorded"] or {}
+        age, sex = recorded.get("age", ""), recorded.get("sex", "")
+        table.add_row(cut_left(path, width), age, sex, Text("\n".join(_words(one))))
+    console.print(table)
+    for line in counted(one["rules"] for one in done):
+        console.print(line)
+    wrong = sum(
+        not one["error"] and set(one["status"].values()) - {"CONSISTENT", "NOT_ASSESSED"} != set()
+        for one in done
+    )
+    unreadable = sum(one["error"] is not None for one in done)
+    console.print(f"{len(done)} files, {wrong} to be looked at, {unreadable} unreadable")
+
+
+def _words(document: dict[str, Any]) -> list[str]:
+    """What is said of a file: both statuses, each finding with its reason, what is proposed."""
+    if document["error"] is not None:
+        return [visible(document["error"])]
+    status = document["status"]
+    lines = [f"age {status['age']}, sex {status['sex']}"]
+    named = [one for one in document["findings"] if uncounted([one["rule"]])]
+    for one in sorted(named, key=lambda each: _SEVERITIES.index(each["severity"])):
+        lines.append(f"{one['rule']} {visible(one['reason'])}")
+    for made in document["proposals"]:
+        value = visible(made["value"])
+        lines.append(f"proposed {made['keyword']} = {value}, from {made['source']}")
+    return lines
+
+
+def _row(document: dict[str, Any]) -> list[str]:
+    recorded, status = document["recorded"] or {}, document["status"] or {}
+    proposals = [f"{one['keyword']}={one['value']}" for one in document["proposals"]]
+    return [
+        document["path"],
+        recorded.get("age", ""),
+        recorded.get("sex", ""),
+        status.get("age", ""),
+        status.get("sex", ""),
+        " ".join(document["rules"]),
+        " ".join(proposals),
+        document["error"] or "",
+    ]
