@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
-from dicom_ai_node.pixels.refusals import refuse
 from training.index import Row, files, read_index
 from training.readers.layout import PICTURES
 from training.tables import DataError
@@ -51,10 +50,7 @@ def tensor(path: Path, side: int) -> NDArray[np.float32]:
     """
     if path.suffix.lower() not in PICTURES:
         return pixels.load(path, size=side)
-    image = pixels.normalise(pixels.grey_from_picture(path), side)
-    if not image.any():
-        raise refuse(pixels.RefusalCode.BLANK)
-    return image
+    return pixels.load_picture(path, size=side)
 
 
 def encode(path: Path, side: int) -> Encoded:

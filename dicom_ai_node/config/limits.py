@@ -26,6 +26,20 @@ class LimitsSettings(Table):
         "100000 take the analyser some 300 MB.",
     )
     depth: int = Field(DEFAULT.depth, ge=4, le=64, description="Sequences within each other.")
+    pixels: int = Field(
+        DEFAULT.pixels,
+        ge=1_000_000,
+        le=500_000_000,
+        description="Rows x Columns of an image, in its header and in its codestream. The largest "
+        "radiographs have some 36 million.",
+    )
+    decoded_bytes: int = Field(
+        DEFAULT.decoded_bytes,
+        ge=1 << 20,
+        le=2 << 30,
+        description="Bytes of an image's pixels when decoded: Rows x Columns x samples of 8 or 16 "
+        "bits. JPEG 2000 takes up to five times as much while it is decoded.",
+    )
 
     @property
     def bounds(self) -> Limits:

@@ -1,4 +1,4 @@
-"""How much of a header is read: what is beyond is refused before it takes memory or time."""
+"""How much of an object is read: what is beyond is refused before it takes memory or time."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +16,10 @@ class Limits:
     """Data elements and sequence items before the pixel data, nested ones too."""
     depth: int = 32
     """Sequences within each other."""
+    pixels: int = 50_000_000
+    """Rows x Columns. The largest radiographs have some 36 million."""
+    decoded_bytes: int = 128 << 20
+    """Bytes of the decoded pixels: Rows x Columns x samples, of 8 or 16 bits each."""
 
 
 DEFAULT: Final = Limits()

@@ -4,7 +4,7 @@ from dicom_ai_node.pixels.fitness import refuse_unfit
 from dicom_ai_node.pixels.frame import Frame, Shown, grey, load, read_frame, show
 from dicom_ai_node.pixels.header import sop_class_of
 from dicom_ai_node.pixels.normalise import CONTRACT, normalise
-from dicom_ai_node.pixels.pictures import grey_from_picture
+from dicom_ai_node.pixels.pictures import grey_from_picture, is_picture, load_picture
 from dicom_ai_node.pixels.refusals import RefusalCode
 from dicom_ai_node.pixels.source import read_header
 
@@ -15,7 +15,9 @@ __all__ = [
     "Shown",
     "grey",
     "grey_from_picture",
+    "is_picture",
     "load",
+    "load_picture",
     "normalise",
     "read_frame",
     "read_header",

@@ -6,6 +6,9 @@ but version 0.26 loops for ever on some damaged codestreams and keeps other dama
 converts colours: what the samples mean is settled in :mod:`~dicom_ai_node.pixels.colour`.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from typing import Any
 
@@ -14,19 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom_ai_node.pixels.codestream import Codestream, Coding
-from dicom_ai_node.pixels.layout import YBR_422, Layout
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.pixels.codestream import MAX_PARTS, Codestream, Coding
+from dicom_ai_node.pixels.layout import YBR_422, Layout, refuse_large
 from dicom_ai_node.pixels.normalise import block
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 Samples = NDArray[Any]
 """Integer samples of shape (rows, columns) or (rows, columns, 3)."""
 
+LARGE = 24_000_000
+"""Samples of an image that is decoded while no other so large one is."""
+
+_one_large = threading.Lock()
+
 REDUCED_SIDE = 1.5
 """A reduced JPEG 2000 image keeps at least this many pixels for each pixel of the tensor's side."""
 
 
-def decode(stream: Codestream, layout: Layout, *, size: int | None = None) -> Samples:
+def decode(
+    stream: Codestream, layout: Layout, *, size: int | None = None, limits: Limits = DEFAULT
+) -> Samples:
     """Decode ``stream``, whose size must be the header's.
 
     With ``size``, the side of the wanted tensor, a grey JPEG 2000 image may be decoded at a
@@ -36,7 +47,7 @@ def decode(stream: Codestream, layout: Layout, *, size: int | None = None) -> Sa
     Raises
     ------
     PixelsRefused
-        ``size_mismatch``, ``unsupported_layout`` or ``undecodable``.
+        ``size_mismatch``, ``unsupported_layout``, ``too_large`` or ``undecodable``.
     """
     expected = (layout.rows, layout.columns)
     if (stream.rows, stream.columns) != expected:
@@ -46,17 +57,36 @@ def decode(stream: Codestream, layout: Layout, *, size: int | None = None) -> Sa
         raise refuse(RefusalCode.UNSUPPORTED_LAYOUT, f"{stream.components} components")
     if stream.precision > 16:
         raise refuse(RefusalCode.UNSUPPORTED_DEPTH, f"{stream.precision} bits")
+    refuse_large(
+        stream.rows,
+        stream.columns,
+        samples=stream.components,
+        bits=stream.precision,
+        limits=limits,
+        whose="codestream",
+    )
+    if stream.parts > MAX_PARTS:
+        raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 in {stream.parts} blocks and packets")
     reduced = _decode_reduced(stream, size) if size else None
     if reduced is not None:
         return reduced
     try:
-        samples = np.asarray(_decode(stream))
+        with _alone(stream):
+            samples = np.asarray(_decode(stream))
     except Exception as error:
         # Each codec has errors of its own, and damage can surface as a ValueError or MemoryError.
         raise refuse(RefusalCode.UNDECODABLE, f"{stream.coding}: {_brief(error)}") from error
     if samples.shape != (expected if stream.components == 1 else (*expected, 3)):
         raise refuse(RefusalCode.UNDECODABLE, f"{stream.coding}: decoded to {samples.shape}")
     return samples
+
+
+@contextmanager
+def _alone(stream: Codestream) -> Iterator[None]:
+    """Let large images be decoded one after the other: OpenJPEG takes 4 bytes for each sample."""
+    large = stream.rows * stream.columns * stream.components > LARGE
+    with _one_large if large else nullcontext():
+        yield
 
 
 def _decode(stream: Codestream) -> object:

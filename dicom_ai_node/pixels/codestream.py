@@ -6,10 +6,20 @@ T.814 (HTJ2K). The markers, not the transfer syntax, choose the decoder: files a
 """
 
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
+
+MAX_SCANS = 64
+"""Scans of a progressive JPEG; encoders make about ten."""
+
+MAX_TILES = 4096
+"""Tiles of a JPEG 2000 image: OpenJPEG keeps some 10 kB for each."""
+
+MAX_PARTS = 1_000_000
+"""Code-blocks and packets of a JPEG 2000 image; one of 64 megapixels has some 50,000."""
 
 _SOF_JPEG = frozenset({0xC0, 0xC1, 0xC2, 0xC3})
 _SOF_JPEG_LS = 0xF7
@@ -18,6 +28,9 @@ _SOS = 0xDA
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _SOC_SIZ = b"\xff\x4f\xff\x51"
 _SOT = 0xFF90
+_SOD = 0xFF93
+_COD = 0xFF52
+_COC = 0xFF53
 _EOC = b"\xff\xd9"
 
 
@@ -44,6 +57,8 @@ class Codestream:
     signed: bool
     lossy: bool
     """Whether decoded values may differ from the encoded; true where only the encoder knows."""
+    parts: int = 0
+    """Code-blocks and packets of JPEG 2000, about, at most."""
 
 
 def inspect(data: bytes) -> Codestream:
@@ -90,6 +105,7 @@ def _inspect_jpeg(data: bytes) -> Codestream:
         position += length
     if frame is None:
         raise refuse(RefusalCode.UNDECODABLE, "a JPEG scan without a frame header")
+    refuse_many_scans(data)
     # Entropy-coded data escape 0xFF, so this is the end marker itself; libjpeg would otherwise
     # paint what is missing in grey.
     if data.find(_EOC, position) < 0:
@@ -108,6 +124,16 @@ def _inspect_jpeg(data: bytes) -> Codestream:
     )
 
 
+def refuse_many_scans(data: bytes) -> None:
+    """Raise ``undecodable`` for a JPEG of more scans than any encoder makes.
+
+    libjpeg passes over the whole image for each of them, and an empty one takes ten bytes.
+    """
+    scans = data.count(b"\xff\xda")
+    if scans > MAX_SCANS:
+        raise refuse(RefusalCode.UNDECODABLE, f"a JPEG of {scans} scans, expected {MAX_SCANS}")
+
+
 def _inspect_jpeg2000(data: bytes) -> Codestream:
     length, _capabilities, *grid = struct.unpack_from(">HH8L", data, 4)
     width, height, left, top, tile_width, tile_height, tile_left, tile_top = grid
@@ -116,27 +142,102 @@ def _inspect_jpeg2000(data: bytes) -> Codestream:
     if not (tile_width and tile_height and width > left and height > top):
         raise refuse(RefusalCode.UNDECODABLE, "an empty JPEG 2000 image")
     across, down = -(-(width - tile_left) // tile_width), -(-(height - tile_top) // tile_height)
-    if across * down > 65535:
-        raise refuse(RefusalCode.UNDECODABLE, "more tiles than JPEG 2000 has numbers")
+    if across * down > MAX_TILES:
+        raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 of {across * down} tiles")
+    whole, styles = _complete(data, 4 + length, across * down)
+    parts = (style.parts(width - left, height - top, across * down) for style in styles)
     return Codestream(
         coding=Coding.JPEG_2000,
-        data=_complete(data, 4 + length, across * down),
+        data=whole,
         rows=height - top,
         columns=width - left,
         components=components,
         precision=(depth & 0x7F) + 1,
         signed=bool(depth & 0x80),
         lossy=True,
+        parts=max(parts, default=0) * components,
     )
 
 
-def _complete(data: bytes, position: int, tiles: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """A coding style (T.800 A.6.1, A.6.2): into how many pieces it cuts an image."""
+
+    layers: int
+    levels: int
+    block: tuple[int, int]
+    """Exponents of the width and height of a code-block."""
+    precincts: bytes
+    """Exponents of each resolution, the smallest first; empty where precincts have no end."""
+
+    def parts(self, width: int, height: int, tiles: int) -> int:
+        """Return about how many code-blocks and packets a component has, at most."""
+        total = 0
+        for resolution in range(self.levels + 1):
+            shrunk = self.levels - resolution
+            sides = [-(-side >> shrunk) or 1 for side in (width, height)]
+            exponents = self.precincts[resolution : resolution + 1]
+            precinct = (exponents[0] & 15, exponents[0] >> 4) if exponents else (15, 15)
+            precincts = _pieces(sides, precinct) + tiles
+            cut = [min(b, max(0, p - 1)) for b, p in zip(self.block, precinct, strict=True)]
+            total += precincts * self.layers + _pieces(sides, cut) + tiles
+        return total
+
+
+def _pieces(sides: Sequence[int], exponents: Sequence[int]) -> int:
+    across, down = (-(-side >> exponent) for side, exponent in zip(sides, exponents, strict=True))
+    return across * down
+
+
+def _style(data: bytes, position: int) -> _Style:
+    """Read the COD at ``position``, behind its length."""
+    flags, _order, layers, _transform, levels, wide, high = struct.unpack_from(
+        ">BBHBBBB", data, position
+    )
+    if levels > 32:
+        raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 with {levels} levels")
+    precincts = data[position + 10 : position + 11 + levels] if flags & 1 else b""
+    return _Style(layers, levels, (wide + 2, high + 2), precincts)
+
+
+def _component_style(data: bytes, position: int, layers: int) -> _Style:
+    """Read the COC at ``position``, behind its length, of an image of up to 256 components."""
+    flags, levels, wide, high = struct.unpack_from(">BBBB", data, position + 1)
+    if levels > 32:
+        raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 with {levels} levels")
+    precincts = data[position + 7 : position + 8 + levels] if flags & 1 else b""
+    return _Style(layers, levels, (wide + 2, high + 2), precincts)
+
+
+def _styles(data: bytes, position: int, layers: int = 1) -> Iterator[_Style]:
+    """Yield the coding styles among the markers of a header that begins at ``position``.
+
+    ``layers`` are those of a style for one component, which states none.
+    """
+    while position + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker < 0xFF00 or marker in (_SOT, _SOD):
+            return
+        if marker == _COD:
+            style = _style(data, position + 4)
+            layers = style.layers
+            yield style
+        elif marker == _COC:
+            yield _component_style(data, position + 4, layers)
+        position += 2 + length
+
+
+def _complete(data: bytes, position: int, tiles: int) -> tuple[bytes, set[_Style]]:
     """Return ``data`` with its end marker once every tile-part is seen to be there in full.
+
+    With it come the coding styles of the main header and of all tile-parts.
 
     Only this tells apart a truncated codestream and a complete one that merely lacks its end
     marker: OpenJPEG refuses both.
     """
     seen: set[int] = set()
+    styles = set(_styles(data, position))
+    layers = max((style.layers for style in styles), default=1)
     while position + 2 <= len(data):
         (marker,) = struct.unpack_from(">H", data, position)
         if marker == 0xFFD9:
@@ -148,6 +249,7 @@ def _complete(data: bytes, position: int, tiles: int) -> bytes:
             continue
         tile, length = struct.unpack_from(">HL", data, position + 4)
         seen.add(tile)
+        styles.update(_styles(data, position + 12, layers))
         if length == 0:  # the last tile-part, up to the end marker
             position = data.rfind(_EOC)
             if position < 0:
@@ -158,4 +260,5 @@ def _complete(data: bytes, position: int, tiles: int) -> bytes:
         position += length
     if len(seen) < tiles:
         raise refuse(RefusalCode.TRUNCATED, f"JPEG 2000 with {len(seen)} of {tiles} tiles")
-    return data if data[position : position + 2] == _EOC else data[:position] + _EOC
+    ended = data[position : position + 2] == _EOC
+    return data if ended else data[:position] + _EOC, styles

@@ -22,6 +22,9 @@ TOLERATED_CHROMA = 0.1
 TOLERATED_AREA = 0.01
 """Part of the image that may be more colourful than that: a mark or a line of text."""
 
+_STRIP = 256
+"""Rows that are turned into grey at a time."""
+
 
 def grey_plane(samples: NDArray[Any], bits: int) -> NDArray[Any]:
     """Return the grey plane of ``samples``.
@@ -54,7 +57,14 @@ def grey_plane(samples: NDArray[Any], bits: int) -> NDArray[Any]:
     # A flat grey image passes both ways; then Y is right and so is any of R, G and B.
     if as_ybr <= as_rgb:
         return samples[..., 0]
-    # Rec. 601 luma in 256ths: exact where the three are equal, also in 16 bit.
+    grey = np.empty(samples.shape[:2], np.float32)
+    for start in range(0, len(grey), _STRIP):  # sums of the whole image would take four times it
+        grey[start : start + _STRIP] = _luma(samples[start : start + _STRIP])
+    return grey
+
+
+def _luma(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Rec. 601 luma in 256ths: exact where the three are equal, also in 16 bit."""
     luma = np.uint32(77) * samples[..., 0]
     luma += np.uint32(150) * samples[..., 1]
     luma += np.uint32(29) * samples[..., 2]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydicom import config
 from pydicom.uid import UID
 
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 from dicom_ai_node.pixels.source import Source
 
@@ -49,7 +50,7 @@ def pixel_element(source: Source) -> tuple[str, memoryview | None, int]:
     return vr, source.data[value : value + length], value
 
 
-def codestream(source: Source, offset: int) -> bytes:
+def codestream(source: Source, offset: int, limits: Limits = DEFAULT) -> bytes:
     """Join the fragments from ``offset`` on into the codestream of the only frame.
 
     With one frame, all fragments are its own, so the offset tables (which are often absent or
@@ -58,16 +59,24 @@ def codestream(source: Source, offset: int) -> bytes:
     Raises
     ------
     PixelsRefused
-        ``truncated``, ``undecodable`` or ``no_pixels``.
+        ``truncated``, ``undecodable``, ``too_large`` or ``no_pixels``.
     """
     fragments = list(_fragments(source, offset))
     # The first item is the basic offset table, unless a careless writer left it out.
     if fragments and not bytes(fragments[0][:12]).startswith(_MAGIC):
         del fragments[0]
+    refuse_long(sum(len(fragment) for fragment in fragments), limits)
     joined = b"".join(fragments)
     if not joined:
         raise refuse(RefusalCode.NO_PIXELS, "no fragments")
     return joined
+
+
+def refuse_long(length: int, limits: Limits) -> None:
+    """Raise ``too_large`` for a codestream twice as long as the pixels of any image may be."""
+    if length > 2 * limits.decoded_bytes:
+        detail = f"a codestream of {length} bytes; limits.decoded_bytes = {limits.decoded_bytes}"
+        raise refuse(RefusalCode.TOO_LARGE, detail)
 
 
 def is_codestream(value: memoryview) -> bool:

@@ -17,6 +17,7 @@ from dicom_ai_node.pixels.encapsulation import (
     codestream,
     is_codestream,
     pixel_element,
+    refuse_long,
     refuse_private,
 )
 from dicom_ai_node.pixels.fitness import refuse_unfit
@@ -98,7 +99,7 @@ def show(path: Path, *, size: int, limits: Limits = DEFAULT) -> Shown:
     """Return the image of :func:`load`, and what its header says wrongly of its pixels."""
     source = open_source(path, limits)
     refuse_unfit(source.header)
-    return _frame(source, size).shown(size)
+    return _frame(source, size, limits).shown(size)
 
 
 def grey(path: Path) -> NDArray[np.float32]:
@@ -118,18 +119,18 @@ def grey(path: Path) -> NDArray[np.float32]:
     return display.apply(frame.values)
 
 
-def read_frame(path: Path, *, size: int | None = None) -> Frame:
+def read_frame(path: Path, *, size: int | None = None, limits: Limits = DEFAULT) -> Frame:
     """Decode the single frame at ``path``, whatever kind of image it is.
 
     With ``size``, the side of the tensor that is wanted, the codec may leave out resolution that
     the tensor would not show. Errors are those of :func:`load`.
     """
-    return _frame(open_source(path), size)
+    return _frame(open_source(path), size, limits)
 
 
-def _frame(source: Source, size: int | None) -> Frame:
-    layout = layout_of(source.header)
-    samples, stream = _samples(source, layout, size)
+def _frame(source: Source, size: int | None, limits: Limits) -> Frame:
+    layout = layout_of(source.header, limits)
+    samples, stream = _samples(source, layout, size, limits)
     if samples.ndim == 3:
         bits = min(layout.stored, stream.precision) if stream else layout.stored
         return Frame(grey_plane(samples, bits), Display())
@@ -148,17 +149,20 @@ def _finding(rule: str, reason: str) -> Finding:
     return Finding(rule, Severity.WARNING, "image", reason)
 
 
-def _samples(source: Source, layout: Layout, size: int | None) -> tuple[Samples, Codestream | None]:
+def _samples(
+    source: Source, layout: Layout, size: int | None, limits: Limits
+) -> tuple[Samples, Codestream | None]:
     """Decode by what is there: fragments or a native value, and in fragments by their markers."""
     vr, value, offset = pixel_element(source)
     if value is None:
-        data = codestream(source, offset)
+        data = codestream(source, offset, limits)
         if source.syntax == RLELossless:
             return decode_rle(data, layout), None
     elif source.syntax not in NATIVE_SYNTAXES and is_codestream(value):
+        refuse_long(len(value), limits)
         data = bytes(value)
     else:
         refuse_private(source.syntax)
         return unpack_native(value, layout, vr=vr, little_endian=source.little_endian), None
     stream = inspect(data)
-    return decode(stream, layout, size=size), stream
+    return decode(stream, layout, size=size, limits=limits), stream

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.pixels.fitness import refuse_multi_frame
 from dicom_ai_node.pixels.header import integer, quotable, tagged, text
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
-
-MAX_PIXELS = 100_000_000
-"""The largest detectors have 20 megapixels; more than five times that is an attack or damage."""
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 PALETTE = "PALETTE COLOR"
@@ -40,7 +38,25 @@ class Layout:
     """Bits of a cell that the header gives to overlays (retired, PS3.5 8.1.2), as a mask."""
 
 
-def layout_of(header: Dataset) -> Layout:
+def refuse_large(
+    rows: int, columns: int, *, samples: int = 1, bits: int = 8, limits: Limits, whose: str
+) -> None:
+    """Raise ``too_large`` when the pixels would take more than ``limits`` once decoded.
+
+    ``whose`` size it is, such as ``header``: a codestream has another of its own.
+    """
+    taken = rows * columns * samples * -(-bits // 8)
+    if rows * columns <= limits.pixels and taken <= limits.decoded_bytes:
+        return
+    key = "pixels" if rows * columns > limits.pixels else "decoded_bytes"
+    size = f"{rows} x {columns} x {samples} samples of {bits} bits in its {whose}"
+    raise refuse(
+        RefusalCode.TOO_LARGE,
+        f"{size}, {taken} bytes when decoded; limits.{key} = {getattr(limits, key)}",
+    )
+
+
+def layout_of(header: Dataset, limits: Limits = DEFAULT) -> Layout:
     """Read the layout from ``header``; nothing is allocated yet.
 
     Raises
@@ -51,9 +67,12 @@ def layout_of(header: Dataset) -> Layout:
     """
     refuse_multi_frame(header)
     rows, columns = _shape(header)
-    allocated, stored, high_bit = _depth(header)
     samples = integer(header, "SamplesPerPixel") or 1
     photometric = text(header, "PhotometricInterpretation")
+    # Palettes are looked up into three samples of 16 bits.
+    shown = (3, 16) if photometric == PALETTE else (samples, integer(header, "BitsAllocated") or 8)
+    refuse_large(rows, columns, samples=shown[0], bits=shown[1], limits=limits, whose="header")
+    allocated, stored, high_bit = _depth(header)
     if samples not in (1, 3):
         raise refuse(RefusalCode.UNSUPPORTED_LAYOUT, f"SamplesPerPixel {samples}")
     if samples == 1 and photometric not in GREY | {PALETTE}:
@@ -88,8 +107,6 @@ def _shape(header: Dataset) -> tuple[int, int]:
     rows, columns = (integer(header, keyword) or 0 for keyword in ("Rows", "Columns"))
     if rows <= 0 or columns <= 0:
         raise refuse(RefusalCode.NO_PIXELS, f"Rows {rows}, Columns {columns}")
-    if rows * columns > MAX_PIXELS:
-        raise refuse(RefusalCode.TOO_LARGE, f"{rows} x {columns}")
     return rows, columns
 
 

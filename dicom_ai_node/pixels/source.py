@@ -20,9 +20,7 @@ from dicom_ai_node.dicom.encoding import Encoding
 from dicom_ai_node.dicom.header import FileHeader, header_of_file, mapped
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
-
-MAX_INFLATED = 256 << 20
-"""Bytes that a deflated data set may grow to: 100 megapixels of 16 bit, and room for a header."""
+from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 NATIVE_SYNTAXES = frozenset(
     {
@@ -75,11 +73,11 @@ def read_header(path: Path, limits: Limits = DEFAULT) -> Dataset:
 def open_source(path: Path, limits: Limits = DEFAULT) -> Source:
     """Parse the header of the file at ``path`` and map the rest; errors of :func:`read_header`.
 
-    A deflated data set may grow to :data:`MAX_INFLATED`.
+    Raises PixelsRefused with ``too_large`` for a deflated data set that grows beyond ``limits``.
     """
     header, found, whole = _read(path, limits)
     encoding = found.header.encoding
-    data = whole if found.deflated is None else _inflated(path, found.deflated)
+    data = whole if found.deflated is None else _inflated(path, found.deflated, limits)
     syntax = found.transfer_syntax_uid or _syntax_of(encoding)
     return Source(header, syntax, encoding, data, found.header.end)
 
@@ -101,15 +99,17 @@ def _read(path: Path, limits: Limits) -> tuple[Dataset, FileHeader, memoryview]:
     return header, found, data
 
 
-def _inflated(path: Path, deflated: memoryview) -> memoryview:
+def _inflated(path: Path, deflated: memoryview, limits: Limits) -> memoryview:
     """Inflate within bounds, which pydicom does not do (PS3.5 A.5)."""
+    most = limits.header_bytes + limits.decoded_bytes
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        inflated = inflater.decompress(deflated, MAX_INFLATED)
+        inflated = inflater.decompress(deflated, most)
     except zlib.error as error:
         raise _unreadable(path, f"a deflated data set, got: {error}") from error
     if inflater.unconsumed_tail:
-        raise _unreadable(path, f"at most {MAX_INFLATED >> 20} MiB when inflated, got more")
+        detail = f"over {most} bytes when inflated; limits.decoded_bytes = {limits.decoded_bytes}"
+        raise refuse(RefusalCode.TOO_LARGE, detail)
     return memoryview(inflated)
 
 

@@ -11,6 +11,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels import (
     RefusalCode,
@@ -19,7 +20,6 @@ from dicom_ai_node.pixels import (
     normalise,
     read_frame,
     read_header,
-    source,
 )
 from dicom_ai_node.pixels.header import integer, text
 from tests.unit.pixels_builder import NATIVE, UID, quantised, radiograph, scene, write, write_as
@@ -58,12 +58,13 @@ def test_data_set_without_file_meta(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_frame(path).values, VALUES)
 
 
-def test_deflated_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "MAX_INFLATED", 10_000)
+def test_deflated_bomb(tmp_path: Path) -> None:
     path = write_as(tmp_path / "a.dcm", VALUES, DeflatedExplicitVRLittleEndian, 12)
     assert read_header(path).Rows == 96
-    with pytest.raises(UnreadableInstance, match="when inflated"):
-        load(path, size=24)
+    limits = Limits(header_bytes=2000, decoded_bytes=10_000)
+    with pytest.raises(PixelsRefused, match="over 12000 bytes when inflated") as caught:
+        load(path, size=24, limits=limits)
+    assert caught.value.reason.code == RefusalCode.TOO_LARGE
 
 
 def test_damaged_deflation(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.walk import Part, walk
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.pixels.source import MAX_INFLATED
 from dicom_ai_node.report.provenance import PROGRAM_UID
+
+MAX_INFLATED: Final = 256 << 20
+"""Bytes that a deflated data set may grow to: 100 megapixels of 16 bit, and room for a header."""
 
 _PREAMBLE = 128
 _TRANSFER_SYNTAX: Final = tag_of("TransferSyntaxUID")
