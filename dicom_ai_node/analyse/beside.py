@@ -18,7 +18,8 @@ def say(path: Path, others: Sequence[Imported], limits: Limits = DEFAULT) -> lis
 
 
 def _one(path: Path, other: Imported, limits: Limits) -> dict[str, Any]:
-    image = pixels.load(path, size=other.size, limits=limits)
+    load = pixels.load_picture if pixels.is_picture(path) else pixels.load
+    image = load(path, size=other.size, limits=limits)
     value = float(other(image[None])[0])
     manifest = other.manifest
     return {

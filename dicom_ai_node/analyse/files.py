@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.beside import say
@@ -35,6 +35,13 @@ from dicom_ai_node.types import (
 )
 
 _TOGETHER = 8
+_NO_HEADER: Final[dict[str, Any]] = {
+    "kind": "picture",
+    "sop_instance_uid": None,
+    "recorded": None,
+    "status": None,
+    "rules": [],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ class ImageAnswer:
 class _Study:
     uid: str
     files: list[tuple[ImageRef, Path]]
+    picture: bool = False
+    """Whether it is one PNG or JPEG, which has no header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,8 @@ def analyse_files(
     today = datetime.now(UTC).date()
 
     def prepare(study: _Study) -> Prepared:
+        if study.picture:
+            return pipeline.prepare_picture(*study.files[0])
         return pipeline.prepare(study.uid, study.files, priors=lambda _: (), today=today)
 
     with ThreadPoolExecutor(config.analyse.decoders) as decoders:
@@ -101,7 +112,9 @@ def analyse_files(
             for study, one, predictions in zip(batch, prepared, answers, strict=True):
                 result = pipeline.conclude(one, predictions)
                 done = _Done(study, one, result, estimator)
-                fault = _write_reports(done, config, reports) if reports else ""
+                fault = _unread_picture(done)
+                if reports and not fault:
+                    fault = _write_reports(done, config, reports)
                 yield from _answers(done, pictures, others, fault, config.limits.bounds)
 
 
@@ -110,6 +123,9 @@ def _group(paths: Sequence[Path], limits: Limits) -> tuple[list[_Study], list[tu
     studies: dict[str, _Study] = {}
     unreadable = []
     for path in paths:
+        if pixels.is_picture(path):
+            studies[str(path)] = _Study(str(path), [(ImageRef("", "", ""), path)], picture=True)
+            continue
         try:
             header = pixels.read_header(path, limits)
         except UnreadableInstance as error:
@@ -125,9 +141,18 @@ def _group(paths: Sequence[Path], limits: Limits) -> tuple[list[_Study], list[tu
     return list(studies.values()), unreadable
 
 
+def _unread_picture(done: _Done) -> str:
+    """Return why a PNG or JPEG cannot be read at all, '' where it can or the study is DICOM."""
+    reason = done.result.reason
+    unreadable = done.study.picture and reason is not None and reason.code == "unreadable"
+    return f"{done.study.uid}: {reason.text}" if reason and unreadable else ""
+
+
 def _write_reports(done: _Done, config: Config, folder: Path) -> str:
     """Write the study's reports; return why that was not possible, '' when it was."""
     study, sources, result = done.study, done.prepared.sources, done.result
+    if study.picture:
+        return f"{study.uid}: no report: a PNG or JPEG names no patient, study or image"
     make_private(folder)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for _, path in study.files]
     digest = result_key(result, digests, RULES_VERSION)
@@ -168,6 +193,8 @@ def _answers(
     images = {id(one.image): one for one in done.result.images}
     for number, (image, path) in enumerate(done.study.files):
         document = _document(path, done.result, images[id(image)], done.estimator.identity)
+        if done.study.picture:
+            document |= _NO_HEADER
         document["saliency"] = _write_pictures(done, image, path, pictures) if pictures else []
         if others:
             passed = document["outcome"] is Outcome.ESTIMATED
@@ -200,6 +227,7 @@ def _document(
     prediction = image.prediction
     document: dict[str, Any] = {
         "path": str(path),
+        "kind": "dicom",
         "sop_instance_uid": image.image.sop_instance_uid,
         "outcome": image.outcome if image.reason or answered else result.outcome,
         "reason": {"code": reason.code, "text": reason.text} if reason else None,
@@ -248,7 +276,7 @@ def _unanswered(result: StudyResult, image: ImageResult) -> list[dict[str, str]]
 
 def _unreadable(path: Path, error: str, model: ModelIdentity) -> dict[str, Any]:
     reason = {"code": "unreadable", "text": error}
-    empty = dict.fromkeys(("sop_instance_uid", "age", "sex", "gate", "recorded", "status"))
+    empty = dict.fromkeys(("kind", "sop_instance_uid", "age", "sex", "gate", "recorded", "status"))
     return {
         "path": str(path),
         **empty,

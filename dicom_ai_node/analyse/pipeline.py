@@ -30,6 +30,7 @@ from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.rules import Header, RulesSettings, audit
 from dicom_ai_node.types import (
+    AttributeStatus,
     Finding,
     HeaderAudit,
     ImageRef,
@@ -38,9 +39,17 @@ from dicom_ai_node.types import (
     Prediction,
     PriorStudy,
     Reason,
+    Recorded,
     StudyResult,
     WorklistAnswer,
 )
+
+NO_HEADER = HeaderAudit(
+    recorded=Recorded("", "", None, None),
+    age=AttributeStatus.CONSISTENT,
+    sex=AttributeStatus.CONSISTENT,
+)
+"""Of a picture that is not DICOM: nothing is recorded, so nothing contradicts the image."""
 
 _UNREADABLE = "the file cannot be read as DICOM"
 
@@ -136,6 +145,20 @@ class Pipeline:
                 found += shown.findings
         if not prepared.header_only:
             prepared.audit = with_pixels(audited, found, disabled=self.rules.disabled)
+        return prepared
+
+    def prepare_picture(self, image: ImageRef, path: Path) -> Prepared:
+        """Decode a PNG or JPEG; it has no header to audit and nothing to be compared with."""
+        prepared = Prepared(str(path), [], NO_HEADER)
+        try:
+            tensor = pixels.load_picture(path, size=self.estimator.size, limits=self.limits)
+        except PixelsRefused as error:
+            prepared.refused.append(_refused(image, error.reason))
+        except UnreadableInstance as error:
+            prepared.refused.append(_refused(image, Reason("unreadable", str(error))))
+        else:
+            prepared.images.append(image)
+            prepared.tensors.append(tensor)
         return prepared
 
     def predict(self, studies: Sequence[Prepared]) -> list[list[Prediction]]:

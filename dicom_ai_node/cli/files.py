@@ -56,11 +56,12 @@ def infer(
     ] = "both",
     as_json: AsJson = False,
 ) -> None:
-    """Estimate age and sex from DICOM files, without a PACS.
+    """Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.
 
     Every image is shown to the network, whatever the policy says of flagged studies. What stands
-    under Beside is an imported network's word, uncalibrated, and is in no report. Exit code 1 when
-    a file could not be read as DICOM, a folder holds no file, or a report could not be written.
+    under Beside is an imported network's word, uncalibrated, and is in no report. PNG
+    and JPEG have no header: nothing is compared, and --sr has no report on them. Exit code 1 when a
+    file is none of the three, a folder holds no file, or a report could not be written.
 
     --saliency writes UID-age.png and UID-sex.png, by SOPInstanceUID, of each image that is
     answered; what was refused or abstained has none, and its reason is in the output. Which file
@@ -87,6 +88,7 @@ def infer(
             print_json(answer.document)
 
     files, empty = searched(paths)
+    files = [file for file in files if not _is_map(file, saliency)]
     faults += [f"{folder}: no file in this folder" for folder in empty]
     if not files:
         complain("\n".join(faults))
@@ -123,6 +125,12 @@ def infer(
         raise typer.Exit(ExitCode.NO)
 
 
+def _is_map(file: Path, folder: Path | None) -> bool:
+    """Whether an earlier run wrote this file: maps are pictures, but no images to be answered."""
+    named = file.name.endswith(tuple(f"-{head.value}.png" for head in Head))
+    return folder is not None and named and file.parent.resolve() == folder.resolve()
+
+
 def _print(told: list[dict[str, Any]], paths: list[Path]) -> None:
     shown = [shown_path(one["path"], paths) for one in told]
     column, width = file_column(shown)
@@ -133,6 +141,8 @@ def _print(told: list[dict[str, Any]], paths: list[Path]) -> None:
     for path, one in zip(shown, told, strict=True):
         table.add_row(cut_left(path, width), *_infer_row(one)[1:])
     console.print(table)
+    if pictures := sum(one["kind"] == "picture" for one in told):
+        console.print(f"{pictures} PNG or JPEG without a header: nothing recorded to compare with.")
     for line in counted(one["rules"] for one in told):
         console.print(line)
 
