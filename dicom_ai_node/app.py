@@ -19,10 +19,18 @@ from dicom_ai_node.listening import listen
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.child import RoleCommand
 from dicom_ai_node.ops.claim import claimed
-from dicom_ai_node.ops.process import LISTENER_VARIABLE, inherited_listener, is_listening
+from dicom_ai_node.ops.process import (
+    LISTENER_VARIABLE,
+    SLOTS_VARIABLE,
+    inherited,
+    inherited_listener,
+    is_listening,
+)
 from dicom_ai_node.ops.role import Place, Work, places
 from dicom_ai_node.ops.role import run_role as be
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
+from dicom_ai_node.slots import Slots
+from dicom_ai_node.slots import make as make_slots
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 
@@ -65,8 +73,14 @@ def serve(config: Config, path: Path) -> int:
             log.warning("no_destinations", hint="reports are made and kept, but not sent")
         if config.refuses_other_machines:
             log.warning("no_callers", hint=NO_CALLERS)
+        shared = {
+            LISTENER_VARIABLE: listener.fileno(),
+            SLOTS_VARIABLE: make_slots(
+                rows=config.receive.processes, columns=config.receive.max_associations
+            ),
+        }
         return Supervisor(
-            [_role_command(place, path, listener, locks) for place in places(config)],
+            [_role_command(place, path, shared, locks) for place in places(config)],
             patience_of(config.operate),
             ready=partial(is_listening, config.web.port),
             on_stop=partial(listener.shutdown, socket.SHUT_RDWR),
@@ -84,13 +98,13 @@ def run_role(name: str, number: int, config: Config) -> int:
 
 
 def _role_command(
-    place: Place, path: Path, listener: socket.socket, locks: list[int]
+    place: Place, path: Path, shared: dict[str, int], locks: list[int]
 ) -> RoleCommand:
-    is_receiver = place.role == "receive"
+    """``shared`` is for the receivers alone: who has the listening socket keeps the port open."""
     return RoleCommand(
         place.worker,
         _command(place, path),
-        inherits={LISTENER_VARIABLE: listener.fileno()} if is_receiver else {},
+        inherits=shared if place.role == "receive" else {},
         holds=locks,
     )
 
@@ -98,6 +112,13 @@ def _role_command(
 def _command(place: Place, path: Path) -> list[str]:
     command = [sys.executable, "-m", "dicom_ai_node", "role", place.role, "-c", str(path)]
     return [*command, "--number", str(place.process)] if place.process else command
+
+
+def _inherited_slots(place: Place, config: Config) -> Slots | None:
+    descriptor = inherited(SLOTS_VARIABLE)
+    if descriptor is None:
+        return None
+    return Slots(descriptor, row=place.process - 1, columns=config.receive.max_associations)
 
 
 def _load(place: Place, config: Config) -> Work:
@@ -109,8 +130,13 @@ def _load(place: Place, config: Config) -> Work:
         case "receive":
             from dicom_ai_node.receive import role as receive
 
-            listener = inherited_listener()
-            return partial(receive.run, config, process=place.worker, listener=listener)
+            return partial(
+                receive.run,
+                config,
+                process=place.worker,
+                listener=inherited_listener(),
+                slots=_inherited_slots(place, config),
+            )
         case "analyse":
             from dicom_ai_node.analyse import role as analyse
 

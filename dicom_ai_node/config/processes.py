@@ -57,10 +57,31 @@ class ReceiveSettings(Table):
     max_pdu: int = Field(131072, ge=4096, le=4194304, description="Largest PDU, bytes.")
     max_associations: int = Field(64, ge=1, le=1000, description="Open at once, per process.")
     max_associations_per_address: int = Field(
-        16, ge=1, le=1000, description="Open at once from one address, per process."
+        16, ge=1, le=1000, description="Open at once from one address, over all processes."
     )
     acse_timeout: float = Field(10.0, gt=0, description="Seconds for an association request.")
-    dimse_timeout: float = Field(60.0, gt=0, description="Seconds for a DIMSE message.")
+    dimse_timeout: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds of a message over which least_rate is averaged; the longest silence"
+        " within one.",
+    )
+    least_rate: float = Field(
+        4096.0,
+        ge=1,
+        description="Bytes a second. A sender that is slower within a message, and would keep"
+        " others out, is let go. A line of 2 Mbit/s brings 250,000.",
+    )
+    object_seconds: float = Field(
+        1800.0,
+        gt=0,
+        description="Longest time for one message. 100 MB over 2 Mbit/s take 400 s.",
+    )
+    unproductive_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="An association that brought no instance for so long is ended, echoes or not.",
+    )
     network_timeout: float = Field(120.0, gt=0, description="Seconds of silence on a connection.")
     extra_storage_classes: tuple[UID, ...] = Field(
         (), description="SOP Class UIDs that are kept beside CR, DX and Secondary Capture."

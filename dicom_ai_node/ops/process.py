@@ -15,6 +15,7 @@ from pathlib import Path
 PARENT_VARIABLE = "NODE_SUPERVISOR_PID"
 BEAT_VARIABLE = "NODE_BEAT_FD"
 LISTENER_VARIABLE = "NODE_LISTENER_FD"
+SLOTS_VARIABLE = "NODE_SLOTS_FD"
 BEAT_SECONDS = 1.0
 
 _PR_SET_PDEATHSIG = 1
@@ -70,11 +71,17 @@ def beat_for_supervisor(done: threading.Event) -> threading.Thread | None:
 
 def inherited_listener() -> socket.socket | None:
     """Return the listening socket of the whole node; None in a process without a supervisor."""
-    descriptor = os.environ.get(LISTENER_VARIABLE)
-    if descriptor is None:
+    descriptor = inherited(LISTENER_VARIABLE)
+    return None if descriptor is None else socket.socket(fileno=descriptor)
+
+
+def inherited(variable: str) -> int | None:
+    """Return the descriptor that the supervisor left under ``variable``, if there is one."""
+    number = os.environ.get(variable)
+    if number is None:
         return None
-    os.set_inheritable(int(descriptor), False)
-    return socket.socket(fileno=int(descriptor))
+    os.set_inheritable(int(number), False)
+    return int(number)
 
 
 def is_listening(port: int) -> bool:

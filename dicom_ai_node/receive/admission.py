@@ -13,8 +13,7 @@ from enum import Enum
 from threading import Lock
 
 from dicom_ai_node.config.processes import ReceiveSettings
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from dicom_ai_node.slots import Address, Slots
 
 
 class Rejection(Enum):
@@ -36,14 +35,20 @@ class Rejection(Enum):
 
 
 class Admission:
-    """The door of one receiver process. Safe to use from several threads."""
+    """The door of one receiver process. Safe to use from several threads.
 
-    def __init__(self, settings: ReceiveSettings, *, ae_title: str) -> None:
+    ``slots`` are shared with the other receivers; without them this process is the only one.
+    """
+
+    def __init__(
+        self, settings: ReceiveSettings, *, ae_title: str, slots: Slots | None = None
+    ) -> None:
         self._settings = settings
         self._ae_title = ae_title.strip()
         self._lock = Lock()
         self._silent: dict[Hashable, Address] = {}  # in order of arrival
-        self._admitted: dict[Hashable, Address] = {}
+        self._admitted: dict[Hashable, int] = {}
+        self._slots = slots or Slots.alone(settings.max_associations)
 
     def arrive(self, connection: Hashable, address: str) -> list[Hashable]:
         """Count a new connection; return the silent ones that must be closed to make room."""
@@ -71,21 +76,28 @@ class Admission:
         if self._settings.require_called_ae and called.strip() != self._ae_title:
             return Rejection.CALLED_AE_NOT_RECOGNISED
         with self._lock:
-            of_peer = sum(1 for other in self._admitted.values() if other == peer)
-            if (
-                len(self._admitted) >= self._settings.max_associations
-                or of_peer >= self._settings.max_associations_per_address
-            ):
+            place = self._slots.take(peer)  # before counting, as every sibling does: never too many
+            if place is None:
+                return Rejection.LOCAL_LIMIT_EXCEEDED
+            if self._slots.count_of(peer) > self._settings.max_associations_per_address:
+                self._slots.give_back(place)
                 return Rejection.LOCAL_LIMIT_EXCEEDED
             self._silent.pop(connection, None)
-            self._admitted[connection] = peer
+            self._admitted[connection] = place
             return None
+
+    def has_its_share(self, address: str) -> bool:
+        """Whether the address has as many associations as one address may have."""
+        count = self._slots.count_of(parse_address(address))
+        return count >= self._settings.max_associations_per_address
 
     def leave(self, connection: Hashable) -> None:
         """Forget a connection that has ended; harmless when it is not known."""
         with self._lock:
             self._silent.pop(connection, None)
-            self._admitted.pop(connection, None)
+            place = self._admitted.pop(connection, None)
+            if place is not None:
+                self._slots.give_back(place)
 
 
 def parse_address(text: str) -> Address:

@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from dicom_ai_node.receive.incoming import Incoming
+from dicom_ai_node.receive.pace import Pace
 
 
 @dataclass(eq=False)
@@ -12,6 +13,8 @@ class Connection:
     """One connection, from accept to close. Compared by identity."""
 
     address: str
+    pace: Pace
+    """Of the message that is arriving."""
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Names the association in the database."""
     calling_ae: str = ""
@@ -26,6 +29,8 @@ class Connection:
     """Data sets that are not answered yet."""
     opened_at: float = field(default_factory=time.monotonic)
     active_at: float = field(default_factory=time.monotonic)
+    productive_at: float = field(default_factory=time.monotonic)
+    """When the last instance was filed; at first, when the connection was opened."""
 
     def begin(self, incoming: Incoming) -> None:
         """A data set has begun to arrive."""
@@ -38,6 +43,8 @@ class Connection:
         self.instances += success
         self.refused += not success
         self.active_at = time.monotonic()
+        if success:
+            self.productive_at = self.active_at
 
     def abandon(self) -> None:
         """The connection is gone: what was not answered is not kept."""
@@ -48,6 +55,15 @@ class Connection:
     def idle_seconds(self) -> float:
         """Return for how long nothing has been in progress."""
         return 0.0 if self.arriving else time.monotonic() - self.active_at
+
+    def stalled_seconds(self) -> float:
+        """Return for how long nothing has come, or a message more slowly than it may."""
+        now = time.monotonic()
+        return self.pace.slow_seconds(now) if self.pace.is_open else now - self.active_at
+
+    def unproductive_seconds(self) -> float:
+        """Return for how long no instance was filed; 0 while a message arrives."""
+        return 0.0 if self.pace.is_open else time.monotonic() - self.productive_at
 
     def seconds(self) -> float:
         """Return how long the connection has been there."""

@@ -14,6 +14,7 @@ from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.server import Receiver
 from dicom_ai_node.receive.session import Sessions
+from dicom_ai_node.slots import Slots
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 
@@ -29,10 +30,11 @@ def run(
     process: str,
     stop: threading.Event,
     listener: socket.socket | None = None,
+    slots: Slots | None = None,
 ) -> None:
     """Receive until ``stop`` is set; ``process`` tells the receivers of one node apart.
 
-    ``listener`` is the socket that they share; without it this process has the port for itself.
+    ``listener`` and ``slots`` are what they share; without them this process is the only one.
 
     On stop nothing new is accepted, what is in progress is finished, and what does not finish in
     time is aborted: its sender was told nothing and keeps its copy.
@@ -59,9 +61,11 @@ def run(
         limits=config.limits.bounds,
         forwards=bool(config.forwarding),
     )
-    admission = Admission(config.receive, ae_title=config.node.ae_title)
+    admission = Admission(config.receive, ae_title=config.node.ae_title, slots=slots)
     receiver = Receiver(
-        config, Sessions(admission=admission, landing=landing, filing=filing, rows=rows), listener
+        config,
+        Sessions(config.receive, admission=admission, landing=landing, filing=filing, rows=rows),
+        listener,
     )
     receiver.start()
     _log.info(

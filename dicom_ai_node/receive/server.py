@@ -7,16 +7,17 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
 from pynetdicom import AE, _config
-from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.receive.classes import supported_contexts
+from dicom_ai_node.receive.connection import Connection
+from dicom_ai_node.receive.reactor import EventDrivenAssociation
 from dicom_ai_node.receive.session import Sessions
 
 _POLL = 0.1
@@ -112,15 +113,20 @@ class Receiver:
     def _serve(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
         """Hold one connection from accept to the end of its threads."""
         try:
-            self._sessions.run(self._association(connection, address), address=address[0])
+            peer = self._sessions.connected(address[0])
+            self._sessions.run(self._association(connection, address, peer), peer)
         except Exception as error:  # noqa: BLE001 - the next connection is to be served, too
             _log.error("connection_failed", address=address[0], exc_info=error)
         finally:
             connection.close()
 
-    def _association(self, connection: socket.socket, address: tuple[Any, ...]) -> Association:
+    def _association(
+        self, connection: socket.socket, address: tuple[Any, ...], peer: Connection
+    ) -> EventDrivenAssociation:
         """As pynetdicom's RequestHandler makes it."""
-        association = Association(self._ae, MODE_ACCEPTOR)
+        association = EventDrivenAssociation(
+            self._ae, expires_in=partial(self._sessions.expires_in, peer)
+        )
         association._server = self
         association.set_socket(AssociationSocket(association, client_socket=connection))
         acceptor, requestor = association.acceptor, association.requestor

@@ -7,10 +7,10 @@ from typing import Any
 
 import structlog
 from pynetdicom import evt
-from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
+from dicom_ai_node.config.processes import ReceiveSettings
 from dicom_ai_node.peer.pdus import Refusal
 from dicom_ai_node.receive.admission import Admission, Rejection
 from dicom_ai_node.receive.associations import AssociationRows
@@ -18,10 +18,15 @@ from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.filing import SUCCESS, Filing, StoreRequest
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.receive.pace import Limits, Pace
 from dicom_ai_node.receive.part10 import file_head
-from dicom_ai_node.receive.stream import StreamingProvider
+from dicom_ai_node.receive.reactor import EventDrivenAssociation
+from dicom_ai_node.receive.stream import SLICE, StreamingProvider
 
 _READER_ENDS_WITHIN = 10.0
+_MAY_STALL = 5.0
+"""Seconds without progress after which an association makes room for a new one, where there is
+none: a sender that is at work does not pause so long."""
 _STOPPED = "this node stops"
 
 _log = structlog.get_logger()
@@ -31,8 +36,20 @@ class Sessions:
     """All connections of one receiver process, and what they share."""
 
     def __init__(
-        self, *, admission: Admission, landing: Landing, filing: Filing, rows: AssociationRows
+        self,
+        settings: ReceiveSettings,
+        *,
+        admission: Admission,
+        landing: Landing,
+        filing: Filing,
+        rows: AssociationRows,
     ) -> None:
+        self._settings = settings
+        self._limits = Limits(
+            window=settings.dimse_timeout,
+            least_rate=settings.least_rate,
+            longest=settings.object_seconds,
+        )
         self.admission = admission
         self.landing = landing
         self.filing = filing
@@ -44,12 +61,20 @@ class Sessions:
         """The connections that are open now."""
         return list(self._open.values())
 
-    def run(self, association: Association, *, address: str) -> None:
+    def connected(self, address: str) -> Connection:
+        """Return what is to be known of a new connection."""
+        return Connection(address, Pace(self._limits))
+
+    def expires_in(self, connection: Connection) -> float:
+        """Return how many seconds an association has left to bring an instance."""
+        return self._settings.unproductive_seconds - connection.unproductive_seconds()
+
+    def run(self, association: EventDrivenAssociation, connection: Connection) -> None:
         """Serve a new connection until it has ended, however it ends."""
-        session = Session(association, Connection(address), shared=self)
+        session = Session(association, connection, shared=self)
         self._open[session.connection] = session
         try:
-            for silent in self.admission.arrive(session.connection, address):
+            for silent in self.admission.arrive(session.connection, connection.address):
                 self._displace(silent)
             session.serve()
         finally:
@@ -62,25 +87,54 @@ class Sessions:
         if session is not None:
             session.dismiss("sent nothing, and made room for others")
 
+    def admit(self, connection: Connection, *, calling: str, called: str) -> Rejection | None:
+        """Answer an association request; where there is no room, one that stalls makes some."""
+        address = connection.address
+        answer = self.admission.admit(connection, address, calling=calling, called=called)
+        if answer is Rejection.LOCAL_LIMIT_EXCEEDED and self._make_room(address):
+            answer = self.admission.admit(connection, address, calling=calling, called=called)
+        return answer
+
+    def _make_room(self, address: str) -> bool:
+        """End the association of this process that has stalled the longest; False if none has.
+
+        One of the same address, where that has all it may have.
+        """
+        same_only = self.admission.has_its_share(address)
+        candidates = [
+            session
+            for session in self.open
+            if session.connection.calling_ae
+            and (session.connection.address == address or not same_only)
+            and session.connection.stalled_seconds() >= _MAY_STALL
+        ]
+        if not candidates:
+            return False
+        stalled = max(candidates, key=lambda session: session.connection.stalled_seconds())
+        self.admission.leave(stalled.connection)
+        stalled.displace(
+            f"no progress for {stalled.connection.stalled_seconds():.0f} s, and others wait"
+        )
+        return True
+
 
 class Session:
     """One connection. Its methods run in its own thread, its handlers in the association's."""
 
     def __init__(
-        self, association: Association, connection: Connection, *, shared: Sessions
+        self, association: EventDrivenAssociation, connection: Connection, *, shared: Sessions
     ) -> None:
         self.connection = connection
         self._association = association
         self._shared = shared
         self._dismissal = ""
         self._is_rejected = False
-        self._layer = StreamingProvider.install(association, self)
+        self._layer = StreamingProvider.install(association, self, connection.pace)
         association.bind(evt.EVT_REQUESTED, self._on_requested)
-        association.bind(evt.EVT_ESTABLISHED, self._on_established)
 
     def serve(self) -> None:
         """Return when the association has ended."""
-        _set_patience(self._socket(), self._association.acse_timeout)
+        _set_timeouts(self._socket(), sending=self._association.dimse_timeout)
         self._association.start()
         self._association.join()
 
@@ -96,6 +150,7 @@ class Session:
             _log.error("reader_does_not_end", address=self.connection.address)
         else:
             self.connection.abandon()
+            reader.release_memory()
         self._shared.rows.end(self.connection)
         if self.connection.calling_ae:
             ending = "released" if self._association.is_released else "aborted"
@@ -104,6 +159,7 @@ class Session:
                 calling_ae=self.connection.calling_ae,
                 address=self.connection.address,
                 ending=ending,
+                reason=reader.fault,
                 instances=self.connection.instances,
                 refused=self.connection.refused,
                 bytes=self.connection.received_bytes,
@@ -131,6 +187,11 @@ class Session:
     def dismiss(self, reason: str) -> None:
         """Close a connection that has no association yet."""
         self._dismissal = reason
+        self.hang_up()
+
+    def displace(self, reason: str) -> None:
+        """End the association at once, without asking a peer that may not read."""
+        self._layer.fault = self._layer.fault or reason
         self.hang_up()
 
     def abort(self) -> None:
@@ -174,8 +235,8 @@ class Session:
         calling, called = self._layer.titles or ("", "")
         try:
             request = self._layer.request
-            rejection = (request and request.refusal) or self._shared.admission.admit(
-                self.connection, self.connection.address, calling=calling, called=called
+            rejection = (request and request.refusal) or self._shared.admit(
+                self.connection, calling=calling, called=called
             )
         finally:
             if rejection is None:
@@ -192,9 +253,6 @@ class Session:
                 )
                 self._association.acse.send_reject(*rejection.value)
                 self._association.kill()  # returns when the rejection is sent
-
-    def _on_established(self, _event: evt.Event) -> None:
-        _set_patience(self._socket(), self._association.dimse_timeout)
 
     def _socket(self) -> socket.socket | None:
         wrapper = self._association.dul.socket
@@ -219,13 +277,13 @@ class _Reception:
         return status
 
 
-def _set_patience(connection: socket.socket | None, seconds: float) -> None:
-    """Let reads and writes within a message fail after ``seconds`` of silence.
+def _set_timeouts(connection: socket.socket | None, *, sending: float) -> None:
+    """Let reads within a message return now and then, and writes fail after ``sending`` seconds.
 
-    The kernel's timeout and not Python's, which would cost a poll before every read.
+    The kernel's timeouts and not Python's, which would cost a poll before every read.
     """
     if connection is not None:
-        whole = int(seconds)
-        value = struct.pack("ll", whole, int((seconds - whole) * 1e6))
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        for option, seconds in ((socket.SO_RCVTIMEO, SLICE), (socket.SO_SNDTIMEO, sending)):
+            whole = int(seconds)
+            value = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+            connection.setsockopt(socket.SOL_SOCKET, option, value)

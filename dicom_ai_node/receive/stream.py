@@ -7,23 +7,24 @@ read the last one files the instance and sends the response. Everything else, th
 control and C-ECHO, is left to pynetdicom.
 """
 
-import select
 import socket
 import struct
+import time
 from typing import NamedTuple, Protocol
 
-from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, P_DATA
 from pynetdicom.presentation import PresentationContext
 
 from dicom_ai_node.peer.pdus import UnreadablePdu
 from dicom_ai_node.peer.upper_layer import LARGEST_CONTROL, UpperLayer, check_header, in_words
+from dicom_ai_node.receive.pace import Pace
+from dicom_ai_node.receive.reactor import EventDrivenAssociation, EventDrivenProvider
 
 _A_ASSOCIATE_RQ, _P_DATA_TF = 0x01, 0x04
-_ESTABLISHED = "Sta6"  # PS3.8 table 9-10
+_AWAITING_REQUEST, _ESTABLISHED, _AWAITING_CLOSE = "Sta2", "Sta6", "Sta13"  # PS3.8 table 9-10
 _COMMAND, _LAST = 1, 2  # bits of the message control header, PS3.8 E.2
 
 _PDU_HEADER = struct.Struct(">BxI")
@@ -33,8 +34,8 @@ _LARGEST_COMMAND = LARGEST_CONTROL
 """Largest command set: it is held in memory."""
 _BUFFER = 256 * 1024
 """Bytes per write: large enough that system calls do not count, small enough for the cache."""
-_LINGER = 0.02
-"""Seconds to wait for the next PDU before the reactor has its turn."""
+SLICE = 1.0
+"""Seconds that a read within a PDU waits before the pace is looked at; the kernel's timeout."""
 
 
 class Reception(Protocol):
@@ -54,54 +55,75 @@ class StoreProvider(Protocol):
         """A request has come; its data set follows."""
 
 
+class _TooSlow(Exception):
+    """The peer does not go on with what it has begun; says how slow it was."""
+
+
+class _Aborting(Exception):
+    """This side wants to abort while a PDU arrives."""
+
+
 class _Transfer(NamedTuple):
     request: C_STORE
     context: PresentationContext
     reception: Reception
 
 
-class StreamingProvider(UpperLayer):
+class StreamingProvider(UpperLayer, EventDrivenProvider):
     """The upper layer of one association.
 
     pynetdicom never hears of C-STORE: neither its handlers nor its service classes are involved.
     """
 
-    def __init__(self, assoc: Association, store: StoreProvider) -> None:
+    def __init__(self, assoc: EventDrivenAssociation, store: StoreProvider, pace: Pace) -> None:
         super().__init__(assoc)
-        self.daemon = True  # a peer that stalls must not keep the process from ending
         self._store = store
+        self._pace = pace
         self._transfer: _Transfer | None = None
         self._command_size = 0
         self.has_received = False
         """Whether a byte came: not from a probe that only connects."""
-        self._reactor_has_work = False
-        """Whether pynetdicom has a message to serve."""
         self._out_of_step = False
         """Whether a PDU was left unread: what follows is dropped until the connection closes."""
-        self._buffer = memoryview(bytearray(_BUFFER))
+        self._buffer = memoryview(b"")  # made with the first data set: many bring none
         self._filled = 0
 
+    def release_memory(self) -> None:
+        """Let go of the buffer: pynetdicom's objects refer to each other and live on for long."""
+        self._buffer = memoryview(b"")
+
     def _read_pdu_data(self) -> None:
-        """Read one PDU, and go on while they follow each other.
-
-        pynetdicom's reactor sleeps between events, which caps the rate at one PDU per millisecond.
-        It gets its turn when the peer pauses and when there is something for it to do.
-
-        **Events Emitted**: as in the base class.
-        """
+        """Read one PDU. **Events Emitted**: as in the base class."""
         try:
             if self._out_of_step:
-                self._receive_into(self._buffer)
-                return
-            while self._read_pdu() and self._may_go_on():
-                self._idle_timer.restart()
-        except BlockingIOError:
-            self._give_up("Evt17", "stalled in the middle of a PDU")
+                self._drop()
+            else:
+                self._read_pdu()
+        except _TooSlow as error:
+            self._cut(str(error))
+        except _Aborting:
+            self._out_of_step = True
         except OSError as error:
             self._give_up("Evt17", error.strerror or str(error))  # transport connection closed
         except Exception as error:  # noqa: BLE001 - whatever the peer's bytes lead pynetdicom to raise
             self._out_of_step = True
             self._give_up("Evt19", in_words(error))  # unrecognised or invalid PDU
+
+    def _cut(self, reason: str) -> None:
+        """End the association: abort it, or close the connection where none was asked for yet."""
+        self._out_of_step = True
+        self._pace.end()
+        # ARTIM expired closes the connection, an invalid PDU aborts the association.
+        closes = self.state_machine.current_state in (_AWAITING_REQUEST, _AWAITING_CLOSE)
+        self._give_up("Evt18" if closes else "Evt19", reason)
+
+    def _seconds_left(self) -> float | None:
+        return self._pace.seconds_left(time.monotonic())
+
+    def _check(self) -> None:
+        fault = self._pace.fault(time.monotonic())
+        if fault and not self._out_of_step:
+            self._cut(fault)
 
     def _give_up(self, event: str, fault: str) -> None:
         self.fault = self.fault or fault
@@ -110,25 +132,21 @@ class StreamingProvider(UpperLayer):
             # The association's thread would wait for a request until acse_timeout.
             self.to_user_queue.put(None)
 
-    def _may_go_on(self) -> bool:
-        if self._reactor_has_work or self._kill_thread or not self.to_provider_queue.empty():
-            return False
-        return bool(select.select([self._socket()], [], [], _LINGER)[0])
-
-    def _read_pdu(self) -> bool:
-        """Return whether it was P-DATA of an established association."""
+    def _read_pdu(self) -> None:
+        if self.state_machine.current_state == _ESTABLISHED:
+            self._pace.begin(time.monotonic())
         header = self._exactly(_PDU_HEADER.size)
         pdu_type, length = _PDU_HEADER.unpack(header)
         if pdu_type == _P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
             self._read_p_data(length)
-            return True
+            return
         check_header(header, largest=LARGEST_CONTROL)
         if not self.titles and pdu_type != _A_ASSOCIATE_RQ:
             raise UnreadablePdu(f"PDU of type {pdu_type:02X}H before any association request")
         pdu, event = self._decode_pdu(bytearray(header + self._exactly(length)))
         self.event_queue.put(event)
         self._recv_pdu.put(pdu)
-        return False
+        self._pace.end()
 
     def _read_p_data(self, length: int) -> None:
         """Read the presentation data values of one PDU (PS3.8 9.3.5.1); action DT-2."""
@@ -145,18 +163,20 @@ class StreamingProvider(UpperLayer):
 
     def _command_fragment(self, context_id: int, control: int, size: int) -> None:
         self._command_size += size
+        self._pace.begin(time.monotonic())
         if self._transfer is not None or self._command_size > _LARGEST_COMMAND:
             raise UnreadablePdu("command fragment within a data set, or too long a command")
         primitive = P_DATA()
         fragment = bytes([control]) + self._exactly(size)
+        self._pace.add(size)
         primitive.presentation_data_value_list.append((context_id, fragment))
         self.assoc.dimse.receive_primitive(primitive)
-        self._reactor_has_work = False
         if control & _LAST:
             self._command_size = 0
             message, self.assoc.dimse.message = self.assoc.dimse.message, None
-            self._reactor_has_work = message is None  # it was complete without a data set
-            if message is not None:
+            if message is None:
+                self._pace.end()  # it was complete without a data set, and is served elsewhere
+            else:
                 self._transfer = self._begin(message, context_id)
 
     def _begin(self, message: DIMSEMessage, context_id: int) -> _Transfer:
@@ -172,8 +192,11 @@ class StreamingProvider(UpperLayer):
         transfer = self._transfer
         if transfer is None:
             raise UnreadablePdu("data set without a command")
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(_BUFFER))
         while size:
             received = self._receive_into(self._buffer[self._filled : self._filled + size])
+            self._pace.add(received)
             self._filled += received
             size -= received
             if self._filled == len(self._buffer):
@@ -181,11 +204,14 @@ class StreamingProvider(UpperLayer):
         if control & _LAST:
             self._flush(transfer)
             self._transfer = None
+            self._pace.end()
             self._respond(transfer, transfer.reception.answer())
 
     def _flush(self, transfer: _Transfer) -> None:
+        began = time.monotonic()
         transfer.reception.write(self._buffer[: self._filled])
         self._filled = 0
+        self._pace.excuse(time.monotonic() - began)
 
     def _respond(self, transfer: _Transfer, status: int) -> None:
         """Send the C-STORE-RSP (PS3.7 9.3.1.2); action DT-1."""
@@ -208,12 +234,36 @@ class StreamingProvider(UpperLayer):
         return bytes(data)
 
     def _receive_into(self, space: memoryview) -> int:
-        flags = 0 if self._out_of_step else socket.MSG_WAITALL
-        received = self._socket().recv_into(space, 0, flags)
-        self.has_received = self.has_received or received > 0
-        if not received:
+        """Return how many bytes came: all that fit, or those of :data:`SLICE` seconds."""
+        while True:
+            try:
+                received = self._socket().recv_into(space, 0, socket.MSG_WAITALL)
+            except BlockingIOError:  # the kernel's timeout
+                self._look_up()
+                continue
+            if not received:
+                raise ConnectionError("closed by the peer")
+            self.has_received = True
+            self._idle_timer.restart()
+            if received < len(space):
+                self._look_up()
+            return received
+
+    def _look_up(self) -> None:
+        """Within a PDU: see whether to wait for the rest of it."""
+        fault = self._pace.fault(time.monotonic())
+        if self.artim_timer.expired:
+            fault = f"not complete within receive.acse_timeout = {self.assoc.acse_timeout:g} s"
+        if fault:
+            raise _TooSlow(fault)
+        waiting = list(self.to_provider_queue.queue)
+        if self._kill_thread or any(isinstance(one, A_ABORT | A_P_ABORT) for one in waiting):
+            raise _Aborting
+
+    def _drop(self) -> None:
+        """Take what the peer still sends, and forget it."""
+        if not self._socket().recv(_BUFFER):
             raise ConnectionError("closed by the peer")
-        return received
 
     def _socket(self) -> socket.socket:
         connection: socket.socket | None = self.socket.socket if self.socket else None

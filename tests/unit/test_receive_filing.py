@@ -19,6 +19,7 @@ from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.filing import Filing, StoreRequest
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.receive.pace import Limits, Pace
 from dicom_ai_node.report.copies import Fill, coerced
 from dicom_ai_node.report.identity import UUID_ROOT
 from dicom_ai_node.report.provenance import PROGRAM_UID, software_version
@@ -51,7 +52,8 @@ class Bench:
             clock=lambda: 100.0,
             checkpoint=self.steps.append,
         )
-        self.peer = Connection("192.0.2.1", calling_ae="MODALITY")
+        limits = Limits(window=60.0, least_rate=4096.0, longest=1800.0)
+        self.peer = Connection("192.0.2.1", Pace(limits), calling_ae="MODALITY")
 
     def incoming(self, data: bytes) -> Incoming:
         incoming = self.landing.begin(b"head")
