@@ -13,7 +13,7 @@ from pydicom.uid import (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
 
-from dicom_ai_node.store import database, instances
+from dicom_ai_node.store import engines, instances
 from tests.builders.receiving import (
     DX,
     EXPLICIT,
@@ -121,7 +121,7 @@ def test_a_full_disk_is_said_early_and_nothing_is_written(tmp_path: Path) -> Non
 def test_a_locked_database_means_a700_and_the_sender_tries_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(engines, "_BUSY_SECONDS", 0.2)
     with receiving(tmp_path) as node:
         ds = radiograph()
         with node.db.write():
