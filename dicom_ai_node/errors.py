@@ -7,6 +7,7 @@ NodeError
  +-- AuditError         an audit that cannot go on: its source cannot be listed
  +-- StorageError
  |    +-- StorageFull   too little space on the spool's file system, or in the database
+ +-- InstanceTooLarge   a data set beyond receive.max_object_mb; nothing of it is kept
  +-- UnreadableInstance a file or data set that is not usable DICOM
  +-- PixelsRefused      an image that must not be shown to the network, with a coded reason
  +-- InvalidReport      a report that fails its own check; quarantined, never sent
@@ -73,6 +74,10 @@ class StorageError(NodeError):
 
 class StorageFull(StorageError):
     """Too little room is left; the sender is told 0xA700 and keeps its copy."""
+
+
+class InstanceTooLarge(NodeError):
+    """A data set is larger than receive.max_object_mb; nothing of it was kept."""
 
 
 class UnreadableInstance(NodeError):

@@ -72,6 +72,13 @@ class ReceiveSettings(Table):
         description="Bytes a second. A sender that is slower within a message, and would keep"
         " others out, is let go. A line of 2 Mbit/s brings 250,000.",
     )
+    max_object_mb: int = Field(
+        512,
+        ge=1,
+        le=65536,
+        description="Largest data set; a larger one is refused (0xC000). The largest radiographs"
+        " have 60 MB, multi-frame captures some hundreds.",
+    )
     object_seconds: float = Field(
         1800.0,
         gt=0,

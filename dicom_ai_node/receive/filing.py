@@ -9,7 +9,7 @@ import structlog
 
 from dicom_ai_node.dicom.header import Header
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.errors import StorageError, UnreadableInstance
+from dicom_ai_node.errors import InstanceTooLarge, StorageError, UnreadableInstance
 from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.classes import ANALYSABLE, RADIOGRAPHS
 from dicom_ai_node.receive.connection import Connection
@@ -83,6 +83,9 @@ class Filing:
             return self._store(request, incoming, peer, log)
         except UnreadableInstance as error:
             self._quarantine(incoming, str(error), peer, log)
+            return CANNOT_UNDERSTAND
+        except InstanceTooLarge as error:  # to repeat it would not help: no 0xA700
+            log.warning("instance_refused", status="C000", error=str(error), bytes=incoming.size)
             return CANNOT_UNDERSTAND
         except (StorageError, OSError) as error:
             log.error("instance_refused", status="A700", error=str(error))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from dicom_ai_node.errors import StorageError
+from dicom_ai_node.errors import InstanceTooLarge, StorageError
+from dicom_ai_node.receive.room import Room
 from dicom_ai_node.receive.writeback import start_writing_back
 from dicom_ai_node.spool import storage_error
 
@@ -16,23 +17,24 @@ _WRITE_BACK = 2 * 1024 * 1024
 class Incoming:
     """A file being received.
 
-    A fault of the disk never leaves :meth:`write`, which runs in the reader of the association:
-    the file is removed, what else arrives is dropped, and :attr:`failure` says why. The
-    association stays in step and the sender is told 0xA700.
+    No fault leaves :meth:`write`, which runs in the reader of the association: without room, on a
+    disk that fails or beyond ``largest`` bytes the file is removed, what else arrives is dropped,
+    and :attr:`failure` says why. The association stays in step and the sender gets an answer.
     """
 
-    def __init__(self, path: Path, *, head: bytes = b"", failure: StorageError | None = None):
+    def __init__(self, path: Path, *, head: bytes, room: Room, largest: int) -> None:
         self.path = path
         self.offset = len(head)
         """Where the data set begins in the file, behind preamble and File Meta Information."""
         self.size = 0
         """Bytes of the data set."""
-        self.failure = failure
+        self.failure: StorageError | InstanceTooLarge | None = None
+        self._room = room
+        self._largest = largest
         self._written_back = 0
         self._hash = blake3()
         self._fd = -1
-        if failure is None:
-            self._attempt_open(head)
+        self._attempt_open(head)
 
     @property
     def digest(self) -> str:
@@ -44,20 +46,29 @@ class Incoming:
         self.size += len(data)
         if self.failure is not None:
             return
+        if self.size > self._largest:
+            limit = self._largest // (1024 * 1024)
+            self._fail(InstanceTooLarge(f"larger than receive.max_object_mb = {limit}"))
+            return
         self._hash.update(data)
         try:
             self._write_all(data)
-        except OSError as error:
+        except (StorageError, OSError) as error:
             self._fail(error)
         else:
             self._write_back()
+
+    @property
+    def is_absurd(self) -> bool:
+        """Whether it is twice as large as anything may be, so that its end is not waited for."""
+        return self.size > 2 * self._largest
 
     def sync(self) -> None:
         """Return when the content is on the disk.
 
         Raises
         ------
-        StorageError
+        StorageError, InstanceTooLarge
             What went wrong here, or earlier in :meth:`write`.
         """
         if self.failure is None:
@@ -76,17 +87,20 @@ class Incoming:
 
     def _attempt_open(self, head: bytes) -> None:
         try:
+            with self._room.for_bytes(0):  # without room there is no file at all
+                pass
             # Patient data: for nobody but this account.
             self._fd = os.open(
                 self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
             )
             self._write_all(memoryview(head))
-        except OSError as error:
+        except (StorageError, OSError) as error:
             self._fail(error)
 
     def _write_all(self, data: memoryview) -> None:
-        while data:  # a write that meets the end of the disk returns short first
-            data = data[os.write(self._fd, data) :]
+        with self._room.for_bytes(len(data)):
+            while data:  # a write that meets the end of the disk returns short first
+                data = data[os.write(self._fd, data) :]
 
     def _write_back(self) -> None:
         written = self.offset + self.size
@@ -94,8 +108,8 @@ class Incoming:
             start_writing_back(self._fd, self._written_back, written - self._written_back)
             self._written_back = written
 
-    def _fail(self, error: OSError) -> None:
-        self.failure = storage_error(error)
+    def _fail(self, error: StorageError | InstanceTooLarge | OSError) -> None:
+        self.failure = storage_error(error) if isinstance(error, OSError) else error
         self._close()
         try:
             self.path.unlink(missing_ok=True)

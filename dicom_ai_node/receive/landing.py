@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from dicom_ai_node.errors import StorageError, StorageFull
+from dicom_ai_node.errors import StorageError
 from dicom_ai_node.receive.incoming import Incoming
-from dicom_ai_node.spool import Spool, storage_error, sync_folder
+from dicom_ai_node.receive.room import Room
+from dicom_ai_node.spool import Spool, sync_folder
 
 _MEGABYTE = 1024 * 1024
-_SPACE_IS_FRESH_FOR = 0.5
-"""Seconds that one statvfs answers for: on a network file system it is a round trip."""
 
 
 class Landing:
@@ -32,13 +31,12 @@ class Landing:
         *,
         process: str,
         min_free_mb: int,
+        max_object_mb: int = 512,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spool = spool
-        self._min_free = min_free_mb * _MEGABYTE
-        self._clock = clock
-        self._checked_at = -_SPACE_IS_FRESH_FOR
-        self._free = 0
+        self._room = Room(spool.root, min_free_mb=min_free_mb, clock=clock)
+        self._largest = max_object_mb * _MEGABYTE
         self._durable_folders: set[Path] = set()
         self._lock = Lock()
         spool.create()
@@ -50,31 +48,11 @@ class Landing:
     def begin(self, head: bytes) -> Incoming:
         """Return where an arriving data set goes; ``head`` is what stands before it in the file.
 
-        Never raises: without room, or on a disk that fails, what arrives is read and dropped, and
-        ``failure`` says why.
+        Never raises: without room, beyond ``receive.max_object_mb``, or on a disk that fails, what
+        arrives is read and dropped, and ``failure`` says why.
         """
         path = self._folder / f"{uuid.uuid4().hex}.dcm"
-        try:
-            self.check_space()
-        except StorageError as error:
-            return Incoming(path, failure=error)
-        return Incoming(path, head=head)
-
-    def check_space(self) -> None:
-        """Raise StorageFull when less than ``storage.min_free_mb`` is free."""
-        now = self._clock()
-        if now - self._checked_at >= _SPACE_IS_FRESH_FOR:
-            try:
-                status = os.statvfs(self._spool.root)
-            except OSError as error:
-                raise storage_error(error) from error
-            self._free = status.f_bavail * status.f_frsize
-            self._checked_at = now
-        if self._free < self._min_free:
-            raise StorageFull(
-                f"spool: {self._free // _MEGABYTE} MB free, "
-                f"storage.min_free_mb = {self._min_free // _MEGABYTE}"
-            )
+        return Incoming(path, head=head, room=self._room, largest=self._largest)
 
     def keep(self, incoming: Incoming) -> str:
         """Give a synced file its durable name and return it, relative to the spool.

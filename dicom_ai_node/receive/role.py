@@ -50,7 +50,10 @@ def run(
     warnings.filterwarnings("ignore", module="pydicom")  # they quote values of the data set
     db = Database(config.storage.database)
     landing = Landing(
-        Spool(config.storage.spool), process=process, min_free_mb=config.storage.min_free_mb
+        Spool(config.storage.spool),
+        process=process,
+        min_free_mb=config.storage.min_free_mb,
+        max_object_mb=config.receive.max_object_mb,
     )
     rows = AssociationRows(db)
     filing = Filing(

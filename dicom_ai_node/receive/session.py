@@ -271,6 +271,10 @@ class _Reception:
         self._filing = filing
         self.write = incoming.write
 
+    @property
+    def is_absurd(self) -> bool:
+        return self._incoming.is_absurd
+
     def answer(self) -> int:
         status = self._filing.store(self._request, self._incoming, self._connection)
         self._connection.answered(self._incoming, success=status == SUCCESS)

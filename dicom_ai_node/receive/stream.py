@@ -44,6 +44,10 @@ class Reception(Protocol):
     def write(self, data: memoryview) -> None:
         """Take the next bytes."""
 
+    @property
+    def is_absurd(self) -> bool:
+        """Whether so much has come that the end is not to be waited for."""
+
     def answer(self) -> int:
         """All bytes are there: do what is to be done, and return the status of the response."""
 
@@ -55,8 +59,8 @@ class StoreProvider(Protocol):
         """A request has come; its data set follows."""
 
 
-class _TooSlow(Exception):
-    """The peer does not go on with what it has begun; says how slow it was."""
+class _LetGo(Exception):
+    """The peer asks for too much time or room with what it has begun; says what."""
 
 
 class _Aborting(Exception):
@@ -99,7 +103,7 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
                 self._drop()
             else:
                 self._read_pdu()
-        except _TooSlow as error:
+        except _LetGo as error:
             self._cut(str(error))
         except _Aborting:
             self._out_of_step = True
@@ -212,6 +216,8 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
         transfer.reception.write(self._buffer[: self._filled])
         self._filled = 0
         self._pace.excuse(time.monotonic() - began)
+        if transfer.reception.is_absurd:
+            raise _LetGo("a data set of more than twice receive.max_object_mb")
 
     def _respond(self, transfer: _Transfer, status: int) -> None:
         """Send the C-STORE-RSP (PS3.7 9.3.1.2); action DT-1."""
@@ -255,7 +261,7 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
         if self.artim_timer.expired:
             fault = f"not complete within receive.acse_timeout = {self.assoc.acse_timeout:g} s"
         if fault:
-            raise _TooSlow(fault)
+            raise _LetGo(fault)
         waiting = list(self.to_provider_queue.queue)
         if self._kill_thread or any(isinstance(one, A_ABORT | A_P_ABORT) for one in waiting):
             raise _Aborting

@@ -4,10 +4,13 @@ import random
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from blake3 import blake3
+from pydicom import Dataset
 
 from tests.builders.receiving import (
     DX,
@@ -215,3 +218,160 @@ def test_a_class_may_not_travel_in_the_context_of_another(node: Node, peer: RawP
 def test_an_empty_data_set_is_not_understood(peer: RawPeer) -> None:
     peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")), (LAST, b""))
     assert peer.status() == 0xC000
+
+
+def store(peer: RawPeer, ds: Dataset, *, message_id: int = 1) -> None:
+    command = store_command(sop=ds.SOPInstanceUID, message_id=message_id)
+    peer.p_data((COMMAND | LAST, command), (LAST, encoded(ds)))
+
+
+def test_an_object_that_is_too_large_is_refused_and_the_association_goes_on(tmp_path: Path) -> None:
+    with receiving(tmp_path, receive={"max_object_mb": 1}) as node, RawPeer(node.port) as peer:
+        peer.associate()
+        large = radiograph()
+        large.PixelData = bytes(1_500_000)
+        store(peer, large)
+        assert peer.status() == 0xC000
+        assert node.files("incoming") + node.files("quarantine") == []
+        store(peer, radiograph(), message_id=2)
+        assert peer.status() == 0
+
+
+def test_an_object_without_end_is_aborted(tmp_path: Path) -> None:
+    with receiving(tmp_path, receive={"max_object_mb": 1}) as node, RawPeer(node.port) as peer:
+        peer.associate()
+        peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")))
+        with suppress(OSError):  # it stops reading
+            for _ in range(1000):
+                peer.p_data((DATA, bytes(100_000)))
+        assert peer.pdu()[0] in {ABORT, 0}
+        wait_for(lambda: node.files("incoming") == [])
+        assert send(node.port, radiograph()) == [0]
+
+
+def test_a_disk_that_fills_while_an_object_arrives_keeps_its_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader of the association refuses, others get in at once."""
+    with receiving(tmp_path, storage={"min_free_mb": 1}) as node, RawPeer(node.port) as peer:
+        peer.associate()
+        _disk_of(node, monkeypatch, megabytes=4)
+        large = radiograph()
+        large.PixelData = bytes(8_000_000)
+        store(peer, large)
+        assert peer.status() == 0xA700
+        assert node.files("incoming") == []
+        assert send(node.port, radiograph()) == [0]
+        store(peer, radiograph(seed=3), message_id=2)
+        assert peer.status() == 0
+
+
+def _disk_of(node: Node, monkeypatch: pytest.MonkeyPatch, *, megabytes: int) -> None:
+    """Make the spool lie on a file system of so many megabytes."""
+
+    def statvfs(_path: object) -> SimpleNamespace:
+        used = sum(path.stat().st_size for path in node.files("incoming"))
+        return SimpleNamespace(f_bavail=max(0, megabytes * 2**20 - used), f_frsize=1)
+
+    monkeypatch.setattr("dicom_ai_node.receive.room.os.statvfs", statvfs)
+
+
+def dribbling(peer: RawPeer, data: bytes, *, pause: float) -> int:
+    """Send byte by byte until the other side ends it; return how many it took."""
+    peer.socket.settimeout(pause)
+    for position in range(len(data)):
+        try:
+            peer.socket.sendall(data[position : position + 1])
+            if not peer.socket.recv(4096):
+                return position
+        except TimeoutError:
+            continue
+        except OSError:
+            return position
+    raise AssertionError("it took all of it")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        struct.pack(">BxIIBB", 4, 5000, 4996, 1, 0) + bytes(5000),  # one fragment of a data set
+        b"".join(struct.pack(">BxIIBBB", 4, 7, 3, 1, 0, 0) for _ in range(1000)),  # PDUs of a byte
+    ],
+)
+def test_a_byte_now_and_then_ends_the_association_with_a_line_that_says_why(
+    node: Node, peer: RawPeer, message: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """dimse_timeout is two seconds here."""
+    peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")))
+    dribbling(peer, message, pause=0.2)
+    wait_for(lambda: node.files("incoming") == [])
+    wait_for(lambda: "receive.least_rate" in "".join(capfd.readouterr()))
+
+
+def test_a_message_that_only_begins_ends_the_association(node: Node, peer: RawPeer) -> None:
+    peer.p_data((COMMAND, b"\0"))
+    assert peer.pdu()[0] in {ABORT, 0}
+
+
+def test_empty_fragments_bring_nothing(node: Node, peer: RawPeer) -> None:
+    peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")))
+    with suppress(OSError):
+        for _ in range(1000):
+            peer.p_data((DATA, b""))
+            time.sleep(0.01)
+    assert peer.pdu()[0] in {ABORT, 0}
+
+
+def test_a_request_byte_by_byte_ends_the_connection(node: Node) -> None:
+    """acse_timeout is two seconds here."""
+    with RawPeer(node.port) as peer:
+        taken = dribbling(peer, struct.pack(">BxI", 1, 3000) + bytes(3000), pause=0.2)
+        assert taken < 500
+
+
+def test_an_association_without_instances_ends_echoes_or_not(tmp_path: Path) -> None:
+    with (
+        receiving(tmp_path, receive={"unproductive_seconds": 2.0}) as node,
+        associated(node.port, VERIFICATION) as echoing,
+        associated(node.port, DX) as idle,
+        associated(node.port, DX) as sending,
+    ):
+        sent = 0
+        with suppress(RuntimeError):
+            for _ in range(100):
+                echoing.send_c_echo()
+                assert sending.send_c_store(radiograph()).Status == 0
+                sent += 1
+                time.sleep(0.1)
+        assert sent < 100
+        wait_for(lambda: echoing.is_aborted and idle.is_aborted)
+        assert sending.send_c_store(radiograph()).Status == 0
+
+
+def test_where_there_is_no_room_the_one_that_stalls_makes_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_ai_node.receive.session._MAY_STALL", 0.5)
+    limits = {"max_associations": 3, "dimse_timeout": 600.0, "network_timeout": 600.0}
+    with receiving(tmp_path, receive=limits) as node:
+        stalling = [RawPeer(node.port) for _ in range(3)]
+        for peer in stalling:
+            peer.associate()
+            peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")), (DATA, b"half"))
+        time.sleep(1.0)
+        assert send(node.port, radiograph()) == [0]
+        with associated(node.port, VERIFICATION) as association:
+            assert association.send_c_echo().Status == 0
+        for peer in stalling:
+            peer.socket.close()
+
+
+def test_who_is_at_work_makes_no_room(tmp_path: Path) -> None:
+    with (
+        receiving(tmp_path, receive={"max_associations": 1}) as node,
+        associated(node.port) as first,
+    ):
+        assert first.send_c_store(radiograph()).Status == 0
+        with associated(node.port) as second:
+            assert second.is_rejected
+        assert first.send_c_store(radiograph()).Status == 0

@@ -6,20 +6,52 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from blake3 import blake3
 
-from dicom_ai_node.errors import StorageError, StorageFull
+from dicom_ai_node.errors import InstanceTooLarge, StorageError, StorageFull
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.spool import Spool
 
 HEAD, DATA = b"head", bytes(range(256)) * 10
+MEGABYTE = 1024 * 1024
 
 
-def landing(tmp_path: Path, *, process: str = "r0", min_free_mb: int = 0) -> Landing:
-    return Landing(Spool(tmp_path / "spool"), process=process, min_free_mb=min_free_mb)
+def landing(
+    tmp_path: Path, *, process: str = "r0", min_free_mb: int = 0, max_object_mb: int = 512
+) -> Landing:
+    return Landing(
+        Spool(tmp_path / "spool"),
+        process=process,
+        min_free_mb=min_free_mb,
+        max_object_mb=max_object_mb,
+    )
+
+
+class Disk:
+    """A file system of a size of its own, on which others write, too."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, free_mb: int, folder: Path) -> None:
+        self.free = free_mb * MEGABYTE
+        self.looks = 0
+        self._folder = folder
+        monkeypatch.setattr(os, "statvfs", self._statvfs)
+
+    def left(self) -> int:
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        return self.free - sum(path.stat().st_size for path in files)
+
+    def _statvfs(self, _path: Path) -> SimpleNamespace:
+        self.looks += 1
+        return SimpleNamespace(f_bavail=max(0, self.left()), f_frsize=1)
+
+
+def bring(incoming: Incoming, megabytes: int) -> None:
+    for _ in range(4 * megabytes):
+        incoming.write(memoryview(bytes(MEGABYTE // 4)))
 
 
 def received(where: Landing, data: bytes = DATA) -> Incoming:
@@ -172,3 +204,69 @@ def test_leftovers_are_swept_when_their_receiver_is_gone_and_not_before(tmp_path
     other.close()
     mine.close()
     assert list((tmp_path / "spool/incoming").iterdir()) == []
+
+
+def test_room_that_runs_out_under_way_ends_the_file_and_the_mark_stays_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = landing(tmp_path, min_free_mb=40)
+    disk = Disk(monkeypatch, free_mb=60, folder=tmp_path)
+    incoming, small = where.begin(HEAD), where.begin(HEAD)
+    bring(small, 1)
+    for _ in range(138):
+        bring(incoming, 1)
+        assert disk.left() >= 40 * MEGABYTE
+    assert isinstance(incoming.failure, StorageFull)
+    assert "storage.min_free_mb = 40" in str(incoming.failure)
+    assert not incoming.path.exists()
+    assert incoming.size == 138 * MEGABYTE
+    bring(small, 1)  # the room is there again at once
+    small.sync()
+
+
+def test_arrivals_at_the_same_time_share_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = landing(tmp_path, min_free_mb=40)
+    disk = Disk(monkeypatch, free_mb=60, folder=tmp_path)
+    arriving = [where.begin(HEAD) for _ in range(8)]
+    for _ in range(30):
+        for incoming in arriving:
+            bring(incoming, 1)
+        assert disk.left() >= 40 * MEGABYTE
+    assert any(incoming.failure for incoming in arriving)
+
+
+def test_what_others_write_is_seen_within_a_megabyte_where_it_gets_tight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = landing(tmp_path, min_free_mb=40)
+    disk = Disk(monkeypatch, free_mb=500, folder=tmp_path)
+    incoming = where.begin(HEAD)
+    bring(incoming, 5)
+    assert incoming.failure is None
+    disk.free = 20 * MEGABYTE
+    bring(incoming, 2)
+    assert isinstance(incoming.failure, StorageFull)
+
+
+def test_with_plenty_of_room_the_file_system_is_hardly_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = Landing(Spool(tmp_path / "s"), process="r", min_free_mb=40, clock=lambda: 1.0)
+    disk = Disk(monkeypatch, free_mb=10_000, folder=tmp_path)
+    bring(where.begin(HEAD), 20)
+    assert disk.looks == 1
+
+
+def test_a_data_set_that_is_too_large_is_dropped_to_its_end(tmp_path: Path) -> None:
+    incoming = landing(tmp_path, max_object_mb=2).begin(HEAD)
+    bring(incoming, 2)
+    assert incoming.failure is None
+    bring(incoming, 1)
+    assert not incoming.path.exists()
+    assert not incoming.is_absurd
+    with pytest.raises(InstanceTooLarge, match="max_object_mb = 2"):
+        incoming.sync()
+    bring(incoming, 2)
+    assert incoming.is_absurd
