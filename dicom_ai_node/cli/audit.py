@@ -1,6 +1,7 @@
 """Audits of a whole archive: ``audit start|list|show|pause|resume|cancel|report``."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -159,20 +160,33 @@ for command in (audit_control.pause, audit_control.cancel, audit_control.resume)
 def report(
     number: Number,
     out: Annotated[Path, typer.Option(help="Folder of the report; made.", show_default=False)],
+    identifiers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="KEYWORD",
+            help="Write AccessionNumber or PatientID into the CSV files, where"
+            " audit.csv_identifiers allows it. May be given twice.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Write what an audit found as HTML, CSV and JSON. May be asked for while it runs.
 
     Example: dicom-ai-node audit report 3 --out findings/
+
+    Example: dicom-ai-node audit report 3 --out findings/ --with AccessionNumber
     """
     check_folder("--out", out)
     from dicom_ai_node.audit.conclude import conclude
+    from dicom_ai_node.audit.identifiers import Identifiers
     from dicom_ai_node.audit.kept import LISTING, model_of, read_collected
     from dicom_ai_node.audit.report import write_report
     from dicom_ai_node.rules import RULES_VERSION
 
     settings = configuration(config)
+    named = _allowed(settings, identifiers or [])
     db = open_database(settings)
     row = known(db, number)
     collected = [read_collected(one) for one in audit_studies.collected(db, number)]
@@ -189,7 +203,7 @@ def report(
         rules_version=RULES_VERSION,
         model=model_of(collected),
     )
-    written = write_report(found, out)
+    written = write_report(found, out, identifiers=Identifiers.of(collected, named))
     if as_json:
         print_json({"files": [str(path) for path in written], "complete": found.complete})
         return
@@ -197,6 +211,19 @@ def report(
         console.print(str(path), soft_wrap=True)
     if not found.complete:
         console.print(f"not everything is collected: the audit is {row.state}", style="yellow")
+
+
+def _allowed(settings: Config, keywords: Sequence[str]) -> Sequence[str]:
+    """Return what may be written into the CSV; ConfigError for what the site does not allow."""
+    allowed = settings.audit.csv_identifiers
+    for keyword in keywords:
+        if keyword not in allowed:
+            which = f"{', '.join(allowed)} alone" if allowed else "none"
+            raise ConfigError(
+                f"--with {keyword}: audit.csv_identifiers of the configuration allows {which};"
+                " it may name AccessionNumber and PatientID"
+            )
+    return keywords
 
 
 def _spec(values: dict[str, Any]) -> AuditSpec:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime, time, timedelta
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -38,6 +39,12 @@ class AuditSettings(BaseModel):
         gt=0,
         description="The same for each thousand studies of a listing. Not for a folder or the"
         " node itself.",
+    )
+    csv_identifiers: tuple[Literal["AccessionNumber", "PatientID"], ...] = Field(
+        (),
+        description="What 'audit report --with NAME' may write into its CSV files beside the"
+        " pseudonyms, so that records can be mended: 'AccessionNumber', 'PatientID'."
+        " Empty: neither.",
     )
     lease_seconds: float = Field(
         60.0, gt=1, description="An audit whose process died is taken over after this long."

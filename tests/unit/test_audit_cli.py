@@ -258,7 +258,7 @@ def test_a_report_is_concluded_from_what_was_collected(
         said.update(rest, spec=spec, keys=[one.key for one in studies])
         return SimpleNamespace(complete=rest["complete"])
 
-    def write_report(_: object, out: Path) -> list[Path]:
+    def write_report(_: object, out: Path, *, identifiers: object) -> list[Path]:
         return [out / "report.html"]
 
     for name, function in (("conclude", conclude), ("report", write_report)):
@@ -307,6 +307,25 @@ def test_what_a_source_holds_and_is_not_audited_is_shown(
     if way == "start":
         made = json.loads((report_of(config, 1, tmp_path) / "report.json").read_text())
         assert made["not_audited"] == shown["not_audited"]
+
+
+def test_identifiers_are_written_only_where_the_configuration_allows_them(
+    archive: Archive, config: Path, tmp_path: Path
+) -> None:
+    audit(config, *START)
+    asked = ("report", "1", "--out", str(tmp_path / "out"), "--with", "PatientID")
+    code, _, text = audit(config, *asked)
+    assert code == 1
+    assert "--with PatientID: audit.csv_identifiers of the configuration allows none" in text
+    config.write_text(config.read_text() + 'csv_identifiers = ["PatientID"]\n')
+    code, _, text = audit(config, *asked, "--with", "AccessionNumber")
+    assert "--with AccessionNumber: " in text
+    assert "allows PatientID alone" in text
+    assert not (tmp_path / "out").exists()
+    code, _, _ = audit(config, *asked)
+    assert code == 0
+    assert (tmp_path / "out/studies.csv").read_text().startswith("patient_id,study_instance_uid,")
+    assert (report_of(config, 1, tmp_path) / "studies.csv").read_text().startswith("study_inst")
 
 
 def report_of(config: Path, number: int, folder: Path) -> Path:

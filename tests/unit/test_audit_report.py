@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from dicom_ai_node.audit.conclude import conclude
+from dicom_ai_node.audit.identifiers import Identifiers
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.audit.report.page import page
@@ -320,6 +321,52 @@ def test_a_patient_has_one_line() -> None:
     _, row = csv.reader(io.StringIO(patients_table(concluded([*some, nobody])), newline=""))
     assert len(row[0]) == 64
     assert row[1:] == ["3", "2", "0", "0", "B3:2"]
+
+
+def named(*keywords: str) -> tuple[AuditReport, Identifiers]:
+    one = collected(
+        "1", PatientID="P\u00c4 7 ", AccessionNumber="=A1", SpecificCharacterSet="ISO_IR 192"
+    )
+    both = collected("2", PatientID="P2", AccessionNumber="")
+    assert both.facts is not None
+    listed = replace(both.facts, listed=Header({"AccessionNumber": "L2", "PatientID": "X"}))
+    some = [one, replace(both, facts=listed), Collected("1.9", None, fault="gone")]
+    return concluded(some), Identifiers.of(some, keywords)
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_identifiers_are_in_the_csv_and_nowhere_else(tmp_path: Path) -> None:
+    report, identifiers = named("PatientID", "AccessionNumber")
+    studies = rows_of(studies_table(report, identifiers))
+    assert [(one["accession_number"], one["patient_id"]) for one in studies] == [
+        ("'=A1", "P\u00c4 7"),
+        ("L2", "P2"),
+        ("", ""),
+    ]
+    patients = rows_of(patients_table(report, identifiers))
+    assert {(one["patient_id"], len(one["patient"])) for one in patients} == {
+        ("P\u00c4 7", 64),
+        ("P2", 64),
+    }
+    for path in write_report(report, tmp_path, identifiers=identifiers):
+        text = path.read_text(encoding="utf-8")
+        assert ("P\u00c4 7" in text) is (path.name in ("studies.csv", "patients.csv"))
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("keywords", [(), ("AccessionNumber",)])
+def test_identifiers_that_are_not_asked_for_are_in_no_file(
+    tmp_path: Path, keywords: tuple[str, ...]
+) -> None:
+    report, identifiers = named(*keywords)
+    for path in write_report(report, tmp_path, identifiers=identifiers):
+        text = path.read_text(encoding="utf-8")
+        assert "P\u00c4 7" not in text
+        assert "patient_id" not in text
+        assert ("L2" in text) is (bool(keywords) and path.name == "studies.csv")
 
 
 def test_the_page_needs_no_network_and_no_script(report: AuditReport) -> None:

@@ -1,8 +1,8 @@
 """What an audit found as files that open without a network: HTML, CSV, JSON.
 
-They name studies by StudyInstanceUID and patients by a hash, never by name or PatientID. A hash of
-a short number can be found by trying all numbers: it is a pseudonym, and the files are still data
-of patients.
+They name studies by StudyInstanceUID and patients by a hash, never by name; the CSV files also by
+AccessionNumber or PatientID where the site allows it and it is asked for. A hash of a short number
+can be found by trying all numbers: it is a pseudonym, and the files are still data of patients.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from dicom_ai_node.audit.identifiers import Identifiers
 from dicom_ai_node.audit.outcome import AuditReport
 from dicom_ai_node.audit.report.page import page
-from dicom_ai_node.audit.report.tables import patients_table, rates_table, studies_table
+from dicom_ai_node.audit.report.tables import NONE, patients_table, rates_table, studies_table
 from dicom_ai_node.output import escaped_json, make_private, write_private
 
 _JSON = TypeAdapter(AuditReport)
@@ -22,27 +23,31 @@ def _json(report: AuditReport) -> str:
     return escaped_json(_JSON.dump_json(report, indent=1).decode())
 
 
-FORMATS: Mapping[str, Mapping[str, Callable[[AuditReport], str]]] = {
-    "html": {"report.html": page},
+_Content = Callable[[AuditReport, Identifiers], str]
+FORMATS: Mapping[str, Mapping[str, _Content]] = {
+    "html": {"report.html": lambda report, _: page(report)},
     "csv": {
         "studies.csv": studies_table,
         "patients.csv": patients_table,
-        "rates.csv": rates_table,
+        "rates.csv": lambda report, _: rates_table(report),
     },
-    "json": {
-        "report.json": lambda report: escaped_json(_JSON.dump_json(report, indent=1).decode())
-    },
+    "json": {"report.json": lambda report, _: _json(report)},
 }
 """Format -> file name -> its content."""
 
 
 def write_report(
-    report: AuditReport, out: Path, formats: Sequence[str] = tuple(FORMATS)
+    report: AuditReport,
+    out: Path,
+    formats: Sequence[str] = tuple(FORMATS),
+    *,
+    identifiers: Identifiers = NONE,
 ) -> list[Path]:
     """Write ``report`` into the folder ``out``, which is made, and return the files.
 
-    Earlier files of the same names are replaced, each at once. Raises ValueError for a format that
-    is not in :data:`FORMATS`.
+    Earlier files of the same names are replaced, each at once; they are for this account alone.
+    ``identifiers`` are for the CSV files only. Raises ValueError for a format that is not in
+    :data:`FORMATS`.
     """
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown:
@@ -51,6 +56,6 @@ def write_report(
     made = []
     for wanted in dict.fromkeys(formats):
         for name, content in FORMATS[wanted].items():
-            write_private(out / name, content(report).encode())
+            write_private(out / name, content(report, identifiers).encode())
             made.append(out / name)
     return made

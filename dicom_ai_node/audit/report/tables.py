@@ -4,9 +4,11 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from dicom_ai_node.audit.identifiers import COLUMNS, Identifiers
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.output import Cell, CsvWriter
 
+NONE = Identifiers()
 STUDY_COLUMNS = (
     "study_instance_uid",
     "patient",
@@ -43,18 +45,30 @@ PATIENT_COLUMNS = ("patient", "studies", "flagged", "alerts", "mix_ups", "rules"
 RATE_COLUMNS = ("by", "group", "studies", "flagged", "rate", "low95", "high95", "unusual", "rules")
 
 
-def studies_table(report: AuditReport) -> str:
-    """Every study of the audit."""
-    return _csv(STUDY_COLUMNS, (_study(one) for one in report.studies))
+def studies_table(report: AuditReport, identifiers: Identifiers = NONE) -> str:
+    """Every study of the audit; with columns for ``identifiers``, before all others."""
+    columns = (*identifiers.columns, *STUDY_COLUMNS)
+    rows = ([*identifiers.of_study(one.key), *_study(one)] for one in report.studies)
+    return _csv(columns, rows)
 
 
-def patients_table(report: AuditReport) -> str:
-    """Every patient: how many studies, and what is wrong in how many of them."""
+def patients_table(report: AuditReport, identifiers: Identifiers = NONE) -> str:
+    """Every patient: how many studies, and what is wrong in how many of them.
+
+    With a column for PatientID where that is one of the ``identifiers``.
+    """
+    named = "PatientID" in identifiers.keywords
     patients: dict[str, list[AuditedStudy]] = {}
     for one in report.studies:
         if one.patient:
             patients.setdefault(one.patient, []).append(one)
-    return _csv(PATIENT_COLUMNS, (_patient(*item) for item in sorted(patients.items())))
+    columns = (COLUMNS["PatientID"], *PATIENT_COLUMNS) if named else PATIENT_COLUMNS
+    rows: list[list[Cell]] = []
+    for patient, studies in sorted(patients.items()):
+        keys = [one.key for one in studies]
+        name: list[Cell] = [identifiers.of_patient(keys, "PatientID")] if named else []
+        rows.append([*name, *_patient(patient, studies)])
+    return _csv(columns, rows)
 
 
 def rates_table(report: AuditReport) -> str:
