@@ -297,7 +297,7 @@ def test_what_a_source_holds_and_is_not_audited_is_shown(
     options = ("--source", f"folder:{folder}", "--from", "2024-01-01", "--headers-only")
     more = () if way == "start" else (way,)
     code, _, text = audit(config, "start", *options, *more)
-    assert code == 0
+    assert code == 1, "nothing that is left is audited"
     assert (
         "not audited: 1 file that is not DICOM, 1 study of other modalities, "
         "1 study outside the dates" in text
