@@ -12,10 +12,11 @@ from dicom_ai_node import pixels
 from dicom_ai_node.analyse.beside import say
 from dicom_ai_node.analyse.headers import recorded_part, status_part, without_name
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
-from dicom_ai_node.analyse.record import result_key, text_of
+from dicom_ai_node.analyse.record import result_key
 from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
 from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.limits import Limits
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator

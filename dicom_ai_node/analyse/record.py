@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydicom import Dataset
 
+from dicom_ai_node.dicom.patient import patient_key
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.types import StudyResult
 
@@ -58,28 +60,6 @@ def study_header(source: Dataset, result: StudyResult) -> StudyHeader:
         birth_date=_short(text_of(source, "PatientBirthDate")),
         age_years=None if audit.censored_age else audit.stated_age,
     )
-
-
-def patient_key(source: Dataset) -> str:
-    """Return a hash of PatientID and its issuer, '' without a PatientID: nothing is linked then."""
-    patient = text_of(source, "PatientID")
-    if not patient:
-        return ""
-    issuer = text_of(source, "IssuerOfPatientID")
-    return hashlib.sha256(f"{issuer}\0{patient}".encode()).hexdigest()
-
-
-def text_of(source: Dataset, keyword: str) -> str:
-    """Return a value as text whatever the header holds, '' when it is absent.
-
-    The element is not converted: pydicom would validate it, and warn with the value. NUL is left
-    out, because it is no text to PostgreSQL.
-    """
-    if keyword not in source:
-        return ""
-    value = source.get_item(keyword).value
-    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
-    return text.replace("\0", "").strip()
 
 
 def _short(text: str) -> str:

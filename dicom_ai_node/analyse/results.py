@@ -6,10 +6,11 @@ import structlog
 
 from dicom_ai_node.analyse.outgoing import write_reports
 from dicom_ai_node.analyse.pipeline import Prepared
-from dicom_ai_node.analyse.record import result_key, study_header, text_of, to_json
+from dicom_ai_node.analyse.record import result_key, study_header, to_json
 from dicom_ai_node.analyse.saliency import write_captures
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.rules import RULES_VERSION

@@ -7,7 +7,6 @@ no map, nor has an estimate that is not stated.
 import hashlib
 import io
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from PIL import Image
 
 from dicom_ai_node.analyse.outgoing import store_report
 from dicom_ai_node.analyse.pipeline import Prepared
+from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.saliency import explain
@@ -41,8 +41,6 @@ from dicom_ai_node.types import (
     StudyResult,
 )
 
-_UID = re.compile(r"[0-9][0-9.]{0,63}")
-
 log = structlog.get_logger()
 
 
@@ -62,7 +60,7 @@ class Pictures:
         A value that is no UID names no file: then a UID made of the file's content does.
         """
         name = explained.image.sop_instance_uid
-        if _UID.fullmatch(name) is None:
+        if not is_uid(name):
             name = uid_of("image", hashlib.sha256(file.read_bytes()).hexdigest())
         make_private(self.folder)
         paths = []

@@ -20,10 +20,10 @@ from pydicom import Dataset
 
 from dicom_ai_node.analyse.observe import Shadow, observe
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
-from dicom_ai_node.analyse.record import patient_key
 from dicom_ai_node.analyse.results import Results
 from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.config import Config
+from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.spool import Spool

@@ -25,9 +25,10 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.dicom.encoding import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
-from dicom_ai_node.dicom.limits import Limits
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.odd import first_element_fits
-from dicom_ai_node.dicom.walk import Part, ends_at, is_pixel_data, walk
+from dicom_ai_node.dicom.uids import unpadded
+from dicom_ai_node.dicom.walk import Part, ends_at, is_pixel_data, items_of, walk
 from dicom_ai_node.errors import UnreadableInstance
 
 IMAGES: Final = frozenset(
@@ -75,7 +76,7 @@ class Header:
 
     def uid(self, tag: int) -> str:
         """Return a UID without its padding, '' where there is none; it may be malformed."""
-        return (self.value(tag) or b"").decode("ascii", "replace").strip("\0 ")
+        return unpadded((self.value(tag) or b"").decode("ascii", "replace"))
 
     def dataset(self) -> Dataset:
         """Return the header as pydicom has it, elements still raw."""
@@ -195,6 +196,20 @@ def deflated_header(data: memoryview, limits: Limits, *, sop_class: str = "") ->
         "cannot be read: its header has more bytes before its pixel data than"
         f" limits.header_bytes = {limits.header_bytes}, when inflated"
     )
+
+
+def sequence_of(raw: RawDataElement) -> Items | None:
+    """Return the items of a sequence that pydicom has not converted yet, None where none can be.
+
+    Items of undefined length are there; a delimiter of the sequence itself is not.
+    """
+    value = raw.value or b""
+    encoding = Encoding(implicit=raw.is_implicit_VR, little=raw.is_little_endian)
+    try:
+        items, inner = items_of(value, encoding, tag=int(raw.tag), vr=raw.VR or "", limits=DEFAULT)
+    except UnreadableInstance:
+        return None
+    return Items([_dataset(value, item.parts, inner, "iso8859") for item in items])
 
 
 def file_meta(data: memoryview, limits: Limits) -> Header | None:

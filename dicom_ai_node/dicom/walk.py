@@ -113,6 +113,16 @@ def walk(
     return Walked(parts, end)
 
 
+def items_of(
+    data: bytes, encoding: Encoding, *, tag: int, vr: str, limits: Limits
+) -> tuple[tuple[Item, ...], Encoding]:
+    """Return the items in the value of a sequence, and how they are encoded; errors of walk()."""
+    one = _Walk(data, limits, 0)
+    inner = one.inner(vr, 0, encoding)
+    items, _ = one.items(tag, 0, len(data), inner, depth=1, open_end=False, opaque=False)
+    return items, inner
+
+
 def is_pixel_data(tag: int) -> bool:
     """Whether the element holds the pixels; everything before it is the header."""
     return tag in PIXELS
@@ -213,9 +223,9 @@ class _Walk:
     def _undefined(
         self, tag: int, vr: str, start: int, value: int, end: int, encoding: Encoding, depth: int
     ) -> Part:
-        inner = self._inner(vr, value, encoding)
+        inner = self.inner(vr, value, encoding)
         opaque = vr in _FRAGMENTS
-        items, after = self._items(
+        items, after = self.items(
             tag, value, end, inner, depth=depth + 1, open_end=True, opaque=opaque
         )
         return Part(tag, vr, start, value, after, True, inner, None if opaque else items)
@@ -223,10 +233,10 @@ class _Walk:
     def _defined(
         self, tag: int, vr: str, start: int, value: int, end: int, encoding: Encoding, depth: int
     ) -> Part:
-        inner = self._inner(vr, value, encoding)
+        inner = self.inner(vr, value, encoding)
         items: tuple[Item, ...] | None
         try:
-            items, _ = self._items(
+            items, _ = self.items(
                 tag, value, end, inner, depth=depth + 1, open_end=False, opaque=False
             )
         except _Unfollowed:
@@ -235,7 +245,7 @@ class _Walk:
             items = None
         return Part(tag, vr, start, value, end, False, inner, items)
 
-    def _items(
+    def items(
         self,
         tag: int,
         offset: int,
@@ -284,7 +294,7 @@ class _Walk:
             length == 0 or mark in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
         )
 
-    def _inner(self, vr: str, value: int, encoding: Encoding) -> Encoding:
+    def inner(self, vr: str, value: int, encoding: Encoding) -> Encoding:
         """Return how the items of a sequence are encoded.
 
         What travels under an unknown VR is Implicit VR Little Endian (PS3.5 6.2.2 note 2). Not

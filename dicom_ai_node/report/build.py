@@ -6,10 +6,11 @@ from datetime import datetime
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.capture import secondary_capture
 from dicom_ai_node.report.document import Frame, sr_document
-from dicom_ai_node.report.elements import frozen, raw_text
+from dicom_ai_node.report.elements import frozen
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES, Predecessor, ReportIdentity
 from dicom_ai_node.report.recorded import named_images, ordered
 from dicom_ai_node.report.saliency import saliency_capture
@@ -96,7 +97,7 @@ def build_saliency(
     identity = _identity(result, digest, rules_version)
     sources = ordered(sources)
     frame = Frame(sources[0], named_images(sources, result.images), identity, settings, created)
-    headers = {raw_text(ds, "SOPInstanceUID"): ds for ds in sources}
+    headers = {text_of(ds, "SOPInstanceUID"): ds for ds in sources}
     reports = []
     with disable_value_validation():
         for number, one in enumerate(sorted(explained, key=_place), start=1):

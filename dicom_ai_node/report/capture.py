@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report import codes, text
 from dicom_ai_node.report.document import (
     Frame,
@@ -17,7 +18,6 @@ from dicom_ai_node.report.document import (
     encode_file,
     referenced,
 )
-from dicom_ai_node.report.elements import raw_text
 from dicom_ai_node.report.identity import SC_CLASS
 from dicom_ai_node.types import HeaderAudit, ImageRef, Outcome, StudyResult
 
@@ -42,7 +42,7 @@ def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
     ds.DerivationDescription = "Text: result of a header audit and of a network, not verified"
     ds.SourceImageSequence = [source_image(one.image) for one in frame.images]
     ds.ImageComments = text.DISCLAIMER
-    set_pixels(ds, render(lines(result, study_date=raw_text(frame.source, "StudyDate"))))
+    set_pixels(ds, render(lines(result, study_date=text_of(frame.source, "StudyDate"))))
     return encode_file(ds, frame.source)
 
 

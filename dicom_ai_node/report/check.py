@@ -20,9 +20,10 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
-from dicom_ai_node.report.elements import encode, raw_text, verbatim
+from dicom_ai_node.report.elements import encode, verbatim
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 from dicom_ai_node.report.modules import TYPE_2, differing
 from dicom_ai_node.report.provenance import is_own_report
@@ -106,7 +107,7 @@ def _faults(content: bytes, sources: Sequence[Dataset] | None, subject: str) -> 
         named = set(_evidence(report))
         yield from _evidence_faults(report, named)
         yield from _tree_faults(encode(_root(report)))
-    absent = {raw_text(ds, "SOPInstanceUID") for ds in sources or ()} - named
+    absent = {text_of(ds, "SOPInstanceUID") for ds in sources or ()} - named
     if subject:
         if named != {subject}:
             yield f"names {len(named)} images, expected the one that it is about"
@@ -125,7 +126,7 @@ def _module_faults(report: FileDataset) -> Iterator[str]:
         if tag not in report:
             yield f"{pydicom.datadict.keyword_for_tag(tag)} is absent"
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
-        if not UID(raw_text(report, keyword)).is_valid:
+        if not UID(text_of(report, keyword)).is_valid:
             yield f"{keyword} is not a UID"
     if report.file_meta.get("MediaStorageSOPInstanceUID") != report.get("SOPInstanceUID"):
         yield "file meta information names another instance"

@@ -18,12 +18,12 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import (
     Element,
     encode,
     raw_element,
-    raw_text,
     sequence,
     verbatim,
 )
@@ -96,7 +96,7 @@ def common_attributes(frame: Frame, *, sop_class_uid: str, kind: str) -> Dataset
     """Return SOP Common, General Equipment and what else reports of either kind begin with."""
     settings = frame.settings
     # the zone that the copied dates and times are in
-    when = local_time(frame.created, offset=raw_text(frame.source, "TimezoneOffsetFromUTC"))
+    when = local_time(frame.created, offset=text_of(frame.source, "TimezoneOffsetFromUTC"))
     ds = Dataset()
     ds.SOPClassUID = sop_class_uid
     ds.SOPInstanceUID = frame.identity.sop_instance_uid(sop_class_uid)

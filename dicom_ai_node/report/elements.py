@@ -19,8 +19,6 @@ from pydicom.tag import Tag
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from pydicom.values import convert_SQ
 
-from dicom_ai_node.dicom.encoding import tag_of
-
 Element = DataElement | RawDataElement
 
 _SPECIFIC_CHARACTER_SET = 0x00080005
@@ -82,12 +80,6 @@ def frozen(elements: Iterable[DataElement]) -> list[RawDataElement]:
         header = 12 if element.VR in EXPLICIT_VR_LENGTH_32 else 8
         done.append(raw_element(element.tag, str(element.VR), encode([element])[header:]))
     return done
-
-
-def raw_text(source: Dataset, keyword: str) -> str:
-    """Return a value as text without validating or converting it, '' when absent."""
-    element = verbatim(source, tag_of(keyword))
-    return (element.value or b"").decode("latin-1").strip(" \0") if element else ""
 
 
 def _from_raw(raw: RawDataElement) -> RawDataElement | None:

@@ -11,6 +11,8 @@ from typing import Final
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.dicom.values import text_of
+
 PROGRAM = "dicom_ai_node"
 """First word of one value of Software Versions in Contributing Equipment Sequence."""
 PROGRAM_UID = "2.25.172188818890467612689921221615605219599"
@@ -54,10 +56,7 @@ def created_here(ds: Dataset) -> bool:
     For images this alone counts: what another system derives from a filled copy of ours inherits
     Contributing Equipment Sequence, and is no less an image for that.
     """
-    if INSTANCE_CREATOR_UID not in ds:
-        return False
-    creator = ds.get_item(INSTANCE_CREATOR_UID)
-    return _text(creator.value if creator else "") == PROGRAM_UID
+    return text_of(ds, INSTANCE_CREATOR_UID) == PROGRAM_UID
 
 
 def is_coerced(ds: Dataset) -> bool:
@@ -67,16 +66,9 @@ def is_coerced(ds: Dataset) -> bool:
     :func:`is_own_report` does for its marks.
     """
     creators = range(PRIVATE_GROUP << 16 | 0x10, (PRIVATE_GROUP << 16 | 0xFF) + 1)
-    blocks = [ds.get_item(tag) for tag in creators if tag in ds]
-    return any(_text(one.value if one else "") == PRIVATE_CREATOR for one in blocks) or _marked(
+    return any(text_of(ds, tag) == PRIVATE_CREATOR for tag in creators) or _marked(
         ds, _ORIGINAL_ATTRIBUTES, "ModifyingSystem", PROGRAM + " "
     )
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    return str(value).strip(" \0")
 
 
 def _marked(ds: Dataset, tag: int, keyword: str, mark: str) -> bool:
@@ -85,4 +77,4 @@ def _marked(ds: Dataset, tag: int, keyword: str, mark: str) -> bool:
         return False
     if isinstance(element, RawDataElement):
         return mark.encode() in (element.value or b"")
-    return any(mark in str(item.get(keyword, "")) for item in element.value or ())
+    return any(mark in text_of(item, keyword) for item in element.value or ())

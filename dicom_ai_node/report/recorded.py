@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.pixels.header import sop_class_of
 from dicom_ai_node.report import codes
-from dicom_ai_node.report.elements import raw_text
 from dicom_ai_node.types import ImageRef, ImageResult, Recorded
 
 
@@ -41,11 +41,11 @@ def ordered(sources: Sequence[Dataset]) -> list[Dataset]:
     """
     if not sources:
         raise InvalidReport("a report needs the header of at least one image")
-    studies = {raw_text(ds, "StudyInstanceUID") for ds in sources}
+    studies = {text_of(ds, "StudyInstanceUID") for ds in sources}
     if len(studies) > 1:
         raise InvalidReport(f"the sources are of {len(studies)} studies")
     return sorted(
-        sources, key=lambda ds: (raw_text(ds, "SeriesInstanceUID"), raw_text(ds, "SOPInstanceUID"))
+        sources, key=lambda ds: (text_of(ds, "SeriesInstanceUID"), text_of(ds, "SOPInstanceUID"))
     )
 
 
@@ -54,7 +54,7 @@ def named_images(sources: Iterable[Dataset], results: Iterable[ImageResult]) -> 
     images = {}
     for ds in sources:
         ref = _ref(ds)
-        images[ref.sop_instance_uid] = NamedImage(ref, raw_text(ds, "Modality"))
+        images[ref.sop_instance_uid] = NamedImage(ref, text_of(ds, "Modality"))
     for one in sorted(results, key=lambda one: one.image.sop_instance_uid):
         images.setdefault(one.image.sop_instance_uid, NamedImage(one.image, ""))
     return list(images.values())
@@ -63,6 +63,6 @@ def named_images(sources: Iterable[Dataset], results: Iterable[ImageResult]) -> 
 def _ref(ds: Dataset) -> ImageRef:
     return ImageRef(
         sop_class_uid=sop_class_of(ds),
-        sop_instance_uid=raw_text(ds, "SOPInstanceUID"),
-        series_instance_uid=raw_text(ds, "SeriesInstanceUID"),
+        sop_instance_uid=text_of(ds, "SOPInstanceUID"),
+        series_instance_uid=text_of(ds, "SeriesInstanceUID"),
     )

@@ -16,7 +16,8 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from dicom_ai_node.dicom.encoding import tag_of
-from dicom_ai_node.report.elements import encode, raw_element, raw_text
+from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.report.elements import encode, raw_element
 from dicom_ai_node.report.identity import uid_of
 from dicom_ai_node.report.recorded import named_images
 from dicom_ai_node.types import (
@@ -141,7 +142,7 @@ def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
         for i, header in enumerate(headers)
     )
     result = StudyResult(
-        study_instance_uid=raw_text(headers[0], "StudyInstanceUID"),
+        study_instance_uid=text_of(headers[0], "StudyInstanceUID"),
         outcome=Outcome.ESTIMATED,
         audit=audit(),
         images=results,

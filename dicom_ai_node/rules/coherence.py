@@ -66,10 +66,10 @@ def animal(reading: Reading) -> str:
     """The attribute that says that the patient is an animal, '' when none does (PS3.3 C.7.1.1)."""
     header = reading.header
     for keyword in ("PatientSexNeutered", "PatientBreedDescription", "PatientBreedCodeSequence"):
-        if header.clean(keyword):
+        if header.says(keyword):
             return keyword
     for keyword in ("PatientSpeciesDescription", "PatientSpeciesCodeSequence"):
-        if header.clean(keyword) and not _HUMAN.search(header.clean(keyword)):
+        if header.says(keyword) and not _HUMAN.search(header.clean(keyword)):
             return keyword
     # A responsible person alone is a child's parent.
     return "ResponsiblePersonRole" if header.clean("ResponsiblePersonRole") == "OWNER" else ""

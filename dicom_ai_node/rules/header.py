@@ -1,16 +1,24 @@
 """What the rules read of one instance, as it was sent."""
 
 from collections import Counter
-from collections.abc import Mapping, MutableSequence, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydicom import Dataset
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.sequence import Sequence as Items
-from pydicom.tag import BaseTag, Tag
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
-from dicom_ai_node.dicom.charset import decode, encodings_of
+from dicom_ai_node.dicom.charset import decode
+from dicom_ai_node.dicom.values import (
+    ENCODED,
+    PADDING,
+    Element,
+    codes,
+    encodings,
+    raw_element,
+    says_something,
+    sent,
+)
 
 # Keyword -> (tag, VR), PS3.6. Tags are spelled out because pydicom 3.0 lacks some of them, and VRs
 # because a file in implicit VR names none and a bad one names a wrong one.
@@ -80,8 +88,6 @@ CLINICAL_SEX_PARAMETERS = (
 )
 """Sex Parameters for Clinical Use and Gender Identity (PS3.3 C.7.1.1, C.7.2.2)."""
 
-_ENCODED_TEXT = frozenset({"LO", "PN", "SH", "UT"})
-_PADDING = " \0"
 # No attribute above may be longer; a megabyte in PatientAge must not travel through the program.
 _LONGEST = 4096
 
@@ -105,20 +111,18 @@ class Header:
         """Read ``ds``, which may stop before its pixels; no value in it makes this raise."""
         values: dict[str, str] = {}
         undecodable: set[str] = set()
-        charset = _element(ds, "SpecificCharacterSet")
-        terms = _text(charset.value).split("\\") if charset is not None else [""]
-        encodings, _ = encodings_of([term.strip(_PADDING) for term in terms])
-        for keyword, (_, vr) in ATTRIBUTES.items():
-            element = _element(ds, keyword)
+        codecs = encodings(ds)
+        for keyword, (tag, vr) in ATTRIBUTES.items():
+            element = raw_element(ds, tag)
             if element is None:
                 continue
             value = element.value
             if vr == "SQ":
-                values[keyword] = _codes(value)
+                values[keyword] = codes(element)[:_LONGEST]
             elif vr == "US":
                 values[keyword] = _number(element)
-            elif vr in _ENCODED_TEXT and isinstance(value, bytes):
-                values[keyword], decoded = decode(value[:_LONGEST], encodings)
+            elif vr in ENCODED and isinstance(value, bytes):
+                values[keyword], decoded = decode(value[:_LONGEST], codecs)
                 if not decoded:
                     undecodable.add(keyword)
             else:
@@ -135,57 +139,29 @@ class Header:
 
     def clean(self, keyword: str) -> str:
         """The value without its padding (PS3.5 6.2); '' when absent or nothing but padding."""
-        return self[keyword].strip(_PADDING)
+        return self[keyword].strip(PADDING)
+
+    def says(self, keyword: str) -> bool:
+        """Whether the value says anything: more than padding, delimiters and empty items."""
+        return says_something(self[keyword])
 
     def parts(self, keyword: str) -> list[str]:
         """The values of a multi-valued attribute, each without its padding."""
         text = self.clean(keyword)
-        return [part.strip(_PADDING) for part in text.split("\\")] if text else []
-
-
-def _element(ds: Dataset, keyword: str) -> DataElement | RawDataElement | None:
-    # Raw on purpose: converting a bad value warns, raises or mends it, and it is the bad value that
-    # the rules are after.
-    element: DataElement | RawDataElement | None = ds.get_item(
-        Tag(ATTRIBUTES[keyword][0]), keep_deferred=True
-    )
-    return element
+        return [part.strip(PADDING) for part in text.split("\\")] if text else []
 
 
 def _text(value: object) -> str:
-    """A value of a VR of the default repertoire as text, byte for byte."""
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return value[:_LONGEST].decode("latin_1")
-    if isinstance(value, Items | Dataset):  # A sequence where text belongs.
-        return "(items)" if len(value) else ""
-    if isinstance(value, MutableSequence | tuple):
-        return "\\".join(_text(part) for part in value)[:_LONGEST]
-    return str(value)[:_LONGEST]
+    return sent(value[:_LONGEST] if isinstance(value, bytes) else value)[:_LONGEST]
 
 
-def _number(element: DataElement | RawDataElement) -> str:
+def _number(element: Element) -> str:
     """A value of VR US as digits; what is no 16-bit number comes back as text."""
     value = element.value
     if isinstance(value, bytes) and len(value) == 2:
         little = element.is_little_endian if isinstance(element, RawDataElement) else True
         return str(int.from_bytes(value, "little" if little else "big"))
     return _text(value)
-
-
-def _codes(value: object) -> str:
-    """Code values and meanings in the items of a sequence; '' when it has no items."""
-    if isinstance(value, Items):
-        codes = [_text_of(item, tag) for item in value for tag in (0x00080100, 0x00080104)]
-        # A nested sequence has no code of its own at this level and is still an item.
-        return "\\".join(filter(None, codes))[:_LONGEST] or ("(items)" if len(value) else "")
-    return _text(value)
-
-
-def _text_of(item: Dataset, tag: int) -> str:
-    element = item.get_item(BaseTag(tag), keep_deferred=True)
-    return _text(element.value).strip(_PADDING) if element is not None else ""
 
 
 def _transfer_syntax(ds: Dataset) -> str:

@@ -60,15 +60,15 @@ class Reading:
     @property
     def sex_respected(self) -> bool:
         """PatientSex is 'O', or sex parameters for clinical use or a gender identity are given."""
-        return self.sex == "O" or any(self.header.clean(k) for k in CLINICAL_SEX_PARAMETERS)
+        return self.sex == "O" or any(map(self.header.says, CLINICAL_SEX_PARAMETERS))
 
     @property
     def deidentified(self) -> bool:
         """Whether the header says that the patient's identity was removed (PS3.3 C.7.1.1)."""
         return (
             self.header.clean("PatientIdentityRemoved").upper() == "YES"
-            or bool(self.header.clean("DeidentificationMethod"))
-            or bool(self.header.clean("DeidentificationMethodCodeSequence"))
+            or self.header.says("DeidentificationMethod")
+            or self.header.says("DeidentificationMethodCodeSequence")
             or self.dates_modified
         )
 

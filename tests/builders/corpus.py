@@ -10,10 +10,10 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.errors import InvalidDicomError
 
 from dicom_ai_node.dicom.encoding import Encoding
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.copies.part10 import elements_of, opened
 from dicom_ai_node.report.copies.splice import spliced
-from dicom_ai_node.report.elements import raw_text
 from tests.builders.dicom_bytes import UIDS, Syntax, dicom_file
 
 CARRIED = Path(pydicom.__file__).parent / "data"
@@ -62,7 +62,7 @@ def completed(path: Path) -> bytes | None:
 def _uids(content: bytes, encoding: Encoding) -> dict[int, bytes | None]:
     header = parsed(content)
     syntax = Syntax("", encoding.implicit, encoding.little)
-    values = {tag: raw_text(header, keyword_for_tag(tag)) for tag in UIDS}
+    values = {tag: text_of(header, keyword_for_tag(tag)) for tag in UIDS}
     return {
         tag: syntax.element(tag, *UIDS[tag])
         for tag, value in values.items()

@@ -19,9 +19,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.elements import encode, raw_text, verbatim
+from dicom_ai_node.report.elements import encode, verbatim
 from dicom_ai_node.report.identity import Predecessor, uid_of
 from dicom_ai_node.report.samples import Sample, estimated, explained, samples, source
 from dicom_ai_node.report.settings import ReportSettings
@@ -248,8 +249,8 @@ def _identified(header: Dataset, number: int) -> Dataset:
 
 def _file_of(header: Dataset) -> bytes:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(raw_text(header, "SOPClassUID"))
-    meta.MediaStorageSOPInstanceUID = UID(raw_text(header, "SOPInstanceUID"))
+    meta.MediaStorageSOPClassUID = UID(text_of(header, "SOPClassUID"))
+    meta.MediaStorageSOPInstanceUID = UID(text_of(header, "SOPInstanceUID"))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(uid_of("sample"))
     fp = DicomBytesIO()

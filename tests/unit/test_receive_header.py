@@ -59,7 +59,12 @@ def test_a_header_that_cannot_be_followed_to_its_end_gives_no_identity(tmp_path:
 )
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [(None, "missing"), (b"", "missing"), (b"not a uid", "not a UID"), (b"1." * 33, "not a UID")],
+    [
+        (None, "missing"),
+        (b"", "missing"),
+        *((bad, "not a UID") for bad in (b"not a uid", b"1." * 33, b"...", b"1..2", b"1.2.")),
+        (b"\xb9.2", "not a UID"),
+    ],
 )
 def test_each_uid_must_be_there_and_be_one(
     tmp_path: Path, keyword: str, value: bytes | None, reason: str

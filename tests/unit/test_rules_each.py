@@ -368,7 +368,10 @@ def test_sequences_of_items_are_read() -> None:
     code.CodeValue, code.CodeMeaning = "448771007", "Canis lupus subspecies familiaris"
     assert "F4" in _rules(ds)
     code_sequence = dataset()
-    code_sequence.add_new(0x00100043, "SQ", [Dataset()])
+    parameters = Dataset()
+    code_sequence.add_new(0x00100043, "SQ", [parameters])
+    assert "F6" not in _rules(code_sequence)  # an item without content says nothing
+    parameters.add_new(0x00100042, "UT", "see the referral")
     assert "F6" in _rules(code_sequence)
     empty = dataset()
     empty.add_new(0x00100043, "SQ", [])

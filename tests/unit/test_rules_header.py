@@ -53,7 +53,10 @@ def test_numbers_follow_the_byte_order() -> None:
 
 def test_a_sequence_where_text_belongs_is_no_text() -> None:
     ds = Dataset()
-    ds.add_new(0x00101010, "SQ", [Dataset()])
+    item = Dataset()
+    ds.add_new(0x00101010, "SQ", [item])
+    assert Header.from_dataset(ds)["PatientAge"] == ""
+    item.PatientAge = "063Y"
     assert Header.from_dataset(ds)["PatientAge"] == "(items)"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
-from dicom_ai_node.analyse.record import text_of
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.header import ATTRIBUTES
 
@@ -65,14 +65,8 @@ def number_of(answer: Dataset, keyword: str) -> int | None:
 
 def texts_of(answer: Dataset, keyword: str) -> list[str]:
     """Return the values of an attribute with several, without padding."""
-    element = answer.get_item(keyword) if keyword in answer else None
-    if element is None or not element.value:
-        return []
-    value = element.value
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace").split("\\")
-    parts = [value] if isinstance(value, str) else value
-    return [text for one in parts if (text := str(one).strip(" \0"))]
+    parts = text_of(answer, keyword).split("\\")
+    return [text for part in parts if (text := part.strip())]
 
 
 def below(parent: Header, answer: Dataset) -> Header:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dicom_ai_node.dicom.values import CODES, ITEMS, SCHEME, says_something
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.header import ATTRIBUTES
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _LONGEST = 4096  # as in Header.from_dataset
 _AVAILABLE_TRANSFER_SYNTAX = 0x00083002
+_SCHEME = frozenset(f"{tag:08X}" for tag in SCHEME)
 _NAMES = ("Alphabetic", "Ideographic", "Phonetic")
 
 
@@ -40,9 +42,11 @@ def text_of(answer: Mapping[str, Any], tag: int, vr: str = "") -> str | None:
     found = element.get("Value", [])
     parts = found if isinstance(found, list) else [found]
     if vr == "SQ" or element.get("vr") == "SQ":
-        codes = [text_of(item, code) for item in parts if isinstance(item, Mapping)
-                 for code in (0x00080100, 0x00080104)]  # fmt: skip
-        return "\\".join(filter(None, codes))[:_LONGEST] or ("(items)" if parts else "")
+        codes = [
+            text_of(item, code) for item in parts if isinstance(item, Mapping) for code in CODES
+        ]
+        found = "\\".join(filter(None, codes)) or (ITEMS if _has_content(parts) else "")
+        return found[:_LONGEST]
     return "\\".join(_value(part) for part in parts)[:_LONGEST]
 
 
@@ -66,6 +70,17 @@ def is_dataset(answer: Mapping[str, Any]) -> bool:
 def normalised(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the object with its tags in upper case (PS3.18 F.2.2), as not all services write."""
     return {tag.upper(): element for tag, element in answer.items()}
+
+
+def _has_content(part: Any) -> bool:
+    """Whether a value says anything, as :func:`dicom_ai_node.dicom.values.has_content`."""
+    if isinstance(part, list):
+        return any(map(_has_content, part))
+    if not isinstance(part, Mapping):
+        return part is not None and says_something(str(part))
+    if "Value" in part or "vr" in part or "InlineBinary" in part:
+        return _has_content(part.get("Value")) or _has_content(part.get("InlineBinary"))
+    return any(_has_content(one) for tag, one in part.items() if tag not in _SCHEME)
 
 
 def canonical(answer: Mapping[str, Any]) -> bytes:

@@ -8,12 +8,12 @@ from pydicom import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from dicom_ai_node import pixels
-from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources.listing import Wanted, study_key, whole
 from dicom_ai_node.audit.sources.modality import speaks_for
 from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Omission, Slice
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import ConfigError, UnreadableInstance
 from dicom_ai_node.receive.classes import ANALYSABLE
 from dicom_ai_node.rules import Header

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.answers import Image
 from dicom_ai_node.audit.sources.modality import speaks_for
 from dicom_ai_node.audit.sources.offer import Offer
 from dicom_ai_node.audit.sources.source import Listed
 from dicom_ai_node.dicom.uids import clean_uid
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange
 from dicom_ai_node.rules import Header

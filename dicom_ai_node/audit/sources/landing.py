@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dicom_ai_node import pixels
-from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources.source import OTHER_STUDY, Fetched
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import StorageError, UnreadableInstance
 from dicom_ai_node.receive.part10 import file_head
 from dicom_ai_node.spool import storage_error

@@ -6,7 +6,6 @@ from pathlib import Path
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 
-from dicom_ai_node.analyse.record import text_of
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take_inventory
 from dicom_ai_node.audit.sources.listing import (
@@ -22,6 +21,7 @@ from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Slic
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config.sources import PacsTable
 from dicom_ai_node.dicom.uids import is_uid
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.peer import quiet_pynetdicom
 from dicom_ai_node.peer.exchange import FIND, Answer, Exchange
 from dicom_ai_node.rules import Header

@@ -1,0 +1,133 @@
+"""The one reader of values as text: raw, without a warning, without an exception, without loss.
+
+pydicom validates what it converts, warns with the value, and puts a replacement character where
+bytes are no text: then two names, or two patients, become one. So an element is read before it is
+converted, in the Specific Character Set of its data set (PS3.3 C.12.1.1.2).
+"""
+
+from collections.abc import MutableSequence
+from typing import Final
+
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pydicom.tag import Tag
+
+from dicom_ai_node.dicom.charset import decode, encodings_of
+from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.dicom.header import sequence_of
+
+Element = DataElement | RawDataElement
+
+PADDING: Final = " \0"
+ITEMS: Final = "(items)"
+"""Stands for a sequence that says something, and no code."""
+ENCODED: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""VRs whose text is in the Specific Character Set (PS3.5 6.1.2.3)."""
+
+_CHARACTER_SET: Final = 0x00080005
+CODES: Final = (0x00080100, 0x00080119, 0x00080120, 0x00080104)
+"""Code Value, Long Code Value, URN Code Value, Code Meaning (PS3.3 8.8)."""
+SCHEME: Final = frozenset({0x00080102, 0x00080103})
+"""Coding Scheme Designator and Version: alone they name no code."""
+
+
+def raw_element(ds: Dataset, tag: int) -> Element | None:
+    """Return an element as it stands in ``ds``, unconverted where it still is."""
+    found: Element | None = ds.get_item(Tag(tag), keep_deferred=True)
+    return found
+
+
+def encodings(ds: Dataset) -> tuple[str, ...]:
+    """Return Python's codecs of the Specific Character Set; of unknown terms none."""
+    element = raw_element(ds, _CHARACTER_SET)
+    terms = sent(element.value).split("\\") if element is not None else [""]
+    return encodings_of([term.strip(PADDING) for term in terms])[0]
+
+
+def text_of(ds: Dataset, attribute: str | int) -> str:
+    """Return a value as text whatever the header holds, '' when it is absent.
+
+    Padding and NUL, which is no text to PostgreSQL, are left out; several values are joined by a
+    backslash. ``attribute`` is a keyword or a tag.
+    """
+    return decoded(ds, attribute)[0]
+
+
+def decoded(ds: Dataset, attribute: str | int) -> tuple[str, bool]:
+    """Return :func:`text_of`, and whether all of it is text in the Specific Character Set.
+
+    Bytes that are not are Latin-1 characters: other bytes never become the same text.
+    """
+    tag = tag_of(attribute) if isinstance(attribute, str) else Tag(attribute)
+    element = raw_element(ds, tag)
+    if element is None:
+        return "", True
+    value, good = element.value, True
+    vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
+    if isinstance(value, bytes) and vr in ENCODED:
+        text, good = decode(value, encodings(ds))
+    else:
+        text = sent(value)
+    return text.replace("\0", "").strip(), good
+
+
+def sent(value: object) -> str:
+    """Return a value of a VR of the default repertoire as text, byte for byte, with its padding."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("latin_1")
+    if isinstance(value, Items | Dataset):  # a sequence where text belongs
+        return ITEMS if has_content(value) else ""
+    if isinstance(value, MutableSequence | tuple):
+        return "\\".join(sent(part) for part in value)
+    return str(value)
+
+
+def codes(element: Element) -> str:
+    """Return the codes and meanings in the items of a sequence, joined by a backslash.
+
+    :data:`ITEMS` where there is something else in them, '' where there is nothing.
+    """
+    items = element.value
+    if isinstance(items, bytes) and isinstance(element, RawDataElement):
+        items = sequence_of(element)
+        if items is None:
+            return sent(element.value)
+    if not isinstance(items, Items):
+        return sent(items)
+    found = (
+        sent(code.value).strip(PADDING)
+        for item in items
+        for tag in CODES
+        if (code := raw_element(item, tag)) is not None
+    )
+    return "\\".join(filter(None, found)) or sent(items)
+
+
+def has_content(value: object) -> bool:
+    """Whether a value says anything: not an item without elements, nor values of mere padding."""
+    if isinstance(value, Items):
+        return any(has_content(item) for item in value)
+    if isinstance(value, Dataset):
+        tags = [tag for tag in list(value.keys()) if int(tag) not in SCHEME]
+        return any(_element_has_content(value.get_item(tag, keep_deferred=True)) for tag in tags)
+    return says_something(sent(value))
+
+
+def says_something(text: str) -> bool:
+    """Whether there is a character that is neither padding, nor white space, nor a delimiter."""
+    return any(char.isprintable() and char not in " \\^=" for char in text)
+
+
+def _element_has_content(element: Element | None) -> bool:
+    if isinstance(element, RawDataElement) and (element.VR == "SQ" or _is_sequence(element)):
+        items = sequence_of(element)
+        return has_content(element.value if items is None else items)
+    return element is not None and has_content(element.value)
+
+
+def _is_sequence(element: RawDataElement) -> bool:
+    return dictionary_has_tag(element.tag) and dictionary_VR(element.tag) == "SQ"
