@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -10,6 +9,15 @@ import structlog
 from dicom_ai_node.dicom.header import Header
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, UnreadableInstance
+from dicom_ai_node.receive.answers import (
+    SUCCESS,
+    Answer,
+    StoreRequest,
+    failed,
+    not_understood,
+    out_of_resources,
+    too_large,
+)
 from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.classes import ANALYSABLE, RADIOGRAPHS
 from dicom_ai_node.receive.connection import Connection
@@ -23,24 +31,7 @@ from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.study import StudySettings
 from dicom_ai_node.types import ImageRef, StoredInstance
 
-# Status of a C-STORE response, PS3.4 table B.2-1 and PS3.7 annex C.
-SUCCESS = 0x0000
-OUT_OF_RESOURCES = 0xA700
-CANNOT_UNDERSTAND = 0xC000
-PROCESSING_FAILURE = 0xC001
-"""Cannot understand, by a fault of this program: told apart from what the sender did wrong."""
-
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class StoreRequest:
-    """A C-STORE request (PS3.7 9.1.1) and the presentation context that it came in."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    context_sop_class_uid: str
-    transfer_syntax_uid: str
 
 
 class Filing:
@@ -73,33 +64,35 @@ class Filing:
         self._clock = clock
         self._checkpoint = checkpoint
 
-    def store(self, request: StoreRequest, incoming: Incoming, peer: Connection) -> int:
-        """File the instance and return the status of the response. Never raises.
+    def store(self, request: StoreRequest, incoming: Incoming, peer: Connection) -> Answer:
+        """File the instance and return what the response says. Never raises.
 
         0x0000 only when file and row are durable, or when the object is a report of ours.
         """
         log = _log.bind(calling_ae=peer.calling_ae, address=peer.address)
         try:
-            return self._store(request, incoming, peer, log)
+            self._store(request, incoming, peer, log)
+            return Answer(SUCCESS)
         except UnreadableInstance as error:
             self._quarantine(incoming, str(error), peer, log)
-            return CANNOT_UNDERSTAND
+            return not_understood(error)
         except InstanceTooLarge as error:  # to repeat it would not help: no 0xA700
             log.warning("instance_refused", status="C000", error=str(error), bytes=incoming.size)
-            return CANNOT_UNDERSTAND
+            return too_large(error)
         except (StorageError, OSError) as error:
             log.error("instance_refused", status="A700", error=str(error))
-            return OUT_OF_RESOURCES
+            return out_of_resources(error)
         except Exception as error:  # noqa: BLE001 - the association and its sender must live on
             log.error("instance_failed", status="C001", error=_harmless(error))
-            return PROCESSING_FAILURE
+            return failed()
         finally:
             _discard(incoming)
 
-    def _store(self, request: StoreRequest, incoming: Incoming, peer: Connection, log: Any) -> int:
+    def _store(self, request: StoreRequest, incoming: Incoming, peer: Connection, log: Any) -> None:
         started = time.perf_counter()
         if incoming.failure is not None:
             raise incoming.failure
+        request.check()
         header = read_header(
             incoming.path,
             offset=incoming.offset,
@@ -109,7 +102,7 @@ class Filing:
         identity = _identify(request, header)
         if self._is_own(request, header):
             log.info("own_report_ignored", instance=identity.sop_instance_uid)
-            return SUCCESS
+            return
         stored = self._make_durable(request, identity, incoming, peer)
         self._rows.ensure(peer)
         filed = instances.record(
@@ -135,7 +128,6 @@ class Filing:
         )
         if self._forwards and filed is Filed.NEW_VERSION:
             self._warn_of_two_versions(identity, log)
-        return SUCCESS
 
     def _warn_of_two_versions(self, identity: Identity, log: Any) -> None:
         """Say that what came is kept, and will not follow the version that was forwarded."""
@@ -201,8 +193,6 @@ class Filing:
 
 def _identify(request: StoreRequest, header: Header) -> Identity:
     identity = identity_of(header)
-    if request.sop_class_uid != request.context_sop_class_uid:
-        raise UnreadableInstance("Affected SOP Class UID is not that of the presentation context")
     if request.sop_class_uid != identity.sop_class_uid:
         raise UnreadableInstance("SOPClassUID is not the Affected SOP Class UID")
     if request.sop_instance_uid != identity.sop_instance_uid:

@@ -11,13 +11,13 @@ def file_head(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid:
     """Return what stands before the data set in a DICOM file.
 
     Written here and not with pydicom because it must never fail, or complain, over a UID of the
-    sender's that bends PS3.5 9.1.
+    sender's that bends PS3.5 9.1; of one that is too long it holds what a UID may be long.
     """
     elements = b"".join(
         (
             _long(0x0001, b"OB", b"\0\1"),
-            _short(0x0002, b"UI", sop_class_uid, b"\0"),
-            _short(0x0003, b"UI", sop_instance_uid, b"\0"),
+            _short(0x0002, b"UI", sop_class_uid[:64], b"\0"),
+            _short(0x0003, b"UI", sop_instance_uid[:64], b"\0"),
             _short(0x0010, b"UI", transfer_syntax_uid, b"\0"),
             _short(0x0012, b"UI", PYDICOM_IMPLEMENTATION_UID, b"\0"),
             _short(0x0013, b"SH", _VERSION_NAME, b" "),

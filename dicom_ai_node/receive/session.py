@@ -7,15 +7,14 @@ from typing import Any
 
 import structlog
 from pynetdicom import evt
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.presentation import PresentationContext
 
 from dicom_ai_node.config.processes import ReceiveSettings
 from dicom_ai_node.peer.pdus import Refusal
 from dicom_ai_node.receive.admission import Admission, Rejection
+from dicom_ai_node.receive.answers import SUCCESS, Answer, StoreRequest
 from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.connection import Connection
-from dicom_ai_node.receive.filing import SUCCESS, Filing, StoreRequest
+from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.pace import Limits, Pace
@@ -159,7 +158,7 @@ class Session:
                 calling_ae=self.connection.calling_ae,
                 address=self.connection.address,
                 ending=ending,
-                reason=reader.fault,
+                reason="" if ending == "released" else reader.fault,
                 instances=self.connection.instances,
                 refused=self.connection.refused,
                 bytes=self.connection.received_bytes,
@@ -210,22 +209,16 @@ class Session:
             except OSError:
                 return  # the peer was faster
 
-    def begin(self, request: C_STORE, context: PresentationContext) -> "_Reception":
+    def begin(self, request: StoreRequest) -> "_Reception":
         """Return where the data set of ``request`` goes."""
-        wanted = StoreRequest(
-            sop_class_uid=str(request.AffectedSOPClassUID),
-            sop_instance_uid=str(request.AffectedSOPInstanceUID),
-            context_sop_class_uid=str(context.abstract_syntax),
-            transfer_syntax_uid=str(context.transfer_syntax[0]),
-        )
         head = file_head(
-            sop_class_uid=wanted.sop_class_uid,
-            sop_instance_uid=wanted.sop_instance_uid,
-            transfer_syntax_uid=wanted.transfer_syntax_uid,
+            sop_class_uid=request.sop_class_uid,
+            sop_instance_uid=request.sop_instance_uid,
+            transfer_syntax_uid=request.transfer_syntax_uid,
         )
         incoming = self._shared.landing.begin(head)
         self.connection.begin(incoming)
-        return _Reception(wanted, incoming, self.connection, self._shared.filing)
+        return _Reception(request, incoming, self.connection, self._shared.filing)
 
     def _on_requested(self, event: evt.Event) -> None:
         """Answer an A-ASSOCIATE-RQ with a rejection, or leave it to the negotiation."""
@@ -275,10 +268,10 @@ class _Reception:
     def is_absurd(self) -> bool:
         return self._incoming.is_absurd
 
-    def answer(self) -> int:
-        status = self._filing.store(self._request, self._incoming, self._connection)
-        self._connection.answered(self._incoming, success=status == SUCCESS)
-        return status
+    def answer(self) -> Answer:
+        answer = self._filing.store(self._request, self._incoming, self._connection)
+        self._connection.answered(self._incoming, success=answer.status == SUCCESS)
+        return answer
 
 
 def _set_timeouts(connection: socket.socket | None, *, sending: float) -> None:

@@ -1,10 +1,10 @@
-"""Reads P-DATA from the socket, writes data sets straight to their files and answers C-STORE.
+"""Reads P-DATA from the socket, writes data sets straight to their files and answers requests.
 
 pynetdicom copies each byte eight times on its way to a handler, in which it arrives by way of two
 queues that are polled every millisecond. Here the fragments of a data set (PS3.8 9.3.5, PS3.7
 annex E) go from the socket through one buffer to the digest and the file, and the thread that has
-read the last one files the instance and sends the response. Everything else, that is association
-control and C-ECHO, is left to pynetdicom.
+read the last one files the instance and sends the response. Association control is left to
+pynetdicom, which never hears of a message.
 """
 
 import socket
@@ -12,20 +12,22 @@ import struct
 import time
 from typing import NamedTuple, Protocol
 
-from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP, DIMSEMessage
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT, P_DATA
+from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT
 from pynetdicom.presentation import PresentationContext
 
+from dicom_ai_node.dicom.uids import clean_uid
+from dicom_ai_node.peer.commands import Command, Field, Tag, p_data, response
 from dicom_ai_node.peer.pdus import UnreadablePdu
 from dicom_ai_node.peer.upper_layer import LARGEST_CONTROL, UpperLayer, check_header, in_words
+from dicom_ai_node.receive.answers import SUCCESS, Answer, StoreRequest
 from dicom_ai_node.receive.pace import Pace
 from dicom_ai_node.receive.reactor import EventDrivenAssociation, EventDrivenProvider
 
 _A_ASSOCIATE_RQ, _P_DATA_TF = 0x01, 0x04
 _AWAITING_REQUEST, _ESTABLISHED, _AWAITING_CLOSE = "Sta2", "Sta6", "Sta13"  # PS3.8 table 9-10
 _COMMAND, _LAST = 1, 2  # bits of the message control header, PS3.8 E.2
+_NOT_OFFERED = Answer(0x0211, "only C-ECHO and C-STORE are offered")
+"""Unrecognised operation (PS3.7 annex C)."""
 
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_HEADER = struct.Struct(">IBB")
@@ -34,6 +36,8 @@ _LARGEST_COMMAND = LARGEST_CONTROL
 """Largest command set: it is held in memory."""
 _BUFFER = 256 * 1024
 """Bytes per write: large enough that system calls do not count, small enough for the cache."""
+_PATIENCE = 2.0
+"""Seconds to wait for the data set of a C-STORE-RQ that says that none follows."""
 SLICE = 1.0
 """Seconds that a read within a PDU waits before the pace is looked at; the kernel's timeout."""
 
@@ -48,14 +52,14 @@ class Reception(Protocol):
     def is_absurd(self) -> bool:
         """Whether so much has come that the end is not to be waited for."""
 
-    def answer(self) -> int:
-        """All bytes are there: do what is to be done, and return the status of the response."""
+    def answer(self) -> Answer:
+        """All bytes are there: do what is to be done, and return what the response says."""
 
 
 class StoreProvider(Protocol):
     """What is behind the C-STORE requests of one association."""
 
-    def begin(self, request: C_STORE, context: PresentationContext) -> Reception:
+    def begin(self, request: StoreRequest) -> Reception:
         """A request has come; its data set follows."""
 
 
@@ -68,23 +72,26 @@ class _Aborting(Exception):
 
 
 class _Transfer(NamedTuple):
-    request: C_STORE
-    context: PresentationContext
-    reception: Reception
+    command: Command
+    context_id: int
+    reception: Reception | None
+    """None for another request than C-STORE: it is answered, and its data set is dropped."""
+
+    @property
+    def may_be_over(self) -> bool:
+        """Whether something else than its data set can follow the command set."""
+        return self.reception is None or not self.command.has_data_set
 
 
 class StreamingProvider(UpperLayer, EventDrivenProvider):
-    """The upper layer of one association.
-
-    pynetdicom never hears of C-STORE: neither its handlers nor its service classes are involved.
-    """
+    """The upper layer of one association."""
 
     def __init__(self, assoc: EventDrivenAssociation, store: StoreProvider, pace: Pace) -> None:
         super().__init__(assoc)
         self._store = store
         self._pace = pace
         self._transfer: _Transfer | None = None
-        self._command_size = 0
+        self._command = bytearray()
         self.has_received = False
         """Whether a byte came: not from a probe that only connects."""
         self._out_of_step = False
@@ -164,33 +171,64 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
                 self._command_fragment(context_id, control, size)
             else:
                 self._data_fragment(control, size)
+        transfer = self._transfer
+        if transfer and not transfer.command.has_data_set and not self._is_readable(_PATIENCE):
+            self._finish(transfer)
 
     def _command_fragment(self, context_id: int, control: int, size: int) -> None:
-        self._command_size += size
+        if self._transfer is not None and self._transfer.may_be_over:
+            self._finish(self._transfer)
         self._pace.begin(time.monotonic())
-        if self._transfer is not None or self._command_size > _LARGEST_COMMAND:
+        if self._transfer is not None or len(self._command) + size > _LARGEST_COMMAND:
             raise UnreadablePdu("command fragment within a data set, or too long a command")
-        primitive = P_DATA()
-        fragment = bytes([control]) + self._exactly(size)
+        self._command += self._exactly(size)
         self._pace.add(size)
-        primitive.presentation_data_value_list.append((context_id, fragment))
-        self.assoc.dimse.receive_primitive(primitive)
         if control & _LAST:
-            self._command_size = 0
-            message, self.assoc.dimse.message = self.assoc.dimse.message, None
-            if message is None:
-                self._pace.end()  # it was complete without a data set, and is served elsewhere
-            else:
-                self._transfer = self._begin(message, context_id)
+            command, self._command = Command(bytes(self._command)), bytearray()
+            self._begin(command, context_id)
 
-    def _begin(self, message: DIMSEMessage, context_id: int) -> _Transfer:
+    def _begin(self, command: Command, context_id: int) -> None:
+        """Answer a request, or expect its data set first."""
         context = self.assoc._accepted_cx.get(context_id)
-        if not isinstance(message, C_STORE_RQ) or context is None:
-            raise UnreadablePdu("no presentation context for this request")
-        request = message.message_to_primitive()
-        if not request.is_valid_request:
-            raise UnreadablePdu("C-STORE request without its mandatory parameters")
-        return _Transfer(request, context, self._store.begin(request, context))
+        if context is None:
+            raise UnreadablePdu("a message in a presentation context that was not accepted")
+        if command.field == Field.C_STORE:
+            # A data set follows, whatever Command Data Set Type says (PS3.7 9.3.1.1).
+            reception = self._store.begin(_store_request(command, context))
+            self._transfer = _Transfer(command, context_id, reception)
+            return
+        if command.has_data_set:
+            self._transfer = _Transfer(command, context_id, None)
+        else:
+            self._pace.end()
+        if command.field == Field.C_ECHO:
+            uid = str(context.abstract_syntax)
+            self._send_message(response(command, SUCCESS, sop_class_uid=uid), context_id)
+        elif command.field != Field.C_CANCEL and not command.is_response:
+            self._respond(command, context_id, _NOT_OFFERED)
+
+    def _finish(self, transfer: _Transfer) -> None:
+        """Answer a C-STORE request of which everything is there."""
+        self._transfer = None
+        self._pace.end()
+        if transfer.reception is not None:
+            self._respond(transfer.command, transfer.context_id, transfer.reception.answer())
+
+    def _respond(self, command: Command, context_id: int, answer: Answer) -> None:
+        message = response(
+            command,
+            answer.status,
+            comment=answer.comment,
+            offending=answer.offending,
+            sop_class_uid=clean_uid(command.text(Tag.AFFECTED_SOP_CLASS_UID)),
+            sop_instance_uid=clean_uid(command.text(Tag.AFFECTED_SOP_INSTANCE_UID)),
+        )
+        self._send_message(message, context_id)
+
+    def _send_message(self, command: bytes, context_id: int) -> None:
+        """Send a response; action DT-1."""
+        for pdu in p_data(command, context_id, self.assoc.requestor.maximum_length):
+            self._socket().sendall(pdu)
 
     def _data_fragment(self, control: int, size: int) -> None:
         transfer = self._transfer
@@ -207,30 +245,17 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
                 self._flush(transfer)
         if control & _LAST:
             self._flush(transfer)
-            self._transfer = None
-            self._pace.end()
-            self._respond(transfer, transfer.reception.answer())
+            self._finish(transfer)
 
     def _flush(self, transfer: _Transfer) -> None:
+        reception, filled, self._filled = transfer.reception, self._filled, 0
+        if reception is None:
+            return
         began = time.monotonic()
-        transfer.reception.write(self._buffer[: self._filled])
-        self._filled = 0
+        reception.write(self._buffer[:filled])
         self._pace.excuse(time.monotonic() - began)
-        if transfer.reception.is_absurd:
+        if reception.is_absurd:
             raise _LetGo("a data set of more than twice receive.max_object_mb")
-
-    def _respond(self, transfer: _Transfer, status: int) -> None:
-        """Send the C-STORE-RSP (PS3.7 9.3.1.2); action DT-1."""
-        response = C_STORE()
-        response.MessageIDBeingRespondedTo = transfer.request.MessageID
-        response.AffectedSOPClassUID = transfer.request.AffectedSOPClassUID
-        response.AffectedSOPInstanceUID = transfer.request.AffectedSOPInstanceUID
-        response.Status = status
-        message = C_STORE_RSP()
-        message.primitive_to_message(response)
-        longest = self.assoc.dimse.maximum_pdu_size
-        for primitive in message.encode_msg(transfer.context.context_id, longest):
-            self._send(P_DATA_TF(primitive))
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray(size)
@@ -276,3 +301,12 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
         if connection is None:
             raise ConnectionError("closed")
         return connection
+
+
+def _store_request(command: Command, context: PresentationContext) -> StoreRequest:
+    return StoreRequest(
+        sop_class_uid=command.text(Tag.AFFECTED_SOP_CLASS_UID),
+        sop_instance_uid=command.text(Tag.AFFECTED_SOP_INSTANCE_UID),
+        context_sop_class_uid=str(context.abstract_syntax),
+        transfer_syntax_uid=str(context.transfer_syntax[0]),
+    )

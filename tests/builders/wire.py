@@ -255,7 +255,7 @@ def response(
 ) -> bytes:
     """A response without a data set to the request that ends with P-DATA ``body``.
 
-    ``more`` maps tags in hexadecimal (t00000902) to values; an empty ``status`` leaves it out.
+    ``more`` maps tags in hexadecimal (t00000902) to values; what is empty is left out.
     """
     context_id, _, content = next(fragments(body))
     asked = parse(content)
@@ -266,6 +266,5 @@ def response(
         0x00000800: us(0x0101),
         0x00000900: status,
     } | {int(name[1:], 16): value for name, value in more.items()}
-    if not elements[0x00000900]:
-        del elements[0x00000900]
-    return p_data((3, command(elements)), context_id=context_id)
+    kept = {tag: value for tag, value in elements.items() if value}
+    return p_data((3, command(kept)), context_id=context_id)

@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 
 from dicom_ai_node.errors import StorageError, StorageFull
 from dicom_ai_node.receive import filing as module
+from dicom_ai_node.receive.answers import StoreRequest
 from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.connection import Connection
-from dicom_ai_node.receive.filing import Filing, StoreRequest
+from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.pace import Limits, Pace
@@ -68,7 +69,7 @@ class Bench:
             "transfer_syntax_uid": EXPLICIT,
         } | request
         incoming = self.incoming(encoded(ds) if data is None else data)
-        return self.filing.store(StoreRequest(**values), incoming, self.peer)
+        return self.filing.store(StoreRequest(**values), incoming, self.peer).status
 
     def column(self, column: Any) -> list[Any]:
         with self.db.read() as connection:
@@ -170,7 +171,7 @@ def test_a_failed_reception_means_out_of_resources(bench: Bench) -> None:
     incoming = bench.incoming(encoded(ds))
     incoming.failure = StorageFull("full")
     request = StoreRequest(DX, str(ds.SOPInstanceUID), DX, EXPLICIT)
-    assert bench.filing.store(request, incoming, bench.peer) == 0xA700
+    assert bench.filing.store(request, incoming, bench.peer).status == 0xA700
 
 
 def test_a_fault_of_ours_is_no_success_and_says_nothing_of_the_patient(
