@@ -72,7 +72,7 @@ class Association(peer.Association):
             answer = self._ask(self._handle.send_c_store, dataset)
         except (AttributeError, ValueError) as error:
             raise UnreadableInstance("the object cannot be encoded") from error
-        return int(answer.Status), _comment(answer)
+        return peer.status_of(answer)
 
     def store_file(self, path: Path) -> tuple[int, str]:
         """Send the data set of a DICOM file byte for byte, as :meth:`store` does with an object.
@@ -90,7 +90,7 @@ class Association(peer.Association):
             answer = self._ask(self._handle.send_c_store, path)
         except (AttributeError, ValueError, OSError) as error:
             raise UnreadableInstance("the file cannot be sent as it is") from error
-        return int(answer.Status), _comment(answer)
+        return peer.status_of(answer)
 
 
 def connect(
@@ -105,8 +105,3 @@ def connect(
     """
     contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in offers]
     return Association.open(destination, contexts, calling_ae_title=calling_ae_title)
-
-
-def _comment(answer: Dataset) -> str:
-    """Return the peer's Error Comment; NUL, which C programs leave in it, is no text to SQL."""
-    return str(answer.get("ErrorComment", "")).replace("\0", " ")

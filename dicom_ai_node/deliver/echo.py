@@ -20,6 +20,8 @@ class EchoResult:
     destination: str
     status: int | None
     """Status of the C-ECHO, 0 is success; None when it does not accept Verification."""
+    comment: str
+    """The destination's Error Comment: why the C-ECHO did not succeed."""
     seconds: float
     """From the C-ECHO request to its answer; 0 when there was none."""
     accepted: tuple[str, ...]
@@ -45,6 +47,8 @@ class EchoResult:
                 f"{self.destination} answered C-ECHO with {describe(self.status)}"
                 f" after {self.seconds * 1000:.0f} ms"
             )
+            if self.comment:
+                first += f": {self.comment}"
         lines = [f"  accepts {name_of(uid)}" for uid in self.accepted]
         lines += [f"  does not accept {name_of(uid)}" for uid in self.refused]
         return "\n".join([first, *lines])
@@ -90,17 +94,18 @@ def probe(
     quiet_pynetdicom()
     offers = [Offer(uid) for uid in (VERIFICATION, *classes)]
     association = connect(peer, offers, calling_ae_title=calling_ae_title)
-    status, seconds = None, 0.0
+    status, comment, seconds = None, "", 0.0
     try:
         if VERIFICATION in association.accepted:
             start = time.perf_counter()
-            status = association.echo()
+            status, comment = association.echo()
             seconds = time.perf_counter() - start
     finally:
         association.release()
     return EchoResult(
         destination=name,
         status=status,
+        comment=comment,
         seconds=seconds,
         accepted=tuple(uid for uid in classes if uid in association.accepted),
         refused=tuple(uid for uid in classes if uid not in association.accepted),

@@ -17,6 +17,7 @@ from pynetdicom import _config, build_role
 from pynetdicom.presentation import PresentationContext
 
 from dicom_ai_node.errors import PeerUnavailable
+from dicom_ai_node.peer.pdus import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED
 from dicom_ai_node.peer.requestor import Requestor
 
 
@@ -103,6 +104,11 @@ class Association:
             raise PeerUnavailable(f"unknown host {peer.host!r}") from error
         except OSError as error:
             raise PeerUnavailable(f"no connection to {where}: {error.strerror or error}") from error
+        except Exception as error:  # pynetdicom raises anything over what a peer answers
+            requestor.close()
+            raise PeerUnavailable(
+                f"{where}: its answer cannot be followed ({type(error).__name__})"
+            ) from error
         if handle.is_established or _accepted(handle):
             return cls(handle, requestor, where, timeout)
         elapsed = time.monotonic() - start
@@ -110,10 +116,8 @@ class Association:
         failure = requestor.failure
         if failure is not None:
             raise PeerUnavailable(_why_not_connected(failure, where, timeout)) from failure
-        if handle.is_rejected:
-            raise PeerUnavailable(
-                _why_rejected(requestor.rejection, handle, peer, calling_ae_title)
-            )
+        if requestor.rejection:
+            raise PeerUnavailable(_why_rejected(requestor.rejection, peer, calling_ae_title))
         if requestor.fault:
             raise PeerUnavailable(f"{where}: its answer cannot be read: {requestor.fault}")
         if elapsed >= timeout:
@@ -128,15 +132,17 @@ class Association:
         """Whether a message can be sent."""
         return bool(self._handle.is_established)
 
-    def echo(self) -> int:
-        """Send a C-ECHO (PS3.7 9.1.5) and return the status."""
-        return int(self._ask(self._handle.send_c_echo).Status)
+    def echo(self) -> tuple[int, str]:
+        """Send a C-ECHO (PS3.7 9.1.5) and return the status and the peer's Error Comment."""
+        return status_of(self._ask(self._handle.send_c_echo))
 
     def release(self) -> None:
         """End the association in good order, if it still stands, and close the connection."""
-        if self.alive:
-            self._handle.release()
-        self._requestor.close()
+        try:
+            if self.alive:
+                self._handle.release()
+        finally:
+            self._requestor.close()
 
     def _ask(self, send: Any, *arguments: Dataset | Path) -> Dataset:
         start = time.monotonic()
@@ -145,12 +151,24 @@ class Association:
             answer: Dataset = send(*arguments, msg_id=self._next_message_id())
         except RuntimeError as error:  # ended by the peer since the last message
             raise PeerUnavailable(f"{self._where} ended the association") from error
+        except (AttributeError, ValueError, OSError):
+            raise  # of what is to be sent: for who asked to judge
+        except Exception as error:  # pynetdicom raises anything over what a peer answers
+            raise PeerUnavailable(
+                f"{self._where}: its answer cannot be followed ({type(error).__name__})"
+            ) from error
         finally:
             self._inbox.leave()
         if "Status" in answer:
             return answer
+        if self._requestor.fault:
+            raise PeerUnavailable(
+                f"{self._where}: its answer cannot be read: {self._requestor.fault}"
+            )
         if time.monotonic() - start >= self._timeout:
             raise PeerUnavailable(f"{self._where} gave no answer within {self._timeout:g} s")
+        if self._handle._sent_abort:
+            raise PeerUnavailable(f"{self._where} answered with what is no response")
         raise PeerUnavailable(f"{self._where} ended the association instead of answering")
 
     def _next_message_id(self) -> int:
@@ -188,6 +206,11 @@ class _Inbox:
             return (None, None) if self._claimed else self._take(block=False)
 
 
+def status_of(answer: Dataset) -> tuple[int, str]:
+    """Return the status of a response and its Error Comment, which may name a patient."""
+    return int(answer.Status), str(answer.get("ErrorComment", ""))
+
+
 def name_of(sop_class_uid: str) -> str:
     """Return a SOP class in words."""
     return UID(sop_class_uid).name
@@ -214,13 +237,11 @@ def _why_not_connected(failure: OSError, where: str, timeout: float) -> str:
     return f"no connection to {where}: {failure.strerror or failure}"
 
 
-def _why_rejected(words: str, handle: Any, peer: Peer, calling_ae_title: str) -> str:
+def _why_rejected(words: str, peer: Peer, calling_ae_title: str) -> str:
     """Return the answer A-ASSOCIATE-RJ in words (PS3.8 9.3.4), and what to look at."""
-    answer = handle.acceptor.primitive
     text = f"{peer.host}:{peer.port} rejected the association {words}"
-    match answer.result_source, answer.diagnostic:
-        case 1, 3:
-            return f"{text}; it must be told of this node, AE title {calling_ae_title!r}"
-        case 1, 7:
-            return f"{text}; it was called {peer.ae_title!r}"
+    if words.endswith(CALLING_NOT_RECOGNISED):
+        return f"{text}; it must be told of this node, AE title {calling_ae_title!r}"
+    if words.endswith(CALLED_NOT_RECOGNISED):
+        return f"{text}; it was called {peer.ae_title!r}"
     return text

@@ -177,6 +177,10 @@ class Exchange(Association):
             _, message = self._handle.dimse.get_msg(block=True)
             if message is not None:
                 return message
+            if self._requestor.fault:
+                raise PeerUnavailable(
+                    f"{self._where}: its answer cannot be read: {self._requestor.fault}"
+                )
             if not self.alive or self._handle.acse.is_aborted() or not self._handle.dul.is_alive():
                 raise PeerUnavailable(f"{self._where} ended the association instead of answering")
             silent = time.monotonic() - max(start, last_arrival())
@@ -194,7 +198,7 @@ def describe(status: int) -> str:
 
 
 def _comment(message: Any) -> str:
-    return str(message.ErrorComment or "").replace("\0", " ")
+    return str(message.ErrorComment or "")
 
 
 def _decoded(content: bytes, implicit: bool, little: bool, deflated: bool) -> Dataset | None:

@@ -22,6 +22,9 @@ LARGEST_SENT = 131072
 """Most bytes of a P-DATA-TF that this node sends, also where the peer takes more or names no limit
 (PS3.8 D.1): it is held in memory, and it is the most that DCMTK takes."""
 
+CALLING_NOT_RECOGNISED = "Calling AE title not recognised"
+CALLED_NOT_RECOGNISED = "Called AE title not recognised"
+
 _SMALLEST = 8
 """Least Maximum Length that leaves room for a fragment of even length behind its header."""
 
@@ -288,8 +291,8 @@ _SOURCES = {
 _REASONS = {
     (1, 1): "No reason given",
     (1, 2): "Application context name not supported",
-    (1, 3): "Calling AE title not recognised",
-    (1, 7): "Called AE title not recognised",
+    (1, 3): CALLING_NOT_RECOGNISED,
+    (1, 7): CALLED_NOT_RECOGNISED,
     (2, 1): "No reason given",
     (2, 2): "Protocol version not supported",
     (3, 1): "Temporary congestion",

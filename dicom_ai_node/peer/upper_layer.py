@@ -10,6 +10,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_P_ABORT
 
 from dicom_ai_node.peer import pdus
+from dicom_ai_node.peer.messages import Messages
 from dicom_ai_node.peer.pdus import AssociateRequest, UnreadablePdu
 
 _HEADER = struct.Struct(">BxI")
@@ -44,7 +45,9 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         plain = association.dul
         layer = cls(association, *arguments)
         layer.socket, layer.event_queue = plain.socket, plain.event_queue
-        association.dul = layer
+        messages = Messages(association)
+        messages.msg_queue = association.dimse.msg_queue
+        association.dul, association.dimse = layer, messages
         # The setters hand the values on to the timers.
         association.acse_timeout = association.acse_timeout
         association.network_timeout = association.network_timeout
@@ -55,7 +58,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         try:
             super().run_reactor()
         except Exception as error:  # noqa: BLE001 - whatever the peer's bytes lead pynetdicom to raise
-            self.fault = self.fault or f"cannot be followed ({type(error).__name__})"
+            self.fault = self.fault or in_words(error)
             _log.error("association_broke", address=self._address, exc_info=error)
         finally:
             if self.state_machine.current_state != "Sta1":

@@ -1,6 +1,7 @@
 """Answers of destinations that bend PS3.8 and PS3.7: understood, or refused in words."""
 
 import struct
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from dicom_ai_node.deliver import echo
 from dicom_ai_node.errors import PeerUnavailable
 from tests.builders import wire
 from tests.builders.ports import free_port
+from tests.builders.receiving import wait_for
 from tests.builders.wire import (
     ABORT,
     IMPLEMENTATION,
@@ -19,9 +21,11 @@ from tests.builders.wire import (
     answered,
     answering,
     item,
+    p_data,
     pdu,
     proposed,
     response,
+    us,
 )
 
 
@@ -117,7 +121,7 @@ def test_an_answer_that_cannot_be_read_is_said_in_words_at_once(
     with accepting(free_port(), answering(answer)) as peer:
         with pytest.raises(PeerUnavailable, match=words):
             echo(config(peer.port), "pacs")
-        wait_until(lambda: ABORT in peer.kinds())
+        wait_for(lambda: ABORT in peer.kinds())
 
 
 @pytest.mark.parametrize(
@@ -150,6 +154,81 @@ def test_an_abort_with_any_numbers_is_an_abort(body: bytes) -> None:
         echo(config(peer.port), "pacs")
 
 
+RESPONSES: dict[str, dict[str, bytes]] = {
+    "instance of 70 in the response": {"t00001000": b"1." * 35},
+    "class of no UID in the response": {"t00000002": b"\xff\xfe"},
+    "no class": {},
+    "status of 4 bytes": {"status": us(0, 0)},
+    "wrong data set type": {"t00000800": us(0x0102)},
+    "no message ID": {"t00000120": b""},
+    "an unknown element": {"t00009999": b"what"},
+    "a priority": {"t00000700": us(77)},
+    "a comment of 200": {"t00000902": b"x" * 200},
+}
+
+
+@pytest.mark.parametrize("more", RESPONSES.values(), ids=RESPONSES)
+def test_odd_values_of_a_response_cost_nothing(more: dict[str, bytes]) -> None:
+    def respond(body: bytes) -> bytes:
+        return response(body, **more)  # type: ignore[arg-type]
+
+    with accepting(free_port(), answering(accept, whole(respond))) as peer:
+        assert echo(config(peer.port), "pacs").ok
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "no status": (lambda body: response(body, status=b""), "answered with what is no response"),
+    "status of 1 byte": (lambda _: pdu(4, b"\0\0\0\3\1\3x"), "cannot be read: a command set"),
+    "an unknown command": (lambda body: response(body, field=0x9999), "cannot be read"),
+    "a request": (lambda body: response(body, field=0x0030), "answered with what is no response"),
+    "no command field": (
+        lambda _: p_data((3, wire.command({0x900: us(0)}))),
+        "cannot be read: a message without a Command Field",
+    ),
+    "no command set": (lambda _: p_data((3, b"\0" * 7)), "cannot be read: a command set that ends"),
+    "a data set first": (lambda _: p_data((2, b"abcd")), "cannot be read: a data set without"),
+    "an empty value": (lambda _: pdu(4, b"\0\0\0\1\1"), "cannot be read"),
+    "lengths that disagree": (lambda _: pdu(4, b"\0\0\xff\xff\1\3"), "cannot be read"),
+    "another request for an association": (lambda _: wire.request(), "ended the association"),
+    "an unknown PDU": (lambda _: b"\x2a\0\0\0\0\1x", "cannot be read: no PDU of DICOM"),
+}
+
+
+@pytest.mark.parametrize(("respond", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_response_that_cannot_be_followed_is_said_in_words_at_once(
+    respond: Callable[[bytes], bytes], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", crashed.append)
+    with (
+        accepting(free_port(), answering(accept, respond)) as peer,
+        pytest.raises(PeerUnavailable, match=words),
+    ):
+        echo(config(peer.port), "pacs")
+    assert not crashed
+
+
+def test_a_failure_shows_the_comment_as_text_of_one_line() -> None:
+    comment = b"no room\\ \x1b[31mred\nwine \0\0"
+    with accepting(
+        free_port(),
+        answering(accept, whole(lambda body: response(body, status=us(0xA700), t00000902=comment))),
+    ) as peer:
+        result = echo(config(peer.port), "pacs")
+    assert not result.ok
+    assert result.comment == "no room/ ?[31mred wine"
+    assert result.text.splitlines()[0].endswith(": no room/ ?[31mred wine")
+
+
+@pytest.mark.parametrize("status", [0x0122, 0x0001, 0xFFFF, 0xC123, 0x5555])
+def test_any_status_is_said(status: int) -> None:
+    with accepting(
+        free_port(), answering(accept, whole(lambda body: response(body, status=us(status))))
+    ) as peer:
+        result = echo(config(peer.port), "pacs")
+    assert f"0x{status:04X}" in result.text
+
+
 def whole(respond: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     """Respond when the last fragment of a command has come, to all of it."""
     held = bytearray()
@@ -164,9 +243,3 @@ def whole(respond: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
         return b""
 
     return respond_to
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    from tests.builders.receiving import wait_for
-
-    wait_for(condition)

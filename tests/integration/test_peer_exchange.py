@@ -116,7 +116,7 @@ def test_an_echo_is_heard() -> None:
     association = Association.open(address, [build_context(Verification)], calling_ae_title="NODE")
     LateCheckpoint(association._handle)
     try:
-        assert [association.echo(), association.echo()] == [0x0000, 0x0000]
+        assert [association.echo(), association.echo()] == [(0x0000, "")] * 2
     finally:
         association.release()
         server.shutdown()

@@ -8,11 +8,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
+
 from dicom_ai_node import pixels
 from dicom_ai_node.audit.sources.source import OTHER_STUDY, Fetched
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import StorageError, UnreadableInstance
+from dicom_ai_node.peer.commands import NO_UID
 from dicom_ai_node.receive.part10 import file_head
 from dicom_ai_node.spool import storage_error
 
@@ -56,12 +59,14 @@ class Landing:
             if self._failure is not None:
                 raise self._failure
 
-    def __call__(self, event: Any) -> int:
-        """Answer one C-STORE request with its status."""
+    def __call__(self, event: Any) -> int | Dataset:
+        """Answer one C-STORE request with its status, and why it is refused."""
         request = event.request
         uid = str(request.AffectedSOPInstanceUID)
+        if uid == NO_UID:
+            return _refusal(_CANNOT_UNDERSTAND, "Affected SOP Instance UID is missing")
         if request.DataSet is None:
-            return _CANNOT_UNDERSTAND
+            return _refusal(_CANNOT_UNDERSTAND, "the request has no data set")
         head = file_head(
             sop_class_uid=str(request.AffectedSOPClassUID),
             sop_instance_uid=uid,
@@ -69,17 +74,23 @@ class Landing:
         )
         with self._lock:
             if self._folder is None:
-                return _NOT_AUTHORISED
+                return _refusal(_NOT_AUTHORISED, "nothing is asked for at this time")
             self.last_arrival = time.monotonic()
             if self._expected and uid not in self._expected:
                 self.strangers.add(uid)
-                return _NOT_AUTHORISED
+                return _refusal(_NOT_AUTHORISED, "this instance was not asked for")
             try:
                 self.files[uid] = write(self._folder, uid, head, request.DataSet.getbuffer())
             except StorageError as error:
                 self._failure = error
-                return _OUT_OF_RESOURCES
+                return _refusal(_OUT_OF_RESOURCES, "cannot be stored")
             return _SUCCESS
+
+
+def _refusal(status: int, comment: str) -> Dataset:
+    answer = Dataset()
+    answer.Status, answer.ErrorComment = status, comment
+    return answer
 
 
 def write(folder: Path, sop_instance_uid: str, *content: bytes | memoryview) -> Path:
