@@ -1,11 +1,15 @@
 """Each thing that a destination can do wrong: nothing lost, nothing visible twice."""
 
+import struct
+import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import dcmread
+from structlog.testing import capture_logs
 
 from dicom_ai_node.deliver import courier, line
 from dicom_ai_node.deliver.send import Sent, send
@@ -21,6 +25,22 @@ from tests.builders.outbox import (
     pacs_and_outbox,
     report_uid,
     wait_for,
+)
+from tests.builders.ports import free_port
+from tests.builders.wire import (
+    IMPLEMENTATION,
+    MAXIMUM,
+    accept,
+    accepting,
+    answering,
+    command,
+    fragments,
+    item,
+    p_data,
+    parse,
+    pdu,
+    request,
+    us,
 )
 
 
@@ -269,3 +289,97 @@ def test_the_lease_is_renewed_while_a_destination_takes_its_time(tmp_path: Path)
             (leased,) = box.rows()
             wait_for(lambda: box.rows()[0].lease_until > leased.lease_until)
             pacs.stop()
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        IMPLEMENTATION,
+        item(0x51, bytes(4)),
+        item(0x51, bytes((0, 0, 0, 4))),
+        item(0x51, bytes((0, 0, 0, 7))),
+        item(0x51, bytes((0, 0, 0, 9))),
+        item(0x51, b"\xff" * 4),
+        MAXIMUM + item(0x55, b"ACME_PACS_GW_5.10"),
+    ],
+)
+def test_odd_numbers_of_the_destination_hold_up_no_delivery(tmp_path: Path, user: bytes) -> None:
+    received = bytearray()
+
+    def respond(body: bytes) -> bytes:
+        for _, control, content in fragments(body):
+            received.extend(content)
+            if control == 2:
+                return stored(bytes(received))
+        return b""
+
+    port = free_port()
+    serve = answering(lambda body: accept(body, user=user), respond)
+    with accepting(port, serve) as peer, outbox(tmp_path, pacs={"port": port}) as box:
+        box.queue()
+        with delivering(box.config):
+            wait_for(lambda: box.delivered(1))
+        assert box.rows()[0].attempts == 1
+        sizes = [len(body) for kind, body in peer.seen if kind == 4]
+    assert max(sizes) <= 131072
+    assert "Müller".encode() in received
+
+
+@pytest.mark.parametrize(
+    "respond",
+    [
+        lambda _: p_data((3, b"\0" * 7)),
+        lambda _: pdu(4, b"\0\0\0\1\1"),
+        lambda _: pdu(4, b"\0\0\xff\xff\1\3"),
+        lambda _: b"\x2a\0\0\0\0\1x",
+        lambda _: request(),
+        lambda _: p_data((3, command({0x00000100: us(0x8001), 0x00000120: us(1)}))),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_an_attempt_and_at_last_a_dead_letter(
+    tmp_path: Path, respond: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", crashed.append)
+    port = free_port()
+    with (
+        accepting(port, answering(accept, respond)),
+        outbox(tmp_path, pacs={"port": port}) as box,
+        capture_logs() as lines,
+    ):
+        box.queue()
+        with delivering(box.config):
+            wait_for(lambda: box.rows()[0].attempts >= 2)
+        (row,) = box.rows()
+        assert row.state == "queued"
+        assert row.error.startswith(f"PACS at 127.0.0.1:{port}")
+        assert destinations.state_of(box.db, "pacs").failures >= 2
+        assert "courier_failed" not in {line["event"] for line in lines}
+    with (
+        outbox(tmp_path / "old", pacs={"port": port}) as box,
+        accepting(port, answering(accept, respond)),
+    ):
+        box.queue(age_days=8)
+        with delivering(box.config):
+            wait_for(lambda: box.states() == ["dead"])
+        assert box.rows()[0].error.startswith(f"PACS at 127.0.0.1:{port}")
+    assert not crashed
+
+
+def stored(message: bytes) -> bytes:
+    """A C-STORE-RSP of success to a request whose command set begins ``message``."""
+    length = struct.unpack_from("<I", message, 8)[0]
+    asked = parse(message[: 12 + length])
+    return p_data(
+        (
+            3,
+            command(
+                {
+                    0x00000100: us(0x8001),
+                    0x00000120: asked[0x00000110],
+                    0x00000800: us(0x0101),
+                    0x00000900: us(0),
+                }
+            ),
+        )
+    )
