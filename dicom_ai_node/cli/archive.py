@@ -1,15 +1,15 @@
-"""What the node knows: ``status``, ``studies``, ``show``, ``requeue``."""
+"""What the node knows: ``studies``, ``show``, ``quarantine``; and ``requeue``."""
 
 import time
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from dicom_ai_node.cli import verdict
 from dicom_ai_node.cli.common import (
     AsJson,
     ConfigFile,
@@ -21,13 +21,16 @@ from dicom_ai_node.cli.common import (
     open_database,
     print_json,
     when,
-    whole,
 )
+from dicom_ai_node.cli.study_shown import print_study
+from dicom_ai_node.cli.tables import print_lines
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.ops import logs
+from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, destinations
 from dicom_ai_node.store import deliveries as delivery_queue
 from dicom_ai_node.store import studies as study_queue
+from dicom_ai_node.store.quarantine import quarantined
 from dicom_ai_node.store.queries import StudyDetail, StudyRow, find
 from dicom_ai_node.store.queries import show as find_one
 from dicom_ai_node.study import State
@@ -35,7 +38,7 @@ from dicom_ai_node.study import State
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (studies, show, requeue):
+    for command in (studies, show, quarantine, requeue):
         app.command()(command)
 
 
@@ -57,7 +60,9 @@ def studies(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List studies, newest first.
+    """List studies, newest first: recorded age and sex, estimate, verdict, rules to look at.
+
+    In a wide terminal, or in a pipe, each study is one line that begins with its UID.
 
     Example: dicom-ai-node studies --state failed --state undelivered --since 2026-01-31
     """
@@ -73,18 +78,13 @@ def studies(
         for row in rows:
             print_json(_row(row))
         return
-    table = Table(whole("Study"), "State", "Images", "Flagged", "Received", "Reason", box=None)
-    for row in rows:
-        flag = {None: "", True: "yes", False: "no"}[row.flagged]
-        table.add_row(
-            row.study_instance_uid,
-            row.state,
-            str(row.instances),
-            flag,
-            minute(row.received_at),
-            row.reason,
-        )
-    console.print(table)
+    print_lines(
+        ("Date", "Recorded", "Estimate (90 %)", "Verdict", "Flags", "State"),
+        [_line(row) for row in rows],
+        [row.study_instance_uid for row in rows],
+        called="Study",
+        gives=(3, 4),
+    )
     console.print(f"{len(rows)} studies" + (" (more may follow)" if len(rows) == limit else ""))
 
 
@@ -93,7 +93,9 @@ def show(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one study: state, reason, every transition, the result and each delivery.
+    """Show one study: the verdict, then findings, images, every transition and each delivery.
+
+    The whole answer of the rules and the network is in --json.
 
     Example: dicom-ai-node show 1.2.840.99999.1.2.3 --json
     """
@@ -106,24 +108,42 @@ def show(
     if as_json:
         print_json(_detail(detail) | {"log_id": logs.hashed(study_uid)})
         return
-    row = detail.study
-    uid = (row.study_instance_uid, "bold")
-    console.print(Text.assemble(uid, f"  {row.state}  {row.reason}"))
-    console.print(f"in the log: {logs.hashed(study_uid)}")
-    _print(
-        "Instances",
-        detail.instances,
-        ("sop_instance_uid", "version", "received_at", "forwarded", "forward_note"),
+    print_study(detail, log_id=logs.hashed(study_uid))
+
+
+def quarantine(
+    config: ConfigFile = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List what was received and could not be filed, with its reason, newest first.
+
+    The files are below the spool; 'gone' are those that a person has removed since.
+
+    Example: dicom-ai-node quarantine
+    """
+    settings = configuration(config)
+    rows = quarantined(open_database(settings), limit=limit)
+    spool = Spool(settings.storage.spool)
+    there = [spool.path(row.path).exists() for row in rows]
+    if as_json:
+        for row, is_there in zip(rows, there, strict=True):
+            print_json(asdict(row) | {"at": when(row.at), "gone": not is_there})
+        return
+    for reason, count in Counter(row.reason for row in rows).most_common():
+        console.print(f"{count} x {reason}", soft_wrap=True)
+    print_lines(
+        ("Received", "From", "Reason"),
+        [(minute(row.at), row.calling_ae, row.reason) for row in rows],
+        [
+            f"{Path(row.path).name}{'' if is_there else ' (gone)'}"
+            for row, is_there in zip(rows, there, strict=True)
+        ],
+        called="File",
+        gives=(2,),
     )
-    _print("History", detail.transitions, ("at", "event", "from_state", "to_state", "reason"))
-    _print(
-        "Deliveries",
-        detail.deliveries,
-        ("destination", "kind", "state", "attempts", "settled_at", "error"),
-    )
-    if detail.result:
-        console.print("Result", style="bold")
-        console.print_json(data=detail.result)
+    console.print(f"in {spool.quarantine}", soft_wrap=True)
+    console.print(f"{len(rows)} objects" + (" (more may follow)" if len(rows) == limit else ""))
 
 
 def requeue(
@@ -171,13 +191,35 @@ def requeue(
         console.print(f"{count} deliveries back in their queue")
 
 
+def _line(row: StudyRow) -> tuple[str, ...]:
+    result = row.result
+    if result is None:
+        return verdict.iso(row.study_date), "", "", row.reason, "", row.state
+    return (
+        verdict.iso(row.study_date),
+        verdict.recorded(result),
+        verdict.estimate(result),
+        verdict.verdict(result),
+        verdict.flags(result),
+        row.state,
+    )
+
+
 def _row(row: StudyRow) -> dict[str, Any]:
     values = asdict(row)
     reason = {"code": values.pop("reason_code"), "text": values.pop("reason")}
+    result = values.pop("result") or {}
+    audit = result.get("audit") or {}
     return values | {
         "reason": reason if reason["code"] else None,
         "received_at": when(row.received_at),
         "updated_at": when(row.updated_at),
+        "outcome": result.get("outcome"),
+        "recorded": audit.get("recorded"),
+        "status": {name: audit[name] for name in ("age", "sex")} if audit else None,
+        "rules": list(dict.fromkeys(one["rule"] for one in audit.get("findings", ()))),
+        "age": result.get("age"),
+        "sex": result.get("sex"),
     }
 
 
@@ -197,12 +239,3 @@ def _times(values: dict[str, Any]) -> dict[str, Any]:
         )
 
     return {key: text(key, value) for key, value in values.items()}
-
-
-def _print(title: str, rows: tuple[dict[str, Any], ...], columns: tuple[str, ...]) -> None:
-    if not rows:
-        return
-    table = Table(*map(whole, columns), title=title, title_justify="left", box=None)
-    for row in rows:
-        table.add_row(*(str(value or "") for value in (_times(row)[one] for one in columns)))
-    console.print(table)

@@ -18,8 +18,8 @@ from dicom_ai_node.cli.common import (
     minute,
     print_json,
     when,
-    whole,
 )
+from dicom_ai_node.cli.tables import cut_left
 from dicom_ai_node.config import Config
 from dicom_ai_node.store import Database, audit_studies
 from dicom_ai_node.store.audits import AuditRow
@@ -33,6 +33,8 @@ _ASKED = {
     "today": "day of the audit",
 }
 """Parts of a spec by the options that asked for them."""
+_REST = 66
+"""Columns of the list of audits without its sources."""
 _RATE_SECONDS = 600.0
 """The rate of an audit is that of so long before now."""
 
@@ -81,14 +83,12 @@ def rows(found: Sequence[AuditRow], *, as_json: bool) -> None:
         for row in found:
             print_json(_values(row))
         return
-    table = Table(
-        "Audit", whole("Source"), "State", "Listed", "Settled", "Faults", "Started", box=None
-    )
+    table = Table("Audit", "Source", "State", "Listed", "Settled", "Faults", "Started", box=None)
     for row in found:
         listed = str(row.listed) if row.listing_done else f"{row.listed} so far"
         table.add_row(
             str(row.id),
-            row.spec["source"],
+            cut_left(row.spec["source"], max(console.width - _REST, 16)),
             row.state,
             listed,
             str(row.settled),

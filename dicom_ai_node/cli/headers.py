@@ -122,7 +122,11 @@ def _words(document: dict[str, Any]) -> list[str]:
         return [visible(document["error"])]
     status = document["status"]
     lines = [f"age {status['age']}, sex {status['sex']}"]
-    named = [one for one in document["findings"] if uncounted([one["rule"]])]
+    named = [
+        one
+        for one in document["findings"]
+        if uncounted([one["rule"]]) or one["severity"] != "information"
+    ]
     for one in sorted(named, key=lambda each: _SEVERITIES.index(each["severity"])):
         lines.append(f"{one['rule']} {visible(one['reason'])}")
     for made in document["proposals"]:

@@ -9,6 +9,8 @@ from rich.table import Table
 from dicom_ai_node.cli.common import AsJson, console, print_json
 from dicom_ai_node.cli.compare import compare
 from dicom_ai_node.cli.recalibrate import recalibrate
+from dicom_ai_node.cli.tables import cut_left
+from dicom_ai_node.output import escaped_json
 
 app = typer.Typer(help="The model bundles.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")]
@@ -18,7 +20,10 @@ app.command()(compare)
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the shipped bundles."""
+    """List the shipped bundles.
+
+    Example: dicom-ai-node model list
+    """
     from dicom_ai_node.inference.bundle import bundles, default_bundle, load_manifest
 
     default = default_bundle()
@@ -30,25 +35,41 @@ def list_(as_json: AsJson = False) -> None:
             keys = ("name", "version", "sha256", "default", "path")
             print_json(dict(zip(keys, row, strict=True)))
         else:
-            table.add_row(*row[:2], row[2][:16], "yes" if row[3] else "", row[4])
+            place = cut_left(row[4], console.width // 3)
+            table.add_row(*row[:2], row[2][:16], "yes" if row[3] else "", place)
     if not as_json:
         console.print(table)
 
 
 @app.command()
-def show(name: Name = "default") -> None:
-    """Print a bundle's manifest: contract, calibration, training data, measured figures."""
+def show(name: Name = "default", as_json: AsJson = False) -> None:
+    """Show a bundle: what it is for, what it was trained on, how well it does.
+
+    The whole manifest, with its calibration and every figure, is in --json.
+
+    Example: dicom-ai-node model show default
+    """
+    from dicom_ai_node.cli.model_shown import print_bundle, print_imported
     from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
     from dicom_ai_node.inference.imported import is_imported, load_imported_manifest
 
     path = resolve_bundle(name)
-    manifest = load_imported_manifest(path) if is_imported(path) else load_manifest(path)
-    typer.echo(manifest.model_dump_json(indent=2))
+    imported = load_imported_manifest(path) if is_imported(path) else None
+    manifest = imported or load_manifest(path)
+    if as_json:
+        typer.echo(escaped_json(manifest.model_dump_json(indent=2)))
+    elif imported is not None:
+        print_imported(imported, path=str(path))
+    else:
+        print_bundle(load_manifest(path), path=str(path))
 
 
 @app.command()
 def verify(name: Name = "default", as_json: AsJson = False) -> None:
-    """Check that a bundle is complete and that its weights are the ones it was made with."""
+    """Check that a bundle is complete and that its weights are the ones it was made with.
+
+    Example: dicom-ai-node model verify default
+    """
     from dicom_ai_node.inference.bundle import resolve_bundle
     from dicom_ai_node.inference.bundle import verify as verify_bundle
     from dicom_ai_node.inference.imported import is_imported, verify_imported

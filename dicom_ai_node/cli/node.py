@@ -18,12 +18,17 @@ from dicom_ai_node.cli.common import (
 from dicom_ai_node.config import NO_CALLERS, Config
 from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.config.example import example
-from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.errors import ConfigError, StorageError
+from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.quarantine import reasons_of_quarantine
 
 _PATIENCE_SECONDS = 15.0
 
 database = typer.Typer(help="The database.", no_args_is_help=True)
+
+
+_MOST_REASONS = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -136,9 +141,11 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
     db = Database(settings.storage.database)
     prober = Prober(lambda begin: readiness(settings, db, begin=begin), patience=_PATIENCE_SECONDS)
     report = prober.readiness()
+    reasons = [] if report.stuck else _quarantined(db)
     if as_json:
         where = {"configuration": str(find_config(config).absolute()), "database": db.place}
-        print_json(where | report.as_dict())
+        put_aside = {"quarantined": [{"reason": why, "count": count} for why, count in reasons]}
+        print_json(where | report.as_dict() | put_aside)
     else:
         console.print(f"configuration: {find_config(config).absolute()}", soft_wrap=True)
         for line in _places(settings):
@@ -146,8 +153,26 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
         for check in report.checks:
             mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
             console.print(Text.assemble(mark, f" {check.name}: {check.text}"))
+        _print_quarantine(settings, reasons)
     if not report.ready:
         raise typer.Exit(ExitCode.NO)
+
+
+def _quarantined(db: Database) -> list[tuple[str, int]]:
+    try:
+        return reasons_of_quarantine(db)
+    except StorageError:
+        return []  # the check of the database says why
+
+
+def _print_quarantine(settings: Config, reasons: list[tuple[str, int]]) -> None:
+    """Say how much was put aside, and for which reasons: nobody else would tell."""
+    if not reasons:
+        return
+    there = sum(1 for _ in Spool(settings.storage.spool).quarantine.glob("*.dcm"))
+    console.print(f"quarantine: {there} files, see dicom-ai-node quarantine", style="yellow")
+    for reason, count in reasons[:_MOST_REASONS]:
+        console.print(f"  {count} x {reason}", soft_wrap=True)
 
 
 @database.command()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from dicom_ai_node.output import visible
@@ -12,6 +12,7 @@ from dicom_ai_node.terminal import console
 
 WIDE = 160
 """From so many columns on a UID has a column of its own, for grep; below that a line of its own."""
+_LEAST = 12
 _CUT = "\N{HORIZONTAL ELLIPSIS}"
 _COUNTED = frozenset({"I4"})
 """Rules that hold of most files of an archive: counted below a table, not said of each file."""
@@ -68,12 +69,35 @@ def counted(rules: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def with_lines_below(table: Table, below: Sequence[str]) -> None:
-    """Print a table of one line a row, and under each row a line of its own, such as a UID."""
-    options = console.options.update(width=console.width)
-    lines = console.render_lines(table, options, pad=False)
-    texts = ["".join(segment.text for segment in line).rstrip() for line in lines]
-    console.print(Text(texts[0], style="bold"), soft_wrap=True)
-    for text, under in zip(texts[1:], below, strict=True):
-        console.print(Text(text), soft_wrap=True)
-        console.print(Text(f"  {under}", style="dim"), soft_wrap=True)
+def print_lines(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    below: Sequence[str],
+    *,
+    called: str,
+    gives: Sequence[int] = (),
+) -> None:
+    """Print a table of one line a row, and under each row a line of its own, such as a UID.
+
+    Where the terminal is too narrow the columns ``gives`` are cut, the first of them first, to
+    twelve characters at least. Where it is wide, what would stand below stands in front, in a
+    column of the name ``called``.
+    """
+    if console.width >= WIDE:
+        names = (called, *names)
+        rows = [(under, *row) for row, under in zip(rows, below, strict=True)]
+        gives, below = [one + 1 for one in gives], ()
+    cells = [[visible(cell) for cell in row] for row in (names, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    for column in gives:
+        excess = sum(widths) + 2 * (len(widths) - 1) - console.width
+        widths[column] -= min(max(excess, 0), max(widths[column] - _LEAST, 0))
+    for number, row in enumerate(cells):
+        fitted = [
+            set_cell_size(cut_right(cell, width), width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        style = "bold" if number == 0 else ""
+        console.print(Text("  ".join(fitted).rstrip(), style=style), soft_wrap=True)
+        if number and below:
+            console.print(Text(f"  {visible(below[number - 1])}", style="dim"), soft_wrap=True)

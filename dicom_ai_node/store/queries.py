@@ -14,6 +14,7 @@ from dicom_ai_node.store.tables import (
     instance,
     report,
     study,
+    study_header,
     transition,
 )
 from dicom_ai_node.study import State
@@ -34,6 +35,10 @@ class StudyRow:
     instances: int
     received_at: float
     updated_at: float
+    study_date: str
+    """As it was sent, '' when there is none, or before analysis."""
+    result: dict[str, Any] | None
+    """The newest StudyResult as JSON, None before analysis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,13 @@ class StudyDetail:
     study: StudyRow
     instances: tuple[dict[str, Any], ...]
     transitions: tuple[dict[str, Any], ...]
-    result: dict[str, Any] | None
-    """The newest StudyResult as JSON."""
     reports: tuple[dict[str, Any], ...]
     deliveries: tuple[dict[str, Any], ...]
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The newest StudyResult as JSON, None before analysis."""
+        return self.study.result
 
 
 def find(
@@ -82,7 +90,6 @@ def show(db: Database, uid: str) -> StudyDetail | None:
             study=StudyRow(**row._mapping),
             instances=_all(connection, _instances(uid)),
             transitions=_all(connection, _transitions(uid)),
-            result=connection.execute(_newest_result(uid)).scalar(),
             reports=_all(connection, _reports(uid)),
             deliveries=_all(connection, _deliveries(uid)),
         )
@@ -123,15 +130,6 @@ def _transitions(uid: str) -> Select[Any]:
     )
 
 
-def _newest_result(uid: str) -> Select[Any]:
-    return (
-        select(analysis.c.result)
-        .where(analysis.c.study_instance_uid == uid)
-        .order_by(analysis.c.id.desc())
-        .limit(1)
-    )
-
-
 def _reports(uid: str) -> Select[Any]:
     return (
         select(report.c.kind, analysis.c.created_at, report.c.quarantined)
@@ -168,7 +166,13 @@ def _rows() -> Any:
         .where(instance.c.study_instance_uid == study.c.study_instance_uid)
         .scalar_subquery()
     )
-    return select(
+    every = analysis.alias()
+    newest = (
+        select(func.max(every.c.id))
+        .where(every.c.study_instance_uid == study.c.study_instance_uid)
+        .scalar_subquery()
+    )
+    columns = select(
         study.c.study_instance_uid,
         study.c.state,
         study.c.reason_code,
@@ -178,7 +182,12 @@ def _rows() -> Any:
         counted.label("instances"),
         study.c.first_at.label("received_at"),
         study.c.updated_at,
+        func.coalesce(study_header.c.study_date, "").label("study_date"),
+        analysis.c.result,
     )
+    return columns.outerjoin(
+        study_header, study_header.c.study_instance_uid == study.c.study_instance_uid
+    ).outerjoin(analysis, analysis.c.id == newest)
 
 
 def _all(connection: Connection, query: Any) -> tuple[dict[str, Any], ...]:

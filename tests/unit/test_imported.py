@@ -260,6 +260,6 @@ def test_the_command_line(mira_file: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "Untested with the published weights" in " ".join(done.output.split())
     assert "Not calibrated" in done.output
-    shown = json.loads(run.invoke(app, ["model", "show", str(out)]).output)
+    shown = json.loads(run.invoke(app, ["model", "show", str(out), "--json"]).output)
     assert shown["kind"] == "imported"
     assert run.invoke(app, ["model", "verify", str(out)]).exit_code == 0
