@@ -68,8 +68,10 @@ class Spool:
         try:
             _write_durably(temporary, content)
             make_folder(path.parent)
-            with suppress(FileExistsError):
+            try:
                 os.link(temporary, path)
+            except FileExistsError:
+                os.utime(path)  # in use again: nothing that looks for old files may take it
             sync_folder(path.parent)
         except OSError as error:
             raise storage_error(error) from error

@@ -45,14 +45,14 @@ def write_reports(
         rules_version=RULES_VERSION,
         digest=digest,
         created=datetime.now(UTC),
-        predecessor=_predecessor(db, result.study_instance_uid),
+        predecessor=_predecessor(db, result.study_instance_uid, digest),
     )
     return tuple(_write(spool, report, sources) for report in encoded)
 
 
-def _predecessor(db: Database, study_instance_uid: str) -> Predecessor | None:
-    """Return the report that a new one of this study replaces."""
-    prior = newest_report(db, study_instance_uid, kind="sr")
+def _predecessor(db: Database, study_instance_uid: str, key: str) -> Predecessor | None:
+    """Return the report that the one of the result with that key replaces."""
+    prior = newest_report(db, study_instance_uid, kind="sr", before_result=key)
     if prior is None:
         return None
     series = series_instance_uid(study_instance_uid, model_sha256=prior.model_sha256, kind="sr")

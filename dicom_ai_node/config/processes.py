@@ -120,6 +120,17 @@ class StorageSettings(Table):
     retention_days: float = Field(
         7.0, ge=0, description="Keep received images this long after everything was delivered."
     )
+    report_retention_days: float = Field(
+        90.0,
+        ge=0,
+        description="Keep report files this long after every destination had them; 0: for good.",
+    )
+    row_retention_days: float = Field(
+        1095.0,
+        ge=0,
+        description="Forget a study this long after it was done and its files were removed, unless "
+        "it had a proposal or was forwarded; 0: never.",
+    )
 
     @field_validator("database")
     @classmethod
@@ -127,6 +138,14 @@ class StorageSettings(Table):
         if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
             raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
         return value
+
+    @model_validator(mode="after")
+    def _files_go_before_rows(self) -> "StorageSettings":
+        if 0 < self.row_retention_days < max(self.retention_days, self.report_retention_days):
+            raise ValueError(
+                "row_retention_days must be at least retention_days and report_retention_days, or 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _warns_before_it_refuses(self) -> "StorageSettings":

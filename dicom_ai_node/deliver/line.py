@@ -15,9 +15,8 @@ from dicom_ai_node.deliver.association import (
 )
 from dicom_ai_node.deliver.send import Sent, offer_of, send, send_copy
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.store.copies import COPY
 from dicom_ai_node.store.deliveries import ClaimedDelivery
-from dicom_ai_node.store.reports import FORWARDED
+from dicom_ai_node.store.reports import COPY, FORWARDED
 
 _AS_IT_LIES = frozenset({COPY, *FORWARDED})
 """Kinds of which the file goes out byte for byte, never in another class or syntax."""

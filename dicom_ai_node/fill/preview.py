@@ -11,10 +11,10 @@ from dicom_ai_node.fill.apply import CopyMaker, contents, copies
 from dicom_ai_node.fill.gateway import HAS_IT, age_filled, refusal
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, drift
-from dicom_ai_node.store.copies import COPY, originals
+from dicom_ai_node.store.copies import originals
 from dicom_ai_node.store.forwards import already_queued
 from dicom_ai_node.store.proposals import ProposalDetail, ProposalEvent, applicable
-from dicom_ai_node.store.reports import COERCED, RECEIVED
+from dicom_ai_node.store.reports import COERCED, COPY, RECEIVED
 
 
 @dataclass(frozen=True, slots=True)

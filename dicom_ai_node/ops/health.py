@@ -23,6 +23,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import count_ahead
 from dicom_ai_node.store.node_values import clock_jumps, write_probe
 from dicom_ai_node.store.overview import OPEN_STATES, overview
+from dicom_ai_node.store.spool_files import file_counts
 from dicom_ai_node.store.stuck_fills import count_stuck
 
 
@@ -63,8 +64,8 @@ def readiness(
 ) -> Readiness:
     """Check database, spool, their free space and the sign of life of every process.
 
-    Database and spool are written, as the service does. ``queues`` informs and never fails: work
-    that waits is no reason to send less. ``begin`` is told each check before it is made.
+    Database and spool are written, as the service does. ``files`` and ``queues`` inform and never
+    fail: work that waits is no reason to send less. ``begin`` is told each check before it is made.
     """
     at = time.time() if now is None else now
     spool = Spool(config.storage.spool)
@@ -75,6 +76,7 @@ def readiness(
         "space": lambda: _space(spool, config),
         "clock": lambda: _clock(config, db, at),
         "roles": lambda: _roles(config, db, at),
+        "files": lambda: _files(db),
         "queues": lambda: _queues(db, at),
     }
     if db.file is None:
@@ -157,6 +159,20 @@ def _roles(config: Config, db: Database, now: float) -> str:
     if silent:
         raise _Wrong(f"no sign of life from {', '.join(silent)}")
     return f"all {len(wanted)} processes are alive"
+
+
+def _files(db: Database) -> str:
+    found = file_counts(db)
+    if not found.at:
+        return "not looked through yet"
+    counts = {
+        "registered again": found.registered,
+        "damaged, in quarantine": found.damaged,
+        "missing": found.missing,
+        "without a row": found.waiting,
+    }
+    text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return text or "each has its row, each row its file"
 
 
 def _queues(db: Database, now: float) -> str:

@@ -19,11 +19,12 @@ from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.clock import ClockWatch, Jump, bounds_of
 from dicom_ai_node.ops.disk import Space, database_space, room, spool_space
 from dicom_ai_node.ops.periodic import Job, run_jobs
+from dicom_ai_node.ops.reconcile import Reconciler
+from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import bring_back, move_along
-from dicom_ai_node.store.copies import drop_sent
-from dicom_ai_node.store.instances import drop_expired, forget_dead_associations
+from dicom_ai_node.store.instances import forget_dead_associations
 from dicom_ai_node.store.node_values import note_jump
 from dicom_ai_node.store.observations import drop_observations
 from dicom_ai_node.store.studies import close_due
@@ -36,11 +37,6 @@ _AFTER_A_FAILURE_SECONDS = 5.0
 _APPLY_SECONDS = 15.0
 _DAY = 86400.0
 _HOUR = 3600.0
-_FILES_A_TRANSACTION = 50
-"""SQLite lets nobody else write meanwhile."""
-_TRANSACTIONS_A_RUN = 200
-_FRESH_SECONDS = 300.0
-"""A file written so lately is being received a second time: its row is about to be renewed."""
 
 log = structlog.get_logger()
 
@@ -54,10 +50,10 @@ class Keeper:
         self.spool = spool
         self._space: dict[str, Space] = {}
         self._applying = True
+        self._reconciler = Reconciler(config, db, spool)
         self._bounds = bounds_of(config)
         self._clock = ClockWatch()
-        self._may_remove_at = 0.0
-        """When retention goes on, monotonic: a wrong clock must not empty the spool."""
+        self.retention = Retention(config, db, spool)
 
     def run(self, stop: threading.Event) -> None:
         """Do all jobs at their intervals until ``stop`` is set."""
@@ -72,8 +68,12 @@ class Keeper:
             ("tidy", self.db.tidy, _HOUR),
         ]
         slow: list[Job] = [
-            ("drop_images", lambda: self.drop_images(stop), 60),
-            ("drop_copies", lambda: self.drop_copies(stop), _HOUR),
+            ("reconcile", lambda: self._reconciler.run_when_due(stop), 10),
+            ("drop_images", lambda: self.retention.drop_images(stop), 60),
+            ("drop_copies", lambda: self.retention.drop_copies(stop), _HOUR),
+            ("drop_reports", lambda: self.retention.drop_reports(stop), _HOUR),
+            ("drop_strays", self.retention.drop_strays, _DAY),
+            ("forget_studies", lambda: self.retention.forget_studies(stop), _HOUR),
         ]
         if self.config.fill.auto_apply:
             slow.append(("apply_accepted", lambda: self.apply_accepted(stop), _APPLY_SECONDS))
@@ -96,8 +96,7 @@ class Keeper:
         if jump is not None:
             log.warning("clock_jumped", seconds=round(jump.seconds, 1))
             if abs(jump.seconds) >= _HOUR:
-                self._may_remove_at = time.monotonic() + _DAY
-                log.warning("retention_paused", hours=24)
+                self.retention.pause()
             move_along(
                 self.db,
                 self._bounds,
@@ -128,52 +127,6 @@ class Keeper:
         if count:
             log.warning("associations_forgotten", count=count)
         return count
-
-    def drop_images(self, stop: threading.Event) -> int:
-        """Remove received files of settled studies after ``retention_days``; return how many.
-
-        Reports stay, and so does everything of a study that is unsent, undelivered or failed.
-        """
-        if time.monotonic() < self._may_remove_at:
-            return 0
-        now = time.time()
-        before = now - self.config.storage.retention_days * _DAY
-        total = 0
-        for _ in range(_TRANSACTIONS_A_RUN):
-            dropped = drop_expired(
-                self.db,
-                before=before,
-                now=now,
-                limit=_FILES_A_TRANSACTION,
-                remove=lambda path: self._remove(path, now),
-            )
-            total += dropped
-            if not dropped or stop.is_set():
-                break
-        if total:
-            log.info("images_dropped", count=total)
-        return total
-
-    def drop_copies(self, stop: threading.Event) -> int:
-        """Remove filled copies ``retention_days`` after all have them; return how many."""
-        if time.monotonic() < self._may_remove_at:
-            return 0
-        now = time.time()
-        before = now - self.config.storage.retention_days * _DAY
-        total = 0
-        for _ in range(_TRANSACTIONS_A_RUN):
-            dropped = drop_sent(
-                self.db,
-                before=before,
-                limit=_FILES_A_TRANSACTION,
-                remove=lambda path: self._remove(path, now),
-            )
-            total += dropped
-            if not dropped or stop.is_set():
-                break
-        if total:
-            log.info("copies_dropped", count=total)
-        return total
 
     def drop_leftovers(self) -> int:
         """Remove files of studies whose audit was killed and then ended; return how many."""
@@ -242,19 +195,6 @@ class Keeper:
             else:
                 failing = False
                 stop.wait(_CLOSE_SECONDS)
-
-    def _remove(self, relative: str, now: float) -> bool:
-        path = self.spool.path(relative)
-        try:
-            if now - path.stat().st_mtime < _FRESH_SECONDS:
-                return False
-            path.unlink()
-        except FileNotFoundError:
-            return True  # removed by a run that was killed before it could say so
-        except OSError as error:
-            log.error("image_not_removed", error=error)
-            return False
-        return True
 
 
 def run(config: Config, *, stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
 from dicom_ai_node.store.reports import (
     COERCED,
+    COPY,
     NewReport,
     StoredFile,
     insert_report,
@@ -21,9 +22,6 @@ from dicom_ai_node.store.reports import (
 from dicom_ai_node.store.tables import analysis, delivery, instance, report, report_file
 from dicom_ai_node.study import Event
 from dicom_ai_node.types import ModelIdentity
-
-COPY = "copy"
-"""Kind of report of a filled copy. Its one file travels in its own class and transfer syntax."""
 
 
 @dataclass(frozen=True, slots=True)

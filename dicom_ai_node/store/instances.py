@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from dicom_ai_node.store import forwards
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
+from dicom_ai_node.store.retention import needed_by_proposal
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
 from dicom_ai_node.study import Event, LatePolicy, State, StudySettings, closing_time
 from dicom_ai_node.types import StoredInstance
@@ -115,8 +116,9 @@ def drop_expired(
     """Let ``remove`` take away files whose study settled before ``before``; return how many went.
 
     Only studies whose last word is delivered or that had nothing to report: what is unsent, failed
-    or still collecting keeps its pixels, and so does an image that was not forwarded to all
-    before ``before``. The rows are held meanwhile, so that no late image can
+    or still collecting keeps its pixels. So does an image that was not forwarded to all before
+    ``before``, and one of a study with a proposal that is open or accepted: it is what a person
+    looks at, and what a copy is made of. The rows are held meanwhile, so that no late image can
     reopen a study half of whose files are gone. Killed in between, the next call finds the same
     rows again: ``remove`` must not mind a file that is gone. It returns False for one to keep.
     """
@@ -126,7 +128,7 @@ def drop_expired(
         .join(study)
         .where(instance.c.dropped_at.is_(None))
         .where(study.c.state.in_(done), study.c.updated_at < before)
-        .where(~forwards.needs_its_file(before))
+        .where(~forwards.needs_its_file(before), ~needed_by_proposal())
         .order_by(study.c.updated_at)
         .limit(limit)
     )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Select, func, select
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.forwards import count_waiting
 from dicom_ai_node.store.reports import FORWARDED
+from dicom_ai_node.store.retention import forgotten
 from dicom_ai_node.store.tables import (
     analysis,
     association,
@@ -67,17 +68,19 @@ class Overview:
 def overview(db: Database, *, now: float) -> Overview:
     """Count everything in one transaction."""
     with db.read() as connection:
+        images, reports = forgotten(connection)
         return Overview(
             studies=_studies(connection),
             deliveries=_deliveries(connection),
             oldest_study=_oldest_studies(connection),
             oldest_delivery=_oldest_deliveries(connection),
             destinations=_destinations(connection),
-            instances=_count(connection, select(func.count()).select_from(instance)),
-            dropped=_count(connection, select(func.count(instance.c.dropped_at))),
+            instances=_count(connection, select(func.count()).select_from(instance)) + images,
+            dropped=_count(connection, select(func.count(instance.c.dropped_at))) + images,
             quarantined=_count(connection, select(func.count()).select_from(quarantine)),
             forwards_waiting=_count(connection, count_waiting()),
-            reports=_count(connection, select(func.count()).where(report.c.kind.not_in(FORWARDED))),
+            reports=_count(connection, select(func.count()).where(report.c.kind.not_in(FORWARDED)))
+            + reports,
             invalid_reports=_count(
                 connection, select(func.count()).where(report.c.quarantined != "")
             ),

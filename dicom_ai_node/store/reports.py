@@ -1,14 +1,17 @@
 """Reports of an analysis, and the deliveries that they need."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Select, delete, exists, insert, select
+from sqlalchemy import Connection, Select, delete, exists, insert, or_, select, update
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event
 from dicom_ai_node.store.tables import analysis, delivery, report, report_file
 from dicom_ai_node.study import Event
+
+COPY = "copy"
+"""Kind of report of a filled copy. Its one file travels in its own class and transfer syntax."""
 
 RECEIVED, COERCED = "received", "coerced"
 """Kinds of report of an image that a modality made and this node forwards: as it was received, or
@@ -48,13 +51,20 @@ class PriorReport:
     files: tuple[StoredFile, ...]
 
 
-def newest_report(db: Database, uid: str, *, kind: str) -> PriorReport | None:
-    """Return the newest sendable report of ``kind`` of a study."""
+def newest_report(
+    db: Database, uid: str, *, kind: str, before_result: str = ""
+) -> PriorReport | None:
+    """Return the newest sendable report of ``kind`` of a study.
+
+    ``before_result``: a result key; where that result is stored, the newest that is older than it.
+    """
+    same = same_result(uid, before_result).scalar_subquery()
     query = (
         select(report.c.id, analysis.c.result["model"]["sha256"].as_string().label("sha256"))
         .join(analysis, analysis.c.id == report.c.analysis_id)
         .where(report.c.study_instance_uid == uid)
         .where(report.c.kind == kind, report.c.quarantined == "")
+        .where(or_(same.is_(None), analysis.c.id < same))
         .order_by(report.c.id.desc())
         .limit(1)
     )
@@ -68,11 +78,18 @@ def newest_report(db: Database, uid: str, *, kind: str) -> PriorReport | None:
 def has_result(db: Database, uid: str, result_key: str) -> bool:
     """Return whether this very result is stored: then its reports are not made again.
 
-    A result whose reports were quarantined does not count: a mended program must get a chance.
+    A result whose reports were quarantined does not count: a mended program must get a chance. Nor
+    does one whose report files retention has removed: who gets them newly must get them.
     """
     quarantined = exists().where(report.c.analysis_id == analysis.c.id, report.c.quarantined != "")
+    removed = exists().where(
+        report.c.analysis_id == analysis.c.id,
+        report.c.kind != COPY,
+        report_file.c.report_id == report.c.id,
+        report_file.c.path == "",
+    )
     with db.read() as connection:
-        query = same_result(uid, result_key).where(~quarantined)
+        query = same_result(uid, result_key).where(~quarantined, ~removed)
         return connection.execute(query).first() is not None
 
 
@@ -142,6 +159,13 @@ def insert_report(
             )
         )
     return report_id
+
+
+def restore_files(connection: Connection, reports: Iterable[NewReport]) -> None:
+    """Take note that files which retention had removed were made again."""
+    for file in (file for new in reports for file in new.files):
+        gone = report_file.c.sop_instance_uid == file.sop_instance_uid, report_file.c.path == ""
+        connection.execute(update(report_file).where(*gone).values(path=file.path))
 
 
 def queue_report(

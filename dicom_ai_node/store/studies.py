@@ -27,6 +27,7 @@ from dicom_ai_node.store.reports import (
     has_reports,
     insert_report,
     queue_missing,
+    restore_files,
     same_result,
     settle,
 )
@@ -156,6 +157,7 @@ def _kept(
     known = connection.execute(same_result(uid, new.result_key)).scalar()
     repeated = known is not None and known == newest
     if known is not None and not discard_quarantined(connection, known):
+        restore_files(connection, new.reports)
         return int(known), repeated
     created = connection.execute(
         insert(analysis)

@@ -26,6 +26,7 @@ from dicom_ai_node.store.drift import Flag, Mode, mode, open_flags
 from dicom_ai_node.store.node_values import ClockJumps, clock_jumps
 from dicom_ai_node.store.observations import newest_bundle
 from dicom_ai_node.store.overview import Overview, newest_model, overview
+from dicom_ai_node.store.spool_files import FileCounts, file_counts
 from dicom_ai_node.store.stuck_fills import count_stuck
 
 DELIVERY_STATES = ("queued", "sending", "delivered", "dead")
@@ -61,6 +62,7 @@ class NodeCollector(Collector):
             stuck = count_stuck(self._db)
             ahead = count_ahead(self._db, bounds_of(self._config), now=now)
             jumps = clock_jumps(self._db)
+            files = file_counts(self._db)
         except StorageError:
             yield _gauge("database_up", "Whether the database answers", 0)
             return
@@ -70,6 +72,7 @@ class NodeCollector(Collector):
         yield from self._about_deliveries(seen, now)
         yield from _totals(seen)
         yield from _about_the_clock(ahead, jumps)
+        yield from _about_files(files)
         yield _drift(flags)
         yield _gauge("stuck_fills", "Studies whose accepted proposals were not applied", stuck)
         yield _gauge("shadow_mode", "Whether reports of the network are withheld", float(shadow))
@@ -123,6 +126,15 @@ def _about_studies(seen: Overview, now: float) -> Iterator[Metric]:
     for state, at in seen.oldest_study.items():
         oldest.add_metric([state], max(0.0, now - at))
     yield from (count, oldest)
+
+
+def _about_files(files: FileCounts) -> Iterator[Metric]:
+    text = "Files without a row that were filed again"
+    yield CounterMetricFamily(f"{_PREFIX}_files_registered", text, value=files.registered)
+    text = "Files without a row that were damaged and put into quarantine"
+    yield CounterMetricFamily(f"{_PREFIX}_files_damaged", text, value=files.damaged)
+    yield _gauge("files_missing", "Rows whose file is not in the spool", files.missing)
+    yield _gauge("files_without_row", "Files too young to be filed again", files.waiting)
 
 
 def _about_the_clock(ahead: int, jumps: ClockJumps) -> Iterator[Metric]:

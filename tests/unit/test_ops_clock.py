@@ -198,8 +198,10 @@ def test_the_keeper_says_that_the_clock_was_set_and_removes_nothing(
     assert clock_jumps(sqlite_db).count == 1
     assert clock_jumps(sqlite_db).seconds == pytest.approx(40 * 24 * HOUR)
     assert close_due(sqlite_db, now=clocks.wall + 5, settings=TIMING) == []
-    assert keeper.drop_images(threading.Event()) == keeper.drop_copies(threading.Event()) == 0
-    assert keeper._may_remove_at > 0
+    analysed_study(sqlite_db, "1.2", now=NOW - 30 * 24 * HOUR)
+    with sqlite_db.write() as connection:
+        connection.execute(update(tables.study).values(state=State.DELIVERED))
+    assert keeper.retention.drop_images(threading.Event()) == 0
 
 
 def test_health_says_that_times_lie_ahead_until_they_are_brought_back(

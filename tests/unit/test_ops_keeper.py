@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from dicom_ai_node.audit.leftovers import folder_of
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.ops import disk, keeper
+from dicom_ai_node.ops import disk, keeper, retention
 from dicom_ai_node.ops.disk import Space
 from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.spool import Spool
@@ -65,7 +65,7 @@ def deliver(db: Database, *, now: float) -> None:
 
 
 def drop(kept: Keeper) -> int:
-    return kept.drop_images(threading.Event())
+    return kept.retention.drop_images(threading.Event())
 
 
 def state(db: Database, wanted: State) -> int:
@@ -164,14 +164,14 @@ def test_what_a_killed_audit_left_goes_unless_somebody_works_on_it(
 
 
 def test_many_images_go_in_bounded_bites(kept: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "_FILES_A_TRANSACTION", 1)
+    monkeypatch.setattr(retention, "_FILES_A_TRANSACTION", 1)
     for study in ("1.1", "1.2", "1.3"):
         analysed_study(kept.db, study, now=LONG_AGO)
         image(kept, f"{study}.1")
     deliver(kept.db, now=LONG_AGO + 1)
     stopped = threading.Event()
     stopped.set()
-    assert kept.drop_images(stopped) == 1
+    assert kept.retention.drop_images(stopped) == 1
     assert drop(kept) == 2
 
 

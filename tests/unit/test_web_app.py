@@ -94,7 +94,16 @@ def test_a_node_in_order_is_ready(settings: Config, db: Database) -> None:
     assert answer.status_code == 200
     assert answer.json()["ready"] is True
     names = [check["name"] for check in answer.json()["checks"]]
-    assert names == ["database", "database_space", "spool", "space", "clock", "roles", "queues"]
+    assert names == [
+        "database",
+        "database_space",
+        "spool",
+        "space",
+        "clock",
+        "roles",
+        "files",
+        "queues",
+    ]
     assert list(Spool(settings.storage.spool).incoming.iterdir()) == []
 
 
@@ -109,7 +118,7 @@ def test_a_silent_role_is_named(settings: Config, db: Database) -> None:
 def test_a_database_that_is_away_makes_it_unready(settings: Config) -> None:
     nowhere = Database("sqlite:////nowhere/node.db")
     assert get(settings, nowhere, "/health/ready").status_code == 503
-    assert set(failed(settings, nowhere)) == {"database", "clock", "roles", "queues"}
+    assert set(failed(settings, nowhere)) == {"database", "clock", "roles", "files", "queues"}
     seen = metrics(settings, nowhere)
     assert seen["dicom_ai_node_ready", ""] == 0
     assert seen["dicom_ai_node_check", "database"] == 0

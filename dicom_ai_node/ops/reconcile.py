@@ -1,0 +1,135 @@
+"""Holds the files of the spool against the rows of the database, where a backup was restored.
+
+What lies in ``instances/`` was durable before its row was committed, and acknowledged after that. A
+file without a row is therefore filed again: at worst its sender was told 0xA700 and sends it once
+more. Nothing in there is ever removed for want of a row; a file that was damaged is put aside.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from dicom_ai_node.config import Config
+from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.receive.refiling import Unfiled, file_again, read_unfiled
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.instances import record_quarantine
+from dicom_ai_node.store.spool_files import FileCounts, count_files, filed_in
+
+_SETTLED_SECONDS = 20.0
+"""A younger file is most likely being filed now."""
+_AGAIN_SECONDS = 3600.0
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one look through the spool found."""
+
+    without_row: list[Path]
+    young: int = 0
+    missing: int = 0
+
+
+class Reconciler:
+    """Looks through the spool at the start, every hour, and when the database was replaced."""
+
+    def __init__(self, config: Config, db: Database, spool: Spool) -> None:
+        self._config = config
+        self._db = db
+        self._spool = spool
+        self._due = 0.0
+        self._database: tuple[int, int] | None = None
+        self._missing = 0
+
+    def run_when_due(self, stop: threading.Event) -> FileCounts | None:
+        """Look through the spool when it is time to; return what was found then."""
+        database = self._identity()
+        replaced = self._database is not None and database != self._database
+        self._database = database
+        if not replaced and time.monotonic() < self._due:
+            return None
+        found = self.run(stop)
+        self._due = time.monotonic() + (_SETTLED_SECONDS if found.waiting else _AGAIN_SECONDS)
+        return found
+
+    def run(self, stop: threading.Event) -> FileCounts:
+        """Look through the spool once, and file what has no row."""
+        found = _Pass([])
+        for number in range(256):
+            if stop.is_set():
+                break
+            self._compare(f"{number:02x}", found)
+        filed, damaged = self._file(found.without_row, stop)
+        if filed:
+            log.warning("files_registered", count=filed)
+        if found.missing != self._missing:
+            log.error("files_missing", count=found.missing)
+            self._missing = found.missing
+        counts = FileCounts(filed, damaged, missing=found.missing, waiting=found.young)
+        return count_files(self._db, counts, now=time.time())
+
+    def _compare(self, prefix: str, found: _Pass) -> None:
+        folder = self._spool.instances / prefix
+        files = {path.stem: path for path in folder.glob("*.dcm")} if folder.is_dir() else {}
+        rows = filed_in(self._db, prefix)  # later than the files: what was filed since has a row
+        now = time.time()
+        for digest, path in files.items():
+            if digest not in rows:
+                if _age(path, now) < _SETTLED_SECONDS:
+                    found.young += 1
+                else:
+                    found.without_row.append(path)
+        lost = (path for digest, path in rows.items() if digest not in files)
+        found.missing += sum(not self._spool.path(path).exists() for path in lost)
+
+    def _file(self, paths: list[Path], stop: threading.Event) -> tuple[int, int]:
+        """File what can be read, study by study, so that each is analysed whole."""
+        unfiled: list[Unfiled] = []
+        damaged = 0
+        for path in paths:
+            if stop.is_set():
+                return 0, damaged
+            try:
+                unfiled.append(read_unfiled(self._spool, path, self._config.limits.bounds))
+            except UnreadableInstance as error:
+                self._put_aside(path, str(error))
+                damaged += 1
+            except OSError as error:  # removed meanwhile, or the disk fails
+                log.error("file_not_read", error=error)
+        for one in sorted(unfiled, key=lambda one: one.study_instance_uid):
+            file_again(
+                self._db,
+                one,
+                settings=self._config.study,
+                forward=bool(self._config.forwarding),
+                now=time.time(),
+            )
+            log.debug("file_registered", study=one.study_instance_uid)
+        return len(unfiled), damaged
+
+    def _put_aside(self, path: Path, reason: str) -> None:
+        target = self._spool.quarantine / path.name
+        path.rename(target)
+        target.with_suffix(".reason.txt").write_text(f"{reason}\n", encoding="utf-8")
+        name = self._spool.relative(target)
+        record_quarantine(self._db, path=name, calling_ae="", reason=reason, now=time.time())
+        log.error("file_damaged", reason=reason)
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._db.file is None or not self._db.file.exists():
+            return None
+        status = self._db.file.stat()
+        return status.st_dev, status.st_ino
+
+
+def _age(path: Path, now: float) -> float:
+    try:
+        return abs(now - path.stat().st_mtime)  # a time ahead was written before the clock was set
+    except FileNotFoundError:
+        return 0.0
