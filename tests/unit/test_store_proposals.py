@@ -411,6 +411,12 @@ def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_the
             connection.exec_driver_sql(f"ALTER TABLE proposal DROP COLUMN {added}")
         for table in ("proposal_event", "mode_switch"):
             connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN account")
+        for undone in (
+            "DROP TABLE node_value",
+            "DROP INDEX ix_instance_digest",
+            "ALTER TABLE audit DROP COLUMN not_audited",
+        ):
+            connection.exec_driver_sql(undone)
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
     db.upgrade()
     (one,) = proposals.find(db)
