@@ -137,7 +137,7 @@ def _no_age(age: AgeEstimate, policy: PolicySettings) -> Reason | None:
         return None
     return Reason(
         "age_interval_too_wide",
-        f"no age is stated: its 90 % interval, {low:.0f} to {high:.0f} years, is wider than"
+        f"the 90 % interval of the age, {low:.0f} to {high:.0f} years, is wider than"
         f" {policy.max_age_interval:g} years",
     )
 
@@ -148,14 +148,13 @@ def _no_sex(sex: SexEstimate, audit: HeaderAudit, policy: PolicySettings) -> Rea
     What is recorded comes before what the image says: 'O' and the like are never held against it.
     """
     if audit.sex is AttributeStatus.NOT_ASSESSED:
-        why = audit.exempt or _NOT_ASSESSED
-        return Reason("sex_not_assessed", f"no sex is stated: {why}")
+        return Reason("sex_not_assessed", audit.exempt or _NOT_ASSESSED)
     if sex.certainty >= policy.min_sex_certainty:
         return None
     certainty = math.floor(1000 * sex.certainty) / 10  # 0.7999 is less than 80 %
     return Reason(
         "sex_uncertain",
-        f"no sex is stated: the more probable is {certainty:g} % certain, less than"
+        f"the more probable sex is {certainty:g} % certain, less than"
         f" {100 * policy.min_sex_certainty:g} %",
     )
 

@@ -10,7 +10,7 @@ normal tail would call an error of three half-widths one in a million, and many 
 Beyond the ages that the network was trained on nothing was calibrated. There the nearest trained
 age is compared instead of the recorded one, on its own side: a right record of 92 looks at least as
 old as 80, so that its p-value is no smaller than that of a right record of 80. The two-sided tail
-is kept, which doubles it once more. How often that errs is in docs/decisions/0011.
+is kept, which doubles it once more. How often that errs is in docs/decisions/0012.
 
 Sex. The probability p of the recorded sex is a p-value as it is: of an image that shows the other
 sex with probability m <= 1/2, the right record has p = m in m of all cases and else p = 1 - m, so

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import _config, build_context
 
 from dicom_ai_node import peer
@@ -28,6 +28,18 @@ class Offer(NamedTuple):
     sop_class_uid: str
     syntaxes: tuple[str, ...] = _SYNTAXES
     """Transfer syntaxes of which the peer accepts one."""
+
+
+def offers_for(sop_class_uid: str) -> tuple[Offer, ...]:
+    """Return the presentation contexts in which reports of one class are proposed.
+
+    A Secondary Capture is compressed by run lengths and sent so where the peer takes it; a peer
+    that does not accept RLE Lossless has the other context, in which it gets native pixels.
+    """
+    native = Offer(sop_class_uid)
+    if sop_class_uid != SC_CLASS:
+        return (native,)
+    return Offer(sop_class_uid, (str(RLELossless),)), native
 
 
 class Association(peer.Association):
@@ -59,7 +71,8 @@ class Association(peer.Association):
     def store(self, dataset: Dataset) -> tuple[int, str]:
         """Send one object by C-STORE; return the status and the peer's Error Comment.
 
-        The data set is encoded anew when its transfer syntax was not the one accepted.
+        The data set is encoded anew when its transfer syntax was not the one accepted, and
+        decompressed where the peer takes native pixels alone.
 
         Raises
         ------
@@ -69,8 +82,11 @@ class Association(peer.Association):
             The data set cannot be encoded; nothing was sent.
         """
         try:
+            syntax = dataset.file_meta.TransferSyntaxUID
+            if syntax.is_compressed and not self.takes(dataset.SOPClassUID, syntax):
+                dataset.decompress(generate_instance_uid=False)
             answer = self._ask(self._handle.send_c_store, dataset)
-        except (AttributeError, ValueError) as error:
+        except (AttributeError, ValueError, RuntimeError) as error:
             raise UnreadableInstance("the object cannot be encoded") from error
         return peer.status_of(answer)
 

@@ -12,6 +12,7 @@ from dicom_ai_node.deliver.association import (
     Association,
     Offer,
     connect,
+    offers_for,
 )
 from dicom_ai_node.deliver.send import Sent, offer_of, send, send_copy
 from dicom_ai_node.errors import UnreadableInstance
@@ -48,7 +49,12 @@ class Line:
         if current and current.answers_for(needed) and self._sent < _PER_ASSOCIATION:
             return
         self.hang_up()
-        usual = [Offer(uid) for kind in self._destination.send for uid in CLASSES_OF_KIND[kind]]
+        usual = [
+            offer
+            for kind in self._destination.send
+            for uid in CLASSES_OF_KIND[kind]
+            for offer in offers_for(uid)
+        ]
         self._association = connect(
             self._destination,
             # PS3.8 has no association without a presentation context: files that are all bad.
@@ -86,7 +92,7 @@ class Line:
     def _offers(self, claimed: ClaimedDelivery) -> list[Offer]:
         """Return the presentation contexts that a delivery needs; none when its file is bad."""
         if claimed.kind not in _AS_IT_LIES:
-            return [Offer(file.sop_class_uid) for file in claimed.files]
+            return [offer for file in claimed.files for offer in offers_for(file.sop_class_uid)]
         with suppress(UnreadableInstance):  # said when it is its turn
             return [offer_of(self._spool, file) for file in claimed.files]
         return []

@@ -134,12 +134,24 @@ def _module_faults(report: FileDataset) -> Iterator[str]:
         yield "not marked as made by this program"
 
 
-def _capture_faults(report: Dataset) -> Iterator[str]:
+def _capture_faults(report: FileDataset) -> Iterator[str]:
     values = report.get("Rows", 0) * report.get("Columns", 0) * report.get("SamplesPerPixel", 0)
-    if len(report.get("PixelData", b"")) != values:
+    if _stored_values(report) != values:
         yield "PixelData does not fit Rows, Columns and SamplesPerPixel"
     if report.get("BurnedInAnnotation") != "YES":
         yield "BurnedInAnnotation is not YES"
+
+
+def _stored_values(report: FileDataset) -> int:
+    """Return how many values the pixel data hold; 0 where compressed ones do not fit the header."""
+    if not report.file_meta.TransferSyntaxUID.is_compressed:
+        return len(report.get("PixelData", b""))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # how pydicom says that there is more, or less
+        try:
+            return report.pixel_array.size
+        except (UserWarning, RuntimeError):
+            return 0
 
 
 def _evidence(report: Dataset) -> Iterator[str]:
@@ -189,6 +201,8 @@ def _group_faults(groups: Sequence[Dataset]) -> Iterator[str]:
             yield "a group has no tracking unique identifier"
         if scope != [codes.SCOPE_HEADER.value]:
             yield from _estimate_faults(group)
+        if scope == [codes.SCOPE_STUDY.value]:
+            yield from _silence_faults(group)
 
 
 def _estimate_faults(group: Dataset) -> Iterator[str]:
@@ -201,11 +215,27 @@ def _estimate_faults(group: Dataset) -> Iterator[str]:
         yield "numbers of a group cannot be told apart by Derivation"
 
 
+def _silence_faults(group: Dataset) -> Iterator[str]:
+    """Find what the study's group neither states nor says why it does not."""
+    stated = {
+        "age": any(item.ValueType == "NUM" for item in group.ContentSequence),
+        "sex": bool(_answers(group, codes.SUBJECT_SEX)),
+    }
+    for attribute, name in codes.NO_ANSWER.items():
+        if stated[attribute] == bool(_answers(group, name)):
+            yield f"{attribute} is neither stated nor is said why, or both"
+
+
 def _answers(parent: Dataset, name: Code) -> list[str]:
     """Return the code values of the children of ``parent`` with that concept name."""
     return [
-        item.ConceptCodeSequence[0].CodeValue
+        _code_value(item.ConceptCodeSequence[0])
         for item in parent.get("ContentSequence", ())
         if item.ValueType == "CODE"
         and item.ConceptNameCodeSequence[0].get("CodeValue") == name.value
     ]
+
+
+def _code_value(code: Dataset) -> str:
+    """Return a code value, also one of more than 16 characters (PS3.3 8.1)."""
+    return str(code.get("CodeValue") or code.LongCodeValue)

@@ -65,6 +65,8 @@ DERIVATIONS = (ESTIMATED, STANDARD_DEVIATION, FIFTH_PERCENTILE, NINETY_FIFTH_PER
 """Tells the NUMs of one group apart; only Estimated is the point value."""
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 COMMENT = Code("121106", "DCM", "Comment")
+SUMMARY = Code("121111", "DCM", "Summary")
+"""Of the whole report, as TEXT in its root: TID 1500 is extensible."""
 
 # Why there is no estimate
 SUMMARY_OF_ANALYSES = Code("111065", "DCM", "Summary of Analyses")
@@ -97,6 +99,18 @@ _CID_6135 = {
     "unreadable": SOFTWARE_FAILURE,
     "truncated": SOFTWARE_FAILURE,
 }
+_MEANINGS = {
+    "age_interval_too_wide": "Prediction interval too wide to be stated",
+    "sex_uncertain": "Not certain enough to be stated",
+    "sex_not_assessed": "Recorded sex is not assessed",
+    "not_a_chest": "Does not look like a chest radiograph",
+    "not_frontal": "Does not look like a frontal view",
+    "out_of_distribution": "Unlike the images that the network was calibrated on",
+    "outside_training_ages": "Recorded age is outside the ages that were trained",
+    "not_flagged": "Header is consistent; images were not analysed",
+    "too_uncertain": "Neither age nor sex is certain enough to be stated",
+}
+"""Of a private reason, at most 64 characters; the whole sentence stands in a comment."""
 
 
 def reason_code(reason: Reason) -> Code:
@@ -104,7 +118,8 @@ def reason_code(reason: Reason) -> Code:
     if reason.code in _CID_6135:
         return _CID_6135[reason.code]
     value = re.sub(r"[^A-Z0-9]+", "_", plain(reason.code).upper()).strip("_") or "UNSPECIFIED"
-    return Code(value[:64], CODING_SCHEME, plain(reason.text)[:64].strip() or value[:64])
+    meaning = _MEANINGS.get(reason.code) or plain(reason.text)[:64].strip()
+    return Code(value[:64], CODING_SCHEME, meaning or value[:64])
 
 
 def summary_code(outcome: Outcome, reason: Reason | None) -> Code:
@@ -121,6 +136,11 @@ SCOPE_STUDY = Code("STUDY", CODING_SCHEME, "The study as a whole")
 SCOPE_IMAGE = Code("IMAGE", CODING_SCHEME, "One image")
 SCOPE_HEADER = Code("HEADER", CODING_SCHEME, "The header as recorded")
 AGE_STATUS = Code("AGESTAT", CODING_SCHEME, "Status of the recorded age")
+NO_ANSWER = {
+    "age": Code("NOAGE", CODING_SCHEME, "Why no age is stated"),
+    "sex": Code("NOSEX", CODING_SCHEME, "Why no sex is stated"),
+}
+"""One for each attribute that a group gives no estimate of."""
 SEX_STATUS = Code("SEXSTAT", CODING_SCHEME, "Status of the recorded sex")
 STATUS = {
     AttributeStatus.CONSISTENT: "No inconsistency found",

@@ -116,14 +116,23 @@ def common_attributes(frame: Frame, *, sop_class_uid: str, kind: str) -> Dataset
     return ds
 
 
-def encode_file(ds: Dataset, source: Dataset, *, extra: Sequence[RawDataElement] = ()) -> bytes:
-    """Return the PS3.10 file of ``ds`` with the patient and study of ``source``."""
+def encode_file(
+    ds: Dataset,
+    source: Dataset,
+    *,
+    extra: Sequence[RawDataElement] = (),
+    syntax: str = ExplicitVRLittleEndian,
+) -> bytes:
+    """Return the PS3.10 file of ``ds`` with the patient and study of ``source``.
+
+    ``syntax`` is the transfer syntax of the pixels in ``ds``, one of Explicit VR Little Endian.
+    """
     elements: dict[int, Element] = {element.tag: element for element in (*ds, *extra)}
     elements |= {copy.tag: copy for copy in copied_modules(source)}
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ds.SOPClassUID
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = UID(syntax)
     meta.ImplementationClassUID = UID(PROGRAM_UID)
     meta.ImplementationVersionName = "DICOM_AI_NODE"
     fp = DicomBytesIO()

@@ -2,15 +2,16 @@
 
 Groups, in this order; each bears a private code SCOPE so that no reader has to guess:
 
-1. ``STUDY``, exactly once: the answer for the study. Where one image was estimated, or the study
+1. ``HEADER``, exactly once: the check of the recorded age and sex.
+2. ``STUDY``, exactly once: the answer for the study. Where one image was estimated, or the study
    has one image, that image's group is this one, with the values of the study.
-2. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has none.
-3. ``HEADER``, exactly once: the audit of the recorded age and sex.
+3. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has none.
 
 Where several images were estimated, the STUDY group names all of them as source of measurement, and
 each of its numbers is INFERRED FROM all of them; the IMAGE groups hold the estimate of each.
 
 A group without an estimate holds no NUM: a status (CID 6042), quality, reason and comment instead.
+Where age or sex alone has no estimate, a coded reason and a comment say why.
 The NUMs of the HEADER group are the record itself, under other concepts (Age Reported, Age
 calculated), and stand in every report.
 """
@@ -48,6 +49,7 @@ from dicom_ai_node.types import (
     Reason,
     SexEstimate,
     StudyResult,
+    Unanswered,
 )
 
 
@@ -64,6 +66,8 @@ class _Part:
     sex: SexEstimate | None
     seen: bool
     """Whether the network saw the images."""
+    unanswered: tuple[Unanswered, ...] = ()
+    """Why age or sex is not stated."""
 
 
 def measurement_groups(
@@ -74,12 +78,12 @@ def measurement_groups(
     settings: ReportSettings,
 ) -> list[MeasurementsAndQualitativeEvaluations]:
     """Return the groups of a report; ``references`` are all images of the study that it names."""
-    groups = [
-        _group(part, result.model, identity=identity, settings=settings)
-        for part in _parts(result, references)
+    header = header_group(result.audit, references, identity=identity, settings=settings)
+    parts = _parts(result, references)
+    return [
+        header,
+        *(_group(part, result.model, identity=identity, settings=settings) for part in parts),
     ]
-    groups.append(header_group(result.audit, references, identity=identity, settings=settings))
-    return groups
 
 
 def _parts(result: StudyResult, references: Sequence[ImageRef]) -> list[_Part]:
@@ -97,6 +101,7 @@ def _parts(result: StudyResult, references: Sequence[ImageRef]) -> list[_Part]:
         age=result.age if result.outcome is Outcome.ESTIMATED else None,
         sex=text.reported_sex(result) if result.outcome is Outcome.ESTIMATED else None,
         seen=any(one.prediction is not None for one in answering),
+        unanswered=result.unanswered,
     )
     return [study, *(_image_part(one, number, result) for number, one in enumerate(rest, 1))]
 
@@ -120,6 +125,7 @@ def _image_part(one: ImageResult, number: int, result: StudyResult) -> _Part:
         age=age,
         sex=sex,
         seen=one.prediction is not None,
+        unanswered=result.unanswered if one.outcome is Outcome.ESTIMATED else (),
     )
 
 
@@ -193,6 +199,10 @@ def _evaluations(part: _Part) -> list[QualitativeEvaluation]:
         evaluations.append(
             QualitativeEvaluation(codes.QUALITY_FINDING, codes.reason_code(part.reason))
         )
+    evaluations += [
+        QualitativeEvaluation(codes.NO_ANSWER[one.attribute], codes.reason_code(one.reason))
+        for one in part.unanswered
+    ]
     return evaluations
 
 
@@ -218,4 +228,10 @@ def _comments(part: _Part) -> list[TextContentItem]:
         lines.append(text.DISCLAIMER)
     if part.outcome is not Outcome.ESTIMATED:
         lines.append(f"No estimate: {text.reason_line(part.reason)}")
+    own = {part.reason.code} if part.reason else set()
+    lines += [
+        f"No {one.attribute}: {text.reason_line(one.reason)}"
+        for one in part.unanswered
+        if one.reason.code not in own
+    ]
     return [TextContentItem(codes.COMMENT, line, "CONTAINS") for line in lines]

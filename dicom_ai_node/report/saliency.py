@@ -41,10 +41,10 @@ def saliency_capture(
     ds.DerivationDescription = _derivation(explained)
     ds.SourceImageSequence = [source_image(explained.image)]
     ds.ImageComments = text.DISCLAIMER
-    set_pixels(ds, picture(explained))
+    syntax = set_pixels(ds, picture(explained))
     # What was once compressed with loss stays so (PS3.3 C.7.6.1.1.5).
     lossy = [copy for word in _LOSSY if (copy := verbatim(header, tag_of(word))) is not None]
-    content = encode_file(ds, frame.source, extra=lossy)
+    content = encode_file(ds, frame.source, extra=lossy, syntax=syntax)
     return ReportFile(SC_CLASS, str(ds.SOPInstanceUID), content)
 
 

@@ -40,6 +40,7 @@ from dicom_ai_node.types import (
     Severity,
     SexEstimate,
     StudyResult,
+    Unanswered,
 )
 
 MODEL = ModelIdentity("chest-age-sex", "1.0.0", "0123456789abcdef" * 4)
@@ -105,11 +106,27 @@ class Sample:
 
 def samples() -> dict[str, Sample]:
     """Return one study of every kind."""
+    return {kind: _with_reasons(sample) for kind, sample in _samples().items()}
+
+
+def _with_reasons(sample: Sample) -> Sample:
+    """Say why age or sex has no estimate, as ``decide`` does, where the sample does not yet."""
+    result = sample.result
+    stated = {"age": result.age, "sex": result.sex}
+    reasons = {one.attribute: one for one in result.unanswered}
+    if result.reason is not None:
+        reasons = {name: Unanswered(name, result.reason) for name in stated} | reasons
+    missing = tuple(reasons[name] for name, value in stated.items() if value is None)
+    return Sample(replace(result, unanswered=missing), sample.sources)
+
+
+def _samples() -> dict[str, Sample]:
     return {
         "one_image": estimated(1),
         "two_images": estimated(2),
         "one_of_two": _one_of_two(),
         "conflict": _conflict(),
+        "half": _half(),
         "sex_other": _sex_other(),
         "abstained": _abstained(),
         "refused": _refused(),
@@ -195,7 +212,27 @@ def _sex_other() -> Sample:
     sample = estimated(1)
     recorded = Recorded("063Y", "O", 63.0, 63.37)
     audited = audit(sex=AttributeStatus.NOT_ASSESSED, recorded=recorded)
-    return Sample(replace(sample.result, audit=audited), [source(PatientSex=b"O")])
+    why = Reason("sex_not_assessed", "PatientSex is not assessed in this study")
+    result = replace(sample.result, audit=audited, sex=None, unanswered=(Unanswered("sex", why),))
+    return Sample(result, [source(PatientSex=b"O")])
+
+
+def _half() -> Sample:
+    """A sex and no age, which the header lacks too."""
+    sample = estimated(1)
+    audited = audit(
+        AttributeStatus.MISSING,
+        recorded=Recorded("", "F", None, None),
+        findings=[
+            Finding("B5", Severity.WARNING, "age", "PatientAge and PatientBirthDate are empty")
+        ],
+    )
+    why = Reason(
+        "age_interval_too_wide",
+        "the 90 % interval of the age, 31 to 88 years, is wider than 45 years",
+    )
+    result = replace(sample.result, audit=audited, age=None, unanswered=(Unanswered("age", why),))
+    return Sample(result, [source(PatientAge=b"", PatientBirthDate=b"")])
 
 
 def _abstained() -> Sample:

@@ -18,6 +18,7 @@ from highdicom.sr import (
     NumContentItem,
     ObservationContext,
     ObserverContext,
+    TextContentItem,
 )
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as standard
@@ -29,6 +30,7 @@ from dicom_ai_node.report.identity import ReportIdentity, uid_of
 from dicom_ai_node.report.provenance import software_version
 from dicom_ai_node.report.recorded import NamedImage, recorded_age
 from dicom_ai_node.report.settings import ReportSettings
+from dicom_ai_node.report.summary import summary
 from dicom_ai_node.types import HeaderAudit, Recorded, StudyResult
 
 
@@ -53,8 +55,19 @@ def content_tree(
     )
     root: Dataset = report[0]
     measurements = root.ContentSequence.pop()
-    root.ContentSequence.extend([_image_library(images), measurements])
+    conclusion = TextContentItem(codes.SUMMARY, summary(result), "CONTAINS")
+    root.ContentSequence.extend([conclusion, _image_library(images), measurements])
+    _separate(root)
     return root
+
+
+def _separate(item: Dataset) -> None:
+    """Mark every container SEPARATE (PS3.3 C.18.8): CONTINUOUS, which highdicom writes, asks
+    renderers to run the values together as one text, and then they leave their names out."""
+    if item.ValueType == "CONTAINER":
+        item.ContinuityOfContent = "SEPARATE"
+    for child in item.get("ContentSequence", ()):
+        _separate(child)
 
 
 def device_uid(settings: ReportSettings) -> str:

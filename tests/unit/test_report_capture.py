@@ -1,4 +1,4 @@
-"""The Secondary Capture: readable, marked, and without the patient's name."""
+"""The Secondary Capture: readable, marked, compressed, and without the patient's name."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -7,16 +7,34 @@ from io import BytesIO
 import numpy as np
 import pydicom
 import pytest
+from PIL import ImageDraw, ImageFont
 from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
 
+from dicom_ai_node.report import sheet
 from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.capture import COLUMNS, ROWS, lines, render
 from dicom_ai_node.report.samples import Sample, samples
 from dicom_ai_node.report.settings import ReportSettings
-from dicom_ai_node.types import Finding, Severity
+from dicom_ai_node.report.sheet import COLUMNS, MOST_ROWS, draw_sheet, finding_words, wrapped
+from dicom_ai_node.types import (
+    AgeEstimate,
+    Finding,
+    Reason,
+    Recorded,
+    Severity,
+    SexEstimate,
+    StudyResult,
+    Unanswered,
+)
+
+KINDS = sorted(samples())
 
 
 def capture(sample: Sample) -> Dataset:
+    return pydicom.dcmread(BytesIO(content(sample)))
+
+
+def content(sample: Sample) -> bytes:
     reports = build_reports(
         sample.result,
         sample.sources,
@@ -25,7 +43,45 @@ def capture(sample: Sample) -> Dataset:
         digest="d",
         created=datetime(2024, 3, 16, 8, 0),
     )
-    return pydicom.dcmread(BytesIO(reports[1].files[0].content))
+    return reports[1].files[0].content
+
+
+class Drawn:
+    """Every text that is drawn, and the box that it takes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts: list[tuple[str, tuple[float, float, float, float]]] = []
+        original = ImageDraw.ImageDraw.text
+
+        def text(draw: ImageDraw.ImageDraw, xy: tuple[float, float], words: str, fill: int,
+                 font: ImageFont.FreeTypeFont, anchor: str = "la") -> None:  # fmt: skip
+            box = draw.textbbox(xy, words, font=font, anchor=anchor)
+            if words:
+                self.texts.append((words, box))
+            original(draw, xy, words, fill, font, anchor=anchor)
+
+        monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+
+    @property
+    def words(self) -> str:
+        return " ".join(words for words, _ in self.texts)
+
+    def overlaps(self) -> list[tuple[str, str]]:
+        found = []
+        for number, (words, a) in enumerate(self.texts):
+            for other, b in self.texts[number + 1 :]:
+                if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]:
+                    found.append((words, other))
+        return found
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    return Drawn(monkeypatch)
+
+
+def draw(result: StudyResult) -> np.ndarray:
+    return draw_sheet(result, study_date="20240315")
 
 
 def test_it_is_marked_and_names_its_images() -> None:
@@ -40,43 +96,122 @@ def test_it_is_marked_and_names_its_images() -> None:
     assert sorted(named) == sorted(str(one.SOPInstanceUID) for one in sample.sources)
 
 
-def test_the_pixels_are_the_lines() -> None:
-    sample = samples()["conflict"]
-    ds = capture(sample)
-    page = lines(sample.result, study_date="20240315")
-    assert ds.pixel_array.shape == (ROWS, COLUMNS)
-    assert np.array_equal(ds.pixel_array, render(page))
-    assert ds.pixel_array.max() == 255
-
-
-@pytest.mark.parametrize("kind", sorted(samples()))
-def test_every_page_says_what_it_is_and_not_whose(kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_compressed_without_loss(kind: str) -> None:
     sample = samples()[kind]
-    page = "\n".join(lines(sample.result, study_date="20240315"))
-    assert "NOT A MEDICAL DEVICE" in page
-    assert "not verified" in page
-    assert "SAMPLE-1" not in page
-    assert "Sample" not in page
-    assert "wrong patient" not in page.lower()
+    ds = capture(sample)
+    assert ds.file_meta.TransferSyntaxUID == RLELossless
+    assert np.array_equal(ds.pixel_array, draw(sample.result))
+    assert len(content(sample)) < ds.Rows * ds.Columns / 5
 
 
-def test_an_other_sex_is_not_contradicted() -> None:
-    page = lines(samples()["sex_other"].result, study_date="20240315")
-    assert "Sex: not stated" in page
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_page_says_what_it_is_and_not_whose(kind: str, drawn: Drawn) -> None:
+    draw(samples()[kind].result)
+    assert "NOT A MEDICAL DEVICE" in drawn.words
+    assert "not verified" in drawn.words
+    assert "SAMPLE-1" not in drawn.words
+    assert "Sample" not in drawn.words
+    assert "wrong patient" not in drawn.words.lower()
+    assert drawn.overlaps() == []
 
 
-def test_without_an_estimate_the_reason_stands_there() -> None:
-    page = lines(samples()["abstained"].result, study_date="")
-    assert any("too_uncertain" in line for line in page)
-    assert "Study of unknown date" in page
+def test_the_scale_shows_the_interval_the_estimate_and_the_record(drawn: Drawn) -> None:
+    page = draw(samples()["conflict"].result)
+    assert {"image 63", "recorded 21 years"} <= {words for words, _ in drawn.texts}
+    places = {words: (box[0] + box[2]) / 2 for words, box in drawn.texts}
+    zero, hundred = places["0"], places["100"]
+
+    def age(x: float) -> float:
+        return 100 * (x - zero) / (hundred - zero)
+
+    assert age(places["image 63"]) == pytest.approx(63.2, abs=1)
+    assert age(places["recorded 21 years"]) == pytest.approx(21, abs=1)
+    row = next(box[3] for words, box in drawn.texts if words == "image 63") + 16
+    shaded = np.flatnonzero(page[int(row)] == sheet._DIM)
+    assert (age(shaded[0]), age(shaded[-1])) == (pytest.approx(52, abs=1), pytest.approx(74, abs=1))
 
 
-def test_a_long_page_ends_with_a_mark_instead_of_running_off() -> None:
-    sample = samples()["one_image"]
-    findings = tuple(
-        Finding(f"X{number}", Severity.WARNING, "age", "reason") for number in range(300)
+def test_an_other_sex_is_not_contradicted(drawn: Drawn) -> None:
+    draw(samples()["sex_other"].result)
+    assert "No sex from the image: PatientSex is not assessed" in drawn.words
+    assert "certainty" not in drawn.words
+
+
+def test_without_an_estimate_the_reason_stands_there(drawn: Drawn) -> None:
+    draw_sheet(samples()["abstained"].result, study_date="")
+    assert "No age from the image: neither age nor sex is certain" in drawn.words
+    assert "Study of unknown date" in drawn.words
+
+
+def test_the_findings_are_words_and_not_codes() -> None:
+    words = list(finding_words(samples()["conflict"].result.audit))
+    assert words[0].startswith("Warning: Inferred characteristics differ")
+    assert not any("H1" in line for line in words)
+    proposed = list(finding_words(samples()["header_only"].result.audit))
+    assert proposed[-1] == (
+        "Proposed, not applied: PatientAge 063Y, from PatientBirthDate and StudyDate"
     )
-    result = replace(sample.result, audit=replace(sample.result.audit, findings=findings))
-    image = render(lines(result, study_date="20240315"))
-    assert image.shape == (ROWS, COLUMNS)
-    assert not image[-8:].any()
+
+
+LONG = "does not go with " + "PatientWeight-and-everything-else-" * 9 + " nor with the rest of it"
+
+
+def extreme(**audit: object) -> StudyResult:
+    result = samples()["conflict"].result
+    return replace(result, audit=replace(result.audit, **audit))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        extreme(findings=tuple(Finding("X", Severity.ERROR, "age", LONG) for _ in range(6))),
+        extreme(exempt=LONG),
+        extreme(recorded=Recorded("\\\\".join(["066Y"] * 30), "Male or female " * 20, None, None)),
+        extreme(recorded=Recorded("150Y", "M", 150.0, None)),
+        extreme(recorded=Recorded("000D", "M", 0.0, None)),
+        extreme(recorded=Recorded("063Y", "F", 63.0, None)),
+        extreme(recorded=Recorded("100Y", "F", 100.0, None)),
+        replace(extreme(), age=AgeEstimate(1.0, 0.1, (0.0, 110.0))),
+        replace(extreme(), age=AgeEstimate(108.0, 0.1, (104.0, 110.0))),
+        replace(extreme(), sex=SexEstimate(0.0)),
+        replace(extreme(), sex=SexEstimate(1.0)),
+        replace(
+            extreme(),
+            age=None,
+            sex=None,
+            unanswered=tuple(Unanswered(name, Reason("x", LONG * 2)) for name in ("age", "sex")),
+        ),
+        replace(extreme(), study_instance_uid="1" * 64),
+        extreme(exempt="x " * 5000, recorded=Recorded("9" * 5000, "M" * 5000, None, None)),
+    ],
+    ids=lambda _: "",
+)
+def test_long_texts_wrap_and_nothing_overlaps(result: StudyResult, drawn: Drawn) -> None:
+    page = draw(result)
+    assert page.shape[0] <= MOST_ROWS
+    assert page.shape[0] % 2 == 0
+    assert drawn.overlaps() == []
+    for words, (left, top, right, bottom) in drawn.texts:
+        assert left >= 0, words
+        assert right <= COLUMNS, words
+        assert top >= 0, words
+        assert bottom <= page.shape[0], words
+    assert "Not for diagnosis." in drawn.words
+
+
+def test_a_long_page_counts_what_it_leaves_out(drawn: Drawn) -> None:
+    many = tuple(Finding(f"X{at}", Severity.WARNING, "age", f"reason {at}") for at in range(300))
+    page = draw(extreme(findings=many))
+    assert page.shape[0] <= MOST_ROWS
+    shown = sum("Reason" in words for words, _ in drawn.texts)
+    assert f"[{300 - shown} more in the report]" in drawn.words
+    assert "Not for diagnosis." in drawn.words
+
+
+@pytest.mark.parametrize("words", ["", "a b", "x" * 400, "short " + "y" * 300 + " end"])
+def test_wrapping_keeps_every_letter(words: str) -> None:
+    lines = wrapped(words, 22, 400)
+    assert "".join(lines).replace(" ", "") == words.replace(" ", "")
+    font = ImageFont.load_default(22)
+    assert all(font.getlength(line) <= 400 for line in lines)

@@ -41,7 +41,8 @@ def spoilt(
     return fp.getvalue()
 
 
-def group(ds: Dataset, index: int = 0) -> Dataset:
+def group(ds: Dataset, index: int = 1) -> Dataset:
+    """The study's group; that of the header comes first."""
     found: Dataset = ds.ContentSequence[-1].ContentSequence[index]
     return found
 

@@ -1,0 +1,232 @@
+"""The picture of a result: an age scale and two bars that are grasped at once, then the words.
+
+Drawn from top to bottom; each part returns where the next begins, so that long texts push the rest
+down and nothing overlaps. What would make the picture too tall is counted, not drawn.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dicom_ai_node.report import summary, text
+from dicom_ai_node.types import AgeEstimate, HeaderAudit, Outcome, SexEstimate, StudyResult
+
+COLUMNS = 1024
+MOST_ROWS = 1400
+_LEFT, _RIGHT = 40, COLUMNS - 40
+_AXIS_LEFT, _AXIS_RIGHT = 70, COLUMNS - 70
+_WHITE, _LIGHT, _GREY, _DIM = 255, 205, 150, 70
+_TITLE, _TEXT, _SMALL = 28, 22, 18
+_MOST_LINES, _MOST_LETTERS = 5, 500
+"""Of one text."""
+_TURN = 20
+"""Years between the numbers of the age scale."""
+_NEAR = 30
+"""Pixels from the mark of the recorded age at which a number of the scale would be under it."""
+
+
+class _Page:
+    """A canvas that is filled from the top."""
+
+    def __init__(self) -> None:
+        self.image = Image.new("L", (COLUMNS, MOST_ROWS), 0)
+        self.draw = ImageDraw.Draw(self.image)
+        self.y = 24
+
+    def write(
+        self, words: str, *, size: int = _TEXT, shade: int = _LIGHT, left: int = _LEFT
+    ) -> None:
+        """Write ``words`` over as many lines as they need, up to a number that leaves room."""
+        for line in _shortened(words, size, _RIGHT - left):
+            self.draw.text((left, self.y), line, shade, ImageFont.load_default(size))
+            self.y += line_height(size)
+
+    def heading(self, words: str) -> None:
+        """Begin a part."""
+        self.y += 14
+        self.draw.line((_LEFT, self.y, _RIGHT, self.y), _DIM)
+        self.y += 10
+        self.write(words, size=_SMALL, shade=_GREY)
+
+    def label(self, words: str, x: float, *, shade: int, size: int = _TEXT) -> None:
+        """Write one line centred on ``x``, moved to within the margins."""
+        half = ImageFont.load_default(size).getlength(words) / 2
+        x = min(max(x, _LEFT + half), _RIGHT - half)
+        font = ImageFont.load_default(size)
+        self.draw.text((x, self.y), words, shade, font, anchor="ma")
+
+
+def draw_sheet(result: StudyResult, *, study_date: str) -> NDArray[np.uint8]:
+    """Return the picture of ``result``, grey, shape (rows, COLUMNS), an even number of rows."""
+    page = _Page()
+    page.write("Age and sex: header and image compared", size=_TITLE, shade=_WHITE)
+    page.write("RESEARCH - NOT A MEDICAL DEVICE", shade=_WHITE)
+    date = text.plain(study_date) or "of unknown date"
+    model = f"; network {result.model.name} {result.model.version}" if result.model else ""
+    line = f"Study {date}, UID ...{result.study_instance_uid[-12:]}{model}"
+    page.write(text.plain(line), size=_SMALL, shade=_GREY)
+    page.y += 12
+    page.write(summary.verdict(result.audit), size=_TITLE, shade=_WHITE)
+    _age(page, result)
+    _sex(page, result)
+    _findings(page, list(finding_words(result.audit)))
+    page.heading("")
+    page.y -= line_height(_SMALL)
+    page.write(text.DISCLAIMER, size=_SMALL, shade=_GREY)
+    rows = min(page.y + 24, MOST_ROWS) // 2 * 2
+    return np.asarray(page.image, dtype=np.uint8)[:rows]
+
+
+def finding_words(audit: HeaderAudit) -> Iterator[str]:
+    """Yield each finding and each proposal as a sentence, without codes."""
+    for found in audit.findings:
+        reason = text.plain(found.reason)
+        yield f"{found.severity.value.capitalize()}: {reason[:1].upper()}{reason[1:]}"
+    for one in audit.proposals:
+        yield text.plain(f"Proposed, not applied: {one.keyword} {one.value}, from {one.source}")
+
+
+def wrapped(words: str, size: int, width: int) -> list[str]:
+    """Return the lines of ``words``; a word that is too long for a line is broken."""
+    font = ImageFont.load_default(size)
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        while font.getlength(word) > width:
+            fits = next(n for n in range(len(word), 0, -1) if font.getlength(word[:n]) <= width)
+            lines[-1], word = word[:fits], word[fits:]
+            lines.append("")
+        lines[-1] = word
+    return lines
+
+
+def _shortened(words: str, size: int, width: int) -> list[str]:
+    """Return the lines of ``words``, cut where they are too many: a header may hold anything."""
+    lines = wrapped(words[:_MOST_LETTERS], size, width)
+    cut = len(words) > _MOST_LETTERS or len(lines) > _MOST_LINES
+    return [*lines[: _MOST_LINES - 1], "..."] if cut else lines
+
+
+def line_height(size: int) -> int:
+    """Return the pixels from one line to the next."""
+    return size + 8
+
+
+def _age(page: _Page, result: StudyResult) -> None:
+    page.heading("AGE")
+    recorded = summary.recorded_age(result.audit)
+    page.write(f"Recorded: {recorded}")
+    answered = result.outcome is Outcome.ESTIMATED
+    age = result.age if answered else None
+    if age is not None:
+        page.write(f"The image suggests {text.age_line(age)}", shade=_WHITE)
+    _why_not(page, result, "age")
+    years = result.audit.stated_age
+    if age is not None or years is not None:
+        _scale(page, age, years)
+
+
+def _scale(page: _Page, age: AgeEstimate | None, years: float | None) -> None:
+    """Draw the ages from 0 to 100, or as far as is needed, with the interval and the record."""
+    known = [*(age.interval90 if age else ()), *([years] if years is not None else ())]
+    last = max(100, int(-(-max(known) // _TURN) * _TURN))
+    place = _Place(last)
+    page.y += 8
+    if age is not None:
+        page.label(f"image {age.mu:.0f}", place(age.mu), shade=_WHITE)
+    page.y += line_height(_TEXT)
+    top, axis = page.y, page.y + 26
+    if age is not None:
+        low, high = (place(end) for end in age.interval90)
+        page.draw.rectangle((low, top + 4, high, axis - 2), fill=_DIM, outline=_GREY)
+        page.draw.line((place(age.mu), top, place(age.mu), axis), _WHITE, 5)
+    page.draw.line((_AXIS_LEFT, axis, _AXIS_RIGHT, axis), _LIGHT, 2)
+    for tick in range(0, last + 1, _TURN // 2):
+        page.draw.line((place(tick), axis, place(tick), axis + 7), _LIGHT, 2)
+    page.y = axis + 10
+    mark = place(years) if years is not None else -COLUMNS
+    for tick in range(0, last + 1, _TURN):
+        if abs(place(tick) - mark) > _NEAR:
+            page.label(f"{tick}", place(tick), shade=_GREY, size=_SMALL)
+    page.y += line_height(_SMALL)
+    if years is not None:
+        x = place(years)
+        page.draw.line((x, axis, x, page.y), _WHITE, 2)
+        page.draw.polygon([(x, axis + 2), (x - 11, axis + 20), (x + 11, axis + 20)], fill=_WHITE)
+        page.label(f"recorded {summary.spoken_age(years)}", x, shade=_WHITE)
+        page.y += line_height(_TEXT)
+
+
+class _Place:
+    """Where an age lies on the scale."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+
+    def __call__(self, years: float) -> float:
+        share = min(max(years / self._last, 0.0), 1.0)
+        return _AXIS_LEFT + share * (_AXIS_RIGHT - _AXIS_LEFT)
+
+
+def _sex(page: _Page, result: StudyResult) -> None:
+    page.heading("SEX")
+    page.write(f"Recorded: {summary.recorded_sex(result.audit)}")
+    sex = text.reported_sex(result) if result.outcome is Outcome.ESTIMATED else None
+    if sex is not None:
+        page.write(f"The image suggests {text.sex_line(sex)}", shade=_WHITE)
+        page.y += 6
+        recorded = result.audit.meant_sex or result.audit.recorded.sex.strip()
+        _bars(page, sex, recorded)
+    _why_not(page, result, "sex")
+
+
+def _bars(page: _Page, sex: SexEstimate, recorded: str) -> None:
+    """Draw the probability of each sex, with a mark at the one that is recorded."""
+    left, right = 180, 760
+    font = ImageFont.load_default(_TEXT)
+    for letter, name, share in (
+        ("F", "female", sex.probability_female),
+        ("M", "male", 1 - sex.probability_female),
+    ):
+        page.draw.text((_AXIS_LEFT, page.y), name, _LIGHT, font)
+        box = (left, page.y + 4, right, page.y + line_height(_TEXT) - 6)
+        page.draw.rectangle(box, outline=_DIM)
+        if share > 0:
+            page.draw.rectangle((left, box[1], left + share * (right - left), box[3]), fill=_LIGHT)
+        said = f"{text.percent(share):.1f} %"
+        if letter == recorded:
+            said += "  recorded"
+            tip = (right + 12, (box[1] + box[3]) / 2)
+            page.draw.polygon(
+                [tip, (tip[0] + 14, tip[1] - 9), (tip[0] + 14, tip[1] + 9)], fill=_WHITE
+            )
+        page.draw.text((right + 36, page.y), said, _WHITE, font)
+        page.y += line_height(_TEXT)
+
+
+def _why_not(page: _Page, result: StudyResult, attribute: str) -> None:
+    """Write why the image says nothing of an attribute."""
+    for one in result.unanswered:
+        if one.attribute == attribute:
+            reason = text.plain(one.reason.text)
+            page.write(f"No {attribute} from the image: {reason}", shade=_WHITE)
+
+
+def _findings(page: _Page, found: Sequence[str]) -> None:
+    page.heading("WHAT THE CHECK FOUND")
+    if not found:
+        page.write("Nothing.")
+    footer = 5 * line_height(_SMALL) + 60
+    for number, words in enumerate(found):
+        lines = len(_shortened(words, _TEXT, _RIGHT - _LEFT))
+        if page.y + (lines + 1) * line_height(_TEXT) > MOST_ROWS - footer:
+            page.write(f"[{len(found) - number} more in the report]", shade=_GREY)
+            return
+        page.write(words)

@@ -1,0 +1,106 @@
+"""What a report says in a few sentences, for people: the header, the image, and what differs.
+
+Printable ASCII, as all text of a report.
+"""
+
+from dicom_ai_node.report import text
+from dicom_ai_node.types import AttributeStatus, HeaderAudit, Outcome, StudyResult
+
+NOT_VERIFIED = "Inferred by a program, not verified by a person; not a medical device."
+
+_STATUS = {
+    AttributeStatus.MISSING: ("is missing", "are missing"),
+    AttributeStatus.MALFORMED: ("is not in the required form", "are not in the required form"),
+    AttributeStatus.IMPLAUSIBLE: ("is implausible", "are implausible"),
+    AttributeStatus.CONFLICT_HEADER: (
+        "is contradicted by the header itself",
+        "are contradicted by the header itself",
+    ),
+    AttributeStatus.CONFLICT_IMAGE: (
+        "differs from what the image suggests",
+        "differ from what the image suggests",
+    ),
+}
+_SEXES = {"F": "female", "M": "male", "O": "other"}
+
+
+def summary(result: StudyResult) -> str:
+    """Return what the report says: header, image, verdict, and that nobody has verified it."""
+    return " ".join(
+        [
+            f"Header: {recorded_age(result.audit)}, {recorded_sex(result.audit)}.",
+            f"Image: {_image(result)}.",
+            verdict(result.audit),
+            NOT_VERIFIED,
+        ]
+    )
+
+
+def verdict(audit: HeaderAudit) -> str:
+    """Return what is wrong with the recorded age and sex, in one sentence."""
+    if audit.exempt:
+        return f"Not assessed: {text.plain(audit.exempt)}."
+    if audit.age is audit.sex and audit.age in _STATUS:
+        return _reviewed(f"Recorded age and sex {_STATUS[audit.age][1]}", audit)
+    said = [
+        f"recorded {name} {_STATUS[status][0]}"
+        for name, status in (("age", audit.age), ("sex", audit.sex))
+        if status in _STATUS
+    ]
+    if not said:
+        return "Nothing speaks against the recorded age and sex."
+    sentence = " and ".join(said)
+    return _reviewed(sentence[0].upper() + sentence[1:], audit)
+
+
+def recorded_age(audit: HeaderAudit) -> str:
+    """Return the age as recorded, and what it means where that is not plain."""
+    sent, years = audit.recorded.age, audit.stated_age
+    if not sent:
+        return "no age"
+    if years is None:
+        return f"age {text.quoted(sent)}"
+    bound = " or over" if audit.censored_age else ""
+    return f"age {text.quoted(sent)} ({spoken_age(years)}{bound})"
+
+
+def recorded_sex(audit: HeaderAudit) -> str:
+    """Return the sex as recorded, in a word where it is one that DICOM knows."""
+    sent = audit.recorded.sex
+    word = _SEXES.get(sent.strip())
+    if not sent:
+        return "no sex"
+    return f"sex {text.quoted(sent)} ({word})" if word else f"sex {text.quoted(sent)}"
+
+
+def spoken_age(years: float) -> str:
+    """Return an age in words: years, and below two of them months or days."""
+    if years >= 2:
+        return f"{years:.0f} years"
+    if years >= 1 / 12:
+        return f"{years * 12:.0f} months"
+    return f"{years * 365.25:.0f} days"
+
+
+def _image(result: StudyResult) -> str:
+    """Return what the image suggests, and what it does not and why."""
+    if result.outcome is not Outcome.ESTIMATED:
+        return "; ".join(why_not(result)) or f"no estimate: {text.reason_line(result.reason)}"
+    sex = text.reported_sex(result)
+    said = [
+        *([text.age_line(result.age)] if result.age else ()),
+        *([text.sex_line(sex)] if sex else ()),
+    ]
+    return "; ".join([" and ".join(said), *why_not(result)])
+
+
+def why_not(result: StudyResult) -> list[str]:
+    """Return what has no estimate, with the reason; once where age and sex share it."""
+    missing: dict[str, list[str]] = {}
+    for one in result.unanswered:
+        missing.setdefault(text.plain(one.reason.text), []).append(one.attribute)
+    return [f"no {' and no '.join(names)}: {reason}" for reason, names in missing.items()]
+
+
+def _reviewed(sentence: str, audit: HeaderAudit) -> str:
+    return f"{sentence}: please review the record." if text.differs(audit) else f"{sentence}."
