@@ -68,7 +68,8 @@ def decode(
     if stream.parts > MAX_PARTS:
         raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 in {stream.parts} blocks and packets")
     reduced = _decode_reduced(stream, size) if size else None
-    if reduced is not None:
+    # A low band overshoots, so that only all of the image tells whether its header is wrong.
+    if reduced is not None and int(reduced.max()) < 1 << (layout.high_bit + 1):
         return reduced
     try:
         with _alone(stream):
@@ -173,6 +174,16 @@ def _decode_rle(data: bytes, dtype: np.dtype[Any], expected: int) -> bytes:
         return bytes(imagecodecs.dicomrle_decode(data[:-1], dtype, out=expected))
 
 
+def native_length(layout: Layout) -> int:
+    """Return how many bytes the native pixel data of ``layout`` have (PS3.5 8.2)."""
+    per_pixel = 2 if _is_subsampled(layout) else layout.samples
+    return layout.rows * layout.columns * per_pixel * (layout.allocated // 8)
+
+
+def _is_subsampled(layout: Layout) -> bool:
+    return layout.samples == 3 and layout.photometric in YBR_422
+
+
 def unpack_native(value: memoryview, layout: Layout, *, vr: str, little_endian: bool) -> Samples:
     """View native pixel data (PS3.5 8.2) as unsigned samples, without a copy where possible.
 
@@ -182,18 +193,17 @@ def unpack_native(value: memoryview, layout: Layout, *, vr: str, little_endian: 
         ``truncated``: fewer bytes than the header promises.
     """
     width = layout.allocated // 8
-    subsampled = layout.samples == 3 and layout.photometric in YBR_422
-    per_pixel = 2 if subsampled else layout.samples
-    count = layout.rows * layout.columns * per_pixel
-    if len(value) < count * width:
-        raise refuse(RefusalCode.TRUNCATED, f"{len(value)} of {count * width} bytes")
+    expected = native_length(layout)
+    count = expected // width
+    if len(value) < expected:
+        raise refuse(RefusalCode.TRUNCATED, f"{len(value)} of {expected} bytes")
     if width == 1 and vr == "OW" and not little_endian and len(value) % 2 == 0:
         # Two 8-bit samples share a word, and words are what big endian turns round.
         flat = np.frombuffer(value, np.uint16).byteswap().view(np.uint8)[:count]
     else:
         dtype = np.dtype(np.uint8) if width == 1 else np.dtype("<u2" if little_endian else ">u2")
         flat = np.frombuffer(value, dtype, count=count)
-    if subsampled:
+    if _is_subsampled(layout):
         return _from_422(flat, layout)
     if layout.samples == 1:
         return flat.reshape(layout.rows, layout.columns)

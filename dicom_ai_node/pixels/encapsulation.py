@@ -13,6 +13,7 @@ from dicom_ai_node.pixels.source import Source
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = (0xFFFE, 0xE000)
+_RLE_HEADER = 64
 _DELIMITER = (0xFFFE, 0xE0DD)
 _UID = re.compile(r"[0-9.]{1,64}")
 _MAGIC = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
@@ -63,7 +64,7 @@ def codestream(source: Source, offset: int, limits: Limits = DEFAULT) -> bytes:
     """
     fragments = list(_fragments(source, offset))
     # The first item is the basic offset table, unless a careless writer left it out.
-    if fragments and not bytes(fragments[0][:12]).startswith(_MAGIC):
+    if fragments and not (is_codestream(fragments[0]) or is_rle(fragments[0])):
         del fragments[0]
     refuse_long(sum(len(fragment) for fragment in fragments), limits)
     joined = b"".join(fragments)
@@ -79,9 +80,20 @@ def refuse_long(length: int, limits: Limits) -> None:
         raise refuse(RefusalCode.TOO_LARGE, detail)
 
 
-def is_codestream(value: memoryview) -> bool:
-    """Whether ``value`` starts like a compressed image."""
+def is_codestream(value: memoryview | bytes) -> bool:
+    """Whether ``value`` starts like an image in JPEG, JPEG-LS or JPEG 2000."""
     return bytes(value[:12]).startswith(_MAGIC)
+
+
+def is_rle(value: memoryview | bytes) -> bool:
+    """Whether ``value`` starts like a frame in RLE: 1 to 15 segments, behind a header of 64 bytes.
+
+    A basic offset table of one frame is shorter (PS3.5 annexes A.4 and G.5).
+    """
+    if len(value) < _RLE_HEADER:
+        return False
+    segments, first = struct.unpack_from("<2L", value)
+    return bool(1 <= segments <= 15 and first == _RLE_HEADER)
 
 
 def refuse_private(syntax: str) -> None:

@@ -9,13 +9,20 @@ from numpy.typing import NDArray
 from pydicom.uid import RLELossless
 
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.pixels.codecs import Samples, decode, decode_rle, unpack_native
+from dicom_ai_node.pixels.codecs import (
+    Samples,
+    decode,
+    decode_rle,
+    native_length,
+    unpack_native,
+)
 from dicom_ai_node.pixels.codestream import Codestream, inspect
 from dicom_ai_node.pixels.colour import from_palette, grey_plane
 from dicom_ai_node.pixels.display import Display, display_of
 from dicom_ai_node.pixels.encapsulation import (
     codestream,
     is_codestream,
+    is_rle,
     pixel_element,
     refuse_long,
     refuse_private,
@@ -31,6 +38,8 @@ from dicom_ai_node.types import Finding, Severity
 
 JUDGED_SIDE = 320
 """About so many rows or columns tell which tables and windows are meant for an image."""
+
+_UNFIT = "damaged, or shows most of the image as black or white: not applied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Frame:
         result = stretch(display.apply(small))
         if not result.any():
             raise refuse(RefusalCode.BLANK)
-        unused = [_finding("I6", f"{keyword} is not meant for these pixels") for keyword in passed]
+        unused = [_finding("I6", f"{keyword}: {_UNFIT}") for keyword in passed]
         return Shown(result, (*self.findings, *unused))
 
     def tensor(self, size: int) -> NDArray[np.float32]:
@@ -132,8 +141,8 @@ def _frame(source: Source, size: int | None, limits: Limits) -> Frame:
     layout = layout_of(source.header, limits)
     samples, stream = _samples(source, layout, size, limits)
     if samples.ndim == 3:
-        bits = min(layout.stored, stream.precision) if stream else layout.stored
-        return Frame(grey_plane(samples, bits), Display())
+        bits, findings = _bits_of_colour(samples, layout, stream)
+        return Frame(grey_plane(samples, bits), Display(), findings)
     padding = stated_padding(source.header)
     stored = stored_values(samples, layout, stream, padding=padding)
     findings = (_finding("I5", stored.fault),) if stored.fault else ()
@@ -145,6 +154,18 @@ def _frame(source: Source, size: int | None, limits: Limits) -> Frame:
     return Frame(values, display, findings)
 
 
+def _bits_of_colour(
+    samples: Samples, layout: Layout, stream: Codestream | None
+) -> tuple[int, tuple[Finding, ...]]:
+    """Return how many bits the samples of a colour image have, and what the header says wrongly."""
+    bits = min(layout.stored, stream.precision) if stream else layout.stored
+    used = int(samples.max()).bit_length() if bits < 8 * samples.dtype.itemsize else bits
+    if used <= bits:
+        return bits, ()
+    fault = f"samples of {used} bits, BitsStored is {layout.stored}: all bits are shown"
+    return used, (_finding("I5", fault),)
+
+
 def _finding(rule: str, reason: str) -> Finding:
     return Finding(rule, Severity.WARNING, "image", reason)
 
@@ -152,17 +173,25 @@ def _finding(rule: str, reason: str) -> Finding:
 def _samples(
     source: Source, layout: Layout, size: int | None, limits: Limits
 ) -> tuple[Samples, Codestream | None]:
-    """Decode by what is there: fragments or a native value, and in fragments by their markers."""
+    """Decode by what is there: fragments or a native value, and compressed by their markers."""
     vr, value, offset = pixel_element(source)
-    if value is None:
-        data = codestream(source, offset, limits)
-        if source.syntax == RLELossless:
-            return decode_rle(data, layout), None
-    elif source.syntax not in NATIVE_SYNTAXES and is_codestream(value):
-        refuse_long(len(value), limits)
-        data = bytes(value)
-    else:
+    if value is not None and not _is_compressed(value, source, layout):
         refuse_private(source.syntax)
         return unpack_native(value, layout, vr=vr, little_endian=source.little_endian), None
+    if value is None:
+        data = codestream(source, offset, limits)
+    else:
+        refuse_long(len(value), limits)
+        data = bytes(value)
+    if is_rle(data) or (source.syntax == RLELossless and not is_codestream(data)):
+        return decode_rle(data, layout), None
     stream = inspect(data)
     return decode(stream, layout, size=size, limits=limits), stream
+
+
+def _is_compressed(value: memoryview, source: Source, layout: Layout) -> bool:
+    """Whether a value without fragments is a codestream all the same."""
+    if not is_codestream(value):
+        return False
+    # Native pixels may begin like one by chance, but there are as many as the header says.
+    return source.syntax not in NATIVE_SYNTAXES or len(value) < native_length(layout)

@@ -33,7 +33,7 @@ class RefusalCode(StrEnum):
         "The bits of a pixel are not those of a radiograph",
     )
     UNSUPPORTED_LAYOUT = "unsupported_layout", "The samples of a pixel cannot be understood as grey"
-    UNSUPPORTED_SYNTAX = "unsupported_syntax", "The compression of the pixels is not supported"
+    UNSUPPORTED_SYNTAX = "unsupported_syntax", "The coding of the pixels is not supported"
     COLOUR = "colour", "The image is coloured"
     TRUNCATED = "truncated", "The pixel data end too early"
     SIZE_MISMATCH = "size_mismatch", "The compressed image and the header disagree about its size"

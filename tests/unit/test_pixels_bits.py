@@ -2,16 +2,31 @@
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels import normalise, read_frame, show
 from dicom_ai_node.rules.registry import IMAGE_RULES
-from tests.unit.pixels_builder import UID, quantised, radiograph, scene, write, write_as
+from tests.unit.pixels_builder import (
+    UID,
+    quantised,
+    radiograph,
+    scene,
+    set_codestream,
+    write,
+    write_as,
+)
 
 SIZE = 24
 VALUES = quantised(scene(), 12)
@@ -185,6 +200,26 @@ def test_a_test_pattern_of_black_and_white_goes_by_its_header(tmp_path: Path) ->
         tmp_path / "a.dcm", radiograph(signed.view(np.uint16) & 0x0FFF, 12, PixelRepresentation=1)
     )
     np.testing.assert_array_equal(read_frame(path).values, signed)
+    assert findings(path) == []
+
+
+def test_grey_in_colour_clothing_beyond_bits_stored(tmp_path: Path) -> None:
+    ds = radiograph(np.dstack([VALUES] * 3), 12, BitsStored=8, HighBit=7)
+    path = write(tmp_path / "a.dcm", ds)
+    np.testing.assert_array_equal(read_frame(path).values, VALUES)
+    assert findings(path) == ["I5"]
+
+
+def test_the_overshoot_of_a_reduced_image_proves_nothing(tmp_path: Path) -> None:
+    """Edges between black and white in a cell of 16 bits: a wavelet's low band goes beyond."""
+    across, down = np.indices((512, 512)) // 20 % 2
+    values = np.where(across & down, 4095, 0).astype(np.uint16)
+    ds = radiograph(values, 12)
+    code = imagecodecs.jpeg2k_encode(
+        values, codecformat="j2k", bitspersample=16, reversible=True, level=0
+    )
+    set_codestream(ds, code)
+    path = write(tmp_path / "a.dcm", ds, JPEG2000)
     assert findings(path) == []
 
 
