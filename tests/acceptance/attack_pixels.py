@@ -4,8 +4,8 @@
 
 Each file holds side x side RGB pixels of one repeated pattern in some hundred kilobytes. For every
 coding it prints the size of a file, the seconds of processor time and the peak memory of one
-``infer --json`` over all of them, and what it answered. A run over files of 256 x 256 comes first, to compare: Python,
-torch and the network take their part.
+``infer --json`` over all of them, and what it answered. A run over files of 256 x 256 comes first,
+to compare: Python, torch and the network take their part.
 """
 
 import argparse
