@@ -99,9 +99,9 @@ def test_a_header_is_whole_or_refused_wherever_the_file_ends(
         assert document["status"] is None
         assert document["proposals"] == document["findings"] == []
         if end > start + 8:
-            assert str(document["error"]).startswith(
-                "cut.dcm: cannot be read: ends within its header, "
-            ), end
+            assert str(document["error"]).startswith("cannot be read: ends within its header, "), (
+                end
+            )
     assert "behind (0010,0040) PatientSex" in why(content[: content.index(found[AGE])])
     assert "at (0010,1010) PatientAge" in why(content[: content.index(found[AGE]) + 9])
     assert "at (0028,0103) PixelRepresentation" in why(content[: last + 9])
