@@ -13,8 +13,9 @@ from pathlib import Path
 from pydicom import Dataset
 
 from dicom_ai_node import pixels
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
-from dicom_ai_node.pixels.header import first_item, text, values
+from dicom_ai_node.pixels.header import first_item, text
 from dicom_ai_node.rules import Header
 from training.index import Row
 from training.labels import judge
@@ -61,7 +62,7 @@ DEVICE = ("Manufacturer", "ManufacturerModelName")
 
 def _patient(header: Dataset) -> str:
     for keyword in ("PatientID", "StudyInstanceUID"):
-        stated = "\\".join(str(value).strip(" \0") for value in values(header, keyword))
+        stated = text_of(header, keyword)
         if stated:
             return pseudonym(stated)
     return ""
