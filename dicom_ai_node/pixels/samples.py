@@ -82,6 +82,12 @@ def _unsigned(cells: Values, layout: Layout, *, lossy: bool, padding: tuple[int,
     whole = cells >> shift if shift else cells
     limit = (1 << layout.stored) - 1
     largest = int(whole.max())
+    if shift and largest <= limit >> shift and (cells & ((1 << shift) - 1)).any():
+        # Nothing in the high bits, and something below the lowest: the values are not shifted.
+        fault = f"HighBit is {layout.high_bit}, and no pixel goes beyond bit {layout.stored - 1}"
+        return Stored(
+            cells, replace(layout, high_bit=layout.stored - 1), f"{fault}: read from bit 0"
+        )
     if largest <= limit:
         return Stored(whole, layout)
     if lossy and largest <= OVERSHOOT * limit:

@@ -90,7 +90,7 @@ RULES = by_id(
 )
 
 PIXEL_RULES = by_id(
-    Entry("I5", Severity.WARNING, "image", "Pixels hold more than BitsStored says"),
+    Entry("I5", Severity.WARNING, "image", "Pixels contradict BitsStored or HighBit"),
     Entry(
         "I6",
         Severity.WARNING,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import Dataset
 from pydicom.uid import (
@@ -72,3 +73,19 @@ def test_headers_of_what_the_network_never_sees_are_kept(tmp_path: Path) -> None
     seen = analyst("1.2.3", files)
     assert [header.clean("PatientAge") for header in seen.headers] == ["060Y", "061Y"]
     assert (seen.unreadable, seen.result) == (0, None)
+
+
+def test_pixels_that_an_audit_does_not_show_to_the_network(tmp_path: Path) -> None:
+    spec = AuditSpec(source="node", depth=Depth.ALL, today=STUDY_DATE)
+    analyst = Analyst(parse_config({"limits": {"pixels": 1_000_000}}), spec)
+    ramp = np.tile(np.arange(1200, dtype=np.uint16), (1000, 1))
+    large = write(tmp_path, "large.dcm", radiograph(ramp, study="large", compressed=True))
+    private = write(tmp_path, "private.dcm", radiograph(ramp[:900], study="private"))
+    content = private.read_bytes()
+    # GE's name of a syntax with big endian pixels, as long as the one that it replaces.
+    private.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0"))
+    for path, code in ((large, "too_large"), (private, "unsupported_syntax")):
+        seen = analyst("1.2.3", [path])
+        assert seen.result is not None
+        assert seen.result.reason is not None
+        assert (seen.result.outcome, seen.result.reason.code) == (Outcome.REFUSED, code)

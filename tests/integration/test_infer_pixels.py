@@ -186,3 +186,17 @@ def test_maps_of_an_earlier_run_are_no_images(tmp_path: Path, values: np.ndarray
         assert len(done.stdout.splitlines()) == 1
     said = CliRunner().invoke(app, arguments).stdout
     assert "1 PNG or JPEG without a header: nothing recorded to compare with." in said
+
+
+def test_the_configuration_bounds_every_kind_of_file(tmp_path: Path) -> None:
+    large = np.tile(np.arange(1200, dtype=np.uint16), (1000, 1))
+    write(tmp_path, "native", large)
+    write(tmp_path, "packed", large, compressed=True)
+    save(tmp_path, "deep.png", Image.fromarray(large))
+    for key, most in (("pixels", 1_000_000), ("decoded_bytes", 1 << 21)):
+        lines = infer(tmp_path, config=f"{ALL_PASS}[limits]\n{key} = {most}\n")
+        assert {line["reason"]["code"] for line in lines.values()} == {"too_large"}
+        for line in lines.values():
+            assert "1000 x 1200 x 1 samples of 16 bits" in line["reason"]["text"]
+            assert f"limits.{key} = {most}" in line["reason"]["text"]
+    assert {line["reason"] for line in infer(tmp_path).values()} == {None}

@@ -92,6 +92,20 @@ def test_a_picture_that_is_left_aligned_against_its_header(tmp_path: Path) -> No
     assert findings(path) == ["I5"]
 
 
+def test_values_that_are_not_where_high_bit_says(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", radiograph(VALUES, 12, HighBit=15))
+    np.testing.assert_array_equal(read_frame(path).values, VALUES)
+    assert findings(path) == ["I5"]
+
+
+def test_dark_images_are_where_high_bit_says(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.dcm", radiograph((VALUES >> 4 << 4).astype(np.uint16), 12, HighBit=15)
+    )
+    np.testing.assert_array_equal(read_frame(path).values, VALUES >> 4)
+    assert findings(path) == []
+
+
 @pytest.mark.parametrize("bit", [12, 13, 15])
 @pytest.mark.parametrize("group", [0x6000, 0x6002, 0x601E])
 def test_declared_overlays_are_left_out(tmp_path: Path, bit: int, group: int) -> None:
