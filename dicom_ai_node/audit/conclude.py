@@ -44,8 +44,8 @@ def conclude(
 ) -> AuditReport:
     """Say what is wrong in the archive, from all that was collected of it.
 
-    A study that could not be had is a finding (S1) and not an error. Never raises for what headers
-    contain. Raises ValueError where two of ``collected`` have one key.
+    A study that could not be retrieved is a finding (S1) and not an error. Never raises for
+    what headers contain. Raises ValueError where two of ``collected`` have one key.
     """
     gathered = list(collected)
     kept = {one.key: one for one in gathered}

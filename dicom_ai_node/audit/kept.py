@@ -16,7 +16,7 @@ from dicom_ai_node.types import StudyResult
 NO_UID = "listed:"
 """Begins the key of a study for which the source named no StudyInstanceUID."""
 LISTING = "listing:"
-"""Begins the key of a part of the listing that could not be had."""
+"""Begins the key of a part of the listing that could not be retrieved."""
 
 _LONGEST_KEY = 80
 _RESULT = TypeAdapter(StudyResult)

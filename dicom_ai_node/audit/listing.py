@@ -37,7 +37,7 @@ class Lister:
     def run(self) -> None:
         """List every part that is not yet kept.
 
-        A part that cannot be had after all attempts is a finding; only when it is the first one,
+        A part that cannot be listed after all attempts is a finding; only when it is the first,
         so that nothing is known of the source, is the audit at its end.
 
         Raises

@@ -23,7 +23,7 @@ class Collected:
     arrived: int | None = None
     """Instances that came, None where none were asked for."""
     fault: str = ""
-    """Why the study, or a part of it, could not be had; without patient data."""
+    """Why the study, or a part of it, could not be retrieved; without patient data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Preview:
     flagged: int = 0
     """Studies that the header rules flag by what the listing says of them."""
     images: int = 0
-    """Studies of which the images would be asked for."""
+    """Studies of which the images would be fetched."""
     not_audited: dict[str, int] = field(default_factory=dict)
     """Why, and how many answers are left out."""
 

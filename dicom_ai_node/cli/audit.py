@@ -84,7 +84,7 @@ def start(
 
     Rate limit, night window and retries stand in [audit] of the configuration. Exit code 1 when it
     ended before everything was collected, or a folder holds nothing to audit; studies that could
-    not be had do not count as that.
+    not be retrieved do not count as that.
 
     Example: dicom-ai-node audit start --source pacs:main --from 2024-01-01 --to 2024-03-31
 

@@ -81,7 +81,7 @@ def run(settings: Config, db: Database, number: int, owner: str, *, as_json: boo
     elif as_json:
         audit_shown.one(db, known(db, number), as_json=True)
     else:
-        console.print(f"audit {number} is left to the node: dicom-ai-node audit show {number}")
+        console.print(f"the node will run audit {number}: dicom-ai-node audit show {number}")
 
 
 def known(db: Database, number: int) -> audits.AuditRow:

@@ -65,8 +65,8 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
         f"{found.studies} studies with {found.instances} instances, as far as the source says",
     )
     _print_not_audited(found.not_audited)
-    console.print(f"{found.flagged} are flagged by what the listing says")
-    console.print(f"images would be asked for of {found.images}")
+    console.print(f"{found.flagged} are flagged by their listing alone")
+    console.print(f"images would be fetched of {found.images}")
     if not found.studies and spec.source.startswith("folder:"):
         complain(f"{spec.source}: no DICOM file of these dates and modalities")
         raise typer.Exit(ExitCode.NO)

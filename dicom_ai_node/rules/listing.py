@@ -88,7 +88,7 @@ def _lossy_equal(one: str, other: str) -> bool:
 def _not_had(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     for member in members:
         if member.fault:
-            yield member, Hit(f"not all of the study could be had: {member.fault}")
+            yield member, Hit(f"the study was not retrieved completely: {member.fault}")
 
 
 def _incomplete(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
@@ -117,7 +117,7 @@ RULES = by_id(
         "S1",
         Severity.WARNING,
         "image",
-        "The study, or a part of it, could not be had from its source",
+        "The study, or a part of it, could not be retrieved from its source",
         _not_had,
     ),
     ArchiveRule(

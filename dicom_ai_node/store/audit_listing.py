@@ -24,7 +24,7 @@ class NewListed:
     """At most 80 characters; the same key is the same study."""
     listed: dict[str, Any]
     fault: str = ""
-    """Of what cannot be had at all, a study or a part of the listing: it is settled at once."""
+    """Of a study, or a part of the listing, that cannot be retrieved: it is settled at once."""
 
 
 def save_slice(

@@ -32,7 +32,7 @@ class AuditRow:
     listed: int
     settled: int
     faults: int
-    """Settled studies of which something could not be had."""
+    """Settled studies of which something could not be retrieved."""
     not_audited: dict[str, int]
     """Why, and how many of what the source answered are left out."""
 

@@ -173,7 +173,7 @@ def test_a_dry_run_counts_and_asks_for_nothing(
     assert audits.find(db) == []
     _, _, text = audit(config, *START, "--dry-run", "--limit", "3")
     assert "3 studies with 3 instances" in text
-    assert "images would be asked for of 0" in text
+    assert "images would be fetched of 0" in text
 
 
 @pytest.mark.parametrize(

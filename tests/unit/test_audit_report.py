@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.identifiers import Identifiers
 from dicom_ai_node.audit.outcome import AuditReport, Collected
-from dicom_ai_node.audit.report import write_report
+from dicom_ai_node.audit.report import plots, write_report
 from dicom_ai_node.audit.report.page import page
 from dicom_ai_node.audit.report.tables import (
     STUDY_COLUMNS,
@@ -372,7 +372,7 @@ def test_identifiers_that_are_not_asked_for_are_in_no_file(
 def test_the_page_needs_no_network_and_no_script(report: AuditReport) -> None:
     html = page(report)
     assert re.findall(r"https?://|<script|<link|<img|@import|url\(", html) == []
-    assert html.count("<svg") == 4
+    assert html.count("<svg") == 5, "the stations in two widths"
     assert "Not a medical device" in html
     assert "not complete" not in html
     assert "not complete" in page(concluded(ward()[:3], complete=False))
@@ -438,3 +438,97 @@ def test_studies_dated_in_the_future_do_not_end_the_plot() -> None:
     assert ">2023-01<" in plot
     assert ">2099-01<" not in plot
     assert plot.count("<polyline") == page(concluded(some)).count("<polyline") == 1
+
+
+def section(html: str, title: str) -> str:
+    begin = html.index(f"<h2>{title}")
+    return html[begin : html.index("</section>", begin)]
+
+
+def test_each_station_is_drawn_over_its_own_months_and_none_without_any() -> None:
+    def of(station: str, first: int, months: int) -> list[Collected]:
+        return [
+            collected(
+                f"{first}{at:03d}",
+                StationName=station,
+                StudyDate=f"{first + at % months // 12}{at % months % 12 + 1:02d}10",
+            )
+            for at in range(3 * months)
+        ]
+
+    some = [*of("OLD", 2005, 2), *of("NEW", 2021, 14), *of("ONCE", 2016, 1)]
+    some += [collected("9", StationName="RARE", StudyDate="20200110")]
+    plot = section(page(concluded(some)), "Flagged studies by station and month")
+    panels = re.findall(r"<svg.*?</svg>", plot)
+    spans = {
+        re.findall(r'class="strong">([^<]+)<', one)[0]: re.findall(r">(\d{4}-\d\d)<", one)
+        for one in panels
+    }
+    assert spans == {
+        "OLD": ["2005-01", "2005-02"],
+        "NEW": ["2021-01", "2022-02"],
+        "ONCE": ["2016-01"],
+    }
+    for one in panels:
+        ends = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', one)]
+        assert all(40 <= x <= 328 for x in ends)
+        assert (min(ends), max(ends)) in {(40.0, 328.0), (184.0, 184.0)}
+
+
+def test_a_plot_without_data_has_no_frame() -> None:
+    for some in ([], [Collected("1.9", None, fault="gone")]):
+        html = page(concluded(some, model=""))
+        assert "<svg" not in html
+        assert "Flagged studies by station" not in html
+
+
+@pytest.mark.parametrize(
+    "grave",
+    [
+        {"PatientAge": "999Y"},
+        {"PatientBirthDate": "20990101", "PatientAge": ""},
+        {"PatientSex": "M", "StudyDescription": "Pregnancy, before discharge"},
+    ],
+)
+def test_a_single_grave_error_is_among_the_worst(grave: dict[str, str]) -> None:
+    formal = [
+        collected(f"{at}", PatientAge="63", PatientName=f"A{at}^B", PatientBirthDate="")
+        for at in range(60)
+    ]
+    worst = section(page(concluded([*formal, collected("77", **grave)])), "Worst offenders")
+    assert "1.2.77<" in worst
+    assert worst.index("1.2.77<") < worst.index("1.2.0<"), "before what is only badly written"
+    sound = [collected("78")]
+    assert "None." in section(page(concluded(sound)), "Worst offenders")
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("ROOM 1", "ROOM 1"),
+        ("W" * 30, "W" * 7 + "\u2026"),
+        (
+            "\u653e\u5c04\u7dda\u79d1\u7b2c\u4e00\u64ae\u5f71\u5ba4",
+            "\u653e\u5c04\u7dda\u79d1\u7b2c\u4e00\u64ae\u2026",
+        ),
+    ],
+)
+def test_a_label_is_cut_before_it_leaves_its_plot(label: str, shown: str) -> None:
+    svg = plots.forest([plots.Share(label, 0.5, (0.4, 0.6), 9)], title="t")
+    assert f">{shown}<" in svg
+
+
+def test_the_page_is_made_for_a_telephone_too(report: AuditReport) -> None:
+    html = page(report)
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
+    assert "@media (max-width: 560px)" in html
+    tables = re.findall(r"<table[^>]*>", html)
+    assert tables.count('<table class="stack">') == 4
+    for row in re.findall(r'<table class="stack">.*?</table>', html, re.DOTALL):
+        assert "<thead>" in row
+
+
+def test_the_page_is_in_plain_english(report: AuditReport) -> None:
+    text = re.sub(r"<[^>]+>", " ", page(report))
+    for words in ("held against", "wholly", "could be had", "not had", "told", "manners"):
+        assert words not in text

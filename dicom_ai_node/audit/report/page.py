@@ -24,6 +24,9 @@ _MOST_STATIONS, _MOST_MONTHS, _MOST_DOTS = 12, 36, 3000
 # A month of fewer studies says nothing, and a wrong StudyDate can name any.
 _SMALLEST_MONTH = 3
 _SMALLEST_GROUP = 20
+Point = tuple[int, float, tuple[float, float]]
+"""Month, share of flagged studies, its interval."""
+_GRAVE = {AttributeStatus.CONFLICT_HEADER, AttributeStatus.IMPLAUSIBLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +101,9 @@ def _images(studies: Sequence[AuditedStudy]) -> Mapping[str, int]:
     """How many studies the images say something of."""
     said = [one.suspicion for one in studies]
     return {
-        "ages held against the image": sum(one.age_p is not None for one in said),
+        "ages compared with the image": sum(one.age_p is not None for one in said),
         "improbable ages (H1)": sum(one.age_found for one in said),
-        "sexes held against the image": sum(one.sex_p is not None for one in said),
+        "sexes compared with the image": sum(one.sex_p is not None for one in said),
         "improbable sexes (H2)": sum(one.sex_found for one in said),
         "possible mix-ups (H3)": sum(one.mix_up for one in said),
         "not assessable (H4)": sum("H4" in one.audit.rules for one in studies),
@@ -108,16 +111,18 @@ def _images(studies: Sequence[AuditedStudy]) -> Mapping[str, int]:
 
 
 def _offenders(studies: Sequence[AuditedStudy]) -> list[AuditedStudy]:
-    """Alerts by score, then the studies with most errors in their headers."""
+    """Alerts by score, then headers with an error or a contradiction, the most of them first."""
 
-    def errors(one: AuditedStudy) -> int:
-        return sum(finding.severity is Severity.ERROR for finding in one.audit.findings)
+    def weight(one: AuditedStudy) -> tuple[int, int, int]:
+        errors = sum(finding.severity is Severity.ERROR for finding in one.audit.findings)
+        grave = sum(status in _GRAVE for status in (one.audit.age, one.audit.sex))
+        return errors + grave, grave, len(one.audit.findings)
 
     alerts = [one for one in studies if one.suspicion.alert]
-    others = [one for one in studies if not one.suspicion.alert and errors(one) > 1]
+    others = [one for one in studies if not one.suspicion.alert and weight(one)[0]]
     return [
         *sorted(alerts, key=lambda one: (-one.suspicion.score, one.key)),
-        *sorted(others, key=lambda one: (-errors(one), -len(one.audit.findings), one.key)),
+        *sorted(others, key=lambda one: (*(-part for part in weight(one)), one.key)),
     ]
 
 
@@ -165,9 +170,20 @@ def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
     yield "Network", report.model or "not asked"
 
 
-def _rates_plot(rates: Sequence[Rate]) -> str:
-    stations = _largest(rates)
-    return plots.forest([_share(one) for one in stations], title="Flagged studies by station")
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One plot in two widths, of which a page shows the one that fits."""
+
+    broad: str
+    narrow: str
+
+
+def _rates_plot(rates: Sequence[Rate]) -> Drawn | None:
+    shares = [_share(one) for one in _largest(rates)]
+    if not shares:
+        return None
+    title = "Flagged studies by station"
+    return Drawn(plots.forest(shares, title=title, width=900), plots.forest(shares, title=title))
 
 
 def _largest(rates: Sequence[Rate]) -> list[Rate]:
@@ -182,10 +198,10 @@ def _share(one: Rate) -> plots.Share:
     return plots.Share(label, one.flagged / one.studies, one.interval, one.studies, one.unusual)
 
 
-def _time_plot(rates: Sequence[Rate], *, today: date) -> str:
-    """Flagged studies of each large station over the months, the last of which is today's."""
+def _time_plot(rates: Sequence[Rate], *, today: date) -> Sequence[str]:
+    """Flagged studies of each large station over its own months, none of them after today's."""
     this_month = today.year * 12 + today.month - 1
-    months: dict[str, list[tuple[int, float, tuple[float, float]]]] = {}
+    months: dict[str, list[Point]] = {}
     for one in rates:
         if one.by == "station month" and one.studies >= _SMALLEST_MONTH:
             station, _, month = one.group.rpartition(" ")
@@ -193,27 +209,26 @@ def _time_plot(rates: Sequence[Rate], *, today: date) -> str:
             point = (number, one.flagged / one.studies, one.interval)
             if number <= this_month:
                 months.setdefault(station, []).append(point)
-    largest = [one for one in _largest(rates) if one.group in months]
-    last = max((points[-1][0] for points in months.values()), default=0)
-    return (
-        plots.courses(
-            [
-                plots.Course(
-                    one.group or "(no StationName)",
-                    [point for point in months[one.group] if point[0] > last - _MOST_MONTHS],
-                    one.unusual,
-                )
-                for one in largest
-            ],
-            title="Flagged studies by station and month",
-        )
-        if largest
-        else ""
+    return plots.courses(
+        [
+            plots.Course(
+                one.group or "(no StationName)",
+                _newest(months[one.group]),
+                one.unusual,
+            )
+            for one in _largest(rates)
+            if one.group in months
+        ],
+        title="Flagged studies by month",
     )
 
 
+def _newest(points: list[Point]) -> list[Point]:
+    return [point for point in points if point[0] > points[-1][0] - _MOST_MONTHS]
+
+
 def _comparable(studies: Sequence[AuditedStudy]) -> list[tuple[AuditedStudy, plots.Dot]]:
-    """Studies whose recorded age was held against the image."""
+    """Studies whose recorded age was compared with the image."""
     return [
         (
             one,
@@ -239,7 +254,7 @@ def _scatter_plot(studies: Sequence[AuditedStudy]) -> str:
     plain = [dot for dot in dots if not dot.marked]
     step = 1 + len(plain) // _MOST_DOTS
     marked = [dot for dot in dots if dot.marked]
-    return plots.scatter([*plain[::step], *marked], title="Estimated against recorded age")
+    return plots.scatter([*plain[::step], *marked], title="Estimated and recorded age")
 
 
 def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
@@ -248,7 +263,7 @@ def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
     for one, dot in _comparable(studies):
         inside = dot.interval[0] <= dot.recorded <= dot.interval[1]
         decade = int(dot.estimated // 10) * 10
-        for group in ("all", f"estimate {decade} to {decade + 9}", one.origin.station):
+        for group in ("all", f"{decade} to {decade + 9} years", one.origin.station):
             groups.setdefault(group, []).append(inside)
     shares = [
         plots.Share(
@@ -261,12 +276,10 @@ def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
         if len(inside) >= _SMALLEST_GROUP or group == "all"
     ]
     return (
-        plots.forest(shares, title="Coverage of the 90 % interval", width=460, nominal=0.9)
-        if shares
-        else ""
+        plots.forest(shares, title="Coverage of the 90 % interval", nominal=0.9) if shares else ""
     )
 
 
 def _coverage_order(item: tuple[str, list[bool]]) -> tuple[int, str]:
     group = item[0]
-    return (0 if group == "all" else 1 if group.startswith("estimate ") else 2, group)
+    return (0 if group == "all" else 1 if group.endswith(" years") else 2, group)

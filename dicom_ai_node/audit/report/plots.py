@@ -4,12 +4,19 @@ Texts come from headers and are escaped. Colours are the classes of the page's s
 """
 
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from dicom_ai_node.output import visible
+
+NARROW = 336
+"""Width of a plot that a telephone shows at its own size; others are twice as wide and more."""
+_COURSE_HEIGHT = 130
+_TICK_WIDTH = 40
+"""What the label of a tick takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,11 @@ class Course:
 
 
 def forest(
-    shares: Sequence[Share], *, title: str, width: int = 900, nominal: float | None = None
+    shares: Sequence[Share], *, title: str, width: int = NARROW, nominal: float | None = None
 ) -> Markup:
     """Shares below each other, each with its interval; ``nominal`` is where they should lie."""
-    top, row, left, right = 10, 24, 150, 104
+    top, row, right = 10, 24, 104
+    left = 150 if width > NARROW else 108
     height = top + row * len(shares) + 26
     highest = max([0.05, *(one.interval[1] for one in shares), nominal or 0.0])
     lowest = 0.0
@@ -59,7 +67,11 @@ def forest(
     def x(value: float) -> float:
         return left + (value - span[0]) / (span[1] - span[0]) * (width - left - right)
 
-    parts = [_grid_down(x(tick), top, height - 24, f"{tick:.0%}") for tick in ticks]
+    every = math.ceil(len(ticks) * _TICK_WIDTH / (width - left - right))
+    parts = [
+        _grid_down(x(tick), top, height - 24, "" if at % every else f"{tick:.0%}")
+        for at, tick in enumerate(ticks)
+    ]
     if nominal is not None:
         parts.append(_line(x(nominal), top, x(nominal), height - 24, "nominal"))
     for at, one in enumerate(shares):
@@ -67,17 +79,17 @@ def forest(
         style = "marked" if one.marked else "plain"
         low, high = one.interval
         parts += [
-            _text(left - 10, y + 4, _cut(one.label, 22), "end"),
+            _text(left - 8, y + 4, _fitted(one.label, left - 8), "end"),
             _line(x(low), y, x(high), y, f"range {style}"),
             f'<circle cx="{x(one.share):.1f}" cy="{y:.1f}" r="4" class="{style}"/>',
-            _text(width - right + 12, y + 4, f"{one.share:.1%} of {one.count}", "start", "faint"),
+            _text(width - right + 10, y + 4, f"{one.share:.1%} of {one.count}", "start", "faint"),
         ]
     return _svg(parts, width, height, title)
 
 
 def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
     """Estimated against recorded age; marked ones with their 90 % interval."""
-    size, left, bottom, top = 460, 50, 44, 12
+    size, left, bottom, top = 380, 46, 42, 12
     ends = [0.0, 100.0, *(one.recorded for one in dots), *(one.estimated for one in dots)]
     ticks = _ticks(0.0, min(max(ends), 130.0))
 
@@ -108,40 +120,37 @@ def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
     return _svg(parts, size, size, title)
 
 
-def courses(stations: Sequence[Course], *, title: str) -> Markup:
-    """One small chart for each station, all on one scale: share over months with its interval."""
-    across, width, height, gap = 2, 470, 130, 20
-    months = [month for one in stations for month, _, _ in one.points]
-    first, last = min(months, default=0), max(months, default=1)
-    highest = max((high for one in stations for _, _, (_, high) in one.points), default=0.0)
+def courses(stations: Sequence[Course], *, title: str) -> list[Markup]:
+    """A chart for each station: share over its own months with its interval, on one scale.
+
+    None for a station without a month.
+    """
+    drawn = [one for one in stations if one.points]
+    highest = max((high for one in drawn for _, _, (_, high) in one.points), default=0.0)
     ticks = _ticks(0.0, max(0.05, highest))  # whole intervals: a cut one looks narrow
-    rows = math.ceil(len(stations) / across)
-    parts: list[str] = []
-    for at, one in enumerate(stations):
-        dx, dy = at % across * (width + gap), at // across * (height + gap)
-        parts.append(f'<g transform="translate({dx} {dy})">')
-        parts += _course(one, (first, max(last, first + 1)), ticks, width, height)
-        parts.append("</g>")
-    return _svg(parts, across * width + gap, rows * (height + gap), title)
+    return [
+        _svg([*_course(one, ticks)], NARROW, _COURSE_HEIGHT, f"{title}: {one.label}")
+        for one in drawn
+    ]
 
 
-def _course(
-    one: Course, months: tuple[int, int], ticks: Sequence[float], width: int, height: int
-) -> Iterator[str]:
-    left, top, bottom, right = 44, 22, 20, 8
-    first, last = months
+def _course(one: Course, ticks: Sequence[float]) -> Iterator[str]:
+    left, top, bottom, right, width, height = 40, 24, 20, 8, NARROW, _COURSE_HEIGHT
+    first, last = one.points[0][0], one.points[-1][0]
 
     def x(month: int) -> float:
-        return left + (month - first) / (last - first) * (width - left - right)
+        share = (month - first) / (last - first) if last > first else 0.5
+        return left + share * (width - left - right)
 
     def y(share: float) -> float:
         return height - bottom - min(share / ticks[-1], 1.0) * (height - top - bottom)
 
     style = "marked" if one.marked else "plain"
-    yield _text(left, 14, _cut(one.label, 40), "start", "strong")
+    yield _text(left, 14, _fitted(one.label, width - left), "start", "strong")
     for tick in (ticks[0], ticks[-1]):
         yield _grid_across(left, width - right, y(tick), f"{tick:.0%}")
-    for month, anchor in ((first, "start"), (last, "end")):
+    ends = ((first, "start"), (last, "end")) if last > first else ((first, "middle"),)
+    for month, anchor in ends:
         yield _text(x(month), height - 4, _month(month), anchor, "faint")
     upper = [f"{x(month):.1f},{y(high):.1f}" for month, _, (_, high) in one.points]
     lower = [f"{x(month):.1f},{y(low):.1f}" for month, _, (low, _) in one.points]
@@ -185,8 +194,15 @@ def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> str:
     return f'<text {place} class="{style}">{escape(visible(text))}</text>'
 
 
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+def _fitted(text: str, width: float) -> str:
+    """Return as much of a label as ``width`` units hold, by how wide letters are at 12 units."""
+    total = 0.0
+    for at, letter in enumerate(text):
+        wide = unicodedata.east_asian_width(letter) in "WF"
+        total += 12.0 if wide or letter in "WM@%m" else 9.0 if letter.isupper() else 7.7
+        if total > width:
+            return text[: max(at - 1, 1)] + "\N{HORIZONTAL ELLIPSIS}"
+    return text
 
 
 def _svg(parts: Sequence[str], width: float, height: float, title: str) -> Markup:
