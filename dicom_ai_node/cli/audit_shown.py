@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from dicom_ai_node.audit.preview import Preview
 from dicom_ai_node.audit.sources.source import Source, not_audited_in_words
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.cli.common import (
@@ -60,16 +61,20 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
     minutes = found.minutes(settings.audit.studies_per_minute)
     if as_json:
         print_json({**asdict(found), "minutes_at_rate": minutes})
-        return
+    else:
+        _print_preview(settings, found, minutes)
+    if not found.studies and spec.source.startswith("folder:"):
+        complain(f"{spec.source}: nothing of these dates and modalities")
+        raise typer.Exit(ExitCode.NO)
+
+
+def _print_preview(settings: Config, found: Preview, minutes: float | None) -> None:
     console.print(
         f"{found.studies} studies with {found.instances} instances, as far as the source says",
     )
     _print_not_audited(found.not_audited)
     console.print(f"{found.flagged} are flagged by their listing alone")
     console.print(f"images would be fetched of {found.images}")
-    if not found.studies and spec.source.startswith("folder:"):
-        complain(f"{spec.source}: no DICOM file of these dates and modalities")
-        raise typer.Exit(ExitCode.NO)
     if minutes is not None:
         rate = settings.audit.studies_per_minute
         hours = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"

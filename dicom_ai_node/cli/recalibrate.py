@@ -134,5 +134,7 @@ def _paths(given: list[Path], index: Path | None) -> list[Path]:
             if COLUMN not in (rows.fieldnames or ()):
                 raise ConfigError(f"{index}: expected a column {COLUMN!r}")
             return [index.parent / row[COLUMN] for row in rows if row[COLUMN]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise ConfigError(f"{index}: expected a readable CSV file ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{index}: expected a readable CSV file ({error})") from error

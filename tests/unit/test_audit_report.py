@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import stat
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -300,6 +301,8 @@ def test_the_files_are_written_and_hold_nothing_that_is_not_theirs(
     report: AuditReport, tmp_path: Path
 ) -> None:
     made = write_report(report, tmp_path / "new" / "folder")
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     names = [path.name for path in made]
     assert names == ["report.html", "studies.csv", "patients.csv", "rates.csv", "report.json"]
     assert sorted(path.name for path in made[0].parent.iterdir()) == sorted(names)
