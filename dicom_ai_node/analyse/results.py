@@ -10,6 +10,7 @@ from dicom_ai_node.analyse.record import result_key, study_header, to_json
 from dicom_ai_node.analyse.saliency import write_captures
 from dicom_ai_node.config import Config
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
+from dicom_ai_node.decide.study import noteworthy
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation
@@ -17,11 +18,16 @@ from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.leases import ClaimedStudy
-from dicom_ai_node.store.reports import NewReport, has_result
+from dicom_ai_node.store.reports import NewReport, has_result, newest_report
 from dicom_ai_node.store.studies import NewAnalysis, finish
 from dicom_ai_node.types import Reason, StudyResult
 
 log = structlog.get_logger()
+
+_IN_ORDER = Reason(
+    "nothing_to_report",
+    "nothing is missing, wrong or in conflict, and policy.report_consistent is false",
+)
 
 
 class Results:
@@ -59,9 +65,9 @@ class Results:
         document = to_json(result)
         digests = [one.digest for one in claimed.instances]
         key = result_key(result, digests, self._settings)
-        wanted = result.outcome in self._config.policy.report
+        unwanted = self._unwanted(result)
         known = has_result(self._db, claimed.study_instance_uid, key)
-        reports = () if known or not wanted else self._written(prepared, result, key, deadline)
+        reports = () if known or unwanted else self._written(prepared, result, key, deadline)
         fill = self._config.fill
         proposals = propose(result, fill) if fill.propose else None
         mine = finish(
@@ -80,7 +86,7 @@ class Results:
             ),
             header=study_header(prepared.sources[0], result),
             destinations=self._destinations,
-            reason=_study_reason(result, reports, wanted=wanted),
+            reason=_study_reason(result, reports, unwanted),
             now=time.time(),
         )
         log.info(
@@ -91,6 +97,19 @@ class Results:
             images=len(result.images),
             flagged=result.audit.flagged,
         )
+
+    def _unwanted(self, result: StudyResult) -> Reason | None:
+        """Return why the study gets no report, None when it gets one."""
+        policy = self._config.policy
+        if result.outcome not in policy.report:
+            text = f"policy.report does not list outcome {result.outcome!s}"
+            return Reason("not_reported", text)
+        if policy.report_consistent or noteworthy(result.audit):
+            return None
+        # The archive has a report that said otherwise, and would keep it.
+        if newest_report(self._db, result.study_instance_uid, kind="sr") is not None:
+            return None
+        return _IN_ORDER
 
     def _written(
         self, prepared: Prepared, result: StudyResult, key: str, deadline: float
@@ -112,11 +131,9 @@ class Results:
 
 
 def _study_reason(
-    result: StudyResult, reports: tuple[NewReport, ...], *, wanted: bool
+    result: StudyResult, reports: tuple[NewReport, ...], unwanted: Reason | None
 ) -> Reason | None:
     for report in reports:
         if report.quarantined:
             return Reason("invalid_report", report.quarantined)
-    if not wanted:
-        return Reason("not_reported", f"policy.report does not list outcome {result.outcome!s}")
-    return result.reason
+    return unwanted or result.reason

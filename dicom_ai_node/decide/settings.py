@@ -22,6 +22,11 @@ class PolicySettings(BaseModel):
     report: tuple[Outcome, ...] = Field(
         tuple(Outcome), description="Which outcomes are reported; the others are 'skipped'."
     )
+    report_consistent: bool = Field(
+        False,
+        description="Also report studies whose header is found in order; false: they are 'skipped',"
+        " unless an earlier report of theirs has to be replaced.",
+    )
     min_chest: float | None = Field(
         None,
         ge=0,

@@ -37,6 +37,16 @@ def wants_network(audit: HeaderAudit, policy: PolicySettings) -> bool:
     return policy.analyse == "all" or audit.flagged
 
 
+def noteworthy(audit: HeaderAudit) -> bool:
+    """Whether a report would say more than that the header is in order.
+
+    It does where age or sex is missing, wrong or in conflict, and where any rule warns.
+    """
+    return audit.flagged or any(
+        found.severity is not Severity.INFORMATION for found in audit.findings
+    )
+
+
 def sampled(study_instance_uid: str, share: float) -> bool:
     """Whether a study that the policy passes over is in the ``share`` that the network sees anyway.
 

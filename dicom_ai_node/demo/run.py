@@ -91,6 +91,7 @@ warn_free_mb = 100
 quiet_seconds = 1.0
 [policy]
 analyse = "all"
+report_consistent = true
 [web]
 port = {_free_port()}
 [log]

@@ -116,7 +116,7 @@ def run_corpus(corpus: Path, folder: Path) -> tuple[list[tuple[str, str, str]], 
             folder / "node",
             destinations={"pacs": ("PACS", pacs.port)},
             kept_classes=classes,
-            extra='[policy]\nanalyse = "all"',
+            policy='analyse = "all"',
         )
         with node:
             for raw in raws:

@@ -26,7 +26,10 @@ GATES_OPEN = {"min_chest": 0.0, "min_frontal": 0.0, "min_in_distribution": 0.0}
 
 
 class Node:
-    """An analyser with spool and database below ``folder``; ``values`` are its configuration."""
+    """An analyser with spool and database below ``folder``; ``values`` are its configuration.
+
+    Unless they say otherwise, studies without a fault are reported too.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,8 @@ class Node:
         other: Estimator | None = None,
     ) -> None:
         storage = {"spool": str(folder / "spool"), "database": f"sqlite:///{folder}/node.db"}
-        self.config: Config = parse_config({"storage": storage, **values})
+        policy = {"report_consistent": True} | values.get("policy", {})
+        self.config: Config = parse_config({"storage": storage, **values, "policy": policy})
         self.db = opened(self.config.storage.database)
         self.spool = Spool(self.config.storage.spool)
         self.spool.create()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
@@ -65,7 +66,7 @@ def test_a_capture_is_made_and_sent_to_whom_it_is_due(tmp_path: Path, estimator:
         with delivering(node.config):
             wait_for(lambda: len(viewer.instances()) == 2 and len(archive.instances()) == 1)
         arrived = dcmread(viewer.instances()[capture.SOPInstanceUID])
-        assert arrived.PixelData == capture.PixelData
+        assert np.array_equal(arrived.pixel_array, capture.pixel_array)
         assert arrived.SourceImageSequence[0].ReferencedSOPInstanceUID == one.SOPInstanceUID
         assert capture.SOPInstanceUID not in archive.instances()
         node.db.close()
