@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/
 # Three at a time on two cores, for tests wait as much as they compute; each on a thread of its own.
 WORKERS ?= 3
 
-.PHONY: demo test lint soak soak-audit bench bundle clean
+.PHONY: demo test lint soak soak-audit attacks bench bundle clean
 
 # Install the package once, and again when its dependencies change: what a user needs, and for
 # the tests what a developer needs beside it.
@@ -38,10 +38,15 @@ soak: $(VENV)/.developing
 soak-audit: $(VENV)/.developing
 	$(RUN)python -m tests.acceptance.audit_orthanc --kills 10
 
+# Peers that want to keep others out, on loopback, while DCMTK's echoscu and storescu knock.
+attacks: $(VENV)/.installed
+	$(RUN)python -m tests.acceptance.attacks
+
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
 bench: $(VENV)/.developing
 	$(RUN)python benchmarks/ingest.py
 	$(RUN)python benchmarks/audit.py
+	$(RUN)python benchmarks/idle.py
 
 # The shipped bundle, end to end: about nine hours on two cores.
 bundle: $(VENV)/.developing

@@ -123,8 +123,13 @@ class Node:
         command = [sys.executable, "-m", "dicom_ai_node", "serve", "-c", str(self.path)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        wait_until("the node to answer C-ECHO", self.answers)
-        wait_until("the node's web port", lambda: _listens(self.config.web.port))
+        try:
+            wait_until("the node to answer C-ECHO", self.answers)
+            wait_until("the node's web port", lambda: _listens(self.config.web.port))
+        except BaseException:
+            self.process.kill()  # its roles die with it
+            self.process.wait()
+            raise
 
     def stop(self) -> int:
         """Ask the node to stop and return its exit code."""
