@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app, main
+from dicom_ai_node.config import load_config
+from dicom_ai_node.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +80,31 @@ def test_help_loses_nothing_to_markup() -> None:
     assert "[fill] auto_apply" in help_of("proposals", "list")
     assert "UID-age.png" in help_of("infer")
     assert "Example: dicom-ai-node monitor --by station" in help_of("monitor")
+
+
+@pytest.mark.parametrize(
+    ("bind", "receive", "warned", "who"),
+    [
+        ("0.0.0.0", "", True, "callers: this machine"),
+        ("::", "", True, "callers: this machine"),
+        ("127.0.0.1", "", False, "callers: this machine"),
+        ("::1", "", False, "callers: this machine"),
+        ("0.0.0.0", "[receive]\nanybody = true\n", False, "callers: everybody"),
+        ("0.0.0.0", '[[receive.callers]]\nae_title = "CR1"\n', False, "callers: CR1"),
+    ],
+)
+def test_check_config_warns_where_nobody_else_may_send(
+    tmp_path: Path, bind: str, receive: str, warned: bool, who: str
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\nbind = "{bind}"\n{receive}')
+    said = CliRunner().invoke(app, ["check-config", "-c", str(config)]).output
+    assert who in said
+    assert ("receive.anybody = true" in said) is warned
+
+
+def test_a_list_and_anybody_contradict_each_other(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[receive]\nanybody = true\n[[receive.callers]]\nae_title = "CR1"\n')
+    with pytest.raises(ConfigError, match="anybody = true and callers"):
+        load_config(config)
