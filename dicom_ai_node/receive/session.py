@@ -83,7 +83,7 @@ class Sessions:
 
     def _displace(self, connection: Any) -> None:
         session = self._open.get(connection)
-        if session is not None:
+        if session is not None and not connection.calling_ae:  # it may have asked meanwhile
             session.dismiss("sent nothing, and made room for others")
 
     def admit(self, connection: Connection, *, calling: str, called: str) -> Rejection | None:

@@ -368,10 +368,12 @@ def test_where_there_is_no_room_the_one_that_stalls_makes_some(
 
 def test_who_is_at_work_makes_no_room(tmp_path: Path) -> None:
     with (
-        receiving(tmp_path, receive={"max_associations": 1}) as node,
+        receiving(tmp_path, receive={"max_associations": 2}) as node,
         associated(node.port) as first,
+        associated(node.port) as second,
     ):
         assert first.send_c_store(radiograph()).Status == 0
-        with associated(node.port) as second:
-            assert second.is_rejected
+        assert second.send_c_store(radiograph()).Status == 0
+        with associated(node.port) as third:
+            assert third.is_rejected
         assert first.send_c_store(radiograph()).Status == 0
