@@ -27,8 +27,9 @@ from pydicom.uid import (
 from dicom_ai_node.dicom.encoding import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.odd import first_element_fits
+from dicom_ai_node.dicom.parts import Part, is_pixel_data
 from dicom_ai_node.dicom.uids import unpadded
-from dicom_ai_node.dicom.walk import Part, ends_at, is_pixel_data, items_of, walk
+from dicom_ai_node.dicom.walk import ends_at, items_of, walk
 from dicom_ai_node.errors import UnreadableInstance
 
 IMAGES: Final = frozenset(

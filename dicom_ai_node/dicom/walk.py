@@ -10,8 +10,6 @@ import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from pydicom._dicom_dict import DicomDictionary
-
 from dicom_ai_node.dicom.encoding import (
     ITEM,
     ITEM_END,
@@ -24,14 +22,8 @@ from dicom_ai_node.dicom.encoding import (
 )
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.dicom.odd import Element, element_of_no_vr
+from dicom_ai_node.dicom.parts import PIXELS, SEQUENCES, Item, Part
 from dicom_ai_node.errors import UnreadableInstance
-
-PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-"""Float, Double Float and integer Pixel Data."""
-SEQUENCES: Final = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ") | {
-    *(0x00100011, 0x00100014, 0x00100015, 0x00100041, 0x00100043, 0x00100044, 0x00100046)
-}
-"""What is a sequence where no VR says so. The last are of 2024, and not in pydicom's dictionary."""
 
 _VRS: Final = {
     **{vr.encode(): (vr, True) for vr in LONG_VRS},
@@ -42,38 +34,6 @@ _HEADS: Final = {order: struct.Struct(f"{order}HH2sH") for order in "<>"}
 _MARKS: Final = {order: struct.Struct(f"{order}HHL") for order in "<>"}
 _LONG: Final = {order: struct.Struct(f"{order}L") for order in "<>"}
 _ZEROS: Final = 1 << 16
-
-
-class Item(NamedTuple):
-    """One item of a sequence as a range of bytes, without its tag and delimiter."""
-
-    start: int
-    end: int
-    parts: "list[Part]"
-
-
-class Part(NamedTuple):
-    """One element as a range of bytes."""
-
-    tag: int
-    vr: str
-    """'' in Implicit VR."""
-    start: int
-    value: int
-    """Offset of the value."""
-    end: int
-    """Offset behind the element, its delimiter included."""
-    undefined: bool
-    """Whether its length is undefined: then a delimiter of 8 bytes ends it."""
-    encoding: Encoding
-    """How it is encoded; of a sequence, how its items are."""
-    items: tuple[Item, ...] | None = None
-    """Of a sequence its items, None of everything else."""
-
-    @property
-    def value_end(self) -> int:
-        """Offset behind the value."""
-        return self.end - 8 if self.undefined else self.end
 
 
 class Walked(NamedTuple):
@@ -123,11 +83,6 @@ def items_of(
     return items, inner
 
 
-def is_pixel_data(tag: int) -> bool:
-    """Whether the element holds the pixels; everything before it is the header."""
-    return tag in PIXELS
-
-
 class _Walk:
     """One walk over one data set, with what is left of its limits."""
 
@@ -162,7 +117,8 @@ class _Walk:
             if tag == ITEM_END and open_end:
                 return parts, offset, offset + 8
             if tag >> 16 == 0xFFFE:
-                raise _wrong(tag, f"a delimiter that ends nothing, behind {described(previous)}")
+                what = "an item of no sequence" if tag == ITEM else "a delimiter that ends nothing"
+                raise _wrong(tag, f"{what}, behind {described(previous)}")
             if tag == 0 and self._only_zeros(offset, min(end, self._last + 1)):
                 if end > self._last:
                     raise self._too_long(previous)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pydicom.sr.coding import Code
 
 from dicom_ai_node.dicom.encoding import Encoding, tag_of
-from dicom_ai_node.dicom.walk import Part
+from dicom_ai_node.dicom.parts import Part
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.copies.fill import Fill

@@ -10,8 +10,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from dicom_ai_node.dicom.encoding import EXPLICIT, Encoding, tag_name, tag_of
 from dicom_ai_node.dicom.header import encoding_of, file_meta
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.parts import Part
 from dicom_ai_node.dicom.uids import is_uid
-from dicom_ai_node.dicom.walk import Part, walk
+from dicom_ai_node.dicom.walk import walk
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.provenance import PROGRAM_UID
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicom_ai_node.dicom.encoding import Encoding, tag_of
+from dicom_ai_node.dicom.parts import Part
 from dicom_ai_node.dicom.uids import is_uid
-from dicom_ai_node.dicom.walk import Part
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
 from dicom_ai_node.report.copies.marks import Previous
