@@ -10,6 +10,16 @@ Secret = Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")
 """Where a value is kept that must not stand in a configuration."""
 
 
+MatchModality = Annotated[
+    bool,
+    Field(
+        description="List only studies that the archive matches to the wanted modalities. false:"
+        " list all studies of the dates and choose here, which also finds 'cr' or 'CR/SR' in an"
+        " archive that compares literally, and takes longer."
+    ),
+]
+
+
 class PacsTable(Table):
     """``[sources.NAME]`` with ``kind = "pacs"``: C-FIND, then C-GET or C-MOVE."""
 
@@ -21,6 +31,7 @@ class PacsTable(Table):
         30.0, gt=0, description="Seconds to connect, and of silence while an answer is awaited."
     )
     max_pdu: int = Field(131072, ge=4096, le=4194304)
+    match_modality: MatchModality = True
     retrieve: Literal["get", "move"] = Field(
         "get", description="'get': over the same association. 'move': the PACS calls us."
     )
@@ -50,6 +61,7 @@ class WebTable(Table):
     timeout: float = Field(
         30.0, gt=0, description="Seconds to connect, and of silence while an answer is awaited."
     )
+    match_modality: MatchModality = True
     page: int = Field(200, ge=1, le=10000, description="Studies asked for at once.")
     headers: dict[str, Secret] = Field(
         default_factory=dict,

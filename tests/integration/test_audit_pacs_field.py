@@ -14,6 +14,7 @@ from dicom_ai_node.audit.sources.listing import Part
 from dicom_ai_node.audit.sources.source import OTHER_STUDY
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.errors import PeerRefused
+from dicom_ai_node.pixels.header import quiet
 from tests.acceptance.harness import noise
 from tests.builders.pacs import Archive, running
 from tests.integration.test_audit_pacs import ONE, SPEC, TODAY, TWO, images, moving, opened
@@ -124,6 +125,16 @@ def test_a_peer_that_does_not_match_modalities_is_asked_without(
         again.close()
     assert found.keys() == {ONE, TWO}
     assert omitted == [Omission.MODALITY]
+
+
+def test_all_studies_of_an_archive_that_matches_literally_can_be_listed(archive: Archive) -> None:
+    with quiet():
+        archive.datasets = [noise("lower", 1, Modality="cr"), noise("ct", 1, Modality="CT")]
+        for match, listed, left_out in ((True, 0, []), (False, 1, [Omission.MODALITY])):
+            source = opened(archive, match_modality=match)
+            found, omitted = listing(source)
+            source.close()
+            assert (len(found), omitted) == (listed, left_out)
 
 
 def test_a_peer_that_refuses_every_question_is_told_with_its_first_word(

@@ -267,6 +267,16 @@ def test_what_a_query_may_ask_for_is_found_out(
     assert not any(refused & query.keys() for _, query in service.asked), "found out once"
 
 
+def test_all_studies_of_a_service_that_matches_literally_can_be_listed(service: Service) -> None:
+    service.studies = [study(1, modality="cr"), study(2, modality="CT")]
+    for match, keys, left_out in ((True, [], []), (False, ["1.2.1"], [Omission.MODALITY])):
+        table = {"kind": "web", "url": service.url, "match_modality": match}
+        source = open_source("web:main", parse_config({"sources": {"main": table}}))
+        found, omitted = listing(source)
+        source.close()
+        assert (list(found), omitted) == (keys, left_out)
+
+
 def test_series_are_asked_where_a_service_neither_matches_nor_tells_modalities(
     service: Service, source: Source
 ) -> None:

@@ -9,7 +9,6 @@ from dicom_ai_node.audit.sources.pacs import Pacs
 from dicom_ai_node.audit.sources.retrieval import Get, MoveHere, MoveToNode, Retrieval
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.sources.web import Web
-from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.destinations import forwarding
 from dicom_ai_node.config.sources import PacsTable, WebTable
@@ -47,7 +46,7 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
             modalities=modalities,
         )
     if isinstance(table, WebTable) and kind == table.kind:
-        return Web(named, WebService(table), page=table.page, modalities=modalities)
+        return Web(named, table, modalities=modalities)
     known = [f"{one.kind}:{name}" for name, one in sorted(config.sources.items())]
     hint = did_you_mean(named, [*known, "node"])
     raise ConfigError(

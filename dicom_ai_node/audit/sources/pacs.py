@@ -51,7 +51,7 @@ class Pacs:
         self._calling_ae_title = calling_ae_title
         self._modalities = tuple(modalities)
         self._retrieval = retrieval
-        self._search = StudySearch(name, self._connected)
+        self._search = StudySearch(name, self._connected, match_modality=table.match_modality)
         self._exchange: Exchange | None = None
         self._inventory: tuple[str, Inventory | None] = ("", None)
         self._offers = {

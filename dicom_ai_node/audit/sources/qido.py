@@ -54,10 +54,10 @@ class Query:
 class QidoSearch:
     """QIDO-RS for studies, one page at a time. Remembers how the service behaves."""
 
-    def __init__(self, name: str, service: WebService) -> None:
+    def __init__(self, name: str, service: WebService, *, match_modality: bool) -> None:
         self._name = name
         self._service = service
-        self._demands = DEMANDS[0]
+        self._demands = next(one for one in DEMANDS if one.modality is match_modality)
         self._limit_from_first = False
         self._proven = False
         """Whether a search was ever answered: then 404 says that nothing matches."""

@@ -43,10 +43,12 @@ DEMANDS = tuple(
 class StudySearch:
     """C-FIND at STUDY level. Remembers what the peer refused."""
 
-    def __init__(self, source: str, connected: Callable[[], Exchange]) -> None:
+    def __init__(
+        self, source: str, connected: Callable[[], Exchange], *, match_modality: bool
+    ) -> None:
         self._source = source
         self._connected = connected
-        self._demands = 0
+        self._demands = next(at for at, one in enumerate(DEMANDS) if one.modality is match_modality)
 
     def studies(self, spec: AuditSpec, part: Slice) -> Iterator[Answer]:
         """Return every answer, those of one query read to the end before the first is given."""

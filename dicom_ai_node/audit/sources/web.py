@@ -28,6 +28,7 @@ from dicom_ai_node.audit.sources.source import (
 )
 from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.config.sources import WebTable
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.rules import Header
@@ -47,14 +48,12 @@ class Web:
     holds_files = False
     whole_headers = True
 
-    def __init__(
-        self, name: str, service: WebService, *, page: int, modalities: Sequence[str]
-    ) -> None:
+    def __init__(self, name: str, table: WebTable, *, modalities: Sequence[str]) -> None:
         self.name = name
-        self._service = service
+        self._service = WebService(table)
         self._modalities = tuple(modalities)
-        self._search = QidoSearch(name, service)
-        self._pager = Pager(self._search, page=page)
+        self._search = QidoSearch(name, self._service, match_modality=table.match_modality)
+        self._pager = Pager(self._search, page=table.page)
         self._metadata = Offer(name, "WADO-RS metadata")
         self._inventory: tuple[str, tuple[Image, ...]] = ("", ())
         self._others = False
