@@ -1,10 +1,15 @@
 """``python -m dicom_ai_node`` and ``dicom-ai-node`` are the command line."""
 
+import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Run the command line; Ctrl-C while it is still being loaded is no traceback either."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this: >&-
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the end
     try:
         from dicom_ai_node.cli import main as run
 

@@ -91,7 +91,7 @@ def infer(
     files = [file for file in files if not _is_map(file, saliency)]
     faults += [f"{folder}: no file in this folder" for folder in empty]
     if not files:
-        complain("\n".join(faults))
+        complain("\n".join(faults) or "no file but maps that were written here before")
         raise typer.Exit(ExitCode.NO)
     with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
         task = progress.add_task("images", total=len(files))
@@ -116,13 +116,19 @@ def infer(
             if method is SaliencyMethod.GRAD_CAM and Head.SEX in heads and drawn:
                 console.print(_WEAK_EVIDENCE, style="yellow")
         console.print("Inferred, not verified. Not a medical device.", style="dim")
+    in_table = () if as_json else [f"{one['path']}: " for one in told if _is_unreadable(one)]
     for fault in faults:
-        complain(fault)
+        if not fault.startswith(tuple(in_table)):
+            complain(fault)
     if interrupted:
         complain(f"interrupted: {len(told)} of {len(files)} files are answered")
         raise typer.Exit(ExitCode.INTERRUPTED)
     if faults:
         raise typer.Exit(ExitCode.NO)
+
+
+def _is_unreadable(document: dict[str, Any]) -> bool:
+    return bool(document["reason"]) and document["reason"]["code"] == "unreadable"
 
 
 def _is_map(file: Path, folder: Path | None) -> bool:

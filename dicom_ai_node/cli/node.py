@@ -167,9 +167,9 @@ def _quarantined(db: Database) -> list[tuple[str, int]]:
 
 def _print_quarantine(settings: Config, reasons: list[tuple[str, int]]) -> None:
     """Say how much was put aside, and for which reasons: nobody else would tell."""
-    if not reasons:
-        return
     there = sum(1 for _ in Spool(settings.storage.spool).quarantine.glob("*.dcm"))
+    if not reasons or not there:  # or a person has removed them
+        return
     console.print(f"quarantine: {there} files, see dicom-ai-node quarantine", style="yellow")
     for reason, count in reasons[:_MOST_REASONS]:
         console.print(f"  {count} x {reason}", soft_wrap=True)

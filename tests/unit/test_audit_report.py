@@ -397,6 +397,17 @@ def test_what_a_header_says_is_text_and_nothing_else() -> None:
     assert "&lt;script&gt;" in html
 
 
+def test_what_a_header_hides_is_seen_on_the_page_and_in_its_plots() -> None:
+    bad = "R\x9bMOOR\x1b[2J"
+    made = [collected(str(at), StationName=bad, PatientSex="x") for at in range(1, 30)]
+    report = concluded([replace(made[0], fault="timed \u202eout"), *made[1:]])
+    html = page(report)
+    assert "R\\x9bMOOR\\x1b[2J" in html
+    assert "timed \\u202eout" in html
+    for content in (html, studies_table(report), rates_table(report)):
+        assert not {"\u202e", "\x1b", "\x9b"} & set(content)
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1"])
 def test_a_spreadsheet_computes_nothing(text: str) -> None:
     own = Header({"PatientSex": text, "StationName": text, "PatientID": "1"})

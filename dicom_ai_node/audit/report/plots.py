@@ -210,5 +210,5 @@ def _svg(parts: Sequence[str], width: float, height: float, title: str) -> Marku
     body = "".join(parts)
     return Markup(
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" '
-        f'aria-label="{escape(title)}">{body}</svg>'
+        f'aria-label="{escape(visible(title))}">{body}</svg>'
     )
