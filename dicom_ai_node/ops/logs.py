@@ -8,7 +8,11 @@ patients out of it:
 - an exception is logged as its type and the places it came through; its message only where it is
   a :class:`NodeError`, whose messages are ours;
 - of records by libraries that are not in ``_TRUSTED`` (pydicom and pynetdicom quote header values
-  and whole data sets) only the logger, the level and the place are kept, from WARNING up.
+  and whole data sets) only the logger, the level and the place are kept.
+
+Of libraries only errors are logged, and of those in ``_REPORTED`` only exceptions that they caught:
+of all else that they say the program has a line of its own, with the peer, the study and the
+reason. ``log.level = "debug"`` shows them from WARNING up.
 """
 
 import logging
@@ -30,6 +34,8 @@ _Event = MutableMapping[str, Any]
 
 _TRUSTED = ("dicom_ai_node", "alembic", "uvicorn", "sqlalchemy")
 """Loggers whose messages hold no header values at the levels below."""
+_REPORTED = ("pydicom", "pynetdicom", "py")
+"""Loggers of what comes from outside; ``py.warnings`` are the warnings of all libraries."""
 _LEVELS = {
     "": logging.WARNING,
     "dicom_ai_node": logging.DEBUG,
@@ -93,6 +99,8 @@ def _own_logger(*_args: Any) -> logging.Logger:
 
 def _route(out: TextIO, renderers: list[Any], level: int, worker: str) -> None:
     handler = logging.StreamHandler(out)
+    if level > logging.DEBUG:
+        handler.addFilter(_is_no_chatter)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_log_level, _foreign],
@@ -130,6 +138,15 @@ def _seen(_logger: Any, _name: str, event: _Event) -> _Event:
     return {
         key: visible(value) if isinstance(value, str) else value for key, value in event.items()
     }
+
+
+def _is_no_chatter(record: logging.LogRecord) -> bool:
+    """Return whether a record is ours, or says what no line of ours does."""
+    library = record.name.partition(".")[0]
+    if library == "dicom_ai_node":
+        return True
+    caught = bool(record.exc_info and record.exc_info[0])
+    return caught or (record.levelno >= logging.ERROR and library not in _REPORTED)
 
 
 def _foreign(_logger: Any, _name: str, event: _Event) -> _Event:

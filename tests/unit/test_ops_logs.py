@@ -139,13 +139,39 @@ def test_foreign_messages_are_withheld(name: str, out: io.StringIO, tmp_path: Pa
 
 
 def test_warnings_of_libraries_are_withheld(out: io.StringIO, tmp_path: Path) -> None:
-    configured(out, tmp_path)
+    configured(out, tmp_path, level="debug")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(False)
         logging.captureWarnings(True)
         warnings.warn(f"Invalid value for VR PN: {NAME}", stacklevel=1)
     assert lines(out)[0]["logger"] == "py.warnings"
+    assert NAME not in out.getvalue()
+
+
+def test_the_chatter_of_libraries_is_no_part_of_the_log(out: io.StringIO, tmp_path: Path) -> None:
+    configured(out, tmp_path, level="info")
+    for name in ("pynetdicom.transport", "pydicom", "py.warnings"):
+        logging.getLogger(name).error("Association request failed: unable to connect")
+    for name in ("uvicorn.error", "alembic", "sqlalchemy.pool", "PIL.Image", "asyncio"):
+        logging.getLogger(name).warning("Invalid HTTP request received.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(f"Invalid value for VR PN: {NAME}", stacklevel=1)
+    structlog.get_logger().info("ours")
+    logging.getLogger("sqlalchemy.pool").error("Exception closing connection")
+    logging.getLogger("asyncio").error("Task exception was never retrieved")
+    try:
+        raise ValueError(NAME)
+    except ValueError:
+        logging.getLogger("pynetdicom.events").exception("Exception in the handler")
+    seen = [(line["event"], line.get("logger")) for line in lines(out)]
+    assert seen == [
+        ("ours", None),
+        ("Exception closing connection", "sqlalchemy.pool"),
+        ("library_message", "asyncio"),
+        ("library_message", "pynetdicom.events"),
+    ]
     assert NAME not in out.getvalue()
 
 
