@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select, update
 
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import node_value
@@ -24,13 +24,14 @@ class NodeValue:
 def put(db: Database, name: str, value: str, *, now: float) -> None:
     """Write a value in place of the one before."""
     with db.write() as connection:
-        put_now(connection, name, value, now=now)
+        put_now(db, connection, name, value, now=now)
 
 
-def put_now(connection: Connection, name: str, value: str, *, now: float) -> None:
-    """Do what :func:`put` does, in the caller's transaction."""
-    connection.execute(delete(node_value).where(node_value.c.name == name))
-    connection.execute(insert(node_value).values(name=name, value=value, at=now))
+def put_now(db: Database, connection: Connection, name: str, value: str, *, now: float) -> None:
+    """Do what :func:`put` does, in the caller's transaction; two who do it at once both succeed."""
+    connection.execute(db.insert_missing(node_value).values(name=name, value=value, at=now))
+    mine = update(node_value).where(node_value.c.name == name)
+    connection.execute(mine.values(value=value, at=now))
 
 
 def get(db: Database, name: str) -> NodeValue | None:
@@ -59,7 +60,7 @@ def note_jump(db: Database, seconds: float, *, now: float) -> None:
     """Count a jump of the clock."""
     with db.write() as connection:
         count = _jumps(get_now(connection, _JUMPS)).count + 1
-        put_now(connection, _JUMPS, f"{count} {seconds:.3f}", now=now)
+        put_now(db, connection, _JUMPS, f"{count} {seconds:.3f}", now=now)
 
 
 def clock_jumps(db: Database) -> ClockJumps:

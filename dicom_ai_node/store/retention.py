@@ -111,7 +111,7 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
     with db.write() as connection:
         locked = query.with_for_update(of=study, skip_locked=True)
         uids = list(connection.execute(locked).scalars())
-        _count_forgotten(connection, uids)
+        _count_forgotten(db, connection, uids)
         reports = select(report.c.id).where(report.c.study_instance_uid.in_(uids))
         connection.execute(delete(report_file).where(report_file.c.report_id.in_(reports)))
         # In an order in which no row points to one that is gone.
@@ -132,7 +132,7 @@ def forgotten(connection: Connection) -> tuple[int, int]:
     return instances, reports
 
 
-def _count_forgotten(connection: Connection, uids: list[str]) -> None:
+def _count_forgotten(db: Database, connection: Connection, uids: list[str]) -> None:
     """Keep the totals of what ever was: a counter that falls says that the node began anew."""
     instances, reports = forgotten(connection)
     counted = select(func.count()).select_from(instance)
@@ -143,7 +143,7 @@ def _count_forgotten(connection: Connection, uids: list[str]) -> None:
     reports += connection.execute(made.where(report.c.study_instance_uid.in_(uids))).scalar_one()
     row = node_values.get_now(connection, _FORGOTTEN)
     at = row.at if row else 0.0
-    node_values.put_now(connection, _FORGOTTEN, f"{instances} {reports}", now=at)
+    node_values.put_now(db, connection, _FORGOTTEN, f"{instances} {reports}", now=at)
 
 
 def _not_settled(before: float) -> ColumnElement[bool]:

@@ -50,7 +50,7 @@ def count_files(db: Database, found: FileCounts, *, now: float) -> FileCounts:
             now,
         )
         text = f"{total.registered} {total.damaged} {total.missing} {total.waiting}"
-        node_values.put_now(connection, _COUNTS, text, now=now)
+        node_values.put_now(db, connection, _COUNTS, text, now=now)
         return total
 
 

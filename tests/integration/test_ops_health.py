@@ -158,7 +158,7 @@ def test_a_server_that_is_read_only_is_not_ready(postgres: str, tmp_path: Path) 
         with admin.write() as connection:
             connection.execute(text(f'ALTER DATABASE "{name}" SET {setting} = on'))
         db = Database(url)
-        wrong = "cannot be written: cannot execute DELETE in a read-only transaction"
+        wrong = "cannot be written: cannot execute INSERT in a read-only transaction"
         assert failed(settings, db) == {"database": wrong}
         with admin.write() as connection:
             connection.execute(text(f'ALTER DATABASE "{name}" RESET {setting}'))

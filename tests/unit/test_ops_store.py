@@ -1,6 +1,10 @@
 """Rows of processes, and the counts that health and metrics show."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.node_values import get, write_probe
 from dicom_ai_node.store.overview import newest_model, overview
 from dicom_ai_node.store.workers import Worker, alive, beat, forget, forget_silent
 from dicom_ai_node.study import State
@@ -28,6 +32,23 @@ def test_silent_workers_are_forgotten(db: Database) -> None:
     beat(db, "receive-1", role="receive", pid=2, now=90)
     assert forget_silent(db, before=50) == 1
     assert [one.name for one in alive(db)] == ["receive-1"]
+
+
+def test_two_who_probe_at_once_both_succeed(any_db: Database) -> None:
+    """Such as ``status`` while the web process is asked."""
+    together = threading.Barrier(2)
+
+    def probe(number: int) -> int:
+        for _ in range(20):
+            together.wait(60)
+            write_probe(any_db, now=number)
+        return number
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(probe, range(2))) == [0, 1]
+    found = get(any_db, "probe")
+    assert found is not None
+    assert found.at in (0.0, 1.0)
 
 
 def test_an_empty_node_counts_nothing(db: Database) -> None:
