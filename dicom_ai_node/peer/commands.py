@@ -157,6 +157,7 @@ def cleaned(command: Command) -> dict[int, bytes]:
     uids = {tag: command.text(tag) for tag in _UIDS}
     if command.is_response:
         uids = {tag: uid for tag, uid in uids.items() if is_uid(uid)}  # nothing hangs on them
+        elements.pop(Tag.PRIORITY, None)
         elements.setdefault(Tag.MESSAGE_ID_RESPONDED_TO, _us(0))
         if command.field in _WITHOUT_DATA_SET:
             elements[Tag.DATA_SET_TYPE] = _us(NO_DATA_SET)
