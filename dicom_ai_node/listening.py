@@ -23,7 +23,11 @@ def listen(bind: str, port: int, *, key: str) -> socket.socket:
     try:
         return socket.create_server((bind, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno == errno.EADDRINUSE:
-            reason = "the port is taken, by another node or another program"
-        raise ConfigError(f"{key}.bind = {bind!r}, {key}.port = {port}: {reason}") from error
+        raise ConfigError(f"{key}.bind = {bind!r}, {key}.port = {port}: {reason(error)}") from error
+
+
+def reason(error: OSError) -> str:
+    """Say why nothing can listen there."""
+    if error.errno == errno.EADDRINUSE:
+        return "the port is taken, by another node or another program"
+    return error.strerror or str(error)

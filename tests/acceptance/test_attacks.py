@@ -31,7 +31,6 @@ def test_slow_senders_keep_nobody_out(name: str, tmp_path: Path) -> None:
     assert outcome.echo
     assert outcome.study
     assert len(outcome.ended) >= outcome.accepted, outcome
-    assert outcome.accepted <= 4 * 16  # four addresses, each with what one may have
 
 
 @pytest.mark.timeout(600)

@@ -351,7 +351,8 @@ def test_a_port_that_another_audit_has_is_named_and_taken_once_it_is_free(
     second = opened(archive, **move, move_bind="127.0.0.1")
     listed = listing(first)[TWO]
     assert first.fetch(listed, tmp_path).faults == {}
-    with pytest.raises(ConfigError, match=f"move_port = {port}: cannot listen on 127.0.0.1: "):
+    taken = f"move_port = {port}: cannot listen on 127.0.0.1: the port is taken"
+    with pytest.raises(ConfigError, match=taken):
         second.fetch(listed, tmp_path)
     first.close()
     assert second.fetch(listed, tmp_path).faults == {}

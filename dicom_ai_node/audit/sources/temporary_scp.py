@@ -10,6 +10,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from dicom_ai_node.audit.sources.landing import Landing
 from dicom_ai_node.config.sources import PacsTable
 from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.listening import reason
 from dicom_ai_node.peer.upper_layer import UpperLayer
 from dicom_ai_node.receive.classes import TRANSFER_SYNTAXES
 
@@ -43,7 +44,7 @@ class TemporaryScp:
         except OSError as error:
             raise ConfigError(
                 f"move_port = {table.move_port}: cannot listen on {table.move_bind}:"
-                f" {error.strerror or error}"
+                f" {reason(error)}"
             ) from error
         ae._servers.append(self._server)  # as AE.start_server does, for shutdown
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
