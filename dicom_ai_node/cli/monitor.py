@@ -19,6 +19,7 @@ from dicom_ai_node.cli.common import (
     print_json,
     when,
 )
+from dicom_ai_node.cli.tables import WIDE
 from dicom_ai_node.cli.who import account, person, signed
 from dicom_ai_node.config import Config
 from dicom_ai_node.monitor.charts import Point
@@ -165,17 +166,17 @@ def _print_groups(by: By, groups: list[Summary]) -> None:
         "Sex right, %",
         "Refused, %",
     )
-    table = Table(by.value.capitalize(), *columns, box=None)
+    name = by.value.capitalize()
+    table = Table(name, *columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for group in groups:
-        table.add_row(
-            group.group,
-            str(group.n),
+        figures = (
             _years(group.mae),
             _years(group.bias),
             _percent(group.coverage),
             _percent(group.sex_accuracy),
             _percent(group.refused),
         )
+        table.add_row(group.group, str(group.n), *map(Text, figures))
     console.print(table)
 
 
@@ -192,7 +193,10 @@ def _text(figure: Figure, form: Any) -> str:
         return "-"
     if figure.low is None or figure.high is None:
         return f"{form(figure.value)} (n {figure.n})"
-    return f"{form(figure.value)} ({form(figure.low)} to {form(figure.high)}; n {figure.n})"
+    between = f"{form(figure.low)} to {form(figure.high)}"
+    if console.width >= WIDE:
+        return f"{form(figure.value)} ({between}; n {figure.n})"
+    return f"{form(figure.value)}\n{between}\nn {figure.n}"
 
 
 def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str | Text]:
