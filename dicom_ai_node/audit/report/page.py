@@ -263,7 +263,7 @@ def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
     for one, dot in _comparable(studies):
         inside = dot.interval[0] <= dot.recorded <= dot.interval[1]
         decade = int(dot.estimated // 10) * 10
-        for group in ("all", f"{decade} to {decade + 9} years", one.origin.station):
+        for group in ("all", f"age {decade} to {decade + 9}", one.origin.station):
             groups.setdefault(group, []).append(inside)
     shares = [
         plots.Share(
@@ -282,4 +282,4 @@ def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
 
 def _coverage_order(item: tuple[str, list[bool]]) -> tuple[int, str]:
     group = item[0]
-    return (0 if group == "all" else 1 if group.endswith(" years") else 2, group)
+    return (0 if group == "all" else 1 if group.startswith("age ") else 2, group)
