@@ -34,7 +34,7 @@ def outcome(path: Path, make: Callable[[Path], Tensor]) -> str:
     assert tensor.shape == (SIZE, SIZE)
     assert tensor.dtype == np.float32
     assert tensor.min() == 0.0
-    assert tensor.max() == 1.0
+    assert tensor.max() == pytest.approx(1.0, abs=1e-6)  # float32 rounds the stretch
     return "tensor"
 
 
@@ -52,7 +52,10 @@ def test_as_radiographs(corpus: Path) -> None:
     chest = {result: count for (folder, result), count in counts.items() if folder == "chest"}
     assert set(chest) == {"tensor"}
     other = {result for folder, result in counts if folder == "other"}
-    assert other <= {"tensor", "not_projection_radiograph", "colour", "multi_frame", "undecodable"}
+    other -= {"tensor", "not_projection_radiograph", "colour", "multi_frame", "undecodable"}
+    # fo-dicom's GH364 has a delimiter that ends nothing, so that its header cannot be followed.
+    assert other <= {"unreadable"}
+    assert counts["other", "unreadable"] <= 1
 
 
 def test_as_images_of_any_kind(corpus: Path) -> None:
