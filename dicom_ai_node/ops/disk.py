@@ -44,7 +44,12 @@ class Room:
 
     def __str__(self) -> str:
         few = f", {self.inodes} more files" if self.lacks_inodes else ""
-        return f"{self.free // MEGABYTE} MB free{few}"
+        return f"{megabytes(self.free)} free{few}"
+
+
+def megabytes(size: int) -> str:
+    """Return a size for a person."""
+    return f"{size / MEGABYTE:.{0 if size >= 10 * MEGABYTE else 1}f} MB"
 
 
 def room(path: Path) -> Room:

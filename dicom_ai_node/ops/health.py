@@ -10,10 +10,10 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.ops.clock import bounds_of
 from dicom_ai_node.ops.disk import (
-    MEGABYTE,
     Space,
     database_mark,
     database_space,
+    megabytes,
     room,
     spool_space,
 )
@@ -118,8 +118,8 @@ def _database_space(db: Database, config: Config) -> str:
     assert db.file is not None
     left = room(db.file)
     if database_space(left, config.storage) is not Space.ENOUGH:
-        wanted = database_mark(left, config.storage) // MEGABYTE
-        raise _Wrong(f"{left} where the database lies, wanted are {wanted} MB")
+        wanted = megabytes(database_mark(left, config.storage))
+        raise _Wrong(f"{left} where the database lies, wanted are {wanted}")
     return f"{left} where the database lies"
 
 
