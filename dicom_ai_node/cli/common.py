@@ -10,7 +10,7 @@ import typer
 from rich.table import Column
 from rich.text import Text
 
-from dicom_ai_node.config import Config, load_config
+from dicom_ai_node.config import Config, load_config, located
 from dicom_ai_node.errors import ConfigError, ExitCode, NodeError, StorageError, did_you_mean
 from dicom_ai_node.output import json_text, make_private
 from dicom_ai_node.store import Database
@@ -77,7 +77,7 @@ def explain(error: NodeError) -> None:
     """Print the error that ends a command; of storage also which configuration led there."""
     complain(error)
     if isinstance(error, StorageError) and _configuration is not None:
-        progress_console.print(f"configuration: {_configuration.absolute()}", soft_wrap=True)
+        progress_console.print(f"configuration: {located(_configuration)}", soft_wrap=True)
 
 
 def complain(error: Exception | str) -> None:

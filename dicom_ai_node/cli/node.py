@@ -15,7 +15,7 @@ from dicom_ai_node.cli.common import (
     find_config,
     print_json,
 )
-from dicom_ai_node.config import NO_CALLERS, Config
+from dicom_ai_node.config import NO_CALLERS, Config, located
 from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.config.example import example
 from dicom_ai_node.errors import ConfigError, StorageError
@@ -49,7 +49,7 @@ def serve(config: ConfigFile = None) -> None:
     from dicom_ai_node.app import serve as run
 
     settings = configuration(config)
-    raise typer.Exit(run(settings, find_config(config).absolute()))
+    raise typer.Exit(run(settings, located(find_config(config))))
 
 
 def role(
@@ -143,11 +143,11 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
     report = prober.readiness()
     reasons = [] if report.stuck else _quarantined(db)
     if as_json:
-        where = {"configuration": str(find_config(config).absolute()), "database": db.place}
+        where = {"configuration": str(located(find_config(config))), "database": db.place}
         put_aside = {"quarantined": [{"reason": why, "count": count} for why, count in reasons]}
         print_json(where | report.as_dict() | put_aside)
     else:
-        console.print(f"configuration: {find_config(config).absolute()}", soft_wrap=True)
+        console.print(f"configuration: {located(find_config(config))}", soft_wrap=True)
         for line in _places(settings):
             console.print(line, soft_wrap=True)
         for check in report.checks:

@@ -122,6 +122,14 @@ class Config(BaseSettings):
         return env_settings, init_settings
 
 
+def located(path: Path) -> Path:
+    """Return where a configuration lies, whatever becomes of the working directory.
+
+    A link of the file itself stays: a mounted one points into a folder of versions.
+    """
+    return path.parent.resolve() / path.name
+
+
 def load_config(path: Path | None) -> Config:
     """Read and check the configuration; without ``path``, defaults and the environment.
 
@@ -134,7 +142,7 @@ def load_config(path: Path | None) -> Config:
     """
     if path is None:
         return parse_config({}, where="the environment")
-    return parse_config(_read(path), where=str(path), folder=path.absolute().parent)
+    return parse_config(_read(path), where=str(path), folder=located(path).parent)
 
 
 def parse_config(

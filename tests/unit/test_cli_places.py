@@ -93,6 +93,20 @@ def test_what_is_no_relative_file_stays(tmp_path: Path, database: str) -> None:
     assert (storage.database, storage.spool) == (database, Path("/srv/spool"))
 
 
+def test_a_folder_that_goes_away_takes_no_path_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = node(tmp_path / "a")
+    (tmp_path / "versions").mkdir()
+    path.rename(tmp_path / "versions" / "1.toml")
+    path.symlink_to(tmp_path / "versions" / "1.toml")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    storage = load_config(Path("../a/node.toml")).storage
+    assert storage.spool == tmp_path / "a" / "var" / "spool"
+    assert storage.database == f"sqlite:///{tmp_path}/a/var/node.db"
+
+
 @pytest.mark.parametrize("name", ["default", "chest-age-sex"])
 def test_the_name_of_a_shipped_bundle_is_no_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
