@@ -10,111 +10,31 @@ end by the clock.
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import selectors
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import psutil
 from pydicom import Dataset
 from pydicom.filewriter import dcmwrite
 from pynetdicom.dsutils import encode
 
-from dicom_ai_node.listening import listen
-from dicom_ai_node.ops.process import LISTENER_VARIABLE, SLOTS_VARIABLE
-from dicom_ai_node.slots import make as make_slots
-from dicom_ai_node.store import Database
-from tests.acceptance.harness import noise, wait_until
-from tests.builders.ports import free_port
+from tests.acceptance.harness import noise
+from tests.acceptance.receivers import Receivers
 from tests.builders.receiving import DX, RawPeer, dcmtk, store_command
 
 COMMAND, DATA, LAST = 1, 0, 2
 _VERIFICATION = "1.2.840.10008.1.1"
 _PROBE_SECONDS = 30
 _ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 6))
-
-
-class Receivers:
-    """The receivers of a node as processes of their own, as its supervisor starts them."""
-
-    def __init__(
-        self, folder: Path, *, receive: str = "", spool: Path, min_free_mb: int = 1
-    ) -> None:
-        folder.mkdir()
-        self.port = free_port()
-        self.log = folder / "log"
-        self._path = folder / "node.toml"
-        self._database = f"sqlite:///{folder / 'node.db'}"
-        self._path.write_text(
-            f'[node]\nbind = "127.0.0.1"\nport = {self.port}\n[receive]\n{receive}\n'
-            f'[storage]\nspool = "{spool}"\ndatabase = "{self._database}"\n'
-            f'min_free_mb = {min_free_mb}\nwarn_free_mb = {min_free_mb}\n[log]\nformat = "json"\n'
-        )
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self._open = contextlib.ExitStack()
-
-    def __enter__(self) -> "Receivers":
-        db = Database(self._database)
-        db.upgrade()
-        db.close()
-        listener = self._open.enter_context(listen("127.0.0.1", self.port, key="node"))
-        slots = make_slots(rows=2, columns=64)
-        self._open.callback(os.close, slots)
-        shared = {LISTENER_VARIABLE: listener.fileno(), SLOTS_VARIABLE: slots}
-        for number in ("1", "2"):
-            command = [sys.executable, "-m", "dicom_ai_node", "role", "receive", "-c"]
-            with self.log.open("ab") as log:
-                self.processes.append(
-                    subprocess.Popen(
-                        [*command, str(self._path), "--number", number],
-                        stderr=log,
-                        env=os.environ | {name: str(fd) for name, fd in shared.items()},
-                        pass_fds=list(shared.values()),
-                    )
-                )
-        try:
-            wait_until("both receivers", self._both_listen, seconds=300)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._open.close()
-
-    def resident_mb(self) -> int:
-        """Return what the larger one has."""
-        return max(psutil.Process(one.pid).memory_info().rss for one in self.processes) // 2**20
-
-    def events(self) -> list[dict[str, Any]]:
-        """Return the lines of the log."""
-        found = []
-        for line in self.log.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        return found
-
-    def _both_listen(self) -> bool:
-        return [one["event"] for one in self.events()].count("receiver_listening") == 2
 
 
 @dataclass
