@@ -203,7 +203,7 @@ def _row(study: DemoStudy, detail: StudyDetail | None, reports: list[Path]) -> d
 def _print(console: Console, rows: list[dict[str, Any]]) -> None:
     table = Table(title="What the node said", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("Study", "Age", "Sex", "Rules", "Estimate (90 %)", "Decision", "SR"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     for row in rows:
         table.add_row(
             row["study"],
@@ -211,7 +211,7 @@ def _print(console: Console, rows: list[dict[str, Any]]) -> None:
             row["recorded_sex"] or "-",
             " ".join(row["rules"]) or "-",
             _estimate(row),
-            row["decision"] + (f" ({row['reason']})" if row["reason"] else ""),
+            row["decision"] + (f": {row['reason'].replace('_', ' ')}" if row["reason"] else ""),
             _report_cell(row),
         )
     console.print(table)
