@@ -86,14 +86,16 @@ def any_db(request: pytest.FixtureRequest) -> Iterator[Database]:
             yield database
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
-    """Let a test set up logging, which is the process's, and put back what pytest needs."""
+    """Let a test set up logging, which is the process's, and put back what other tests need."""
     names = ["", *(name for name in logs._LEVELS if name)]
     loggers = [logging.getLogger(name or None) for name in names]
     before = [(one.level, one.handlers[:], one.propagate) for one in loggers]
     hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook, logging.raiseExceptions)
     yield
+    if not structlog.is_configured():
+        return
     for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
         logger.level, logger.handlers, logger.propagate = level, handlers, propagate
         logger.setLevel(level)

@@ -152,7 +152,7 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
             console.print(line, soft_wrap=True)
         for check in report.checks:
             mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
-            console.print(Text.assemble(mark, f" {check.name}: {check.text}"))
+            console.print(Text.assemble(mark, f" {check.name}: {check.text}"), soft_wrap=True)
         _print_quarantine(settings, reasons)
     if not report.ready:
         raise typer.Exit(ExitCode.NO)

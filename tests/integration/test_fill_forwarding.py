@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.fill import gateway
-from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.ops.keeper import run as keep
+from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.store import deliveries
 from dicom_ai_node.store.studies import WITHHELD, close_due, requeue_withheld, skip
 from dicom_ai_node.study import State
@@ -54,9 +54,9 @@ def test_a_file_that_is_gone_is_a_dead_letter_and_not_a_silence(tmp_path: Path) 
             wait_for(lambda: box.states() == ["dead"])
 
 
-def keeper_of(box: Gate) -> Keeper:
+def retention_of(box: Gate) -> Retention:
     box.values["storage"] |= {"retention_days": 7, "min_free_mb": 0, "warn_free_mb": 0}
-    return Keeper(box.config, box.db, box.spool)
+    return Retention(box.config, box.db, box.spool)
 
 
 def drop(box: Gate) -> tuple[int, int]:
@@ -64,8 +64,8 @@ def drop(box: Gate) -> tuple[int, int]:
     long_ago = time.time() - 30 * 86400
     for path in (*box.spool.instances.glob("*.dcm"), *box.copies()):
         os.utime(path, (long_ago, long_ago))
-    keeper = keeper_of(box)
-    return keeper.drop_images(threading.Event()), keeper.drop_copies(threading.Event())
+    retention = retention_of(box)
+    return retention.drop_images(threading.Event()), retention.drop_copies(threading.Event())
 
 
 def test_retention_waits_for_every_archive_and_counts_from_the_last(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def _damaged(box: Gate) -> None:
     [
         (_valid, "only a person replaces"),
         (_came_back, "has it already"),
-        (_damaged, "past the end"),
+        (_damaged, "ends within its header, at (7FE0,0010) PixelData"),
     ],
 )
 def test_an_image_that_goes_as_it_was_received_is_shown_with_the_reason(

@@ -18,6 +18,7 @@ from dicom_ai_node.cli import app
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.report.overlay import BAND, PANEL
+from dicom_ai_node.terminal import console
 
 ALL_PASS = """
 [policy]
@@ -157,7 +158,10 @@ def test_reports_on_files_come_with_the_capture_that_is_configured(
 NARROWEST_ONLY = ALL_PASS.replace("max_age_interval = 200.0", "max_age_interval = 0.5")
 
 
-def test_half_an_answer_says_why_the_other_half_is_missing(tmp_path: Path, chest: Dataset) -> None:
+def test_half_an_answer_says_why_the_other_half_is_missing(
+    tmp_path: Path, chest: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", 200)
     (line,) = infer(tmp_path, NARROWEST_ONLY)
     assert (line["outcome"], line["reason"], line["age"]) == ("estimated", None, None)
     (why,) = line["unanswered"]

@@ -20,6 +20,7 @@ from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.filing import SUCCESS, Filing, StoreRequest
 from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.receive.pace import Limits, Pace
 from dicom_ai_node.receive.part10 import file_head
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, tables
@@ -54,7 +55,10 @@ class Bench:
         request = StoreRequest(
             **uids, context_sop_class_uid=uids["sop_class_uid"], transfer_syntax_uid=syntax
         )
-        assert self.filing.store(request, incoming, Connection("::1", calling_ae="CT")) == SUCCESS
+        peer = Connection(
+            "::1", Pace(Limits(window=60.0, least_rate=4096.0, longest=1800.0)), calling_ae="CT"
+        )
+        assert self.filing.store(request, incoming, peer).status == SUCCESS
 
     def files(self) -> list[Path]:
         return sorted(self.spool.instances.glob("*/*.dcm"))

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
 from dicom_ai_node.errors import ConfigError, FillError
+from dicom_ai_node.terminal import console
 from dicom_ai_node.types import ProposalSource
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, ward
 
@@ -192,7 +193,10 @@ def test_a_selection_can_be_rejected_after_it_was_accepted(wards: Desk) -> None:
     assert [state for state in states(wards).values() if state == "rejected"] == ["rejected"] * 2
 
 
-def test_the_list_shows_what_is_recorded_and_which_rules_asked(wards: Desk) -> None:
+def test_the_list_shows_what_is_recorded_and_which_rules_asked(
+    wards: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", 200)
     (line,) = [line for line in wards.run("list").splitlines() if line.strip().startswith("1 ")]
     assert line.split()[:7] == ["1", "PatientAge", "63", "063Y", "dates", "open", "B3"]
     assert "ER1" in line
