@@ -20,7 +20,15 @@ from dicom_ai_node.cli.common import (
     progress_console,
 )
 from dicom_ai_node.cli.headers import Paths, searched
-from dicom_ai_node.cli.tables import counted, cut_left, file_column, shown_path, uncounted
+from dicom_ai_node.cli.tables import (
+    WIDE,
+    counted,
+    cut_left,
+    file_column,
+    print_lines,
+    shown_path,
+    uncounted,
+)
 from dicom_ai_node.config import load_config
 from dicom_ai_node.types import Head, SaliencyMethod
 
@@ -140,13 +148,19 @@ def _is_map(file: Path, folder: Path | None) -> bool:
 def _print(told: list[dict[str, Any]], paths: list[Path]) -> None:
     shown = [shown_path(one["path"], paths) for one in told]
     column, width = file_column(shown)
-    names = ("Outcome", "Age", "90 %", "Sex", "p(F)", "Rules", "Reason")
-    table = Table(column, *names, box=None)
-    if any("beside" in one for one in told):
-        table.add_column("Beside")
-    for path, one in zip(shown, told, strict=True):
-        table.add_row(cut_left(path, width), *_infer_row(one)[1:])
-    console.print(table)
+    names = ["Outcome", "Age", "90 %", "Sex", "p(F)", "Rules"]
+    names += ["Beside"] if any("beside" in one for one in told) else []
+    rows = [
+        (cut_left(path, width), *_infer_row(one)) for path, one in zip(shown, told, strict=True)
+    ]
+    reasons = [_why_not(one) for one in told]
+    if console.width >= WIDE:
+        table = Table(column, *names, "Reason", box=None)
+        for row, reason in zip(rows, reasons, strict=True):
+            table.add_row(*row, reason)
+        console.print(table)
+    else:
+        print_lines(["File", *names], rows, reasons, called="Reason", gives=[6])
     if pictures := sum(one["kind"] == "picture" for one in told):
         console.print(f"{pictures} PNG or JPEG without a header: nothing recorded to compare with.")
     for line in counted(one["rules"] for one in told):
@@ -181,19 +195,21 @@ def _passes(progress: Progress) -> Callable[[int, int], None]:
 
 def _infer_row(document: dict[str, Any]) -> list[str]:
     age, sex = document["age"], document["sex"]
-    reasons = dict.fromkeys(one["text"] for one in document["unanswered"])
     beside = [_beside(one) for one in document.get("beside", ())]
     return [
-        document["path"],
         document["outcome"],
         f"{age['estimate']:.0f}" if age else "",
         "{:.0f}-{:.0f}".format(*age["interval90"]) if age else "",
         sex["estimate"] if sex else "",
         f"{sex['probability_female']:.3f}" if sex else "",
         uncounted(document["rules"]),
-        "; ".join(reasons),
         *([", ".join(beside)] if "beside" in document else []),
     ]
+
+
+def _why_not(document: dict[str, Any]) -> str:
+    """Say why there is no age, no sex, or neither."""
+    return "; ".join(dict.fromkeys(one["text"] for one in document["unanswered"]))
 
 
 def _beside(other: dict[str, Any]) -> str:

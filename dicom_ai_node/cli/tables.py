@@ -1,5 +1,6 @@
 """Cells of tables that fit a narrow terminal: what is cut is cut where it says least."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -77,7 +78,9 @@ def print_lines(
     called: str,
     gives: Sequence[int] = (),
 ) -> None:
-    """Print a table of one line a row, and under each row a line of its own, such as a UID.
+    """Print a table of one line a row, and under each row what needs a line of its own, if any.
+
+    That is a UID, which is never broken, or a sentence, which is broken between words.
 
     Where the terminal is too narrow the columns ``gives`` are cut, the first of them first, to
     twelve characters at least. Where it is wide, what would stand below stands in front, in a
@@ -99,5 +102,11 @@ def print_lines(
         ]
         style = "bold" if number == 0 else ""
         console.print(Text("  ".join(fitted).rstrip(), style=style), soft_wrap=True)
-        if number and below:
-            console.print(Text(f"  {visible(below[number - 1])}", style="dim"), soft_wrap=True)
+        for line in _wrapped(below[number - 1]) if number and below else ():
+            console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        visible(text), console.width - 2, break_long_words=False, break_on_hyphens=False
+    )
