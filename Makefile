@@ -39,8 +39,10 @@ soak-audit: $(VENV)/.developing
 	$(RUN)python -m tests.acceptance.audit_orthanc --kills 10
 
 # Peers that want to keep others out, on loopback, while DCMTK's echoscu and storescu knock.
-attacks: $(VENV)/.installed
+attacks: $(VENV)/.developing
 	$(RUN)python -m tests.acceptance.attacks
+	$(RUN)python -m tests.acceptance.attack_headers
+	$(RUN)python -m tests.acceptance.attack_pixels
 
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
 bench: $(VENV)/.developing
