@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,24 +163,26 @@ def settled(node: Node, study: str) -> bool:
     return any(row.study_instance_uid == study and row.state in SETTLED for row in node.studies())
 
 
-def attack(node: Node, name: str, data: bytes, study: str, sop: str, syntax: str) -> None:
-    """Send one object, wait for what becomes of it, and print what that took."""
+def attack(node: Node, name: str, objects: Mapping[str, bytes], study: str, syntax: str) -> None:
+    """Send objects by SOP Instance UID, wait for what becomes of the study, and print the cost."""
     before = Peaks(node)
     before.look()
     with watched(node) as (peaks, echoes, image):
         began = time.monotonic()
-        status = store(node.port, data, sop, syntax)
+        answers = {store(node.port, data, sop, syntax) for sop, data in objects.items()}
         seconds = time.monotonic() - began
         until = time.monotonic() + PATIENCE
-        while status == 0 and not settled(node, study) and time.monotonic() < until:
+        while 0 in answers and not settled(node, study) and time.monotonic() < until:
             time.sleep(0.5)
         whole = time.monotonic() - began
     memory = ", ".join(
         f"{role} {before.memory.get(role, 0):.0f} -> {peaks.memory.get(role, 0):.0f} MB"
         for role in ("receive", "analyse")
     )
+    size = sum(map(len, objects.values())) / MEGABYTE
+    statuses = " ".join(f"{one & 0xFFFF:04X}" for one in sorted(answers))
     print(
-        f"{name:9} {len(data) / MEGABYTE:7.1f} MB  status {status & 0xFFFF:04X} after"
+        f"{name:9} {size:7.1f} MB  status {statuses} after"
         f" {seconds:.1f} s, done after {whole:.1f} s; {memory};"
         f" C-ECHO at most {max(echoes):.2f} s of {len(echoes)}; good image {max(image):.2f} s",
         flush=True,
@@ -226,7 +228,7 @@ def main() -> None:
                 deflater = zlib.compressobj(wbits=-15)
                 data = deflater.compress(data) + deflater.flush()
                 syntax = DeflatedExplicitVRLittleEndian
-            attack(node, name, data, study, sop, str(syntax))
+            attack(node, name, {sop: data}, study, str(syntax))
             path = Path(folder, "attack.dcm")
             head = file_head(sop_class_uid=DX, sop_instance_uid=sop, transfer_syntax_uid=syntax)
             path.write_bytes(head + data)

@@ -5,7 +5,8 @@
 Each file holds side x side RGB pixels of one repeated pattern in some hundred kilobytes. For every
 coding it prints the size of a file, the seconds of processor time and the peak memory of one
 ``infer --json`` over all of them, and what it answered. A run over files of 256 x 256 comes first,
-to compare: Python, torch and the network take their part.
+to compare: Python, torch and the network take their part. At last the JPEG 2000 ones are sent to a
+running node as one study, while C-ECHO and a good image are timed.
 """
 
 import argparse
@@ -22,9 +23,16 @@ from tempfile import TemporaryDirectory
 import imagecodecs
 import numpy as np
 from PIL import Image
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 
 from dicom_ai_node.demo.encodings import set_codestream
+from tests.builders.receiving import encoded
 from tests.unit.pixels_builder import UID, radiograph, write
 
 LIMIT_SECONDS = 600
@@ -138,6 +146,23 @@ def measure(folder: str) -> None:
     print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
+def attack_node(side: int, files: int) -> None:
+    """Send one study of ``files`` to a node of its own, and print what that cost it."""
+    # Not at the top: the process that is measured would carry them.
+    from tests.acceptance.attack_headers import attack as attacked
+    from tests.acceptance.harness import Node
+
+    study, codestream = generate_uid(), jpeg2000(side)
+    objects = {}
+    for _ in range(files):
+        ds = radiograph(np.zeros((1, 1, 3), np.uint8), StudyInstanceUID=study)
+        ds.SeriesInstanceUID, ds.Rows, ds.Columns = study, side, side
+        set_codestream(ds, codestream)
+        objects[str(ds.SOPInstanceUID)] = encoded(ds)
+    with TemporaryDirectory() as folder, Node(Path(folder, "node"), destinations={}) as node:
+        attacked(node, "pixels", objects, study, str(JPEG2000Lossless))
+
+
 def main() -> None:
     """Attack with every coding, and print what it cost."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -158,6 +183,7 @@ def main() -> None:
             f" {seconds:.1f} s of processor, {peak:.0f} MB: {dict(answers)}",
             flush=True,
         )
+    attack_node(given.side, given.files)
 
 
 if __name__ == "__main__":
