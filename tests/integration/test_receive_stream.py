@@ -354,8 +354,9 @@ def test_where_there_is_no_room_the_one_that_stalls_makes_some(
     monkeypatch.setattr("dicom_ai_node.receive.session._MAY_STALL", 0.5)
     limits = {"max_associations": 3, "dimse_timeout": 600.0, "network_timeout": 600.0}
     with receiving(tmp_path, receive=limits) as node:
-        stalling = [RawPeer(node.port) for _ in range(3)]
-        for peer in stalling:
+        stalling = []
+        for _ in range(3):  # one after the other: silent connections beyond the limit are closed
+            stalling.append(peer := RawPeer(node.port))
             peer.associate()
             peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")), (DATA, b"half"))
         time.sleep(1.0)
