@@ -190,6 +190,7 @@ def _sex(page: _Page, result: StudyResult) -> None:
 def _bars(page: _Page, sex: SexEstimate, recorded: str) -> None:
     """Draw the probability of each sex, with a mark at the one that is recorded."""
     left, right = 180, 760
+    sure = text.percent(sex.certainty)  # rounded down once, so that both add up to 100
     font = ImageFont.load_default(_TEXT)
     for letter, name, share in (
         ("F", "female", sex.probability_female),
@@ -200,7 +201,7 @@ def _bars(page: _Page, sex: SexEstimate, recorded: str) -> None:
         page.draw.rectangle(box, outline=_DIM)
         if share > 0:
             page.draw.rectangle((left, box[1], left + share * (right - left), box[3]), fill=_LIGHT)
-        said = f"{text.percent(share):.1f} %"
+        said = f"{sure if letter == sex.value else 100.0 - sure:.1f} %"
         if letter == recorded:
             said += "  recorded"
             tip = (right + 12, (box[1] + box[3]) / 2)
