@@ -13,6 +13,7 @@ from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.cli import audit_control, audit_shown
 from dicom_ai_node.cli.audit_control import Number, known, owner_here, run
 from dicom_ai_node.cli.common import (
+    DAYS,
     AsJson,
     ConfigFile,
     check_folder,
@@ -31,7 +32,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
 _RATE: float = AuditSpec.model_fields["false_discovery_rate"].default
 _OPTIONS = {
     "source": "--source",
@@ -50,10 +50,10 @@ def start(
         str, typer.Option(help="pacs:NAME, web:NAME (of [sources]), folder:PATH or node.")
     ],
     first: Annotated[
-        datetime | None, typer.Option("--from", formats=_DAYS, help="First StudyDate.")
+        datetime | None, typer.Option("--from", formats=DAYS, help="First StudyDate.")
     ] = None,
     last: Annotated[
-        datetime | None, typer.Option("--to", formats=_DAYS, help="Last StudyDate.")
+        datetime | None, typer.Option("--to", formats=DAYS, help="Last StudyDate.")
     ] = None,
     modality: Annotated[str, typer.Option(help="Modalities, separated by commas.")] = "CR,DX",
     headers_only: Annotated[

@@ -30,6 +30,8 @@ ConfigFile = Annotated[
         show_default=False,
     ),
 ]
+DAYS = ["%Y-%m-%d", "%Y%m%d"]
+"""How a day is written on the command line."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

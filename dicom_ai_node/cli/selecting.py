@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_ai_node.cli.common import ExitCode, complain
+from dicom_ai_node.cli.common import DAYS, ExitCode, complain
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
@@ -14,7 +14,6 @@ from dicom_ai_node.store import proposals as store
 from dicom_ai_node.store.proposals import ProposalDetail, Selection, StoredProposal
 from dicom_ai_node.types import ProposalSource
 
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
 _KEYWORDS = ("PatientAge", "PatientSex")
 
 Id = Annotated[int, typer.Argument(metavar="ID", help="Number of the proposal.")]
@@ -31,8 +30,8 @@ Rules = Annotated[
 ]
 Keyword = Annotated[str, typer.Option(help="Only PatientAge or PatientSex.")]
 Station = Annotated[str, typer.Option(help="Only studies with this StationName.")]
-First = Annotated[datetime | None, typer.Option("--from", formats=_DAYS, help="First StudyDate.")]
-Last = Annotated[datetime | None, typer.Option("--to", formats=_DAYS, help="Last StudyDate.")]
+First = Annotated[datetime | None, typer.Option("--from", formats=DAYS, help="First StudyDate.")]
+Last = Annotated[datetime | None, typer.Option("--to", formats=DAYS, help="Last StudyDate.")]
 Study = Annotated[str, typer.Option(help="Only this StudyInstanceUID.")]
 Everything = Annotated[bool, typer.Option("--all", help="Everything that could be meant.")]
 DryRun = Annotated[
