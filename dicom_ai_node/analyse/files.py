@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from dicom_ai_node import pixels
-from dicom_ai_node.analyse.beside import say
 from dicom_ai_node.analyse.headers import recorded_part, status_part, without_name
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import result_key
@@ -20,7 +19,6 @@ from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.inference.foreign import Imported, load_imported
 from dicom_ai_node.output import make_private, write_private
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
@@ -77,16 +75,13 @@ def analyse_files(
     config: Config,
     *,
     reports: Path | None = None,
-    beside: Sequence[Path] = (),
     pictures: Pictures | None = None,
 ) -> Iterator[ImageAnswer]:
     """Answer for each file, grouped by study; write one report per study into ``reports``.
 
-    Every image is analysed: ``policy.analyse`` does not count here. ``beside`` are folders of
-    imported bundles; what they say stands in the documents, never in a report. ``pictures`` says
-    which saliency maps are written where.
+    Every image is analysed: ``policy.analyse`` does not count here. ``pictures`` says which
+    saliency maps are written where.
     """
-    others = [load_imported(path) for path in beside]
     estimator = Estimator(
         resolve_bundle(config.model.bundle),
         device=config.model.device,
@@ -116,7 +111,7 @@ def analyse_files(
                 fault = _unread_picture(done)
                 if reports and not fault:
                     fault = _write_reports(done, config, reports)
-                yield from _answers(done, pictures, others, fault, config.limits.bounds)
+                yield from _answers(done, pictures, fault)
 
 
 def _group(paths: Sequence[Path], limits: Limits) -> tuple[list[_Study], list[tuple[Path, str]]]:
@@ -184,22 +179,13 @@ def _write_best(report: EncodedReport, folder: Path) -> None:
     write_private(folder / f"{best.sop_instance_uid}.dcm", best.content)
 
 
-def _answers(
-    done: _Done,
-    pictures: Pictures | None,
-    others: Sequence[Imported],
-    fault: str,
-    limits: Limits,
-) -> Iterator[ImageAnswer]:
+def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[ImageAnswer]:
     images = {id(one.image): one for one in done.result.images}
     for number, (image, path) in enumerate(done.study.files):
         document = _document(path, done.result, images[id(image)], done.estimator.identity)
         if done.study.picture:
             document |= _NO_HEADER
         document["saliency"] = _write_pictures(done, image, path, pictures) if pictures else []
-        if others:
-            passed = document["outcome"] is Outcome.ESTIMATED
-            document["beside"] = say(path, others, limits) if passed else []
         yield ImageAnswer(document, fault=fault if number == 0 else "")
 
 

@@ -1,7 +1,7 @@
-"""Networks that leave and arrive: ``model export`` and ``model import``."""
+"""The network elsewhere: ``model export``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -12,7 +12,6 @@ from dicom_ai_node.cli.common import AsJson, check_folder, console, print_json
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to ``model``."""
     app.command()(export)
-    app.command("import")(import_)
 
 
 def export(
@@ -43,33 +42,3 @@ def export(
         found = Text(f"largest relative difference to torch {difference:.1e}")
     console.print(Text.assemble(f"{onnx}: ", found))
     console.print("Its answers are raw, uncalibrated. Not a medical device.", style="dim")
-
-
-def import_(
-    network: Annotated[
-        Literal["riken-age", "mira-sex"], typer.Argument(help="Which published network.")
-    ],
-    weights: Annotated[
-        Path, typer.Option(help="The published weight file, on this machine.", show_default=False)
-    ],
-    out: Annotated[
-        Path, typer.Option(help="A new folder for the imported bundle.", show_default=False)
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Make a bundle of a published network's weights, to be shown beside this program's answers.
-
-    Nothing in the weight file is run. The adapters are untested with the published weights.
-
-    Example: dicom-ai-node model import mira-sex --weights mira.ckpt --out mira-sex
-    """
-    from dicom_ai_node.inference.foreign import convert
-
-    check_folder("--out", out.parent)
-    manifest = convert(network, weights, out)
-    if as_json:
-        print_json({"path": str(out), "sha256": manifest.sha256, "note": manifest.note})
-        return
-    console.print(f"{out}: {manifest.name} answers {manifest.answers}")
-    console.print(manifest.note, style="yellow")
-    console.print(f"Licence: {manifest.licence}. Cite {manifest.citation}.")

@@ -45,10 +45,6 @@ def infer(
         Path | None,
         typer.Option(file_okay=False, help="Write a report per study into this folder."),
     ] = None,
-    beside: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of an imported network that is to answer too (repeatable)."),
-    ] = None,
     saliency: Annotated[
         Path | None,
         typer.Option(
@@ -66,9 +62,8 @@ def infer(
 ) -> None:
     """Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.
 
-    Every image is shown to the network, whatever the policy says of flagged studies. What stands
-    under Beside is an imported network's word, uncalibrated, and is in no report. PNG
-    and JPEG have no header: nothing is compared, and --sr has no report on them. Exit code 1 when a
+    Every image is shown to the network, whatever the policy says of flagged studies. PNG and
+    JPEG have no header: nothing is compared, and --sr has no report on them. Exit code 1 when a
     file is none of the three, a folder holds no file, or a report could not be written.
 
     --saliency writes UID-age.png and UID-sex.png, by SOPInstanceUID, of each image that is
@@ -107,7 +102,7 @@ def infer(
         heads = tuple(Head) if saliency_head == "both" else (Head(saliency_head),)
         method = SaliencyMethod(saliency_method)
         pictures = Pictures(saliency, method, heads, passes) if saliency else None
-        answers = analyse_files(files, settings, reports=sr, beside=beside or (), pictures=pictures)
+        answers = analyse_files(files, settings, reports=sr, pictures=pictures)
         try:
             for answer in answers:
                 tell(answer)
@@ -117,8 +112,6 @@ def infer(
     drawn = [one for one in told if one["saliency"]]
     if not as_json and told:
         _print(told, paths)
-        if beside:
-            console.print("Beside: others' networks, untested and uncalibrated.", style="yellow")
         if saliency is not None:
             _tell_pictures(saliency, drawn)
             if method is SaliencyMethod.GRAD_CAM and Head.SEX in heads and drawn:
@@ -149,7 +142,6 @@ def _print(told: list[dict[str, Any]], paths: list[Path]) -> None:
     shown = [shown_path(one["path"], paths) for one in told]
     column, width = file_column(shown)
     names = ["Outcome", "Age", "90 %", "Sex", "p(F)", "Rules"]
-    names += ["Beside"] if any("beside" in one for one in told) else []
     rows = [
         (cut_left(path, width), *_infer_row(one)) for path, one in zip(shown, told, strict=True)
     ]
@@ -195,7 +187,6 @@ def _passes(progress: Progress) -> Callable[[int, int], None]:
 
 def _infer_row(document: dict[str, Any]) -> list[str]:
     age, sex = document["age"], document["sex"]
-    beside = [_beside(one) for one in document.get("beside", ())]
     return [
         document["outcome"],
         f"{age['estimate']:.0f}" if age else "",
@@ -203,16 +194,9 @@ def _infer_row(document: dict[str, Any]) -> list[str]:
         sex["estimate"] if sex else "",
         f"{sex['probability_female']:.3f}" if sex else "",
         uncounted(document["rules"]),
-        *([", ".join(beside)] if "beside" in document else []),
     ]
 
 
 def _why_not(document: dict[str, Any]) -> str:
     """Say why there is no age, no sex, or neither."""
     return "; ".join(dict.fromkeys(one["text"] for one in document["unanswered"]))
-
-
-def _beside(other: dict[str, Any]) -> str:
-    age, female = other["age"], other["probability_female"]
-    value = f"{age:.0f} years" if age is not None else f"p(F) {female:.3f}"
-    return f"{other['name']} {value}"

@@ -49,19 +49,15 @@ def show(name: Name = "default", as_json: AsJson = False) -> None:
 
     Example: dicom-ai-node model show default
     """
-    from dicom_ai_node.cli.model_shown import print_bundle, print_imported
+    from dicom_ai_node.cli.model_shown import print_bundle
     from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
-    from dicom_ai_node.inference.imported import is_imported, load_imported_manifest
 
     path = resolve_bundle(name)
-    imported = load_imported_manifest(path) if is_imported(path) else None
-    manifest = imported or load_manifest(path)
+    manifest = load_manifest(path)
     if as_json:
         typer.echo(escaped_json(manifest.model_dump_json(indent=2)))
-    elif imported is not None:
-        print_imported(imported, path=str(path))
     else:
-        print_bundle(load_manifest(path), path=str(path))
+        print_bundle(manifest, path=str(path))
 
 
 @app.command()
@@ -72,10 +68,9 @@ def verify(name: Name = "default", as_json: AsJson = False) -> None:
     """
     from dicom_ai_node.inference.bundle import resolve_bundle
     from dicom_ai_node.inference.bundle import verify as verify_bundle
-    from dicom_ai_node.inference.imported import is_imported, verify_imported
 
     path: Path = resolve_bundle(name)
-    identity = (verify_imported(path) if is_imported(path) else verify_bundle(path)).identity
+    identity = verify_bundle(path).identity
     if as_json:
         print_json({"path": str(path), "sha256": identity.sha256, "valid": True})
     else:

@@ -9,7 +9,6 @@ from dicom_ai_node.cli.common import console
 
 if TYPE_CHECKING:
     from dicom_ai_node.inference.bundle import Figure, Manifest
-    from dicom_ai_node.inference.imported import ImportedManifest
 
 _FIGURES = ("age MAE, years", "age coverage at 90 %", "sex accuracy")
 _MOST_FIGURES = 12
@@ -45,20 +44,6 @@ def print_bundle(manifest: "Manifest", *, path: str) -> None:
     _print(rows)
     _print_figures(manifest.figures)
     console.print("whole: dicom-ai-node model show --json; figures in CARD.md", style="dim")
-
-
-def print_imported(manifest: "ImportedManifest", *, path: str) -> None:
-    """Print what is known of an imported network, which is shown beside a bundle only."""
-    _print(
-        [
-            ("name", f"{manifest.name}, imported: answers {manifest.answers}, uncalibrated"),
-            ("folder", path),
-            ("weights", manifest.sha256),
-            ("note", manifest.note),
-            ("licence", manifest.licence),
-            ("cite", manifest.citation),
-        ]
-    )
 
 
 def _print(rows: Sequence[tuple[str, str]]) -> None:

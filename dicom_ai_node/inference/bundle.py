@@ -8,7 +8,7 @@ import hashlib
 import json
 from datetime import date
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -19,13 +19,10 @@ from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.types import ModelIdentity
 
 MANIFEST = "manifest.json"
-IMPORTED = "imported.json"
-"""Stands in place of the manifest in :mod:`dicom_ai_node.inference.imported`."""
 WEIGHTS = "weights.safetensors"
 CARD = "CARD.md"
 SCHEMA = 3
 DEFAULT = "chest-age-sex"
-Contents = TypeVar("Contents", bound=BaseModel)
 ARCHITECTURES = ("mobilenet_v2", "efficientnet_b0", "densenet121", "resnet18")
 
 
@@ -198,13 +195,9 @@ def models_folder() -> Path:
 def load_manifest(path: Path) -> Manifest:
     """Read and check the manifest of the bundle in folder ``path``; BundleError if unusable."""
     file = path / MANIFEST
-    if (path / IMPORTED).exists() and not file.exists():
-        raise BundleError(
-            f"{path}: an imported network is not calibrated and has no gates;"
-            " it answers only beside a bundle (infer --beside)"
-        )
-    manifest = read(file, Manifest)
-    check_contract(manifest.input, file)
+    manifest = _read(file)
+    if manifest.input.contract != CONTRACT:
+        raise BundleError(f"{file}: input contract {manifest.input.contract!r}, not {CONTRACT!r}")
     if manifest.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise BundleError(
@@ -216,14 +209,20 @@ def load_manifest(path: Path) -> Manifest:
 def verify(path: Path) -> Manifest:
     """Like :func:`load_manifest`, and the weights are the ones that the manifest names."""
     manifest = load_manifest(path)
-    check_weights(path, manifest.sha256)
+    file = path / WEIGHTS
+    try:
+        found = sha256(file)
+    except OSError as error:
+        raise BundleError(f"{file}: expected the weights ({error.strerror})") from error
+    if found != manifest.sha256:
+        raise BundleError(f"{file}: SHA-256 is {found}, the manifest expects {manifest.sha256}")
     return manifest
 
 
-def read(file: Path, contents: type[Contents]) -> Contents:
-    """Read a JSON file into a model; BundleError names the file and the first field amiss."""
+def _read(file: Path) -> Manifest:
+    """Read a manifest; BundleError names the file and the first field amiss."""
     try:
-        return contents.model_validate(json.loads(file.read_bytes()))
+        return Manifest.model_validate(json.loads(file.read_bytes()))
     except OSError as error:
         raise BundleError(f"{file}: expected a readable manifest ({error.strerror})") from error
     except ValidationError as error:
@@ -232,23 +231,6 @@ def read(file: Path, contents: type[Contents]) -> Contents:
         raise BundleError(f"{file}: {where}: {first['msg']}") from error
     except ValueError as error:
         raise BundleError(f"{file}: expected JSON ({error})") from error
-
-
-def check_contract(wanted: Input, file: Path) -> None:
-    """Raise BundleError unless images are made as ``wanted`` says."""
-    if wanted.contract != CONTRACT:
-        raise BundleError(f"{file}: input contract {wanted.contract!r}, not {CONTRACT!r}")
-
-
-def check_weights(path: Path, expected: str) -> None:
-    """Raise BundleError unless the weights in folder ``path`` have the hash ``expected``."""
-    file = path / WEIGHTS
-    try:
-        found = sha256(file)
-    except OSError as error:
-        raise BundleError(f"{file}: expected the weights ({error.strerror})") from error
-    if found != expected:
-        raise BundleError(f"{file}: SHA-256 is {found}, the manifest expects {expected}")
 
 
 def sha256(file: Path) -> str:

@@ -160,20 +160,10 @@ def load_network(architecture: str, tensors: dict[str, NDArray[np.float32]], fil
     return network.eval()
 
 
-def fill(
-    network: nn.Module,
-    state: dict[str, Tensor],
-    architecture: str,
-    file: Path,
-    *,
-    assign: bool = False,
-) -> None:
-    """Put the tensors that ``file`` holds into ``network``; BundleError when they do not fit.
-
-    With ``assign`` they become the network's own, which may then have been built without memory.
-    """
+def fill(network: nn.Module, state: dict[str, Tensor], architecture: str, file: Path) -> None:
+    """Put the tensors that ``file`` holds into ``network``; BundleError when they do not fit."""
     try:
-        strangers = network.load_state_dict(state, strict=False, assign=assign)
+        strangers = network.load_state_dict(state, strict=False)
     except RuntimeError as error:  # a wrong shape; the message lists each on a line of its own
         reason = " ".join(str(error).splitlines()[1:2]).strip() or str(error)
         raise BundleError(f"{file}: expected the tensors of {architecture}: {reason}") from error
