@@ -6,6 +6,18 @@ from dataclasses import replace
 from datetime import date
 from types import MappingProxyType
 
+from dicom_ai_node.archive.member import Arrival, Member
+from dicom_ai_node.archive.mix_ups import (
+    Batch,
+    Case,
+    judge_batch,
+    stated_age,
+    stated_sex,
+    with_findings,
+)
+from dicom_ai_node.archive.rules import audit_archive, judge_groups
+from dicom_ai_node.archive.stations import ORIGINS
+from dicom_ai_node.archive.statistics import wilson_interval
 from dicom_ai_node.audit.outcome import (
     AuditedStudy,
     AuditReport,
@@ -16,16 +28,10 @@ from dicom_ai_node.audit.outcome import (
     Suspicion,
 )
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.decide.batch import Batch, Case, judge_batch, stated_age, stated_sex
-from dicom_ai_node.decide.conflicts import with_findings
 from dicom_ai_node.decide.proposals import propose
 from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.decide.study import header_only
 from dicom_ai_node.rules import RulesSettings
-from dicom_ai_node.rules.archive import Arrival, audit_archive, judge_groups
-from dicom_ai_node.rules.chance import wilson
-from dicom_ai_node.rules.crowds import ORIGINS
-from dicom_ai_node.rules.member import Member
 from dicom_ai_node.types import FillProposal, StudyResult
 
 
@@ -180,6 +186,6 @@ def _rate(by: str, name: str, members: Sequence[Member], unusual: bool) -> Rate:
         studies=len(members),
         flagged=flagged,
         rules=dict(sorted(rules.items())),
-        interval=wilson(flagged, len(members)),
+        interval=wilson_interval(flagged, len(members)),
         unusual=unusual,
     )

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.kept import NO_UID
 from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, OtherStudy, Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.rules import Header, RulesSettings, audit
-from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.rules.header import distinct
 from dicom_ai_node.spool import storage_error
 from dicom_ai_node.types import StudyResult

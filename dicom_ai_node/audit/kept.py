@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.sources.source import Listed, Slice
-from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store.audit_listing import NewListed
 from dicom_ai_node.store.audit_studies import SettledStudy
 from dicom_ai_node.types import StudyResult

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderAudit, SexEstimate, StudyResult
 
 

@@ -6,19 +6,15 @@ from types import MappingProxyType
 from dicom_ai_node.rules import (
     age,
     coherence,
-    crowds,
     dates,
     history,
-    identities,
     image,
     inputs,
-    listing,
     missing,
     placeholders,
     syntax,
     worklist,
 )
-from dicom_ai_node.rules.member import ArchiveRule
 from dicom_ai_node.rules.rule import Entry, Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -35,11 +31,6 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     }
 )
 
-ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(
-    dict(sorted({**crowds.RULES, **identities.RULES, **listing.RULES}.items()))
-)
-"""What needs an archive and not a study."""
-
 IMAGE_RULES: Mapping[str, Entry] = MappingProxyType({**inputs.PIXEL_RULES, **image.RULES})
 """What needs the pixels or the estimate: it is found by ``pixels`` and ``decide``."""
 
@@ -48,14 +39,3 @@ RULES_VERSION = "2"
 
 It is part of a report's UID: the same study under other rules is another report.
 """
-
-
-def markdown_table() -> str:
-    """The rules as the table in docs/header-rules.md."""
-    lines = ["| id | severity | about | fires when | settings |", "|---|---|---|---|---|"]
-    for rule in (*RULES.values(), *ARCHIVE_RULES.values(), *IMAGE_RULES.values()):
-        settings = ", ".join(f"`{name}`" for name in rule.tunables)
-        lines.append(
-            f"| {rule.id} | {rule.severity} | {rule.attribute} | {rule.reason} | {settings} |"
-        )
-    return "\n".join(lines)

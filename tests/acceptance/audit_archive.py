@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dicom_ai_node import pixels
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
-from dicom_ai_node.rules.facts import StudyFacts
 from tests.builders.archive import TODAY, generated, write
 from tests.builders.scores import fired, scores, table, wrong
 

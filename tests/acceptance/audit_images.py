@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 from pydicom import Dataset
 
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
@@ -34,7 +35,6 @@ from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid
 from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
 from dicom_ai_node.rules.ages import encode_age_at
-from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store import audit_studies
 from tests.acceptance.audit_orthanc import configure, findings, kill, new, report, run
 from tests.builders.archive import TODAY

@@ -18,12 +18,12 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.pixels.header import quiet
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.ages import encode_age_at
-from dicom_ai_node.rules.facts import StudyFacts
 from tests.unit.rules_builder import Value, dataset
 
 TODAY = date(2025, 1, 15)

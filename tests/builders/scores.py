@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from dicom_ai_node.archive.rules import ARCHIVE_RULES
 from dicom_ai_node.audit.outcome import AuditReport
-from dicom_ai_node.rules.registry import ARCHIVE_RULES, RULES
+from dicom_ai_node.rules.registry import RULES
 from tests.builders.archive import Planted
 
 

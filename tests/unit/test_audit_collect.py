@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.collect import collect
 from dicom_ai_node.audit.progress import Ending
 from dicom_ai_node.audit.spec import Depth
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
-from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.study import AuditEvent, AuditState

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.identifiers import Identifiers
 from dicom_ai_node.audit.outcome import AuditReport, Collected
@@ -29,7 +30,6 @@ from dicom_ai_node.audit.report.tables import (
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.rules import Header, RulesSettings, audit
-from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.rules.header import ATTRIBUTES
 from dicom_ai_node.types import (
     AgeEstimate,

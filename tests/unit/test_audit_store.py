@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit import kept
-from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.store import Database, audit_studies, audits
 from dicom_ai_node.store.audit_listing import NewListed, save_slice
 from dicom_ai_node.store.audit_studies import SettledStudy

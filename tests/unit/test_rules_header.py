@@ -9,10 +9,11 @@ import pytest
 from pydantic import ValidationError
 from pydicom import Dataset
 
+from dicom_ai_node.archive.rules import ALL_RULES, ARCHIVE_RULES, markdown_table
 from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, encode_age, parse_age
 from dicom_ai_node.rules.ages import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.header import ATTRIBUTES, CLINICAL_SEX_PARAMETERS
-from dicom_ai_node.rules.registry import ARCHIVE_RULES, markdown_table
+from dicom_ai_node.rules.settings import RULE_IDS
 from tests.unit.rules_builder import TODAY, dataset, header
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "header-rules.md"
@@ -194,5 +195,9 @@ def test_limits_change_what_fires() -> None:
 
 def test_the_document_holds_the_rules_as_they_are() -> None:
     assert markdown_table() in DOCUMENT.read_text(encoding="utf-8"), (
-        "run: python -m dicom_ai_node.rules, and put the table into docs/header-rules.md"
+        "run: python -m dicom_ai_node.archive.rules, and put the table into docs/header-rules.md"
     )
+
+
+def test_the_settings_know_every_rule() -> None:
+    assert tuple(ALL_RULES) == RULE_IDS

@@ -8,16 +8,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dicom_ai_node.archive.rules import ALL_RULES
+from dicom_ai_node.archive.statistics import wilson_interval
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
 from dicom_ai_node.audit.sources.source import not_audited_in_words
 from dicom_ai_node.output import visible
-from dicom_ai_node.rules.chance import wilson
-from dicom_ai_node.rules.registry import ARCHIVE_RULES, IMAGE_RULES, RULES
 from dicom_ai_node.rules.rule import Entry
 from dicom_ai_node.types import AttributeStatus, Severity
-
-_ENTRIES: Mapping[str, Entry] = {**RULES, **ARCHIVE_RULES, **IMAGE_RULES}
 
 MOST_OFFENDERS, MOST_FLAGGED, MOST_FAULTS = 50, 500, 200
 _MOST_STATIONS, _MOST_MONTHS, _MOST_DOTS = 12, 36, 3000
@@ -57,7 +55,7 @@ def page(report: AuditReport) -> str:
         report=report,
         flagged=flagged[:MOST_FLAGGED],
         flagged_count=len(flagged),
-        flagged_interval=wilson(len(flagged), len(report.studies)),
+        flagged_interval=wilson_interval(len(flagged), len(report.studies)),
         statuses=_statuses(report.studies),
         dates=_dates(report),
         images=_images(report.studies),
@@ -130,7 +128,7 @@ def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
     counts = Counter(rule for one in studies for rule in one.audit.rules)
     return [
         RuleLine(entry, counts[rule], counts[rule] / len(studies))
-        for rule, entry in sorted(_ENTRIES.items(), key=lambda item: _in_order(item[0]))
+        for rule, entry in sorted(ALL_RULES.items(), key=lambda item: _in_order(item[0]))
         if counts[rule]
     ]
 
@@ -138,7 +136,7 @@ def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
 def _silent(studies: Sequence[AuditedStudy]) -> list[str]:
     """The rules that an audit runs and that fired nowhere: not G6, which asks a worklist."""
     fired = {rule for one in studies for rule in one.audit.rules}
-    return sorted(set(_ENTRIES) - fired - {"G6"}, key=_in_order)
+    return sorted(set(ALL_RULES) - fired - {"G6"}, key=_in_order)
 
 
 def _in_order(rule: str) -> tuple[str, int]:
@@ -269,7 +267,7 @@ def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
         plots.Share(
             group or "(no StationName)",
             sum(inside) / len(inside),
-            wilson(sum(inside), len(inside)),
+            wilson_interval(sum(inside), len(inside)),
             len(inside),
         )
         for group, inside in sorted(groups.items(), key=_coverage_order)

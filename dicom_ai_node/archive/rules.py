@@ -4,35 +4,32 @@
 rate counts what images contradict too. Pure, and independent of the order of the studies.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date
+from types import MappingProxyType
 
+from dicom_ai_node.archive import identities, listing, stations
+from dicom_ai_node.archive.member import ArchiveRule, Arrival, Member, patients
+from dicom_ai_node.archive.stations import Group, groups_of
 from dicom_ai_node.rules.audit import Fired, amended, audit
-from dicom_ai_node.rules.crowds import Group, groups_of
-from dicom_ai_node.rules.facts import StudyFacts
 from dicom_ai_node.rules.header import Header, distinct
-from dicom_ai_node.rules.member import ArchiveRule, Member, patients
-from dicom_ai_node.rules.registry import ARCHIVE_RULES
+from dicom_ai_node.rules.registry import IMAGE_RULES, RULES
+from dicom_ai_node.rules.rule import Entry
 from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import PriorStudy
+
+ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(
+    dict(sorted({**stations.RULES, **identities.RULES, **listing.RULES}.items()))
+)
+"""What needs an archive and not a study."""
+
+ALL_RULES: Mapping[str, Entry] = MappingProxyType({**RULES, **ARCHIVE_RULES, **IMAGE_RULES})
+"""What a study's header, the archive and the image can say, in the order of the document."""
 
 # A defect rate counts what the other rules and the images say.
 _LAST = "G7"
 # Against so many others a PatientID is nobody's, and one of each kind of study says as much.
 _MOST_PRIORS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """What is at hand of one study."""
-
-    key: str
-    facts: StudyFacts | None
-    """None where it could not be read at all."""
-    fault: str = ""
-    expected: int | None = None
-    arrived: int | None = None
 
 
 def audit_archive(
@@ -129,3 +126,18 @@ def _checked(
         one.with_audit(amended(one.audit, fired[one.key])) if one.key in fired else one
         for one in members
     )
+
+
+def markdown_table() -> str:
+    """The rules as the table in docs/header-rules.md."""
+    lines = ["| id | severity | about | fires when | settings |", "|---|---|---|---|---|"]
+    for rule in ALL_RULES.values():
+        settings = ", ".join(f"`{name}`" for name in rule.tunables)
+        lines.append(
+            f"| {rule.id} | {rule.severity} | {rule.attribute} | {rule.reason} | {settings} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

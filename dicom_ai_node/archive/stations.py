@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
+from dicom_ai_node.archive.statistics import benjamini_hochberg, hypergeometric_tail
 from dicom_ai_node.rules.calendar_dates import write_date
-from dicom_ai_node.rules.chance import at_least, discoveries
-from dicom_ai_node.rules.member import ArchiveRule, Member, grouped
 from dicom_ai_node.rules.rule import Hit, by_id, shown
 from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import AttributeStatus, Severity
@@ -40,7 +40,7 @@ def groups_of(members: Sequence[Member], settings: RulesSettings) -> list[Group]
         for name, own in sorted(_by_value(read, keyword).items())
         if settings.group_minimum <= len(own) < len(read)
     ]
-    found = discoveries([one.chance for one in judged], settings.group_false_discovery_rate)
+    found = benjamini_hochberg([one.chance for one in judged], settings.group_false_discovery_rate)
     candidates = [one for one, unusual in zip(judged, found, strict=True) if unusual]
     own_fault = _not_by_a_part(candidates, read)
     return [replace(one, unusual=(one.by, one.name) in own_fault) for one in judged]
@@ -67,7 +67,7 @@ def _not_by_a_part(groups: Sequence[Group], read: Sequence[Member]) -> set[tuple
 
 def _chance(own: Sequence[Member], read: Sequence[Member]) -> float:
     flagged = [sum(one.audit.flagged for one in some) for some in (own, read)]
-    return at_least(flagged[0], len(own), flagged[1], len(read))
+    return hypergeometric_tail(flagged[0], len(own), flagged[1], len(read))
 
 
 def _by_value(members: Sequence[Member], keyword: str) -> Mapping[str, Sequence[Member]]:
@@ -105,7 +105,7 @@ def _spikes(members: Sequence[Member], settings: RulesSettings) -> Iterator[tupl
             spike = [one for one in own if one.key in having]
             if len(spike) < settings.spike_minimum:
                 continue
-            chance = at_least(len(spike), len(own), len(having), len(aged))
+            chance = hypergeometric_tail(len(spike), len(own), len(having), len(aged))
             if chance * tests < settings.spike_chance:  # Bonferroni: any spike at all is an error.
                 for one in spike:
                     yield (

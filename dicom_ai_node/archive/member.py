@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import Header, usual
@@ -13,6 +13,51 @@ from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import HeaderAudit, PriorStudy
 
 _SHIFTED = {"MODIFIED", "REMOVED"}
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFacts:
+    """One study as a source gave it. Holds patient data: for the database, never for a log."""
+
+    study_instance_uid: str
+    """'' where the source named none."""
+    headers: tuple[Header, ...]
+    """The different headers of its instances; of the listing alone where nothing better was had."""
+    listed: Header | None = None
+    """What C-FIND or QIDO-RS answered for the study; None for sources that hold files."""
+    from_files: bool = True
+    """Whether ``headers`` are whole headers of the instances (files or WADO-RS metadata)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts for the database."""
+        return {
+            "study_instance_uid": self.study_instance_uid,
+            "headers": [_dump(header) for header in self.headers],
+            "listed": _dump(self.listed) if self.listed else None,
+            "from_files": self.from_files,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "StudyFacts":
+        """Read what :meth:`to_json` wrote."""
+        return cls(
+            study_instance_uid=values["study_instance_uid"],
+            headers=tuple(_load(header) for header in values["headers"]),
+            listed=_load(values["listed"]) if values["listed"] else None,
+            from_files=values["from_files"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is at hand of one study."""
+
+    key: str
+    facts: StudyFacts | None
+    """None where it could not be read at all."""
+    fault: str = ""
+    expected: int | None = None
+    arrived: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +172,15 @@ def grouped(
         if group and all(group):
             groups.setdefault(group, []).append(member)
     return groups
+
+
+def _dump(header: Header) -> dict[str, Any]:
+    return {
+        "values": dict(header.values),
+        "undecodable": sorted(header.undecodable),
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+    }
+
+
+def _load(values: Mapping[str, Any]) -> Header:
+    return Header(values["values"], frozenset(values["undecodable"]), values["transfer_syntax_uid"])

@@ -1,4 +1,6 @@
-"""How probable a record is, given its image, when nothing is wrong with it: p-values for H1 and H2.
+"""The statistics of an archive, without tables and without a further library.
+
+P-values for H1 and H2: how probable a record is, given its image, when nothing is wrong with it.
 
 Age. The interval of a study says where 90 % of recorded ages lie, above and below apart. Beyond its
 ends nothing was fitted, and a p-value needs the tails. They are taken to be those of Student's t
@@ -30,6 +32,8 @@ from statistics import median
 
 from dicom_ai_node.types import AgeEstimate
 
+_NORMAL_95 = 1.959964
+"""97.5 % quantile of the normal distribution: the end of its central 95 %."""
 _T7_95 = 1.894579
 """95 % quantile of t7: the end of its central 90 %."""
 _T7_90 = 1.414924
@@ -54,6 +58,78 @@ class Spread:
     scale: float = 1.0
 
 
+def hypergeometric_tail(found: int, drawn: int, marked: int, total: int) -> float:
+    """Probability of ``found`` or more marked ones among ``drawn`` of ``total``.
+
+    ``marked`` of all are. Fisher's exact test, one-sided (the upper tail of the hypergeometric
+    distribution): a group of studies against the rest of the archive, valid for any count.
+    """
+    most = min(drawn, marked)
+    if found <= max(0, drawn + marked - total):
+        return 1.0
+    tail = 0.0
+    for count in range(found, most + 1):
+        term = math.exp(
+            _log_choose(marked, count)
+            + _log_choose(total - marked, drawn - count)
+            - _log_choose(total, drawn)
+        )
+        tail += term
+        # Beyond the mode terms fall faster than geometrically.
+        if term < 1e-18 * tail:
+            break
+    return min(1.0, tail)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def benjamini_hochberg(p_values: Sequence[float], rate: float) -> list[bool]:
+    """Which of ``p_values`` are rejected with the false discovery rate held at ``rate``.
+
+    Benjamini and Hochberg (1995): the k smallest, k being the last with p(k) <= k / n * rate. Holds
+    for independent p-values and for positively dependent ones (Benjamini and Yekutieli 2001).
+    """
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    last = max(
+        (k for k, at in enumerate(order, 1) if p_values[at] <= k / len(order) * rate), default=0
+    )
+    kept = set(order[:last])
+    return [at in kept for at in range(len(p_values))]
+
+
+def wilson_interval(found: int, total: int) -> tuple[float, float]:
+    """95 % interval of found / total after Wilson (1927), (0, 1) of nothing."""
+    if total == 0:
+        return 0.0, 1.0
+    share, z2 = found / total, _NORMAL_95**2
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    spread = math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    half = _NORMAL_95 * spread / (1 + z2 / total)
+    # At 0 and 1 the ends are exact, and rounding must not step over them.
+    return (
+        0.0 if found == 0 else max(0.0, middle - half),
+        1.0 if found == total else min(1.0, middle + half),
+    )
+
+
+def fisher_combined(age_p: float | None, sex_p: float | None) -> float:
+    """One p-value of both after Fisher: errors in age and in sex have little to do with another."""
+    if age_p is None or sex_p is None:
+        return next((p for p in (age_p, sex_p) if p is not None), 1.0)
+    evidence = -math.log(age_p) - math.log(sex_p)
+    return min(1.0, math.exp(-evidence) * (1 + evidence))
+
+
+def storey_null_share(p_values: Sequence[float]) -> float:
+    """Storey's (2002) estimate of the share of right headers: p-values over 1/2 are theirs."""
+    if not p_values:
+        return 1.0
+    above = sum(p > _HALF for p in p_values)
+    return min(1.0, (1 + above) / (len(p_values) * (1 - _HALF)))
+
+
 def deviation(recorded: float, estimate: AgeEstimate) -> float:
     """How far a recorded age in years lies from the estimate: +-1.895 at the interval's ends."""
     low, high = estimate.interval90
@@ -61,18 +137,7 @@ def deviation(recorded: float, estimate: AgeEstimate) -> float:
     return _T7_95 * (recorded - estimate.mu) / max(half, _NARROWEST)
 
 
-def beyond(recorded: float, ages: tuple[float, float]) -> int:
-    """1 for an age above those that the network was trained on, -1 for one below, else 0."""
-    youngest, oldest = ages
-    return 1 if recorded >= oldest + 1 else -1 if recorded < youngest else 0
-
-
-def nearest_trained(recorded: float, ages: tuple[float, float]) -> float:
-    """The recorded age, or the end of the trained ages that it lies beyond."""
-    return {-1: ages[0], 0: recorded, 1: ages[1]}[beyond(recorded, ages)]
-
-
-def own_spread(deviations: Sequence[float]) -> Spread:
+def observed_spread(deviations: Sequence[float]) -> Spread:
     """The errors of this site: the median, and the range that holds 80 % of what is around it.
 
     Neither is moved by some wrong headers among them. As calibrated for fewer than 200.
@@ -84,7 +149,7 @@ def own_spread(deviations: Sequence[float]) -> Spread:
     return Spread(centre, max(_SMALLEST_SCALE, around[math.ceil(0.8 * len(around)) - 1] / _T7_90))
 
 
-def age_chance(deviation: float, spread: Spread, side: int = 0) -> float:
+def age_p_value(deviation: float, spread: Spread, side: int = 0) -> float:
     """Two-sided p-value of a deviation: Student's t with 7 degrees of freedom, in closed form.
 
     ``side`` is that of :func:`beyond`. An age beyond the trained ones is compared as the nearest of
@@ -99,7 +164,7 @@ def age_chance(deviation: float, spread: Spread, side: int = 0) -> float:
     return min(1.0, max(1 - 2 / math.pi * within, SMALLEST_P))
 
 
-def sex_chances(recorded: Sequence[float]) -> list[float]:
+def sex_p_values(recorded: Sequence[float]) -> list[float]:
     """P-value of each record of a batch, given the calibrated probabilities of the recorded sexes.
 
     Where records are less often right than the network is sure in the doubtful range, in which

@@ -3,7 +3,8 @@
 One study at a time, a threshold that is right for 1 in 1000 mix-ups is not right for 1 in 100. Over
 a batch the share of false ones among the conflicts can be held instead (Benjamini and Hochberg).
 
-- H1: the recorded age is improbable, H2: the recorded sex is; what that means is in :mod:`.tails`.
+- H1: the recorded age is improbable, H2: the recorded sex is; what that means is in
+  :mod:`.statistics`.
 - H3: age and sex together are improbable, and each speaks against the record; or one of them is
   found and the patient's other studies contradict the record too.
 
@@ -15,23 +16,28 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dicom_ai_node.archive.statistics import (
+    SMALLEST_P,
+    age_p_value,
+    benjamini_hochberg,
+    deviation,
+    fisher_combined,
+    observed_spread,
+    sex_p_values,
+    storey_null_share,
+)
+from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool_age
 from dicom_ai_node.decide.settings import PolicySettings
-from dicom_ai_node.decide.tails import (
-    SMALLEST_P,
-    age_chance,
-    beyond,
-    deviation,
-    nearest_trained,
-    own_spread,
-    sex_chances,
-)
-from dicom_ai_node.rules.chance import discoveries
+from dicom_ai_node.rules.image import RULES
 from dicom_ai_node.types import (
     AgeEstimate,
+    AttributeStatus,
+    Finding,
     HeaderAudit,
     Outcome,
+    Reason,
     SexEstimate,
     StudyResult,
 )
@@ -44,6 +50,7 @@ _OTHER_STUDIES = frozenset({"G1", "G3", "G4", "G5"})
 _MIX_UPS_FIRST = 100.0
 """Larger than any score: likely mix-ups come before everything else."""
 _HALF = 0.5
+_WORDING = "inferred characteristics differ from the record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ def judge_batch(
     candidates = conflicts if budget is None else tested.both
     ranked = sorted(candidates, key=lambda key: (-verdicts[key].score, key))
     alerts = [key for key in ranked if verdicts[key].score > 0][:budget]
-    tested_right = _share_right(list(tested.both.values())) * len(tested.both)
+    tested_right = storey_null_share(list(tested.both.values())) * len(tested.both)
     # A right header is found by its age, by its sex, or by both.
     by_chance = sum(max((p[key] for key in own), default=0.0) for p, own in families)
     right = len(frozenset(alerts).intersection(conflicts)) - tested_right * by_chance
@@ -186,11 +193,12 @@ def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[
         and (sex := one.audit.trusted_sex)
     }
     # What lies beyond the trained ages says nothing of how well the others are estimated.
-    spread = own_spread([one for key, one in deviations.items() if not sides[key]])
-    age = {key: age_chance(one, spread, sides[key]) for key, one in deviations.items()}
-    sexes = dict(zip(recorded_sex, sex_chances(list(recorded_sex.values())), strict=True))
+    spread = observed_spread([one for key, one in deviations.items() if not sides[key]])
+    age = {key: age_p_value(one, spread, sides[key]) for key, one in deviations.items()}
+    sexes = dict(zip(recorded_sex, sex_p_values(list(recorded_sex.values())), strict=True))
     both = {
-        key: together(age.get(key), sexes.get(key)) for key in sorted(age.keys() | sexes.keys())
+        key: fisher_combined(age.get(key), sexes.get(key))
+        for key in sorted(age.keys() | sexes.keys())
     }
     estimates = {key: estimate for key, (_, estimate, _) in ages.items()}
     return _Tested(age, sexes, both, estimates, recorded_sex)
@@ -222,7 +230,7 @@ def _verdict(
 
 
 def _found(p_values: Mapping[str, float], rate: float) -> frozenset[str]:
-    rejected = discoveries(list(p_values.values()), rate)
+    rejected = benjamini_hochberg(list(p_values.values()), rate)
     return frozenset(key for key, found in zip(p_values, rejected, strict=True) if found)
 
 
@@ -270,17 +278,49 @@ def _probability(sex: str, estimate: SexEstimate) -> float:
     return min(1.0, max(female if sex == "F" else 1 - female, SMALLEST_P))
 
 
-def together(age_p: float | None, sex_p: float | None) -> float:
-    """One p-value of both after Fisher: errors in age and in sex have little to do with another."""
-    if age_p is None or sex_p is None:
-        return next((p for p in (age_p, sex_p) if p is not None), 1.0)
-    evidence = -math.log(age_p) - math.log(sex_p)
-    return min(1.0, math.exp(-evidence) * (1 + evidence))
+def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) -> HeaderAudit:
+    """The audit of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE.
+
+    ``disabled`` are the rules that the batch was judged without.
+    """
+    audit, result, findings = case.audit, case.result, list[Finding]()
+    if verdict.age is not None and verdict.age_found:
+        low, high = verdict.age.interval90
+        text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
+        findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
+        audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+    if verdict.sex_found:
+        text = f"recorded sex has probability {verdict.sex_p:.2g}"
+        findings.append(_finding("H2", f"{_WORDING}: {text}"))
+        audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+    if verdict.mix_up:
+        findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies{_odds(verdict)}"))
+        if verdict.age_p is not None and verdict.age_p < WORTH_A_LOOK:
+            audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+        if verdict.sex_p is not None and verdict.sex_p < _HALF:
+            audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+    reason = _not_assessable(result)
+    if reason is not None and reason.code == OUTSIDE_TRAINING and verdict.age_found:
+        reason = None  # the recorded age that forbade an answer is the one that is contradicted
+    if "H4" not in disabled and reason is not None:
+        findings.append(_finding("H4", f"not assessable: {reason.text}"))
+    return replace(audit, findings=(*audit.findings, *findings))
 
 
-def _share_right(p_values: Sequence[float]) -> float:
-    """Storey's (2002) estimate of the share of right headers: p-values over 1/2 are theirs."""
-    if not p_values:
-        return 1.0
-    above = sum(p > _HALF for p in p_values)
-    return min(1.0, (1 + above) / (len(p_values) * (1 - _HALF)))
+def _odds(verdict: Verdict) -> str:
+    age, sex = verdict.age_p, verdict.sex_p
+    said = [
+        *([f"recorded age p = {age:.2g}"] if age is not None else ()),
+        *([f"recorded sex has probability {sex:.2g}"] if sex is not None else ()),
+    ]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _finding(rule: str, reason: str) -> Finding:
+    return Finding(rule, RULES[rule].severity, RULES[rule].attribute, reason)
+
+
+def _not_assessable(result: StudyResult | None) -> Reason | None:
+    if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
+        return None
+    return result.reason or Reason("unknown", "no reason was given")

@@ -8,11 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_ai_node.decide.batch import Batch, Case, Verdict, judge_batch
-from dicom_ai_node.decide.conflicts import with_findings
+from dicom_ai_node.archive.mix_ups import Batch, Case, Verdict, judge_batch, with_findings
+from dicom_ai_node.archive.statistics import (
+    Spread,
+    age_p_value,
+    deviation,
+    observed_spread,
+    sex_p_values,
+)
 from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.decide.study import decide
-from dicom_ai_node.decide.tails import Spread, age_chance, deviation, own_spread, sex_chances
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
@@ -74,33 +79,33 @@ def sound(count: int) -> list[Case]:
 def test_the_ends_of_the_interval_hold_ninety_per_cent_on_both_sides() -> None:
     skewed = AgeEstimate(50.0, 6.0, (45.0, 70.0))
     for end in skewed.interval90:
-        assert age_chance(deviation(end, skewed), AS_CALIBRATED) == pytest.approx(0.1, abs=1e-5)
-    assert age_chance(deviation(50.0, skewed), AS_CALIBRATED) == pytest.approx(1.0)
+        assert age_p_value(deviation(end, skewed), AS_CALIBRATED) == pytest.approx(0.1, abs=1e-5)
+    assert age_p_value(deviation(50.0, skewed), AS_CALIBRATED) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
     ("t", "p"), [(1.4149, 0.2), (2.3646, 0.05), (3.4995, 0.01), (5.4079, 0.001)]
 )
 def test_the_tails_are_those_of_a_t_with_seven_degrees(t: float, p: float) -> None:
-    assert age_chance(t, AS_CALIBRATED) == pytest.approx(p, rel=1e-3)
+    assert age_p_value(t, AS_CALIBRATED) == pytest.approx(p, rel=1e-3)
 
 
 def test_an_interval_cut_to_nothing_does_not_make_everything_improbable() -> None:
-    assert age_chance(deviation(1.0, AgeEstimate(0.0, 3.0, (0.0, 0.0))), AS_CALIBRATED) > 0.05
+    assert age_p_value(deviation(1.0, AgeEstimate(0.0, 3.0, (0.0, 0.0))), AS_CALIBRATED) > 0.05
 
 
 def test_the_spread_of_a_site_is_not_moved_by_wrong_headers() -> None:
     rng = random.Random(5)
     own = [1.0 + 2.0 * rng.gauss(0, 1) for _ in range(950)]
-    spread = own_spread([*own, *(rng.uniform(20, 40) for _ in range(50))])
+    spread = observed_spread([*own, *(rng.uniform(20, 40) for _ in range(50))])
     assert spread.centre == pytest.approx(1.0, abs=0.3)
     assert spread.scale == pytest.approx(2.0 * 1.2816 / 1.4149, rel=0.15)
-    assert own_spread(own[:199]) == AS_CALIBRATED
+    assert observed_spread(own[:199]) == AS_CALIBRATED
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40))
 def test_a_probability_of_sex_is_a_p_value_and_the_batch_makes_it_smaller(p: list[float]) -> None:
-    chances = sex_chances(p)
+    chances = sex_p_values(p)
     for one, chance in zip(p, chances, strict=True):
         assert 0 < chance <= 1
         if one < 0.5:
@@ -110,12 +115,12 @@ def test_a_probability_of_sex_is_a_p_value_and_the_batch_makes_it_smaller(p: lis
 
 
 def test_one_study_is_a_batch() -> None:
-    assert sex_chances([0.02]) == [pytest.approx(0.02)]
+    assert sex_p_values([0.02]) == [pytest.approx(0.02)]
 
 
 def test_a_network_that_is_too_sure_here_is_believed_less() -> None:
     doubtful = [0.9] * 900 + [0.1] * 300  # wrong in a quarter of what should be a tenth
-    assert sex_chances([*doubtful, 0.06])[-1] > 2 * sex_chances([*([0.9] * 1200), 0.06])[-1]
+    assert sex_p_values([*doubtful, 0.06])[-1] > 2 * sex_p_values([*([0.9] * 1200), 0.06])[-1]
 
 
 def _drawn(rng: random.Random, wrong: float, heavy: bool) -> tuple[list[Case], set[str]]:

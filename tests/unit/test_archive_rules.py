@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_ai_node.archive.member import Member, StudyFacts
+from dicom_ai_node.archive.rules import ARCHIVE_RULES, Arrival, audit_archive, judge_groups
+from dicom_ai_node.archive.statistics import (
+    benjamini_hochberg,
+    hypergeometric_tail,
+    wilson_interval,
+)
 from dicom_ai_node.rules import Header, RulesSettings
-from dicom_ai_node.rules.archive import Arrival, audit_archive, judge_groups
-from dicom_ai_node.rules.chance import at_least, discoveries, wilson
-from dicom_ai_node.rules.facts import StudyFacts
-from dicom_ai_node.rules.member import Member
-from dicom_ai_node.rules.registry import ARCHIVE_RULES
 from dicom_ai_node.types import AttributeStatus, HeaderAudit
 from tests.unit.rules_builder import TODAY, Value, header
 
@@ -69,12 +71,12 @@ def test_at_least_is_the_tail_of_the_hypergeometric_distribution(
         for k in range(found, min(marked, drawn) + 1)
     )
     exact = Fraction(ways, math.comb(total, drawn))
-    assert at_least(found, drawn, marked, total) == pytest.approx(float(exact), abs=1e-9)
+    assert hypergeometric_tail(found, drawn, marked, total) == pytest.approx(float(exact), abs=1e-9)
 
 
 @given(st.lists(st.floats(0, 1), max_size=30), st.floats(0.01, 0.5))
 def test_discoveries_are_those_of_benjamini_and_hochberg(p: list[float], rate: float) -> None:
-    found = discoveries(p, rate)
+    found = benjamini_hochberg(p, rate)
     ranked = sorted(p)
     limits = [v for k, v in enumerate(ranked, 1) if v <= k / len(p) * rate]
     assert found.count(True) == (
@@ -87,9 +89,9 @@ def test_discoveries_are_those_of_benjamini_and_hochberg(p: list[float], rate: f
 
 def test_wilson_is_as_published() -> None:
     # Newcombe 1998, table I: 81 of 263, and 0 of 20.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def spike(count: int, age: str = "099Y", birth: str = "") -> list[Arrival]:

@@ -6,8 +6,8 @@ Names are held against each other. Sex is never guessed from one.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
 from dicom_ai_node.rules.calendar_dates import read_date
-from dicom_ai_node.rules.member import ArchiveRule, Member, grouped
 from dicom_ai_node.rules.names import components, same_person
 from dicom_ai_node.rules.placeholders import test_word
 from dicom_ai_node.rules.rule import Hit, by_id

@@ -4,8 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from dicom_ai_node.archive.member import ArchiveRule, Member
 from dicom_ai_node.rules.header import Header
-from dicom_ai_node.rules.member import ArchiveRule, Member
 from dicom_ai_node.rules.rule import Hit, by_id, shown
 from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import AttributeStatus, Severity
