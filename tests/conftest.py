@@ -86,6 +86,19 @@ def any_db(request: pytest.FixtureRequest) -> Iterator[Database]:
             yield database
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
+def empty_db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without a schema: once SQLite, once PostgreSQL."""
+    if request.param == "sqlite":
+        (tmp_path / "empty.db").touch()
+        database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+        yield database
+        database.close()
+    else:
+        with fresh_database(request.getfixturevalue("postgres"), migrated=False) as database:
+            yield database
+
+
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     """Let a test set up logging, which is the process's, and put back what other tests need."""

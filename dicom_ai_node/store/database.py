@@ -99,7 +99,7 @@ class Database:
             with self._transaction(engine, immediate=True) as connection:
                 if not self.is_sqlite:
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(749313)")
-                _migrate(connection)
+                self._migrate(connection)
         finally:
             if engine is not self._engine:
                 engine.dispose()
@@ -169,6 +169,29 @@ class Database:
         except PoolTimeout as error:  # no DBAPIError: all connections wait for a lock
             raise StorageError(f"database {self.place}: no connection became free") from error
 
+    def _migrate(self, connection: Connection) -> None:
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found == newest_revision():
+            return
+        config = _alembic_config()
+        script = ScriptDirectory.from_config(config)
+        known = sorted(one.revision for one in script.walk_revisions())
+        if found is not None and found not in known:
+            if found > known[-1]:
+                advice = f"newer than {known[-1]}: run the program that made it"
+            else:
+                advice = (
+                    f"older than {known[0]}, the first that can be upgraded: move it away; the new"
+                    " one that is made then files the images of the spool again"
+                )
+            raise StorageError(f"database {self.place}: its schema is {found}, {advice}")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if self.is_sqlite:
+            orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+            if orphan is not None:
+                raise StorageError(f"database: migrating would orphan a row of {orphan[0]}")
+
     def _make(self, file: Path) -> None:
         """Make an empty file that is for its owner alone; SQLite's others follow its mode."""
         try:
@@ -178,18 +201,6 @@ class Database:
             raise StorageError(
                 f"database {self.place}: cannot be made: {error.strerror}"
             ) from error
-
-
-def _migrate(connection: Connection) -> None:
-    if MigrationContext.configure(connection).get_current_revision() == newest_revision():
-        return
-    config = _alembic_config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    if connection.dialect.name == "sqlite":
-        orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-        if orphan is not None:
-            raise StorageError(f"database: migrating would orphan a row of {orphan[0]}")
 
 
 def newest_revision() -> str:

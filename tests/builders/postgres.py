@@ -23,9 +23,10 @@ def find_server() -> Path | None:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[Database]:
-    """Yield an empty database on the server with the newest schema."""
-    name, template = f"test_{uuid.uuid4().hex}", _migrated(server_url)
+def fresh_database(server_url: str, *, migrated: bool = True) -> Iterator[Database]:
+    """Yield an empty database on the server, with the newest schema or with none."""
+    name = f"test_{uuid.uuid4().hex}"
+    template = _migrated(server_url) if migrated else "template1"
     server = create_engine(server_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))

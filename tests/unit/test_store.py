@@ -51,22 +51,41 @@ def test_the_migration_makes_the_tables_of_the_program(db: Database) -> None:
     db.check_schema()
 
 
-def test_an_older_sqlite_database_keeps_its_reports_and_deliveries(tmp_path: Path) -> None:
-    """The table of reports is replaced, with rows of other tables pointing to it."""
-    (tmp_path / "old.db").touch()
-    old = Database(f"sqlite:///{tmp_path / 'old.db'}")
-    with old.write() as connection:
+def upgraded_to(db: Database, revision: str) -> None:
+    with db.write() as connection:
         config = _alembic_config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
+        command.upgrade(config, revision)
+
+
+def test_a_database_of_the_first_schema_goes_on_with_all_that_it_holds(empty_db: Database) -> None:
+    old = empty_db
+    upgraded_to(old, "0007")
     analysed_study(old, "1.1")
     old.upgrade()
     old.check_schema()
     deliver_all(old, "pacs", now=101)
     assert state_of(old, "1.1") is State.DELIVERED
-    with pytest.raises(StorageError, match="FOREIGN KEY"), old.write() as connection:
+    with pytest.raises(StorageError, match=r"(?i)foreign key"), old.write() as connection:
         connection.exec_driver_sql("DELETE FROM report")
-    old.close()
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [
+        ("0004", "its schema is 0004, older than 0007, the first that can be upgraded: move it aw"),
+        ("9999", "its schema is 9999, newer than .*: run the program that made it"),
+    ],
+)
+def test_a_schema_that_is_not_known_is_left_alone_with_what_to_do(
+    empty_db: Database, revision: str, says: str
+) -> None:
+    upgraded_to(empty_db, "0007")
+    with empty_db.write() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+    with pytest.raises(StorageError, match=says):
+        empty_db.upgrade()
+    assert empty_db.revision() == revision
 
 
 def test_upgrade_is_idempotent(db: Database) -> None:
