@@ -27,7 +27,7 @@ from pydicom import Dataset
 
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.spec import Depth
-from dicom_ai_node.config.sources import WebTable
+from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.store import audits
 from tests.acceptance import audit_orthanc

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 
-from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, parse_age
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import RULES, Header, audit, parse_age
 from dicom_ai_node.types import AttributeStatus, HeaderAudit
 
 SETTINGS = RulesSettings()

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from dicom_ai_node import pixels
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.rules import Header, audit
 from dicom_ai_node.types import HeaderAudit
 
 

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 from pydicom import Dataset
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import Predecessor, series_instance_uid
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database

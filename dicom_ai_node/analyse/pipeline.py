@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_ai_node import pixels
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.gates import Gates, judge
-from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.decide.study import (
     decide,
     header_only,
@@ -28,7 +29,7 @@ from dicom_ai_node.decide.study import (
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.rules import Header, audit
 from dicom_ai_node.types import (
     AttributeStatus,
     Finding,

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.names import components, same_person
 from dicom_ai_node.rules.placeholders import test_word
 from dicom_ai_node.rules.rule import Hit, by_id
-from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import Severity
 
 # Of a PatientID with more names than these it is plain that it is no patient's.

@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from dicom_ai_node.archive.member import ArchiveRule, Member
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.header import Header
 from dicom_ai_node.rules.rule import Hit, by_id, shown
-from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import AttributeStatus, Severity
 
 _COMPARED = (

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, TypeVar
 
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import Header, usual
 from dicom_ai_node.rules.rule import Entry, Hit
-from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import HeaderAudit, PriorStudy
 
 _SHIFTED = {"MODIFIED", "REMOVED"}

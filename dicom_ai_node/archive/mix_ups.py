@@ -26,10 +26,10 @@ from dicom_ai_node.archive.statistics import (
     sex_p_values,
     storey_null_share,
 )
+from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool_age
-from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.rules.image import RULES
 from dicom_ai_node.types import (
     AgeEstimate,

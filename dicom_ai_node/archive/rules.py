@@ -11,11 +11,11 @@ from types import MappingProxyType
 from dicom_ai_node.archive import identities, listing, stations
 from dicom_ai_node.archive.member import ArchiveRule, Arrival, Member, patients
 from dicom_ai_node.archive.stations import Group, groups_of
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.audit import Fired, amended, audit
 from dicom_ai_node.rules.header import Header, distinct
 from dicom_ai_node.rules.registry import IMAGE_RULES, RULES
 from dicom_ai_node.rules.rule import Entry
-from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import PriorStudy
 
 ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(

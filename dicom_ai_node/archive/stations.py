@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
 from dicom_ai_node.archive.statistics import benjamini_hochberg, hypergeometric_tail
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.calendar_dates import write_date
 from dicom_ai_node.rules.rule import Hit, by_id, shown
-from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import AttributeStatus, Severity
 
 ORIGINS: Mapping[str, str] = {

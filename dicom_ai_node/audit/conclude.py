@@ -28,10 +28,10 @@ from dicom_ai_node.audit.outcome import (
     Suspicion,
 )
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.decide.proposals import propose
-from dicom_ai_node.decide.settings import FillSettings, PolicySettings
 from dicom_ai_node.decide.study import header_only
-from dicom_ai_node.rules import RulesSettings
 from dicom_ai_node.types import FillProposal, StudyResult
 
 

@@ -11,7 +11,8 @@ from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.kept import NO_UID
 from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, OtherStudy, Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
-from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import Header, audit
 from dicom_ai_node.rules.header import distinct
 from dicom_ai_node.spool import storage_error
 from dicom_ai_node.types import StudyResult

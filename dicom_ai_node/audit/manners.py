@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.deliver.backoff import pause
-from dicom_ai_node.study import AuditSettings, seconds_until_open
+from dicom_ai_node.study import seconds_until_open
 
 _LIVE_SECONDS = 1.0
 

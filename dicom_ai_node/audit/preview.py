@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from dicom_ai_node.audit.sources.listing import Part
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
-from dicom_ai_node.rules import RulesSettings, audit
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import audit
 
 
 @dataclass(slots=True)

@@ -17,10 +17,11 @@ from dicom_ai_node.audit.progress import Ended, Ending, Progress
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.audit.watch import Stopped, within
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import PeerUnavailable
-from dicom_ai_node.rules import RulesSettings
 from dicom_ai_node.store import Database, audits
-from dicom_ai_node.study import AuditSettings, AuditState
+from dicom_ai_node.study import AuditState
 
 _LOOK_SECONDS = 2.0
 """How soon a pause or a stop is noticed while the audit waits."""

@@ -24,11 +24,12 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: dicom-ai-node model list
     """
-    from dicom_ai_node.inference.bundle import bundles, default_bundle, load_manifest
+    from dicom_ai_node.config.paths import shipped_bundles
+    from dicom_ai_node.inference.bundle import default_bundle, load_manifest
 
     default = default_bundle()
     table = Table("Name", "Version", "SHA-256", "Default", "Folder", box=None)
-    for path in bundles():
+    for path in shipped_bundles().values():
         identity = load_manifest(path).identity
         row = (identity.name, identity.version, identity.sha256, path == default, str(path))
         if as_json:

@@ -16,8 +16,8 @@ from dicom_ai_node.cli.common import (
     print_json,
 )
 from dicom_ai_node.config import NO_CALLERS, Config, located
-from dicom_ai_node.config.destinations import Destination
 from dicom_ai_node.config.example import example
+from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.errors import ConfigError, StorageError
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database

@@ -1,7 +1,7 @@
 """The configuration: one TOML file and environment overrides, checked as a whole at start.
 
-Each stage owns its own table (``[rules]``, ``[policy]``, ``[fill]``, ``[study]``, ``[audit]``);
-``processes`` has those of the processes. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides
+``processes``, ``stages``, ``rules`` and ``peers`` hold the tables. This package lies below all
+stages: it loads no library but pydantic. ``DICOM_AI_NODE_RECEIVE__MAX_PDU=65536`` overrides
 ``max_pdu`` of ``[receive]``.
 """
 
@@ -12,17 +12,22 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from dicom_ai_node.config.destinations import Destination, check_forwarding, forwarding
-from dicom_ai_node.config.faults import fault_text, unknown_variables
-from dicom_ai_node.config.limits import LimitsSettings
 from dicom_ai_node.config.paths import (
     anchored_model,
     anchored_sources,
     anchored_storage,
     missing_files,
 )
+from dicom_ai_node.config.peers import (
+    Destination,
+    SourceTable,
+    WorklistTable,
+    check_forwarding,
+    forwarding,
+)
 from dicom_ai_node.config.processes import (
     AnalyseSettings,
+    LimitsSettings,
     LogSettings,
     ModelSettings,
     NodeSettings,
@@ -31,15 +36,17 @@ from dicom_ai_node.config.processes import (
     StorageSettings,
     WebSettings,
 )
-from dicom_ai_node.config.sources import SourceTable
-from dicom_ai_node.config.table import Name
-from dicom_ai_node.config.worklist import WorklistTable
-from dicom_ai_node.decide.settings import FillSettings, PolicySettings
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import (
+    AuditSettings,
+    FillSettings,
+    MonitorSettings,
+    PolicySettings,
+    ReportSettings,
+    StudySettings,
+)
+from dicom_ai_node.config.table import Name, fault_text, unknown_variables
 from dicom_ai_node.errors import ConfigError
-from dicom_ai_node.monitor.settings import MonitorSettings
-from dicom_ai_node.report.settings import ReportSettings
-from dicom_ai_node.rules.settings import RulesSettings
-from dicom_ai_node.study import AuditSettings, StudySettings
 
 _ENVIRONMENT = "DICOM_AI_NODE_"
 NO_CALLERS = (

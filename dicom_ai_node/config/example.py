@@ -11,10 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.config.destinations import Destination
+from dicom_ai_node.config.peers import Destination, PacsTable, WebTable, WorklistTable
 from dicom_ai_node.config.processes import Caller
-from dicom_ai_node.config.sources import PacsTable, WebTable
-from dicom_ai_node.config.worklist import WorklistTable
 
 _HEAD = """\
 # Configuration of dicom-ai-node. Every key is here with its default, commented out where it is

@@ -1,4 +1,4 @@
-"""Where relative paths of the configuration lead: from the folder of its file.
+"""Where relative paths of the configuration lead: from the folder of its file; shipped bundles.
 
 A command answers about the same node from every working directory. See
 docs/decisions/0013 for what this means for variables of the environment.
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dicom_ai_node.config.peers import SourceTable, WebTable
 from dicom_ai_node.config.processes import ModelSettings, StorageSettings
-from dicom_ai_node.config.sources import SourceTable, WebTable
 
 _SQLITE = "sqlite:///"
 _FILE = "file:"
@@ -30,7 +30,7 @@ def anchored_model(model: ModelSettings, folder: Path) -> ModelSettings:
     found: dict[str, str] = {}
     for key in ("bundle", "shadow"):
         name = getattr(model, key)
-        if name not in ("", "default") and not _is_shipped(name):
+        if name not in ("", "default") and name not in shipped_bundles():
             found[key] = str(folder / name)
     return model.model_copy(update=found)
 
@@ -63,7 +63,14 @@ def _anchored_source(source: SourceTable, folder: Path) -> SourceTable:
     return source.model_copy(update=found)
 
 
-def _is_shipped(name: str) -> bool:
-    from dicom_ai_node.inference.bundle import bundles
+def models_folder() -> Path:
+    """``bundles`` of the installed package, or ``models`` of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "bundles"
+    return installed if installed.is_dir() else package.parent / "models"
 
-    return name in {path.name for path in bundles()}
+
+def shipped_bundles() -> dict[str, Path]:
+    """Return the folders of the bundles that ship with the program, by name."""
+    folders = sorted(path.parent for path in models_folder().glob("*/manifest.json"))
+    return {folder.name: folder for folder in folders}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.types import ImageRef, ImageResult, Outcome, Prediction, Reason
 
 OUTSIDE_TRAINING = "outside_training_ages"

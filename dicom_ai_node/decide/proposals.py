@@ -7,7 +7,7 @@ age, for an attribute that is not assessed, or against a recorded sex: 'O', 'X' 
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dicom_ai_node.decide.settings import FillSettings
+from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.rules.ages import encode_estimate
 from dicom_ai_node.rules.proposals import NO_SEX
 from dicom_ai_node.types import (

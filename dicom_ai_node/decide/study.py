@@ -5,10 +5,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool_age, pool_sex
-from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,

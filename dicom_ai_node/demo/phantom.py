@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from dicom_ai_node.config.paths import models_folder
 from dicom_ai_node.errors import BundleError
-from dicom_ai_node.inference.bundle import models_folder, sha256
+from dicom_ai_node.inference.bundle import sha256
 
 FILE = "phantom.safetensors"
 SHA256 = "6da5e4f7f3a0b69831dfbe356c75c7f821179f09ffb0e688b72ea871da242505"

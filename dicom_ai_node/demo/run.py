@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from dicom_ai_node.config.destinations import Destination
+from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.deliver.association import VERIFICATION, Association, Offer, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dicom_ai_node.config.destinations import Destination
+from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.decide.decisions import POLICY
 from dicom_ai_node.store.drift import Mode
 from dicom_ai_node.store.proposals import ProposalDetail

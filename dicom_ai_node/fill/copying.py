@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.fill.admission import approver
 from dicom_ai_node.fill.apply import CopyMaker
 from dicom_ai_node.report.copies import Fill, filled_copy
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.copies import network_of
 from dicom_ai_node.store.proposals import ProposalDetail

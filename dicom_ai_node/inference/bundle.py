@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from dicom_ai_node.config.paths import models_folder, shipped_bundles
 from dicom_ai_node.errors import BundleError, did_you_mean
 from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.coverage import Covered
@@ -158,11 +159,6 @@ def default_bundle() -> Path:
     return models_folder() / DEFAULT
 
 
-def bundles() -> list[Path]:
-    """Folders of all bundles that ship with the program."""
-    return sorted(path.parent for path in models_folder().glob(f"*/{MANIFEST}"))
-
-
 def resolve_bundle(name: str) -> Path:
     """Return the bundle that a configuration names: ``default``, a shipped one, or a folder.
 
@@ -173,7 +169,7 @@ def resolve_bundle(name: str) -> Path:
     """
     if name == "default":
         return default_bundle()
-    shipped = {path.name: path for path in bundles()}
+    shipped = shipped_bundles()
     if name in shipped:
         return shipped[name]
     if Path(name).is_dir():
@@ -183,13 +179,6 @@ def resolve_bundle(name: str) -> Path:
     raise BundleError(
         f"no model bundle {name!r}{hint}: expected a folder, 'default', or one of: {known}"
     )
-
-
-def models_folder() -> Path:
-    """``bundles`` of the installed package, or ``models`` of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "bundles"
-    return installed if installed.is_dir() else package.parent / "models"
 
 
 def load_manifest(path: Path) -> Manifest:

@@ -9,6 +9,7 @@ of all charts together is no shorter than ``false_alarm_weeks`` points.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.limits import limits
 from dicom_ai_node.monitor.observation import (
     Observation,
@@ -17,7 +18,6 @@ from dicom_ai_node.monitor.observation import (
     week_name,
     week_of,
 )
-from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.monitor.tally import PLAIN, Quantity, Tally
 
 _TIMES_REFERENCE = 4

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.charts import Point, Reference, chart, learn, weekly
 from dicom_ai_node.monitor.observation import Role, week_begin
-from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.drift import (
     Mode,

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.config.sources import PacsTable, SourceTable
+from dicom_ai_node.config.peers import PacsTable, SourceTable
 from dicom_ai_node.deliver.echo import echo as echo_destination
 from dicom_ai_node.deliver.echo import probe
 from dicom_ai_node.errors import ConfigError, did_you_mean

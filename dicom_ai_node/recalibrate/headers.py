@@ -7,11 +7,12 @@ from datetime import date
 from pathlib import Path
 
 from dicom_ai_node import pixels
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.rules import Header, audit
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.types import AttributeStatus, HeaderAudit, PriorStudy
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.dicom.header import Header
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, UnreadableInstance
@@ -28,7 +29,6 @@ from dicom_ai_node.report.identity import UUID_ROOT
 from dicom_ai_node.report.provenance import created_here, is_coerced, is_own_report
 from dicom_ai_node.store import Database, forwards, instances, reports
 from dicom_ai_node.store.instances import Filed
-from dicom_ai_node.study import StudySettings
 from dicom_ai_node.types import ImageRef, StoredInstance
 
 _log = structlog.get_logger()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.dicom.header import header_of_file, mapped
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import UnreadableInstance
@@ -13,7 +14,6 @@ from dicom_ai_node.receive.classes import ANALYSABLE
 from dicom_ai_node.receive.header import identity_of
 from dicom_ai_node.spool import Spool, sync_folder
 from dicom_ai_node.store import Database, instances
-from dicom_ai_node.study import StudySettings
 from dicom_ai_node.types import ImageRef, StoredInstance
 
 

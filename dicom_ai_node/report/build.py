@@ -6,6 +6,7 @@ from datetime import datetime
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.capture import secondary_capture
@@ -14,7 +15,6 @@ from dicom_ai_node.report.elements import frozen
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES, Predecessor, ReportIdentity
 from dicom_ai_node.report.recorded import named_images, ordered
 from dicom_ai_node.report.saliency import saliency_capture
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.report.tree import content_tree
 from dicom_ai_node.types import EncodedReport, ExplainedImage, StudyResult
 

@@ -17,6 +17,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report import codes
@@ -31,7 +32,6 @@ from dicom_ai_node.report.identity import Predecessor, ReportIdentity
 from dicom_ai_node.report.modules import copied_modules
 from dicom_ai_node.report.provenance import CODING_SCHEME, PROGRAM_UID, software_version
 from dicom_ai_node.report.recorded import NamedImage
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.types import ImageRef, ReportFile
 
 _OF_STUDY = (

@@ -18,10 +18,10 @@ from highdicom.sr import (
 )
 from pydicom.uid import UID
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.report import codes, text
 from dicom_ai_node.report.identity import ReportIdentity, uid_of
 from dicom_ai_node.report.recorded import recorded_age
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.types import HeaderAudit, ImageRef, Recorded
 
 TITLE = "Header audit"

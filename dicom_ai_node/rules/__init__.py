@@ -9,14 +9,12 @@ from dicom_ai_node.rules.audit import audit
 from dicom_ai_node.rules.header import Header
 from dicom_ai_node.rules.registry import RULES, RULES_VERSION
 from dicom_ai_node.rules.rule import Rule
-from dicom_ai_node.rules.settings import RulesSettings
 
 __all__ = [
     "RULES",
     "RULES_VERSION",
     "Header",
     "Rule",
-    "RulesSettings",
     "audit",
     "encode_age",
     "encode_estimate",

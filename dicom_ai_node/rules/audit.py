@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import date
 from typing import TypeVar
 
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.coherence import animal
 from dicom_ai_node.rules.header import Header, distinct
 from dicom_ai_node.rules.meaning import sex_meant, years_meant
@@ -24,7 +25,6 @@ from dicom_ai_node.rules.proposals import propose_age, propose_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.registry import RULES
 from dicom_ai_node.rules.rule import Case, Entry, Hit
-from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import (
     AttributeStatus,
     Finding,

@@ -9,7 +9,7 @@ from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, Header
 
 if TYPE_CHECKING:
-    from dicom_ai_node.rules.settings import RulesSettings
+    from dicom_ai_node.config.rules import RulesSettings
 
 DATE_KEYWORDS = ("PatientBirthDate", "StudyDate", "AcquisitionDate")
 

@@ -9,7 +9,7 @@ from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.types import AttributeStatus, PriorStudy, Recorded, Severity, WorklistAnswer
 
 if TYPE_CHECKING:
-    from dicom_ai_node.rules.settings import RulesSettings
+    from dicom_ai_node.config.rules import RulesSettings
 
 
 OTHER_SEXES = frozenset("ODX")

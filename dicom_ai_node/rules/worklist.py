@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from datetime import date
 
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.calendar_dates import write_date
 from dicom_ai_node.rules.header import Header
 from dicom_ai_node.rules.history import same_birth_date, usable_birth_date
 from dicom_ai_node.rules.meaning import meant_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import OTHER_SEXES, Case, Hit, Rule, by_id
-from dicom_ai_node.rules.settings import RulesSettings
 from dicom_ai_node.types import AttributeStatus, HeaderAudit, Severity, WorklistAnswer
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, true, update
 
+from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.stuck_fills import LONGEST_PAUSE
 from dicom_ai_node.store.tables import (
@@ -25,7 +26,7 @@ from dicom_ai_node.store.tables import (
     stuck_fill,
     study,
 )
-from dicom_ai_node.study import State, StudySettings, closing_time
+from dicom_ai_node.study import State, closing_time
 
 LONGEST_RETRY = 600.0
 """The longest pause before a study is analysed again."""

@@ -4,8 +4,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.tables import study, transition
-from dicom_ai_node.study import Effect, Event, State, StudySettings, closing_time, step
+from dicom_ai_node.study import Effect, Event, State, closing_time, step
 from dicom_ai_node.types import Reason
 
 _NO_LEASE = {"lease_owner": "", "lease_until": 0.0}

@@ -5,12 +5,13 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import forwards
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.history import apply_event, lock_study
 from dicom_ai_node.store.retention import needed_by_proposal
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
-from dicom_ai_node.study import Event, LatePolicy, State, StudySettings, closing_time
+from dicom_ai_node.study import Event, State, closing_time
 from dicom_ai_node.types import StoredInstance
 
 _REPORTED = frozenset({State.REPORTED, State.DELIVERED, State.UNDELIVERED})

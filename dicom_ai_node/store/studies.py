@@ -13,6 +13,7 @@ from sqlalchemy import (
     select,
 )
 
+from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import record as record_proposals
@@ -39,7 +40,7 @@ from dicom_ai_node.store.tables import (
     study,
 )
 from dicom_ai_node.store.worklist import forget_unanswered
-from dicom_ai_node.study import Event, State, StudySettings
+from dicom_ai_node.study import Event, State
 from dicom_ai_node.types import FillProposal, ModelIdentity, Reason
 
 WITHHELD = Reason("withheld", "the model is in shadow mode: the report is kept and not sent")

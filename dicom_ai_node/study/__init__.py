@@ -8,22 +8,18 @@ from dicom_ai_node.study.audits import (
     audit_step,
 )
 from dicom_ai_node.study.lifecycle import TRANSITIONS, Effect, Event, State, Step, step
-from dicom_ai_node.study.manners import AuditSettings, seconds_until_open
-from dicom_ai_node.study.timing import LatePolicy, StudySettings, closing_time
+from dicom_ai_node.study.timing import closing_time, seconds_until_open
 
 __all__ = [
     "AUDIT_TRANSITIONS",
     "TRANSITIONS",
     "AuditEvent",
-    "AuditSettings",
     "AuditState",
     "AuditedState",
     "Effect",
     "Event",
-    "LatePolicy",
     "State",
     "Step",
-    "StudySettings",
     "audit_step",
     "closing_time",
     "seconds_until_open",

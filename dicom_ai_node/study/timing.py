@@ -1,39 +1,8 @@
-"""When a study counts as complete."""
+"""When a study counts as complete, and when an audit may work."""
 
-from enum import StrEnum
+from datetime import datetime, time, timedelta
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-
-class LatePolicy(StrEnum):
-    """What an image does that arrives after its study was closed."""
-
-    REOPEN = "reopen"
-    """Analyse again; a changed result supersedes the old report."""
-    KEEP = "keep"
-    """File the image and leave the result as it is."""
-
-
-class StudySettings(BaseModel):
-    """``[study]``: when a study counts as complete."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    quiet_seconds: float = Field(
-        30.0, gt=0, le=86400, description="A study closes after this long without a new instance."
-    )
-    max_wait_seconds: float = Field(
-        900.0, gt=0, le=7 * 86400, description="It closes at the latest this long after it opened."
-    )
-    late_policy: LatePolicy = Field(
-        LatePolicy.REOPEN, description="What an image does that arrives after the study closed."
-    )
-
-    @model_validator(mode="after")
-    def _cap_is_not_below_quiet(self) -> "StudySettings":
-        if self.max_wait_seconds < self.quiet_seconds:
-            raise ValueError("max_wait_seconds must be at least quiet_seconds")
-        return self
+from dicom_ai_node.config.stages import StudySettings
 
 
 def closing_time(*, opened_at: float, last_at: float, settings: StudySettings) -> float:
@@ -43,3 +12,21 @@ def closing_time(*, opened_at: float, last_at: float, settings: StudySettings) -
     first, because senders pause; capped, because some never stop.
     """
     return min(last_at + settings.quiet_seconds, opened_at + settings.max_wait_seconds)
+
+
+def seconds_until_open(window: str, at: datetime) -> float:
+    """Return how long after the local time ``at`` the window is open, 0 when it is.
+
+    A window may span midnight. Its first minute belongs to it, its last time does not.
+    """
+    if not window:
+        return 0.0
+    first, last = (time.fromisoformat(part) for part in window.split("-"))
+    now = at.time()
+    spans_midnight = last < first
+    if (now >= first or now < last) if spans_midnight else (first <= now < last):
+        return 0.0
+    opens = datetime.combine(at.date(), first)
+    if opens < at:
+        opens += timedelta(days=1)
+    return (opens - at).total_seconds()

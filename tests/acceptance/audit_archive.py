@@ -15,8 +15,9 @@ from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.outcome import AuditReport, Collected
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.decide.settings import FillSettings, PolicySettings
-from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import FillSettings, PolicySettings
+from dicom_ai_node.rules import RULES_VERSION, Header
 from tests.builders.archive import TODAY, generated, write
 from tests.builders.scores import fired, scores, table, wrong
 

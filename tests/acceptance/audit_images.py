@@ -31,9 +31,10 @@ from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.spec import AuditSpec, Depth
-from dicom_ai_node.decide.settings import FillSettings, PolicySettings
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid
-from dicom_ai_node.rules import RULES_VERSION, Header, RulesSettings
+from dicom_ai_node.rules import RULES_VERSION, Header
 from dicom_ai_node.rules.ages import encode_age_at
 from dicom_ai_node.store import audit_studies
 from tests.acceptance.audit_orthanc import configure, findings, kill, new, report, run

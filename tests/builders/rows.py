@@ -2,13 +2,14 @@
 
 from sqlalchemy import select
 
+from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.instances import Filed, record
 from dicom_ai_node.store.leases import ClaimedStudy, claim
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
 from dicom_ai_node.store.tables import study as study_table
-from dicom_ai_node.study import State, StudySettings
+from dicom_ai_node.study import State
 from dicom_ai_node.types import ImageRef, StoredInstance
 
 CR = "1.2.840.10008.5.1.4.1.1.1"

@@ -13,10 +13,11 @@ from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.session import Session, Task
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, Slice
 from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import PeerUnavailable
-from dicom_ai_node.rules import Header, RulesSettings
+from dicom_ai_node.rules import Header
 from dicom_ai_node.store import Database, audit_studies, audits
-from dicom_ai_node.study import AuditSettings
 from dicom_ai_node.types import Outcome, StudyResult
 from tests.unit.rules_builder import TODAY, audited, header
 

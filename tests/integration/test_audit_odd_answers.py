@@ -12,7 +12,7 @@ from pynetdicom import build_context, evt
 
 from dicom_ai_node.audit.sources.landing import Landing
 from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
-from dicom_ai_node.config.sources import PacsTable
+from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.peer.exchange import FIND, GET, Exchange
 from tests.builders import wire

@@ -18,8 +18,8 @@ from dicom_ai_node.audit.sources.listing import Part
 from dicom_ai_node.audit.sources.source import OTHER_STUDY, OtherStudy
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.errors import PeerRefused
-from dicom_ai_node.rules import RulesSettings
 from tests.acceptance.harness import noise
 from tests.integration.test_audit_web import encoded
 

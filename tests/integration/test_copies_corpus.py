@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, difference, filled_copy
-from dicom_ai_node.report.settings import ReportSettings
 from tests.builders.corpus import carried, completed, parsed
 
 AT = datetime(2024, 3, 16, 8, 0, tzinfo=UTC)

@@ -9,10 +9,10 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.identity import SC_CLASS
 from dicom_ai_node.report.samples import samples
-from dicom_ai_node.report.settings import ReportSettings
 from tests.builders.outbox import Outbox, delivering, pacs_and_outbox, report_uid, wait_for
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import evt
 
-from dicom_ai_node.config.destinations import Destination
+from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.deliver.association import SR_CLASSES, Offer, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.errors import PeerUnavailable, UnreadableInstance

@@ -11,7 +11,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
 
-from dicom_ai_node.config.sources import PacsTable
+from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.peer import Association
 from dicom_ai_node.peer.exchange import FIND, GET, MOVE, Exchange
 from tests.acceptance.harness import noise

@@ -6,7 +6,8 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import Header, audit
 from dicom_ai_node.rules.header import ATTRIBUTES
 from dicom_ai_node.types import HeaderAudit, PriorStudy, WorklistAnswer
 

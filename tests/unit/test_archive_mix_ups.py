@@ -16,7 +16,7 @@ from dicom_ai_node.archive.statistics import (
     observed_spread,
     sex_p_values,
 )
-from dicom_ai_node.decide.settings import PolicySettings
+from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.study import decide
 from dicom_ai_node.types import (
     AgeEstimate,

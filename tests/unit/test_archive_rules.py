@@ -16,7 +16,8 @@ from dicom_ai_node.archive.statistics import (
     hypergeometric_tail,
     wilson_interval,
 )
-from dicom_ai_node.rules import Header, RulesSettings
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import Header
 from dicom_ai_node.types import AttributeStatus, HeaderAudit
 from tests.unit.rules_builder import TODAY, Value, header
 

@@ -7,11 +7,11 @@ import pytest
 
 from dicom_ai_node.audit.manners import Manners
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.study import (
     AUDIT_TRANSITIONS,
     AuditEvent,
-    AuditSettings,
     AuditState,
     audit_step,
     seconds_until_open,

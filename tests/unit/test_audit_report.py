@@ -28,8 +28,9 @@ from dicom_ai_node.audit.report.tables import (
     studies_table,
 )
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.decide.settings import FillSettings, PolicySettings
-from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import FillSettings, PolicySettings
+from dicom_ai_node.rules import Header, audit
 from dicom_ai_node.rules.header import ATTRIBUTES
 from dicom_ai_node.types import (
     AgeEstimate,

@@ -10,7 +10,7 @@ import pytest
 from dicom_ai_node.cli import main
 from dicom_ai_node.config import load_config, parse_config
 from dicom_ai_node.config.example import example
-from dicom_ai_node.config.sources import WebTable
+from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
 from tests.builders.rows import file_instance

@@ -10,11 +10,11 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, difference, filled_copy
 from dicom_ai_node.report.provenance import is_own_report
 from dicom_ai_node.report.samples import MODEL
-from dicom_ai_node.report.settings import ReportSettings
 from tests.builders.dicom_bytes import (
     AGE,
     BIG_ENDIAN,

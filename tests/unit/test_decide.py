@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.gates import Gates, judge
 from dicom_ai_node.decide.pool import pool_age, pool_sex
-from dicom_ai_node.decide.settings import PolicySettings
 from dicom_ai_node.decide.study import decide, header_only, wants_network
 from dicom_ai_node.types import (
     AttributeStatus,

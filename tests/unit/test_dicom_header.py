@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dicom_ai_node.analyse.headers import check_file
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.dicom.encoding import BIG_ENDIAN as BIG
 from dicom_ai_node.dicom.encoding import EXPLICIT as EXPLICIT_ENCODING
 from dicom_ai_node.dicom.encoding import IMPLICIT as IMPLICIT_ENCODING
@@ -17,7 +18,6 @@ from dicom_ai_node.dicom.header import header_of_file
 from dicom_ai_node.dicom.limits import DEFAULT
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels import read_header
-from dicom_ai_node.rules import RulesSettings
 from tests.builders.dicom_bytes import (
     BIG_ENDIAN,
     DEFLATED,

@@ -12,10 +12,11 @@ from pydicom.tag import Tag
 
 from dicom_ai_node.analyse.headers import check_file
 from dicom_ai_node.audit.sources.dicom_json import header_of
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.values import decoded, text_of
-from dicom_ai_node.rules import Header, RulesSettings, audit
+from dicom_ai_node.rules import Header, audit
 from dicom_ai_node.types import AttributeStatus
 from tests.builders.dicom_bytes import BIG_ENDIAN, EXPLICIT, IMPLICIT, Syntax
 from tests.unit.rules_builder import TODAY, dataset

@@ -20,6 +20,10 @@ def test_imports_point_one_way() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
+        (
+            "dicom_ai_node.config",
+            {"sqlalchemy", "pydicom", "pynetdicom", "torch", "numpy", "highdicom"},
+        ),
         ("dicom_ai_node.receive.role", {"torch", "highdicom"}),
         ("dicom_ai_node.deliver.worker", {"torch", "highdicom"}),
         ("dicom_ai_node.ops.keeper", {"torch"}),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from dicom_ai_node.config.paths import shipped_bundles
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
@@ -28,8 +29,8 @@ def rewrite(path: Path, change: Change) -> None:
 
 
 def test_the_shipped_bundles_are_whole() -> None:
-    assert bundle.default_bundle() in bundle.bundles()
-    for path in bundle.bundles():
+    assert bundle.default_bundle() in shipped_bundles().values()
+    for path in shipped_bundles().values():
         manifest = bundle.verify(path)
         assert manifest.name == path.name
         assert manifest.figures

@@ -4,15 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_ai_node.study import (
-    TRANSITIONS,
-    Effect,
-    Event,
-    State,
-    StudySettings,
-    closing_time,
-    step,
-)
+from dicom_ai_node.config.stages import StudySettings
+from dicom_ai_node.study import TRANSITIONS, Effect, Event, State, closing_time, step
 
 EVENTS = st.lists(st.sampled_from(Event), max_size=30)
 

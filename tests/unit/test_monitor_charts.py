@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.charts import chart, learn, weekly
 from dicom_ai_node.monitor.limits import fewest
 from dicom_ai_node.monitor.observation import week_begin
-from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.monitor.tally import Quantity, Tally
 from tests.builders.observations import FIRST_WEEK, seen, site
 

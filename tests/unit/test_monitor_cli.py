@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.monitor import By
 from dicom_ai_node.cli.who import account, signed
+from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.figures import GROUPS
 from dicom_ai_node.monitor.observation import Role, week_of
-from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.ops import drift
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.drift import Mode, mode

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.observation import Role, week_begin
-from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.spool import Spool

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from dicom_ai_node.audit.manners import Manners
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.ops.clock import ClockWatch, Jump, bounds_of
 from dicom_ai_node.ops.health import readiness
@@ -27,7 +28,7 @@ from dicom_ai_node.store.node_values import clock_jumps
 from dicom_ai_node.store.stuck_fills import record_stuck
 from dicom_ai_node.store.studies import close_due, fail
 from dicom_ai_node.store.workers import beat
-from dicom_ai_node.study import AuditSettings, State
+from dicom_ai_node.study import State
 from dicom_ai_node.types import Reason
 from tests.builders.rows import (
     TIMING,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.decide.decisions import (
     STANDING,
     TRANSITIONS,
@@ -14,7 +15,6 @@ from dicom_ai_node.decide.decisions import (
     decide,
 )
 from dicom_ai_node.decide.proposals import _SOURCES, accepted_by_policy, propose
-from dicom_ai_node.decide.settings import FillSettings
 from dicom_ai_node.rules import proposals as rules
 from dicom_ai_node.types import (
     AgeEstimate,

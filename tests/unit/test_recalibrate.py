@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.recalibrate import tell
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.errors import ConfigError, RecalibrationError
@@ -20,7 +21,7 @@ from dicom_ai_node.pixels import read_header
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.recalibrate import pack
 from dicom_ai_node.recalibrate.headers import read_studies, trust
-from dicom_ai_node.rules import Header, RulesSettings
+from dicom_ai_node.rules import Header
 from dicom_ai_node.types import Prediction
 
 PEOPLE = 44

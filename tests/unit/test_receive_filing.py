@@ -12,6 +12,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.errors import StorageError, StorageFull
 from dicom_ai_node.receive import filing as module
 from dicom_ai_node.receive.answers import StoreRequest
@@ -28,7 +29,6 @@ from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards, instances
 from dicom_ai_node.store.forwards import Outgoing
 from dicom_ai_node.store.tables import association, forward, instance, quarantine, study
-from dicom_ai_node.study import StudySettings
 from tests.builders.receiving import DX, EXPLICIT, encoded, radiograph
 from tests.builders.rows import analysed_study
 

@@ -10,12 +10,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.identity import SR_CLASSES, Predecessor, series_instance_uid
 from dicom_ai_node.report.recorded import named_images
 from dicom_ai_node.report.samples import MODEL, Sample, estimated, samples, source
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.types import EncodedReport, ImageRef, ImageResult, Outcome, Reason
 
 CREATED = datetime(2024, 3, 16, 8, 0)

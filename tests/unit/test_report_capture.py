@@ -11,10 +11,10 @@ from PIL import ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.report import sheet
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.samples import Sample, samples
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.report.sheet import COLUMNS, MOST_ROWS, draw_sheet, finding_words, wrapped
 from dicom_ai_node.types import (
     AgeEstimate,

@@ -9,12 +9,12 @@ import pytest
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.samples import samples, source
-from dicom_ai_node.report.settings import ReportSettings
 
 
 def content(kind: str = "one_image", *, report: int = 0) -> bytes:

@@ -13,12 +13,12 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.modules import COPIED, TYPE_2, differing
 from dicom_ai_node.report.samples import estimated, source
-from dicom_ai_node.report.settings import ReportSettings
 
 DIRTY: dict[str, dict[str, bytes | None]] = {
     "age without a unit": {"PatientAge": b"64"},

@@ -9,10 +9,10 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.provenance import is_own_report
 from dicom_ai_node.report.samples import samples, source
-from dicom_ai_node.report.settings import ReportSettings
 
 MARKS = (
     "InstanceCreatorUID",

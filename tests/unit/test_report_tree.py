@@ -10,13 +10,13 @@ import pytest
 from highdicom.sr import srread
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import SR_CLASSES
 from dicom_ai_node.report.samples import Sample, estimated, samples
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.report.summary import summary
 
 KINDS = sorted(samples())

@@ -4,7 +4,8 @@ from datetime import date
 
 import pytest
 
-from dicom_ai_node.rules import RulesSettings, audit, parse_age
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import audit, parse_age
 from dicom_ai_node.types import AttributeStatus, PriorStudy, Severity
 from tests.unit.rules_builder import TODAY, Value, audited, prior
 

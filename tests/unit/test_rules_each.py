@@ -8,7 +8,8 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import JPEGBaseline8Bit
 
-from dicom_ai_node.rules import RULES, Header, RulesSettings, audit
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import RULES, Header, audit
 from dicom_ai_node.types import HeaderAudit, PriorStudy, Severity, WorklistAnswer
 from tests.unit.rules_builder import (
     ANOTHER_PATIENT,

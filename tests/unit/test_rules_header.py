@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from pydicom import Dataset
 
 from dicom_ai_node.archive.rules import ALL_RULES, ARCHIVE_RULES, markdown_table
-from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, encode_age, parse_age
+from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
+from dicom_ai_node.rules import RULES, Header, audit, encode_age, parse_age
 from dicom_ai_node.rules.ages import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.header import ATTRIBUTES, CLINICAL_SEX_PARAMETERS
-from dicom_ai_node.rules.settings import RULE_IDS
 from tests.unit.rules_builder import TODAY, dataset, header
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "header-rules.md"

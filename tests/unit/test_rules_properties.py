@@ -5,7 +5,8 @@ from datetime import date, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_ai_node.rules import RULES, Header, RulesSettings, audit, encode_age, parse_age
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import RULES, Header, audit, encode_age, parse_age
 from dicom_ai_node.rules.ages import completed, encode_age_at, years_between
 from dicom_ai_node.rules.header import ATTRIBUTES
 from dicom_ai_node.types import AttributeStatus, HeaderAudit, PriorStudy

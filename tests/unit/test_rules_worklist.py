@@ -2,7 +2,8 @@
 
 import pytest
 
-from dicom_ai_node.rules import Header, RulesSettings
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.worklist import worth_asking
 from dicom_ai_node.rules.worklist_answers import Asked, Key, Keys, Verdict, chosen
 from dicom_ai_node.types import AttributeStatus, Severity, WorklistAnswer

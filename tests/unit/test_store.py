@@ -8,12 +8,13 @@ import pytest
 from alembic import command
 from sqlalchemy import select
 
+from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database, instances, leases, patients, studies
 from dicom_ai_node.store.database import _alembic_config
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.tables import metadata, transition
-from dicom_ai_node.study import LatePolicy, State, StudySettings
+from dicom_ai_node.study import State
 from dicom_ai_node.types import Reason
 from tests.builders.rows import (
     TIMING,

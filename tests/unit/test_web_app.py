@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dicom_ai_node import web
 from dicom_ai_node.config import Config, parse_config
+from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.monitor.observation import week_begin
-from dicom_ai_node.monitor.settings import MonitorSettings
 from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.health import readiness
 from dicom_ai_node.ops.role import places

@@ -10,8 +10,7 @@ from dicom_ai_node.audit.sources.retrieval import Get, MoveHere, MoveToNode, Ret
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.sources.web import Web
 from dicom_ai_node.config import Config
-from dicom_ai_node.config.destinations import forwarding
-from dicom_ai_node.config.sources import PacsTable, WebTable
+from dicom_ai_node.config.peers import PacsTable, WebTable, forwarding
 from dicom_ai_node.errors import ConfigError, did_you_mean
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, held

@@ -19,7 +19,7 @@ from dicom_ai_node.audit.sources.retrieval import Retrieval
 from dicom_ai_node.audit.sources.search import StudySearch
 from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Slice
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.config.sources import PacsTable
+from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.peer import quiet_pynetdicom

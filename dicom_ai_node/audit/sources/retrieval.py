@@ -13,7 +13,7 @@ from dicom_ai_node.audit.sources.inventory import Inventory
 from dicom_ai_node.audit.sources.landing import Landing, settle
 from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed
 from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
-from dicom_ai_node.config.sources import PacsTable
+from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.peer.exchange import GET, MOVE, Exchange, Sent
 from dicom_ai_node.receive.classes import ANALYSABLE, TRANSFER_SYNTAXES

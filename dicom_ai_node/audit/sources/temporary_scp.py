@@ -8,7 +8,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_ai_node.audit.sources.landing import Landing
-from dicom_ai_node.config.sources import PacsTable
+from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.listening import reason
 from dicom_ai_node.peer.upper_layer import UpperLayer

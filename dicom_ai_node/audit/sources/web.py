@@ -28,7 +28,7 @@ from dicom_ai_node.audit.sources.source import (
 )
 from dicom_ai_node.audit.sources.web_service import WebService
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.config.sources import WebTable
+from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.rules import Header

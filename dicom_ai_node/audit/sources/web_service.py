@@ -18,7 +18,7 @@ import requests
 
 from dicom_ai_node.audit.sources.dicom_json import is_dataset, normalised
 from dicom_ai_node.audit.sources.multipart import files_in
-from dicom_ai_node.config.sources import WebTable
+from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.errors import ConfigError, PeerRefused, PeerUnavailable
 
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -6,6 +6,7 @@ from typing import Final
 
 from blake3 import blake3
 
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import Encoding, tag_of
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill, checked
@@ -22,7 +23,6 @@ from dicom_ai_node.report.copies.splice import appended, spliced
 from dicom_ai_node.report.document import local_time
 from dicom_ai_node.report.identity import uid_of
 from dicom_ai_node.report.provenance import PROGRAM_UID
-from dicom_ai_node.report.settings import ReportSettings
 from dicom_ai_node.types import ModelIdentity, ReportFile
 
 SERIES_NUMBER: Final = 90000

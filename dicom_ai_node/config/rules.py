@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from dicom_ai_node.config.table import Table
 
 DateText = Annotated[str, Field(pattern=r"^[0-9]{8}$")]
 AgeText = Annotated[str, Field(pattern=r"^[0-9]{3}[DWMY]$")]
@@ -10,20 +12,22 @@ MonthDay = Annotated[str, Field(pattern=r"^[0-9]{4}$")]
 Word = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[^\W\d_]+( [^\W\d_]+)*$")]
 
 RULE_IDS = (
-    *("A1", "A2", "A3", "A4", "A5", "A6", "B1", "B2", "B3", "B4", "B5", "B6"),
-    *("C1", "C2", "C4", "C5", "C7", "D1", "D2", "D3", "D4", "D5", "D6", "D7", "D9", "D10"),
-    *("E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "F1", "F2", "F3", "F4", "F6", "F8"),
-    *("G1", "G2", "G3", "G4", "G6", "I1", "I2", "I3", "I4"),
-    *("C3", "C6", "G5", "G7", "G8", "S1", "S2", "S3", "I5", "I6", "H1", "H2", "H3", "H4"),
+    *("A1", "A2", "A3", "A4", "A5", "A6"),
+    *("B1", "B2", "B3", "B4", "B5", "B6"),
+    *("C1", "C2", "C4", "C5", "C7"),
+    *("D1", "D2", "D3", "D4", "D5", "D6", "D7", "D9", "D10"),
+    *("E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8"),
+    *("F1", "F2", "F3", "F4", "F6", "F8"),
+    *("G1", "G2", "G3", "G4", "G6"),
+    *("I1", "I2", "I3", "I4"),
+    *("C3", "C6", "G5", "G7", "G8", "S1", "S2", "S3"),  # of an archive
+    *("I5", "I6", "H1", "H2", "H3", "H4"),  # of the image
 )
-"""Every rule of a header, an archive and an image. A test holds it against the rules: these
-settings are read where the rules are not loaded."""
+"""The ids of :data:`dicom_ai_node.archive.rules.ALL_RULES`, whose rules read these settings."""
 
 
-class RulesSettings(BaseModel):
+class RulesSettings(Table):
     """``[rules]``: what the header audit takes for wrong. Ages are in years."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     disabled: tuple[str, ...] = Field(
         (),
@@ -154,8 +158,7 @@ class RulesSettings(BaseModel):
     def _are_rules(cls, disabled: tuple[str, ...]) -> tuple[str, ...]:
         unknown = sorted(set(disabled) - set(RULE_IDS))
         if unknown:
-            known = ", ".join(RULE_IDS)
-            raise ValueError(f"no such rule: {', '.join(unknown)}; there are {known}")
+            raise ValueError(f"no such rule: {', '.join(unknown)}; there are {', '.join(RULE_IDS)}")
         return disabled
 
     @model_validator(mode="after")
