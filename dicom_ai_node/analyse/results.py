@@ -17,9 +17,9 @@ from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.leases import ClaimedStudy
 from dicom_ai_node.store.reports import NewReport, has_result, newest_report
-from dicom_ai_node.store.studies import NewAnalysis, finish
+from dicom_ai_node.store.results import NewAnalysis, finish
+from dicom_ai_node.store.studies import ClaimedStudy
 from dicom_ai_node.types import Reason, StudyResult
 
 log = structlog.get_logger()

@@ -1,6 +1,6 @@
 """The analyser role: claims complete studies, and stores results and reports.
 
-Everything it writes before :func:`store.studies.finish` commits may be written again by another
+Everything it writes before :func:`store.results.finish` commits may be written again by another
 analyser; the names of report files are their UIDs and those depend on content alone.
 """
 
@@ -29,9 +29,8 @@ from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import LONGEST_RETRY
-from dicom_ai_node.store.leases import ClaimedStudy, claim, hand_back, renew
 from dicom_ai_node.store.patients import priors
-from dicom_ai_node.store.studies import fail, skip
+from dicom_ai_node.store.studies import ClaimedStudy, claim, fail, hand_back, renew, skip
 from dicom_ai_node.types import PriorStudy, Reason
 
 _IDLE_SECONDS = 0.25

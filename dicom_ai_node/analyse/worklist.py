@@ -19,7 +19,7 @@ from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.worklist import worth_asking
 from dicom_ai_node.rules.worklist_answers import Asked, Key, Keys, Verdict, chosen, matches
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.worklist import keep, kept
+from dicom_ai_node.store.patients import save_worklist_answer, worklist_answer_of
 from dicom_ai_node.types import HeaderAudit, WorklistAnswer
 
 _PAUSE = 60.0
@@ -57,7 +57,7 @@ class Worklist:
         Raises
         ------
         StorageError
-            What was said cannot be looked up or kept.
+            What was said cannot be looked up or worklist_answer_of.
         """
         table = self._table
         if table is None or not worth_asking(
@@ -70,10 +70,10 @@ class Worklist:
             return None
         keys = Keys.of(headers)
         digest = keys.digest
-        known = kept(self._db, uid, digest=digest)
+        known = worklist_answer_of(self._db, uid, digest=digest)
         if known is None:
             known = self._ask(keys)
-            keep(self._db, uid, known, digest=digest, now=time.time())
+            save_worklist_answer(self._db, uid, known, digest=digest, now=time.time())
             log.info("worklist_consulted", study=uid, verdict=known.verdict)
         return known.answer
 

@@ -9,8 +9,7 @@ from pydantic import TypeAdapter
 from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.sources.source import Listed, Slice
-from dicom_ai_node.store.audit_listing import NewListed
-from dicom_ai_node.store.audit_studies import SettledStudy
+from dicom_ai_node.store.audit_studies import NewListed, SettledStudy
 from dicom_ai_node.types import StudyResult
 
 NO_UID = "listed:"

@@ -15,7 +15,7 @@ from dicom_ai_node.audit.session import Session
 from dicom_ai_node.audit.sources.listing import Part
 from dicom_ai_node.audit.sources.source import Slice, Source
 from dicom_ai_node.errors import AuditError, ConfigError, PeerUnavailable, StorageError
-from dicom_ai_node.store.audit_listing import NewListed, save_slice
+from dicom_ai_node.store.audit_studies import NewListed, save_slice
 
 _AT_ONCE = 1000
 """Studies that are kept in one transaction: meanwhile SQLite lets nobody else write."""

@@ -27,10 +27,9 @@ from dicom_ai_node.cli.tables import print_lines
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, destinations
-from dicom_ai_node.store import deliveries as delivery_queue
+from dicom_ai_node.store import Database, deliveries, results
 from dicom_ai_node.store import studies as study_queue
-from dicom_ai_node.store.quarantine import quarantined
+from dicom_ai_node.store.instances import quarantined
 from dicom_ai_node.store.queries import StudyDetail, StudyRow, find
 from dicom_ai_node.store.queries import show as find_one
 from dicom_ai_node.study import State
@@ -169,14 +168,14 @@ def requeue(
         raise ConfigError("give either a StudyInstanceUID, --dead or --withheld")
     db, now = _open(config), time.time()
     if withheld:
-        count, lost = study_queue.requeue_withheld(db, now=now)
+        count, lost = results.requeue_withheld(db, now=now)
         if as_json:
             print_json({"studies": count, "without_images": lost})
         else:
             console.print(f"{count} studies to be analysed again, {lost} have no images any more")
         return
-    count = delivery_queue.requeue_dead(db, study_instance_uid=study_uid or None, now=now)
-    destinations.start_over(db)
+    count = deliveries.requeue_dead(db, study_instance_uid=study_uid or None, now=now)
+    deliveries.start_over(db)
     state = None
     if study_uid and not count:
         state = study_queue.requeue(db, study_uid, now=now)

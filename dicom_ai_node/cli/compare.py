@@ -19,7 +19,7 @@ from dicom_ai_node.cli.common import (
 from dicom_ai_node.monitor.compare import Difference, verdict
 from dicom_ai_node.monitor.compare import compare as differences
 from dicom_ai_node.monitor.observation import Role
-from dicom_ai_node.store.observations import load_observations, newest_bundle
+from dicom_ai_node.store.monitor import load_observations, newest_bundle
 
 _WEEK = 7 * 86400.0
 

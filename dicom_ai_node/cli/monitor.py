@@ -28,8 +28,16 @@ from dicom_ai_node.monitor.observation import Role, week_name
 from dicom_ai_node.monitor.tally import PLAIN
 from dicom_ai_node.ops.drift import Charts, draw
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.drift import Flag, Mode, Switch, mode, open_flags, switch, switches
-from dicom_ai_node.store.observations import load_observations
+from dicom_ai_node.store.monitor import (
+    Flag,
+    Mode,
+    Switch,
+    load_observations,
+    mode,
+    open_flags,
+    switch,
+    switches,
+)
 
 app = typer.Typer()
 _WEEK = 7 * 86400.0

@@ -21,7 +21,7 @@ from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.errors import ConfigError, StorageError
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.quarantine import reasons_of_quarantine
+from dicom_ai_node.store.instances import reasons_of_quarantine
 
 _PATIENCE_SECONDS = 15.0
 

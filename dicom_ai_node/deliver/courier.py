@@ -1,6 +1,6 @@
 """The service of one destination: claim a batch, send it over one association, settle each.
 
-What happens to a delivery after each outcome, with the pauses of ``[destinations.NAME]``:
+What happens to a delivery after each outcome, with the pauses of ``[deliveries.NAME]``:
 
 - stored, or had already: delivered.
 - no association: the destination is held, nothing counts as an attempt.
@@ -25,7 +25,7 @@ from dicom_ai_node.deliver.backoff import pause
 from dicom_ai_node.deliver.line import Line
 from dicom_ai_node.deliver.status import Verdict, judge
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable, StorageError, UnreadableInstance
-from dicom_ai_node.store import Database, deliveries, destinations
+from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.deliveries import ClaimedDelivery
 
 MAX_REFUSALS = 20
@@ -96,7 +96,7 @@ class Courier:
         deliveries.hand_back(self._db, owner=self.owner)
 
     def _deliver(self, batch: list[ClaimedDelivery], stop: threading.Event) -> None:
-        preferred = destinations.state_of(self._db, self.name).sop_class_uid
+        preferred = deliveries.state_of_destination(self._db, self.name).sop_class_uid
         for position, claimed in enumerate(batch):
             if stop.is_set():
                 self.hand_back()
@@ -160,7 +160,7 @@ class Courier:
     def _hold(self, unsent: list[ClaimedDelivery], error: str) -> float:
         """Let the whole destination wait; return until when."""
         self._line.hang_up()
-        failures = destinations.state_of(self._db, self.name).failures + 1
+        failures = deliveries.state_of_destination(self._db, self.name).failures + 1
         seconds = self._pause(failures)
         until = time.time() + seconds
         waiting = []

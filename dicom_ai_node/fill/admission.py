@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.decide.decisions import POLICY
-from dicom_ai_node.store.drift import Mode
+from dicom_ai_node.store.monitor import Mode
 from dicom_ai_node.store.proposals import ProposalDetail
 from dicom_ai_node.types import ProposalSource
 

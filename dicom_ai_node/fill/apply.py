@@ -16,8 +16,8 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import FillError, StorageError
 from dicom_ai_node.fill.admission import Admission, admit
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, drift
-from dicom_ai_node.store.copies import NewCopy, Original, originals, queue_copies
+from dicom_ai_node.store import Database, monitor
+from dicom_ai_node.store.fills import NewCopy, Original, originals, queue_copies
 from dicom_ai_node.store.proposals import ProposalDetail, applicable
 from dicom_ai_node.store.reports import StoredFile
 from dicom_ai_node.types import ReportFile
@@ -120,7 +120,7 @@ def plan(config: Config, db: Database, uid: str) -> Plan:
     offered = applicable(db, uid)
     if not offered:
         raise FillError("no proposal of this study is accepted: accept one first")
-    mode = drift.mode(db)
+    mode = monitor.mode(db)
     found = Plan(
         tuple(originals(db, uid)),
         tuple(admit(name, one, offered, mode) for name, one in config.destinations.items()),

@@ -15,8 +15,8 @@ from dicom_ai_node.errors import NodeError, StorageFull
 from dicom_ai_node.fill.apply import Applied, CopyMaker, apply
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.fills import due, record_done, record_stuck
 from dicom_ai_node.store.proposals import applicable
-from dicom_ai_node.store.stuck_fills import due, record_done, record_stuck
 
 _STUDIES_A_RUN = 50
 

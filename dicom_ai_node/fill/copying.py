@@ -8,7 +8,7 @@ from dicom_ai_node.fill.admission import approver
 from dicom_ai_node.fill.apply import CopyMaker
 from dicom_ai_node.report.copies import Fill, filled_copy
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.copies import network_of
+from dicom_ai_node.store.fills import network_of
 from dicom_ai_node.store.proposals import ProposalDetail
 from dicom_ai_node.types import ProposalSource, ReportFile
 

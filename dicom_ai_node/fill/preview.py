@@ -10,8 +10,8 @@ from dicom_ai_node.fill.admission import admit
 from dicom_ai_node.fill.apply import CopyMaker, contents, copies
 from dicom_ai_node.fill.gateway import HAS_IT, age_filled, refusal
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, drift
-from dicom_ai_node.store.copies import originals
+from dicom_ai_node.store import Database, monitor
+from dicom_ai_node.store.fills import originals
 from dicom_ai_node.store.forwards import already_queued
 from dicom_ai_node.store.proposals import ProposalDetail, ProposalEvent, applicable
 from dicom_ai_node.store.reports import COERCED, COPY, RECEIVED
@@ -55,7 +55,7 @@ def preview(
     uid, to = asked.proposal.study_instance_uid, config.destinations[destination]
     asked = _as_if_accepted(asked, now)
     others = [one for one in applicable(db, uid) if one.proposal.id != asked.proposal.id]
-    one = admit(destination, to, [*others, asked], drift.mode(db))
+    one = admit(destination, to, [*others, asked], monitor.mode(db))
     against = refusal(asked.proposal.proposed) if to.forward == "coerced" else ""
     forwarded = to.forward == "coerced" and not against
     if not one.admitted and not forwarded:

@@ -8,17 +8,18 @@ from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.charts import Point, Reference, chart, learn, weekly
 from dicom_ai_node.monitor.observation import Role, week_begin
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.drift import (
+from dicom_ai_node.store.monitor import (
     Mode,
     accepted_at,
     learning_since,
+    load_observations,
+    newest_bundle,
     open_flags,
     raise_flags,
     reference_of,
     set_reference,
     switch,
 )
-from dicom_ai_node.store.observations import load_observations, newest_bundle
 
 NODE = "node"
 """Who it was when the node switched by itself."""

@@ -21,10 +21,9 @@ from dicom_ai_node.ops.role import heard_of, places
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import count_ahead
-from dicom_ai_node.store.node_values import clock_jumps, write_probe
+from dicom_ai_node.store.fills import count_stuck
+from dicom_ai_node.store.node import clock_jumps, file_counts, write_probe
 from dicom_ai_node.store.overview import OPEN_STATES, overview
-from dicom_ai_node.store.spool_files import file_counts
-from dicom_ai_node.store.stuck_fills import count_stuck
 
 
 @dataclass(frozen=True, slots=True)

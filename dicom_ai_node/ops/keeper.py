@@ -25,10 +25,9 @@ from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import bring_back, move_along
 from dicom_ai_node.store.instances import forget_dead_associations
-from dicom_ai_node.store.node_values import note_jump
-from dicom_ai_node.store.observations import drop_observations
+from dicom_ai_node.store.monitor import drop_observations
+from dicom_ai_node.store.node import forget_silent, note_jump
 from dicom_ai_node.store.studies import close_due
-from dicom_ai_node.store.workers import forget_silent
 
 _CLOSE_SECONDS = 0.25
 _LOOK_SECONDS = 0.5

@@ -18,7 +18,7 @@ from dicom_ai_node.receive.refiling import Unfiled, file_again, read_unfiled
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import record_quarantine
-from dicom_ai_node.store.spool_files import FileCounts, count_files, filed_in
+from dicom_ai_node.store.node import FileCounts, count_files, filed_in
 
 _SETTLED_SECONDS = 20.0
 """A younger file is most likely being filed now."""

@@ -15,9 +15,13 @@ import structlog
 from dicom_ai_node.config import Config
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.copies import drop_sent
-from dicom_ai_node.store.instances import drop_expired
-from dicom_ai_node.store.retention import drop_reports, forget_studies, report_paths
+from dicom_ai_node.store.retention import (
+    drop_expired,
+    drop_reports,
+    drop_sent,
+    forget_studies,
+    report_paths,
+)
 
 _DAY = 86400.0
 _HOUR = 3600.0

@@ -25,7 +25,7 @@ from dicom_ai_node.ops.process import (
 )
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import SLACK
-from dicom_ai_node.store.workers import alive, beat, forget
+from dicom_ai_node.store.node import alive, beat, forget
 
 STOPPED = 0
 FAILED = 1

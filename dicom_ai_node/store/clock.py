@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, tru
 
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.stuck_fills import LONGEST_PAUSE
+from dicom_ai_node.store.fills import LONGEST_PAUSE
 from dicom_ai_node.store.tables import (
     association,
     audit,

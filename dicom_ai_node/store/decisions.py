@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 from dicom_ai_node.decide.decisions import POLICY, STANDING, Decision, ProposalState, decide
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.history import lock_study
+from dicom_ai_node.store.lifecycles import lock_study
 from dicom_ai_node.store.proposals import StoredProposal, detailed, selected, stored
 from dicom_ai_node.store.tables import proposal, proposal_event
 from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource

@@ -7,13 +7,12 @@ waits alone (:func:`postpone`), so that neither blocks anything else.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Update, func, select, update
+from sqlalchemy import Connection, Row, Update, func, select, update
 
-from dicom_ai_node.store import destinations
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.history import apply_event, lock_study
+from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.reports import StoredFile, files_of, settle
-from dicom_ai_node.store.tables import delivery, report
+from dicom_ai_node.store.tables import delivery, destination, report
 from dicom_ai_node.study import Event
 
 
@@ -49,7 +48,7 @@ def claim(
     due = (delivery.c.state == "queued") & (delivery.c.not_before <= now)
     mine = delivery.c.destination == name
     with db.read() as connection:
-        if destinations.is_held(connection, name, now=now):
+        if _is_held(connection, name, now=now):
             return []
         if not connection.execute(select(delivery.c.id).where(mine, lost | due).limit(1)).first():
             return []
@@ -108,7 +107,7 @@ def delivered(
         if changed:
             settle(connection, claimed.study_instance_uid, now=now)
         report_class = file.sop_class_uid if claimed.kind == "sr" else None
-        destinations.accepted(
+        _destination_accepted(
             db, connection, claimed.destination, report_class=report_class, now=now
         )
         return bool(changed)
@@ -126,7 +125,7 @@ def postpone(
             _mine(claimed).values(state="queued", not_before=until, status=status, error=error)
         )
         if status is not None:
-            destinations.answered(connection, claimed.destination)
+            _destination_answered(connection, claimed.destination)
 
 
 def give_up(
@@ -142,7 +141,7 @@ def give_up(
         if connection.execute(values).rowcount:
             settle(connection, claimed.study_instance_uid, now=now)
         if status is not None:
-            destinations.answered(connection, claimed.destination)
+            _destination_answered(connection, claimed.destination)
 
 
 def hold(
@@ -155,7 +154,7 @@ def hold(
 ) -> None:
     """Let the whole destination wait, and take back attempts that never reached it."""
     with db.write() as connection:
-        destinations.hold(db, connection, name, until=until, error=error)
+        _hold_destination(db, connection, name, until=until, error=error)
         for claimed in unsent:
             connection.execute(
                 _mine(claimed).values(state="queued", attempts=claimed.attempts - 1, error=error)
@@ -219,3 +218,72 @@ def _claimed(row: Row[Any], owner: str, files: tuple[StoredFile, ...]) -> Claime
         owner=owner,
         files=files,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """What is remembered of a destination."""
+
+    sop_class_uid: str = ""
+    """SOP class of the last report that it accepted."""
+    failures: int = 0
+    """Associations that failed in a row."""
+    not_before: float = 0.0
+    error: str = ""
+
+
+def state_of_destination(db: Database, name: str) -> DestinationState:
+    """Return what is remembered of a destination."""
+    query = select(destination).where(destination.c.name == name)
+    with db.read() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        return DestinationState()
+    return DestinationState(row.sop_class_uid, row.failures, row.not_before, row.error)
+
+
+def start_over(db: Database) -> None:
+    """Try every destination now, and with the best SOP class of a report first again."""
+    with db.write() as connection:
+        connection.execute(update(destination).values(not_before=0.0, sop_class_uid=""))
+
+
+def _is_held(connection: Connection, name: str, *, now: float) -> bool:
+    """Return whether a destination is to be left alone."""
+    held = select(destination.c.not_before).where(destination.c.name == name)
+    return (connection.execute(held).scalar() or 0.0) > now
+
+
+def _hold_destination(
+    db: Database, connection: Connection, name: str, *, until: float, error: str
+) -> None:
+    """Leave a destination alone after an association that failed."""
+    connection.execute(db.insert_missing(destination).values(name=name))
+    connection.execute(
+        update(destination)
+        .where(destination.c.name == name)
+        .values(failures=destination.c.failures + 1, not_before=until, error=error)
+    )
+
+
+def _destination_answered(connection: Connection, name: str) -> None:
+    """Forget the failures of a destination; one that never failed needs no row for that."""
+    connection.execute(
+        update(destination).where(destination.c.name == name).values(failures=0, error="")
+    )
+
+
+def _destination_accepted(
+    db: Database, connection: Connection, name: str, *, report_class: str | None, now: float
+) -> None:
+    """Note that a destination stored an object; of a report, in which SOP class."""
+    values: dict[str, Any] = {
+        "failures": 0,
+        "not_before": 0.0,
+        "contacted_at": now,
+        "error": "",
+    }
+    if report_class is not None:
+        values["sop_class_uid"] = report_class
+    connection.execute(db.insert_missing(destination).values(name=name))
+    connection.execute(update(destination).where(destination.c.name == name).values(values))

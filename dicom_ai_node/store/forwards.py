@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, sel
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import mark_applied
-from dicom_ai_node.store.history import lock_study
+from dicom_ai_node.store.lifecycles import lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, in_force
 from dicom_ai_node.store.reports import (
     COERCED,

@@ -1,6 +1,7 @@
 """Received instances, and the associations that are still sending."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -8,8 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import forwards
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.history import apply_event, lock_study
-from dicom_ai_node.store.retention import needed_by_proposal
+from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
 from dicom_ai_node.study import Event, State, closing_time
 from dicom_ai_node.types import StoredInstance
@@ -111,38 +111,6 @@ def record_quarantine(db: Database, *, path: str, calling_ae: str, reason: str, 
         )
 
 
-def drop_expired(
-    db: Database, *, before: float, now: float, limit: int, remove: Callable[[str], bool]
-) -> int:
-    """Let ``remove`` take away files whose study settled before ``before``; return how many went.
-
-    Only studies whose last word is delivered or that had nothing to report: what is unsent, failed
-    or still collecting keeps its pixels. So does an image that was not forwarded to all before
-    ``before``, and one of a study with a proposal that is open or accepted: it is what a person
-    looks at, and what a copy is made of. The rows are held meanwhile, so that no late image can
-    reopen a study half of whose files are gone. Killed in between, the next call finds the same
-    rows again: ``remove`` must not mind a file that is gone. It returns False for one to keep.
-    """
-    done = (State.DELIVERED, State.SKIPPED)
-    query = (
-        select(instance.c.id, instance.c.path)
-        .join(study)
-        .where(instance.c.dropped_at.is_(None))
-        .where(study.c.state.in_(done), study.c.updated_at < before)
-        .where(~forwards.needs_its_file(before), ~needed_by_proposal())
-        .order_by(study.c.updated_at)
-        .limit(limit)
-    )
-    with db.read() as connection:
-        if not connection.execute(query.limit(1)).first():
-            return 0
-    with db.write() as connection:
-        locked = query.with_for_update(of=study, skip_locked=True)
-        gone = [row.id for row in connection.execute(locked).all() if remove(row.path)]
-        connection.execute(update(instance).where(instance.c.id.in_(gone)).values(dropped_at=now))
-        return len(gone)
-
-
 def _forget(connection: Connection, keys: list[str]) -> None:
     if keys:
         connection.execute(
@@ -230,3 +198,78 @@ def _notify(
     ).scalar_one()
     if state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN:
         apply_event(connection, uid, event, now=now, settings=settings)
+
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInstance:
+    """The newest version of one analysable instance."""
+
+    sop_instance_uid: str
+    path: str
+    """Below the spool."""
+    dropped: bool
+    """Whether retention has removed the file."""
+
+
+def studies_with_files(db: Database) -> Iterator[str]:
+    """Return the studies that have files, by UID; no transaction is open between two of them."""
+    after = ""
+    while True:
+        query = (
+            select(instance.c.study_instance_uid)
+            .where(instance.c.study_instance_uid > after)
+            .where(instance.c.analysable, instance.c.dropped_at.is_(None))
+            .distinct()
+            .order_by(instance.c.study_instance_uid)
+            .limit(_PAGE)
+        )
+        with db.read() as connection:
+            page = list(connection.execute(query).scalars())
+        if not page:
+            return
+        yield from page
+        after = page[-1]
+
+
+def analysable_instances(db: Database, study_instance_uid: str) -> list[HeldInstance]:
+    """Return the analysable instances of a study, by SOP Instance UID."""
+    query = (
+        select(
+            instance.c.sop_instance_uid, instance.c.path, instance.c.dropped_at, instance.c.version
+        )
+        .where(instance.c.study_instance_uid == study_instance_uid, instance.c.analysable)
+        .order_by(instance.c.sop_instance_uid, instance.c.version)
+    )
+    with db.read() as connection:
+        newest = {row.sop_instance_uid: row for row in connection.execute(query)}
+    return [HeldInstance(uid, row.path, row.dropped_at is not None) for uid, row in newest.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One object that was put aside; the same content sent again is the same object."""
+
+    at: float
+    path: str
+    """Relative to the spool; a person may have removed the file since."""
+    calling_ae: str
+    reason: str
+
+
+def quarantined(db: Database, *, limit: int) -> list[Quarantined]:
+    """Return what was put aside, the newest first."""
+    columns = (quarantine.c.at, quarantine.c.path, quarantine.c.calling_ae, quarantine.c.reason)
+    query = select(*columns).order_by(quarantine.c.id.desc()).limit(limit)
+    with db.read() as connection:
+        return [Quarantined(**row._mapping) for row in connection.execute(query)]
+
+
+def reasons_of_quarantine(db: Database) -> list[tuple[str, int]]:
+    """Return each reason and how many objects were put aside for it, the most frequent first."""
+    count = func.count()
+    query = select(quarantine.c.reason, count).group_by(quarantine.c.reason).order_by(count.desc())
+    with db.read() as connection:
+        return [(reason, number) for reason, number in connection.execute(query)]

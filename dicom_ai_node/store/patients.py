@@ -1,13 +1,14 @@
-"""What is known of patients' studies: the header facts that rules G1 to G4 compare."""
+"""What is known of patients besides the header: their other studies, and the worklist's answers."""
 
 from dataclasses import asdict, dataclass
 from datetime import date
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
+from dicom_ai_node.rules.worklist_answers import Asked, Verdict
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.tables import study_header
-from dicom_ai_node.types import PriorStudy
+from dicom_ai_node.store.tables import study_header, worklist_answer
+from dicom_ai_node.types import PriorStudy, WorklistAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,54 @@ def _date(text: str) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         return None
+
+
+def worklist_answer_of(db: Database, uid: str, *, digest: str) -> Asked | None:
+    """Return what was learned of a study by the keys with that digest, None when nothing was."""
+    query = (
+        select(worklist_answer)
+        .where(worklist_answer.c.study_instance_uid == uid)
+        .where(worklist_answer.c.digest == digest)
+        .where(worklist_answer.c.verdict != Verdict.UNAVAILABLE)
+    )
+    with db.read() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        return None
+    verdict = Verdict(row.verdict)
+    if verdict is not Verdict.ANSWERED:
+        return Asked(verdict)
+    return Asked(
+        verdict,
+        WorklistAnswer(row.matched_by, row.other_patient, row.birth_date, row.sex, row.age),
+    )
+
+
+def save_worklist_answer(db: Database, uid: str, asked: Asked, *, digest: str, now: float) -> None:
+    """Remember what came of asking about a study, in place of what came of it before."""
+    answer = asked.answer or WorklistAnswer("")
+    with db.write() as connection:
+        _forget(connection, uid)
+        connection.execute(
+            insert(worklist_answer).values(
+                study_instance_uid=uid,
+                digest=digest,
+                asked_at=now,
+                verdict=asked.verdict,
+                matched_by=answer.matched_by,
+                other_patient=answer.other_patient,
+                birth_date=answer.birth_date,
+                sex=answer.sex,
+                age=answer.age,
+            )
+        )
+
+
+def forget_unanswered(connection: Connection, uid: str) -> None:
+    """Have a study asked about again that got no answer; an answer stays, the order may be gone."""
+    _forget(connection, uid, worklist_answer.c.verdict != Verdict.ANSWERED)
+
+
+def _forget(connection: Connection, uid: str, *which: ColumnElement[bool]) -> None:
+    mine = worklist_answer.c.study_instance_uid == uid
+    connection.execute(delete(worklist_answer).where(mine, *which))

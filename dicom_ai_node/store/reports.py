@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Select, delete, exists, insert, or_, select, update
 
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.history import apply_event
+from dicom_ai_node.store.lifecycles import apply_event
 from dicom_ai_node.store.tables import analysis, delivery, report, report_file
 from dicom_ai_node.study import Event
 

@@ -6,12 +6,16 @@ decided what about it, and where a filled value came from, stays for good.
 
 from collections.abc import Callable
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
 
 from dicom_ai_node.decide.decisions import ProposalState
-from dicom_ai_node.store import node_values
+from dicom_ai_node.store import forwards, node
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.reports import COPY, FORWARDED
+from dicom_ai_node.store.reports import (
+    COERCED,
+    COPY,
+    FORWARDED,
+)
 from dicom_ai_node.store.tables import (
     analysis,
     association_study,
@@ -30,7 +34,11 @@ from dicom_ai_node.store.tables import (
 from dicom_ai_node.study import State
 
 _FORGOTTEN = "forgotten"
+
+
 _DONE = (State.DELIVERED, State.SKIPPED)
+
+
 _UNDECIDED = (ProposalState.OPEN, ProposalState.ACCEPTED)
 
 
@@ -46,7 +54,7 @@ def drop_reports(db: Database, *, before: float, limit: int, remove: Callable[[s
     """Let ``remove`` take away report files that every destination had before ``before``.
 
     The rows stay, without a path. What was made and never sent to anybody stays as well. Returns
-    how many files went; ``remove`` is as in :func:`.instances.drop_expired`.
+    how many files went; ``remove`` is as in :func:`drop_expired`.
     """
     mine = delivery.c.study_instance_uid == study.c.study_instance_uid
     sent = exists().where(mine, delivery.c.state == "delivered")
@@ -125,7 +133,7 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
 
 def forgotten(connection: Connection) -> tuple[int, int]:
     """Return how many instances and reports were of studies that are forgotten."""
-    found = node_values.get_now(connection, _FORGOTTEN)
+    found = node.get_now(connection, _FORGOTTEN)
     if found is None:
         return 0, 0
     instances, reports = map(int, found.value.split())
@@ -141,10 +149,67 @@ def _count_forgotten(db: Database, connection: Connection, uids: list[str]) -> N
     ).scalar_one()
     made = select(func.count()).select_from(report).where(report.c.kind.not_in(FORWARDED))
     reports += connection.execute(made.where(report.c.study_instance_uid.in_(uids))).scalar_one()
-    row = node_values.get_now(connection, _FORGOTTEN)
+    row = node.get_now(connection, _FORGOTTEN)
     at = row.at if row else 0.0
-    node_values.put_now(db, connection, _FORGOTTEN, f"{instances} {reports}", now=at)
+    node.put_now(db, connection, _FORGOTTEN, f"{instances} {reports}", now=at)
 
 
 def _not_settled(before: float) -> ColumnElement[bool]:
     return delivery.c.settled_at.is_(None) | (delivery.c.settled_at >= before)
+
+
+def drop_expired(
+    db: Database, *, before: float, now: float, limit: int, remove: Callable[[str], bool]
+) -> int:
+    """Let ``remove`` take away files whose study settled before ``before``; return how many went.
+
+    Only studies whose last word is delivered or that had nothing to report: what is unsent, failed
+    or still collecting keeps its pixels. So does an image that was not forwarded to all before
+    ``before``, and one of a study with a proposal that is open or accepted: it is what a person
+    looks at, and what a copy is made of. The rows are held meanwhile, so that no late image can
+    reopen a study half of whose files are gone. Killed in between, the next call finds the same
+    rows again: ``remove`` must not mind a file that is gone. It returns False for one to keep.
+    """
+    done = (State.DELIVERED, State.SKIPPED)
+    query = (
+        select(instance.c.id, instance.c.path)
+        .join(study)
+        .where(instance.c.dropped_at.is_(None))
+        .where(study.c.state.in_(done), study.c.updated_at < before)
+        .where(~forwards.needs_its_file(before), ~needed_by_proposal())
+        .order_by(study.c.updated_at)
+        .limit(limit)
+    )
+    with db.read() as connection:
+        if not connection.execute(query.limit(1)).first():
+            return 0
+    with db.write() as connection:
+        locked = query.with_for_update(of=study, skip_locked=True)
+        gone = [row.id for row in connection.execute(locked).all() if remove(row.path)]
+        connection.execute(update(instance).where(instance.c.id.in_(gone)).values(dropped_at=now))
+        return len(gone)
+
+
+def drop_sent(db: Database, *, before: float, limit: int, remove: Callable[[str], bool]) -> int:
+    """Let ``remove`` take away copies, coerced images among them, that all their destinations had
+    before ``before``.
+
+    A copy is as large as its image, and can be made again as long as that is kept. Returns how many
+    went; ``remove`` is as in :func:`drop_expired`.
+    """
+    unsent = exists().where(
+        delivery.c.report_id == report.c.id,
+        or_(delivery.c.state != "delivered", delivery.c.settled_at >= before),
+    )
+    query = (
+        select(report_file.c.sop_instance_uid, report_file.c.path)
+        .join(report, report.c.id == report_file.c.report_id)
+        .where(report.c.kind.in_((COPY, COERCED)), report_file.c.path != "", ~unsent)
+        .limit(limit)
+    )
+    with db.write() as connection:
+        rows = connection.execute(query.with_for_update(skip_locked=True)).all()
+        gone = [row.sop_instance_uid for row in rows if remove(row.path)]
+        mine = report_file.c.sop_instance_uid.in_(gone)
+        connection.execute(update(report_file).where(mine).values(path=""))
+        return len(gone)

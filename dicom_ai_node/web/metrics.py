@@ -22,12 +22,10 @@ from dicom_ai_node.ops.prober import Prober
 from dicom_ai_node.ops.role import heard_of, places
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import count_ahead
-from dicom_ai_node.store.drift import Flag, Mode, mode, open_flags
-from dicom_ai_node.store.node_values import ClockJumps, clock_jumps
-from dicom_ai_node.store.observations import newest_bundle
+from dicom_ai_node.store.fills import count_stuck
+from dicom_ai_node.store.monitor import Flag, Mode, mode, newest_bundle, open_flags
+from dicom_ai_node.store.node import ClockJumps, FileCounts, clock_jumps, file_counts
 from dicom_ai_node.store.overview import Overview, newest_model, overview
-from dicom_ai_node.store.spool_files import FileCounts, file_counts
-from dicom_ai_node.store.stuck_fills import count_stuck
 
 DELIVERY_STATES = ("queued", "sending", "delivered", "dead")
 _PREFIX = "dicom_ai_node"

@@ -19,7 +19,8 @@ from dicom_ai_node.report.identity import uid_of
 from dicom_ai_node.store import decisions, proposals
 from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
-from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
+from dicom_ai_node.store.results import NewAnalysis, finish
+from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.types import (
     FillProposal,
     ImageRef,

@@ -19,7 +19,8 @@ from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store.reports import NewReport, StoredFile
-from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
+from dicom_ai_node.store.results import NewAnalysis, finish
+from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.store.tables import delivery
 from tests.builders.databases import opened
 from tests.builders.rows import TIMING, claim_one, file_instance

@@ -5,9 +5,9 @@ from sqlalchemy import select
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.instances import Filed, record
-from dicom_ai_node.store.leases import ClaimedStudy, claim
 from dicom_ai_node.store.reports import NewReport, StoredFile
-from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
+from dicom_ai_node.store.results import NewAnalysis, finish
+from dicom_ai_node.store.studies import ClaimedStudy, claim, close_due
 from dicom_ai_node.store.tables import study as study_table
 from dicom_ai_node.study import State
 from dicom_ai_node.types import ImageRef, StoredInstance

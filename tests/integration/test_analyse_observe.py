@@ -16,7 +16,7 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation, Role
-from dicom_ai_node.store.observations import load_observations
+from dicom_ai_node.store.monitor import load_observations
 from tests.builders.analysing import GATES_OPEN, Node
 
 FINE = {"PatientSex": "F", "PatientBirthDate": "19640101", "PatientAge": "062Y"}

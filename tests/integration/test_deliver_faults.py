@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from dicom_ai_node.deliver import courier, line
 from dicom_ai_node.deliver.send import Sent, send
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.store import destinations
+from dicom_ai_node.store import deliveries
 from tests.builders.outbox import (
     SR_3D,
     SR_CLASSES,
@@ -66,7 +66,7 @@ def test_a_refused_report_waits_alone_and_is_sent_again(tmp_path: Path, status: 
         assert [row.attempts for row in box.rows()] == [2, 2, 1]
         studies = {dcmread(path).StudyInstanceUID for path in pacs.instances().values()}
         assert studies == {first, second, third}
-        assert destinations.state_of(box.db, "pacs").failures == 0
+        assert deliveries.state_of_destination(box.db, "pacs").failures == 0
 
 
 def test_a_report_that_is_always_refused_becomes_a_dead_letter(
@@ -135,8 +135,8 @@ def test_a_rejected_association_holds_the_destination(tmp_path: Path) -> None:
         pacs.faults.reject = True
         box.queue()
         with delivering(box.config):
-            wait_for(lambda: destinations.state_of(box.db, "pacs").failures >= 2)
-            error = destinations.state_of(box.db, "pacs").error
+            wait_for(lambda: deliveries.state_of_destination(box.db, "pacs").failures >= 2)
+            error = deliveries.state_of_destination(box.db, "pacs").error
             assert "Called AE title not recognised" in error
             assert "'PACS'" in error
             pacs.faults.reject = False
@@ -190,7 +190,7 @@ def test_the_best_class_negotiated_is_sent_and_remembered(tmp_path: Path) -> Non
         first = box.queue(1)
         with delivering(box.config):
             wait_for(lambda: box.delivered(1))
-        assert destinations.state_of(box.db, "pacs").sop_class_uid == SR_ENHANCED
+        assert deliveries.state_of_destination(box.db, "pacs").sop_class_uid == SR_ENHANCED
         pacs.faults.accepted_classes = None  # what it took before still comes first
         second = box.queue(2)
         with delivering(box.config):
@@ -229,7 +229,7 @@ def test_no_class_accepted_is_a_refusal_that_names_what_was_proposed(
         error = box.rows()[0].error
         assert error.startswith("no presentation context was accepted; proposed: Comprehensive 3D")
         assert "Enhanced SR Storage" in error
-        assert destinations.state_of(box.db, "pacs").failures == 0
+        assert deliveries.state_of_destination(box.db, "pacs").failures == 0
 
 
 def test_a_missing_a_damaged_and_a_swapped_file_are_dead_letters_at_once(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_an_answer_that_cannot_be_read_is_an_attempt_and_at_last_a_dead_letter(
     ):
         box.queue()
         with delivering(box.config):
-            wait_for(lambda: destinations.state_of(box.db, "pacs").failures >= 2)
+            wait_for(lambda: deliveries.state_of_destination(box.db, "pacs").failures >= 2)
         (row,) = box.rows()
         assert row.state == "queued"
         assert row.attempts >= 2

@@ -8,7 +8,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_ai_node.deliver import courier, line
 from dicom_ai_node.demo.pacs import EmbeddedPacs
-from dicom_ai_node.store import destinations
+from dicom_ai_node.store import deliveries
 from tests.builders.outbox import (
     SECONDARY_CAPTURE,
     SR_3D,
@@ -29,7 +29,7 @@ def test_a_report_arrives_in_its_first_class(tmp_path: Path) -> None:
         (row,) = box.rows()
         assert (row.sop_class_uid, row.status, row.attempts) == (SR_3D, 0, 1)
         assert list(pacs.instances()) == [report_uid(study, SR_3D)]
-        assert destinations.state_of(box.db, "pacs").sop_class_uid == SR_3D
+        assert deliveries.state_of_destination(box.db, "pacs").sop_class_uid == SR_3D
 
 
 def test_an_implicit_peer_gets_the_same_content(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_both_kinds_travel(tmp_path: Path) -> None:
         with delivering(box.config):
             wait_for(lambda: box.delivered(2))
         assert [row.sop_class_uid for row in box.rows()] == [SR_3D, SECONDARY_CAPTURE]
-        assert destinations.state_of(box.db, "pacs").sop_class_uid == SR_3D
+        assert deliveries.state_of_destination(box.db, "pacs").sop_class_uid == SR_3D
         assert pacs.associations == 1
 
 
@@ -92,15 +92,15 @@ def test_after_an_outage_everything_arrives_once(tmp_path: Path) -> None:
         for number in range(5):
             box.queue(number)
         with delivering(box.config):
-            wait_for(lambda: destinations.state_of(box.db, "pacs").failures >= 2)
+            wait_for(lambda: deliveries.state_of_destination(box.db, "pacs").failures >= 2)
             assert box.states() == ["queued"] * 5
-            assert "connection refused" in destinations.state_of(box.db, "pacs").error
+            assert "connection refused" in deliveries.state_of_destination(box.db, "pacs").error
             with pacs:
                 wait_for(lambda: box.delivered(5))
         assert len(pacs.instances()) == 5
         assert set(pacs.received.values()) == {1}
         assert [row.attempts for row in box.rows()] == [1] * 5
-        state = destinations.state_of(box.db, "pacs")
+        state = deliveries.state_of_destination(box.db, "pacs")
         assert (state.failures, state.error) == (0, "")
 
 

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from dicom_ai_node.decide.decisions import POLICY, ProposalState
 from dicom_ai_node.errors import FillError, UnreadableInstance
 from dicom_ai_node.fill.apply import Applied, apply
-from dicom_ai_node.store import drift, proposals
+from dicom_ai_node.store import monitor, proposals
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 
 P = ProposalState
@@ -83,16 +83,16 @@ def test_what_nobody_takes_stays_accepted_and_the_error_says_why(tmp_path: Path)
 
 
 def test_nothing_inferred_leaves_in_shadow_mode(tmp_path: Path) -> None:
-    def switch(wanted: drift.Mode) -> None:
-        drift.switch(box.db, wanted, actor="roe", reason="charts", now=time.time())
+    def switch(wanted: monitor.Mode) -> None:
+        monitor.switch(box.db, wanted, actor="roe", reason="charts", now=time.time())
 
     with ward(tmp_path, all={"fill": "inferred"}) as box:
-        switch(drift.Mode.SHADOW)
+        switch(monitor.Mode.SHADOW)
         uid = box.accepted_study("one", AGE, GUESSED_SEX)
         (admission,) = run(box, uid).admissions
         assert sent(box, "all") == [{"PatientAge": "063Y", "PatientSex": ""}]
         assert "shadow mode" in admission.refused["PatientSex"]
-        switch(drift.Mode.LIVE)
+        switch(monitor.Mode.LIVE)
         run(box, uid)
         assert {"PatientAge": "063Y", "PatientSex": "F"} in sent(box, "all")
 

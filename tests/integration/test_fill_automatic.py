@@ -20,7 +20,7 @@ from dicom_ai_node.ops.health import readiness
 from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.store import proposals
 from dicom_ai_node.store.decisions import decide_on
-from dicom_ai_node.store.stuck_fills import count_stuck, due, why_stuck
+from dicom_ai_node.store.fills import count_stuck, due, why_stuck
 from dicom_ai_node.types import ProposalSource
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 

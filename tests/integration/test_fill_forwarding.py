@@ -13,7 +13,8 @@ from dicom_ai_node.fill import gateway
 from dicom_ai_node.ops.keeper import run as keep
 from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.store import deliveries
-from dicom_ai_node.store.studies import WITHHELD, close_due, requeue_withheld, skip
+from dicom_ai_node.store.results import WITHHELD, requeue_withheld
+from dicom_ai_node.store.studies import close_due, skip
 from dicom_ai_node.study import State
 from dicom_ai_node.types import Reason
 from tests.builders.forwarding import Gate, gate, state

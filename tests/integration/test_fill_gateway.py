@@ -17,8 +17,7 @@ from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.fill import gateway
 from dicom_ai_node.store import proposals, queries
-from dicom_ai_node.store.leases import claim
-from dicom_ai_node.store.studies import close_due, fail, skip
+from dicom_ai_node.store.studies import claim, close_due, fail, skip
 from dicom_ai_node.types import Reason
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, image
 from tests.builders.forwarding import gate, state

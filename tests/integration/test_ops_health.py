@@ -16,7 +16,7 @@ from dicom_ai_node.ops.prober import Prober
 from dicom_ai_node.ops.role import places
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.workers import beat
+from dicom_ai_node.store.node import beat
 from tests.builders.databases import opened
 from tests.builders.mounts import fill, remount, small_disk, use_up_inodes
 from tests.builders.postgres import fresh_database

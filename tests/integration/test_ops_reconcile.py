@@ -24,7 +24,7 @@ from dicom_ai_node.receive.pace import Limits, Pace
 from dicom_ai_node.receive.part10 import file_head
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, tables
-from dicom_ai_node.store.spool_files import FileCounts, file_counts
+from dicom_ai_node.store.node import FileCounts, file_counts
 from dicom_ai_node.store.studies import close_due
 from tests.builders.receiving import EXPLICIT, radiograph
 from tests.builders.rows import claim_one, state_of

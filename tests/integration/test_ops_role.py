@@ -13,7 +13,7 @@ import pytest
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.ops.role import FAILED, STOPPED, Place, places
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.workers import alive
+from dicom_ai_node.store.node import alive
 from tests.integration.test_ops_supervisor import eventually
 
 PROGRAM = """

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.workers import alive, beat
+from dicom_ai_node.store.node import alive, beat
 from tests.builders.databases import opened
 from tests.builders.postgres import fresh_database
 

@@ -8,8 +8,7 @@ import pytest
 from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit import kept
 from dicom_ai_node.store import Database, audit_studies, audits
-from dicom_ai_node.store.audit_listing import NewListed, save_slice
-from dicom_ai_node.store.audit_studies import SettledStudy
+from dicom_ai_node.store.audit_studies import NewListed, SettledStudy, save_slice
 from dicom_ai_node.study import AuditEvent, AuditState
 from dicom_ai_node.types import (
     AgeEstimate,

@@ -16,7 +16,8 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import record_quarantine
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.reports import NewReport, StoredFile
-from dicom_ai_node.store.studies import NewAnalysis, close_due, finish
+from dicom_ai_node.store.results import NewAnalysis, finish
+from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.terminal import console
 from dicom_ai_node.types import (
     AgeEstimate,

@@ -1,6 +1,6 @@
 """What the deliverer asks of its queue beside the life cycle of a delivery."""
 
-from dicom_ai_node.store import Database, deliveries, destinations
+from dicom_ai_node.store import Database, deliveries
 from tests.builders.rows import analysed_study
 
 
@@ -28,12 +28,12 @@ def test_an_answer_ends_the_failures_of_a_destination_and_silence_does_not(db: D
     first, second, third = claim(db, now=101)
     deliveries.hold(db, "pacs", [], until=110, error="connection refused")
     deliveries.postpone(db, first, until=130, status=None, error="lost")
-    assert destinations.state_of(db, "pacs").failures == 1
+    assert deliveries.state_of_destination(db, "pacs").failures == 1
     deliveries.postpone(db, second, until=130, status=0xC000, error="refused")
-    assert destinations.state_of(db, "pacs").failures == 0
+    assert deliveries.state_of_destination(db, "pacs").failures == 0
     deliveries.hold(db, "pacs", [], until=110, error="connection refused")
     deliveries.give_up(db, third, status=0xC000, error="refused", now=102)
-    assert destinations.state_of(db, "pacs").error == ""
+    assert deliveries.state_of_destination(db, "pacs").error == ""
 
 
 def test_starting_over_forgets_the_wait_and_the_accepted_class(db: Database) -> None:
@@ -42,7 +42,8 @@ def test_starting_over_forgets_the_wait_and_the_accepted_class(db: Database) -> 
     first, second = claim(db, now=101)
     deliveries.delivered(db, first, first.files[-1], status=0, now=102)
     deliveries.hold(db, "pacs", [second], until=500, error="connection refused")
-    assert destinations.state_of(db, "pacs").sop_class_uid == first.files[-1].sop_class_uid
-    destinations.start_over(db)
-    state = destinations.state_of(db, "pacs")
+    state = deliveries.state_of_destination(db, "pacs")
+    assert state.sop_class_uid == first.files[-1].sop_class_uid
+    deliveries.start_over(db)
+    state = deliveries.state_of_destination(db, "pacs")
     assert (state.sop_class_uid, state.not_before) == ("", 0.0)

@@ -17,7 +17,7 @@ from dicom_ai_node.monitor.figures import GROUPS
 from dicom_ai_node.monitor.observation import Role, week_of
 from dicom_ai_node.ops import drift
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.drift import Mode, mode
+from dicom_ai_node.store.monitor import Mode, mode
 from tests.builders.observations import LIVE, SHADOW, put, site
 
 

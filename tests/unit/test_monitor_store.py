@@ -11,19 +11,21 @@ from dicom_ai_node.monitor.observation import Role, week_begin
 from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.keeper import Keeper
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, deliveries, leases, studies
-from dicom_ai_node.store.drift import (
+from dicom_ai_node.store import Database, deliveries, results, studies
+from dicom_ai_node.store.monitor import (
     Mode,
+    drop_observations,
+    load_observations,
     mode,
+    newest_bundle,
     open_flags,
     reference_of,
     switch,
     switches,
 )
-from dicom_ai_node.store.instances import drop_expired
-from dicom_ai_node.store.observations import drop_observations, load_observations, newest_bundle
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.queries import find
+from dicom_ai_node.store.retention import drop_expired
 from dicom_ai_node.study import State
 from tests.builders.observations import FIRST_WEEK, LIVE, SHADOW, put, seen, site
 from tests.builders.rows import TIMING, analysis, claim_one, file_instance
@@ -37,14 +39,14 @@ def db(any_db: Database) -> Database:
 
 
 def finish(
-    db: Database, uid: str, new: studies.NewAnalysis, *, now: float, patient: str = ""
+    db: Database, uid: str, new: results.NewAnalysis, *, now: float, patient: str = ""
 ) -> None:
     """Bring a study from where it is to the end of its analysis."""
     if not find(db, limit=1000) or uid not in {one.study_instance_uid for one in find(db)}:
         file_instance(db, uid, f"{uid}.1", now=now - 50)
         studies.close_due(db, now=now, settings=TIMING)
     header = StudyHeader(patient, "20260101", "F", "", 60.0)
-    assert studies.finish(
+    assert results.finish(
         db, claim_one(db, now=now), new, header=header, destinations=TO_PACS, reason=None, now=now
     )
 
@@ -77,9 +79,9 @@ def test_a_result_that_was_lost_leaves_no_observation(db: Database) -> None:
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     claimed = claim_one(db, now=20)
-    leases.hand_back(db, owner="worker", now=21)
+    studies.hand_back(db, owner="worker", now=21)
     new = replace(analysis("1.1"), observations=(seen("1.1"),))
-    assert not studies.finish(
+    assert not results.finish(
         db, claimed, new, header=None, destinations=TO_PACS, reason=None, now=22
     )
     assert load_observations(db) == []
@@ -100,11 +102,11 @@ def test_shadow_mode_keeps_the_report_and_a_person_lets_it_go(db: Database) -> N
     assert queued(db) == 0
     assert switch(db, Mode.LIVE, actor="A. Person", reason="looked at it", now=200)
     assert queued(db) == 0
-    assert studies.requeue_withheld(db, now=201) == (1, 0)
+    assert results.requeue_withheld(db, now=201) == (1, 0)
     finish(db, "1.1", inferred, now=202)
     assert row(db) == (State.REPORTED, "")
     assert queued(db) == 1
-    assert studies.requeue_withheld(db, now=203) == (0, 0)
+    assert results.requeue_withheld(db, now=203) == (0, 0)
     assert [(one.mode, one.actor, one.reason, one.at) for one in switches(db)] == [
         (Mode.SHADOW, "node", "drift", 50.0),
         (Mode.LIVE, "A. Person", "looked at it", 200.0),
@@ -122,7 +124,7 @@ def test_a_withheld_study_without_images_stays_as_it_is(db: Database) -> None:
     switch(db, Mode.SHADOW, actor="node", reason="drift", now=50)
     finish(db, "1.1", replace(analysis("1.1"), inferred=True), now=100)
     assert drop_expired(db, before=1e6, now=500, limit=10, remove=lambda path: True) == 1
-    assert studies.requeue_withheld(db, now=501) == (0, 1)
+    assert results.requeue_withheld(db, now=501) == (0, 1)
     assert row(db) == (State.SKIPPED, "withheld")
 
 

@@ -23,11 +23,10 @@ from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, audits, tables
 from dicom_ai_node.store.clock import SLACK, bring_back, count_ahead, move_along
 from dicom_ai_node.store.deliveries import hold, postpone
+from dicom_ai_node.store.fills import record_stuck
 from dicom_ai_node.store.instances import open_association
-from dicom_ai_node.store.node_values import clock_jumps
-from dicom_ai_node.store.stuck_fills import record_stuck
+from dicom_ai_node.store.node import beat, clock_jumps
 from dicom_ai_node.store.studies import close_due, fail
-from dicom_ai_node.store.workers import beat
 from dicom_ai_node.study import State
 from dicom_ai_node.types import Reason
 from tests.builders.rows import (

@@ -4,9 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.node_values import get, write_probe
+from dicom_ai_node.store.node import Worker, alive, beat, forget, forget_silent, get, write_probe
 from dicom_ai_node.store.overview import newest_model, overview
-from dicom_ai_node.store.workers import Worker, alive, beat, forget, forget_silent
 from dicom_ai_node.study import State
 from tests.builders.rows import analysed_study, file_instance
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.store import Database, instances, leases, patients, studies
+from dicom_ai_node.store import Database, instances, patients, results, studies
 from dicom_ai_node.store.database import _alembic_config
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.tables import metadata, transition
@@ -235,14 +235,14 @@ def test_a_renewed_lease_is_kept(db: Database) -> None:
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     claim_one(db, now=20)
-    leases.renew(db, owner="worker", now=70, lease_seconds=60)
+    studies.renew(db, owner="worker", now=70, lease_seconds=60)
     assert claim_all(db, now=100, owner="other") == []
 
 
 def claim_all(
     db: Database, *, now: float, owner: str = "worker", limit: int = 10
-) -> list[leases.ClaimedStudy]:
-    return leases.claim(db, owner=owner, now=now, lease_seconds=60, limit=limit, max_attempts=3)
+) -> list[studies.ClaimedStudy]:
+    return studies.claim(db, owner=owner, now=now, lease_seconds=60, limit=limit, max_attempts=3)
 
 
 def test_what_kills_its_analyser_fails_alone(db: Database) -> None:
@@ -278,7 +278,7 @@ def test_a_stopped_worker_hands_back_without_using_up_an_attempt(db: Database) -
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     claim_one(db, now=20)
-    leases.hand_back(db, owner="worker", now=21)
+    studies.hand_back(db, owner="worker", now=21)
     assert claim_one(db, now=21).attempts == 1
 
 
@@ -287,7 +287,7 @@ def test_priors_are_found_by_patient_only(db: Database) -> None:
         file_instance(db, uid, f"{uid}.1")
         studies.close_due(db, now=20, settings=TIMING)
         header = patients.StudyHeader(patient, "20200102", "F", "19600101", 60.0)
-        assert studies.finish(
+        assert results.finish(
             db, claim_one(db, now=20), analysis(uid), header=header, destinations={},
             reason=None, now=21,
         )  # fmt: skip
@@ -325,7 +325,7 @@ def test_a_study_date_that_cannot_be_read_hurts_no_later_study(db: Database) -> 
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     header = patients.StudyHeader("p", "10101", "F", "19600101", 60.0)
-    assert studies.finish(
+    assert results.finish(
         db, claim_one(db, now=20), analysis("1.1"), header=header, destinations={},
         reason=None, now=21,
     )  # fmt: skip

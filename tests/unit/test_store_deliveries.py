@@ -2,14 +2,7 @@
 
 import pytest
 
-from dicom_ai_node.store import (
-    Database,
-    deliveries,
-    destinations,
-    instances,
-    leases,
-    studies,
-)
+from dicom_ai_node.store import Database, deliveries, results, retention, studies
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.reports import NewReport, has_result, newest_report
 from dicom_ai_node.study import State
@@ -64,7 +57,7 @@ def test_a_study_is_delivered_when_its_last_destination_has_it(db: Database) -> 
     assert state_of(db, "1.1") is State.REPORTED
     deliver_all(db, "b", now=102)
     assert state_of(db, "1.1") is State.DELIVERED
-    assert destinations.state_of(db, "a").sop_class_uid.endswith(".88.33")
+    assert deliveries.state_of_destination(db, "a").sop_class_uid.endswith(".88.33")
 
 
 def test_a_held_destination_waits_as_a_whole_and_no_other(db: Database) -> None:
@@ -75,7 +68,7 @@ def test_a_held_destination_waits_as_a_whole_and_no_other(db: Database) -> None:
     assert len(claim_deliveries(db, "up", now=150)) == 1
     (again,) = claim_deliveries(db, "down", now=201)
     assert again.attempts == 1
-    assert destinations.state_of(db, "down").failures == 1
+    assert deliveries.state_of_destination(db, "down").failures == 1
 
 
 def test_a_dead_letter_is_named_and_one_call_requeues_it(db: Database) -> None:
@@ -108,7 +101,7 @@ def test_retention_takes_only_what_is_settled(db: Database) -> None:
             removed.append(path)
             return not keep
 
-        return instances.drop_expired(db, before=before, now=500, limit=10, remove=remove)
+        return retention.drop_expired(db, before=before, now=500, limit=10, remove=remove)
 
     assert drop(before=1e6) == 0
     deliver_all(db, "pacs", now=101)
@@ -125,7 +118,7 @@ def test_a_late_image_after_retention_is_analysed_without_the_files_that_are_gon
 ) -> None:
     analysed_study(db, "1.1")
     deliver_all(db, "pacs", now=101)
-    instances.drop_expired(db, before=1e6, now=500, limit=10, remove=lambda path: True)
+    retention.drop_expired(db, before=1e6, now=500, limit=10, remove=lambda path: True)
     file_instance(db, "1.1", "1.1.2", now=600)
     studies.close_due(db, now=700, settings=TIMING)
     (left,) = claim_one(db, now=700).instances
@@ -136,7 +129,7 @@ def test_a_quarantined_report_is_made_again_and_never_counts_as_delivered(db: Da
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     bad = NewReport("sr", analysis("1.1").reports[0].files, quarantined="no evidence")
-    new = studies.NewAnalysis("k1", {"model": None}, True, (bad,))
+    new = results.NewAnalysis("k1", {"model": None}, True, (bad,))
     assert finish_with(db, claim_one(db, now=20), new, now=21)
     assert state_of(db, "1.1") is State.FAILED
     assert not has_result(db, "1.1", "k1")
@@ -150,10 +143,10 @@ def test_a_quarantined_report_is_made_again_and_never_counts_as_delivered(db: Da
 
 
 def finish_with(
-    db: Database, claimed: leases.ClaimedStudy, new: studies.NewAnalysis, *, now: float
+    db: Database, claimed: studies.ClaimedStudy, new: results.NewAnalysis, *, now: float
 ) -> bool:
     destinations = {"pacs": frozenset({"sr"})}
-    return studies.finish(
+    return results.finish(
         db, claimed, new, header=None, destinations=destinations, reason=None, now=now
     )
 
@@ -162,7 +155,7 @@ def test_a_destination_that_is_added_later_gets_the_known_result_on_requeue(db: 
     analysed_study(db, "1.1", destinations=())
     assert has_result(db, "1.1", "k1")
     studies.requeue(db, "1.1", now=200)
-    known = studies.NewAnalysis("k1", {"model": None}, True, ())
+    known = results.NewAnalysis("k1", {"model": None}, True, ())
     assert finish_with(db, claim_one(db, now=200), known, now=201)
     assert state_of(db, "1.1") is State.REPORTED
     assert len(claim_deliveries(db, "pacs", now=300)) == 1
@@ -178,4 +171,4 @@ def test_an_image_that_is_sent_again_after_retention_stays(db: Database) -> None
 
 
 def drop(db: Database, *, before: float, now: float) -> int:
-    return instances.drop_expired(db, before=before, now=now, limit=10, remove=lambda _: True)
+    return retention.drop_expired(db, before=before, now=now, limit=10, remove=lambda _: True)

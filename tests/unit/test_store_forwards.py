@@ -4,9 +4,10 @@ import pytest
 
 from dicom_ai_node.store import Database, deliveries, forwards
 from dicom_ai_node.store.forwards import Outgoing
-from dicom_ai_node.store.instances import drop_expired, record
+from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.overview import overview
 from dicom_ai_node.store.reports import is_own
+from dicom_ai_node.store.retention import drop_expired
 from dicom_ai_node.store.studies import close_due, fail
 from dicom_ai_node.types import Reason
 from tests.builders.rows import TIMING, claim_one, instance

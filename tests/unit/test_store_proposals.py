@@ -10,27 +10,23 @@ from sqlalchemy import func, select
 
 from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store import (
-    Database,
-    decisions,
-    deliveries,
-    destinations,
-    leases,
-    proposals,
-    studies,
-)
-from dicom_ai_node.store.copies import (
+from dicom_ai_node.store import Database, decisions, deliveries, proposals, results, studies
+from dicom_ai_node.store.fills import (
     NewCopy,
-    drop_sent,
+    count_stuck,
+    due,
     network_of,
     originals,
     queue_copies,
+    record_done,
+    record_stuck,
+    why_stuck,
 )
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
-from dicom_ai_node.store.stuck_fills import count_stuck, due, record_done, record_stuck, why_stuck
-from dicom_ai_node.store.studies import NewAnalysis
+from dicom_ai_node.store.results import NewAnalysis
+from dicom_ai_node.store.retention import drop_sent
 from dicom_ai_node.store.tables import delivery, proposal, proposal_event, study
 from dicom_ai_node.study import State
 from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
@@ -86,7 +82,7 @@ def analyse(
     )
     claimed = claim_one(db, now=now)
     header = None if study_date is None else StudyHeader("", study_date, "", "", None)
-    assert studies.finish(
+    assert results.finish(
         db, claimed, new, header=header, destinations={}, reason=None, now=now
     )  # fmt: skip
 
@@ -117,9 +113,9 @@ def test_a_result_whose_lease_was_lost_proposes_nothing(db: Database) -> None:
     file_instance(db, STUDY)
     studies.close_due(db, now=100, settings=TIMING)
     claimed = claim_one(db, now=100)
-    leases.hand_back(db, owner="worker", now=101)
+    studies.hand_back(db, owner="worker", now=101)
     new = NewAnalysis("k1", {}, True, (), proposals=(age(),))
-    assert not studies.finish(db, claimed, new, header=None, destinations={}, reason=None, now=102)
+    assert not results.finish(db, claimed, new, header=None, destinations={}, reason=None, now=102)
     assert proposals.find(db) == []
 
 
@@ -329,7 +325,7 @@ def test_copies_are_queued_once_and_the_study_waits_for_them(db: Database) -> No
         assert claimed.kind == "copy"
         assert deliveries.delivered(db, claimed, claimed.files[0], status=0, now=401)
     assert state_of(db) == State.DELIVERED
-    assert destinations.state_of(db, "pacs").sop_class_uid == ""
+    assert deliveries.state_of_destination(db, "pacs").sop_class_uid == ""
 
 
 def test_copies_are_dropped_when_all_have_them_and_come_back_when_asked_for(db: Database) -> None:
@@ -407,7 +403,8 @@ def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_the
     analyse(db, age(), model=OLD, now=100)
     analyse(db, age(), key="k2", model=NEW, now=200)
     with db.write() as connection:
-        for added in ("model", "recorded", "station"):
+        connection.exec_driver_sql("UPDATE proposal SET model = NULL")
+        for added in ("recorded", "station"):
             connection.exec_driver_sql(f"ALTER TABLE proposal DROP COLUMN {added}")
         for table in ("proposal_event", "mode_switch"):
             connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN account")
@@ -417,7 +414,7 @@ def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_the
             "ALTER TABLE audit DROP COLUMN not_audited",
         ):
             connection.exec_driver_sql(undone)
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0007'")
     db.upgrade()
     (one,) = proposals.find(db)
     assert (one.model, network_of(db, one)) == (None, OLD)

@@ -14,11 +14,11 @@ from dicom_ai_node.config.processes import StorageSettings
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, instances, tables
+from dicom_ai_node.store import Database, tables
 from dicom_ai_node.store.deliveries import claim, give_up
 from dicom_ai_node.store.overview import overview
 from dicom_ai_node.store.reports import has_result, newest_report
-from dicom_ai_node.store.retention import drop_reports, forget_studies
+from dicom_ai_node.store.retention import drop_expired, drop_reports, forget_studies
 from dicom_ai_node.store.studies import requeue
 from dicom_ai_node.study import State
 from tests.builders.rows import (
@@ -55,7 +55,7 @@ def delivered_study(db: Database, uid: str = "1.1") -> None:
 
 
 def drop_images(db: Database) -> int:
-    return instances.drop_expired(db, before=LATER, now=LATER, limit=50, remove=lambda _: True)
+    return drop_expired(db, before=LATER, now=LATER, limit=50, remove=lambda _: True)
 
 
 def column(db: Database, wanted: Any) -> list[Any]:

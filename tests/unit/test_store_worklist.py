@@ -2,8 +2,8 @@
 
 from dicom_ai_node.rules.worklist_answers import Asked, Verdict
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.patients import save_worklist_answer, worklist_answer_of
 from dicom_ai_node.store.studies import requeue
-from dicom_ai_node.store.worklist import keep, kept
 from dicom_ai_node.types import WorklistAnswer
 from tests.builders.rows import file_instance
 
@@ -16,19 +16,19 @@ OTHER = Asked(Verdict.ANSWERED, WorklistAnswer("StudyInstanceUID", other_patient
 
 def test_what_was_learned_is_kept_for_the_same_keys(any_db: Database) -> None:
     file_instance(any_db, "1.1")
-    assert kept(any_db, "1.1", digest="a") is None
+    assert worklist_answer_of(any_db, "1.1", digest="a") is None
     for asked in (ANSWERED, OTHER, Asked(Verdict.NOTHING), Asked(Verdict.CONTRADICTION)):
-        keep(any_db, "1.1", asked, digest="a", now=1.0)
-        assert kept(any_db, "1.1", digest="a") == asked
-        assert kept(any_db, "1.1", digest="b") is None
-    keep(any_db, "1.1", Asked(Verdict.UNAVAILABLE), digest="a", now=1.0)
-    assert kept(any_db, "1.1", digest="a") is None
+        save_worklist_answer(any_db, "1.1", asked, digest="a", now=1.0)
+        assert worklist_answer_of(any_db, "1.1", digest="a") == asked
+        assert worklist_answer_of(any_db, "1.1", digest="b") is None
+    save_worklist_answer(any_db, "1.1", Asked(Verdict.UNAVAILABLE), digest="a", now=1.0)
+    assert worklist_answer_of(any_db, "1.1", digest="a") is None
 
 
 def test_a_person_has_only_what_got_no_answer_asked_again(any_db: Database) -> None:
     for uid, asked in (("1.1", ANSWERED), ("1.2", Asked(Verdict.NOTHING))):
         file_instance(any_db, uid, f"{uid}.1")
-        keep(any_db, uid, asked, digest="a", now=1.0)
+        save_worklist_answer(any_db, uid, asked, digest="a", now=1.0)
         requeue(any_db, uid, now=2.0)
-    assert kept(any_db, "1.1", digest="a") == ANSWERED
-    assert kept(any_db, "1.2", digest="a") is None
+    assert worklist_answer_of(any_db, "1.1", digest="a") == ANSWERED
+    assert worklist_answer_of(any_db, "1.2", digest="a") is None

@@ -21,7 +21,7 @@ from dicom_ai_node.ops.health import readiness
 from dicom_ai_node.ops.role import places
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.workers import beat
+from dicom_ai_node.store.node import beat
 from dicom_ai_node.web.app import build_app
 from tests.builders import observations
 from tests.builders.ports import free_port

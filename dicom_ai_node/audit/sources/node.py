@@ -12,7 +12,7 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.rules import Header
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, held
+from dicom_ai_node.store import Database, instances
 
 Paths = list[Path]
 
@@ -47,7 +47,7 @@ class Node:
     def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed | NotAudited]:
         """The studies of which files are left, by UID, each with the header of its first file."""
         wanted = Wanted(spec)
-        for uid in held.studies(self._db):
+        for uid in instances.studies_with_files(self._db):
             files = self._files(uid)
             headers = [header for path in files if (header := self._header(path)) is not None]
             if not headers:
@@ -69,7 +69,7 @@ class Node:
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
         """The wanted files in the spool, in the newest version of each instance."""
         files, faults = [], {}
-        for one in held.instances(self._db, listed.key):
+        for one in instances.analysable_instances(self._db, listed.key):
             path = self._spool.path(one.path)
             if one.dropped:
                 faults[one.sop_instance_uid] = "removed from the spool after its retention time"
@@ -95,5 +95,5 @@ class Node:
         return speaks_for([header["Modality"]], self._modalities) is not False
 
     def _files(self, uid: str) -> Paths:
-        found = held.instances(self._db, uid)
+        found = instances.analysable_instances(self._db, uid)
         return [self._spool.path(one.path) for one in found if not one.dropped]

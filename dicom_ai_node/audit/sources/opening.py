@@ -13,7 +13,7 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.config.peers import PacsTable, WebTable, forwarding
 from dicom_ai_node.errors import ConfigError, did_you_mean
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, held
+from dicom_ai_node.store import Database, instances
 
 _RADIOGRAPHY = ("CR", "DX")
 
@@ -70,7 +70,7 @@ def _retrieval(name: str, table: PacsTable, config: Config) -> Retrieval:
 
 def _held(db: Database, spool: Spool) -> Callable[[str], Mapping[str, Path]]:
     def files(study_instance_uid: str) -> Mapping[str, Path]:
-        found = held.instances(db, study_instance_uid)
+        found = instances.analysable_instances(db, study_instance_uid)
         return {one.sop_instance_uid: spool.path(one.path) for one in found if not one.dropped}
 
     return files

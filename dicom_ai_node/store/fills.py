@@ -1,25 +1,33 @@
-"""Filled copies of a study's images on their way out: in the outbox of the reports."""
+"""Accepted proposals on their way out: copies in the outbox, and what could not be applied."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
 
 from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import mark_applied
-from dicom_ai_node.store.history import apply_event, lock_study
+from dicom_ai_node.store.lifecycles import apply_event, lock_study
+from dicom_ai_node.store.overview import OPEN_STATES
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
 from dicom_ai_node.store.reports import (
-    COERCED,
     COPY,
     NewReport,
     StoredFile,
     insert_report,
     queue_report,
 )
-from dicom_ai_node.store.tables import analysis, delivery, instance, report, report_file
+from dicom_ai_node.store.tables import (
+    analysis,
+    instance,
+    proposal,
+    report,
+    report_file,
+    stuck_fill,
+    study,
+)
 from dicom_ai_node.study import Event
 from dicom_ai_node.types import ModelIdentity
 
@@ -116,31 +124,6 @@ def queue_copies(
         return fresh
 
 
-def drop_sent(db: Database, *, before: float, limit: int, remove: Callable[[str], bool]) -> int:
-    """Let ``remove`` take away copies, coerced images among them, that all their destinations had
-    before ``before``.
-
-    A copy is as large as its image, and can be made again as long as that is kept. Returns how many
-    went; ``remove`` is as in :func:`.instances.drop_expired`.
-    """
-    unsent = exists().where(
-        delivery.c.report_id == report.c.id,
-        or_(delivery.c.state != "delivered", delivery.c.settled_at >= before),
-    )
-    query = (
-        select(report_file.c.sop_instance_uid, report_file.c.path)
-        .join(report, report.c.id == report_file.c.report_id)
-        .where(report.c.kind.in_((COPY, COERCED)), report_file.c.path != "", ~unsent)
-        .limit(limit)
-    )
-    with db.write() as connection:
-        rows = connection.execute(query.with_for_update(skip_locked=True)).all()
-        gone = [row.sop_instance_uid for row in rows if remove(row.path)]
-        mine = report_file.c.sop_instance_uid.in_(gone)
-        connection.execute(update(report_file).where(mine).values(path=""))
-        return len(gone)
-
-
 def _queue(db: Database, connection: Connection, uid: str, copy: NewCopy, now: float) -> bool:
     """Queue a copy for its destination; return whether it was not yet."""
     known = report_file.c.sop_instance_uid == copy.file.sop_instance_uid
@@ -163,3 +146,100 @@ def _insert(connection: Connection, uid: str, file: StoredFile) -> int:
     )
     analysis_id = connection.execute(newest).scalar_one()
     return insert_report(connection, uid, NewReport(COPY, (file,)), analysis_id=analysis_id)
+
+
+FIRST_PAUSE = 600.0
+
+
+LONGEST_PAUSE = 3600.0
+
+
+_ACCEPTED = proposal.c.state == ProposalState.ACCEPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Why a study's accepted proposals are not applied, or not all of them."""
+
+    reason: str
+    attempts: int
+    tried_at: float
+    not_before: float
+
+
+def due(db: Database, *, now: float, limit: int) -> list[str]:
+    """Return studies to apply proposals of, those first that failed least often.
+
+    None that still collects images or waits for its analysis: it would miss the later images, or
+    get what the analysis is about to withdraw. A decision since the last attempt makes it due.
+    """
+    decided_at = func.max(proposal.c.updated_at)
+    query = (
+        select(proposal.c.study_instance_uid)
+        .join(study, study.c.study_instance_uid == proposal.c.study_instance_uid)
+        .outerjoin(stuck_fill, stuck_fill.c.study_instance_uid == proposal.c.study_instance_uid)
+        .where(_ACCEPTED, study.c.state.not_in(OPEN_STATES))
+        .group_by(
+            proposal.c.study_instance_uid,
+            stuck_fill.c.attempts,
+            stuck_fill.c.tried_at,
+            stuck_fill.c.not_before,
+        )
+        .having(
+            or_(
+                stuck_fill.c.attempts.is_(None),
+                stuck_fill.c.not_before <= now,
+                decided_at > stuck_fill.c.tried_at,
+            )
+        )
+        .order_by(func.coalesce(stuck_fill.c.attempts, 0), func.min(proposal.c.updated_at))
+        .limit(limit)
+    )
+    with db.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def record_stuck(db: Database, uid: str, reason: str, *, now: float) -> bool:
+    """Write down that nothing came of an attempt, or not all; return whether the reason is new."""
+    mine = stuck_fill.c.study_instance_uid == uid
+    with db.write() as connection:
+        before = connection.execute(select(stuck_fill).where(mine)).first()
+        attempts = before.attempts + 1 if before else 1
+        connection.execute(delete(stuck_fill).where(mine))
+        connection.execute(
+            insert(stuck_fill).values(
+                study_instance_uid=uid,
+                reason=reason,
+                attempts=attempts,
+                tried_at=now,
+                not_before=now + min(FIRST_PAUSE * 2.0 ** min(attempts - 1, 9), LONGEST_PAUSE),
+            )
+        )
+    return before is None or before.reason != reason
+
+
+def record_done(db: Database, uid: str) -> None:
+    """Forget what kept a study's proposals from being applied."""
+    with db.write() as connection:
+        connection.execute(delete(stuck_fill).where(stuck_fill.c.study_instance_uid == uid))
+
+
+def why_stuck(db: Database, uid: str) -> Stuck | None:
+    """Return what keeps a study's accepted proposals from being applied, None where none does."""
+    query = select(stuck_fill).where(stuck_fill.c.study_instance_uid == uid, _still_accepted())
+    with db.read() as connection:
+        row = connection.execute(query).first()
+    return Stuck(row.reason, row.attempts, row.tried_at, row.not_before) if row else None
+
+
+def count_stuck(db: Database) -> int:
+    """Return how many studies have accepted proposals that could not be applied."""
+    with db.read() as connection:
+        query = select(func.count()).select_from(stuck_fill).where(_still_accepted())
+        return connection.execute(query).scalar_one()
+
+
+def _still_accepted() -> ColumnElement[bool]:
+    """Whether there is anything left to apply: a person may have rejected it meanwhile."""
+    mine = proposal.c.study_instance_uid == stuck_fill.c.study_instance_uid
+    return exists().where(mine, _ACCEPTED)

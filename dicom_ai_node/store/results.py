@@ -1,0 +1,169 @@
+"""What came of an analysis: its result, reports, observations and proposals, stored as one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    exists,
+    func,
+    insert,
+    select,
+)
+
+from dicom_ai_node.monitor.observation import Observation
+from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.decisions import record as record_proposals
+from dicom_ai_node.store.lifecycles import apply_event
+from dicom_ai_node.store.monitor import Mode, mode_now, save_observations
+from dicom_ai_node.store.patients import StudyHeader, save_header
+from dicom_ai_node.store.reports import (
+    NewReport,
+    discard_quarantined,
+    has_reports,
+    insert_report,
+    queue_missing,
+    restore_files,
+    same_result,
+    settle,
+)
+from dicom_ai_node.store.studies import ClaimedStudy, holds
+from dicom_ai_node.store.tables import (
+    analysis,
+    instance,
+    study,
+)
+from dicom_ai_node.study import Event
+from dicom_ai_node.types import FillProposal, ModelIdentity, Reason
+
+WITHHELD = Reason("withheld", "the model is in shadow mode: the report is kept and not sent")
+
+
+@dataclass(frozen=True, slots=True)
+class NewAnalysis:
+    """The result of one analysis, ready to be stored."""
+
+    result_key: str
+    """Digest of input, model, rules and answer: the same key is the same result."""
+    result: dict[str, Any]
+    """The StudyResult as JSON."""
+    flagged: bool
+    reports: tuple[NewReport, ...]
+    observations: tuple[Observation, ...] = ()
+    """What bundles said of the study, for :mod:`dicom_ai_node.monitor`."""
+    inferred: bool = False
+    """Whether the network took part: then the reports are withheld in shadow mode."""
+    proposals: tuple[FillProposal, ...] | None = None
+    """What it proposes for the header; None: nothing is proposed and nothing withdrawn."""
+    auto_accept: frozenset[FillProposal] = frozenset()
+    """Those of ``proposals`` that policy accepts at once."""
+    station: str = ""
+    """StationName of the images, '' when they have none."""
+
+
+def finish(
+    db: Database,
+    claimed: ClaimedStudy,
+    new: NewAnalysis,
+    *,
+    header: StudyHeader | None,
+    destinations: Mapping[str, frozenset[str]],
+    reason: Reason | None,
+    now: float,
+) -> bool:
+    """Store a result and queue its reports, or do nothing when the lease was lost.
+
+    ``destinations`` maps each name to the kinds of report it gets. A result whose key is known
+    (a late duplicate, a requeue without change) is queued for new destinations only. In shadow
+    mode nothing that the network took part in is queued. Returns whether it was ours to finish.
+    """
+    uid = claimed.study_instance_uid
+    with db.write() as connection:
+        if not holds(connection, claimed):
+            return False
+        if header is not None:
+            save_header(connection, uid, header)
+        save_observations(connection, uid, new.observations)
+        known, repeated = _kept(connection, claimed, new, now=now)
+        withheld = new.inferred and mode_now(connection) is Mode.SHADOW
+        if not withheld:
+            queue_missing(db, connection, known, uid, destinations, now=now)
+        faulty = any(report.quarantined for report in new.reports)
+        if new.proposals is not None and not faulty:
+            model = new.result.get("model")
+            record_proposals(
+                connection,
+                uid,
+                new.proposals,
+                auto_accept=new.auto_accept,
+                model=ModelIdentity(**model) if model else None,
+                station=new.station,
+                repeated=repeated,
+                now=now,
+            )
+        if faulty:
+            event = Event.GIVE_UP
+        elif has_reports(connection, known):
+            event, reason = (Event.NOTHING, WITHHELD) if withheld else (Event.RESULT, reason)
+        else:
+            event = Event.NOTHING
+        apply_event(connection, uid, event, now=now, reason=reason, flagged=new.flagged)
+        settle(connection, uid, now=now)
+        return True
+
+
+def _kept(
+    connection: Connection, claimed: ClaimedStudy, new: NewAnalysis, *, now: float
+) -> tuple[int, bool]:
+    """The row of a result, and whether it only repeats the newest of its study.
+
+    A result whose key is known has one, unless its reports were quarantined: those are made anew.
+    """
+    uid = claimed.study_instance_uid
+    newest = connection.execute(
+        select(func.max(analysis.c.id)).where(analysis.c.study_instance_uid == uid)
+    ).scalar()
+    known = connection.execute(same_result(uid, new.result_key)).scalar()
+    repeated = known is not None and known == newest
+    if known is not None and not discard_quarantined(connection, known):
+        restore_files(connection, new.reports)
+        return int(known), repeated
+    created = connection.execute(
+        insert(analysis)
+        .values(
+            study_instance_uid=uid,
+            result_key=new.result_key,
+            revision=claimed.revision,
+            created_at=now,
+            result=new.result,
+        )
+        .returning(analysis.c.id)
+    ).scalar_one()
+    for one in new.reports:
+        insert_report(connection, uid, one, analysis_id=created)
+    return int(created), repeated
+
+
+def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:
+    """Have every study analysed again whose report was withheld, and that has its images still.
+
+    An unchanged result is sent as it was kept. Returns how many there are, and how many others have
+    lost their images to retention and stay as they are.
+    """
+    held = study.c.reason_code == WITHHELD.code
+    kept = exists().where(
+        instance.c.study_instance_uid == study.c.study_instance_uid,
+        instance.c.analysable,
+        instance.c.dropped_at.is_(None),
+    )
+    with db.write() as connection:
+        # Whatever became of its images since, where they are forwarded.
+        query = select(study.c.study_instance_uid, kept).where(held)
+        rows = connection.execute(query.with_for_update(of=study)).all()
+        reason = Reason("requeued", "a person asked for what was withheld")
+        for uid, there in rows:
+            if there:
+                apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+    count = sum(there for _, there in rows)
+    return count, len(rows) - count
