@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # processes that see no pixels load no numpy for these two na
 
 
 class AttributeStatus(StrEnum):
-    """What the audit says of one recorded attribute (PatientAge or PatientSex)."""
+    """What the check says of one recorded attribute (PatientAge or PatientSex)."""
 
     CONSISTENT = "CONSISTENT"
     MISSING = "MISSING"
@@ -111,7 +111,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class HeaderAudit:
+class HeaderCheck:
     """The answer of the header rules for one study."""
 
     recorded: Recorded
@@ -132,7 +132,7 @@ class HeaderAudit:
     def trusted_age(self) -> float | None:
         """The recorded age in years that the image is compared with; None when a rule doubts it.
 
-        Of an audit of the header alone. After the image has been compared, the worst misses of the
+        Of a check of the header alone. After the image has been compared, the worst misses of the
         network are CONFLICT_IMAGE, and what is left flatters it.
         """
         if self.exempt or self.censored_age:
@@ -258,7 +258,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     """It could not or must not be shown to the network."""
     HEADER_ONLY = "header_only"
-    """Policy asked for the header audit alone."""
+    """Policy asked for the header check alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,7 @@ class StudyResult:
 
     study_instance_uid: str
     outcome: Outcome
-    audit: HeaderAudit
+    check: HeaderCheck
     """With CONFLICT_IMAGE and findings of group H where image and header disagree."""
     images: tuple[ImageResult, ...] = ()
     reason: Reason | None = None

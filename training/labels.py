@@ -13,8 +13,8 @@ from datetime import date
 from functools import lru_cache
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import RULES, Header, audit, parse_age
-from dicom_ai_node.types import AttributeStatus, HeaderAudit
+from dicom_ai_node.rules import RULES, Header, check, parse_age
+from dicom_ai_node.types import AttributeStatus, HeaderCheck
 
 SETTINGS = RulesSettings()
 # Dates in the future change no status, so that an index does not depend on the day of its making.
@@ -65,47 +65,47 @@ def _age_string(text: str) -> str:
 
 def judge(header: Header) -> Labels:
     """Labels from ``header``; never raises for what it contains."""
-    audited = _audit(header)
+    checked = _check(header)
     mended = {
-        keyword: _proposal(audited, keyword)
+        keyword: _proposal(checked, keyword)
         for name, keyword in _KEYWORDS.items()
-        if getattr(audited, name) in _MENDABLE
+        if getattr(checked, name) in _MENDABLE
     }
     found = {keyword: value for keyword, value in mended.items() if value}
     if found:  # a mended value may be implausible too
-        audited = _audit(replace(header, values={**header.values, **found}))
-    if audited.exempt:
-        return Labels(None, "", (f"age and sex: {audited.exempt}",))
-    usable = {name for name in _KEYWORDS if getattr(audited, name) is AttributeStatus.CONSISTENT}
-    if audited.censored_age:
+        checked = _check(replace(header, values={**header.values, **found}))
+    if checked.exempt:
+        return Labels(None, "", (f"age and sex: {checked.exempt}",))
+    usable = {name for name in _KEYWORDS if getattr(checked, name) is AttributeStatus.CONSISTENT}
+    if checked.censored_age:
         usable.discard("age")
     return Labels(
-        age=audited.recorded.age_years if "age" in usable else None,
-        sex=audited.recorded.sex if "sex" in usable else "",
-        doubts=tuple(_doubt(audited, name) for name in _KEYWORDS if name not in usable),
+        age=checked.recorded.age_years if "age" in usable else None,
+        sex=checked.recorded.sex if "sex" in usable else "",
+        doubts=tuple(_doubt(checked, name) for name in _KEYWORDS if name not in usable),
     )
 
 
-def _audit(header: Header) -> HeaderAudit:
-    return audit([header], settings=SETTINGS, today=NO_DAY)
+def _check(header: Header) -> HeaderCheck:
+    return check([header], settings=SETTINGS, today=NO_DAY)
 
 
-def _proposal(audited: HeaderAudit, keyword: str) -> str:
+def _proposal(checked: HeaderCheck, keyword: str) -> str:
     """The best value for an attribute, '' where the rules propose none."""
-    values = (one.value for one in audited.proposals if one.keyword == keyword)
+    values = (one.value for one in checked.proposals if one.keyword == keyword)
     value = next(values, "")
     return "" if keyword == "PatientAge" and parse_age(value) is None else value
 
 
-def _doubt(audited: HeaderAudit, name: str) -> str:
+def _doubt(checked: HeaderCheck, name: str) -> str:
     """The rule that made the attribute unusable, in words."""
-    status: Mapping[str, AttributeStatus] = {"age": audited.age, "sex": audited.sex}
-    if name == "age" and audited.censored_age:
+    status: Mapping[str, AttributeStatus] = {"age": checked.age, "sex": checked.sex}
+    if name == "age" and checked.censored_age:
         rule = "E8"
-    elif name == "sex" and audited.sex is AttributeStatus.NOT_ASSESSED:
+    elif name == "sex" and checked.sex is AttributeStatus.NOT_ASSESSED:
         rule = "F6"
     else:
-        made = (r for r in audited.rules if RULES[r].status is status[name] and _about(r, name))
+        made = (r for r in checked.rules if RULES[r].status is status[name] and _about(r, name))
         rule = next(made, "")
     reason = RULES[rule].reason if rule else f"the header rules say {status[name]}"
     return f"{name}: {rule} {reason}" if rule else f"{name}: {reason}"

@@ -24,7 +24,7 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import (
     AttributeStatus,
-    HeaderAudit,
+    HeaderCheck,
     ImageRef,
     Prediction,
     Recorded,
@@ -90,13 +90,13 @@ def rows(cases: Sequence[Case], gates: Gates) -> Iterator[list[str]]:
             status = AttributeStatus.CONSISTENT, AttributeStatus.MISSING
             result = decide(
                 "1",
-                HeaderAudit(recorded, *status),
+                HeaderCheck(recorded, *status),
                 [judge(image, case.prediction, gates)],
                 model=None,
                 ages=gates.ages,
                 policy=policy,
             )
-            if "H1" in result.audit.rules:
+            if "H1" in result.check.rules:
                 found["H1"] += 1
             elif result.reason and result.reason.code != OUTSIDE_TRAINING:
                 found["gate"] += 1

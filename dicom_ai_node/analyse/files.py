@@ -243,9 +243,9 @@ def _document(
                 "probability_female": round(female, 4),
             }
     return document | {
-        "recorded": recorded_part(result.audit),
-        "status": status_part(result.audit),
-        "rules": list(result.audit.rules),
+        "recorded": recorded_part(result.check),
+        "status": status_part(result.check),
+        "rules": list(result.check.rules),
         "model": _model(model),
     }
 

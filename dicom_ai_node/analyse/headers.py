@@ -8,8 +8,8 @@ from dicom_ai_node import pixels
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.rules import Header, audit
-from dicom_ai_node.types import HeaderAudit
+from dicom_ai_node.rules import Header, check
+from dicom_ai_node.types import HeaderCheck
 
 
 def check_file(
@@ -24,30 +24,30 @@ def check_file(
     except UnreadableInstance as error:
         return {
             "path": str(path),
-            **_audit_part(None),
+            **_check_part(None),
             "findings": [],
             "error": without_name(error, path),
         }
-    audited = audit([header], settings=settings, today=today)
+    checked = check([header], settings=settings, today=today)
     return {
         "path": str(path),
-        **_audit_part(audited),
+        **_check_part(checked),
         "findings": [
             {"rule": one.rule, "severity": one.severity, "reason": one.reason}
-            for one in audited.findings
+            for one in checked.findings
         ],
         "error": None,
     }
 
 
-def _audit_part(audited: HeaderAudit | None) -> dict[str, Any]:
+def _check_part(checked: HeaderCheck | None) -> dict[str, Any]:
     return {
-        "recorded": recorded_part(audited) if audited else None,
-        "status": status_part(audited) if audited else None,
-        "rules": list(audited.rules) if audited else [],
+        "recorded": recorded_part(checked) if checked else None,
+        "status": status_part(checked) if checked else None,
+        "rules": list(checked.rules) if checked else [],
         "proposals": [
             {"keyword": one.keyword, "value": one.value, "source": one.source, "rule": one.rule}
-            for one in (audited.proposals if audited else ())
+            for one in (checked.proposals if checked else ())
         ],
     }
 
@@ -57,9 +57,9 @@ def without_name(error: UnreadableInstance, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
 
 
-def recorded_part(audited: HeaderAudit) -> dict[str, Any]:
+def recorded_part(checked: HeaderCheck) -> dict[str, Any]:
     """Return what the header states, for JSON."""
-    recorded = audited.recorded
+    recorded = checked.recorded
     years = recorded.birth_date_age
     return {
         "age": recorded.age,
@@ -68,6 +68,6 @@ def recorded_part(audited: HeaderAudit) -> dict[str, Any]:
     }
 
 
-def status_part(audited: HeaderAudit) -> dict[str, str]:
+def status_part(checked: HeaderCheck) -> dict[str, str]:
     """Return the status of both attributes, for JSON."""
-    return {"age": audited.age, "sex": audited.sex}
+    return {"age": checked.age, "sex": checked.sex}

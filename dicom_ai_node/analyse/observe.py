@@ -27,7 +27,7 @@ def observe(
 ) -> Observation:
     """Return what the bundle of ``pipeline`` makes of a study, also where policy would not say it.
 
-    The recorded values are held against the audit of the header alone, before the image.
+    The recorded values are held against the check of the header alone, before the image.
     """
     result = pipeline.answer(prepared, predictions)
     reason = result.reason or Reason("", "")
@@ -42,12 +42,12 @@ def observe(
         role=role,
         outcome=result.outcome,
         reason_code=reason.code,
-        sex=prepared.audit.trusted_sex,
-        age=prepared.audit.trusted_age,
+        sex=prepared.check.trusted_sex,
+        age=prepared.check.trusted_age,
         **_equipment(prepared.sources),
     )
     # Also where the image contradicts that age: counted, only the misses would be.
-    if not usable or outside_training_ages(prepared.audit, pipeline.gates.ages):
+    if not usable or outside_training_ages(prepared.check, pipeline.gates.ages):
         return observed
     age, sex = pool_age(usable), pool_sex(usable)
     low, high = age.interval90

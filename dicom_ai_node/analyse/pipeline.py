@@ -29,11 +29,11 @@ from dicom_ai_node.decide.study import (
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.rules import Header, audit
+from dicom_ai_node.rules import Header, check
 from dicom_ai_node.types import (
     AttributeStatus,
     Finding,
-    HeaderAudit,
+    HeaderCheck,
     ImageRef,
     ImageResult,
     Outcome,
@@ -45,7 +45,7 @@ from dicom_ai_node.types import (
     WorklistAnswer,
 )
 
-NO_HEADER = HeaderAudit(
+NO_HEADER = HeaderCheck(
     recorded=Recorded("", "", None, None),
     age=AttributeStatus.CONSISTENT,
     sex=AttributeStatus.CONSISTENT,
@@ -57,12 +57,12 @@ _UNREADABLE = "the file cannot be read as DICOM"
 
 @dataclass(slots=True)
 class Prepared:
-    """A study whose header has been audited and whose pixels are ready for the network."""
+    """A study whose header has been checked and whose pixels are ready for the network."""
 
     study_instance_uid: str
     sources: list[Dataset]
     """Headers of the images that could be read, in the order of ``images``."""
-    audit: HeaderAudit
+    check: HeaderCheck
     refused: list[ImageResult] = field(default_factory=list)
     images: list[ImageRef] = field(default_factory=list)
     """The images that the network is to see."""
@@ -103,11 +103,11 @@ class Pipeline:
         files: Sequence[tuple[ImageRef, Path]],
         *,
         priors: Callable[[Dataset], Sequence[PriorStudy]],
-        worklist: Callable[[Sequence[Header], HeaderAudit], WorklistAnswer | None] | None = None,
+        worklist: Callable[[Sequence[Header], HeaderCheck], WorklistAnswer | None] | None = None,
         today: date,
         sample: float = 0.0,
     ) -> Prepared:
-        """Read, audit and decode the images of one study.
+        """Read, check and decode the images of one study.
 
         ``priors`` answers what is known of the patient whose header it is given, ``worklist`` what
         was ordered for the study with these headers, which the rules say this of. ``sample`` is the
@@ -122,12 +122,12 @@ class Pipeline:
         if not sources:
             raise UnreadableInstance(f"none of {len(files)} files could be read as DICOM")
         headers = [Header.from_dataset(source) for source in sources]
-        known = partial(audit, headers, priors=priors(sources[0]), settings=self.rules, today=today)
-        audited = known()
-        if worklist is not None and (answer := worklist(headers, audited)) is not None:
-            audited = known(worklist=answer)
-        prepared = Prepared(study_instance_uid, sources, audited, refused=refused)
-        if not wants_network(audited, self.policy):
+        known = partial(check, headers, priors=priors(sources[0]), settings=self.rules, today=today)
+        checked = known()
+        if worklist is not None and (answer := worklist(headers, checked)) is not None:
+            checked = known(worklist=answer)
+        prepared = Prepared(study_instance_uid, sources, checked, refused=refused)
+        if not wants_network(checked, self.policy):
             prepared.header_only = True
             prepared.shown = sampled(study_instance_uid, sample)
         if not prepared.shown:
@@ -145,11 +145,11 @@ class Pipeline:
                 prepared.tensors.append(shown.tensor)
                 found += shown.findings
         if not prepared.header_only:
-            prepared.audit = with_pixels(audited, found, disabled=self.rules.disabled)
+            prepared.check = with_pixels(checked, found, disabled=self.rules.disabled)
         return prepared
 
     def prepare_picture(self, image: ImageRef, path: Path) -> Prepared:
-        """Decode a PNG or JPEG; it has no header to audit and nothing to be compared with."""
+        """Decode a PNG or JPEG; it has no header to check and nothing to be compared with."""
         prepared = Prepared(str(path), [], NO_HEADER)
         try:
             tensor = pixels.load_picture(path, size=self.estimator.size, limits=self.limits)
@@ -171,7 +171,7 @@ class Pipeline:
     def conclude(self, prepared: Prepared, predictions: Sequence[Prediction]) -> StudyResult:
         """Decide what the study's report says."""
         if prepared.header_only:
-            return header_only(prepared.study_instance_uid, prepared.audit)
+            return header_only(prepared.study_instance_uid, prepared.check)
         return self.answer(prepared, predictions)
 
     def answer(self, prepared: Prepared, predictions: Sequence[Prediction]) -> StudyResult:
@@ -182,7 +182,7 @@ class Pipeline:
         ]
         return decide(
             prepared.study_instance_uid,
-            prepared.audit,
+            prepared.check,
             [*judged, *prepared.refused],
             model=self.estimator.identity if judged else None,
             ages=self.gates.ages,

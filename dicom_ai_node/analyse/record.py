@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from pydantic import TypeAdapter
 from pydicom import Dataset
 
+from dicom_ai_node.decide.stored import result_to_json
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.types import StudyResult
 
-_RESULT = TypeAdapter(StudyResult)
 _SHIFTED = ("MODIFIED", "REMOVED")
 
 
 def to_json(result: StudyResult) -> dict[str, Any]:
     """Return the result as JSON, numbers to four decimals, without NUL, as it is stored."""
-    plain: dict[str, Any] = _plain(_RESULT.dump_python(result, mode="json"))
+    plain: dict[str, Any] = _plain(result_to_json(result))
     return plain
 
 
@@ -38,8 +37,8 @@ def result_key(result: StudyResult, digests: Sequence[str], settings: str) -> st
         "outcome": result.outcome,
         "reason": result.reason.code if result.reason else "",
         "unanswered": [(one.attribute, one.reason.code) for one in result.unanswered],
-        "status": [result.audit.age, result.audit.sex],
-        "rules": result.audit.rules,
+        "status": [result.check.age, result.check.sex],
+        "rules": result.check.rules,
         "images": sorted((one.image.sop_instance_uid, one.outcome) for one in result.images),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -51,14 +50,14 @@ def study_header(source: Dataset, result: StudyResult) -> StudyHeader:
     What is not held against this study is not remembered against others: a censored age, a sex
     that is not assessed, shifted dates, and all of a study that is exempt.
     """
-    audit = result.audit
+    check = result.check
     shifted = text_of(source, "LongitudinalTemporalInformationModified") in _SHIFTED
     return StudyHeader(
-        patient_key="" if audit.exempt or shifted else patient_key(source),
+        patient_key="" if check.exempt or shifted else patient_key(source),
         study_date=_day(text_of(source, "StudyDate")),
-        sex=_short(audit.stated_sex),
+        sex=_short(check.stated_sex),
         birth_date=_short(text_of(source, "PatientBirthDate")),
-        age_years=None if audit.censored_age else audit.stated_age,
+        age_years=None if check.censored_age else check.stated_age,
     )
 
 

@@ -76,7 +76,7 @@ class Results:
             NewAnalysis(
                 key,
                 document,
-                result.audit.flagged,
+                result.check.flagged,
                 reports,
                 observations=observations,
                 inferred=result.model is not None,
@@ -95,7 +95,7 @@ class Results:
             outcome=result.outcome,
             reason=result.reason.code if result.reason else "",
             images=len(result.images),
-            flagged=result.audit.flagged,
+            flagged=result.check.flagged,
         )
 
     def _unwanted(self, result: StudyResult) -> Reason | None:
@@ -104,7 +104,7 @@ class Results:
         if result.outcome not in policy.report:
             text = f"policy.report does not list outcome {result.outcome!s}"
             return Reason("not_reported", text)
-        if policy.report_consistent or noteworthy(result.audit):
+        if policy.report_consistent or noteworthy(result.check):
             return None
         # The archive has a report that said otherwise, and would keep it.
         if newest_report(self._db, result.study_instance_uid, kind="sr") is not None:

@@ -20,7 +20,7 @@ from dicom_ai_node.rules.worklist import worth_asking
 from dicom_ai_node.rules.worklist_answers import Asked, Key, Keys, Verdict, chosen, matches
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import save_worklist_answer, worklist_answer_of
-from dicom_ai_node.types import HeaderAudit, WorklistAnswer
+from dicom_ai_node.types import HeaderCheck, WorklistAnswer
 
 _PAUSE = 60.0
 _LONGEST_PAUSE = 900.0
@@ -48,7 +48,7 @@ class Worklist:
         """Optional keys that it does not match on: it answers whatever it has (PS3.4 K.2.2.1)."""
 
     def answer(
-        self, uid: str, headers: Sequence[Header], audited: HeaderAudit
+        self, uid: str, headers: Sequence[Header], checked: HeaderCheck
     ) -> WorklistAnswer | None:
         """Return what the worklist says of a study, None when it says nothing or is not asked.
 
@@ -62,7 +62,7 @@ class Worklist:
         table = self._table
         if table is None or not worth_asking(
             headers,
-            audited,
+            checked,
             settings=self._rules,
             today=datetime.now(UTC).date(),
             compare=table.compare,

@@ -23,7 +23,7 @@ def _identities(members: Sequence[Member], settings: RulesSettings) -> Iterator[
         one
         for one in members
         if one.patient
-        and not one.audit.exempt
+        and not one.check.exempt
         and not one.deidentified
         and not test_word(one.usual("PatientName"), settings.test_names)
     ]

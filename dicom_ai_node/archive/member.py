@@ -10,7 +10,7 @@ from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import Header, usual
 from dicom_ai_node.rules.rule import Entry, Hit
-from dicom_ai_node.types import HeaderAudit, PriorStudy
+from dicom_ai_node.types import HeaderCheck, PriorStudy
 
 _SHIFTED = {"MODIFIED", "REMOVED"}
 
@@ -72,14 +72,14 @@ class Member:
     """The listing's answer, where it can be held against whole headers."""
     patient: str
     """Hash of PatientID and its issuer, '' without a PatientID."""
-    audit: HeaderAudit
+    check: HeaderCheck
     fault: str = ""
     expected: int | None = None
     arrived: int | None = None
 
-    def with_audit(self, audit: HeaderAudit) -> "Member":
-        """The same study with another audit."""
-        return replace(self, audit=audit)
+    def with_check(self, check: HeaderCheck) -> "Member":
+        """The same study with another check."""
+        return replace(self, check=check)
 
     def usual(self, keyword: str) -> str:
         """What most instances say, '' where none says anything."""
@@ -113,14 +113,14 @@ class Member:
         What is not held against this study is not held against others: a censored age, a sex that
         is not assessed; of a study that is exempt or has shifted dates nothing (None).
         """
-        if not self.patient or self.audit.exempt or self.shifted:
+        if not self.patient or self.check.exempt or self.shifted:
             return None
         return PriorStudy(
             study_instance_uid=self.key,
             study_date=self.day,
-            sex=self.audit.stated_sex,
+            sex=self.check.stated_sex,
             birth_date=self.usual("PatientBirthDate"),
-            age_years=None if self.audit.censored_age else self.audit.stated_age,
+            age_years=None if self.check.censored_age else self.check.stated_age,
         )
 
 

@@ -35,7 +35,7 @@ from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
     Finding,
-    HeaderAudit,
+    HeaderCheck,
     Outcome,
     Reason,
     SexEstimate,
@@ -55,10 +55,10 @@ _WORDING = "inferred characteristics differ from the record"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One study of a batch: the audit of its header, and what the network said."""
+    """One study of a batch: the check of its header, and what the network said."""
 
     key: str
-    audit: HeaderAudit
+    check: HeaderCheck
     result: StudyResult | None
     """None where the network was not asked."""
 
@@ -178,7 +178,7 @@ def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[
         for one in cases
         if "H1" not in disabled
         and (estimate := _compared_age(one.result, policy)) is not None
-        and (recorded := one.audit.trusted_age) is not None
+        and (recorded := one.check.trusted_age) is not None
     }
     sides = {key: beyond(recorded, trained) for key, (recorded, _, trained) in ages.items()}
     deviations = {
@@ -190,7 +190,7 @@ def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[
         for one in cases
         if "H2" not in disabled
         and (appearance := stated_sex(one.result, policy)) is not None
-        and (sex := one.audit.trusted_sex)
+        and (sex := one.check.trusted_sex)
     }
     # What lies beyond the trained ages says nothing of how well the others are estimated.
     spread = observed_spread([one for key, one in deviations.items() if not sides[key]])
@@ -215,7 +215,7 @@ def _verdict(
     mix_ups: bool,
 ) -> Verdict:
     age_found, sex_found, pair_found = found
-    contradicted = not _OTHER_STUDIES.isdisjoint(case.audit.rules)
+    contradicted = not _OTHER_STUDIES.isdisjoint(case.check.rules)
     mix_up = mix_ups and (pair_found or age_found + sex_found + contradicted >= 2)
     suspicious = any(found) or p < WORTH_A_LOOK
     return Verdict(
@@ -278,33 +278,33 @@ def _probability(sex: str, estimate: SexEstimate) -> float:
     return min(1.0, max(female if sex == "F" else 1 - female, SMALLEST_P))
 
 
-def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) -> HeaderAudit:
-    """The audit of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE.
+def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) -> HeaderCheck:
+    """The check of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE.
 
     ``disabled`` are the rules that the batch was judged without.
     """
-    audit, result, findings = case.audit, case.result, list[Finding]()
+    check, result, findings = case.check, case.result, list[Finding]()
     if verdict.age is not None and verdict.age_found:
         low, high = verdict.age.interval90
         text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
         findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
-        audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+        check = replace(check, age=AttributeStatus.CONFLICT_IMAGE)
     if verdict.sex_found:
         text = f"recorded sex has probability {verdict.sex_p:.2g}"
         findings.append(_finding("H2", f"{_WORDING}: {text}"))
-        audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+        check = replace(check, sex=AttributeStatus.CONFLICT_IMAGE)
     if verdict.mix_up:
         findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies{_odds(verdict)}"))
         if verdict.age_p is not None and verdict.age_p < WORTH_A_LOOK:
-            audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
+            check = replace(check, age=AttributeStatus.CONFLICT_IMAGE)
         if verdict.sex_p is not None and verdict.sex_p < _HALF:
-            audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+            check = replace(check, sex=AttributeStatus.CONFLICT_IMAGE)
     reason = _not_assessable(result)
     if reason is not None and reason.code == OUTSIDE_TRAINING and verdict.age_found:
         reason = None  # the recorded age that forbade an answer is the one that is contradicted
     if "H4" not in disabled and reason is not None:
         findings.append(_finding("H4", f"not assessable: {reason.text}"))
-    return replace(audit, findings=(*audit.findings, *findings))
+    return replace(check, findings=(*check.findings, *findings))
 
 
 def _odds(verdict: Verdict) -> str:

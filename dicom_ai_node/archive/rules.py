@@ -12,7 +12,7 @@ from dicom_ai_node.archive import identities, listing, stations
 from dicom_ai_node.archive.member import ArchiveRule, Arrival, Member, patients
 from dicom_ai_node.archive.stations import Group, groups_of
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules.audit import Fired, amended, audit
+from dicom_ai_node.rules.check import Fired, amended, check
 from dicom_ai_node.rules.header import Header, distinct
 from dicom_ai_node.rules.registry import IMAGE_RULES, RULES
 from dicom_ai_node.rules.rule import Entry
@@ -50,7 +50,7 @@ def audit_archive(
             headers=headers[one.key],
             listed=one.facts.listed if one.facts and one.facts.from_files else None,
             patient=names[one.key],
-            audit=audit(headers[one.key], settings=limits[one.key], today=today),
+            check=check(headers[one.key], settings=limits[one.key], today=today),
             fault=one.fault,
             expected=one.expected,
             arrived=one.arrived,
@@ -102,8 +102,8 @@ def _with_others(
     priors = [one for one in known if one.study_instance_uid != member.key]
     if not priors:
         return member
-    audited = audit(member.headers, priors=priors, settings=settings, today=today)
-    return member.with_audit(audited)
+    checked = check(member.headers, priors=priors, settings=settings, today=today)
+    return member.with_check(checked)
 
 
 def _bounded(histories: Sequence[PriorStudy]) -> Sequence[PriorStudy]:
@@ -116,14 +116,14 @@ def _bounded(histories: Sequence[PriorStudy]) -> Sequence[PriorStudy]:
 def _checked(
     members: Sequence[Member], rules: Sequence[ArchiveRule], settings: RulesSettings
 ) -> tuple[Member, ...]:
-    """The members with what ``rules`` find, all of which see the same audits."""
+    """The members with what ``rules`` find, all of which see the same checks."""
     fired: dict[str, list[Fired]] = {}
     for rule in rules:
         if rule.id not in settings.disabled:
             for member, hit in rule.check(members, settings):
                 fired.setdefault(member.key, []).append((rule, hit))
     return tuple(
-        one.with_audit(amended(one.audit, fired[one.key])) if one.key in fired else one
+        one.with_check(amended(one.check, fired[one.key])) if one.key in fired else one
         for one in members
     )
 

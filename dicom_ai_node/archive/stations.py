@@ -66,7 +66,7 @@ def _not_by_a_part(groups: Sequence[Group], read: Sequence[Member]) -> set[tuple
 
 
 def _chance(own: Sequence[Member], read: Sequence[Member]) -> float:
-    flagged = [sum(one.audit.flagged for one in some) for some in (own, read)]
+    flagged = [sum(one.check.flagged for one in some) for some in (own, read)]
     return hypergeometric_tail(flagged[0], len(own), flagged[1], len(read))
 
 
@@ -82,7 +82,7 @@ def _misconfigured(
     )
     told: set[str] = set()
     for group in found:  # The least like the rest first: it explains the groups that it is part of.
-        flagged = [one for one in group.members if one.audit.flagged]
+        flagged = [one for one in group.members if one.check.flagged]
         for member in flagged:
             if member.key not in told:
                 told.add(member.key)
@@ -96,7 +96,7 @@ def _misconfigured(
 
 
 def _spikes(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
-    aged = [one for one in members if not one.audit.exempt and one.usual("PatientAge")]
+    aged = [one for one in members if not one.check.exempt and one.usual("PatientAge")]
     stations = grouped(aged, lambda one: one.usual("StationName"))
     tests = max(1, len(stations) * len(settings.spike_ages))
     for age in settings.spike_ages:
@@ -120,7 +120,7 @@ def _spikes(members: Sequence[Member], settings: RulesSettings) -> Iterator[tupl
 
 def _confirmed(member: Member) -> bool:
     """Whether the dates say the same as PatientAge: a children's ward has many of one year."""
-    recorded = member.audit.recorded
+    recorded = member.check.recorded
     return (
         recorded.age_years is not None
         and recorded.birth_date_age is not None
@@ -135,7 +135,7 @@ def _shared_birth_dates(
         day = write_date(one.day) if one.day else ""
         return (one.usual("StationName"), day, one.usual("PatientBirthDate"))
 
-    real = [one for one in members if one.patient and not one.audit.exempt]
+    real = [one for one in members if one.patient and not one.check.exempt]
     for (station, _, birth), own in grouped(real, place).items():
         count = len({one.patient for one in own})
         if count > settings.same_birth_date_patients:

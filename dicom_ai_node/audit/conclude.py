@@ -63,7 +63,7 @@ def conclude(
         today=spec.today,
     )
     days = len({one.day for one in members if one.day})
-    cases = [Case(one.key, one.audit, kept[one.key].result) for one in members]
+    cases = [Case(one.key, one.check, kept[one.key].result) for one in members]
     batch = judge_batch(
         cases,
         false_discovery_rate=spec.false_discovery_rate,
@@ -73,7 +73,7 @@ def conclude(
     )
     members, groups = judge_groups(
         [
-            member.with_audit(with_findings(case, batch.verdicts[case.key], rules.disabled))
+            member.with_check(with_findings(case, batch.verdicts[case.key], rules.disabled))
             for member, case in zip(members, cases, strict=True)
         ],
         rules,
@@ -122,7 +122,7 @@ def _audited(
         patient=member.patient,
         study_date=member.day,
         origin=_origin(member),
-        audit=member.audit,
+        check=member.check,
         proposals=_proposals(member, result, fill),
         age=stated_age(result, policy) or (verdict.age if verdict.age_found else None),
         sex=stated_sex(result, policy),
@@ -147,7 +147,7 @@ def _proposals(
     """What would be proposed, were the study one of the node's; inferred only from its images."""
     if not fill.propose:
         return ()
-    known = replace(result, audit=member.audit) if result else header_only("", member.audit)
+    known = replace(result, check=member.check) if result else header_only("", member.check)
     return propose(known, fill)
 
 
@@ -178,8 +178,8 @@ def _month(day: date | None) -> str:
 
 
 def _rate(by: str, name: str, members: Sequence[Member], unusual: bool) -> Rate:
-    flagged = sum(one.audit.flagged for one in members)
-    rules: Mapping[str, int] = Counter(rule for one in members for rule in one.audit.rules)
+    flagged = sum(one.check.flagged for one in members)
+    rules: Mapping[str, int] = Counter(rule for one in members for rule in one.check.rules)
     return Rate(
         by=by,
         group=name,

@@ -12,7 +12,7 @@ from dicom_ai_node.audit.kept import NO_UID
 from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, OtherStudy, Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import Header, audit
+from dicom_ai_node.rules import Header, check
 from dicom_ai_node.rules.header import distinct
 from dicom_ai_node.spool import storage_error
 from dicom_ai_node.types import StudyResult
@@ -103,7 +103,7 @@ def _made_below(folder: Path) -> Path:
 
 def _wants_images(into: Gathered, spec: AuditSpec, rules: RulesSettings) -> bool:
     if spec.depth is Depth.FLAGGED:
-        return audit(into.facts.headers, settings=rules, today=spec.today).flagged
+        return check(into.facts.headers, settings=rules, today=spec.today).flagged
     return spec.depth is Depth.ALL
 
 

@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.sources.source import Listed, Slice
+from dicom_ai_node.decide.stored import result_from_json, result_to_json
 from dicom_ai_node.store.audit_studies import NewListed, SettledStudy
 from dicom_ai_node.types import StudyResult
 
@@ -18,7 +17,6 @@ LISTING = "listing:"
 """Begins the key of a part of the listing that could not be retrieved."""
 
 _LONGEST_KEY = 80
-_RESULT = TypeAdapter(StudyResult)
 
 
 def new_listed(listed: Listed) -> NewListed:
@@ -53,7 +51,7 @@ def settled(
     return SettledStudy(
         key,
         facts.to_json() if facts else None,
-        _plain(_RESULT.dump_python(result, mode="json")) if result else None,
+        _plain(result_to_json(result)) if result else None,
         expected,
         arrived,
         fault,
@@ -65,7 +63,7 @@ def read_collected(row: SettledStudy) -> Collected:
     return Collected(
         key=row.key,
         facts=StudyFacts.from_json(row.facts) if row.facts else None,
-        result=_RESULT.validate_python(row.result) if row.result else None,
+        result=result_from_json(row.result) if row.result else None,
         expected=row.expected,
         arrived=row.arrived,
         fault=row.fault,

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Annotated
+
+from pydantic import Field
 
 from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderAudit, SexEstimate, StudyResult
+from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderCheck, SexEstimate, StudyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Collected:
     facts: StudyFacts | None
     """None where the study could not be read at all: see ``fault``."""
     result: StudyResult | None = None
-    """What the network said, None where it was not asked. Its audit is of this study alone."""
+    """What the network said, None where it was not asked. Its check is of this study alone."""
     expected: int | None = None
     """Instances that the source listed."""
     arrived: int | None = None
@@ -65,7 +68,7 @@ class AuditedStudy:
     """Pseudonym: a hash of PatientID and issuer, '' without one."""
     study_date: date | None
     origin: Origin
-    audit: HeaderAudit
+    check: Annotated[HeaderCheck, Field(alias="audit")]
     """With the findings over the archive (C3, C6, G1 to G8) and of group H (H1 to H4)."""
     proposals: tuple[FillProposal, ...] = ()
     """The best value of the ladder for age and for sex, if any; kept nowhere but in the report."""

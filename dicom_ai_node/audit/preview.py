@@ -8,7 +8,7 @@ from dicom_ai_node.audit.sources.listing import Part
 from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import audit
+from dicom_ai_node.rules import check
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ def preview(
     everything = Part(spec.limit)
     for part in parts:
         for listed in everything.different(source.list(spec, part)):
-            flagged = audit([listed.header], settings=rules, today=spec.today).flagged
+            flagged = check([listed.header], settings=rules, today=spec.today).flagged
             wanted = spec.depth is Depth.ALL or (flagged and spec.depth is Depth.FLAGGED)
             found.studies += 1
             found.instances += listed.instances or 0

@@ -208,15 +208,15 @@ def _row(row: StudyRow) -> dict[str, Any]:
     values = asdict(row)
     reason = {"code": values.pop("reason_code"), "text": values.pop("reason")}
     result = values.pop("result") or {}
-    audit = result.get("audit") or {}
+    check = result.get("audit") or {}
     return values | {
         "reason": reason if reason["code"] else None,
         "received_at": when(row.received_at),
         "updated_at": when(row.updated_at),
         "outcome": result.get("outcome"),
-        "recorded": audit.get("recorded"),
-        "status": {name: audit[name] for name in ("age", "sex")} if audit else None,
-        "rules": list(dict.fromkeys(one["rule"] for one in audit.get("findings", ()))),
+        "recorded": check.get("recorded"),
+        "status": {name: check[name] for name in ("age", "sex")} if check else None,
+        "rules": list(dict.fromkeys(one["rule"] for one in check.get("findings", ()))),
         "age": result.get("age"),
         "sex": result.get("sex"),
     }

@@ -59,8 +59,8 @@ def estimate_in_words(result: Result) -> str:
 
 def verdict(result: Result) -> str:
     """Return what is wrong with age and sex, 'consistent' when nothing is."""
-    audit = result["audit"]
-    status = {name: AttributeStatus(audit[name]) for name in ("age", "sex")}
+    check = result["audit"]
+    status = {name: AttributeStatus(check[name]) for name in ("age", "sex")}
     wrong = [name for name in status if status[name] not in _QUIET]
     if not wrong:
         unclear = [name for name in status if status[name] is AttributeStatus.NOT_ASSESSED]

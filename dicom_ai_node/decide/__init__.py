@@ -1,1 +1,1 @@
-"""From predictions and header audit to the answer of a study. Pure."""
+"""From predictions and header check to the answer of a study. Pure."""

@@ -13,7 +13,7 @@ from dicom_ai_node.rules.proposals import NO_SEX
 from dicom_ai_node.types import (
     AttributeStatus,
     FillProposal,
-    HeaderAudit,
+    HeaderCheck,
     Outcome,
     ProposalSource,
     StudyResult,
@@ -42,7 +42,7 @@ what nobody knows. So none is proposed."""
 
 def propose(result: StudyResult, settings: FillSettings) -> tuple[FillProposal, ...]:
     """Return the proposals of a study: none, one or two, PatientAge first."""
-    if result.audit.exempt:
+    if result.check.exempt:
         return ()
     found = (_age(result, settings), _sex(result, settings))
     return tuple(one for one in found if one is not None)
@@ -55,7 +55,7 @@ def accepted_by_policy(
 
     None where the header contradicts itself: which of its two answers is wrong is for a person.
     """
-    status = {AGE: result.audit.age, SEX: result.audit.sex}
+    status = {AGE: result.check.age, SEX: result.check.sex}
     return frozenset(
         one
         for one in proposals
@@ -64,38 +64,38 @@ def accepted_by_policy(
 
 
 def _age(result: StudyResult, settings: FillSettings) -> FillProposal | None:
-    audit = result.audit
-    if audit.censored_age or audit.age is AttributeStatus.NOT_ASSESSED:
+    check = result.check
+    if check.censored_age or check.age is AttributeStatus.NOT_ASSESSED:
         return None
-    deterministic = list(_from_rules(audit, AGE))
+    deterministic = list(_from_rules(check, AGE))
     if deterministic:
         return _best(deterministic)
-    return _inferred_age(result, settings) if audit.age in _WITHOUT_VALUE else None
+    return _inferred_age(result, settings) if check.age in _WITHOUT_VALUE else None
 
 
 def _sex(result: StudyResult, settings: FillSettings) -> FillProposal | None:
-    audit = result.audit
-    if audit.sex is AttributeStatus.NOT_ASSESSED:
+    check = result.check
+    if check.sex is AttributeStatus.NOT_ASSESSED:
         return None
-    deterministic = list(_from_rules(audit, SEX))
+    deterministic = list(_from_rules(check, SEX))
     if deterministic:
         return _best(deterministic)
-    missing = audit.sex in _WITHOUT_VALUE and audit.recorded.sex.strip().upper() in NO_SEX
+    missing = check.sex in _WITHOUT_VALUE and check.recorded.sex.strip().upper() in NO_SEX
     return _inferred_sex(result, settings) if missing else None
 
 
-def _from_rules(audit: HeaderAudit, keyword: str) -> Iterator[FillProposal]:
+def _from_rules(check: HeaderCheck, keyword: str) -> Iterator[FillProposal]:
     """What the rules propose, on its rung of the ladder."""
-    for one in audit.proposals:
+    for one in check.proposals:
         if one.keyword == keyword:
-            rules = tuple(dict.fromkeys((one.rule, *_rules(audit, keyword))))
+            rules = tuple(dict.fromkeys((one.rule, *_rules(check, keyword))))
             yield FillProposal(
                 keyword,
                 one.value,
                 _SOURCES[one.source],
                 one.source,
                 rules,
-                recorded=_recorded(audit, keyword),
+                recorded=_recorded(check, keyword),
             )
 
 
@@ -124,9 +124,9 @@ def _inferred_age(result: StudyResult, settings: FillSettings) -> FillProposal |
         encode_estimate(age.mu),
         ProposalSource.INFERENCE,
         f"estimate {age.mu:.1f} years, 90 % interval {low:.1f} to {high:.1f}, {_model(result)}",
-        _rules(result.audit, AGE),
+        _rules(result.check, AGE),
         interval90=(low, high),
-        recorded=_recorded(result.audit, AGE),
+        recorded=_recorded(result.check, AGE),
     )
 
 
@@ -141,19 +141,19 @@ def _inferred_sex(result: StudyResult, settings: FillSettings) -> FillProposal |
         sex.value,
         ProposalSource.INFERENCE,
         f"probability of {sex.value} {sex.certainty:.3f}, {_model(result)}",
-        _rules(result.audit, SEX),
+        _rules(result.check, SEX),
         probability=sex.certainty,
-        recorded=_recorded(result.audit, SEX),
+        recorded=_recorded(result.check, SEX),
     )
 
 
-def _rules(audit: HeaderAudit, keyword: str) -> tuple[str, ...]:
+def _rules(check: HeaderCheck, keyword: str) -> tuple[str, ...]:
     about = {"age", "dates"} if keyword == AGE else {"sex"}
-    return tuple(dict.fromkeys(one.rule for one in audit.findings if one.attribute in about))
+    return tuple(dict.fromkeys(one.rule for one in check.findings if one.attribute in about))
 
 
-def _recorded(audit: HeaderAudit, keyword: str) -> str:
-    return audit.recorded.age if keyword == AGE else audit.recorded.sex
+def _recorded(check: HeaderCheck, keyword: str) -> str:
+    return check.recorded.age if keyword == AGE else check.recorded.sex
 
 
 def _model(result: StudyResult) -> str:

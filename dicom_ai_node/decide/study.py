@@ -13,7 +13,7 @@ from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
     Finding,
-    HeaderAudit,
+    HeaderCheck,
     ImageResult,
     ModelIdentity,
     Outcome,
@@ -32,18 +32,18 @@ _NOT_ASSESSED = (
 )
 
 
-def wants_network(audit: HeaderAudit, policy: PolicySettings) -> bool:
+def wants_network(check: HeaderCheck, policy: PolicySettings) -> bool:
     """Whether the policy asks for this study's images to be analysed."""
-    return policy.analyse == "all" or audit.flagged
+    return policy.analyse == "all" or check.flagged
 
 
-def noteworthy(audit: HeaderAudit) -> bool:
+def noteworthy(check: HeaderCheck) -> bool:
     """Whether a report would say more than that the header is in order.
 
     It does where age or sex is missing, wrong or in conflict, and where any rule warns.
     """
-    return audit.flagged or any(
-        found.severity is not Severity.INFORMATION for found in audit.findings
+    return check.flagged or any(
+        found.severity is not Severity.INFORMATION for found in check.findings
     )
 
 
@@ -57,22 +57,22 @@ def sampled(study_instance_uid: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def header_only(study_instance_uid: str, audit: HeaderAudit) -> StudyResult:
+def header_only(study_instance_uid: str, check: HeaderCheck) -> StudyResult:
     """Return the answer of a study whose images the network is not to see."""
     reason = Reason("not_flagged", "header is consistent; policy analyses flagged studies only")
     return StudyResult(
         study_instance_uid,
         Outcome.HEADER_ONLY,
-        audit,
+        check,
         reason=reason,
         unanswered=_unanswered(reason, reason),
     )
 
 
 def with_pixels(
-    audit: HeaderAudit, found: Sequence[Finding], *, disabled: Collection[str]
-) -> HeaderAudit:
-    """Return ``audit`` with what was found in the pixels (I5, I6): each reason once, a few a rule.
+    check: HeaderCheck, found: Sequence[Finding], *, disabled: Collection[str]
+) -> HeaderCheck:
+    """Return ``check`` with what was found in the pixels (I5, I6): each reason once, a few a rule.
 
     A study of a thousand images that all differ must not make a thousand lines.
     """
@@ -82,12 +82,12 @@ def with_pixels(
         for rule in dict.fromkeys(one.rule for one in wanted)
         for one in [each for each in wanted if each.rule == rule][:MOST_PER_RULE]
     ]
-    return replace(audit, findings=(*audit.findings, *few))
+    return replace(check, findings=(*check.findings, *few))
 
 
 def decide(
     study_instance_uid: str,
-    audit: HeaderAudit,
+    check: HeaderCheck,
     images: Sequence[ImageResult],
     *,
     model: ModelIdentity | None,
@@ -106,7 +106,7 @@ def decide(
     result = StudyResult(
         study_instance_uid,
         Outcome.REFUSED,
-        audit,
+        check,
         images=tuple(images),
         model=model,
         trained_ages=ages,
@@ -121,18 +121,18 @@ def decide(
         outcome = Outcome.ABSTAINED if predictions else Outcome.REFUSED
         return _without_estimate(result, outcome, _common_reason(images), disabled)
     pooled_age, pooled_sex = pool_age(usable), pool_sex(usable)
-    no_age, no_sex = _no_age(pooled_age, policy), _no_sex(pooled_sex, audit, policy)
-    conflict = no_age is None and _age_conflicts(audit, pooled_age, ages, policy, disabled)
+    no_age, no_sex = _no_age(pooled_age, policy), _no_sex(pooled_sex, check, policy)
+    conflict = no_age is None and _age_conflicts(check, pooled_age, ages, policy, disabled)
     # A recorded age that the image belies is no reason to take the image for a child's.
-    if (reason := _outside(audit, ages)) is not None and not conflict:
+    if (reason := _outside(check, ages)) is not None and not conflict:
         return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
     result = replace(result, unanswered=_unanswered(no_age, no_sex))
     if no_age and no_sex:
         reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
         return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
     age, sex = None if no_age else pooled_age, None if no_sex else pooled_sex
-    audit = _held_against_image(audit, age, sex, ages, policy, disabled)
-    return replace(result, outcome=Outcome.ESTIMATED, audit=audit, age=age, sex=sex)
+    check = _held_against_image(check, age, sex, ages, policy, disabled)
+    return replace(result, outcome=Outcome.ESTIMATED, check=check, age=age, sex=sex)
 
 
 def _unanswered(age: Reason | None, sex: Reason | None) -> tuple[Unanswered, ...]:
@@ -152,13 +152,13 @@ def _no_age(age: AgeEstimate, policy: PolicySettings) -> Reason | None:
     )
 
 
-def _no_sex(sex: SexEstimate, audit: HeaderAudit, policy: PolicySettings) -> Reason | None:
+def _no_sex(sex: SexEstimate, check: HeaderCheck, policy: PolicySettings) -> Reason | None:
     """Return why the sex is not stated, None when it is.
 
     What is recorded comes before what the image says: 'O' and the like are never held against it.
     """
-    if audit.sex is AttributeStatus.NOT_ASSESSED:
-        return Reason("sex_not_assessed", audit.exempt or _NOT_ASSESSED)
+    if check.sex is AttributeStatus.NOT_ASSESSED:
+        return Reason("sex_not_assessed", check.exempt or _NOT_ASSESSED)
     if sex.certainty >= policy.min_sex_certainty:
         return None
     certainty = math.floor(1000 * sex.certainty) / 10  # 0.7999 is less than 80 %
@@ -177,8 +177,8 @@ def _without_estimate(
     if "H4" in disabled:
         return result
     finding = Finding("H4", Severity.INFORMATION, "image", f"not assessable: {reason.text}")
-    audit = replace(result.audit, findings=(*result.audit.findings, finding))
-    return replace(result, audit=audit)
+    check = replace(result.check, findings=(*result.check.findings, finding))
+    return replace(result, check=check)
 
 
 def _common_reason(images: Sequence[ImageResult]) -> Reason:
@@ -191,16 +191,16 @@ def _common_reason(images: Sequence[ImageResult]) -> Reason:
     return furthest.reason
 
 
-def outside_training_ages(audit: HeaderAudit, ages: tuple[float, float]) -> bool:
+def outside_training_ages(check: HeaderCheck, ages: tuple[float, float]) -> bool:
     """Whether the header says that the patient is younger or older than the training data."""
-    years = audit.trusted_age
-    if years is None and audit.age in (AttributeStatus.MISSING, AttributeStatus.MALFORMED):
-        years = None if audit.censored_age else audit.recorded.birth_date_age
+    years = check.trusted_age
+    if years is None and check.age in (AttributeStatus.MISSING, AttributeStatus.MALFORMED):
+        years = None if check.censored_age else check.recorded.birth_date_age
     return years is not None and beyond(years, ages) != 0
 
 
-def _outside(audit: HeaderAudit, ages: tuple[float, float]) -> Reason | None:
-    if not outside_training_ages(audit, ages):
+def _outside(check: HeaderCheck, ages: tuple[float, float]) -> Reason | None:
+    if not outside_training_ages(check, ages):
         return None
     low, high = ages
     return Reason(
@@ -210,34 +210,34 @@ def _outside(audit: HeaderAudit, ages: tuple[float, float]) -> Reason | None:
 
 
 def _held_against_image(
-    audit: HeaderAudit,
+    check: HeaderCheck,
     age: AgeEstimate | None,
     sex: SexEstimate | None,
     ages: tuple[float, float],
     policy: PolicySettings,
     disabled: Collection[str],
-) -> HeaderAudit:
+) -> HeaderCheck:
     """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree."""
-    if audit.exempt:
-        return audit
+    if check.exempt:
+        return check
     findings: list[Finding] = []
-    if age is not None and _age_conflicts(audit, age, ages, policy, disabled):
+    if age is not None and _age_conflicts(check, age, ages, policy, disabled):
         low, high = age.interval90
         text = f"recorded age is far outside the 90 % interval {low:.0f} to {high:.0f} years"
         findings.append(Finding("H1", Severity.WARNING, "age", f"{_WORDING}: {text}"))
-        audit = replace(audit, age=AttributeStatus.CONFLICT_IMAGE)
-    if "H2" not in disabled and sex is not None and _sex_conflicts(audit, sex, policy):
+        check = replace(check, age=AttributeStatus.CONFLICT_IMAGE)
+    if "H2" not in disabled and sex is not None and _sex_conflicts(check, sex, policy):
         text = f"recorded sex has probability {1 - sex.certainty:.3f}"
         findings.append(Finding("H2", Severity.WARNING, "sex", f"{_WORDING}: {text}"))
-        audit = replace(audit, sex=AttributeStatus.CONFLICT_IMAGE)
+        check = replace(check, sex=AttributeStatus.CONFLICT_IMAGE)
     if "H3" not in disabled and len(findings) == 2:
         text = f"{_WORDING} in age and sex: possible mix-up of studies, please review"
         findings.append(Finding("H3", Severity.INFORMATION, "identity", text))
-    return replace(audit, findings=(*audit.findings, *findings))
+    return replace(check, findings=(*check.findings, *findings))
 
 
 def _age_conflicts(
-    audit: HeaderAudit,
+    check: HeaderCheck,
     age: AgeEstimate,
     ages: tuple[float, float],
     policy: PolicySettings,
@@ -248,7 +248,7 @@ def _age_conflicts(
     An age that the network never learnt counts as the nearest that it did, and only on its own
     side: a chest that looks younger than the oldest trained does not look 90 either.
     """
-    recorded = audit.trusted_age
+    recorded = check.trusted_age
     if "H1" in disabled or recorded is None:
         return False
     low, high = (age.mu + policy.age_alert_widening * (bound - age.mu) for bound in age.interval90)
@@ -256,8 +256,8 @@ def _age_conflicts(
     return (side >= 0 and nearest > high) or (side <= 0 and nearest < low)
 
 
-def _sex_conflicts(audit: HeaderAudit, sex: SexEstimate, policy: PolicySettings) -> bool:
-    recorded = audit.trusted_sex
+def _sex_conflicts(check: HeaderCheck, sex: SexEstimate, policy: PolicySettings) -> bool:
+    recorded = check.trusted_sex
     if not recorded:
         return False
     female = sex.probability_female

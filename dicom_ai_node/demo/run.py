@@ -180,16 +180,16 @@ def _reports(pacs: EmbeddedPacs, studies: Sequence[DemoStudy]) -> dict[str, list
 def _row(study: DemoStudy, detail: StudyDetail | None, reports: list[Path]) -> dict[str, Any]:
     state = detail.study.state if detail else "not received"
     result = (detail.result if detail else None) or {}
-    audited = result.get("audit", {})
+    checked = result.get("audit", {})
     age, sex, reason = result.get("age"), result.get("sex"), result.get("reason")
     errors = [error for path in reports for error in dciodvfy(path)]
     skipped = state == State.SKIPPED
     return {
         "study": study.title,
-        "recorded_age": audited.get("recorded", {}).get("age", ""),
-        "recorded_sex": audited.get("recorded", {}).get("sex", ""),
-        "status": {"age": audited.get("age", ""), "sex": audited.get("sex", "")},
-        "rules": list(dict.fromkeys(one["rule"] for one in audited.get("findings", []))),
+        "recorded_age": checked.get("recorded", {}).get("age", ""),
+        "recorded_sex": checked.get("recorded", {}).get("sex", ""),
+        "status": {"age": checked.get("age", ""), "sex": checked.get("sex", "")},
+        "rules": list(dict.fromkeys(one["rule"] for one in checked.get("findings", []))),
         "age": {"estimate": age["mu"], "interval90": age["interval90"]} if age else None,
         "sex": sex,
         "decision": result.get("outcome", state),

@@ -10,7 +10,7 @@ image instead; on radiographs under windows that clip a fifth of the pixels, the
 *PhotometricInterpretation alone decides the polarity:* MONOCHROME1 is inverted, once.
 PresentationLUTShape says the same again for DX (PS3.3 C.8.11.3.1.2) and is not consulted: where
 the two disagree, toolkits differ, and the attribute that every image has is the better kept one.
-The header audit reports the disagreement.
+The header check reports the disagreement.
 
 A table or a window is used only where it can be meant for this image
 (:mod:`dicom_ai_node.pixels.plausible`): the first table that fits, in its declared or in the other

@@ -35,7 +35,7 @@ _lock = threading.RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings: what it warns of is the audit's to report.
+    """Silence pydicom's warnings: what it warns of is the check's to report.
 
     The filters of :mod:`warnings` belong to the process, and two threads that save and restore them
     in turn can leave the wrong ones behind; the lock costs little, since parsing holds the GIL.

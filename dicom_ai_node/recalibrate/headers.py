@@ -12,9 +12,9 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.rules import Header, audit
+from dicom_ai_node.rules import Header, check
 from dicom_ai_node.rules.calendar_dates import read_date
-from dicom_ai_node.types import AttributeStatus, HeaderAudit, PriorStudy
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
 
 Track = Callable[[str, int], Callable[[], object]]
 """Given what is counted and how much of it there is: what to call for each that is done."""
@@ -74,42 +74,42 @@ def trust(
     ``files`` counts those of the other studies under their status, as ``age_missing`` or
     ``sex_conflict_header``, and those of a de-identified '90 or over' as ``age_censored``.
     """
-    alone = [audit(study.headers, settings=rules, today=today) for study in studies]
+    alone = [check(study.headers, settings=rules, today=today) for study in studies]
     known: dict[str, list[PriorStudy]] = {}
-    for study, audited in zip(studies, alone, strict=True):
-        if study.patient != study.uid and not audited.exempt:
-            known.setdefault(study.patient, []).append(_prior(study, audited))
+    for study, checked in zip(studies, alone, strict=True):
+        if study.patient != study.uid and not checked.exempt:
+            known.setdefault(study.patient, []).append(_prior(study, checked))
     found = []
-    for study, audited in zip(studies, alone, strict=True):
+    for study, checked in zip(studies, alone, strict=True):
         others = [
             one for one in known.get(study.patient, ()) if one.study_instance_uid != study.uid
         ]
         if others:
-            audited = audit(study.headers, priors=others, settings=rules, today=today)
-        reason = distrust(audited)
+            checked = check(study.headers, priors=others, settings=rules, today=today)
+        reason = distrust(checked)
         if reason:
             files[reason] += len(study.files)
         else:
-            years = audited.trusted_age
+            years = checked.trusted_age
             assert years is not None
-            found.append(Trusted(study, years, audited.trusted_sex == "F"))
+            found.append(Trusted(study, years, checked.trusted_sex == "F"))
     return found
 
 
-def distrust(audited: HeaderAudit) -> str:
+def distrust(checked: HeaderCheck) -> str:
     """Return why the header must not calibrate anything, '' when it may."""
-    if audited.trusted_age is None:
-        consistent = audited.age is AttributeStatus.CONSISTENT
-        return "age_censored" if consistent else f"age_{audited.age.lower()}"
-    return "" if audited.trusted_sex else f"sex_{audited.sex.lower()}"
+    if checked.trusted_age is None:
+        consistent = checked.age is AttributeStatus.CONSISTENT
+        return "age_censored" if consistent else f"age_{checked.age.lower()}"
+    return "" if checked.trusted_sex else f"sex_{checked.sex.lower()}"
 
 
-def _prior(study: SiteStudy, audited: HeaderAudit) -> PriorStudy:
+def _prior(study: SiteStudy, checked: HeaderCheck) -> PriorStudy:
     header = study.headers[0]
     return PriorStudy(
         study_instance_uid=study.uid,
         study_date=read_date(header.clean("StudyDate")),
-        sex=audited.stated_sex,
+        sex=checked.stated_sex,
         birth_date=header.clean("PatientBirthDate"),
-        age_years=None if audited.censored_age else audited.stated_age,
+        age_years=None if checked.censored_age else checked.stated_age,
     )

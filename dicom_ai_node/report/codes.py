@@ -130,7 +130,7 @@ def summary_code(outcome: Outcome, reason: Reason | None) -> Code:
     return FAILED if broken or outcome is Outcome.ABSTAINED else NOT_ATTEMPTED
 
 
-# Private: how far an estimate reaches, and what the audit says of an attribute
+# Private: how far an estimate reaches, and what the check says of an attribute
 SCOPE = Code("SCOPE", CODING_SCHEME, "Scope of the result")
 SCOPE_STUDY = Code("STUDY", CODING_SCHEME, "The study as a whole")
 SCOPE_IMAGE = Code("IMAGE", CODING_SCHEME, "One image")

@@ -1,4 +1,4 @@
-"""The measurement groups (TID 1501): what was inferred, what was not and why, and the header audit.
+"""The measurement groups (TID 1501): what was inferred, what was not and why, and the header check.
 
 Groups, in this order; each bears a private code SCOPE so that no reader has to guess:
 
@@ -78,7 +78,7 @@ def measurement_groups(
     settings: ReportSettings,
 ) -> list[MeasurementsAndQualitativeEvaluations]:
     """Return the groups of a report; ``references`` are all images of the study that it names."""
-    header = header_group(result.audit, references, identity=identity, settings=settings)
+    header = header_group(result.check, references, identity=identity, settings=settings)
     parts = _parts(result, references)
     return [
         header,

@@ -22,13 +22,13 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.report import codes, text
 from dicom_ai_node.report.identity import ReportIdentity, uid_of
 from dicom_ai_node.report.recorded import recorded_age
-from dicom_ai_node.types import HeaderAudit, ImageRef, Recorded
+from dicom_ai_node.types import HeaderCheck, ImageRef, Recorded
 
 TITLE = "Header audit"
 
 
 def header_group(
-    audit: HeaderAudit,
+    check: HeaderCheck,
     references: Sequence[ImageRef],
     *,
     identity: ReportIdentity,
@@ -45,11 +45,11 @@ def header_group(
             version=text.plain(identity.rules_version),
             manufacturer=settings.manufacturer,
         ),
-        measurements=_ages(audit.recorded) or None,
+        measurements=_ages(check.recorded) or None,
         qualitative_evaluations=[
             QualitativeEvaluation(codes.SCOPE, codes.SCOPE_HEADER),
-            QualitativeEvaluation(codes.AGE_STATUS, codes.status_code(audit.age)),
-            QualitativeEvaluation(codes.SEX_STATUS, codes.status_code(audit.sex)),
+            QualitativeEvaluation(codes.AGE_STATUS, codes.status_code(check.age)),
+            QualitativeEvaluation(codes.SEX_STATUS, codes.status_code(check.sex)),
         ],
         source_images=[
             SourceImageForMeasurementGroup(one.sop_class_uid, one.sop_instance_uid)
@@ -57,7 +57,7 @@ def header_group(
         ],
     )
     group[0].ContentSequence.extend(
-        TextContentItem(codes.COMMENT, line, "CONTAINS") for line in _lines(audit)
+        TextContentItem(codes.COMMENT, line, "CONTAINS") for line in _lines(check)
     )
     return group
 
@@ -73,10 +73,10 @@ def _ages(recorded: Recorded) -> list[Measurement]:
     return ages
 
 
-def _lines(audit: HeaderAudit) -> list[str]:
-    lines = [f"As recorded: {text.recorded_line(audit)}"]
-    lines.append("Rules that fired: " + (text.plain(", ".join(audit.rules)) or "none"))
-    lines.extend(text.finding_lines(audit))
-    if text.differs(audit):
+def _lines(check: HeaderCheck) -> list[str]:
+    lines = [f"As recorded: {text.recorded_line(check)}"]
+    lines.append("Rules that fired: " + (text.plain(", ".join(check.rules)) or "none"))
+    lines.extend(text.finding_lines(check))
+    if text.differs(check):
         lines.append(text.DIFFERS)
     return lines

@@ -26,7 +26,7 @@ from dicom_ai_node.types import (
     ExplainedImage,
     Finding,
     Head,
-    HeaderAudit,
+    HeaderCheck,
     ImageRef,
     ImageResult,
     ModelIdentity,
@@ -134,17 +134,17 @@ def _samples() -> dict[str, Sample]:
     }
 
 
-def audit(
+def check(
     age: AttributeStatus = AttributeStatus.CONSISTENT,
     sex: AttributeStatus = AttributeStatus.CONSISTENT,
     *,
     recorded: Recorded | None = None,
     findings: Sequence[Finding] = (),
     proposals: Sequence[Proposal] = (),
-) -> HeaderAudit:
-    """Return an audit of the header of :func:`source`."""
+) -> HeaderCheck:
+    """Return a check of the header of :func:`source`."""
     recorded = recorded or Recorded("063Y", "F", 63.0, 63.37)
-    return HeaderAudit(recorded, age, sex, tuple(findings), tuple(proposals))
+    return HeaderCheck(recorded, age, sex, tuple(findings), tuple(proposals))
 
 
 def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
@@ -161,7 +161,7 @@ def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
     result = StudyResult(
         study_instance_uid=text_of(headers[0], "StudyInstanceUID"),
         outcome=Outcome.ESTIMATED,
-        audit=audit(),
+        check=check(),
         images=results,
         age=AgeEstimate(63.21, 6.71, (52.04, 73.96)),
         sex=SexEstimate(0.9971),
@@ -203,24 +203,24 @@ def _conflict() -> Sample:
     ]
     conflict = AttributeStatus.CONFLICT_IMAGE
     recorded = Recorded("021Y", "M", 21.0, 21.2)
-    audited = audit(conflict, conflict, recorded=recorded, findings=findings)
+    checked = check(conflict, conflict, recorded=recorded, findings=findings)
     header = source(PatientAge=b"021Y", PatientSex=b"M", PatientBirthDate=b"20030101")
-    return Sample(replace(sample.result, audit=audited), [header])
+    return Sample(replace(sample.result, check=checked), [header])
 
 
 def _sex_other() -> Sample:
     sample = estimated(1)
     recorded = Recorded("063Y", "O", 63.0, 63.37)
-    audited = audit(sex=AttributeStatus.NOT_ASSESSED, recorded=recorded)
+    checked = check(sex=AttributeStatus.NOT_ASSESSED, recorded=recorded)
     why = Reason("sex_not_assessed", "PatientSex is not assessed in this study")
-    result = replace(sample.result, audit=audited, sex=None, unanswered=(Unanswered("sex", why),))
+    result = replace(sample.result, check=checked, sex=None, unanswered=(Unanswered("sex", why),))
     return Sample(result, [source(PatientSex=b"O")])
 
 
 def _half() -> Sample:
     """A sex and no age, which the header lacks too."""
     sample = estimated(1)
-    audited = audit(
+    checked = check(
         AttributeStatus.MISSING,
         recorded=Recorded("", "F", None, None),
         findings=[
@@ -231,7 +231,7 @@ def _half() -> Sample:
         "age_interval_too_wide",
         "the 90 % interval of the age, 31 to 88 years, is wider than 45 years",
     )
-    result = replace(sample.result, audit=audited, age=None, unanswered=(Unanswered("age", why),))
+    result = replace(sample.result, check=checked, age=None, unanswered=(Unanswered("age", why),))
     return Sample(result, [source(PatientAge=b"", PatientBirthDate=b"")])
 
 
@@ -252,18 +252,18 @@ def _refused() -> Sample:
         ImageResult(image_ref(sources[0]), Outcome.REFUSED, reason=kind),
         ImageResult(image_ref(sources[1]), Outcome.REFUSED, reason=broken),
     )
-    result = StudyResult(STUDY_UID, Outcome.REFUSED, audit(), images=images, reason=kind)
+    result = StudyResult(STUDY_UID, Outcome.REFUSED, check(), images=images, reason=kind)
     return Sample(result, sources)
 
 
 def _header_only() -> Sample:
     reason = Reason("not_flagged", "header is consistent; policy analyses flagged studies only")
     missing = AttributeStatus.MISSING
-    audited = audit(
+    checked = check(
         missing,
         recorded=Recorded("", "F", None, 63.37),
         findings=[Finding("B3", Severity.WARNING, "age", "PatientAge is empty")],
         proposals=[Proposal("PatientAge", "063Y", "PatientBirthDate and StudyDate", "B3")],
     )
-    result = StudyResult(STUDY_UID, Outcome.HEADER_ONLY, audited, reason=reason)
+    result = StudyResult(STUDY_UID, Outcome.HEADER_ONLY, checked, reason=reason)
     return Sample(result, [source(PatientAge=b"")])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_ai_node.report import summary, text
-from dicom_ai_node.types import AgeEstimate, HeaderAudit, Outcome, SexEstimate, StudyResult
+from dicom_ai_node.types import AgeEstimate, HeaderCheck, Outcome, SexEstimate, StudyResult
 
 COLUMNS = 1024
 MOST_ROWS = 1400
@@ -68,10 +68,10 @@ def draw_sheet(result: StudyResult, *, study_date: str) -> NDArray[np.uint8]:
     line = f"Study {date}, UID ...{result.study_instance_uid[-12:]}{model}"
     page.write(text.plain(line), size=_SMALL, shade=_GREY)
     page.y += 12
-    page.write(summary.verdict(result.audit), size=_TITLE, shade=_WHITE)
+    page.write(summary.verdict(result.check), size=_TITLE, shade=_WHITE)
     _age(page, result)
     _sex(page, result)
-    _findings(page, list(finding_words(result.audit)))
+    _findings(page, list(finding_words(result.check)))
     page.heading("")
     page.y -= line_height(_SMALL)
     page.write(text.DISCLAIMER, size=_SMALL, shade=_GREY)
@@ -79,12 +79,12 @@ def draw_sheet(result: StudyResult, *, study_date: str) -> NDArray[np.uint8]:
     return np.asarray(page.image, dtype=np.uint8)[:rows]
 
 
-def finding_words(audit: HeaderAudit) -> Iterator[str]:
+def finding_words(check: HeaderCheck) -> Iterator[str]:
     """Yield each finding and each proposal as a sentence, without codes."""
-    for found in audit.findings:
+    for found in check.findings:
         reason = text.plain(found.reason)
         yield f"{found.severity.value.capitalize()}: {reason[:1].upper()}{reason[1:]}"
-    for one in audit.proposals:
+    for one in check.proposals:
         yield text.plain(f"Proposed, not applied: {one.keyword} {one.value}, from {one.source}")
 
 
@@ -121,14 +121,14 @@ def line_height(size: int) -> int:
 
 def _age(page: _Page, result: StudyResult) -> None:
     page.heading("AGE")
-    recorded = summary.recorded_age(result.audit)
+    recorded = summary.recorded_age(result.check)
     page.write(f"Recorded: {recorded}")
     answered = result.outcome is Outcome.ESTIMATED
     age = result.age if answered else None
     if age is not None:
         page.write(f"The image suggests {text.age_line(age)}", shade=_WHITE)
     _why_not(page, result, "age")
-    years = result.audit.stated_age
+    years = result.check.stated_age
     if age is not None or years is not None:
         _scale(page, age, years)
 
@@ -177,12 +177,12 @@ class _Place:
 
 def _sex(page: _Page, result: StudyResult) -> None:
     page.heading("SEX")
-    page.write(f"Recorded: {summary.recorded_sex(result.audit)}")
+    page.write(f"Recorded: {summary.recorded_sex(result.check)}")
     sex = text.reported_sex(result) if result.outcome is Outcome.ESTIMATED else None
     if sex is not None:
         page.write(f"The image suggests {text.sex_line(sex)}", shade=_WHITE)
         page.y += 6
-        recorded = result.audit.meant_sex or result.audit.recorded.sex.strip()
+        recorded = result.check.meant_sex or result.check.recorded.sex.strip()
         _bars(page, sex, recorded)
     _why_not(page, result, "sex")
 

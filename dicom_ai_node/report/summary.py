@@ -4,7 +4,7 @@ Printable ASCII, as all text of a report.
 """
 
 from dicom_ai_node.report import text
-from dicom_ai_node.types import AttributeStatus, HeaderAudit, Outcome, StudyResult
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, Outcome, StudyResult
 
 NOT_VERIFIED = "Inferred by a program, not verified by a person; not a medical device."
 
@@ -28,45 +28,45 @@ def summary(result: StudyResult) -> str:
     """Return what the report says: header, image, verdict, and that nobody has verified it."""
     return " ".join(
         [
-            f"Header: {recorded_age(result.audit)}, {recorded_sex(result.audit)}.",
+            f"Header: {recorded_age(result.check)}, {recorded_sex(result.check)}.",
             f"Image: {_image(result)}.",
-            verdict(result.audit),
+            verdict(result.check),
             NOT_VERIFIED,
         ]
     )
 
 
-def verdict(audit: HeaderAudit) -> str:
+def verdict(check: HeaderCheck) -> str:
     """Return what is wrong with the recorded age and sex, in one sentence."""
-    if audit.exempt:
-        return f"Not assessed: {text.plain(audit.exempt)}."
-    if audit.age is audit.sex and audit.age in _STATUS:
-        return _reviewed(f"Recorded age and sex {_STATUS[audit.age][1]}", audit)
+    if check.exempt:
+        return f"Not assessed: {text.plain(check.exempt)}."
+    if check.age is check.sex and check.age in _STATUS:
+        return _reviewed(f"Recorded age and sex {_STATUS[check.age][1]}", check)
     said = [
         f"recorded {name} {_STATUS[status][0]}"
-        for name, status in (("age", audit.age), ("sex", audit.sex))
+        for name, status in (("age", check.age), ("sex", check.sex))
         if status in _STATUS
     ]
     if not said:
         return "Nothing speaks against the recorded age and sex."
     sentence = " and ".join(said)
-    return _reviewed(sentence[0].upper() + sentence[1:], audit)
+    return _reviewed(sentence[0].upper() + sentence[1:], check)
 
 
-def recorded_age(audit: HeaderAudit) -> str:
+def recorded_age(check: HeaderCheck) -> str:
     """Return the age as recorded, and what it means where that is not plain."""
-    sent, years = audit.recorded.age, audit.stated_age
+    sent, years = check.recorded.age, check.stated_age
     if not sent:
         return "no age"
     if years is None:
         return f"age {text.quoted(sent)}"
-    bound = " or over" if audit.censored_age else ""
+    bound = " or over" if check.censored_age else ""
     return f"age {text.quoted(sent)} ({spoken_age(years)}{bound})"
 
 
-def recorded_sex(audit: HeaderAudit) -> str:
+def recorded_sex(check: HeaderCheck) -> str:
     """Return the sex as recorded, in a word where it is one that DICOM knows."""
-    sent = audit.recorded.sex
+    sent = check.recorded.sex
     word = _SEXES.get(sent.strip())
     if not sent:
         return "no sex"
@@ -102,5 +102,5 @@ def why_not(result: StudyResult) -> list[str]:
     return [f"no {' and no '.join(names)}: {reason}" for reason, names in missing.items()]
 
 
-def _reviewed(sentence: str, audit: HeaderAudit) -> str:
-    return f"{sentence}: please review the record." if text.differs(audit) else f"{sentence}."
+def _reviewed(sentence: str, check: HeaderCheck) -> str:
+    return f"{sentence}: please review the record." if text.differs(check) else f"{sentence}."

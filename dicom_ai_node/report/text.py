@@ -10,7 +10,7 @@ import unicodedata
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
-    HeaderAudit,
+    HeaderCheck,
     Reason,
     SexEstimate,
     StudyResult,
@@ -64,32 +64,32 @@ def reported_sex(result: StudyResult) -> SexEstimate | None:
     NOT_ASSESSED stands for a recorded 'O', sex parameters for clinical use and the like: there an
     image can say nothing of the attribute, so nothing is said.
     """
-    return None if result.audit.sex is AttributeStatus.NOT_ASSESSED else result.sex
+    return None if result.check.sex is AttributeStatus.NOT_ASSESSED else result.sex
 
 
-def recorded_line(audit: HeaderAudit) -> str:
-    """Return the raw values that were audited."""
-    recorded = audit.recorded
+def recorded_line(check: HeaderCheck) -> str:
+    """Return the raw values that were checked."""
+    recorded = check.recorded
     line = f"PatientAge={quoted(recorded.age)}; PatientSex={quoted(recorded.sex)}"
-    if audit.censored_age:
+    if check.censored_age:
         line += "; PatientAge is a de-identified lower bound"
-    if audit.exempt:
-        line += f"; not held against the image: {plain(audit.exempt)}"
+    if check.exempt:
+        line += f"; not held against the image: {plain(check.exempt)}"
     return line
 
 
-def finding_lines(audit: HeaderAudit) -> list[str]:
+def finding_lines(check: HeaderCheck) -> list[str]:
     """Return one line per finding and per proposal of the rules."""
     findings = [
-        plain(f"{found.rule} {found.severity.value}: {found.reason}") for found in audit.findings
+        plain(f"{found.rule} {found.severity.value}: {found.reason}") for found in check.findings
     ]
     proposals = [
         plain(f"Proposed, not applied: {p.keyword}={p.value} from {p.source} [{p.rule}]")
-        for p in audit.proposals
+        for p in check.proposals
     ]
     return findings + proposals
 
 
-def differs(audit: HeaderAudit) -> bool:
+def differs(check: HeaderCheck) -> bool:
     """Return whether image and record disagree."""
-    return AttributeStatus.CONFLICT_IMAGE in (audit.age, audit.sex)
+    return AttributeStatus.CONFLICT_IMAGE in (check.age, check.sex)

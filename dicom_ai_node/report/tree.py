@@ -31,7 +31,7 @@ from dicom_ai_node.report.identity import ReportIdentity, uid_of
 from dicom_ai_node.report.provenance import software_version
 from dicom_ai_node.report.recorded import NamedImage, recorded_age
 from dicom_ai_node.report.summary import summary
-from dicom_ai_node.types import HeaderAudit, Recorded, StudyResult
+from dicom_ai_node.types import HeaderCheck, Recorded, StudyResult
 
 
 def content_tree(
@@ -43,7 +43,7 @@ def content_tree(
 ) -> Dataset:
     """Return the root content item of the report on ``result``; it names all of ``images``."""
     report = MeasurementReport(
-        observation_context=_observation_context(result.audit, settings),
+        observation_context=_observation_context(result.check, settings),
         procedure_reported=codes.PROCEDURE,
         imaging_measurements=measurement_groups(
             result, [one.image for one in images], identity=identity, settings=settings
@@ -77,7 +77,7 @@ def device_uid(settings: ReportSettings) -> str:
     )
 
 
-def _observation_context(audit: HeaderAudit, settings: ReportSettings) -> ObservationContext:
+def _observation_context(check: HeaderCheck, settings: ReportSettings) -> ObservationContext:
     """TID 1001: the device that observed (TID 1004) and the patient observed (TID 1006)."""
     device = DeviceObserverIdentifyingAttributes(
         uid=UID(device_uid(settings)),
@@ -89,7 +89,7 @@ def _observation_context(audit: HeaderAudit, settings: ReportSettings) -> Observ
     context = ObservationContext(
         observer_device_context=ObserverContext(standard.DCM.Device, device),
     )
-    context.extend(_subject(audit.recorded))
+    context.extend(_subject(check.recorded))
     return context
 
 

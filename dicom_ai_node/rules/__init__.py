@@ -1,11 +1,11 @@
 """Header rules: is PatientAge or PatientSex of a study missing or implausible?
 
-``audit([Header.from_dataset(ds), ...], priors=..., settings=..., today=...)`` answers with a
-:class:`~dicom_ai_node.types.HeaderAudit`. Pure: no files, no clock, no database.
+``check([Header.from_dataset(ds), ...], priors=..., settings=..., today=...)`` answers with a
+:class:`~dicom_ai_node.types.HeaderCheck`. Pure: no files, no clock, no database.
 """
 
 from dicom_ai_node.rules.ages import encode_age, encode_estimate, parse_age
-from dicom_ai_node.rules.audit import audit
+from dicom_ai_node.rules.check import check
 from dicom_ai_node.rules.header import Header
 from dicom_ai_node.rules.registry import RULES, RULES_VERSION
 from dicom_ai_node.rules.rule import Rule
@@ -15,7 +15,7 @@ __all__ = [
     "RULES_VERSION",
     "Header",
     "Rule",
-    "audit",
+    "check",
     "encode_age",
     "encode_estimate",
     "parse_age",

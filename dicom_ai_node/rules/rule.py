@@ -78,7 +78,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Rule(Entry):
-    """One rule of the audit of a study."""
+    """One rule of the check of a study."""
 
     check: Check = field(repr=False)
 

@@ -10,12 +10,12 @@ from dicom_ai_node.rules.history import same_birth_date, usable_birth_date
 from dicom_ai_node.rules.meaning import meant_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import OTHER_SEXES, Case, Hit, Rule, by_id
-from dicom_ai_node.types import AttributeStatus, HeaderAudit, Severity, WorklistAnswer
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, Severity, WorklistAnswer
 
 
 def worth_asking(
     headers: Sequence[Header],
-    audited: HeaderAudit,
+    checked: HeaderCheck,
     *,
     settings: RulesSettings,
     today: date,
@@ -26,10 +26,10 @@ def worth_asking(
     Never of a study that is exempt or de-identified: its PatientID may be somebody else's there.
     """
     readings = [Reading.of(header, settings, today) for header in headers]
-    if audited.exempt or any(reading.deidentified for reading in readings):
+    if checked.exempt or any(reading.deidentified for reading in readings):
         return False
     dated = any(reading.birth and not reading.placeholder_birth for reading in readings)
-    return compare or audited.flagged or not dated
+    return compare or checked.flagged or not dated
 
 
 def _against_worklist(case: Case) -> Iterator[Hit]:

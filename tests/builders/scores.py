@@ -28,7 +28,7 @@ class Score:
 
 def fired(report: AuditReport) -> dict[str, tuple[str, ...]]:
     """The rules of each study."""
-    return {one.key: one.audit.rules for one in report.studies}
+    return {one.key: one.check.rules for one in report.studies}
 
 
 def scores(

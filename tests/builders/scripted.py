@@ -19,7 +19,7 @@ from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import Header
 from dicom_ai_node.store import Database, audit_studies, audits
 from dicom_ai_node.types import Outcome, StudyResult
-from tests.unit.rules_builder import TODAY, audited, header
+from tests.unit.rules_builder import TODAY, checked, header
 
 OWNER = "test"
 SPEC = AuditSpec(source="pacs:fake", depth=Depth.HEADERS, today=TODAY)
@@ -136,7 +136,7 @@ def analyse(uid: str, files: Sequence[Path]) -> Seen:
     assert len(texts) == 1
     number = int(texts.pop().rpartition(".")[2])
     one = listed(number)
-    return Seen((one.header,), 0, StudyResult(uid, Outcome.REFUSED, audited()))
+    return Seen((one.header,), 0, StudyResult(uid, Outcome.REFUSED, checked()))
 
 
 def new_audit(db: Database, spec: AuditSpec = SPEC) -> int:

@@ -19,7 +19,7 @@ from dicom_ai_node.types import WorklistAnswer
 from tests.builders.ports import free_port
 from tests.builders.rows import file_instance
 from tests.builders.worklist import Scp, order, running
-from tests.unit.rules_builder import audited, header
+from tests.unit.rules_builder import checked, header
 
 LACKING = {"PatientSex": "", "PatientAge": "", "PatientBirthDate": "", "AccessionNumber": "A1"}
 KNOWN = WorklistAnswer("StudyInstanceUID", birth_date="19600415", sex="F")
@@ -40,7 +40,7 @@ def ask(worklist: Worklist, db: Database, uid: str = "1.2.3", **changes: str) ->
     """Ask about a study that lacks everything but its identity."""
     file_instance(db, uid, f"{uid}.1")
     values = LACKING | {"StudyInstanceUID": uid} | changes
-    return worklist.answer(uid, [header(**values)], audited(values))
+    return worklist.answer(uid, [header(**values)], checked(values))
 
 
 def test_an_order_is_found_by_each_key_in_turn(scp: Scp, db: Database) -> None:
@@ -60,7 +60,7 @@ def test_without_a_table_nothing_is_asked(scp: Scp, db: Database) -> None:
 
 
 def test_what_is_sound_is_asked_about_to_compare_alone(scp: Scp, db: Database) -> None:
-    sound = [header()], audited()
+    sound = [header()], checked()
     file_instance(db, "1.2.3")
     assert Worklist(config(scp.port), db).answer("1.2.3", *sound) is None
     assert scp.associations == 0
@@ -233,5 +233,5 @@ def test_a_failure_of_the_database_is_no_fault_of_the_worklist(scp: Scp, tmp_pat
     empty = Database(f"sqlite:///{tmp_path / 'empty.db'}")
     values = LACKING | {"StudyInstanceUID": "1.2.3"}
     with pytest.raises(StorageError):
-        Worklist(config(scp.port), empty).answer("1.2.3", [header(**values)], audited(values))
+        Worklist(config(scp.port), empty).answer("1.2.3", [header(**values)], checked(values))
     empty.close()

@@ -25,7 +25,7 @@ from tests.builders.receiving import wait_until_listening
 from tests.builders.rows import file_instance
 from tests.conftest import require_tool
 from tests.integration.test_analyse_observe import Node
-from tests.unit.rules_builder import audited, header
+from tests.unit.rules_builder import checked, header
 
 pytestmark = pytest.mark.peers
 
@@ -88,7 +88,7 @@ def test_the_study_its_order_and_its_patient(tmp_path: Path, db: Database) -> No
     def ask(worklist: Worklist, study: str, **changes: str) -> WorklistAnswer | None:
         file_instance(db, study, f"{study}.1")
         values = LACKING | {"StudyInstanceUID": study} | changes
-        return worklist.answer(study, [header(**values)], audited(values))
+        return worklist.answer(study, [header(**values)], checked(values))
 
     with wlmscpfs(tmp_path / "wl", [*others, order(1)]) as port:
         worklist = Worklist(parse_config({"worklist": table(port)}), db)

@@ -7,9 +7,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import Header, audit
+from dicom_ai_node.rules import Header, check
 from dicom_ai_node.rules.header import ATTRIBUTES
-from dicom_ai_node.types import HeaderAudit, PriorStudy, WorklistAnswer
+from dicom_ai_node.types import HeaderCheck, PriorStudy, WorklistAnswer
 
 TODAY = date(2024, 1, 15)
 
@@ -62,17 +62,17 @@ def header(**changes: Value) -> Header:
     return Header.from_dataset(dataset(**changes))
 
 
-def audited(
+def checked(
     *instances: dict[str, Value],
     priors: tuple[PriorStudy, ...] = (),
     worklist: WorklistAnswer | None = None,
     today: date = TODAY,
     **settings: object,
-) -> HeaderAudit:
-    """The audit of one study with these instances; none given: one sound instance."""
+) -> HeaderCheck:
+    """The check of one study with these instances; none given: one sound instance."""
     headers = [header(**changes) for changes in instances or ({},)]
     limits = RulesSettings(**settings)
-    return audit(headers, priors=priors, worklist=worklist, settings=limits, today=today)
+    return check(headers, priors=priors, worklist=worklist, settings=limits, today=today)
 
 
 def listed(birth_date: str = "", sex: str = "", age: str = "") -> WorklistAnswer:

@@ -22,7 +22,7 @@ from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
     Finding,
-    HeaderAudit,
+    HeaderCheck,
     ImageRef,
     ImageResult,
     Outcome,
@@ -38,21 +38,21 @@ AS_CALIBRATED = Spread()
 CONSISTENT = AttributeStatus.CONSISTENT
 
 
-def header(years: float | None = 60.0, recorded: str = "F", **changes: object) -> HeaderAudit:
-    plain = HeaderAudit(Recorded("060Y", recorded, years, None), CONSISTENT, CONSISTENT)
+def header(years: float | None = 60.0, recorded: str = "F", **changes: object) -> HeaderCheck:
+    plain = HeaderCheck(Recorded("060Y", recorded, years, None), CONSISTENT, CONSISTENT)
     return replace(plain, **changes)
 
 
 def case(
     key: str,
-    audit: HeaderAudit | None = None,
+    check: HeaderCheck | None = None,
     *,
     age: float | None = 60.0,
     female: float | None = 0.999,
     half: float = 10.0,
     outcome: Outcome = Outcome.ESTIMATED,
 ) -> Case:
-    own = audit or header()
+    own = check or header()
     estimate = AgeEstimate(age, 6.0, (age - half, age + half)) if age is not None else None
     appearance = SexEstimate(female) if female is not None else None
     return Case(key, own, StudyResult(key, outcome, own, age=estimate, sex=appearance))
@@ -166,7 +166,7 @@ def test_the_false_discovery_rate_is_held(heavy: bool, wrong: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "audit",
+    "check",
     [
         header(5.0, "O", sex=AttributeStatus.NOT_ASSESSED, censored_age=True),
         header(5.0, "M", exempt="veterinary patient"),
@@ -175,9 +175,9 @@ def test_the_false_discovery_rate_is_held(heavy: bool, wrong: float) -> None:
     ],
 )
 def test_what_is_censored_respected_exempt_or_wrong_already_is_not_compared(
-    audit: HeaderAudit,
+    check: HeaderCheck,
 ) -> None:
-    verdict = judged([case("x", audit), *sound(50)]).verdicts["x"]
+    verdict = judged([case("x", check), *sound(50)]).verdicts["x"]
     assert verdict == Verdict()
 
 
@@ -243,9 +243,9 @@ def test_both_wrong_is_a_mix_up_and_ranks_first() -> None:
     assert batch.verdicts["b"].mix_up
     assert not batch.verdicts["a"].mix_up
     assert batch.verdicts["b"].score > batch.verdicts["a"].score > 0
-    audit = with_findings(both, batch.verdicts["b"])
-    assert "H3" in audit.rules
-    assert (audit.age, audit.sex) == (AttributeStatus.CONFLICT_IMAGE,) * 2
+    check = with_findings(both, batch.verdicts["b"])
+    assert "H3" in check.rules
+    assert (check.age, check.sex) == (AttributeStatus.CONFLICT_IMAGE,) * 2
 
 
 def test_one_wrong_and_other_studies_that_contradict_are_a_mix_up() -> None:

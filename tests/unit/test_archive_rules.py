@@ -18,7 +18,7 @@ from dicom_ai_node.archive.statistics import (
 )
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import Header
-from dicom_ai_node.types import AttributeStatus, HeaderAudit
+from dicom_ai_node.types import AttributeStatus, HeaderCheck
 from tests.unit.rules_builder import TODAY, Value, header
 
 SETTINGS = RulesSettings()
@@ -32,8 +32,8 @@ def arrival(
     return Arrival(key, StudyFacts(f"1.2.{key}", (own,), answer, from_files=whole))
 
 
-def audits(arrivals: Sequence[Arrival], **settings: object) -> dict[str, HeaderAudit]:
-    return {one.key: one.audit for one in members(arrivals, **settings)}
+def checks(arrivals: Sequence[Arrival], **settings: object) -> dict[str, HeaderCheck]:
+    return {one.key: one.check for one in members(arrivals, **settings)}
 
 
 def members(arrivals: Sequence[Arrival], **settings: object) -> tuple[Member, ...]:
@@ -41,7 +41,7 @@ def members(arrivals: Sequence[Arrival], **settings: object) -> tuple[Member, ..
 
 
 def fired(rule: str, arrivals: Sequence[Arrival], **settings: object) -> set[str]:
-    return {key for key, one in audits(arrivals, **settings).items() if rule in one.rules}
+    return {key for key, one in checks(arrivals, **settings).items() if rule in one.rules}
 
 
 def crowd(count: int, station: str = "B", start: int = 1000, **changes: Value) -> list[Arrival]:
@@ -100,7 +100,7 @@ def spike(count: int, age: str = "099Y", birth: str = "") -> list[Arrival]:
 
 
 def test_c3_finds_the_station_that_fills_in_an_age() -> None:
-    found = audits([*spike(6), *crowd(20, "A"), *crowd(200, "B", 2000)])
+    found = checks([*spike(6), *crowd(20, "A"), *crowd(200, "B", 2000)])
     hit = {key for key, one in found.items() if "C3" in one.rules}
     assert hit == {one.key for one in spike(6)}
     assert {found[key].age for key in hit} == {AttributeStatus.IMPLAUSIBLE}
@@ -261,7 +261,7 @@ def test_g8_ignores_how_a_value_is_written(change: dict[str, str]) -> None:
     ],
 )
 def test_g8_finds_what_differs_and_quotes_no_identifier(change: dict[str, str]) -> None:
-    one = audits([arrival("1", {**ANSWER, **change}, AccessionNumber="77")])["1"]
+    one = checks([arrival("1", {**ANSWER, **change}, AccessionNumber="77")])["1"]
     (finding,) = (found for found in one.findings if found.rule == "G8")
     ((keyword, value),) = change.items()
     assert (value in finding.reason) == (keyword in {"PatientSex", "PatientBirthDate", "StudyDate"})
@@ -281,15 +281,15 @@ def test_g8_needs_a_file_to_hold_the_listing_against() -> None:
 
 def test_a_listing_is_not_blamed_for_what_it_was_not_asked() -> None:
     answer: dict[str, Value] = {"PatientAge": None, "PatientSex": None, "PatientBirthDate": None}
-    one = audits([arrival("1", whole=False, **answer)])["1"]
+    one = checks([arrival("1", whole=False, **answer)])["1"]
     assert one.rules == ()
     assert (one.age, one.sex) == (AttributeStatus.NOT_ASSESSED,) * 2
     assert fired("B2", [arrival("1", whole=False, PatientSex="")]) == {"1"}
-    assert {"B1", "B3"} <= set(audits([arrival("1", **answer)])["1"].rules)
+    assert {"B1", "B3"} <= set(checks([arrival("1", **answer)])["1"].rules)
 
 
 def test_a_study_that_could_not_be_had_is_a_finding() -> None:
-    found = audits(
+    found = checks(
         [
             Arrival("1", None, fault="the peer did not answer"),
             Arrival("2", StudyFacts("", (header(),)), expected=3, arrived=2),
@@ -307,9 +307,9 @@ def test_g7_names_the_console_and_not_its_manufacturer() -> None:
     good = [*crowd(60, "GOOD", 2000, **maker), *crowd(60, "FINE", 3000)]
     own, groups = judge_groups(members([*bad, *good]), SETTINGS)
     assert {(one.by, one.name) for one in groups if one.unusual} == {("station", "BAD")}
-    told = [one for one in own if "G7" in one.audit.rules]
+    told = [one for one in own if "G7" in one.check.rules]
     assert {one.key for one in told} == {one.key for one in bad[:25]}
-    assert all("'BAD'" in one.audit.findings[-1].reason for one in told)
+    assert all("'BAD'" in one.check.findings[-1].reason for one in told)
     assert judge_groups(members(bad), RulesSettings(disabled=("G7",)))[1] == []
 
 
@@ -338,8 +338,8 @@ def test_no_reason_quotes_a_name_or_an_identifier() -> None:
         arrival("2", ANSWER, PatientName="Hidden^Human", PatientID="ID77", AccessionNumber="AC9"),
         Arrival("3", StudyFacts("1.2.3", (header(PatientID="ID77"), header(PatientID="ID78")))),
     ]
-    reasons = " ".join(finding.reason for one in audits(study).values() for finding in one.findings)
-    assert "G5" in {rule for one in audits(study).values() for rule in one.rules}
+    reasons = " ".join(finding.reason for one in checks(study).values() for finding in one.findings)
+    assert "G5" in {rule for one in checks(study).values() for rule in one.rules}
     for word in ("Secret", "Person", "Hidden", "Human", "ID77", "ID78", "AC9"):
         assert word not in reasons
 
@@ -347,7 +347,7 @@ def test_no_reason_quotes_a_name_or_an_identifier() -> None:
 def test_every_rule_over_an_archive_can_be_switched_off() -> None:
     study = [Arrival("1", None, fault="gone"), arrival("2", {"PatientID": "X"})]
     assert fired("S1", study) == {"1"}
-    off = audits(study, disabled=tuple(ARCHIVE_RULES))
+    off = checks(study, disabled=tuple(ARCHIVE_RULES))
     assert [one.rules for one in off.values()] == [(), ()]
 
 

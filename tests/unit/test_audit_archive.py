@@ -71,9 +71,9 @@ def test_every_deterministic_rule_finds_all_that_was_planted_and_nothing_else() 
 def test_the_misconfigured_console_is_the_unusual_station() -> None:
     unusual = {rate.group for rate in report().rates if rate.unusual and rate.by == "station"}
     assert unusual == {MISCONFIGURED}
-    told = [one for one in report().studies if "G7" in one.audit.rules]
+    told = [one for one in report().studies if "G7" in one.check.rules]
     assert sum(one.origin.station == MISCONFIGURED for one in told) >= 40
-    assert all(one.audit.flagged for one in told)
+    assert all(one.check.flagged for one in told)
 
 
 def test_the_order_of_studies_and_of_instances_changes_nothing() -> None:

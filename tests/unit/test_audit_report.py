@@ -30,7 +30,7 @@ from dicom_ai_node.audit.report.tables import (
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
-from dicom_ai_node.rules import Header, audit
+from dicom_ai_node.rules import Header, check
 from dicom_ai_node.rules.header import ATTRIBUTES
 from dicom_ai_node.types import (
     AgeEstimate,
@@ -53,7 +53,7 @@ def collected(key: str, **changes: Value) -> Collected:
 
 def estimated(one: Collected, age: float, female: float) -> Collected:
     assert one.facts is not None
-    own = audit(one.facts.headers, settings=RULES, today=TODAY)
+    own = check(one.facts.headers, settings=RULES, today=TODAY)
     said = AgeEstimate(age, 6.0, (age - 10, age + 10)), SexEstimate(female)
     result = StudyResult(one.key, Outcome.ESTIMATED, own, age=said[0], sex=said[1])
     return replace(one, result=result)
@@ -116,18 +116,18 @@ def report() -> AuditReport:
 
 def test_a_study_is_said_what_its_header_its_image_and_its_source_say(report: AuditReport) -> None:
     said = {one.key: one for one in report.studies}
-    assert said["1.9.1"].audit.rules == ("S1", "S2")
+    assert said["1.9.1"].check.rules == ("S1", "S2")
     assert said["1.9.1"].fault == "timed out after 30 s"
-    assert said["1.2.900"].audit.rules == ("B3",)
+    assert said["1.2.900"].check.rules == ("B3",)
     mixed = said["1.2.902"]
-    assert mixed.audit.rules == ("H1", "H2", "H3")
-    assert (mixed.audit.age, mixed.audit.sex) == (AttributeStatus.CONFLICT_IMAGE,) * 2
+    assert mixed.check.rules == ("H1", "H2", "H3")
+    assert (mixed.check.age, mixed.check.sex) == (AttributeStatus.CONFLICT_IMAGE,) * 2
     assert mixed.suspicion.alert
     assert mixed.suspicion.mix_up
     assert report.budget.alerts == 1
     assert report.budget.expected_ppv is not None
     assert report.budget.expected_ppv > 0.9
-    assert said["1.2.150"].audit.rules == ()
+    assert said["1.2.150"].check.rules == ()
     assert said["1.2.150"].origin.station == "R1"
 
 
@@ -148,15 +148,15 @@ def test_a_disabled_rule_of_the_image_is_silent_and_alerts_nobody(
     rules = RulesSettings(disabled=disabled)
     said = concluded(ward(), rules=rules, alerts_per_day=budget)
     mixed = next(one for one in said.studies if one.key == "1.2.902")
-    assert mixed.audit.rules == left
-    assert {one for study in said.studies for one in study.audit.rules}.isdisjoint(disabled)
+    assert mixed.check.rules == left
+    assert {one for study in said.studies for one in study.check.rules}.isdisjoint(disabled)
     suspicion = mixed.suspicion
     assert suspicion.mix_up is False
     assert (suspicion.age_found, suspicion.sex_found) == ("H1" in left, "H2" in left)
     assert suspicion.alert is bool(left)
     assert (said.budget.alerts > 0) is bool(left)
-    assert (mixed.audit.age is AttributeStatus.CONFLICT_IMAGE) is ("H1" in left)
-    assert (mixed.audit.sex is AttributeStatus.CONFLICT_IMAGE) is ("H2" in left)
+    assert (mixed.check.age is AttributeStatus.CONFLICT_IMAGE) is ("H1" in left)
+    assert (mixed.check.sex is AttributeStatus.CONFLICT_IMAGE) is ("H2" in left)
 
 
 def test_a_stricter_false_discovery_rate_finds_less_and_is_said() -> None:
@@ -186,9 +186,9 @@ def test_the_findings_of_a_single_study_do_not_come_back() -> None:
     """A result was decided alone, by the policy's thresholds: the batch decides anew."""
     one = estimated(collected("1"), 45.0, 0.01)
     assert one.result is not None
-    own = replace(one.result.audit, age=AttributeStatus.CONFLICT_IMAGE)
-    (said,) = concluded([replace(one, result=replace(one.result, audit=own))]).studies
-    assert said.audit.age is AttributeStatus.CONSISTENT or "H1" in said.audit.rules
+    own = replace(one.result.check, age=AttributeStatus.CONFLICT_IMAGE)
+    (said,) = concluded([replace(one, result=replace(one.result, check=own))]).studies
+    assert said.check.age is AttributeStatus.CONSISTENT or "H1" in said.check.rules
 
 
 def test_the_budget_is_of_days_with_studies() -> None:
@@ -243,14 +243,14 @@ def test_the_best_proposal_of_the_ladder_is_told_with_its_source() -> None:
 def test_what_is_not_assessable_is_information() -> None:
     one = collected("1")
     assert one.facts is not None
-    own = audit(one.facts.headers, settings=RULES, today=TODAY)
+    own = check(one.facts.headers, settings=RULES, today=TODAY)
     refused = StudyResult(one.key, Outcome.REFUSED, own, reason=Reason("x", "no image"))
     (said,) = concluded([replace(one, result=refused)]).studies
-    assert said.audit.rules == ("H4",)
-    assert not said.audit.flagged
+    assert said.check.rules == ("H4",)
+    assert not said.check.flagged
     off = RulesSettings(disabled=("H4",))
     (silent,) = concluded([replace(one, result=refused)], rules=off).studies
-    assert silent.audit.rules == ()
+    assert silent.check.rules == ()
 
 
 def test_one_study_twice_is_an_error() -> None:

@@ -23,7 +23,7 @@ from dicom_ai_node.types import (
 )
 from tests.builders.postgres import fresh_database
 from tests.builders.scripted import OWNER, listed, new_audit
-from tests.unit.rules_builder import audited, header
+from tests.unit.rules_builder import checked, header
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
@@ -155,7 +155,7 @@ def test_a_collected_study_comes_back_as_it_was(any_db: Database) -> None:
     result = StudyResult(
         "1.2.3",
         Outcome.ESTIMATED,
-        audited({"PatientAge": None, "PatientBirthDate": None}),
+        checked({"PatientAge": None, "PatientBirthDate": None}),
         (image, refused),
         None,
         AgeEstimate(61.123456789, 5.1, (50.0, 72.25)),

@@ -23,7 +23,7 @@ from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
     Finding,
-    HeaderAudit,
+    HeaderCheck,
     ImageRef,
     ImageResult,
     ModelIdentity,
@@ -52,7 +52,7 @@ def answer() -> StudyResult:
         Finding("D5", Severity.WARNING, "dates", "Study and acquisition are three days apart"),
         Finding("H1", Severity.ERROR, "age", "the recorded age is improbable for the image"),
     )
-    audit = HeaderAudit(
+    check = HeaderCheck(
         Recorded("010Y", "O", 10.0, None),
         AttributeStatus.CONFLICT_IMAGE,
         AttributeStatus.NOT_ASSESSED,
@@ -65,7 +65,7 @@ def answer() -> StudyResult:
     return StudyResult(
         LONG,
         Outcome.ESTIMATED,
-        audit,
+        check,
         (image,),
         age=AgeEstimate(63.2, 6.0, (52.1, 74.4)),
         sex=None,

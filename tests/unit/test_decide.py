@@ -10,7 +10,7 @@ from dicom_ai_node.decide.pool import pool_age, pool_sex
 from dicom_ai_node.decide.study import decide, header_only, wants_network
 from dicom_ai_node.types import (
     AttributeStatus,
-    HeaderAudit,
+    HeaderCheck,
     ImageRef,
     ImageResult,
     ModelIdentity,
@@ -28,7 +28,7 @@ MODEL = ModelIdentity("m", "1", "0" * 64)
 POLICY = PolicySettings()
 
 
-def audit(
+def check(
     age: AttributeStatus = AttributeStatus.CONSISTENT,
     sex: AttributeStatus = AttributeStatus.CONSISTENT,
     *,
@@ -37,13 +37,13 @@ def audit(
     recorded_sex: str = "F",
     exempt: str = "",
     censored: bool = False,
-) -> HeaderAudit:
+) -> HeaderCheck:
     recorded = Recorded("060Y", recorded_sex, years, birth_date_age)
-    return HeaderAudit(recorded, age, sex, exempt=exempt, censored_age=censored)
+    return HeaderCheck(recorded, age, sex, exempt=exempt, censored_age=censored)
 
 
 def answer(
-    header: HeaderAudit,
+    header: HeaderCheck,
     *predictions: Prediction,
     policy: PolicySettings = POLICY,
     disabled: tuple[str, ...] = (),
@@ -77,51 +77,51 @@ def test_the_policy_overrides_the_bundles_gates() -> None:
 
 
 def test_a_good_image_is_estimated_and_agrees() -> None:
-    result = answer(audit(), GOOD)
+    result = answer(check(), GOOD)
     assert result.outcome is Outcome.ESTIMATED
     assert result.reason is None
     assert result.sex is not None
     assert result.sex.value == "F"
-    assert result.audit.findings == ()
+    assert result.check.findings == ()
 
 
 def test_one_usable_image_among_others_is_enough() -> None:
-    result = answer(audit(), replace(GOOD, frontal=0.0), GOOD)
+    result = answer(check(), replace(GOOD, frontal=0.0), GOOD)
     assert result.outcome is Outcome.ESTIMATED
     assert [one.outcome for one in result.images] == [Outcome.ABSTAINED, Outcome.ESTIMATED]
 
 
 def test_a_lateral_alone_abstains_as_such_and_says_so_in_the_audit() -> None:
-    result = answer(audit(), replace(GOOD, frontal=0.0))
+    result = answer(check(), replace(GOOD, frontal=0.0))
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "not_frontal"
-    assert result.audit.rules == ("H4",)
+    assert result.check.rules == ("H4",)
 
 
 def test_refused_pixels_refuse_the_study() -> None:
     refused = ImageResult(IMAGE, Outcome.REFUSED, Reason("multi_frame", "several frames"))
-    result = decide("1.1", audit(), [refused], model=None, ages=GATES.ages, policy=POLICY)
+    result = decide("1.1", check(), [refused], model=None, ages=GATES.ages, policy=POLICY)
     assert result.outcome is Outcome.REFUSED
     assert result.reason == Reason("multi_frame", "several frames")
 
 
 def test_age_far_outside_is_a_conflict_and_sex_apart() -> None:
-    result = answer(audit(years=20.0), GOOD)
-    assert result.audit.age is AttributeStatus.CONFLICT_IMAGE
-    assert result.audit.sex is AttributeStatus.CONSISTENT
-    assert result.audit.rules == ("H1",)
+    result = answer(check(years=20.0), GOOD)
+    assert result.check.age is AttributeStatus.CONFLICT_IMAGE
+    assert result.check.sex is AttributeStatus.CONSISTENT
+    assert result.check.rules == ("H1",)
 
 
 def test_just_outside_the_interval_is_not_yet_an_alert() -> None:
-    assert answer(audit(years=73.0), GOOD).audit.age is AttributeStatus.CONSISTENT
-    assert answer(audit(years=76.0), GOOD).audit.age is AttributeStatus.CONFLICT_IMAGE
+    assert answer(check(years=73.0), GOOD).check.age is AttributeStatus.CONSISTENT
+    assert answer(check(years=76.0), GOOD).check.age is AttributeStatus.CONFLICT_IMAGE
 
 
 def test_age_and_sex_together_suggest_a_mix_up() -> None:
-    result = answer(audit(years=20.0, recorded_sex="M"), GOOD)
-    assert result.audit.rules == ("H1", "H2", "H3")
-    assert all("wrong patient" not in one.reason for one in result.audit.findings)
+    result = answer(check(years=20.0, recorded_sex="M"), GOOD)
+    assert result.check.rules == ("H1", "H2", "H3")
+    assert all("wrong patient" not in one.reason for one in result.check.findings)
 
 
 @pytest.mark.parametrize(
@@ -136,41 +136,41 @@ def test_age_and_sex_together_suggest_a_mix_up() -> None:
 def test_a_disabled_rule_holds_nothing_against_the_header(
     disabled: tuple[str, ...], left: tuple[str, ...], age: str, sex: str
 ) -> None:
-    result = answer(audit(years=20.0, recorded_sex="M"), GOOD, disabled=disabled)
-    assert result.audit.rules == left
-    assert (result.audit.age, result.audit.sex) == (AttributeStatus[age], AttributeStatus[sex])
+    result = answer(check(years=20.0, recorded_sex="M"), GOOD, disabled=disabled)
+    assert result.check.rules == left
+    assert (result.check.age, result.check.sex) == (AttributeStatus[age], AttributeStatus[sex])
     assert result.age is not None, "it is estimated all the same"
 
 
 def test_without_h4_the_reason_is_said_and_is_no_finding() -> None:
-    result = answer(audit(), replace(GOOD, frontal=0.0), disabled=("H4",))
-    assert (result.outcome, result.audit.findings) == (Outcome.ABSTAINED, ())
+    result = answer(check(), replace(GOOD, frontal=0.0), disabled=("H4",))
+    assert (result.outcome, result.check.findings) == (Outcome.ABSTAINED, ())
     assert result.reason is not None
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        audit(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O", years=40.0),
-        audit(years=20.0, recorded_sex="M", exempt="sex parameters for clinical use"),
-        audit(years=94.0, censored=True),
-        audit(AttributeStatus.MISSING, AttributeStatus.MISSING, years=None, recorded_sex=""),
+        check(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O", years=40.0),
+        check(years=20.0, recorded_sex="M", exempt="sex parameters for clinical use"),
+        check(years=94.0, censored=True),
+        check(AttributeStatus.MISSING, AttributeStatus.MISSING, years=None, recorded_sex=""),
     ],
 )
-def test_what_is_never_called_a_conflict(header: HeaderAudit) -> None:
+def test_what_is_never_called_a_conflict(header: HeaderCheck) -> None:
     result = answer(header, replace(GOOD, age=40.0, age_interval90=(30.0, 50.0)))
-    assert AttributeStatus.CONFLICT_IMAGE not in (result.audit.age, result.audit.sex)
+    assert AttributeStatus.CONFLICT_IMAGE not in (result.check.age, result.check.sex)
 
 
 def test_a_sex_that_is_not_assessed_gets_no_estimate() -> None:
-    result = answer(audit(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O"), GOOD)
+    result = answer(check(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O"), GOOD)
     assert result.outcome is Outcome.ESTIMATED
     assert result.sex is None
     assert result.age is not None
 
 
 def test_a_child_is_not_estimated_by_a_network_for_adults() -> None:
-    result = answer(audit(years=2.0), replace(GOOD, age=9.0, age_interval90=(4.0, 14.0)))
+    result = answer(check(years=2.0), replace(GOOD, age=9.0, age_interval90=(4.0, 14.0)))
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "outside_training_ages"
@@ -197,10 +197,10 @@ YOUNG = replace(GOOD, age=40.0, age_interval90=(30.0, 50.0))
 def test_an_age_that_was_never_learnt_is_compared_as_the_nearest_on_its_own_side(
     years: float, image: Prediction, found: bool
 ) -> None:
-    result = answer(audit(years=years), image)
-    assert result.audit.rules == (("H1",) if found else ("H4",))
+    result = answer(check(years=years), image)
+    assert result.check.rules == (("H1",) if found else ("H4",))
     expected = AttributeStatus.CONFLICT_IMAGE if found else AttributeStatus.CONSISTENT
-    assert result.audit.age is expected
+    assert result.check.age is expected
     assert (result.age is not None) == found, "what contradicts the record is said"
     assert (result.outcome is Outcome.ESTIMATED) == found
 
@@ -208,53 +208,53 @@ def test_an_age_that_was_never_learnt_is_compared_as_the_nearest_on_its_own_side
 @pytest.mark.parametrize(
     ("header", "disabled"),
     [
-        (audit(years=120.0, exempt="veterinary patient"), ()),
-        (audit(years=120.0, censored=True), ()),
-        (audit(years=120.0), ("H1",)),
-        (audit(AttributeStatus.CONFLICT_HEADER, years=120.0), ()),
-        (audit(AttributeStatus.MISSING, years=None, birth_date_age=120.0), ()),
+        (check(years=120.0, exempt="veterinary patient"), ()),
+        (check(years=120.0, censored=True), ()),
+        (check(years=120.0), ("H1",)),
+        (check(AttributeStatus.CONFLICT_HEADER, years=120.0), ()),
+        (check(AttributeStatus.MISSING, years=None, birth_date_age=120.0), ()),
     ],
 )
 def test_what_is_never_compared_is_not_beyond_the_trained_ages_either(
-    header: HeaderAudit, disabled: tuple[str, ...]
+    header: HeaderCheck, disabled: tuple[str, ...]
 ) -> None:
-    assert "H1" not in answer(header, YOUNG, disabled=disabled).audit.rules
+    assert "H1" not in answer(header, YOUNG, disabled=disabled).check.rules
 
 
 def test_too_wide_an_interval_contradicts_nobody() -> None:
-    result = answer(audit(years=120.0), replace(YOUNG, age_interval90=(15.0, 65.0)))
-    assert result.audit.rules == ("H4",)
+    result = answer(check(years=120.0), replace(YOUNG, age_interval90=(15.0, 65.0)))
+    assert result.check.rules == ("H4",)
 
 
 def test_an_age_without_its_unit_is_compared_and_stays_to_be_mended() -> None:
-    meant = replace(audit(AttributeStatus.MALFORMED, years=None), meant_age=20.0)
+    meant = replace(check(AttributeStatus.MALFORMED, years=None), meant_age=20.0)
     result = answer(meant, GOOD)
-    assert result.audit.age is AttributeStatus.CONFLICT_IMAGE
-    assert result.audit.rules == ("H1",)
+    assert result.check.age is AttributeStatus.CONFLICT_IMAGE
+    assert result.check.rules == ("H1",)
     agrees = answer(replace(meant, meant_age=60.0), GOOD)
-    assert (agrees.audit.age, agrees.audit.rules) == (AttributeStatus.MALFORMED, ())
+    assert (agrees.check.age, agrees.check.rules) == (AttributeStatus.MALFORMED, ())
     nobody_knows = answer(replace(meant, meant_age=None), GOOD)
-    assert (nobody_knows.audit.age, nobody_knows.audit.rules) == (AttributeStatus.MALFORMED, ())
+    assert (nobody_knows.check.age, nobody_knows.check.rules) == (AttributeStatus.MALFORMED, ())
 
 
 def test_a_sex_in_a_word_is_compared() -> None:
-    meant = replace(audit(sex=AttributeStatus.MALFORMED, recorded_sex="Male"), meant_sex="M")
-    assert answer(meant, GOOD).audit.rules == ("H2",)
-    assert answer(meant, replace(GOOD, probability_female=0.01)).audit.rules == ()
+    meant = replace(check(sex=AttributeStatus.MALFORMED, recorded_sex="Male"), meant_sex="M")
+    assert answer(meant, GOOD).check.rules == ("H2",)
+    assert answer(meant, replace(GOOD, probability_female=0.01)).check.rules == ()
 
 
 def test_an_implausible_recorded_age_does_not_stop_the_estimate() -> None:
-    header = audit(AttributeStatus.IMPLAUSIBLE, years=None)
+    header = check(AttributeStatus.IMPLAUSIBLE, years=None)
     assert answer(header, GOOD).outcome is Outcome.ESTIMATED
 
 
 def test_what_is_uncertain_is_left_out() -> None:
     vague = replace(GOOD, age_interval90=(20.0, 90.0))
-    result = answer(audit(), vague)
+    result = answer(check(), vague)
     assert result.age is None
     assert result.sex is not None
     undecided = replace(vague, probability_female=0.6)
-    result = answer(audit(), undecided)
+    result = answer(check(), undecided)
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "too_uncertain"
@@ -272,27 +272,27 @@ OTHER = {"sex": AttributeStatus.NOT_ASSESSED, "recorded_sex": "O"}
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
-        (answer(audit(), GOOD), {}),
-        (answer(audit(), VAGUE), {"age": "age_interval_too_wide"}),
-        (answer(audit(), UNDECIDED), {"sex": "sex_uncertain"}),
-        (answer(audit(**OTHER), GOOD), {"sex": "sex_not_assessed"}),
+        (answer(check(), GOOD), {}),
+        (answer(check(), VAGUE), {"age": "age_interval_too_wide"}),
+        (answer(check(), UNDECIDED), {"sex": "sex_uncertain"}),
+        (answer(check(**OTHER), GOOD), {"sex": "sex_not_assessed"}),
         (
-            answer(audit(**OTHER), VAGUE),
+            answer(check(**OTHER), VAGUE),
             {"age": "age_interval_too_wide", "sex": "sex_not_assessed"},
         ),
         (
-            answer(audit(), replace(VAGUE, probability_female=0.6)),
+            answer(check(), replace(VAGUE, probability_female=0.6)),
             {"age": "age_interval_too_wide", "sex": "sex_uncertain"},
         ),
         (
-            answer(audit(), replace(GOOD, frontal=0.0)),
+            answer(check(), replace(GOOD, frontal=0.0)),
             {"age": "not_frontal", "sex": "not_frontal"},
         ),
         (
-            answer(audit(years=2.0), replace(GOOD, age=9.0, age_interval90=(4.0, 14.0))),
+            answer(check(years=2.0), replace(GOOD, age=9.0, age_interval90=(4.0, 14.0))),
             {"age": "outside_training_ages", "sex": "outside_training_ages"},
         ),
-        (header_only("1.1", audit()), {"age": "not_flagged", "sex": "not_flagged"}),
+        (header_only("1.1", check()), {"age": "not_flagged", "sex": "not_flagged"}),
     ],
 )
 def test_every_attribute_without_an_answer_has_its_reason(
@@ -304,17 +304,17 @@ def test_every_attribute_without_an_answer_has_its_reason(
 
 
 def test_the_reasons_say_by_how_much() -> None:
-    texts = [one.reason.text for one in answer(audit(), replace(VAGUE, probability_female=0.7999),
+    texts = [one.reason.text for one in answer(check(), replace(VAGUE, probability_female=0.7999),
                                                policy=PolicySettings()).unanswered]  # fmt: skip
     assert "20 to 90 years, is wider than 45 years" in texts[0]
     assert "79.9 % certain, less than 80 %" in texts[1]
 
 
 def test_policy_flagged_looks_at_flagged_studies_only() -> None:
-    assert not wants_network(audit(), POLICY)
-    assert wants_network(audit(AttributeStatus.MISSING), POLICY)
-    assert wants_network(audit(), PolicySettings(analyse="all"))
-    assert header_only("1.1", audit()).outcome is Outcome.HEADER_ONLY
+    assert not wants_network(check(), POLICY)
+    assert wants_network(check(AttributeStatus.MISSING), POLICY)
+    assert wants_network(check(), PolicySettings(analyse="all"))
+    assert header_only("1.1", check()).outcome is Outcome.HEADER_ONLY
 
 
 PREDICTIONS = st.lists(

@@ -16,7 +16,7 @@ from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.values import decoded, text_of
-from dicom_ai_node.rules import Header, audit
+from dicom_ai_node.rules import Header, check
 from dicom_ai_node.types import AttributeStatus
 from tests.builders.dicom_bytes import BIG_ENDIAN, EXPLICIT, IMPLICIT, Syntax
 from tests.unit.rules_builder import TODAY, dataset
@@ -161,7 +161,7 @@ def test_an_item_without_content_says_nothing(
 )  # fmt: skip
 @pytest.mark.parametrize("value", [*BLANK, b"\r\n", b"\t", b"\\\\ "])
 def test_a_value_of_mere_padding_says_nothing(keyword: str, value: bytes) -> None:
-    result = audit(
+    result = check(
         [Header.from_dataset(dataset(**{keyword: value}))], settings=RulesSettings(), today=TODAY
     )
     assert result.exempt == ""

@@ -11,10 +11,10 @@ from dicom_ai_node.monitor.observation import (
     week_name,
     week_of,
 )
-from dicom_ai_node.types import AttributeStatus, HeaderAudit, Outcome, Recorded
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, Outcome, Recorded
 from tests.builders.observations import FIRST_WEEK, seen
 
-FINE = HeaderAudit(
+FINE = HeaderCheck(
     Recorded("060Y", "F", 60.0, None), AttributeStatus.CONSISTENT, AttributeStatus.CONSISTENT
 )
 

@@ -20,7 +20,7 @@ from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
     Finding,
-    HeaderAudit,
+    HeaderCheck,
     ModelIdentity,
     Outcome,
     PriorStudy,
@@ -32,12 +32,12 @@ from dicom_ai_node.types import (
     StudyResult,
     WorklistAnswer,
 )
-from tests.unit.rules_builder import audited, listed, prior
+from tests.unit.rules_builder import checked, listed, prior
 
 S = ProposalSource
 SETTINGS = FillSettings(max_age_interval=30, min_sex_certainty=0.95)
 MODEL = ModelIdentity("chest", "1.1", "0" * 64)
-MISSING = HeaderAudit(
+MISSING = HeaderCheck(
     Recorded("", "", None, None),
     AttributeStatus.MISSING,
     AttributeStatus.MISSING,
@@ -50,7 +50,7 @@ MISSING = HeaderAudit(
 
 
 def estimated(
-    audit: HeaderAudit = MISSING,
+    check: HeaderCheck = MISSING,
     *,
     mu: float = 63.7,
     width: float = 20.0,
@@ -59,7 +59,7 @@ def estimated(
     return StudyResult(
         "1.1",
         Outcome.ESTIMATED,
-        audit,
+        check,
         age=AgeEstimate(mu, 6.0, (mu - width / 2, mu + width / 2)),
         sex=SexEstimate(female),
         model=MODEL,
@@ -76,7 +76,7 @@ def from_header(
     priors: tuple[PriorStudy, ...] = (), worklist: WorklistAnswer | None = None, **changes: str
 ) -> StudyResult:
     """An estimated study with the audit that the rules really make of this header."""
-    return estimated(audited(changes, priors=priors, worklist=worklist))
+    return estimated(checked(changes, priors=priors, worklist=worklist))
 
 
 def test_an_estimate_is_proposed_with_its_interval_its_certainty_and_its_rules() -> None:
@@ -123,7 +123,7 @@ def test_exempt_studies_and_censored_ages_get_nothing() -> None:
 )
 def test_nothing_is_inferred_against_a_value(status: AttributeStatus) -> None:
     recorded = Recorded("040Y", "M", 40.0, None)
-    assert proposed(estimated(HeaderAudit(recorded, status, status))) == {}
+    assert proposed(estimated(HeaderCheck(recorded, status, status))) == {}
 
 
 @pytest.mark.parametrize("sex", ["O", "X", "D", "I", "1", "o"])
@@ -181,7 +181,7 @@ def test_a_source_that_contradicts_itself_is_passed_over_and_nothing_is_guessed(
     result = estimated(replace(MISSING, age=AttributeStatus.MALFORMED, proposals=twice))
     assert "PatientAge" not in proposed(result)
     answer = Proposal("PatientAge", "064Y", "PatientAge of the worklist", "A1")
-    third = replace(result.audit, proposals=(*twice, answer))
+    third = replace(result.check, proposals=(*twice, answer))
     assert proposed(estimated(third))["PatientAge"] == ("064Y", S.WORKLIST)
 
 
@@ -192,8 +192,8 @@ def test_who_is_other_in_the_worklist_is_given_no_sex() -> None:
 
 def test_against_a_header_the_worklist_is_a_finding_and_no_proposal() -> None:
     result = from_header(worklist=listed(birth_date="19500415", sex="M"))
-    assert (result.audit.age, result.audit.sex) == (AttributeStatus.CONFLICT_HEADER,) * 2
-    assert result.audit.rules == ("G6",)
+    assert (result.check.age, result.check.sex) == (AttributeStatus.CONFLICT_HEADER,) * 2
+    assert result.check.rules == ("G6",)
     assert S.WORKLIST not in {source for _, source in proposed(result).values()}
 
 

@@ -7,7 +7,7 @@ from dicom_ai_node.analyse.record import result_key, study_header, to_json
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
-    HeaderAudit,
+    HeaderCheck,
     Outcome,
     Recorded,
     SexEstimate,
@@ -16,12 +16,12 @@ from dicom_ai_node.types import (
 
 
 def result(**changes: object) -> StudyResult:
-    audit = HeaderAudit(
+    check = HeaderCheck(
         Recorded("060Y", "F", 60.0, None), AttributeStatus.CONSISTENT, AttributeStatus.CONSISTENT
     )
-    audit = replace(audit, **changes)  # type: ignore[arg-type]
+    check = replace(check, **changes)  # type: ignore[arg-type]
     age, sex = AgeEstimate(60.0, 5.0, (50.0, 70.0)), SexEstimate(0.99)
-    return StudyResult("1.1", Outcome.ESTIMATED, audit, age=age, sex=sex)
+    return StudyResult("1.1", Outcome.ESTIMATED, check, age=age, sex=sex)
 
 
 def source(**values: str) -> Dataset:

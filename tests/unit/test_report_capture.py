@@ -145,10 +145,10 @@ def test_without_an_estimate_the_reason_stands_there(drawn: Drawn) -> None:
 
 
 def test_the_findings_are_words_and_not_codes() -> None:
-    words = list(finding_words(samples()["conflict"].result.audit))
+    words = list(finding_words(samples()["conflict"].result.check))
     assert words[0].startswith("Warning: Inferred characteristics differ")
     assert not any("H1" in line for line in words)
-    proposed = list(finding_words(samples()["header_only"].result.audit))
+    proposed = list(finding_words(samples()["header_only"].result.check))
     assert proposed[-1] == (
         "Proposed, not applied: PatientAge 063Y, from PatientBirthDate and StudyDate"
     )
@@ -157,9 +157,9 @@ def test_the_findings_are_words_and_not_codes() -> None:
 LONG = "does not go with " + "PatientWeight-and-everything-else-" * 9 + " nor with the rest of it"
 
 
-def extreme(**audit: object) -> StudyResult:
+def extreme(**check: object) -> StudyResult:
     result = samples()["conflict"].result
-    return replace(result, audit=replace(result.audit, **audit))
+    return replace(result, check=replace(result.check, **check))
 
 
 @pytest.mark.parametrize(

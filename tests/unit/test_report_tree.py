@@ -269,9 +269,9 @@ def test_the_three_objects_hold_one_tree_that_highdicom_reads(kind: str) -> None
 
 def _recorded(age: str, years: float | None) -> Sample:
     sample = estimated(1)
-    audit = sample.result.audit
-    recorded = replace(audit.recorded, age=age, age_years=years)
-    result = replace(sample.result, audit=replace(audit, recorded=recorded))
+    check = sample.result.check
+    recorded = replace(check.recorded, age=age, age_years=years)
+    result = replace(sample.result, check=replace(check, recorded=recorded))
     return Sample(result, sample.sources)
 
 

@@ -9,13 +9,13 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import JPEGBaseline8Bit
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import RULES, Header, audit
-from dicom_ai_node.types import HeaderAudit, PriorStudy, Severity, WorklistAnswer
+from dicom_ai_node.rules import RULES, Header, check
+from dicom_ai_node.types import HeaderCheck, PriorStudy, Severity, WorklistAnswer
 from tests.unit.rules_builder import (
     ANOTHER_PATIENT,
     TODAY,
     Value,
-    audited,
+    checked,
     dataset,
     listed,
     prior,
@@ -33,8 +33,8 @@ class Sample:
         values = [f"{k}={v!r}" for changes in self.instances for k, v in changes.items()]
         return f"{self.rule}-{','.join(values)}-{len(self.priors)}"
 
-    def audited(self, **settings: object) -> HeaderAudit:
-        return audited(*self.instances, priors=self.priors, worklist=self.worklist, **settings)
+    def checked(self, **settings: object) -> HeaderCheck:
+        return checked(*self.instances, priors=self.priors, worklist=self.worklist, **settings)
 
 
 def sample(rule: str, *priors: PriorStudy, **changes: Value) -> Sample:
@@ -322,12 +322,12 @@ QUIET = [
 
 @pytest.mark.parametrize("case", FIRES, ids=str)
 def test_fires(case: Sample) -> None:
-    assert case.rule in case.audited().rules
+    assert case.rule in case.checked().rules
 
 
 @pytest.mark.parametrize("case", QUIET, ids=str)
 def test_leaves_alone(case: Sample) -> None:
-    assert case.rule not in case.audited().rules
+    assert case.rule not in case.checked().rules
 
 
 def test_every_rule_has_both() -> None:
@@ -336,12 +336,12 @@ def test_every_rule_has_both() -> None:
 
 @pytest.mark.parametrize("case", FIRES, ids=str)
 def test_disabled_is_silent(case: Sample) -> None:
-    assert case.rule not in case.audited(disabled=(case.rule,)).rules
+    assert case.rule not in case.checked(disabled=(case.rule,)).rules
 
 
 def test_sound_header_has_no_findings() -> None:
-    assert audited().findings == ()
-    assert not audited().flagged
+    assert checked().findings == ()
+    assert not checked().flagged
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_sound_header_has_no_findings() -> None:
 def test_severity_depends_on_the_value(
     rule: str, changes: dict[str, Value], severity: Severity
 ) -> None:
-    (finding,) = (found for found in audited(changes).findings if found.rule == rule)
+    (finding,) = (found for found in checked(changes).findings if found.rule == rule)
     assert finding.severity is severity
 
 
@@ -387,4 +387,4 @@ def test_unflagged_lossy_transfer_syntax() -> None:
 
 
 def _rules(ds: Dataset) -> tuple[str, ...]:
-    return audit([Header.from_dataset(ds)], settings=RulesSettings(), today=TODAY).rules
+    return check([Header.from_dataset(ds)], settings=RulesSettings(), today=TODAY).rules

@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from dicom_ai_node.archive.rules import ALL_RULES, ARCHIVE_RULES, markdown_table
 from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
-from dicom_ai_node.rules import RULES, Header, audit, encode_age, parse_age
+from dicom_ai_node.rules import RULES, Header, check, encode_age, parse_age
 from dicom_ai_node.rules.ages import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.header import ATTRIBUTES, CLINICAL_SEX_PARAMETERS
 from tests.unit.rules_builder import TODAY, dataset, header
@@ -73,14 +73,14 @@ def test_keywords_and_tags_are_those_of_the_standard() -> None:
             assert pydicom.datadict.dictionary_VR(tag) == vr
 
 
-def test_every_real_file_can_be_audited(shared_data: Path) -> None:
+def test_every_real_file_can_be_checked(shared_data: Path) -> None:
     paths = sorted((shared_data / "dicom").rglob("*.dcm"))
     assert len(paths) > 200
     for path in paths:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        result = audit([Header.from_dataset(ds)], settings=RulesSettings(), today=TODAY)
+        result = check([Header.from_dataset(ds)], settings=RulesSettings(), today=TODAY)
         if path.name.startswith("ID_"):
             # SIIM: an age without its unit, which is clear all the same.
             assert result.rules == ("A1", "B4", "D4", "I4")
@@ -189,7 +189,7 @@ def test_every_setting_has_a_description_and_a_rule() -> None:
 
 def test_limits_change_what_fires() -> None:
     settings = RulesSettings(age_tolerance_units=2, age_conflict_years=5)
-    changed = audit([header(PatientAge="066Y")], settings=settings, today=TODAY)
+    changed = check([header(PatientAge="066Y")], settings=settings, today=TODAY)
     assert changed.rules == ("E1",)
 
 

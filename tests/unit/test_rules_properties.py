@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import RULES, Header, audit, encode_age, parse_age
+from dicom_ai_node.rules import RULES, Header, check, encode_age, parse_age
 from dicom_ai_node.rules.ages import completed, encode_age_at, years_between
 from dicom_ai_node.rules.header import ATTRIBUTES
-from dicom_ai_node.types import AttributeStatus, HeaderAudit, PriorStudy
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
 from tests.unit.rules_builder import SOUND, TODAY, dataset
 
 SETTINGS = RulesSettings()
@@ -49,13 +49,13 @@ priors = st.builds(
 )
 
 
-def run(study: list[Header], others: list[PriorStudy]) -> HeaderAudit:
-    return audit(study, priors=others, settings=SETTINGS, today=TODAY)
+def run(study: list[Header], others: list[PriorStudy]) -> HeaderCheck:
+    return check(study, priors=others, settings=SETTINGS, today=TODAY)
 
 
 @few
 @given(st.lists(headers | typed_headers, max_size=4), st.lists(priors, max_size=3))
-def test_audit_is_total(study: list[Header], others: list[PriorStudy]) -> None:
+def test_check_is_total(study: list[Header], others: list[PriorStudy]) -> None:
     result = run(study, others)
     assert isinstance(result.age, AttributeStatus)
     assert isinstance(result.sex, AttributeStatus)
@@ -109,7 +109,7 @@ def test_disabling_a_rule_takes_away_its_findings_and_no_others(
     header: Header, identifier: str
 ) -> None:
     without = RulesSettings(disabled=(identifier,))
-    left = audit([header], settings=without, today=TODAY).findings
+    left = check([header], settings=without, today=TODAY).findings
     assert left == tuple(found for found in run([header], []).findings if found.rule != identifier)
 
 

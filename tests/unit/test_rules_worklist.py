@@ -7,7 +7,7 @@ from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.worklist import worth_asking
 from dicom_ai_node.rules.worklist_answers import Asked, Key, Keys, Verdict, chosen
 from dicom_ai_node.types import AttributeStatus, Severity, WorklistAnswer
-from tests.unit.rules_builder import ANOTHER_PATIENT, TODAY, Value, audited, header, listed
+from tests.unit.rules_builder import ANOTHER_PATIENT, TODAY, Value, checked, header, listed
 
 NOTHING, CONTRADICTION = Asked(Verdict.NOTHING), Asked(Verdict.CONTRADICTION)
 KEYS = Keys.of([header(AccessionNumber="A1")])
@@ -33,7 +33,7 @@ def answered(key: Key, birth_date: str = "", sex: str = "", age: str = "") -> As
 def asked_about(compare: bool = False, **changes: Value) -> bool:
     headers = [header(**changes)]
     return worth_asking(
-        headers, audited(changes), settings=RulesSettings(), today=TODAY, compare=compare
+        headers, checked(changes), settings=RulesSettings(), today=TODAY, compare=compare
     )
 
 
@@ -151,7 +151,7 @@ def test_an_accession_number_alone_is_no_patient() -> None:
 
 
 def test_what_is_missing_is_proposed() -> None:
-    age, sex = audited(EMPTY, worklist=listed("19600415", "F", "070Y")).proposals
+    age, sex = checked(EMPTY, worklist=listed("19600415", "F", "070Y")).proposals
     source = "PatientBirthDate of the worklist and StudyDate"
     assert (age.value, age.source) == ("063Y", source)
     assert (sex.value, sex.source) == ("F", "PatientSex of the worklist")
@@ -172,11 +172,11 @@ def test_what_is_missing_is_proposed() -> None:
     ],
 )
 def test_which_age(answer: WorklistAnswer, changes: dict[str, Value], ages: list[str]) -> None:
-    assert [one.value for one in audited({**EMPTY, **changes}, worklist=answer).proposals] == ages
+    assert [one.value for one in checked({**EMPTY, **changes}, worklist=answer).proposals] == ages
 
 
 def test_another_patient_is_a_finding_about_identity_and_changes_no_status() -> None:
-    result = audited(worklist=ANOTHER_PATIENT)
+    result = checked(worklist=ANOTHER_PATIENT)
     (found,) = result.findings
     assert (found.rule, found.severity, found.attribute) == ("G6", Severity.WARNING, "identity")
     assert "AccessionNumber" in found.reason
@@ -185,15 +185,15 @@ def test_another_patient_is_a_finding_about_identity_and_changes_no_status() -> 
 
 
 def test_other_in_the_worklist_is_respected() -> None:
-    result = audited(worklist=listed(sex="O"))
+    result = checked(worklist=listed(sex="O"))
     assert result.sex is AttributeStatus.NOT_ASSESSED
     assert [one.severity for one in result.findings] == [Severity.INFORMATION]
     assert (
-        audited({"PatientSex": "O"}, worklist=listed(sex="F")).findings
-        == audited({"PatientSex": "O"}).findings
+        checked({"PatientSex": "O"}, worklist=listed(sex="F")).findings
+        == checked({"PatientSex": "O"}).findings
     )
 
 
 def test_one_image_that_agrees_is_enough() -> None:
     two: tuple[dict[str, Value], ...] = ({}, {"PatientSex": "M", "PatientBirthDate": "19610415"})
-    assert "G6" not in audited(*two, worklist=listed("19610415", "M")).rules
+    assert "G6" not in checked(*two, worklist=listed("19610415", "M")).rules

@@ -20,7 +20,7 @@ _JSON = TypeAdapter(AuditReport)
 
 
 def _json(report: AuditReport) -> str:
-    return escaped_json(_JSON.dump_json(report, indent=1).decode())
+    return escaped_json(_JSON.dump_json(report, indent=1, by_alias=True).decode())
 
 
 _Content = Callable[[AuditReport, Identifiers], str]

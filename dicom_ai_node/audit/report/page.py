@@ -48,7 +48,7 @@ def page(report: AuditReport) -> str:
     )
     environment.filters["percent"] = _percent
     environment.filters["p"] = _p_value
-    flagged = [one for one in report.studies if one.audit.flagged]
+    flagged = [one for one in report.studies if one.check.flagged]
     faults = [one for one in report.studies if one.fault]
     offenders = _offenders(report.studies)
     return environment.get_template("report.html.j2").render(
@@ -90,8 +90,8 @@ def _p_value(p: float | None) -> str:
 
 def _statuses(studies: Sequence[AuditedStudy]) -> list[tuple[AttributeStatus, int, int]]:
     """(status, studies with it of age, of sex)."""
-    ages = Counter(one.audit.age for one in studies)
-    sexes = Counter(one.audit.sex for one in studies)
+    ages = Counter(one.check.age for one in studies)
+    sexes = Counter(one.check.sex for one in studies)
     return [(one, ages[one], sexes[one]) for one in AttributeStatus if ages[one] or sexes[one]]
 
 
@@ -104,7 +104,7 @@ def _images(studies: Sequence[AuditedStudy]) -> Mapping[str, int]:
         "sexes compared with the image": sum(one.sex_p is not None for one in said),
         "improbable sexes (H2)": sum(one.sex_found for one in said),
         "possible mix-ups (H3)": sum(one.mix_up for one in said),
-        "not assessable (H4)": sum("H4" in one.audit.rules for one in studies),
+        "not assessable (H4)": sum("H4" in one.check.rules for one in studies),
     }
 
 
@@ -112,9 +112,9 @@ def _offenders(studies: Sequence[AuditedStudy]) -> list[AuditedStudy]:
     """Alerts by score, then headers with an error or a contradiction, the most of them first."""
 
     def weight(one: AuditedStudy) -> tuple[int, int, int]:
-        errors = sum(finding.severity is Severity.ERROR for finding in one.audit.findings)
-        grave = sum(status in _GRAVE for status in (one.audit.age, one.audit.sex))
-        return errors + grave, grave, len(one.audit.findings)
+        errors = sum(finding.severity is Severity.ERROR for finding in one.check.findings)
+        grave = sum(status in _GRAVE for status in (one.check.age, one.check.sex))
+        return errors + grave, grave, len(one.check.findings)
 
     alerts = [one for one in studies if one.suspicion.alert]
     others = [one for one in studies if not one.suspicion.alert and weight(one)[0]]
@@ -125,7 +125,7 @@ def _offenders(studies: Sequence[AuditedStudy]) -> list[AuditedStudy]:
 
 
 def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
-    counts = Counter(rule for one in studies for rule in one.audit.rules)
+    counts = Counter(rule for one in studies for rule in one.check.rules)
     return [
         RuleLine(entry, counts[rule], counts[rule] / len(studies))
         for rule, entry in sorted(ALL_RULES.items(), key=lambda item: _in_order(item[0]))
@@ -135,7 +135,7 @@ def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
 
 def _silent(studies: Sequence[AuditedStudy]) -> list[str]:
     """The rules that an audit runs and that fired nowhere: not G6, which asks a worklist."""
-    fired = {rule for one in studies for rule in one.audit.rules}
+    fired = {rule for one in studies for rule in one.check.rules}
     return sorted(set(ALL_RULES) - fired - {"G6"}, key=_in_order)
 
 
@@ -231,7 +231,7 @@ def _comparable(studies: Sequence[AuditedStudy]) -> list[tuple[AuditedStudy, plo
         (
             one,
             plots.Dot(
-                one.audit.recorded.age_years,
+                one.check.recorded.age_years,
                 one.age.mu,
                 one.age.interval90,
                 one.suspicion.age_found or one.suspicion.alert,
@@ -240,7 +240,7 @@ def _comparable(studies: Sequence[AuditedStudy]) -> list[tuple[AuditedStudy, plo
         for one in studies
         if one.suspicion.age_p is not None
         and one.age is not None
-        and one.audit.recorded.age_years is not None
+        and one.check.recorded.age_years is not None
     ]
 
 

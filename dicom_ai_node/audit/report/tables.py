@@ -77,7 +77,7 @@ def rates_table(report: AuditReport) -> str:
 
 
 def _study(one: AuditedStudy) -> list[Cell]:
-    audit, recorded = one.audit, one.audit.recorded
+    check, recorded = one.check, one.check.recorded
     low, high = one.age.interval90 if one.age else (None, None)
     return [
         one.key,
@@ -91,15 +91,15 @@ def _study(one: AuditedStudy) -> list[Cell]:
         _rounded(recorded.age_years),
         _rounded(recorded.birth_date_age),
         recorded.sex,
-        audit.age,
-        audit.sex,
-        int(audit.flagged),
-        " ".join(audit.rules),
-        "; ".join(f"{finding.rule}: {finding.reason}" for finding in audit.findings),
+        check.age,
+        check.sex,
+        int(check.flagged),
+        " ".join(check.rules),
+        "; ".join(f"{finding.rule}: {finding.reason}" for finding in check.findings),
         "; ".join(
             f"{made.keyword}={made.value} ({made.source}: {made.detail})" for made in one.proposals
         ),
-        audit.exempt,
+        check.exempt,
         _rounded(one.age.mu if one.age else None),
         _rounded(low),
         _rounded(high),
@@ -116,11 +116,11 @@ def _study(one: AuditedStudy) -> list[Cell]:
 
 
 def _patient(patient: str, studies: Sequence[AuditedStudy]) -> list[Cell]:
-    rules = Counter(rule for one in studies for rule in one.audit.rules)
+    rules = Counter(rule for one in studies for rule in one.check.rules)
     return [
         patient,
         len(studies),
-        sum(one.audit.flagged for one in studies),
+        sum(one.check.flagged for one in studies),
         sum(one.suspicion.alert for one in studies),
         sum(one.suspicion.mix_up for one in studies),
         _counts(rules),

@@ -1,13 +1,13 @@
-"""What the audit makes of a study as a whole: statuses, proposals, exemptions."""
+"""What the check makes of a study as a whole: statuses, proposals, exemptions."""
 
 from datetime import date
 
 import pytest
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import audit, parse_age
+from dicom_ai_node.rules import check, parse_age
 from dicom_ai_node.types import AttributeStatus, PriorStudy, Severity
-from tests.unit.rules_builder import TODAY, Value, audited, prior
+from tests.unit.rules_builder import TODAY, Value, checked, prior
 
 CONSISTENT = AttributeStatus.CONSISTENT
 MISSING = AttributeStatus.MISSING
@@ -55,7 +55,7 @@ SIIM: dict[str, Value] = {
     ],
 )
 def test_statuses(changes: dict[str, Value], age: AttributeStatus, sex: AttributeStatus) -> None:
-    result = audited(changes)
+    result = checked(changes)
     assert (result.age, result.sex) == (age, sex)
     assert result.flagged == (not {age, sex} <= {CONSISTENT, NOT_ASSESSED})
 
@@ -98,29 +98,29 @@ def test_statuses(changes: dict[str, Value], age: AttributeStatus, sex: Attribut
     ],
 )
 def test_proposals(changes: dict[str, Value], values: list[str]) -> None:
-    assert [proposal.value for proposal in audited(changes).proposals] == values
+    assert [proposal.value for proposal in checked(changes).proposals] == values
 
 
 def test_proposals_say_where_they_come_from() -> None:
-    sent, computed = audited({"PatientAge": "64"}).proposals
+    sent, computed = checked({"PatientAge": "64"}).proposals
     assert (sent.keyword, sent.source, sent.rule) == ("PatientAge", "PatientAge", "A1")
     assert computed.source == "PatientBirthDate and StudyDate"
-    (only,) = audited({"PatientAge": ""}).proposals
+    (only,) = checked({"PatientAge": ""}).proposals
     assert only.rule == "B3"
 
 
 def test_proposals_from_other_studies_come_last_and_only_when_they_agree() -> None:
     lacking: dict[str, Value] = {"PatientSex": "", "PatientAge": "", "PatientBirthDate": ""}
-    age, sex = audited(lacking, priors=(prior(),)).proposals
+    age, sex = checked(lacking, priors=(prior(),)).proposals
     assert (age.value, age.source) == ("063Y", "PatientBirthDate of other studies and StudyDate")
     assert (sex.value, sex.source, sex.rule) == ("F", "PatientSex of other studies", "B2")
     other = prior(uid="1.2.8", sex="O", birth_date="19600416")
-    assert audited(lacking, priors=(prior(), other)).proposals == ()
-    assert audited({**lacking, "PatientID": ""}, priors=(prior(),)).proposals == ()
+    assert checked(lacking, priors=(prior(), other)).proposals == ()
+    assert checked({**lacking, "PatientID": ""}, priors=(prior(),)).proposals == ()
 
 
 def test_one_image_fills_the_other() -> None:
-    result = audited({}, {"PatientSex": "", "PatientAge": ""})
+    result = checked({}, {"PatientSex": "", "PatientAge": ""})
     assert (result.age, result.sex) == (CONFLICT, CONFLICT)
     assert [(p.keyword, p.value) for p in result.proposals] == [
         ("PatientAge", "063Y"),
@@ -129,23 +129,23 @@ def test_one_image_fills_the_other() -> None:
 
 
 def test_recorded_prefers_what_can_be_used_and_is_usual() -> None:
-    result = audited({"PatientAge": "63"}, {"PatientAge": "63"}, {"PatientAge": "063Y"})
+    result = checked({"PatientAge": "63"}, {"PatientAge": "63"}, {"PatientAge": "063Y"})
     assert (result.recorded.age, result.recorded.age_years) == ("063Y", 63.0)
-    result = audited({"PatientSex": "M"}, {"PatientSex": "F"}, {"PatientSex": "F"})
+    result = checked({"PatientSex": "M"}, {"PatientSex": "F"}, {"PatientSex": "F"})
     assert result.recorded.sex == "F"
-    result = audited(SIIM)
+    result = checked(SIIM)
     assert (result.recorded.age, result.recorded.age_years) == ("64", None)
     assert result.recorded.birth_date_age is None
-    assert audited({"PatientAge": "000Y"}).recorded.age_years is None
-    assert 63.1 < (audited().recorded.birth_date_age or 0) < 63.2
+    assert checked({"PatientAge": "000Y"}).recorded.age_years is None
+    assert 63.1 < (checked().recorded.birth_date_age or 0) < 63.2
 
 
 def test_censored_age_is_no_mismatch() -> None:
-    result = audited({"PatientAge": "090Y", "PatientIdentityRemoved": "YES"})
+    result = checked({"PatientAge": "090Y", "PatientIdentityRemoved": "YES"})
     assert result.age is CONSISTENT
     assert result.censored_age
     assert result.recorded.age_years == 90
-    assert not audited({"PatientAge": "090Y", "PatientBirthDate": ""}).censored_age
+    assert not checked({"PatientAge": "090Y", "PatientBirthDate": ""}).censored_age
 
 
 @pytest.mark.parametrize(
@@ -159,47 +159,47 @@ def test_censored_age_is_no_mismatch() -> None:
     ],
 )
 def test_exempt(changes: dict[str, Value], words: str) -> None:
-    exempt = audited(changes).exempt
+    exempt = checked(changes).exempt
     assert words in exempt
     assert bool(words) == bool(exempt)
 
 
 def test_one_image_of_quality_control_exempts_no_patient() -> None:
-    assert audited({}, {"QualityControlImage": "YES"}).exempt == ""
+    assert checked({}, {"QualityControlImage": "YES"}).exempt == ""
 
 
 def test_test_names_are_exempt_where_a_site_says_so() -> None:
-    result = audited({"PatientName": "Phantom", "PatientAge": ""}, exclude_test_names=True)
+    result = checked({"PatientName": "Phantom", "PatientAge": ""}, exclude_test_names=True)
     assert result.exempt
     assert result.age is NOT_ASSESSED
 
 
 def test_modified_dates_are_not_computed_with() -> None:
-    result = audited({"PatientAge": "020Y", "LongitudinalTemporalInformationModified": "MODIFIED"})
+    result = checked({"PatientAge": "020Y", "LongitudinalTemporalInformationModified": "MODIFIED"})
     assert result.rules == ("D10",)
     assert result.recorded.birth_date_age is None
 
 
 def test_a_disabled_rule_makes_not_assessed_of_what_it_would_have_found() -> None:
-    assert audited({"PatientAge": ""}, disabled=("B3",)).age is NOT_ASSESSED
-    assert audited({"PatientAge": "000Y"}, disabled=("C1",)).age is NOT_ASSESSED
-    assert audited({"PatientSex": "Male"}, disabled=("A3",)).sex is NOT_ASSESSED
+    assert checked({"PatientAge": ""}, disabled=("B3",)).age is NOT_ASSESSED
+    assert checked({"PatientAge": "000Y"}, disabled=("C1",)).age is NOT_ASSESSED
+    assert checked({"PatientSex": "Male"}, disabled=("A3",)).sex is NOT_ASSESSED
 
 
 def test_priors_of_the_same_study_and_of_nobody_do_not_count() -> None:
     conflicting = prior(date(2023, 6, 10), sex="M", birth_date="19400101")
-    assert audited(priors=(conflicting,)).sex is CONFLICT
-    assert audited({"PatientID": ""}, priors=(conflicting,)).sex is CONSISTENT
-    assert audited({"StudyInstanceUID": "1.2.9"}, priors=(conflicting,)).sex is CONSISTENT
+    assert checked(priors=(conflicting,)).sex is CONFLICT
+    assert checked({"PatientID": ""}, priors=(conflicting,)).sex is CONSISTENT
+    assert checked({"StudyInstanceUID": "1.2.9"}, priors=(conflicting,)).sex is CONSISTENT
 
 
 def test_no_header_is_nothing_to_assess() -> None:
-    result = audit([], settings=RulesSettings(), today=TODAY)
+    result = check([], settings=RulesSettings(), today=TODAY)
     assert (result.age, result.sex, result.findings) == (NOT_ASSESSED, NOT_ASSESSED, ())
 
 
 def test_reasons_quote_what_was_sent_in_ascii_on_one_line() -> None:
-    result = audited({"PatientAge": "6\n\xb3\\x", "PatientSex": "m\xe4nnlich" * 20})
+    result = checked({"PatientAge": "6\n\xb3\\x", "PatientSex": "m\xe4nnlich" * 20})
     reasons = [finding.reason for finding in result.findings]
     assert any("m\\xe4nnlich" in reason for reason in reasons)
     assert all(reason.isascii() and reason.isprintable() for reason in reasons)
@@ -208,17 +208,17 @@ def test_reasons_quote_what_was_sent_in_ascii_on_one_line() -> None:
 
 def test_findings_of_one_rule_are_limited() -> None:
     many: list[dict[str, Value]] = [{"PatientAge": f"X{number}"} for number in range(50)]
-    assert sum(finding.rule == "A1" for finding in audited(*many).findings) == 4
+    assert sum(finding.rule == "A1" for finding in checked(*many).findings) == 4
 
 
 def test_a_name_never_makes_a_sex() -> None:
     for name in ("Meier^Anna", "Meier^Hans^^Mr.", "Meier^Anna^^Mrs."):
-        assert audited({"PatientName": name, "PatientSex": ""}).proposals == ()
-        assert audited({"PatientName": name, "PatientSex": "M"}).sex is CONSISTENT
+        assert checked({"PatientName": name, "PatientSex": ""}).proposals == ()
+        assert checked({"PatientName": name, "PatientSex": "M"}).sex is CONSISTENT
 
 
 def test_a_cleft_between_years_and_months_is_an_error() -> None:
-    result = audited({"PatientAge": "063M"})
+    result = checked({"PatientAge": "063M"})
     assert {"E2", "E4"} <= set(result.rules)
     severities = {finding.rule: finding.severity for finding in result.findings}
     assert severities["E2"] is Severity.ERROR
@@ -252,7 +252,7 @@ NO_AGES = ("0", "000", "120", "999", "UNK", "66\\67")
     ],
 )
 def test_what_an_age_in_a_wrong_form_means(changes: dict[str, Value], years: float | None) -> None:
-    result = audited(changes)
+    result = checked(changes)
     assert result.age is MALFORMED, "what it means does not make it right"
     assert (result.meant_age, result.trusted_age) == (years, years)
     sent = [one.value for one in result.proposals if one.source == "PatientAge"]
@@ -270,18 +270,18 @@ def test_what_an_age_in_a_wrong_form_means(changes: dict[str, Value], years: flo
     ],
 )
 def test_what_a_sex_in_a_wrong_form_means(changes: dict[str, Value], sex: str) -> None:
-    assert audited(changes).trusted_sex == sex
+    assert checked(changes).trusted_sex == sex
 
 
 def test_instances_that_mean_different_ages_mean_none() -> None:
-    result = audited({**ALONE, "PatientAge": "66"}, {**ALONE, "PatientAge": "44"})
+    result = checked({**ALONE, "PatientAge": "66"}, {**ALONE, "PatientAge": "44"})
     assert (result.age, result.trusted_age) == (MALFORMED, None)
-    both = audited({**ALONE, "PatientAge": "66"}, {**ALONE, "PatientAge": "66", "Modality": "CR"})
+    both = checked({**ALONE, "PatientAge": "66"}, {**ALONE, "PatientAge": "66", "Modality": "CR"})
     assert both.trusted_age == 66.0
 
 
 def test_other_studies_are_compared_with_what_an_age_or_a_sex_means() -> None:
     later = PriorStudy("1.2.9", date(2024, 1, 1), "F", "", 50.0)
-    result = audited({**ALONE, "PatientAge": "66", "PatientSex": "Male"}, priors=(later,))
+    result = checked({**ALONE, "PatientAge": "66", "PatientSex": "Male"}, priors=(later,))
     assert {"G3", "G4"} <= set(result.rules)
     assert (result.trusted_age, result.trusted_sex) == (None, ""), "and no longer believed"

@@ -28,7 +28,7 @@ from dicom_ai_node.rules.rule import Case, Entry, Hit
 from dicom_ai_node.types import (
     AttributeStatus,
     Finding,
-    HeaderAudit,
+    HeaderCheck,
     PriorStudy,
     Proposal,
     Recorded,
@@ -49,14 +49,14 @@ _Value = TypeVar("_Value", str, float)
 Fired = tuple[Entry, Hit]
 
 
-def audit(
+def check(
     headers: Sequence[Header],
     *,
     priors: Sequence[PriorStudy] = (),
     worklist: WorklistAnswer | None = None,
     settings: RulesSettings,
     today: date,
-) -> HeaderAudit:
+) -> HeaderCheck:
     """Answer for one study, given the headers of its instances in any order.
 
     ``priors`` are the other studies of the same PatientID, ``worklist`` is what a worklist says of
@@ -88,7 +88,7 @@ def audit(
         meant_age = years_meant(case.readings)
     if sex is AttributeStatus.MALFORMED and not _doubted("sex", fired):
         meant_sex = sex_meant(case.readings)
-    return HeaderAudit(
+    return HeaderCheck(
         recorded=case.recorded,
         age=age or AttributeStatus.CONSISTENT,
         sex=sex or AttributeStatus.CONSISTENT,
@@ -103,18 +103,18 @@ def audit(
     )
 
 
-def amended(audited: HeaderAudit, fired: Sequence[Fired]) -> HeaderAudit:
-    """The audit of a study with what was found when it was held against others.
+def amended(checked: HeaderCheck, fired: Sequence[Fired]) -> HeaderCheck:
+    """The check of a study with what was found when it was held against others.
 
     A status gives way to one that comes before it in the order above; NOT_ASSESSED never does.
     """
     return replace(
-        audited,
-        age=_before(audited.age, _status("age", fired)[0]),
-        sex=_before(audited.sex, _status("sex", fired)[0]),
-        findings=(*audited.findings, *(_finding(rule, hit) for rule, hit in fired)),
-        meant_age=None if _doubted("age", fired) else audited.meant_age,
-        meant_sex="" if _doubted("sex", fired) else audited.meant_sex,
+        checked,
+        age=_before(checked.age, _status("age", fired)[0]),
+        sex=_before(checked.sex, _status("sex", fired)[0]),
+        findings=(*checked.findings, *(_finding(rule, hit) for rule, hit in fired)),
+        meant_age=None if _doubted("age", fired) else checked.meant_age,
+        meant_sex="" if _doubted("sex", fired) else checked.meant_sex,
     )
 
 
