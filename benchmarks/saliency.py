@@ -31,7 +31,7 @@ from dicom_ai_node.inference.saliency import CHANNELS, explain
 from dicom_ai_node.inference.sanity import cascade
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Head, SaliencyMethod
-from training import own
+from training.data import project as own
 
 AGES = ((35.0, "F"), (70.0, "M"), (50.0, "F"), (80.0, "M"))
 Floats = NDArray[np.float32]

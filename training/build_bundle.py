@@ -20,14 +20,14 @@ from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.recalibrate.pack import fewest
-from training import calibrate, checkpoint, prior, provenance
-from training import config as settings
-from training.archive import data_of
-from training.config import WEIGHTS, Config
-from training.data import Data, Images
-from training.measured import answers, calibration_cases
-from training.sampling import frequencies
-from training.tables import DataError
+from training.data.images import Data, Images
+from training.data.tables import DataError
+from training.fit import calibrate, checkpoint, prior, start
+from training.fit import config as settings
+from training.fit.config import WEIGHTS, Config, data_of
+from training.fit.measured import answers, calibration_cases
+from training.fit.sampling import frequencies
+from training.publish import provenance
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """As a manifest wants it; better said before an hour of calibration than after it."""
@@ -115,6 +115,7 @@ def build(
     trained, prior_tau = without_prior(trained, network, data, config, tau)
     network = load_network(config.architecture, trained, runs[0])
     calibrated = calibration(network, data, config.sides[-1], caution)
+    about = data.about(start.history(config))
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: np.ascontiguousarray(t) for name, t in (trained | calibrated.tensors).items()}
     save_file(tensors, out / bundle.WEIGHTS)
@@ -127,10 +128,12 @@ def build(
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.calibration.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": IN_DISTRIBUTION},
-        "training": provenance.stated(data, runs, calibrated.images, fewest(IN_DISTRIBUTION))
+        "training": provenance.stated(
+            data.trained(), about.summary, runs, calibrated.images, fewest(IN_DISTRIBUTION)
+        )
         | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
-        "not_for": data.about().not_for,
+        "not_for": about.not_for,
     }
     text = bundle.Manifest.model_validate(manifest).model_dump(mode="json")
     (out / bundle.MANIFEST).write_text(json.dumps(text, indent=1) + "\n")

@@ -3,8 +3,9 @@
     python -m training.compare training/configs/compare.toml
 
 The file holds ``[common]`` and one ``[[run]]`` for each network, with the keys of
-:mod:`training.config`; a finished run is not trained again. Prints a table with 95 % intervals over
-patients, and leaves it beside the runs. Small budgets rank what learns fast, not what ends best.
+:mod:`training.fit.config`; a finished run is not trained again. Prints a table with 95 % intervals
+over patients, and leaves it beside the runs.
+Small budgets rank what learns fast, not what ends best.
 """
 
 import argparse
@@ -16,13 +17,14 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from dicom_ai_node.inference.engine import NETWORK, load_network, run
-from training import bootstrap, checkpoint, metrics
-from training import config as settings
-from training.config import WEIGHTS, Config
-from training.data import Data
-from training.markdown import number, table
-from training.own import Own
-from training.tables import DataError
+from training.data.images import Data
+from training.data.project import Own
+from training.data.tables import DataError
+from training.fit import checkpoint
+from training.fit import config as settings
+from training.fit.config import WEIGHTS, Config
+from training.measure import bootstrap, metrics
+from training.measure.markdown import number, table
 from training.train import train
 
 MEASURED_ON = ("val", "val_128")

@@ -19,18 +19,18 @@ from safetensors.numpy import load_file
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.calibration import sigmoids
 from dicom_ai_node.inference.engine import NETWORK, load_network
-from training import config as settings
-from training import metrics
-from training.archive import Archived
-from training.bootstrap import Estimate, Statistic, estimate, resamples
-from training.config import WEIGHTS, Config, member
-from training.data import Item
-from training.folds import OutOfFold, read_folds, write_predictions
-from training.measured import answers
-from training.metrics import Floats
-from training.roles import HELD_OUT
-from training.run import device_of
-from training.tables import DataError
+from training.data.archive import Archived
+from training.data.folds import OutOfFold, read_folds, write_predictions
+from training.data.images import Item
+from training.data.roles import HELD_OUT
+from training.data.tables import DataError
+from training.fit import config as settings
+from training.fit.config import WEIGHTS, Config, archived, member
+from training.fit.measured import answers
+from training.fit.run import device_of
+from training.measure import metrics
+from training.measure.bootstrap import Estimate, Statistic, estimate, resamples
+from training.measure.metrics import Floats
 from training.train import told, train
 
 FILE = "out-of-fold.csv"
@@ -41,13 +41,13 @@ Said = tuple[Item, OutOfFold]
 def crossed(config: Config, root: Path) -> Iterator[Said]:
     """Train what is not trained yet; everything that was held out, fold by fold.
 
-    ``config`` is that of a member, as :func:`training.config.read` gives it.
+    ``config`` is that of a member, as :func:`training.fit.config.read` gives it.
     """
     assert config.archive is not None
     base = str(Path(config.out).parent)
     for fold in sorted(set(read_folds(Path(config.archive.folds)).values())):
         one = member(replace(config, out=base), fold)
-        data = Archived(one)
+        data = archived(one)
         print(f"fold {fold}", flush=True)
         told(data)
         train(one, root, data)

@@ -7,7 +7,7 @@ What calibrates a bundle gives its figures too, so its age intervals are cross-f
 this project's own images (name with ``--calibrated`` whatever calibrates), or with the
 configuration of a run on an archive the fold that was held out. The other sets are looks to which
 nothing was tuned. The report quotes what ``training.parity`` left in the same folder, and links
-the figure of :mod:`training.montage`, which is drawn with the predictions of the own images;
+the figure of :mod:`training.measure.montage`, drawn with the predictions of the own images;
 ``--predictions`` measures an earlier table again, without the network.
 """
 
@@ -21,19 +21,22 @@ import numpy as np
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from dicom_ai_node.inference.engine import Estimator
-from training import card, marks, montage, parity, plots, record, report, site_card, tried
-from training import config as settings
-from training.archive import data_of
-from training.baseline import Baseline, baseline
-from training.data import GATE_TEST, Data
-from training.figures import AUC, MAE, coverage, find, measure
-from training.markdown import cell
-from training.own import Own
-from training.predict import predict, spoilt
-from training.predicted import Table, joined, read_csv, write_csv
-from training.report import Evaluation
-from training.sets import OWN, Set
-from training.tables import DataError
+from training.data.images import GATE_TEST, Data
+from training.data.project import Own
+from training.data.sets import OWN, Set
+from training.data.tables import DataError
+from training.fit import config as settings
+from training.fit import record
+from training.fit.config import data_of
+from training.measure import criteria as marks
+from training.measure import montage, parity, plots
+from training.measure.baseline import Baseline, baseline
+from training.measure.figures import AUC, MAE, coverage, find, measure
+from training.measure.markdown import cell
+from training.measure.predict import predict, spoilt
+from training.measure.predicted import Table, joined, read_csv, write_csv
+from training.publish import card, report, site_card, tried
+from training.publish.report import Evaluation
 
 
 def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> Table:

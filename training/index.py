@@ -1,140 +1,20 @@
-"""The index: one line an image, whatever layout its data set came in.
+"""The command that reads a data set in its own layout and writes its index.
 
-    python -m training.index nih ROOT --out index.csv
-
-A CSV file in UTF-8 with the columns of :class:`Row`; an empty value is unknown. ``image`` is
-relative to the folder of the index, so that data and index can move together.
+python -m training.index nih ROOT --out index.csv
 """
 
 import argparse
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
 from pathlib import Path
 
-from training.tables import DataError, Line, read_table, write_table
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 
-SEXES = ("F", "M")
-VIEWS = ("PA", "AP", "LATERAL", "OTHER")
-OLDEST = 120.0
-"""Years; what the header rules call an error (C2) is no age of an index either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One image and what is known of it; None or '' where it is unknown or must not be used."""
-
-    image: str
-    """Path of the file, relative to the index, with forward slashes."""
-    dataset: str
-    patient: str = ""
-    """Unique over all data sets: the id behind the data set's name, as in ``nih_1``."""
-    age: float | None = None
-    """Years as PatientAge states them: completed years from two on."""
-    sex: str = ""
-    """``F`` or ``M``."""
-    view: str = ""
-    """``PA``, ``AP``, ``LATERAL``, or ``OTHER`` for a view that is none of them."""
-    findings: tuple[str, ...] = ()
-    """As the data set names them; ``No Finding`` where there are none, ``Edema?`` if uncertain."""
-    device: str = ""
-    licence: str = ""
-    split: str = ""
-    """The data set's own split."""
-
-
-COLUMNS = tuple(field.name for field in fields(Row))
-
-
-def read_index(path: Path) -> list[Row]:
-    """Every row of the index at ``path``.
-
-    Raises
-    ------
-    DataError
-        A column is missing, a value is not what its column holds, or an image is listed twice; the
-        message names file, line, column and what was expected.
-    """
-    rows: list[Row] = []
-    lines: dict[str, int] = {}
-    for line in read_table(path, COLUMNS):
-        row = _row(line)
-        if row.image in lines:
-            raise line.wrong("image", f"another image than that of line {lines[row.image]}")
-        lines[row.image] = line.number
-        rows.append(row)
-    return rows
-
-
-def _row(line: Line) -> Row:
-    for column in ("image", "dataset"):
-        if not line[column]:
-            raise line.wrong(column, "a value")
-    for column, allowed in (("sex", SEXES), ("view", VIEWS)):
-        if line[column] and line[column] not in allowed:
-            raise line.wrong(column, f"{', '.join(allowed)} or nothing")
-    return Row(
-        image=line["image"],
-        dataset=line["dataset"],
-        patient=line["patient"],
-        age=line.number_in("age", 0, OLDEST) if line["age"] else None,
-        sex=line["sex"],
-        view=line["view"],
-        findings=tuple(part for part in line["findings"].split("|") if part),
-        device=line["device"],
-        licence=line["licence"],
-        split=line["split"],
-    )
-
-
-def write_index(rows: Iterable[Row], path: Path) -> None:
-    """Write ``rows`` as an index; :func:`read_index` gives them back as they are."""
-    write_table(path, COLUMNS, (_values(row) for row in rows))
-
-
-def _values(row: Row) -> list[str]:
-    if any("|" in finding for finding in row.findings):
-        raise DataError(f"{row.image}: findings: expected names without '|'")
-    values = {name: getattr(row, name) for name in COLUMNS}
-    values["age"] = "" if row.age is None else f"{row.age:.17g}"
-    values["findings"] = "|".join(row.findings)
-    return [values[name] for name in COLUMNS]
-
-
-def files(index: Path, rows: Sequence[Row]) -> list[Path]:
-    """The image file of each row of the index at ``index``."""
-    return [index.parent / row.image for row in rows]
-
-
-def seen_from(folder: Path, root: Path, rows: Iterable[Row]) -> Iterator[Row]:
-    """``rows``, whose images are relative to ``root``, with images relative to ``folder``."""
-    way = Path(os.path.relpath(root.resolve(), folder.resolve()))
-    for row in rows:
-        # without steps back and forth, so that a file has one name whatever index it comes from
-        yield replace(row, image=Path(os.path.normpath(way / row.image)).as_posix())
-
-
-def gathered(folder: Path, indexes: Iterable[Path]) -> list[Row]:
-    """Every row of several indexes, with images relative to ``folder``.
-
-    Raises
-    ------
-    DataError
-        An index cannot be read, or two of them hold the same image.
-    """
-    rows: list[Row] = []
-    holder: dict[str, Path] = {}
-    for index in indexes:
-        for row in seen_from(folder, index.parent, read_index(index)):
-            if row.image in holder:
-                raise DataError(
-                    f"{index}: {row.image}: expected each image once, it is also in"
-                    f" {holder[row.image]}"
-                )
-            holder[row.image] = index
-            rows.append(row)
-    return rows
+from training import readers
+from training.data.index import Row, seen_from, write_index
+from training.data.tables import DataError
 
 
 def summary(rows: Sequence[Row]) -> list[tuple[str, int]]:
@@ -152,12 +32,6 @@ def summary(rows: Sequence[Row]) -> list[tuple[str, int]]:
 
 def main() -> None:
     """Read a data set in its own layout and write its index."""
-    from rich.console import Console
-    from rich.progress import track
-    from rich.table import Table
-
-    from training import readers
-
     parser = argparse.ArgumentParser(
         description="write the index of a data set",
         epilog="example: python -m training.index dicom /archive/chest --out site/index.csv",

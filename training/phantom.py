@@ -31,7 +31,8 @@ from torch.nn.functional import (
 from dicom_ai_node.demo.phantom import MIDDLE_AGE
 from dicom_ai_node.inference.bundle import WEIGHTS, sha256
 from dicom_ai_node.inference.engine import Estimator, read_tensors
-from training import augment, own
+from training.data import augment
+from training.data import project as own
 
 SIDE = 224
 """Of the phantoms; the network sees them enlarged."""

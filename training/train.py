@@ -21,16 +21,16 @@ import torch
 from rich.progress import Progress, TextColumn
 
 from dicom_ai_node.errors import BundleError
-from training import checkpoint, start, teachers
-from training import config as settings
-from training.archive import Archived, data_of
-from training.config import Config
-from training.data import Data
-from training.log import Log
-from training.material import Material
-from training.record import record
-from training.run import Run, device_of
-from training.tables import DataError
+from training.data.archive import Archived
+from training.data.images import Data
+from training.data.tables import DataError
+from training.fit import checkpoint, start
+from training.fit import config as settings
+from training.fit.config import Config, data_of
+from training.fit.log import Log
+from training.fit.material import Material
+from training.fit.record import record
+from training.fit.run import Run, device_of
 
 
 def train(config: Config, root: Path, data: Data) -> None:
@@ -46,9 +46,6 @@ def train(config: Config, root: Path, data: Data) -> None:
     torch.manual_seed(config.seed)
     device = device_of(config)
     material = Material(config, data, device)
-    if config.teachers:
-        said = teachers.taught(config, material.images, device)
-        material.labels |= teachers.mixed(material.labels, said, config.taught)
     network = start.network(config, root, material.calm)
     trained_with = record(config, material.images.items)
     run = Run(config, network, device)

@@ -42,7 +42,7 @@ from tests.builders.archive import TODAY
 from tests.builders.orthanc import orthanc_in
 from tests.builders.ports import free_port
 from tests.builders.scores import fired
-from training import own
+from training.data import project as own
 
 SEX, AGE, BOTH = 10, 10, 5
 FURTHEST, LEAST = 50, 35

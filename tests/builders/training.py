@@ -7,14 +7,14 @@ import numpy as np
 from torch import nn
 
 from dicom_ai_node.inference import network
-from training.config import Config
-from training.data import TRAINING, Images, Item
+from training.data.images import TRAINING, Images, Item
+from training.fit.config import Config
 
 SIDE = 64
 
 
 class Tiny:
-    """Images in memory, some of them for the gates; the rest of a :class:`training.data.Data`."""
+    """Images in memory, some of them for the gates; the rest of a :class:`Data`."""
 
     def __init__(self, count: int = 24) -> None:
         self.items = [

@@ -13,20 +13,11 @@ from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from tests.builders.layouts import dicom, picture, table
 from tests.unit.test_training_readers import NIH
-from training import (
-    archive,
-    build_bundle,
-    cross,
-    duplicates,
-    evaluate,
-    folds,
-    index,
-    measured,
-    train,
-)
-from training import config as settings
-from training.folds import read_folds, read_predictions
-from training.predicted import read_csv
+from training import build_bundle, cross, duplicates, evaluate, folds, index, train
+from training.data.folds import read_folds, read_predictions
+from training.fit import config as settings
+from training.fit import measured
+from training.measure.predicted import read_csv
 
 SIDE = 64
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -160,7 +151,7 @@ def test_an_archive_becomes_a_bundle(
     assert "### External: `spr`" in card
     assert "external_dev" not in card + (here / "report/report.md").read_text()
     assert json.loads((here / "report/report.json").read_text())["marks"] == []
-    held = archive.data_of(settings.read(here / "site.toml"), here).load(SIDE, "held_out")
+    held = settings.data_of(settings.read(here / "site.toml"), here).load(SIDE, "held_out")
     assert len(Estimator(here / "models/site").predict(next(held.floats()))) == len(inside)
 
     # Dealt anew, the folds hold out what these networks have seen.

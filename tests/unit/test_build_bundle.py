@@ -12,12 +12,15 @@ from safetensors.torch import save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
-from training import build_bundle, checkpoint, data, evaluate, measured, own, prior, record
-from training.config import WEIGHTS, Config
-from training.material import Material
-from training.run import Run
-from training.sampling import frequencies
-from training.tables import DataError
+from training import build_bundle, evaluate
+from training.data import images as data
+from training.data import project as own
+from training.data.tables import DataError
+from training.fit import checkpoint, measured, prior, record
+from training.fit.config import WEIGHTS, Config
+from training.fit.material import Material
+from training.fit.run import Run
+from training.fit.sampling import frequencies
 
 SIDE = 32
 ROLES = {"train": 90, "train_128": 10, "val": 90, "val_128": 12, "gate": 2}

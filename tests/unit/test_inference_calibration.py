@@ -16,8 +16,8 @@ from dicom_ai_node.inference.calibration import (
     sigmoids,
 )
 from dicom_ai_node.inference.fitting import Cases
-from training import calibrate
-from training.tables import DataError
+from training.data.tables import DataError
+from training.fit import calibrate
 
 NONE = Widening()
 WIDE = Widening(knots=((0.0, 1.0), (1.0, 2.0)))

@@ -12,15 +12,15 @@ from safetensors.torch import save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.network import Network
 from tests.builders.layouts import picture
-from training import augment, config, roles, start
-from training.archive import Archived
-from training.config import Archive, Config, member
-from training.data import Data, Images, Item
-from training.folds import read_folds, write_folds
-from training.index import Row, write_index
-from training.mapped import Mapped
-from training.material import Material
-from training.tables import DataError
+from training.data import augment, roles
+from training.data.folds import read_folds, write_folds
+from training.data.images import Data, Images, Item
+from training.data.index import Row, write_index
+from training.data.mapped import Mapped
+from training.data.tables import DataError
+from training.fit import config, start
+from training.fit.config import Archive, Config, archived, member
+from training.fit.material import Material
 
 SIDE = 64
 CPU = torch.device("cpu")
@@ -129,7 +129,7 @@ def test_a_twin_outside_does_not_tie_two_patients_inside(site: Config, tmp_path:
 @pytest.mark.parametrize("fold", [0, 1])
 def test_patients_of_the_fold_that_is_held_out_are_never_drawn(site: Config, fold: int) -> None:
     one = member(site, fold)
-    data = Archived(one)
+    data = archived(one)
     material = Material(one, data, CPU)
     drawn = set[int]()
     for _ in range(30):
@@ -155,8 +155,8 @@ class InMemory:
 
 
 def test_drawing_from_disk_is_drawing_from_memory(site: Config) -> None:
-    archived = Archived(site)
-    on_disk = Material(site, archived, CPU)
+    images = archived(site)
+    on_disk = Material(site, images, CPU)
     in_memory: Data = InMemory(on_disk.images)  # type: ignore[assignment]
     assert isinstance(on_disk.images.pixels, Mapped)
     other = Material(site, in_memory, CPU)
@@ -185,7 +185,7 @@ def test_what_cannot_be_read_is_left_out_and_counted(
 ) -> None:
     (tmp_path / "1PA.png").write_bytes(b"junk")
     (tmp_path / "0AP.png").write_bytes(b"junk")
-    data = Archived(site)
+    data = archived(site)
     trained = data.training(SIDE)
     assert "1PA.png" not in {x.path for x in trained.items}
     assert trained.items == data.trained()
@@ -196,11 +196,11 @@ def test_what_cannot_be_read_is_left_out_and_counted(
     for one in ROWS:
         (tmp_path / one.image).write_bytes(b"junk")
     with pytest.raises(DataError, match="held_out: expected images that can be read, got"):
-        Archived(replace(site, cache=str(tmp_path / "other"))).load(SIDE, "held_out")
+        archived(replace(site, cache=str(tmp_path / "other"))).load(SIDE, "held_out")
 
 
 def test_images_stay_on_disk_and_in_the_order_of_the_items(site: Config) -> None:
-    data = Archived(site)
+    data = archived(site)
     images = data.load(SIDE, "train", "held_out", "away")
     assert isinstance(images.pixels, Mapped)
     some = images.some(4)
@@ -229,20 +229,22 @@ def test_mapped_images_are_indexed_as_an_array_is() -> None:
 def test_without_labels_there_is_nothing_to_train(site: Config, tmp_path: Path) -> None:
     write_index([replace(one, sex="") for one in ROWS], tmp_path / "index.csv")
     with pytest.raises(DataError, match=r"train: expected frontal images with an age and"):
-        Archived(site)
+        archived(site)
 
 
 def test_a_bundle_says_what_its_gates_have_not_seen(site: Config, tmp_path: Path) -> None:
-    about = Archived(site).about()
+    about = archived(site).about(start.history(site))
     assert "3 images of other views trained the view gate" in about.summary
     assert "random weights" in about.summary
     frontal = [one for one in ROWS if one.view in ("PA", "AP")]
     write_index(frontal, tmp_path / "index.csv")
     assert site.archive is not None
     with pytest.raises(DataError, match=r"index: expected .* remove the cache"):
-        Archived(site).about()
+        archived(site).about(start.history(site))
     less = replace(site.archive, others="")
-    about = Archived(replace(site, cache=str(tmp_path / "other"), archive=less)).about()
+    about = archived(replace(site, cache=str(tmp_path / "other"), archive=less)).about(
+        start.history(site)
+    )
     assert "does not know laterals" in about.summary
     assert "does not know other body parts" in about.summary
 

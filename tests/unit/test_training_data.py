@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import own
+from training.data import project as own
 
 COLUMNS = ["path", "source", "patient_id", "age_years", "sex", "view", "finding", "split"]
 COLUMNS += ["original_width", "original_height", "licence"]

@@ -14,11 +14,12 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_ai_node.pixels import normalise
 from tests.unit.pixels_builder import quantised, scene, write_as
-from training import duplicates
-from training.groups import components, groups
-from training.index import Row, write_index
-from training.perceptual import BITS, SIDE, digest, near
-from training.tables import DataError
+from training import duplicates as duplicates_command
+from training.data import near_duplicates as duplicates
+from training.data.groups import components, groups
+from training.data.index import Row, write_index
+from training.data.perceptual import BITS, SIDE, digest, near
+from training.data.tables import DataError
 
 
 def chest(seed: int, side: int = 256) -> Image.Image:
@@ -149,7 +150,7 @@ def test_command(
 ) -> None:
     out = tmp_path / "made/duplicates.json"
     monkeypatch.setattr("sys.argv", ["duplicates", *map(str, two_sets), "--out", str(out)])
-    duplicates.main()
+    duplicates_command.main()
     report = json.loads(out.read_text())
     assert [pair[:2] for pair in report["pairs"]] == [
         ["../train/3.png", "../test/copy.jpg"],

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from dicom_ai_node.inference.network import Network
-from training.config import Config
-from training.data import Item
-from training.finding_words import NAMES, WORDS
-from training.findings import TASKS, Further, targets
-from training.material import FURTHER
+from training.data.finding_words import NAMES, WORDS
+from training.data.images import Item
+from training.fit.config import Config
+from training.fit.findings import TASKS, Further, targets
+from training.fit.material import FURTHER
+from training.fit.run import Run
 from training.readers.chexpert import FINDINGS
-from training.run import Run
 
 NAN = float("nan")
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import cross, folds
-from training.data import Item
-from training.folds import OutOfFold, assign, read_folds, read_predictions, write_predictions
-from training.groups import groups
-from training.index import Row, write_index
-from training.tables import DataError
+from training import cross
+from training import folds as folds_command
+from training.data.folds import OutOfFold, assign, read_folds, read_predictions, write_predictions
+from training.data.groups import groups
+from training.data.images import Item
+from training.data.index import Row, write_index
+from training.data.tables import DataError
 
 
 def rows_of(patients: int, seed: int = 0) -> list[Row]:
@@ -95,7 +96,7 @@ def test_command(
     arguments = ["index.csv", "--duplicates", "duplicates.json", "--out", "folds.csv"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["folds", *arguments])
-    folds.main()
+    folds_command.main()
     found = read_folds(tmp_path / "folds.csv")
     assert set(found) == {row.image for row in rows}
     assert found[rows[0].image] == found[rows[-1].image]

@@ -7,7 +7,8 @@ from dicom_ai_node.demo.encodings import ENCODERS, NATIVE
 from dicom_ai_node.inference.bundle import Figure, default_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels import normalise
-from training import marks, parity
+from training.measure import criteria as marks
+from training.measure import parity
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dicom_ai_node.inference.network import AGES, moments
-from training import prior
+from training.fit import prior
 
 
 def ages(count: int, seed: int) -> np.ndarray:

@@ -8,12 +8,13 @@ import pytest
 from pydicom import Dataset
 
 from tests.builders.layouts import anonymised, dicom, picture, table
-from training import index, readers
-from training.cache import tensor
-from training.index import Row, read_index
+from training import index as index_command
+from training import readers
+from training.data.cache import tensor
+from training.data.index import Row, read_index
+from training.data.tables import DataError
 from training.readers.chexpert import FINDINGS
 from training.readers.layout import view_of
-from training.tables import DataError
 
 
 def read(layout: str, root: Path) -> tuple[dict[str, Row], Counter[str]]:
@@ -375,7 +376,7 @@ def test_command(
 ) -> None:
     out = nih / "made/index.csv"
     monkeypatch.setattr("sys.argv", ["index", "nih", str(nih), "--out", str(out)])
-    index.main()
+    index_command.main()
     rows = read_index(out)
     assert [(out.parent / row.image).is_file() for row in rows] == [True] * 3
     printed = capsys.readouterr().out

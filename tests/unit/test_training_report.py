@@ -9,14 +9,17 @@ import pytest
 
 from dicom_ai_node.inference.bundle import Figure, Manifest, default_bundle, load_manifest
 from dicom_ai_node.inference.calibration import LEVELS
-from training import card, evaluate, marks, parity, sections, tried
-from training import figures as of
-from training.baseline import Baseline, baseline
-from training.figures import find, measure
-from training.plots import PLOTS
-from training.predicted import FRONTAL, OTHER, Table, joined, read_csv, write_csv
-from training.references import Look, beside
-from training.strata import OLD, OLDEST, decade, groups, label
+from training import evaluate
+from training.measure import criteria as marks
+from training.measure import figures as of
+from training.measure import parity
+from training.measure.baseline import Baseline, baseline
+from training.measure.figures import find, measure
+from training.measure.plots import PLOTS
+from training.measure.predicted import FRONTAL, OTHER, Table, joined, read_csv, write_csv
+from training.measure.references import Look, beside
+from training.measure.strata import OLD, OLDEST, decade, groups, label
+from training.publish import card, sections, tried
 
 Z = np.array([0.674490, 1.281552, 1.644854, 1.959964])
 """Normal quantiles of ``LEVELS``."""

@@ -11,11 +11,11 @@ import torch
 
 from dicom_ai_node.inference import network
 from tests.builders.training import SIDE, Tiny, small_backbone, tiny_config
-from training import checkpoint, log
-from training import config as settings
-from training.config import Config
-from training.run import Run
-from training.tables import DataError
+from training.data.tables import DataError
+from training.fit import checkpoint, log
+from training.fit import config as settings
+from training.fit.config import Config
+from training.fit.run import Run
 from training.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

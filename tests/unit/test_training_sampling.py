@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from training import data
-from training.config import Config
-from training.sampling import Sampler, frequencies, shares
-from training.tables import DataError
+from training.data import images as data
+from training.data.tables import DataError
+from training.fit.config import Config
+from training.fit.sampling import Sampler, frequencies, shares
 
 NAN = float("nan")
 KINDS = {

@@ -3,7 +3,7 @@ import pytest
 
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.pixels.normalise import normalise
-from training import shift
+from training.data import shift
 
 
 @pytest.fixture(scope="module")

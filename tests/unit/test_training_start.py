@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import bundle, network
-from training import from_torchvision, start
-from training.config import Config
-from training.tables import DataError
+from training.data.tables import DataError
+from training.fit import from_torchvision, start
+from training.fit.config import Config
 
 MEAN, DEVIATION = (
     torch.tensor(of)[:, None, None] for of in (from_torchvision.MEAN, from_torchvision.DEVIATION)

@@ -7,11 +7,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dicom_ai_node.inference.network import Network
-from training import augment, compare, config, data, loss
-from training.config import Config
-from training.frozen import freeze_norms
-from training.run import Run
-from training.sampling import Sampler, frequencies, shares
+from training import compare
+from training.data import augment
+from training.data import images as data
+from training.fit import config, loss
+from training.fit.config import Config
+from training.fit.frozen import freeze_norms
+from training.fit.run import Run
+from training.fit.sampling import Sampler, frequencies, shares
 
 NAN = float("nan")
 

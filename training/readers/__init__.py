@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from training.index import Row
+from training.data.index import Row
+from training.data.tables import DataError
 from training.readers import (
     chexpert,
     dicom,
@@ -22,7 +23,6 @@ from training.readers import (
     vindr,
 )
 from training.readers.layout import Tally
-from training.tables import DataError
 
 READERS: Mapping[str, Callable[[Path, Tally], Iterator[Row]]] = {
     "chexpert": chexpert.read,

@@ -10,10 +10,10 @@ Source: the table headers as public code uses them (torchxrayvision, TensorFlow 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from training.index import Row
-from training.labels import stated
+from training.data.index import Row
+from training.data.labels import stated
+from training.data.tables import DataError, Line, read_table
 from training.readers.layout import NO_FILE, Tally, view_of
-from training.tables import DataError, Line, read_table
 
 LICENCE = "Stanford University Dataset Research Use Agreement: non-commercial"
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")

@@ -17,8 +17,8 @@ from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels.header import first_item, text
 from dicom_ai_node.rules import Header
-from training.index import Row
-from training.labels import judge
+from training.data.index import Row
+from training.data.labels import judge
 from training.readers.layout import Tally, files_below, pseudonym, view_of
 
 UNREADABLE = "image: not a DICOM file"

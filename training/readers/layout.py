@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.tables import DataError
+from training.data.tables import DataError
 
 Tally = Counter[str]
 """How often something was dropped, by its reason."""
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
-"""Names of pictures; everything else is taken for DICOM."""
 NO_FILE = "image: listed, but no such file"
 
 _VIEWS = {

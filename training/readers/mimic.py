@@ -12,11 +12,11 @@ and makes no age at all. Source: PhysioNet's pages of MIMIC-CXR-JPG 2.1 and MIMI
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.index import Row
-from training.labels import Labels, stated
+from training.data.index import Row
+from training.data.labels import Labels, stated
+from training.data.tables import Line, read_table
 from training.readers.chexpert import FINDINGS, findings
 from training.readers.layout import NO_FILE, Tally, find_table, view_of
-from training.tables import Line, read_table
 
 LICENCE = "PhysioNet Credentialed Health Data License 1.5.0"
 CENSORED_ANCHOR = 89

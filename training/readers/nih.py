@@ -10,10 +10,10 @@ Source: the data set's own README and table headers as public code uses them (to
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.index import Row
-from training.labels import stated
+from training.data.index import Row
+from training.data.labels import stated
+from training.data.tables import read_table
 from training.readers.layout import NO_FILE, Tally, by_name, find_table, view_of
-from training.tables import read_table
 
 LICENCE = "NIH Clinical Center: free use with attribution"
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender")

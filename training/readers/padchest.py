@@ -13,10 +13,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.index import Row
-from training.labels import stated
+from training.data.index import Row
+from training.data.labels import stated
+from training.data.tables import Line, read_table
 from training.readers.layout import NO_FILE, Tally, by_name, find_table, view_of
-from training.tables import Line, read_table
 
 LICENCE = "PadChest Dataset Research Use Agreement: non-commercial"
 COLUMNS = ("ImageID", "PatientID", "PatientBirth", "StudyDate_DICOM", "PatientSex_DICOM", "Labels")

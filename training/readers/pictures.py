@@ -7,8 +7,8 @@ is the name of its folder, so that a report tells knees from hands.
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.index import Row
-from training.readers.layout import PICTURES, Tally, files_below
+from training.data.index import PICTURES, Row
+from training.readers.layout import Tally, files_below
 
 NO_PICTURE = "image: not a picture"
 

@@ -2,17 +2,17 @@
 
 Columns relied on: path (from the root), source, patient_id, age_years, sex, view, finding (joined
 by ``|``), split, licence. The splits are the table's own; images of the source ``hannover``, whose
-sexes are looked at from outside, make a split of that name. ``training.own`` reads the same table
-with the roles of the first network's training.
+sexes are looked at from outside, make a split of that name. ``training.data.project`` reads the
+same table with the roles of the first network's training.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.index import Row
-from training.labels import stated
+from training.data.index import Row
+from training.data.labels import stated
+from training.data.tables import read_table
 from training.readers.layout import NO_FILE, Tally, view_of
-from training.tables import read_table
 
 COLUMNS = (
     "path",

@@ -11,10 +11,10 @@ patient of its own: find the duplicates before you trust a split.
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.index import Row
-from training.labels import stated
+from training.data.index import Row
+from training.data.labels import stated
+from training.data.tables import Line, read_table
 from training.readers.layout import NO_FILE, Tally, find_table
-from training.tables import Line, read_table
 
 LICENCE = "Kaggle competition rules (SPR X-Ray Age and Gender)"
 SEX = {"0": "F", "1": "M"}

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from training.index import Row
+from training.data.index import Row
+from training.data.tables import DataError, read_table
 from training.readers.dicom import row_of
 from training.readers.layout import Tally, files_below
-from training.tables import DataError, read_table
 
 LICENCE = "PhysioNet Credentialed Health Data License 1.5.0"
 

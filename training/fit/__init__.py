@@ -1,0 +1,1 @@
+"""One run: its settings, its starting weights, its loss and steps, and its calibration."""

@@ -1,0 +1,186 @@
+"""Fits what only the makers of a bundle can fit; the rest is ``dicom_ai_node.inference.fitting``.
+
+Spaces: a Gaussian in the principal components of the features, or of the texture, of training
+images. Widening: how much larger errors are on images whose texture lies far from it. It is seen on
+images of the calibration set changed on purpose (``training.data.shift``), never on another
+hospital's.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.isotonic import isotonic_regression
+
+from dicom_ai_node.inference import calibration as fitted
+from dicom_ai_node.inference import coverage, fitting
+from dicom_ai_node.inference.calibration import Calibration, Distances, Space, Widening
+from dicom_ai_node.inference.engine import Raw
+from dicom_ai_node.inference.fitting import Cases, Floats
+from training.data.tables import DataError
+
+COMPONENTS = {"content": 64, "texture": 32}
+SHRINKAGE = 0.1
+BINS = 10
+PER_BIN = 40
+"""Fewer far images than this make no knot."""
+AGE_CAP, SEX_CAP = 2.5, 4.0
+"""Largest factors; with them an interval is about as wide as all ages, a sex about even odds."""
+RAMP = (0.15, 0.55)
+"""In excess: from about the 70 % quantile of the calibration images' texture to the 95 %."""
+LEVEL = 0.9
+"""The widening holds the size of errors at this quantile, where coverage is asked for."""
+
+
+def cases(
+    raw: Raw,
+    distances: Distances,
+    years: NDArray[np.float32],
+    female: NDArray[np.float32],
+    patients: Sequence[str],
+) -> Cases:
+    """Put answers and labels together; NaN where a label is unknown."""
+    return Cases(
+        mu=raw.mu.astype(np.float64),
+        sigma=raw.sigma.astype(np.float64),
+        sex=raw.sex.astype(np.float64),
+        content=distances.content,
+        texture=distances.texture,
+        years=years.astype(np.float64),
+        female=female.astype(np.float64),
+        patients=np.array(patients),
+    )
+
+
+def calibration(
+    plain: Cases,
+    shifted: Cases | None = None,
+    *,
+    caution: float = 1.0,
+    smallest: int = fitting.SMALLEST_GROUP,
+) -> Calibration:
+    """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
+
+    ``caution`` is for both widenings, see :func:`cautious`. Goes with the ``reference`` of the
+    labelled ones of ``plain``.
+    """
+    plain = plain.labelled
+    age_widening, sex_widening = Widening(), Widening()
+    if shifted is not None:
+        seen = [_seen(part, plain.reference) for part in (plain, shifted.labelled)]
+        excess, scores, sex, female = (
+            np.concatenate(columns) for columns in zip(*seen, strict=True)
+        )
+        age_widening = widening(excess, scores)
+        sex_widening = temperature_widening(excess, sex, female)
+    age_widening, sex_widening = (cautious(one, caution) for one in (age_widening, sex_widening))
+    return fitting.fit(
+        plain,
+        age_widening=age_widening,
+        sex_widening=sex_widening,
+        smallest=smallest,
+    )
+
+
+def cautious(found: Widening, caution: float) -> Widening:
+    """Return ``found``, and no less than a factor that rises to ``caution`` over :data:`RAMP`.
+
+    A decision, not a fit: changed images of one hospital show less of what distance does to errors
+    than another hospital does. Quantiles are fitted after it, so that the calibration set is
+    covered as it should be all the same; its near images pay for the far ones' width.
+    """
+    if caution <= 1:
+        return found
+    floor = Widening(knots=((RAMP[0], 1.0), (RAMP[1], caution)))
+    x = np.unique([knot[0] for knot in (*found.knots, *floor.knots)])
+    larger = np.maximum(found.factors(x), floor.factors(x))
+    return Widening(knots=tuple(zip(x.tolist(), larger.round(4).tolist(), strict=True)))
+
+
+def cross_fitted(
+    plain: Cases, shifted: Cases | None = None, *, caution: float = 1.0
+) -> coverage.Bounds:
+    """Intervals of ``plain``, each by a :func:`calibration` that has not seen the patient."""
+
+    def fit(chosen: NDArray[np.bool_]) -> Calibration:
+        some = plain.at(chosen)
+        same = shifted and shifted.at(np.isin(shifted.patients, some.patients))
+        return calibration(some, same, caution=caution)
+
+    return coverage.cross_fitted(plain, fit)
+
+
+def _seen(part: Cases, reference: Distances) -> tuple[Floats, ...]:
+    excess = fitted.excess(part.texture, reference.texture)
+    return excess, np.abs(part.years - part.mu) / part.sigma, part.sex, part.female
+
+
+def widening(excess: Floats, scores: Floats, *, bins: int = BINS, cap: float = AGE_CAP) -> Widening:
+    """How much larger errors get with the distance.
+
+    Parameters
+    ----------
+    excess
+        Logarithm of the distance over the median of the calibration set, shape (N,).
+    scores
+        abs(residual) / sigma of the same images.
+
+    Returns
+    -------
+    1 up to the median; beyond it, at the median of each bin of equally many images, the
+    :data:`LEVEL` quantile of their scores over that of the near images, made monotone (isotonic
+    regression) and no more than ``cap``. No widening where too few images are far or near.
+    """
+    return _widening(excess, lambda at: float(np.quantile(scores[at], LEVEL)), bins, cap)
+
+
+def temperature_widening(
+    excess: Floats, logits: Floats, female: Floats, *, bins: int = BINS // 2, cap: float = SEX_CAP
+) -> Widening:
+    """Like :func:`widening` for the temperature that each bin's sex logits want."""
+    return _widening(excess, lambda at: fitting.temperature(logits[at], female[at]), bins, cap)
+
+
+def _widening(
+    excess: Floats, size: Callable[[NDArray[np.int64]], float], bins: int, cap: float
+) -> Widening:
+    near, far = np.flatnonzero(excess <= 0), np.flatnonzero(excess > 0)
+    bins = min(bins, len(far) // PER_BIN)
+    if bins < 1 or len(near) < PER_BIN:
+        return Widening()
+    parts = np.array_split(far[np.argsort(excess[far], kind="stable")], bins)
+    sizes = np.array([size(part) for part in parts]) / max(size(near), 1e-9)
+    rising = isotonic_regression(sizes, sample_weight=[len(part) for part in parts])
+    knots = {0.0: 1.0}
+    for part, factor in zip(parts, rising, strict=True):
+        x = round(float(np.median(excess[part])), 4)
+        knots[x] = max(round(float(np.clip(factor, 1, cap)), 4), knots.get(x, 1.0))
+    return Widening(knots=tuple(knots.items()))
+
+
+def space(features: NDArray[np.float32], components: int) -> Space:
+    """Fit on the features (N, F) of training images, F greater than ``components``.
+
+    Raises
+    ------
+    DataError
+        Every image has the same features.
+    """
+    mean = features.mean(axis=0, dtype=np.float64)
+    centred = features - mean
+    covariance = centred.T @ centred / len(features)
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    if not values[0] > 0:
+        raise DataError(
+            "expected features that tell the training images apart, got the same for all of them:"
+            " the training has gone wrong (a lower rate, frozen_norms?)"
+        )
+    kept = values[:components]
+    shrunk = (1 - SHRINKAGE) * kept + SHRINKAGE * kept.mean()
+    residual = max(float(values[components:].mean()), 1e-9)
+    return Space(
+        mean.astype(np.float32),
+        (vectors[:, :components] / np.sqrt(shrunk)).astype(np.float32),
+        np.array([residual], dtype=np.float32),
+    )

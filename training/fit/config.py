@@ -1,0 +1,183 @@
+"""The settings of one training run, read from a TOML file."""
+
+import math
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from training.data.archive import Archived
+from training.data.images import Data
+from training.data.project import Own
+from training.data.roles import Archive
+
+WEIGHTS = "ema.safetensors"
+"""What a run leaves in ``out``: weights to pack, to start from, to teach with."""
+RANDOM = "random"
+"""As ``start``: no weights at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One training run; each value is a line of the TOML file."""
+
+    architecture: str = "mobilenet_v2"
+    out: str = "runs/first"
+    start: str = ""
+    """Weights of an earlier run or of a bundle to start from, torchvision's by file or by name
+    (``ResNet18_Weights.IMAGENET1K_V1``), or ``random``; '': ImageNet's of MobileNetV2 at hand."""
+    cache: str = "runs/cache"
+    device: str = "auto"
+    """``cpu``, ``cuda`` or ``auto``: CUDA, in bfloat16, when there is one."""
+    seed: int = 1
+    minutes: float = 60.0
+    steps: int = 0
+    """Updates to make, in place of ``minutes``: the same seed then gives the same schedule on any
+    machine. 0: the clock decides."""
+    clock: str = "wall"
+    """What ``minutes`` are of: ``wall``, or ``processor`` time, which others cannot take away."""
+    batch: int = 32
+    rate: float = 8e-4
+    """Peak learning rate of AdamW."""
+    warmup: float = 0.02
+    """Share of the budget in which the rate rises."""
+    decay: float = 0.02
+    chunk: int = 32
+    """Images that go through the network at once; their gradients add up to those of the batch."""
+    frozen_norms: bool = False
+    """Keep the statistics of the batch norms that ``start`` came with (``training.fit.frozen``)."""
+    frozen_blocks: int = 0
+    """First blocks of the backbone that stay as in ``start``: they take a third of the time."""
+    ema: float = 0.998
+    dropout: float = 0.2
+    pixels: int = 256
+    """Side of the cached images."""
+    sides: tuple[int, ...] = (128, 176, 224)
+    """Side of the network's input in each stage ..."""
+    until: tuple[float, ...] = (0.25, 0.55, 1.0)
+    """... and the share of the budget at which the stage ends."""
+    low_resolution: tuple[float, ...] = (0.5, 0.25, 0.1)
+    """Share of images with 128 pixels a side (``train_128``) in each stage; an archive has none."""
+    rare: float = 0.0
+    """Share drawn from patients under 18 or from 70 alone, on top of their natural share."""
+    local_contrast: float = 0.0
+    """Share of images whose contrast is made alike all over, as CLAHE does."""
+    findings: float = 0.0
+    """Weight of projection and findings beside age and sex, see ``training.fit.findings``."""
+    gate: float = 0.12
+    """Share of gate material; three in ten of it are laterals, three frontal images like them."""
+    corrupted: float = 0.04
+    """Share of training images turned or inverted: negatives of the chest head."""
+    age_loss: str = "dldl"
+    """``dldl`` (DLDL-v2) or ``nll`` (negative log likelihood of a normal distribution)."""
+    checkpoint_seconds: float = 180.0
+    archive: Archive | None = None
+    """What to train on; None: this project's own images (``training.data.project``)."""
+
+    def __post_init__(self) -> None:
+        if not len(self.sides) == len(self.until) == len(self.low_resolution):
+            raise ValueError("sides, until and low_resolution need one value for each stage")
+        if self.until[-1] != 1.0 or list(self.until) != sorted(self.until):
+            raise ValueError(f"until is {list(self.until)}, expected to rise to 1.0")
+        trained = self.start not in ("", RANDOM)
+        if self.frozen_norms and not (trained and self.architecture == "mobilenet_v2"):
+            raise ValueError(
+                "frozen_norms needs weights as start, and the architecture mobilenet_v2"
+            )
+        if self.frozen_blocks and not self.frozen_norms:
+            raise ValueError("frozen_blocks needs frozen_norms")
+        if self.clock not in ("wall", "processor"):
+            raise ValueError(f"clock is {self.clock!r}, expected 'wall' or 'processor'")
+        if not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}, expected more than 0")
+        if self.steps < 0:
+            raise ValueError(f"steps is {self.steps}, expected 0 or more")
+        if self.age_loss not in ("dldl", "nll"):
+            raise ValueError(f"age_loss is {self.age_loss!r}, expected 'dldl' or 'nll'")
+
+    @property
+    def budget(self) -> str:
+        """How long the run is, in words."""
+        return f"{self.steps:,} steps" if self.steps else f"{self.minutes:g} minutes"
+
+    def progress(self, elapsed: float, steps: int) -> float:
+        """The share of the budget that is used up after ``elapsed`` seconds and ``steps``."""
+        return steps / self.steps if self.steps else elapsed / (60 * self.minutes)
+
+    def stage(self, progress: float) -> int:
+        """Position of the stage at ``progress``, from 0 to 1."""
+        return next(i for i, end in enumerate(self.until) if progress < end)
+
+    def learning_rate(self, progress: float) -> float:
+        """Linear rise, then half a cosine down to a hundredth."""
+        if progress < self.warmup:
+            return self.rate * max(progress / self.warmup, 0.01)
+        done = min((progress - self.warmup) / (1 - self.warmup), 1.0)
+        return self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def read(path: Path, *, fold: int | None = None, **changes: Any) -> Config:
+    """Read a TOML file; what is not None in ``changes`` replaces its values.
+
+    A run on an archive writes into a folder of its own for each fold that it may hold out;
+    ``fold`` stands for ``archive.hold_out``.
+
+    Raises
+    ------
+    SystemExit
+        With the file and the key, when a key is unknown or a value makes no sense.
+    """
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SystemExit(f"{path}: expected a configuration in TOML ({error})") from error
+    given = {name: value for name, value in changes.items() if value is not None}
+    return checked(path, values | given, fold=fold)
+
+
+def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> Config:
+    """The settings that stand in ``path``; SystemExit as :func:`read` raises it."""
+    try:
+        given = _known(Config, values)
+        if {"minutes", "steps"} <= given.keys():
+            raise ValueError("minutes and steps: expected one of them")
+        if given.get("archive") is not None:
+            given["archive"] = Archive(**_known(Archive, given["archive"]))
+        config = Config(**given)
+        if fold is not None and config.archive is None:
+            raise ValueError("--fold needs an [archive]")
+    except ValueError as error:
+        raise SystemExit(f"{path}: {error}") from error
+    if config.archive is None:
+        return config
+    return member(config, config.archive.hold_out if fold is None else fold)
+
+
+def data_of(config: Config, root: Path) -> Data:
+    """What a run trains on: its archive, or this project's own images below ``root``."""
+    if config.archive is None:
+        return Own(root, Path(config.cache))
+    return archived(config)
+
+
+def archived(config: Config) -> Archived:
+    """The images of a run that has an archive."""
+    assert config.archive is not None
+    return Archived(config.archive, Path(config.cache), config.pixels)
+
+
+def member(config: Config, fold: int) -> Config:
+    """The run that holds out ``fold``, in its own folder below ``out``."""
+    assert config.archive is not None
+    held = replace(config.archive, hold_out=fold)
+    return replace(config, archive=held, out=str(Path(config.out) / f"fold-{fold}"))
+
+
+def _known(kind: type[Config] | type[Archive], values: Any) -> dict[str, Any]:
+    """Values for the fields of ``kind``, lists as tuples; ValueError where there is no field."""
+    if not isinstance(values, dict):
+        raise ValueError(f"archive is {values!r}, expected a table")
+    unknown = set(values) - {field.name for field in fields(kind)}
+    if unknown:
+        raise ValueError(f"unknown keys {sorted(unknown)}")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

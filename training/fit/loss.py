@@ -1,0 +1,64 @@
+"""The loss: DLDL-v2 for the age (Gao et al. 2018), binary cross-entropy for the rest."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dicom_ai_node.inference.network import AGES, Answers, moments
+
+SIGMA = 2.5  # years; width of the label distribution
+GATES = 0.2  # weight of each gate beside age and sex
+
+
+def total(
+    answers: Answers, labels: dict[str, Tensor], kind: str = "dldl"
+) -> tuple[Tensor, dict[str, float]]:
+    """Sum over the heads, and each head's part; a NaN label does not count.
+
+    ``kind`` of the age's loss: ``dldl`` or ``nll``.
+    """
+    parts = {
+        "age": AGE_LOSSES[kind](answers.ages, labels["age"]),
+        "sex": _binary(answers.sex, labels["female"]),
+        "frontal": _binary(answers.frontal, labels["frontal"]),
+        "chest": _binary(answers.chest, labels["chest"]),
+    }
+    weights = {"age": 1.0, "sex": 1.0, "frontal": GATES, "chest": GATES}
+    loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+    return loss, {name: float(part.detach()) for name, part in parts.items()}
+
+
+def around(years: Tensor) -> Tensor:
+    """Normal distributions around ``years`` (N,) over the ages 0 to 100, shape (N, 101)."""
+    grid = torch.arange(AGES, dtype=torch.float32, device=years.device)
+    return (-(grid - years[:, None]).square() / (2 * SIGMA**2)).softmax(dim=1)
+
+
+def age(logits: Tensor, years: Tensor) -> Tensor:
+    """KL divergence to normal distributions around ``years`` plus the error of the expectation."""
+    known = ~years.isnan()
+    if not known.any():
+        return logits.sum() * 0
+    logits, years = logits[known], years[known]
+    kl = functional.kl_div(logits.log_softmax(dim=1), around(years), reduction="batchmean")
+    mu, _ = moments(logits)
+    return kl + 0.1 * functional.l1_loss(mu, years)
+
+
+def normal(logits: Tensor, years: Tensor) -> Tensor:
+    """Negative log likelihood of a normal distribution with the moments of the 101 ages."""
+    known = ~years.isnan()
+    if not known.any():
+        return logits.sum() * 0
+    mu, sigma = moments(logits[known])
+    return functional.gaussian_nll_loss(mu, years[known], sigma.square(), eps=1.0)
+
+
+AGE_LOSSES = {"dldl": age, "nll": normal}
+
+
+def _binary(logits: Tensor, labels: Tensor) -> Tensor:
+    known = ~labels.isnan()
+    if not known.any():
+        return logits.sum() * 0
+    return functional.binary_cross_entropy_with_logits(logits[known], labels[known])

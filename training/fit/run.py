@@ -1,0 +1,120 @@
+"""Network, moving average and optimiser of a run, and one step of them."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dicom_ai_node.inference.network import Network
+from training.fit import loss
+from training.fit.config import Config
+from training.fit.findings import Further
+from training.fit.frozen import freeze_blocks, freeze_norms
+from training.fit.material import FURTHER
+
+
+class Run:
+    """Network, its moving average and the optimiser, as they stand after ``steps``."""
+
+    def __init__(self, config: Config, network: Network, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.ema = copy.deepcopy(self.network)
+        if config.frozen_norms:
+            freeze_norms(self.network)
+        freeze_blocks(self.network, config.frozen_blocks)
+        self.further = Further(self.network.head.in_features).to(device)
+        self.optimiser = torch.optim.AdamW(
+            groups(nn.ModuleList([*self._learning().values()]), config.decay),
+            lr=config.rate,
+            fused=True,
+        )
+        self.elapsed, self.steps = 0.0, 0
+        self.seen = dict[str, float]()
+        """Parts of the loss, smoothed over some fifty steps."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used up."""
+        return self.config.progress(self.elapsed, self.steps)
+
+    def step(self, x: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
+        """One update; returns the parts of its loss."""
+        rate = self.config.learning_rate(self.progress)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        chunks = range(0, len(x), self.config.chunk)
+        parts: dict[str, float] = {}
+        for first in chunks:
+            some = slice(first, first + self.config.chunk)
+            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+                answers = self.network(x[some])
+            known = {name: label[some] for name, label in labels.items()}
+            value, found = loss.total(answers, known, self.config.age_loss)
+            if self.config.findings:
+                further = self.further.loss(answers.features, known[FURTHER])
+                value = value + self.config.findings * further
+                found[FURTHER] = float(further.detach())
+            (value / len(chunks)).backward()  # type: ignore[no-untyped-call]
+            parts = {k: parts.get(k, 0.0) + v / len(chunks) for k, v in found.items()}
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.steps += 1
+        self.seen = {k: 0.98 * self.seen.get(k, v) + 0.02 * v for k, v in parts.items()}
+        self._average(min(self.config.ema, (1 + self.steps) / (10 + self.steps)))
+        return parts
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        average, current = self.ema.state_dict(), self.network.state_dict()
+        for name, value in current.items():
+            if value.is_floating_point():
+                average[name].lerp_(value, 1 - decay)
+            else:
+                average[name].copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What :meth:`load_state_dict` needs to go on: tensors, numbers and text."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        numbers = {"elapsed": self.elapsed, "steps": self.steps, "seen": self.seen}
+        return {**parts, **numbers, "dropout": {self.device.type: self._randomness()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to ``state``; on another kind of device dropout starts from its seed."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.elapsed, self.steps, self.seen = state["elapsed"], state["steps"], state["seen"]
+        kept = state["dropout"].get(self.device.type)
+        if kept is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(kept.cpu(), self.device)
+        elif kept is not None:
+            torch.set_rng_state(kept)
+
+    def _randomness(self) -> Tensor:
+        """Where the generator stands that dropout draws from."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_rng_state(self.device)
+        return torch.get_rng_state()
+
+    def _learning(self) -> dict[str, nn.Module]:
+        return {"network": self.network, FURTHER: self.further}
+
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        return {**self._learning(), "ema": self.ema, "optimiser": self.optimiser}
+
+
+def groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
+    """Weight decay for weights, none for norms and biases."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def device_of(config: Config) -> torch.device:
+    """Where to compute."""
+    name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name if config.device == "auto" else config.device)

@@ -1,0 +1,1 @@
+"""What a bundle is worth: predictions, statistics with intervals, figures and plots."""

@@ -1,0 +1,62 @@
+"""How well a bundle's two distances tell other hospitals' images from its own.
+
+python -m training.measure.domains
+
+An AUC of one half means that it cannot. Excess: logarithm of the distance over the median of the
+calibration images. Intervals are as wide as the texture's excess asks for.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from dicom_ai_node.inference.bundle import default_bundle
+from dicom_ai_node.inference.calibration import Distances, excess
+from dicom_ai_node.inference.engine import Estimator
+from training.data.project import Own
+from training.fit.measured import measured
+from training.measure.markdown import table
+from training.measure.metrics import auc
+
+KNOWN, OTHERS = "val", ("val_128", "external_dev", "hannover")
+
+
+def rows(known: Distances, other: Distances, reference: Distances) -> list[list[str]]:
+    """For content and texture: AUC of ``other`` against ``known``, and quartiles of the excess."""
+    made = []
+    for name in ("content", "texture"):
+        near, far = (excess(getattr(one, name), getattr(reference, name)) for one in (known, other))
+        score = np.concatenate([near, far])
+        positive = np.repeat([0.0, 1.0], [len(near), len(far)])
+        told = auc(np.ones((1, len(score))), score, positive)
+        quartiles = np.quantile(far, [0.25, 0.5, 0.75])
+        made.append([name, f"{told[0]:.3f}", *(f"{x:.2f}" for x in quartiles), str(len(far))])
+    return made
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--bundle", type=Path, default=default_bundle())
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    given = parser.parse_args()
+    estimator = Estimator(given.bundle, device="cpu")
+    own = Own(given.data, given.cache)
+
+    def distances(role: str) -> Distances:
+        return measured(estimator.measure, own.load(estimator.size, role))[1]
+
+    known = distances(KNOWN)
+    lines = [
+        [other, *row]
+        for other in OTHERS
+        for row in rows(known, distances(other), estimator.reference)
+    ]
+    heads = ["images", "distance", f"AUC against {KNOWN}", "excess, quartiles", "", "", "n"]
+    print(table(heads, lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""How many recorded ages beyond those that the network learnt are found, and how many falsely.
+
+python -m training.measure.planted
+
+Each image is a study whose PatientAge is planted (or, where its own age lies beyond the learnt
+ones, true), under the default policy.
+"""
+
+import argparse
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.decide.gates import OUTSIDE_TRAINING, Gates, judge
+from dicom_ai_node.decide.study import decide
+from dicom_ai_node.inference.bundle import default_bundle
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.pixels.normalise import normalise
+from dicom_ai_node.types import (
+    AttributeStatus,
+    HeaderCheck,
+    ImageRef,
+    Prediction,
+    Recorded,
+)
+from training.data.project import read
+from training.measure.markdown import table
+
+OTHERS = ("external_dev", "external_dev2")
+SEEN = ("train", "train_other")
+_BATCH = 16
+OLD, YOUNG = 80.0, 9.0
+"""Learnt ages end here; of the images that trained only those beyond are of use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One frontal image, what is true of it and what the network says."""
+
+    split: str
+    age: float
+    """Years; NaN where only a range is known (``children``: 1 to 5)."""
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One row: which images, and what is recorded for each."""
+
+    name: str
+    chosen: Callable[[Case], bool]
+    recorded: Callable[[Case], float]
+
+
+def _planted(name: str, splits: Sequence[str], ages: tuple[float, float], years: float) -> Group:
+    low, high = ages
+    return Group(name, lambda c: c.split in splits and low <= c.age < high, lambda c: years)
+
+
+def _true(name: str, splits: Sequence[str], ages: tuple[float, float]) -> Group:
+    low, high = ages
+    return Group(name, lambda c: c.split in splits and low <= c.age < high, lambda c: c.age)
+
+
+GROUPS = (
+    _planted("planted 090Y, `val`, true age 10 to 49", ["val"], (10, 50), 90.0),
+    _planted("planted 090Y, other hospitals, true age 10 to 49", OTHERS, (10, 50), 90.0),
+    _planted("planted 090Y, `val`, true age 50 to 65", ["val"], (50, 66), 90.0),
+    _planted("planted 003Y, `val`, true age 30 and over", ["val"], (30, 121), 3.0),
+    _true("true 81 to 120, not trained on", ["val", *OTHERS], (81, 121)),
+    Group("true 1 to 5, other hospital", lambda c: c.split == "children", lambda c: 3.0),
+    _true("true 81 to 120, trained on", SEEN, (81, 121)),
+    _true("true 0 to 8, trained on", SEEN, (0, 9)),
+)
+
+
+def rows(cases: Sequence[Case], gates: Gates) -> Iterator[list[str]]:
+    """Yield for each group: name, images, H1, no alert, refused by a gate."""
+    policy, image = PolicySettings(), ImageRef("", "1", "")
+    for group in GROUPS:
+        found = Counter[str]()
+        for case in filter(group.chosen, cases):
+            recorded = Recorded("", "", group.recorded(case), None)
+            status = AttributeStatus.CONSISTENT, AttributeStatus.MISSING
+            result = decide(
+                "1",
+                HeaderCheck(recorded, *status),
+                [judge(image, case.prediction, gates)],
+                model=None,
+                ages=gates.ages,
+                policy=policy,
+            )
+            if "H1" in result.check.rules:
+                found["H1"] += 1
+            elif result.reason and result.reason.code != OUTSIDE_TRAINING:
+                found["gate"] += 1
+            else:
+                found["quiet"] += 1
+        counts = (found.total(), found["H1"], found["quiet"], found["gate"])
+        yield [group.name, *map(str, counts)]
+
+
+def _images(data: Path) -> Iterator[tuple[Path, str, float]]:
+    """Yield path, split and age of the frontal images that a group can choose."""
+    for folder in ("cxr", "cxr_more"):
+        with (data / folder / "index.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                age, split = float(row["age_years"] or "nan"), row["split"]
+                beyond = split in SEEN and (age > OLD or age < YOUNG)
+                wanted = split in ("val", *OTHERS) or beyond
+                known = split == "children" or (wanted and age == age)
+                if known and not row["view"].upper().startswith("LAT"):
+                    yield data / row["path"], split, age
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--bundle", type=Path, default=default_bundle())
+    given = parser.parse_args()
+    estimator = Estimator(given.bundle, device="cpu")
+    manifest = estimator.manifest
+    gates = Gates(**vars(manifest.thresholds), ages=manifest.training_age_range)
+    cases = list[Case]()
+    images = _images(given.data)
+    while part := list(islice(images, _BATCH)):
+        pixels = np.stack([normalise(read(path), estimator.size) for path, _, _ in part])
+        answers = estimator.predict(pixels)
+        cases += [Case(s, a, p) for (_, s, a), p in zip(part, answers, strict=True)]
+    heads = ["recorded", "images", "H1", "no alert", "refused by a gate"]
+    print(table(heads, list(rows(cases, gates))))
+
+
+if __name__ == "__main__":
+    main()

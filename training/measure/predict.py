@@ -1,0 +1,100 @@
+"""A bundle's predictions of labelled images, as the table that everything is measured from."""
+
+from functools import partial
+
+import numpy as np
+
+from dicom_ai_node.inference import coverage
+from dicom_ai_node.inference.calibration import LEVELS
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.types import Prediction
+from training.data import images as data
+from training.fit import calibrate
+from training.fit.measured import CHANGED, Change, calibration_cases, cases, measured
+from training.measure.predicted import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
+
+SPOIL: dict[str, Change] = {
+    "turned by 90": partial(np.rot90, k=1, axes=(1, 2)),
+    "turned by 180": partial(np.rot90, k=2, axes=(1, 2)),
+    "turned by 270": partial(np.rot90, k=3, axes=(1, 2)),
+    "upside down": lambda x: x[:, ::-1],
+    "inverted": lambda x: 1 - x,
+}
+"""What an image must not be accepted as."""
+
+
+def predict(
+    estimator: Estimator, images: data.Images, dataset: str, *, calibrated: bool = False
+) -> Table:
+    """Predictions of ``images``; ``calibrated``: the bundle was calibrated on them.
+
+    The shipped intervals would cover such images by construction: theirs are cross-fitted.
+    """
+    raw, distances = measured(estimator.measure, images)
+    found = cases(raw, distances, images)
+    if calibrated:
+        changed = calibration_cases(estimator.measure, images, changed=True)
+        caution = estimator.manifest.training.caution
+        bounds = calibrate.cross_fitted(found, changed, caution=caution)
+    else:
+        bounds = _shipped(estimator, found)
+    return _table(estimator, images, estimator.calibrated(raw, distances), bounds, dataset)
+
+
+def spoilt(estimator: Estimator, images: data.Images, dataset: str) -> list[Table]:
+    """A table for each of :data:`SPOIL`: ``images`` changed so that no gate should accept them."""
+    tables, images = [], images.some(CHANGED)
+    for name, change in SPOIL.items():
+        raw, distances = measured(estimator.measure, images, change)
+        bounds = _shipped(estimator, cases(raw, distances, images))
+        predictions = estimator.calibrated(raw, distances)
+        tables.append(
+            _table(estimator, images, predictions, bounds, f"{dataset}, {name}", kind=SPOILT)
+        )
+    return tables
+
+
+def _shipped(estimator: Estimator, found: Cases) -> coverage.Bounds:
+    return coverage.intervals(estimator.manifest.calibration, estimator.reference, found)
+
+
+def _table(
+    estimator: Estimator,
+    images: data.Images,
+    predictions: list[Prediction],
+    bounds: coverage.Bounds,
+    dataset: str,
+    kind: str = "",
+) -> Table:
+    items, n = images.items, len(images.items)
+    spoilt = kind == SPOILT
+    unknown = np.full(n, np.nan)
+    scores = np.array([[getattr(p, gate) for gate in GATES] for p in predictions])
+    scores = scores.reshape(n, len(GATES))
+    thresholds = np.array([getattr(estimator.manifest.thresholds, gate) for gate in GATES])
+    low, high = (ends.reshape(n, len(LEVELS)) for ends in bounds)
+    return Table(
+        dataset=np.array([dataset] * n, dtype=np.str_),
+        kind=np.array([kind or kind_of(item) for item in items], dtype=np.str_),
+        image=np.array([item.path for item in items], dtype=np.str_),
+        patient=np.array([item.patient for item in items], dtype=np.str_),
+        source=np.array([item.source for item in items], dtype=np.str_),
+        view=np.array([item.view for item in items], dtype=np.str_),
+        recorded=unknown if spoilt else images.column("age").astype(np.float64),
+        female=unknown if spoilt else images.column("female").astype(np.float64),
+        age=np.array([p.age for p in predictions], dtype=np.float64),
+        sd=np.array([p.age_sd for p in predictions], dtype=np.float64),
+        low=low,
+        high=high,
+        p_female=np.array([p.probability_female for p in predictions], dtype=np.float64),
+        gates=scores,
+        passed=scores >= thresholds,
+    )
+
+
+def kind_of(item: data.Item) -> str:
+    """What an image shows: one of the kinds of :mod:`training.measure.predicted`."""
+    if item.chest == 0:
+        return OTHER
+    return LATERAL if item.frontal == 0 else FRONTAL

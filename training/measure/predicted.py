@@ -1,0 +1,145 @@
+"""The one table of an evaluation: what was recorded and what was predicted, a row an image.
+
+Figures, plots and report are computed from it and from nothing else, so whoever has the CSV can
+compute them again, or others.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_ai_node.inference.calibration import LEVELS
+from training.measure.metrics import Bools, Floats
+
+Strings = NDArray[np.str_]
+
+GATES = ("chest", "frontal", "in_distribution")
+FRONTAL, LATERAL, OTHER, SPOILT = "frontal chest", "lateral chest", "not a chest", "spoilt chest"
+"""Kinds of image; a spoilt one is turned or inverted."""
+TEXTS = ("dataset", "kind", "image", "patient", "source", "view")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """N images; every field has N rows."""
+
+    dataset: Strings
+    kind: Strings
+    image: Strings
+    """Path below the data's root."""
+    patient: Strings
+    source: Strings
+    view: Strings
+    """``PA``, ``AP`` or ''."""
+    recorded: Floats
+    """Age as the source recorded it, years; NaN when unknown or not to be used."""
+    female: Floats
+    """1 or 0, NaN when unknown or not to be used."""
+    age: Floats
+    """Estimate, years."""
+    sd: Floats
+    low: Floats
+    """Lower ends of the intervals at each of ``LEVELS``, years, shape (N, 4)."""
+    high: Floats
+    p_female: Floats
+    gates: Floats
+    """Scores of the :data:`GATES`, shape (N, 3)."""
+    passed: Bools
+    """Whether each gate lets the image pass, shape (N, 3)."""
+
+    def __len__(self) -> int:
+        return len(self.age)
+
+    @property
+    def answered(self) -> Bools:
+        """Whether every gate lets the image pass: only then would the node answer."""
+        return np.asarray(self.passed.all(axis=1))
+
+    def where(self, chosen: Bools) -> "Table":
+        """Rows that are ``chosen``."""
+        return Table(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def of(self, dataset: str) -> "Table":
+        """Rows of one data set."""
+        return self.where(self.dataset == dataset)
+
+    def interval(self, level: str) -> tuple[Floats, Floats]:
+        """Ends of the interval at ``level`` per cent, one of ``LEVELS``."""
+        at = LEVELS.index(level)
+        return self.low[:, at], self.high[:, at]
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """Rows of all ``tables``, in their order."""
+    names = [field.name for field in fields(Table)]
+    return Table(*(np.concatenate([getattr(table, name) for table in tables]) for name in names))
+
+
+def write_csv(file: Path, table: Table) -> None:
+    """Write ``table``, numbers with four decimals."""
+    bounds = [f"{end}{level}" for level in LEVELS for end in ("low", "high")]
+    head = [*TEXTS, "recorded", "sex", "age", "sd", *bounds, "p_female"]
+    head += [*GATES, *(f"pass_{gate}" for gate in GATES)]
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(head)
+        for i in range(len(table)):
+            ends = np.stack([table.low[i], table.high[i]], axis=1).ravel()
+            sex = {1.0: "F", 0.0: "M"}.get(float(table.female[i]), "")
+            recorded = "" if np.isnan(table.recorded[i]) else f"{table.recorded[i]:g}"
+            row = [str(getattr(table, name)[i]) for name in TEXTS] + [recorded, sex]
+            row += [f"{v:.4f}" for v in (table.age[i], table.sd[i], *ends, table.p_female[i])]
+            row += [f"{v:.4f}" for v in table.gates[i]] + [str(int(v)) for v in table.passed[i]]
+            writer.writerow(row)
+
+
+def read_csv(file: Path) -> Table:
+    """Read what :func:`write_csv` wrote.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, a number is none, or there is no row; names the file and the column.
+    """
+    with file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        raise ValueError(f"{file}: expected at least one row below the head")
+
+    def texts(name: str) -> list[str]:
+        if rows[0].get(name) is None:
+            raise ValueError(f"{file}: expected a column {name!r}")
+        return [row[name] for row in rows]
+
+    def column(name: str) -> list[float]:
+        found = texts(name)
+        try:
+            return [float(text or "nan") for text in found]
+        except ValueError as error:
+            raise ValueError(f"{file}: column {name!r}: {error}") from error
+
+    def numbers(*names: str) -> Floats:
+        return np.array([column(name) for name in names], dtype=np.float64).T
+
+    sexes = {"F": 1.0, "M": 0.0}
+    return Table(
+        dataset=np.array(texts("dataset")),
+        kind=np.array(texts("kind")),
+        image=np.array(texts("image")),
+        patient=np.array(texts("patient")),
+        source=np.array(texts("source")),
+        view=np.array(texts("view")),
+        recorded=np.array(column("recorded")),
+        female=np.array([sexes.get(text, np.nan) for text in texts("sex")]),
+        age=np.array(column("age")),
+        sd=np.array(column("sd")),
+        low=numbers(*(f"low{level}" for level in LEVELS)),
+        high=numbers(*(f"high{level}" for level in LEVELS)),
+        p_female=np.array(column("p_female")),
+        gates=numbers(*GATES),
+        passed=numbers(*(f"pass_{gate}" for gate in GATES)) == 1,
+    )

@@ -1,0 +1,1 @@
+"""What a bundle is published with: provenance, report and model card."""
