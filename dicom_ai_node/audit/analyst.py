@@ -9,12 +9,12 @@ from dicom_ai_node.analyse.pipeline import Pipeline
 from dicom_ai_node.audit.gather import Seen
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config import Config
+from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.receive.classes import ANALYSABLE
 from dicom_ai_node.rules import Header
 from dicom_ai_node.types import ImageRef, Outcome
 

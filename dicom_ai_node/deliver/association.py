@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import RLELossless
 from pynetdicom import _config, build_context
 
 from dicom_ai_node import peer
+from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
+from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
-VERIFICATION = "1.2.840.10008.1.1"
-"""Verification (C-ECHO)."""
-CLASSES_OF_KIND = {"sr": SR_CLASSES, "sc": (SC_CLASS,), "saliency": (SC_CLASS,)}
-
-_SYNTAXES = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+CLASSES_OF_KIND = {"sr": REPORTS, "sc": (SECONDARY_CAPTURE,), "saliency": (SECONDARY_CAPTURE,)}
 
 # A data set that is sent from a path goes out as it lies there; others are not concerned.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -26,7 +23,7 @@ class Offer(NamedTuple):
     """A presentation context to be proposed (PS3.8 9.3.2.2)."""
 
     sop_class_uid: str
-    syntaxes: tuple[str, ...] = _SYNTAXES
+    syntaxes: tuple[str, ...] = tuple(map(str, OFFERED_SYNTAXES))
     """Transfer syntaxes of which the peer accepts one."""
 
 
@@ -37,7 +34,7 @@ def offers_for(sop_class_uid: str) -> tuple[Offer, ...]:
     that does not accept RLE Lossless has the other context, in which it gets native pixels.
     """
     native = Offer(sop_class_uid)
-    if sop_class_uid != SC_CLASS:
+    if sop_class_uid != SECONDARY_CAPTURE:
         return (native,)
     return Offer(sop_class_uid, (str(RLELossless),)), native
 

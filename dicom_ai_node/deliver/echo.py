@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.association import VERIFICATION, Offer, connect
-from dicom_ai_node.deliver.status import describe
+from dicom_ai_node.deliver.association import Offer, connect
+from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE, VERIFICATION
+from dicom_ai_node.dicom.status import describe_store
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.peer import Peer, name_of, quiet_pynetdicom
-from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class EchoResult:
             first = f"{self.destination} accepts associations, but no C-ECHO"
         else:
             first = (
-                f"{self.destination} answered C-ECHO with {describe(self.status)}"
+                f"{self.destination} answered C-ECHO with {describe_store(self.status)}"
                 f" after {self.seconds * 1000:.0f} ms"
             )
             if self.comment:
@@ -75,7 +75,7 @@ def echo(config: Config, destination_name: str) -> EchoResult:
     if destination is None:
         known = ", ".join(sorted(config.destinations)) or "none"
         raise ConfigError(f"no destination {destination_name!r}; configured: {known}")
-    classes = (*SR_CLASSES, SC_CLASS)
+    classes = (*REPORTS, SECONDARY_CAPTURE)
     return probe(destination, destination_name, classes, calling_ae_title=config.node.ae_title)
 
 

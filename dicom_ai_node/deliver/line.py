@@ -8,13 +8,13 @@ from pathlib import Path
 from dicom_ai_node.config import Config
 from dicom_ai_node.deliver.association import (
     CLASSES_OF_KIND,
-    VERIFICATION,
     Association,
     Offer,
     connect,
     offers_for,
 )
 from dicom_ai_node.deliver.send import Sent, offer_of, send, send_copy
+from dicom_ai_node.dicom.classes import VERIFICATION
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.store.deliveries import ClaimedDelivery
 from dicom_ai_node.store.reports import COPY, FORWARDED

@@ -9,7 +9,8 @@ from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 
 from dicom_ai_node.deliver.association import Association, Offer
-from dicom_ai_node.deliver.status import SOP_CLASS_NOT_SUPPORTED, Verdict, describe, judge
+from dicom_ai_node.deliver.status import Verdict, judge
+from dicom_ai_node.dicom.status import SOP_CLASS_NOT_SUPPORTED, describe_store
 from dicom_ai_node.errors import PeerRefused, StorageError, UnreadableInstance
 from dicom_ai_node.peer import name_of
 from dicom_ai_node.store.reports import StoredFile
@@ -54,7 +55,7 @@ def send(
         verdict = judge(status)
         if verdict is Verdict.STORED:
             return Sent(file, status)
-        text = f"{describe(status)} for {name_of(file.sop_class_uid)}"
+        text = f"{describe_store(status)} for {name_of(file.sop_class_uid)}"
         refusal = PeerRefused(status, text, comment)
         if verdict is not Verdict.OTHER_CLASS:
             break
@@ -92,7 +93,7 @@ def send_copy(association: Association, file: StoredFile, *, spool: Path) -> Sen
         )
     status, comment = association.store_file(spool / file.path)
     if judge(status) is not Verdict.STORED:
-        raise PeerRefused(status, f"{describe(status)} for {name}", comment)
+        raise PeerRefused(status, f"{describe_store(status)} for {name}", comment)
     return Sent(file, status)
 
 

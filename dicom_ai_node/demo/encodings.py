@@ -13,12 +13,9 @@ from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -29,15 +26,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
+
 Image = NDArray[Any]
 """Integers of shape (rows, columns), or (rows, columns, 3)."""
-
-NATIVE = (
-    ImplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    DeflatedExplicitVRLittleEndian,
-)
 
 
 def set_pixels(ds: Dataset, values: Image, syntax: UID) -> None:
@@ -46,9 +38,9 @@ def set_pixels(ds: Dataset, values: Image, syntax: UID) -> None:
     Raises
     ------
     KeyError
-        ``syntax`` is neither of :data:`NATIVE` nor of :data:`ENCODERS`.
+        ``syntax`` is neither of ``NATIVE_SYNTAXES`` nor of :data:`ENCODERS`.
     """
-    if syntax in NATIVE:
+    if syntax in NATIVE_SYNTAXES:
         big = syntax == ExplicitVRBigEndian
         stored = values.dtype.newbyteorder(">") if big else values.dtype.newbyteorder("<")
         ds.PixelData = values.astype(stored).tobytes()

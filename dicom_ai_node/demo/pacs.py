@@ -17,11 +17,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from pydicom import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 
-_VERIFICATION = "1.2.840.10008.1.1"
-_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+from dicom_ai_node.dicom.classes import VERIFICATION
+from dicom_ai_node.dicom.status import CANNOT_UNDERSTAND, DOES_NOT_MATCH_CLASS, SUCCESS
+from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
+
 _LONGEST_STALL = 600.0
 
 
@@ -33,7 +35,7 @@ class Faults:
     """Reject associations: permanent, called AE title not recognised."""
     accepted_classes: frozenset[str] | None = None
     """Accept only these storage classes in negotiation; None: all."""
-    transfer_syntaxes: tuple[str, ...] = _SYNTAXES
+    transfer_syntaxes: tuple[str, ...] = OFFERED_SYNTAXES
     """Accept these transfer syntaxes, best first."""
     answers: deque[int] = field(default_factory=deque)
     """Statuses for the next stores; with success and warnings (Bxxx) the object is stored."""
@@ -41,7 +43,7 @@ class Faults:
     """The same for every store of a SOP class."""
     comment: str = ""
     """Error Comment (0000,0902) beside each status but success."""
-    duplicate_answer: int = 0x0000
+    duplicate_answer: int = SUCCESS
     """Status for an object that is there already."""
     aborts: int = 0
     """Answer so many stores with A-ABORT, and do not store."""
@@ -77,7 +79,7 @@ class EmbeddedPacs:
         """Listen; the same port again after a :meth:`stop`."""
         ae = AE(self.ae_title)
         ae.maximum_associations = 100
-        ae.supported_contexts = [build_context(_VERIFICATION), *AllStoragePresentationContexts]
+        ae.supported_contexts = [build_context(VERIFICATION), *AllStoragePresentationContexts]
         self._stopped.clear()
         self._server = ae.start_server(
             (self.host, self.port),
@@ -130,7 +132,7 @@ class EmbeddedPacs:
         event.assoc.acceptor.supported_contexts = [
             build_context(uid, list(faults.transfer_syntaxes))
             for uid in sorted(proposed)
-            if uid == _VERIFICATION or accepted is None or uid in accepted
+            if uid == VERIFICATION or accepted is None or uid in accepted
         ]
 
     def _store(self, event: Any) -> Dataset:
@@ -145,7 +147,7 @@ class EmbeddedPacs:
             self._stopped.wait(_LONGEST_STALL)
         if fault in {"abort", "stall"}:
             event.assoc.abort()
-            return self._answer(0xC000)
+            return self._answer(CANNOT_UNDERSTAND)
         if status == 0 or status >> 12 == 0xB:
             with self._lock:
                 status = self._keep(event) or status
@@ -171,7 +173,7 @@ class EmbeddedPacs:
     def _status(self, sop_class_uid: str) -> int:
         if self.faults.answers:
             return self.faults.answers.popleft()
-        return self.faults.class_answers.get(sop_class_uid, 0x0000)
+        return self.faults.class_answers.get(sop_class_uid, SUCCESS)
 
     def _keep(self, event: Any) -> int:
         """Write the object unless it is there; return a status that overrides, or 0."""
@@ -181,7 +183,7 @@ class EmbeddedPacs:
             for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
         ]
         if not all(uid.is_valid for uid in uids):  # they become a path
-            return 0xA900
+            return DOES_NOT_MATCH_CLASS
         path = self.folder.joinpath(*uids).with_name(f"{uids[-1]}.dcm")
         if path.exists():
             return self.faults.duplicate_answer

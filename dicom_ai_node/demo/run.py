@@ -19,9 +19,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from dicom_ai_node.config.peers import Destination
-from dicom_ai_node.deliver.association import VERIFICATION, Association, Offer, connect
+from dicom_ai_node.deliver.association import Association, Offer, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic
+from dicom_ai_node.dicom.classes import VERIFICATION
 from dicom_ai_node.errors import NodeError, PeerUnavailable
 from dicom_ai_node.output import json_text
 from dicom_ai_node.report.validators import dciodvfy

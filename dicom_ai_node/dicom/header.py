@@ -7,39 +7,34 @@ was freed of its pixels, or of that module as a whole, is a header all the same.
 
 import mmap
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydicom._uid_dict import UID_dictionary
 from pydicom.charset import python_encoding
 from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ImplicitVRLittleEndian,
-)
 
-from dicom_ai_node.dicom.encoding import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
+from dicom_ai_node.dicom.classes import IMAGES
+from dicom_ai_node.dicom.encoding import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    IMPLICIT,
+    Encoding,
+    Part,
+    is_pixel_data,
+)
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.odd import first_element_fits
-from dicom_ai_node.dicom.parts import Part, is_pixel_data
+from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
+from dicom_ai_node.dicom.syntaxes import encoding_of, is_deflated
 from dicom_ai_node.dicom.uids import unpadded
 from dicom_ai_node.dicom.walk import ends_at, items_of, walk
 from dicom_ai_node.errors import UnreadableInstance
 
-IMAGES: Final = frozenset(
-    uid
-    for uid, (name, kind, *_) in UID_dictionary.items()
-    if kind == "SOP Class" and "Image Storage" in name
-)
-"""SOP classes whose instances have pixel data."""
-
-_MAGIC: Final = slice(128, 132)
 _SOP_CLASS: Final = 0x00080016
 _CHARACTER_SET: Final = 0x00080005
 _MEDIA_SOP_CLASS: Final = 0x00020002
@@ -48,10 +43,6 @@ _SERIES: Final = 0x0020000E
 _SAMPLES_PER_PIXEL: Final = 0x00280002
 _PIXEL_REPRESENTATION: Final = 0x00280103
 """First and last attribute of group 0028 that each Image Pixel module has."""
-_ENCODINGS: Final[Mapping[str, Encoding]] = {
-    ImplicitVRLittleEndian: IMPLICIT,
-    ExplicitVRBigEndian: BIG_ENDIAN,
-}
 _FIRST_INFLATED: Final = 1 << 20
 
 
@@ -122,11 +113,6 @@ def mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def encoding_of(transfer_syntax_uid: str) -> Encoding:
-    """Return how a data set in that transfer syntax should be encoded (PS3.5 A)."""
-    return _ENCODINGS.get(transfer_syntax_uid, EXPLICIT)
-
-
 def header_of_file(data: memoryview, limits: Limits) -> FileHeader:
     """Follow the header of a PS3.10 file, or of a bare data set.
 
@@ -143,7 +129,7 @@ def header_of_file(data: memoryview, limits: Limits) -> FileHeader:
     start = meta.end if meta else 0
     stated = encoding_of(syntax) if syntax else None
     sop_class = meta.uid(_MEDIA_SOP_CLASS) if meta else ""
-    if syntax == DeflatedExplicitVRLittleEndian:
+    if is_deflated(syntax):
         header = deflated_header(data[start:], limits, sop_class=sop_class)
         return FileHeader(meta, header, data[start:])
     header = header_of(data, start=start, stated=stated, limits=limits, sop_class=sop_class)
@@ -215,7 +201,7 @@ def sequence_of(raw: RawDataElement) -> Items | None:
 
 def file_meta(data: memoryview, limits: Limits) -> Header | None:
     """Follow the File Meta Information (PS3.10 7.1) by its group: its length is often wrong."""
-    start = _MAGIC.stop if bytes(data[_MAGIC]) == b"DICM" else 0
+    start = PREFIX_END if is_part10(data) else 0
     if bytes(data[start : start + 2]) != b"\x02\x00":
         return Header(data, EXPLICIT, (), start) if start else None
     parts, end = walk(

@@ -5,16 +5,17 @@ bytes are no text: then two names, or two patients, become one. So an element is
 converted, in the Specific Character Set of its data set (PS3.3 C.12.1.1.2).
 """
 
-from collections.abc import MutableSequence
+import re
+from collections.abc import Mapping, MutableSequence, Sequence
 from typing import Final
 
+from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.tag import Tag
 
-from dicom_ai_node.dicom.charset import decode, encodings_of
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.header import sequence_of
 
@@ -31,6 +32,12 @@ CODES: Final = (0x00080100, 0x00080119, 0x00080120, 0x00080104)
 """Code Value, Long Code Value, URN Code Value, Code Meaning (PS3.3 8.8)."""
 SCHEME: Final = frozenset({0x00080102, 0x00080103})
 """Coding Scheme Designator and Version: alone they name no code."""
+
+_ESCAPE = re.compile(rb"(\x1b(?:\$[()]?.|.{0,2}))", re.DOTALL)
+# Python's codecs of these take the escape sequences as part of the text.
+_KEEP_ESCAPES = frozenset({"iso2022_jp", "iso2022_jp_2"})
+# pydicom takes the default repertoire for Latin-1; it is ISO_IR 6, which is ASCII.
+_CODECS: Mapping[str, str] = {"iso_ir_58": "gb2312", "iso8859": "ascii"}
 
 
 def raw_element(ds: Dataset, tag: int) -> Element | None:
@@ -131,3 +138,37 @@ def _element_has_content(element: Element | None) -> bool:
 
 def _is_sequence(element: RawDataElement) -> bool:
     return dictionary_has_tag(element.tag) and dictionary_VR(element.tag) == "SQ"
+
+
+def encodings_of(terms: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Python codecs of the terms of SpecificCharacterSet, and the terms that are unknown."""
+    known = tuple(python_encoding[term] for term in terms if term in python_encoding)
+    return known, tuple(term for term in terms if term not in python_encoding)
+
+
+def decode(raw: bytes, encodings: Sequence[str]) -> tuple[str, bool]:
+    """The text of ``raw``, and whether every byte of it could be decoded.
+
+    What cannot be decoded comes back byte by byte as Latin-1, so that nothing is lost.
+    """
+    try:
+        if b"\x1b" in raw:
+            return _decode_switched(raw, encodings), True
+        return raw.decode(_codec(encodings[0] if encodings else "ascii")), True
+    except (UnicodeError, LookupError):
+        return raw.decode("latin_1"), False
+
+
+def _decode_switched(raw: bytes, encodings: Sequence[str]) -> str:
+    """Text with ISO 2022 code extensions: an escape sequence switches what follows it."""
+    first, *rest = _ESCAPE.split(raw)
+    parts = [first.decode(_codec(encodings[0] if encodings else "ascii"))]
+    for escape, text in zip(rest[::2], rest[1::2], strict=True):
+        encoding = _codec(CODES_TO_ENCODINGS.get(escape, "unknown escape sequence"))
+        kept = escape + text if encoding in _KEEP_ESCAPES else text
+        parts.append(kept.decode(encoding))
+    return "".join(parts)
+
+
+def _codec(encoding: str) -> str:
+    return _CODECS.get(encoding, encoding)

@@ -14,15 +14,18 @@ from dicom_ai_node.dicom.encoding import (
     ITEM,
     ITEM_END,
     LONG_VRS,
+    PIXELS,
     SEQUENCE_END,
+    SEQUENCES,
     SHORT_VRS,
     UNDEFINED,
     Encoding,
+    Item,
+    Part,
     described,
 )
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.dicom.odd import Element, element_of_no_vr
-from dicom_ai_node.dicom.parts import PIXELS, SEQUENCES, Item, Part
 from dicom_ai_node.errors import UnreadableInstance
 
 _VRS: Final = {

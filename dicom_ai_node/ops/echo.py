@@ -8,9 +8,8 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.config.peers import PacsTable, SourceTable
 from dicom_ai_node.deliver.echo import echo as echo_destination
 from dicom_ai_node.deliver.echo import probe
+from dicom_ai_node.dicom.classes import FIND, GET, MOVE, WORKLIST
 from dicom_ai_node.errors import ConfigError, did_you_mean
-from dicom_ai_node.peer.exchange import FIND, GET, MOVE
-from dicom_ai_node.peer.worklist import WORKLIST
 
 WORKLIST_NAME = "worklist"
 

@@ -17,30 +17,19 @@ from pydicom.multival import MultiValue
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.dsutils import decode
 
+from dicom_ai_node.dicom.classes import FIND, GET, MOVE
+from dicom_ai_node.dicom.status import (
+    CANCELLED,
+    PENDING,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    describe_query,
+    is_warning,
+)
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.peer.association import Association, name_of
 
-FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-GET = "1.2.840.10008.5.1.4.1.2.2.3"
-"""Study Root Query/Retrieve Information Model (PS3.4 C.6.2)."""
-
-_PENDING = frozenset({0xFF00, 0xFF01})
 _POLL = 0.5
-_MEANINGS = {
-    0x0000: "success",
-    0x0117: "invalid object instance",
-    0x0122: "SOP class not supported",
-    0x0124: "not authorised",
-    0x0211: "unrecognised operation",
-    0xA700: "out of resources",
-    0xA701: "out of resources: cannot count the matches",
-    0xA702: "out of resources: cannot send",
-    0xA801: "unknown move destination",
-    0xA900: "identifier does not match SOP class",
-    0xB000: "one or more instances could not be sent",
-    0xFE00: "cancelled",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +57,7 @@ class Sent:
     @property
     def refused(self) -> bool:
         """Whether it is a failure, not a success, a cancellation or a warning."""
-        return self.status not in {0x0000, 0xFE00} and self.status >> 12 != 0xB
+        return self.status not in {SUCCESS, CANCELLED} and not is_warning(self.status)
 
 
 class Exchange(Association):
@@ -90,10 +79,10 @@ class Exchange(Association):
         """
         implicit, little, deflated = self._send("send_c_find", model, identifier)
         for message in self._messages(deadline=deadline):
-            if message.Status == 0x0000:
+            if message.Status == SUCCESS:
                 return
-            if message.Status not in _PENDING:
-                text = f"{self._where} answered C-FIND with {describe(message.Status)}"
+            if message.Status not in PENDING:
+                text = f"{self._where} answered C-FIND with {describe_query(message.Status)}"
                 raise PeerRefused(message.Status, text, _comment(message))
             if message.Identifier is not None:
                 content = message.Identifier.getvalue()
@@ -121,7 +110,7 @@ class Exchange(Association):
         """Send the request; return how identifiers are encoded."""
         if model not in self.accepted:
             name = name_of(model)
-            raise PeerRefused(0x0122, f"{self._where} does not accept {name}")
+            raise PeerRefused(SOP_CLASS_NOT_SUPPORTED, f"{self._where} does not accept {name}")
         (syntax,) = next(
             context.transfer_syntax
             for context in self._handle.accepted_contexts
@@ -141,7 +130,7 @@ class Exchange(Association):
         *_, message = self._messages(last_arrival)
         return Sent(
             status=message.Status,
-            text=f"{self._where} answered {what} with {describe(message.Status)}",
+            text=f"{self._where} answered {what} with {describe_query(message.Status)}",
             comment=_comment(message),
             failed=message.NumberOfFailedSuboperations or 0,
             failed_uids=_failed_uids(message.Identifier, encoding),
@@ -161,7 +150,7 @@ class Exchange(Association):
                 responses = (C_FIND, C_GET, C_MOVE)
                 if not isinstance(message, responses) or not message.is_valid_response:
                     raise PeerUnavailable(f"{self._where} answered with what is no response")
-                finished = message.Status not in _PENDING
+                finished = message.Status not in PENDING
                 yield message
         finally:
             if not finished and self.alive:
@@ -187,14 +176,6 @@ class Exchange(Association):
             # The timer runs since the last PDU, be it a part of an image.
             if silent >= self._timeout and self._handle.dul.idle_timer_expired():
                 raise PeerUnavailable(f"{self._where} gave no answer within {self._timeout:g} s")
-
-
-def describe(status: int) -> str:
-    """Return a status of C-FIND, C-GET or C-MOVE in words (PS3.4 C.4, PS3.7 annex C)."""
-    meaning = _MEANINGS.get(status)
-    if meaning is None:
-        meaning = "unable to process" if status >> 12 == 0xC else "failure"
-    return f"0x{status:04X} ({meaning})"
 
 
 def _comment(message: Any) -> str:

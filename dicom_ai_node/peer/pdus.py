@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from dicom_ai_node.dicom.uids import APPLICATION_CONTEXT
+
 A_ASSOCIATE_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, P_DATA_TF = 0x01, 0x02, 0x03, 0x04
 A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 0x05, 0x06, 0x07
 
@@ -30,7 +32,6 @@ _SMALLEST = 8
 
 _FIXED = 74
 """Bytes before the first item: header, version, titles, reserved."""
-_APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
 _NO_SYNTAX = "2.25.0"
 """Stands for the UID of a syntax that is missing or is no UID. Nobody supports it."""
 _APPLICATION, _CONTEXT_RQ, _CONTEXT_AC, _USER = 0x10, 0x20, 0x21, 0x50
@@ -94,7 +95,7 @@ def read_request(pdu: bytes) -> AssociateRequest:
     refusal = None
     if not int.from_bytes(pdu[6:8]) & 1:  # PS3.8 table 9-11: only bit 0 is looked at
         refusal = Refusal.PROTOCOL_VERSION_NOT_SUPPORTED
-    elif application not in {"", _APPLICATION_CONTEXT_NAME}:
+    elif application not in {"", APPLICATION_CONTEXT}:
         refusal = Refusal.APPLICATION_CONTEXT_NOT_SUPPORTED
     elif not contexts:
         refusal = Refusal.NO_PRESENTATION_CONTEXT
@@ -252,7 +253,7 @@ def _associate(kind: int, called: str, calling: str, contexts: list[bytes], user
         + _plain(called)
         + _plain(calling)
         + bytes(32)
-        + _item(_APPLICATION, _APPLICATION_CONTEXT_NAME.encode())
+        + _item(_APPLICATION, APPLICATION_CONTEXT.encode())
         + b"".join(contexts)
         + _item(_USER, user)
     )

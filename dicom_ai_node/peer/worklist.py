@@ -6,17 +6,14 @@ from contextlib import closing
 from itertools import islice
 
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 
+from dicom_ai_node.dicom.classes import WORKLIST
+from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.peer.association import Peer
 from dicom_ai_node.peer.exchange import Exchange
 
-WORKLIST = "1.2.840.10008.5.1.4.31"
-"""Modality Worklist Information Model - FIND (PS3.4 K.5)."""
-
-_NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _RETURNED = (
     *("SpecificCharacterSet", "AccessionNumber", "PatientID", "IssuerOfPatientID"),
     *("PatientBirthDate", "PatientSex", "PatientAge", "StudyInstanceUID"),
@@ -44,7 +41,7 @@ def ask_worklist(
     """
     if time.monotonic() >= deadline:
         raise PeerUnavailable(f"{peer.ae_title} at {peer.host}:{peer.port} took all of its time")
-    contexts = [build_context(WORKLIST, _NATIVE)]
+    contexts = [build_context(WORKLIST, list(OFFERED_SYNTAXES))]
     exchange = Exchange.open(peer, contexts, calling_ae_title=calling_ae_title)
     try:
         with closing(exchange.find(_query(matching), model=WORKLIST, deadline=deadline)) as found:

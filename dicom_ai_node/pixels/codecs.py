@@ -7,7 +7,7 @@ converts colours: what the samples mean is settled in :mod:`~dicom_ai_node.pixel
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from typing import Any
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.pixels.codestream import MAX_PARTS, Codestream, Coding
+from dicom_ai_node.dicom.syntaxes import Coding
+from dicom_ai_node.pixels.codestream import MAX_PARTS, Codestream
 from dicom_ai_node.pixels.layout import YBR_422, Layout, refuse_large
 from dicom_ai_node.pixels.normalise import block
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
@@ -90,16 +91,22 @@ def _alone(stream: Codestream) -> Iterator[None]:
         yield
 
 
+def _decode_jpeg(stream: Codestream) -> object:
+    # Naming the same space twice keeps libjpeg from converting, whatever the file claims.
+    space = "YCBCR" if stream.components == 3 else None
+    return imagecodecs.jpeg8_decode(stream.data, colorspace=space, outcolorspace=space)
+
+
+_DECODERS: Mapping[Coding, Callable[[Codestream], object]] = {
+    Coding.JPEG: _decode_jpeg,
+    Coding.JPEG_LS: lambda stream: imagecodecs.jpegls_decode(stream.data),
+    Coding.JPEG_2000: lambda stream: imagecodecs.jpeg2k_decode(stream.data),
+}
+"""The decoder of each coding that comes as a codestream."""
+
+
 def _decode(stream: Codestream) -> object:
-    match stream.coding:
-        case Coding.JPEG:
-            # Naming the same space twice keeps libjpeg from converting, whatever the file claims.
-            space = "YCBCR" if stream.components == 3 else None
-            return imagecodecs.jpeg8_decode(stream.data, colorspace=space, outcolorspace=space)
-        case Coding.JPEG_LS:
-            return imagecodecs.jpegls_decode(stream.data)
-        case Coding.JPEG_2000:
-            return imagecodecs.jpeg2k_decode(stream.data)
+    return _DECODERS[stream.coding](stream)
 
 
 def _decode_reduced(stream: Codestream, size: int) -> Samples | None:

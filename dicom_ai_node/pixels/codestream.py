@@ -8,8 +8,8 @@ T.814 (HTJ2K). The markers, not the transfer syntax, choose the decoder: files a
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
+from dicom_ai_node.dicom.syntaxes import Coding
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 MAX_SCANS = 64
@@ -32,15 +32,6 @@ _SOD = 0xFF93
 _COD = 0xFF52
 _COC = 0xFF53
 _EOC = b"\xff\xd9"
-
-
-class Coding(StrEnum):
-    """Which decoder a codestream needs."""
-
-    JPEG = "JPEG"
-    JPEG_LS = "JPEG-LS"
-    JPEG_2000 = "JPEG 2000"
-    """Part 1, and Part 15 which is HTJ2K."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,36 +7,11 @@ pixels does.
 
 from pydicom import config
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    UID,
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.uid import UID, DigitalXRayImageStorageForProcessing
 
+from dicom_ai_node.dicom.classes import CAPTURES, RADIOGRAPHS
 from dicom_ai_node.pixels.header import integer, quotable, sop_class_of, text, texts
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
-
-RADIOGRAPHS = frozenset(
-    {
-        ComputedRadiographyImageStorage,
-        DigitalXRayImageStorageForPresentation,
-        DigitalXRayImageStorageForProcessing,
-    }
-)
-CAPTURES = frozenset(
-    {
-        SecondaryCaptureImageStorage,
-        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-        MultiFrameTrueColorSecondaryCaptureImageStorage,
-    }
-)
-"""Digitised films and the output of research tools travel as captures."""
 
 MODALITIES = frozenset({"CR", "DX", "RG", "OT", ""})
 """Modalities of a projection radiograph (PS3.3 C.7.3.1.1.1); OT and '' name none and are let in."""

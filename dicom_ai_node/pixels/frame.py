@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydicom.uid import RLELossless
 
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
 from dicom_ai_node.pixels.codecs import (
     Samples,
     decode,
@@ -33,7 +34,7 @@ from dicom_ai_node.pixels.normalise import reduce, stretch
 from dicom_ai_node.pixels.padding import fill_padding, stated_padding
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 from dicom_ai_node.pixels.samples import stored_values
-from dicom_ai_node.pixels.source import NATIVE_SYNTAXES, Source, open_source
+from dicom_ai_node.pixels.source import Source, open_source
 from dicom_ai_node.types import Finding, Severity
 
 JUDGED_SIDE = 320

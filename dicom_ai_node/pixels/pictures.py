@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels.codestream import refuse_many_scans
 from dicom_ai_node.pixels.header import quiet
@@ -26,10 +27,10 @@ def is_picture(path: Path) -> bool:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(132)
+            head = file.read(PREFIX_END)
     except OSError:
         return False
-    return head.startswith((_PNG, _JPEG)) and head[128:] != b"DICM"
+    return head.startswith((_PNG, _JPEG)) and not is_part10(head)
 
 
 def load_picture(path: Path, *, size: int, limits: Limits = DEFAULT) -> NDArray[np.float32]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -21,15 +20,6 @@ from dicom_ai_node.dicom.header import FileHeader, header_of_file, mapped
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
-
-NATIVE_SYNTAXES = frozenset(
-    {
-        ImplicitVRLittleEndian,
-        ExplicitVRLittleEndian,
-        ExplicitVRBigEndian,
-        DeflatedExplicitVRLittleEndian,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

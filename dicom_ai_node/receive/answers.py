@@ -5,15 +5,10 @@ from typing import NamedTuple
 
 from pydicom.datadict import tag_for_keyword
 
+from dicom_ai_node.dicom.status import CANNOT_UNDERSTAND, FAILED_HERE, OUT_OF_RESOURCES
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, StorageFull, UnreadableInstance
 from dicom_ai_node.peer.commands import Tag
-
-SUCCESS = 0x0000
-OUT_OF_RESOURCES = 0xA700
-CANNOT_UNDERSTAND = 0xC000
-PROCESSING_FAILURE = 0xC001
-"""Cannot understand, by a fault of this program: told apart from what the sender did wrong."""
 
 _LONGEST_UID = 64
 _OF_COMMAND = {
@@ -77,7 +72,7 @@ def out_of_resources(error: StorageError | OSError) -> Answer:
 
 def failed() -> Answer:
     """Return the answer when this program failed."""
-    return Answer(PROCESSING_FAILURE, "internal error of the receiver; its log says more")
+    return Answer(FAILED_HERE, "internal error of the receiver; its log says more")
 
 
 def _check(name: str, uid: str) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 import structlog
 
 from dicom_ai_node.config.stages import StudySettings
+from dicom_ai_node.dicom.classes import ANALYSABLE, RADIOGRAPHS
 from dicom_ai_node.dicom.header import Header
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.marks import created_here, is_coerced, is_own_report
+from dicom_ai_node.dicom.status import SUCCESS
+from dicom_ai_node.dicom.uids import UUID_ROOT
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, UnreadableInstance
 from dicom_ai_node.receive.answers import (
-    SUCCESS,
     Answer,
     StoreRequest,
     failed,
@@ -20,13 +23,10 @@ from dicom_ai_node.receive.answers import (
     too_large,
 )
 from dicom_ai_node.receive.associations import AssociationRows
-from dicom_ai_node.receive.classes import ANALYSABLE, RADIOGRAPHS
 from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.header import Identity, identity_of, read_header
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
-from dicom_ai_node.report.identity import UUID_ROOT
-from dicom_ai_node.report.provenance import created_here, is_coerced, is_own_report
 from dicom_ai_node.store import Database, forwards, instances, reports
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.types import ImageRef, StoredInstance

@@ -5,14 +5,9 @@ from pathlib import Path
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from dicom_ai_node.dicom.header import (
-    Header,
-    deflated_header,
-    encoding_of,
-    header_of,
-    mapped,
-)
+from dicom_ai_node.dicom.header import Header, deflated_header, header_of, mapped
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.syntaxes import encoding_of
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.errors import UnreadableInstance
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from blake3 import blake3
 
 from dicom_ai_node.config.stages import StudySettings
+from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.dicom.header import header_of_file, mapped
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.receive.classes import ANALYSABLE
 from dicom_ai_node.receive.header import identity_of
 from dicom_ai_node.spool import Spool, sync_folder
 from dicom_ai_node.store import Database, instances

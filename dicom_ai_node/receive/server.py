@@ -12,10 +12,12 @@ from typing import Any
 
 import structlog
 from pynetdicom import AE, _config
+from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.receive.classes import supported_contexts
+from dicom_ai_node.dicom.classes import VERIFICATION, storage_classes
+from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES
 from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.reactor import EventDrivenAssociation
 from dicom_ai_node.receive.session import Sessions
@@ -138,3 +140,11 @@ class Receiver:
         acceptor.supported_contexts = copy.deepcopy(self._ae.supported_contexts)
         requestor.address_info = AddressInformation.from_tuple(address)
         return association
+
+
+def supported_contexts(extra: tuple[str, ...] = ()) -> list[PresentationContext]:
+    """Return the presentation contexts of the SCP: Verification and all storage classes."""
+    storage = [
+        build_context(uid, list(ACCEPTED_SYNTAXES)) for uid in sorted(storage_classes(extra))
+    ]
+    return [build_context(VERIFICATION), *storage]

@@ -9,16 +9,17 @@ import structlog
 from pynetdicom import evt
 
 from dicom_ai_node.config.processes import ReceiveSettings
+from dicom_ai_node.dicom.part10 import file_head
+from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.peer.pdus import Refusal
 from dicom_ai_node.receive.admission import Admission, Rejection
-from dicom_ai_node.receive.answers import SUCCESS, Answer, StoreRequest
+from dicom_ai_node.receive.answers import Answer, StoreRequest
 from dicom_ai_node.receive.associations import AssociationRows
 from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.pace import Limits, Pace
-from dicom_ai_node.receive.part10 import file_head
 from dicom_ai_node.receive.reactor import EventDrivenAssociation
 from dicom_ai_node.receive.stream import SLICE, StreamingProvider
 

@@ -15,11 +15,12 @@ from typing import NamedTuple, Protocol
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT
 from pynetdicom.presentation import PresentationContext
 
+from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.peer.commands import Command, Field, Tag, p_data, response
 from dicom_ai_node.peer.pdus import UnreadablePdu
 from dicom_ai_node.peer.upper_layer import LARGEST_CONTROL, UpperLayer, check_header, in_words
-from dicom_ai_node.receive.answers import SUCCESS, Answer, StoreRequest
+from dicom_ai_node.receive.answers import Answer, StoreRequest
 from dicom_ai_node.receive.pace import Pace
 from dicom_ai_node.receive.reactor import EventDrivenAssociation, EventDrivenProvider
 

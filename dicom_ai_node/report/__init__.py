@@ -1,6 +1,5 @@
 """`StudyResult` + source headers -> Structured Report or Secondary Capture, and its check.
 
-The only package that imports highdicom. Nothing is re-exported here: ``settings`` and
-``provenance`` have to be importable where highdicom must not be loaded (the receiver, the
-configuration).
+The only package that imports highdicom. Nothing is re-exported here: ``identity`` and ``copies``
+have to be importable where highdicom must not be loaded (delivery, filling).
 """

@@ -7,12 +7,13 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.capture import secondary_capture
 from dicom_ai_node.report.document import Frame, sr_document
 from dicom_ai_node.report.elements import frozen
-from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES, Predecessor, ReportIdentity
+from dicom_ai_node.report.identity import Predecessor, ReportIdentity
 from dicom_ai_node.report.recorded import named_images, ordered
 from dicom_ai_node.report.saliency import saliency_capture
 from dicom_ai_node.report.tree import content_tree
@@ -60,7 +61,7 @@ def build_reports(
         When the sources are none or of several studies, or the report would replace itself.
     """
     identity = _identity(result, digest, rules_version)
-    own = {identity.sop_instance_uid(sop_class) for sop_class in SR_CLASSES}
+    own = {identity.sop_instance_uid(sop_class) for sop_class in REPORTS}
     if predecessor is not None and not own.isdisjoint(predecessor.sop_instance_uids.values()):
         raise InvalidReport("a report cannot replace itself")
     sources = ordered(sources)
@@ -69,12 +70,12 @@ def build_reports(
         tree = frozen(content_tree(result, frame.images, identity=identity, settings=settings))
         files = [
             sr_document(frame, tree, sop_class_uid=sop_class, predecessor=predecessor)
-            for sop_class in SR_CLASSES
+            for sop_class in REPORTS
         ]
-        reports = [EncodedReport("sr", tuple(map(frame.file, SR_CLASSES, files)))]
+        reports = [EncodedReport("sr", tuple(map(frame.file, REPORTS, files)))]
         if settings.secondary_capture:
             capture = secondary_capture(frame, result)
-            reports.append(EncodedReport("sc", (frame.file(SC_CLASS, capture),)))
+            reports.append(EncodedReport("sc", (frame.file(SECONDARY_CAPTURE, capture),)))
     return tuple(reports)
 
 

@@ -12,6 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report import codes, text
 from dicom_ai_node.report.document import (
@@ -21,14 +22,13 @@ from dicom_ai_node.report.document import (
     encode_file,
     referenced,
 )
-from dicom_ai_node.report.identity import SC_CLASS
 from dicom_ai_node.report.sheet import draw_sheet
 from dicom_ai_node.types import ImageRef, StudyResult
 
 
 def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
     """Return the Secondary Capture file of the report on ``result``."""
-    ds = common_attributes(frame, sop_class_uid=SC_CLASS, kind="sc")
+    ds = common_attributes(frame, sop_class_uid=SECONDARY_CAPTURE, kind="sc")
     ds.Modality = "OT"
     ds.ConversionType = "SYN"
     ds.SeriesNumber = frame.settings.series_number + 1

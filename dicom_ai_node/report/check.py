@@ -19,14 +19,14 @@ from pydicom.filereader import read_dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import encode, verbatim
-from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 from dicom_ai_node.report.modules import TYPE_2, differing
-from dicom_ai_node.report.provenance import is_own_report
 from dicom_ai_node.report.recorded import ordered
 
 _FOREIGN = (
@@ -100,7 +100,7 @@ def _faults(content: bytes, sources: Sequence[Dataset] | None, subject: str) -> 
         changed = differing(report, ordered(sources)[0])
         if changed:
             yield f"patient or study differs from the source in {', '.join(changed)}"
-    if report.SOPClassUID == SC_CLASS:
+    if report.SOPClassUID == SECONDARY_CAPTURE:
         yield from _capture_faults(report)
         named = {item.ReferencedSOPInstanceUID for item in report.get("SourceImageSequence", ())}
     else:
@@ -116,7 +116,7 @@ def _faults(content: bytes, sources: Sequence[Dataset] | None, subject: str) -> 
 
 
 def _module_faults(report: FileDataset) -> Iterator[str]:
-    of_kind = {SC_CLASS: _FILLED_SC} | dict.fromkeys(SR_CLASSES, _FILLED_SR)
+    of_kind = {SECONDARY_CAPTURE: _FILLED_SC} | dict.fromkeys(REPORTS, _FILLED_SR)
     if report.SOPClassUID not in of_kind:
         yield f"unexpected SOP class {report.SOPClassUID}"
     for keyword in f"{_FILLED} {of_kind.get(report.SOPClassUID, '')}".split():

@@ -9,7 +9,7 @@ import re
 
 from pydicom.sr.coding import Code
 
-from dicom_ai_node.report.provenance import CODING_SCHEME
+from dicom_ai_node.dicom.marks import CODING_SCHEME
 from dicom_ai_node.report.text import plain
 from dicom_ai_node.types import AttributeStatus, Outcome, Reason
 

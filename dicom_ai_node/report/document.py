@@ -11,14 +11,15 @@ from itertools import groupby
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.dicom.marks import CODING_SCHEME, software_version
+from dicom_ai_node.dicom.part10 import file_head
+from dicom_ai_node.dicom.uids import PROGRAM_UID
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import (
@@ -30,7 +31,6 @@ from dicom_ai_node.report.elements import (
 )
 from dicom_ai_node.report.identity import Predecessor, ReportIdentity
 from dicom_ai_node.report.modules import copied_modules
-from dicom_ai_node.report.provenance import CODING_SCHEME, PROGRAM_UID, software_version
 from dicom_ai_node.report.recorded import NamedImage
 from dicom_ai_node.types import ImageRef, ReportFile
 
@@ -129,16 +129,12 @@ def encode_file(
     """
     elements: dict[int, Element] = {element.tag: element for element in (*ds, *extra)}
     elements |= {copy.tag: copy for copy in copied_modules(source)}
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.TransferSyntaxUID = UID(syntax)
-    meta.ImplementationClassUID = UID(PROGRAM_UID)
-    meta.ImplementationVersionName = "DICOM_AI_NODE"
-    fp = DicomBytesIO()
-    fp.write(bytes(128) + b"DICM")
-    write_file_meta_info(fp, meta)
-    return fp.getvalue() + encode(elements.values())
+    head = file_head(
+        sop_class_uid=ds.SOPClassUID,
+        sop_instance_uid=ds.SOPInstanceUID,
+        transfer_syntax_uid=syntax,
+    )
+    return head + encode(elements.values())
 
 
 def coded(code: Code) -> Dataset:

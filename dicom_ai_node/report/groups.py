@@ -37,9 +37,10 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.report import codes, text
 from dicom_ai_node.report.header_group import header_group
-from dicom_ai_node.report.identity import ReportIdentity, uid_of
+from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.types import (
     AgeEstimate,
     ImageRef,

@@ -19,8 +19,9 @@ from highdicom.sr import (
 from pydicom.uid import UID
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.report import codes, text
-from dicom_ai_node.report.identity import ReportIdentity, uid_of
+from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.report.recorded import recorded_age
 from dicom_ai_node.types import HeaderCheck, ImageRef, Recorded
 

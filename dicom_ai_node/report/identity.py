@@ -4,33 +4,11 @@ Every UID is 2.25 + UUIDv5 (PS3.5 B.2) of what determines the content. Orthanc d
 that comes again; a change of content must therefore show in one of the fields below.
 """
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydicom.uid import (
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    EnhancedSRStorage,
-    SecondaryCaptureImageStorage,
-)
-
-SR_CLASSES: tuple[str, ...] = (
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    EnhancedSRStorage,
-)
-"""SOP classes that one content tree may travel as, in order of preference."""
-SC_CLASS: str = SecondaryCaptureImageStorage
-
-UUID_ROOT = "2.25."
-"""How every UID that is made here begins (PS3.5 B.2)."""
-_NAMESPACE = uuid.UUID("6f0d6a52-8d0b-5f0e-9a6b-2a3c8f1f7c11")
-
-
-def uid_of(*parts: str) -> str:
-    """Return the UID that these strings determine."""
-    return f"{UUID_ROOT}{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
+from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
+from dicom_ai_node.dicom.uids import uid_of
 
 
 def series_instance_uid(study_instance_uid: str, *, model_sha256: str, kind: str) -> str:
@@ -59,12 +37,12 @@ class ReportIdentity:
 
     def sop_instance_uid(self, sop_class_uid: str) -> str:
         """Return the SOP Instance UID of this report as an object of ``sop_class_uid``."""
-        kind = "sc" if sop_class_uid == SC_CLASS else "sr"
+        kind = "sc" if sop_class_uid == SECONDARY_CAPTURE else "sr"
         return self._instance(kind, sop_class_uid)
 
     def saliency_instance_uid(self, image_uid: str, *, method: str) -> str:
         """Return the SOP Instance UID of the saliency maps of one image."""
-        return self._instance("saliency", SC_CLASS, image_uid, method)
+        return self._instance("saliency", SECONDARY_CAPTURE, image_uid, method)
 
     def _instance(self, kind: str, sop_class_uid: str, *more: str) -> str:
         return uid_of(

@@ -6,12 +6,12 @@ picture itself names nobody and gives no estimate.
 
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.report import text
 from dicom_ai_node.report.capture import set_pixels, source_image
 from dicom_ai_node.report.document import Frame, common_attributes, encode_file
 from dicom_ai_node.report.elements import verbatim
-from dicom_ai_node.report.identity import SC_CLASS
 from dicom_ai_node.report.overlay import picture
 from dicom_ai_node.types import ExplainedImage, ReportFile
 
@@ -25,7 +25,7 @@ def saliency_capture(
 
     ``header`` is that of the image, ``number`` its Instance Number in the series of captures.
     """
-    ds = common_attributes(frame, sop_class_uid=SC_CLASS, kind="saliency")
+    ds = common_attributes(frame, sop_class_uid=SECONDARY_CAPTURE, kind="saliency")
     ds.SOPInstanceUID = frame.identity.saliency_instance_uid(
         explained.image.sop_instance_uid, method=frame.settings.saliency
     )
@@ -45,7 +45,7 @@ def saliency_capture(
     # What was once compressed with loss stays so (PS3.3 C.7.6.1.1.5).
     lossy = [copy for word in _LOSSY if (copy := verbatim(header, tag_of(word))) is not None]
     content = encode_file(ds, frame.source, extra=lossy, syntax=syntax)
-    return ReportFile(SC_CLASS, str(ds.SOPInstanceUID), content)
+    return ReportFile(SECONDARY_CAPTURE, str(ds.SOPInstanceUID), content)
 
 
 def _derivation(explained: ExplainedImage) -> str:

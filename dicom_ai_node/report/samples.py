@@ -10,15 +10,14 @@ from io import BytesIO
 import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_VR
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.dicom.part10 import file_head
+from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report.elements import encode, raw_element
-from dicom_ai_node.report.identity import uid_of
 from dicom_ai_node.report.recorded import named_images
 from dicom_ai_node.types import (
     AgeEstimate,
@@ -79,16 +78,13 @@ def source(number: int = 1, **raw: bytes | None) -> Dataset:
 
 def read_raw(values: dict[int, bytes]) -> Dataset:
     """Return a data set of these element values, read back from a file as a receiver would."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = UID(uid_of("sample", "file"))
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(uid_of("sample"))
-    fp = DicomBytesIO()
-    fp.write(bytes(128) + b"DICM")
-    write_file_meta_info(fp, meta)
+    head = file_head(
+        sop_class_uid=DigitalXRayImageStorageForPresentation,
+        sop_instance_uid=uid_of("sample", "file"),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
     elements = [raw_element(tag, dictionary_VR(tag), value) for tag, value in values.items()]
-    return pydicom.dcmread(BytesIO(fp.getvalue() + encode(elements)))
+    return pydicom.dcmread(BytesIO(head + encode(elements)))
 
 
 def image_ref(header: Dataset) -> ImageRef:

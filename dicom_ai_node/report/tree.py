@@ -25,10 +25,11 @@ from pydicom.sr.codedict import codes as standard
 from pydicom.uid import UID
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.marks import software_version
+from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.groups import measurement_groups
-from dicom_ai_node.report.identity import ReportIdentity, uid_of
-from dicom_ai_node.report.provenance import software_version
+from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.report.recorded import NamedImage, recorded_age
 from dicom_ai_node.report.summary import summary
 from dicom_ai_node.types import HeaderCheck, Recorded, StudyResult

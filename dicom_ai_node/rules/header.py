@@ -8,12 +8,12 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
-from dicom_ai_node.dicom.charset import decode
 from dicom_ai_node.dicom.values import (
     ENCODED,
     PADDING,
     Element,
     codes,
+    decode,
     encodings,
     raw_element,
     says_something,

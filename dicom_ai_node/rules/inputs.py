@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from dicom_ai_node.dicom.syntaxes import is_lossy
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Entry, Hit, Rule, by_id, each, shown
 from dicom_ai_node.rules.text import read_decimal
@@ -9,13 +10,6 @@ from dicom_ai_node.types import Severity
 
 # PS3.3 C.8.11.1: the shape that the photometric interpretation of a DX image asks for.
 _SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
-# Lossy by definition (PS3.5 A.4); JPEG-LS near-lossless and JPEG 2000 may be either.
-_LOSSY = frozenset(
-    {
-        "1.2.840.10008.1.2.4.50",
-        "1.2.840.10008.1.2.4.51",
-    }
-)
 
 
 def _burned_in(reading: Reading) -> Iterator[Hit]:
@@ -51,7 +45,7 @@ def _lossy(reading: Reading) -> Iterator[Hit]:
     flag = reading.header.clean("LossyImageCompression")
     if flag == "01":
         yield Hit("LossyImageCompression is 01")
-    elif reading.header.transfer_syntax_uid in _LOSSY:
+    elif is_lossy(reading.header.transfer_syntax_uid):
         yield Hit(
             f"The transfer syntax is lossy and LossyImageCompression is {shown(flag)}",
             severity=Severity.WARNING,

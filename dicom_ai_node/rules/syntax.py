@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dicom_ai_node.dicom.charset import encodings_of
+from dicom_ai_node.dicom.values import encodings_of
 from dicom_ai_node.rules.ages import read_age
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import ATTRIBUTES

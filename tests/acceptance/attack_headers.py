@@ -26,7 +26,7 @@ import psutil
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 
-from dicom_ai_node.receive.part10 import file_head
+from dicom_ai_node.dicom.part10 import file_head
 from tests.acceptance.harness import SETTLED, Node
 from tests.builders.dicom_bytes import EXPLICIT
 from tests.builders.receiving import DX, encoded, radiograph, send_bytes

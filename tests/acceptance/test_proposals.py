@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.pacs import EmbeddedPacs
-from dicom_ai_node.report.provenance import is_own_report
+from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.study import State
 from tests.acceptance.harness import Node, command_line, send, wait_until
 

@@ -15,7 +15,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from dicom_ai_node.decide.decisions import Decision
 from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import radiograph
-from dicom_ai_node.report.identity import uid_of
+from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.store import decisions, proposals
 from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal

@@ -16,7 +16,7 @@ from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.deliver import run
 from dicom_ai_node.deliver.worker import LEASE_SECONDS
 from dicom_ai_node.demo.pacs import EmbeddedPacs
-from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
+from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.results import NewAnalysis, finish
@@ -25,8 +25,8 @@ from dicom_ai_node.store.tables import delivery
 from tests.builders.databases import opened
 from tests.builders.rows import TIMING, claim_one, file_instance
 
-SR_3D, SR_COMPREHENSIVE, SR_ENHANCED = SR_CLASSES
-SECONDARY_CAPTURE = SC_CLASS
+SR_3D, SR_COMPREHENSIVE, SR_ENHANCED = REPORTS
+SECONDARY_CAPTURE = SECONDARY_CAPTURE
 _CODES = {SR_3D: 34, SR_COMPREHENSIVE: 33, SR_ENHANCED: 22, SECONDARY_CAPTURE: 7}
 _DAY = 86400.0
 
@@ -98,7 +98,7 @@ class Outbox:
         self,
         number: int = 1,
         *,
-        classes: Sequence[str] = SR_CLASSES,
+        classes: Sequence[str] = REPORTS,
         kind: str = "sr",
         age_days: float = 0.0,
     ) -> str:

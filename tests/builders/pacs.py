@@ -12,10 +12,10 @@ from pydicom import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom.dimse_primitives import C_FIND
 
-from dicom_ai_node.peer.exchange import FIND, GET, MOVE
-from dicom_ai_node.receive.classes import ANALYSABLE, TRANSFER_SYNTAXES
+from dicom_ai_node.dicom.classes import ANALYSABLE, FIND, GET, MOVE
+from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES
 
-_NATIVE = list(TRANSFER_SYNTAXES[:2])
+_NATIVE = list(ACCEPTED_SYNTAXES[:2])
 _LEVELS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 
 
@@ -190,7 +190,7 @@ def running(archive: Archive) -> Iterator[Archive]:
     ae.supported_contexts = [build_context(uid, _NATIVE) for uid in (FIND, GET, MOVE)]
     for context in AllStoragePresentationContexts:
         ae.add_supported_context(
-            context.abstract_syntax, list(TRANSFER_SYNTAXES), scu_role=True, scp_role=True
+            context.abstract_syntax, list(ACCEPTED_SYNTAXES), scu_role=True, scp_role=True
         )
     for uid in sorted(ANALYSABLE):  # what a C-MOVE can send
         ae.add_requested_context(uid)

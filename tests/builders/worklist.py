@@ -8,7 +8,7 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import AE, build_context, evt
 
-from dicom_ai_node.peer.worklist import WORKLIST
+from dicom_ai_node.dicom.classes import WORKLIST
 
 
 def order(**values: str) -> Dataset:

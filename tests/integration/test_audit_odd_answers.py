@@ -13,8 +13,9 @@ from pynetdicom import build_context, evt
 from dicom_ai_node.audit.sources.landing import Landing
 from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
 from dicom_ai_node.config.peers import PacsTable
+from dicom_ai_node.dicom.classes import FIND, GET
 from dicom_ai_node.errors import PeerUnavailable
-from dicom_ai_node.peer.exchange import FIND, GET, Exchange
+from dicom_ai_node.peer.exchange import Exchange
 from tests.builders import wire
 from tests.builders.ports import free_port
 from tests.builders.receiving import encoded, radiograph

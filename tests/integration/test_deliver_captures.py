@@ -10,8 +10,8 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.identity import SC_CLASS
 from dicom_ai_node.report.samples import samples
 from tests.builders.outbox import Outbox, delivering, pacs_and_outbox, report_uid, wait_for
 
@@ -28,8 +28,8 @@ def queue_capture(outbox: Outbox) -> Dataset:
         created=datetime(2024, 3, 16, 8, 0),
     )
     capture = dcmread(BytesIO(reports[1].files[0].content))
-    study = outbox.queue(classes=(SC_CLASS,), kind="sc")
-    capture.SOPInstanceUID = report_uid(study, SC_CLASS)
+    study = outbox.queue(classes=(SECONDARY_CAPTURE,), kind="sc")
+    capture.SOPInstanceUID = report_uid(study, SECONDARY_CAPTURE)
     capture.file_meta.MediaStorageSOPInstanceUID = capture.SOPInstanceUID
     capture.save_as(outbox.spool.report_path(capture.SOPInstanceUID), enforce_file_format=True)
     return capture

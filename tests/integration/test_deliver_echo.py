@@ -9,8 +9,8 @@ import pytest
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.deliver import echo
 from dicom_ai_node.demo.pacs import EmbeddedPacs
+from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.errors import ConfigError, PeerUnavailable
-from dicom_ai_node.report.identity import SC_CLASS, SR_CLASSES
 from tests.builders.outbox import SR_ENHANCED
 
 
@@ -29,7 +29,7 @@ def test_a_destination_that_takes_everything(pacs: EmbeddedPacs) -> None:
     result = echo(config(pacs.port), "pacs")
     assert result.ok
     assert result.seconds > 0
-    assert result.accepted == (*SR_CLASSES, SC_CLASS)
+    assert result.accepted == (*REPORTS, SECONDARY_CAPTURE)
     assert result.refused == ()
 
 

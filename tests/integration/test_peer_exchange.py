@@ -12,8 +12,9 @@ from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
 
 from dicom_ai_node.config.peers import PacsTable
+from dicom_ai_node.dicom.classes import FIND, GET, MOVE
 from dicom_ai_node.peer import Association
-from dicom_ai_node.peer.exchange import FIND, GET, MOVE, Exchange
+from dicom_ai_node.peer.exchange import Exchange
 from tests.acceptance.harness import noise
 from tests.builders.outbox import wait_for
 from tests.builders.pacs import Archive, running

@@ -11,7 +11,8 @@ from blake3 import blake3
 from pydicom import dcmread
 from pydicom.uid import JPEGLosslessSV1
 
-from dicom_ai_node.receive.classes import TRANSFER_SYNTAXES, storage_classes
+from dicom_ai_node.dicom.classes import storage_classes
+from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES
 from tests.builders.receiving import Node, dcmtk, radiograph, receiving
 from tests.conftest import lacks
 
@@ -78,7 +79,7 @@ def real_images(shared_data: Path) -> dict[str, list[Path]]:
     with (shared_data / "dicom" / "index.csv").open() as file:
         for row in csv.DictReader(file):
             path, syntax = shared_data / row["path"], row["transfer_syntax"]
-            fits = row["sop_class"] in storage_classes() and syntax in TRANSFER_SYNTAXES
+            fits = row["sop_class"] in storage_classes() and syntax in ACCEPTED_SYNTAXES
             if fits and path.is_file() and path.stat().st_size < 2_000_000 and _can_be_sent(path):
                 found.setdefault(syntax, []).append(path)
     return {syntax: paths[:2] for syntax, paths in found.items()}

@@ -13,11 +13,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from dicom_ai_node.demo.encodings import ENCODERS, NATIVE, Image, rle, set_codestream, set_pixels
+from dicom_ai_node.demo.encodings import ENCODERS, Image, rle, set_codestream, set_pixels
 
 __all__ = [
     "ENCODERS",
-    "NATIVE",
     "UID",
     "quantised",
     "radiograph",

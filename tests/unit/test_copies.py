@@ -11,9 +11,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, difference, filled_copy
-from dicom_ai_node.report.provenance import is_own_report
 from dicom_ai_node.report.samples import MODEL
 from tests.builders.dicom_bytes import (
     AGE,

@@ -3,7 +3,8 @@
 import pytest
 
 from dicom_ai_node.deliver.backoff import pause
-from dicom_ai_node.deliver.status import Verdict, describe, is_warning, judge
+from dicom_ai_node.deliver.status import Verdict, judge
+from dicom_ai_node.dicom.status import describe_store, is_warning
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_every_status_is_judged_and_described() -> None:
     for status in range(0x10000):
         verdict = judge(status)
         assert isinstance(verdict, Verdict)
-        assert describe(status).startswith(f"0x{status:04X} (")
+        assert describe_store(status).startswith(f"0x{status:04X} (")
         if is_warning(status):
             assert verdict is Verdict.STORED
 
@@ -55,7 +56,7 @@ def test_every_status_is_judged_and_described() -> None:
     ],
 )
 def test_a_status_in_words(status: int, words: str) -> None:
-    assert describe(status) == f"0x{status:04X} ({words})"
+    assert describe_store(status) == f"0x{status:04X} ({words})"
 
 
 def test_the_pause_doubles_up_to_the_longest() -> None:

@@ -12,6 +12,7 @@ from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_ai_node.dicom.limits import Limits
+from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels import (
     RefusalCode,
@@ -22,12 +23,12 @@ from dicom_ai_node.pixels import (
     read_header,
 )
 from dicom_ai_node.pixels.header import integer, text
-from tests.unit.pixels_builder import NATIVE, UID, quantised, radiograph, scene, write, write_as
+from tests.unit.pixels_builder import UID, quantised, radiograph, scene, write, write_as
 
 VALUES = quantised(scene(), 12)
 
 
-@pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize("syntax", NATIVE_SYNTAXES, ids=lambda syntax: syntax.name)
 def test_header_stops_before_the_pixels(tmp_path: Path, syntax: UID) -> None:
     header = read_header(write_as(tmp_path / "a.dcm", VALUES, syntax, 12))
     assert header.Rows == 96

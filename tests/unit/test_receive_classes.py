@@ -3,14 +3,9 @@
 import pytest
 from pynetdicom.presentation import build_context, negotiate_as_acceptor
 
-from dicom_ai_node.receive.classes import (
-    ANALYSABLE,
-    KEPT,
-    RADIOGRAPHS,
-    TRANSFER_SYNTAXES,
-    storage_classes,
-    supported_contexts,
-)
+from dicom_ai_node.dicom.classes import ANALYSABLE, FILED_ONLY, RADIOGRAPHS, storage_classes
+from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES
+from dicom_ai_node.receive.server import supported_contexts
 from tests.builders.receiving import DX, EXPLICIT
 
 MAY_LOSE = ("4.50", "4.51", "4.81", "4.91", "4.203")
@@ -24,31 +19,31 @@ def chosen(*proposed: str) -> str:
     return str(result.transfer_syntax[0])
 
 
-@pytest.mark.parametrize("syntax", TRANSFER_SYNTAXES)
+@pytest.mark.parametrize("syntax", ACCEPTED_SYNTAXES)
 def test_every_syntax_is_accepted_alone(syntax: str) -> None:
     assert chosen(syntax) == syntax
 
 
-@pytest.mark.parametrize("syntax", [syntax for syntax in TRANSFER_SYNTAXES if syntax != EXPLICIT])
+@pytest.mark.parametrize("syntax", [syntax for syntax in ACCEPTED_SYNTAXES if syntax != EXPLICIT])
 def test_native_is_preferred_however_the_sender_sorts(syntax: str) -> None:
     assert chosen(syntax, EXPLICIT) == EXPLICIT
 
 
 def test_nothing_that_may_lose_is_preferred_to_what_cannot() -> None:
-    lossy = [syntax.endswith(MAY_LOSE) for syntax in TRANSFER_SYNTAXES]
+    lossy = [syntax.endswith(MAY_LOSE) for syntax in ACCEPTED_SYNTAXES]
     assert lossy == sorted(lossy)
     assert sum(lossy) == len(MAY_LOSE)
     assert chosen("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90") == "1.2.840.10008.1.2.4.90"
 
 
 def test_the_list_is_complete() -> None:
-    assert len(set(TRANSFER_SYNTAXES)) == len(TRANSFER_SYNTAXES) == 16
+    assert len(set(ACCEPTED_SYNTAXES)) == len(ACCEPTED_SYNTAXES) == 16
 
 
 def test_classes() -> None:
     assert RADIOGRAPHS < ANALYSABLE
-    assert not ANALYSABLE & KEPT
-    assert storage_classes(("1.2.3",)) == ANALYSABLE | KEPT | {"1.2.3"}
+    assert not ANALYSABLE & FILED_ONLY
+    assert storage_classes(("1.2.3",)) == ANALYSABLE | FILED_ONLY | {"1.2.3"}
 
 
 @pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.88.33", "1.2.826.0.1.3680043.9.9.9"])

@@ -13,6 +13,8 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from dicom_ai_node.config.stages import StudySettings
+from dicom_ai_node.dicom.marks import software_version
+from dicom_ai_node.dicom.uids import PROGRAM_UID, UUID_ROOT
 from dicom_ai_node.errors import StorageError, StorageFull
 from dicom_ai_node.receive import filing as module
 from dicom_ai_node.receive.answers import StoreRequest
@@ -23,8 +25,6 @@ from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.pace import Limits, Pace
 from dicom_ai_node.report.copies import Fill, coerced
-from dicom_ai_node.report.identity import UUID_ROOT
-from dicom_ai_node.report.provenance import PROGRAM_UID, software_version
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards, instances
 from dicom_ai_node.store.forwards import Outgoing

@@ -11,9 +11,9 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
+from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.receive.header import Identity, identity_of, read_header
-from dicom_ai_node.receive.part10 import file_head
 from tests.builders.receiving import EXPLICIT, encoded, radiograph
 
 

@@ -11,9 +11,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.identity import SR_CLASSES, Predecessor, series_instance_uid
+from dicom_ai_node.report.identity import Predecessor, series_instance_uid
 from dicom_ai_node.report.recorded import named_images
 from dicom_ai_node.report.samples import MODEL, Sample, estimated, samples, source
 from dicom_ai_node.types import EncodedReport, ImageRef, ImageResult, Outcome, Reason
@@ -53,7 +54,7 @@ def evidence(ds: Dataset) -> dict[str, str]:
 def test_the_kinds_and_their_order() -> None:
     sr, sc = build(samples()["one_image"])
     assert (sr.kind, sc.kind) == ("sr", "sc")
-    assert [file.sop_class_uid for file in sr.files] == list(SR_CLASSES)
+    assert [file.sop_class_uid for file in sr.files] == list(REPORTS)
     (only,) = build(samples()["one_image"], settings=ReportSettings())
     assert only.kind == "sr"
 

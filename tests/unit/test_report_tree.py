@@ -11,11 +11,11 @@ from highdicom.sr import srread
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.identity import SR_CLASSES
 from dicom_ai_node.report.samples import Sample, estimated, samples
 from dicom_ai_node.report.summary import summary
 
@@ -258,7 +258,7 @@ def test_an_age_that_cannot_be_used_is_left_out(age: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_three_objects_hold_one_tree_that_highdicom_reads(kind: str) -> None:
     read = [srread(BytesIO(content)) for content in contents(samples()[kind])]
-    assert [one.SOPClassUID for one in read] == list(SR_CLASSES)
+    assert [one.SOPClassUID for one in read] == list(REPORTS)
     assert len({one.SOPInstanceUID for one in read}) == 3
     trees = {one.to_json_dict()["0040A730"]["Value"].__repr__() for one in read}
     assert len(trees) == 1

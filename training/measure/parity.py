@@ -28,8 +28,9 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from dicom_ai_node.demo.encodings import ENCODERS, NATIVE, set_pixels
+from dicom_ai_node.demo.encodings import ENCODERS, set_pixels
 from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels import load
@@ -91,7 +92,7 @@ def variants() -> Iterator[tuple[Variant, Variant]]:
         yield Variant(f"{bits} bits", bits=bits), PLAIN
     for bits in DEPTHS:
         yield Variant(f"MONOCHROME1, {bits} bits", bits=bits, inverted=True), PLAIN
-    for syntax in (*NATIVE, *ENCODERS):
+    for syntax in (*NATIVE_SYNTAXES, *ENCODERS):
         for bits in _depths(syntax):
             yield Variant(f"{syntax.name}, {bits} bits", bits=bits, syntax=syntax), PLAIN
     for syntax, bits in (

@@ -12,14 +12,13 @@ from dicom_ai_node.audit.sources.listing import Wanted, study_key, whole
 from dicom_ai_node.audit.sources.modality import speaks_for
 from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Omission, Slice
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.dicom.classes import ANALYSABLE, STANDARD_ROOT
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import ConfigError, UnreadableInstance
-from dicom_ai_node.receive.classes import ANALYSABLE
 from dicom_ai_node.rules import Header
 
-_MAGIC = slice(128, 132)
-_STANDARD_CLASS = "1.2.840.10008."
 _SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
 
 Paths = list[Path]
@@ -150,7 +149,7 @@ class Folder:
         if said is not None:
             return said
         sop_class = pixels.sop_class_of(header)
-        return sop_class in ANALYSABLE or not sop_class.startswith(_STANDARD_CLASS)
+        return sop_class in ANALYSABLE or not sop_class.startswith(STANDARD_ROOT)
 
 
 def _files(root: Path, unlisted: Callable[[OSError], None]) -> Iterator[Path]:
@@ -180,6 +179,6 @@ def _claims_to_be_dicom(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return file.read(_MAGIC.stop)[_MAGIC] == b"DICM"
+            return is_part10(file.read(PREFIX_END))
     except OSError:
         return True  # nobody can say that it is not

@@ -12,14 +12,13 @@ from pydicom import Dataset
 
 from dicom_ai_node import pixels
 from dicom_ai_node.audit.sources.source import OTHER_STUDY, Fetched
+from dicom_ai_node.dicom.part10 import file_head
+from dicom_ai_node.dicom.status import CANNOT_UNDERSTAND, NOT_AUTHORISED, OUT_OF_RESOURCES, SUCCESS
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import StorageError, UnreadableInstance
 from dicom_ai_node.peer.commands import NO_UID
-from dicom_ai_node.receive.part10 import file_head
 from dicom_ai_node.spool import storage_error
-
-_SUCCESS, _OUT_OF_RESOURCES, _NOT_AUTHORISED, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0x0124, 0xC000
 
 
 class Landing:
@@ -64,9 +63,9 @@ class Landing:
         request = event.request
         uid = str(request.AffectedSOPInstanceUID)
         if uid == NO_UID:
-            return _refusal(_CANNOT_UNDERSTAND, "Affected SOP Instance UID is missing")
+            return _refusal(CANNOT_UNDERSTAND, "Affected SOP Instance UID is missing")
         if request.DataSet is None:
-            return _refusal(_CANNOT_UNDERSTAND, "the request has no data set")
+            return _refusal(CANNOT_UNDERSTAND, "the request has no data set")
         head = file_head(
             sop_class_uid=str(request.AffectedSOPClassUID),
             sop_instance_uid=uid,
@@ -74,17 +73,17 @@ class Landing:
         )
         with self._lock:
             if self._folder is None:
-                return _refusal(_NOT_AUTHORISED, "nothing is asked for at this time")
+                return _refusal(NOT_AUTHORISED, "nothing is asked for at this time")
             self.last_arrival = time.monotonic()
             if self._expected and uid not in self._expected:
                 self.strangers.add(uid)
-                return _refusal(_NOT_AUTHORISED, "this instance was not asked for")
+                return _refusal(NOT_AUTHORISED, "this instance was not asked for")
             try:
                 self.files[uid] = write(self._folder, uid, head, request.DataSet.getbuffer())
             except StorageError as error:
                 self._failure = error
-                return _refusal(_OUT_OF_RESOURCES, "cannot be stored")
-            return _SUCCESS
+                return _refusal(OUT_OF_RESOURCES, "cannot be stored")
+            return SUCCESS
 
 
 def _refusal(status: int, comment: str) -> Dataset:

@@ -9,10 +9,11 @@ from datetime import date, datetime, timedelta
 from dicom_ai_node.audit.sources.modality import speaks_for
 from dicom_ai_node.audit.sources.source import Listed, NotAudited, Omission, Slice
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.dicom.classes import VERIFICATION
 from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.rules import Header
 
-NO_STUDY = "1.2.840.10008.1.1"
+NO_STUDY = VERIFICATION
 """No study has this UID: DICOM itself has given it to Verification (PS3.6 annex A)."""
 
 _EARLIEST = date(1970, 1, 1)

@@ -8,16 +8,16 @@ alone, no closing boundary, a file without any message around it.
 import re
 from email.message import Message
 
-_MAGIC = slice(128, 132)
+from dicom_ai_node.dicom.part10 import is_part10
 
 
 def files_in(content_type: str, body: bytes) -> list[bytes]:
     """Return every DICOM file (PS3.10) in the body of an answer; none where there is none."""
-    if body[_MAGIC] == b"DICM":
+    if is_part10(body):
         return [body]
     boundary = _boundary(content_type, body)
     parts = _parts(boundary, body) if boundary else []
-    return [part for part in parts if part[_MAGIC] == b"DICM"]
+    return [part for part in parts if is_part10(part)]
 
 
 def _boundary(content_type: str, body: bytes) -> bytes:
@@ -50,7 +50,7 @@ def _parts(boundary: bytes, body: bytes) -> list[bytes]:
 def _content(piece: bytes) -> bytes:
     """Return a part without its headers, which an empty line ends; without any where none are."""
     bare = re.sub(rb"\A[ \t]*\r?\n", b"", piece, count=1)
-    if bare[_MAGIC] == b"DICM":
+    if is_part10(bare):
         return bare
     found = re.search(rb"\r?\n\r?\n", piece)
     return piece[found.end() :] if found else b""

@@ -3,31 +3,26 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 
 from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take_inventory
-from dicom_ai_node.audit.sources.listing import (
-    NO_STUDY,
-    Wanted,
-    days,
-    study_key,
-)
+from dicom_ai_node.audit.sources.listing import NO_STUDY, Wanted, days, study_key
 from dicom_ai_node.audit.sources.offer import Offer
 from dicom_ai_node.audit.sources.retrieval import Retrieval
 from dicom_ai_node.audit.sources.search import StudySearch
 from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Slice
 from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config.peers import PacsTable
+from dicom_ai_node.dicom.classes import FIND
+from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.peer import quiet_pynetdicom
-from dicom_ai_node.peer.exchange import FIND, Answer, Exchange
+from dicom_ai_node.peer.exchange import Answer, Exchange
 from dicom_ai_node.rules import Header
 
 Texts = list[str]
-_NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
 class Pacs:
@@ -126,7 +121,7 @@ class Pacs:
                 self._exchange.release()
             self._exchange = Exchange.open(
                 self._table,
-                [build_context(FIND, _NATIVE)],
+                [build_context(FIND, list(OFFERED_SYNTAXES))],
                 calling_ae_title=self._calling_ae_title,
             )
         return self._exchange

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Protocol
 
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context, evt
 
 from dicom_ai_node.audit.sources.inventory import Inventory
@@ -14,12 +13,12 @@ from dicom_ai_node.audit.sources.landing import Landing, settle
 from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed
 from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
 from dicom_ai_node.config.peers import PacsTable
+from dicom_ai_node.dicom.classes import ANALYSABLE, GET, MOVE
+from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES, OFFERED_SYNTAXES
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
-from dicom_ai_node.peer.exchange import GET, MOVE, Exchange, Sent
-from dicom_ai_node.receive.classes import ANALYSABLE, TRANSFER_SYNTAXES
+from dicom_ai_node.peer.exchange import Exchange, Sent
 
-_NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-_MOST_CLASSES = 127 // len(TRANSFER_SYNTAXES)
+_MOST_CLASSES = 127 // len(ACCEPTED_SYNTAXES)
 """A presentation context ID is odd and below 256 (PS3.8 9.3.2.2), and C-GET needs one itself."""
 _POLL = 0.1
 
@@ -70,10 +69,10 @@ class Get:
         self.close()
         # One context for each syntax: of several in one the peer would choose a single one, and
         # have to transcode, or to leave out, what it keeps in another.
-        storage = [build_context(uid, syntax) for uid in classes for syntax in TRANSFER_SYNTAXES]
+        storage = [build_context(uid, syntax) for uid in classes for syntax in ACCEPTED_SYNTAXES]
         self._exchange = Exchange.open(
             self._table,
-            [build_context(GET, _NATIVE), *storage],
+            [build_context(GET, list(OFFERED_SYNTAXES)), *storage],
             calling_ae_title=self._calling_ae_title,
             scp_classes=classes,
             handlers=[(evt.EVT_C_STORE, self._landing)],
@@ -106,7 +105,7 @@ class Move:
             self._hang_up()
             self._exchange = Exchange.open(
                 self._table,
-                [build_context(MOVE, _NATIVE)],
+                [build_context(MOVE, list(OFFERED_SYNTAXES))],
                 calling_ae_title=self._calling_ae_title,
             )
         exchange = self._exchange

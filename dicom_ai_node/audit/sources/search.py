@@ -11,6 +11,7 @@ from dicom_ai_node.audit.sources import answers
 from dicom_ai_node.audit.sources.listing import date_range, halves
 from dicom_ai_node.audit.sources.source import Slice
 from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.dicom.status import cannot_process, does_not_match_class, is_out_of_resources
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Answer, Exchange
 
@@ -19,7 +20,6 @@ _REQUIRED = (
     "StudyInstanceUID",
 )
 """Return keys that every peer has to know (PS3.4 C.6.2.1.2)."""
-_OTHER_SOP_CLASS, _OUT_OF_RESOURCES, _UNABLE = 0xA9, 0xA7, 0xC
 _BAD_ATTRIBUTES = range(0x0105, 0x0111)
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class StudySearch:
         except PeerRefused as error:
             smaller = halves(part, today)
             # Of a peer that has an end to what it answers.
-            if error.status >> 8 != _OUT_OF_RESOURCES or smaller is None:
+            if not is_out_of_resources(error.status) or smaller is None:
                 raise
             first, second = smaller
             return self._found(modality, first, today) + self._found(modality, second, today)
@@ -98,4 +98,4 @@ def _identifier(demands: Demands, modality: str, part: Slice) -> Dataset:
 
 
 def _may_be_the_demands(status: int) -> bool:
-    return status >> 8 == _OTHER_SOP_CLASS or status >> 12 == _UNABLE or status in _BAD_ATTRIBUTES
+    return does_not_match_class(status) or cannot_process(status) or status in _BAD_ATTRIBUTES

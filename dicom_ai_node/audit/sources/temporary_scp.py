@@ -9,10 +9,10 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_ai_node.audit.sources.landing import Landing
 from dicom_ai_node.config.peers import PacsTable
+from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.listening import reason
 from dicom_ai_node.peer.upper_layer import UpperLayer
-from dicom_ai_node.receive.classes import TRANSFER_SYNTAXES
 
 
 class _ConnectionHandler(RequestHandler):  # type: ignore[misc]
@@ -31,7 +31,7 @@ class TemporaryScp:
         ae.maximum_pdu_size = table.max_pdu
         ae.require_called_aet = True
         ae.supported_contexts = [
-            build_context(one.abstract_syntax, list(TRANSFER_SYNTAXES))
+            build_context(one.abstract_syntax, list(ACCEPTED_SYNTAXES))
             for one in AllStoragePresentationContexts
         ]
         try:

@@ -8,6 +8,7 @@ from blake3 import blake3
 
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import Encoding, tag_of
+from dicom_ai_node.dicom.uids import PROGRAM_UID, uid_of
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill, checked
 from dicom_ai_node.report.copies.marks import (
@@ -21,8 +22,6 @@ from dicom_ai_node.report.copies.part10 import rebuilt
 from dicom_ai_node.report.copies.source import Source, filled, reason_for, source_of
 from dicom_ai_node.report.copies.splice import appended, spliced
 from dicom_ai_node.report.document import local_time
-from dicom_ai_node.report.identity import uid_of
-from dicom_ai_node.report.provenance import PROGRAM_UID
 from dicom_ai_node.types import ModelIdentity, ReportFile
 
 SERIES_NUMBER: Final = 90000

@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from pydicom.sr.coding import Code
 
 from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.dicom.encoding import Encoding, tag_of
-from dicom_ai_node.dicom.parts import Part
+from dicom_ai_node.dicom.encoding import Encoding, Part, tag_of
+from dicom_ai_node.dicom.marks import PRIVATE_CREATOR, PRIVATE_GROUP, software_version
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.copies.fill import Fill
-from dicom_ai_node.report.provenance import PRIVATE_CREATOR, PRIVATE_GROUP, software_version
 from dicom_ai_node.report.text import plain
 from dicom_ai_node.types import ModelIdentity
 

@@ -5,30 +5,23 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-from dicom_ai_node.dicom.encoding import EXPLICIT, Encoding, tag_name, tag_of
-from dicom_ai_node.dicom.header import encoding_of, file_meta
+from dicom_ai_node.dicom.encoding import Encoding, Part, tag_name, tag_of
+from dicom_ai_node.dicom.header import file_meta
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.dicom.parts import Part
+from dicom_ai_node.dicom.part10 import PREFIX_END, file_head, is_part10
+from dicom_ai_node.dicom.syntaxes import encoding_of, is_deflated
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.walk import walk
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.report.provenance import PROGRAM_UID
 
 MAX_INFLATED: Final = 256 << 20
 """Bytes that a deflated data set may grow to: 100 megapixels of 16 bit, and room for a header."""
 
-_PREAMBLE = 128
 _TRANSFER_SYNTAX: Final = tag_of("TransferSyntaxUID")
 _WHOLE: Final = Limits(
     header_bytes=sys.maxsize, element_bytes=sys.maxsize, elements=sys.maxsize, depth=DEFAULT.depth
 )
 """The file is in memory, and was read within the limits of the configuration before."""
-_DEFLATED = frozenset(
-    {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
-)
-"""The last two are JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate (PS3.5 A.6, A.11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ def opened(content: bytes) -> Part10:
     UnreadableInstance
         It is no PS3.10 file, names no transfer syntax, or cannot be inflated.
     """
-    if content[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
+    if not is_part10(content):
         raise UnreadableInstance("expected a DICOM file (PS3.10), found no DICM at byte 128")
     file = file_meta(memoryview(content), DEFAULT)
     assert file is not None, "it has DICM"
@@ -60,9 +53,9 @@ def opened(content: bytes) -> Part10:
         state = "is not a UID" if syntax else "is missing"
         raise UnreadableInstance(f"TransferSyntaxUID {state} in the File Meta Information")
     data = content[file.end :]
-    if syntax in _DEFLATED:
+    if is_deflated(syntax):
         data = _inflated(data)
-    return Part10(content[_PREAMBLE + 4 : file.end], syntax, encoding_of(syntax), data)
+    return Part10(content[PREFIX_END : file.end], syntax, encoding_of(syntax), data)
 
 
 def elements_of(data: bytes, encoding: Encoding) -> list[Part]:
@@ -83,25 +76,15 @@ def elements_of(data: bytes, encoding: Encoding) -> list[Part]:
 
 
 def rebuilt(file: Part10, data: bytes, *, sop_class_uid: str, sop_instance_uid: str) -> bytes:
-    """Return ``file`` as this program writes it, with another data set.
-
-    The preamble is zero: what a TIFF reader would find there are offsets of the source.
-    """
-    elements = b"".join(
-        (
-            EXPLICIT.element(tag_of("FileMetaInformationVersion"), "OB", b"\0\1"),
-            EXPLICIT.text("MediaStorageSOPClassUID", "UI", sop_class_uid),
-            EXPLICIT.text("MediaStorageSOPInstanceUID", "UI", sop_instance_uid),
-            EXPLICIT.text("TransferSyntaxUID", "UI", file.transfer_syntax_uid),
-            EXPLICIT.text("ImplementationClassUID", "UI", PROGRAM_UID),
-            EXPLICIT.text("ImplementationVersionName", "SH", "DICOM_AI_NODE"),
-        )
+    """Return ``file`` as this program writes it, with another data set."""
+    head = file_head(
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax_uid=file.transfer_syntax_uid,
     )
-    length = len(elements).to_bytes(4, "little")
-    group_length = EXPLICIT.element(tag_of("FileMetaInformationGroupLength"), "UL", length)
-    if file.transfer_syntax_uid in _DEFLATED:
+    if is_deflated(file.transfer_syntax_uid):
         data = _deflated(data)
-    return b"".join((bytes(_PREAMBLE), b"DICM", group_length, elements, data))
+    return head + data
 
 
 def _inflated(packed: bytes) -> bytes:

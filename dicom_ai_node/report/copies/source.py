@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dicom_ai_node.dicom.encoding import Encoding, tag_of
-from dicom_ai_node.dicom.parts import Part
+from dicom_ai_node.dicom.encoding import Encoding, Part, tag_of
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill

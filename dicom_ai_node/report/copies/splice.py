@@ -4,8 +4,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from dicom_ai_node.dicom.encoding import ITEM, Encoding, tag_name
-from dicom_ai_node.dicom.parts import Part
+from dicom_ai_node.dicom.encoding import ITEM, Encoding, Part, tag_name
 from dicom_ai_node.errors import UnreadableInstance
 
 _LENGTH_TO_END: Final = 0x00080001

@@ -2,7 +2,7 @@
 
 A PACS may send our reports back to us (auto-routing, a retrieve of the whole study); they must
 never start an analysis. The marks are constant over versions and installations: two nodes of one
-hospital must know each other's reports too. Free of highdicom, so that the receiver can import it.
+hospital must know each other's reports too.
 """
 
 import importlib.metadata
@@ -11,12 +11,11 @@ from typing import Final
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.dicom.uids import PROGRAM_UID
 from dicom_ai_node.dicom.values import text_of
 
 PROGRAM = "dicom_ai_node"
 """First word of one value of Software Versions in Contributing Equipment Sequence."""
-PROGRAM_UID = "2.25.172188818890467612689921221615605219599"
-"""Instance Creator UID (0008,0014) of every object that this program makes (PS3.3 C.12.1.1)."""
 CODING_SCHEME = "99DICOMAINODE"
 """Designator of the private coding scheme."""
 

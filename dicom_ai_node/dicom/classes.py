@@ -1,0 +1,74 @@
+"""SOP classes by what this program does with them (PS3.4 B.5, PS3.6 table A-1)."""
+
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    EnhancedSRStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+"""C-ECHO."""
+FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
+GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+"""Study Root Query/Retrieve Information Model (PS3.4 C.6.2)."""
+WORKLIST: Final = "1.2.840.10008.5.1.4.31"
+"""Modality Worklist Information Model - FIND (PS3.4 K.5)."""
+STANDARD_ROOT: Final = "1.2.840.10008."
+"""How the UID of every class of the standard begins; others are private."""
+
+IMAGES: Final = frozenset(
+    uid
+    for uid, (name, kind, *_) in UID_dictionary.items()
+    if kind == "SOP Class" and "Image Storage" in name
+)
+"""Classes whose instances have pixel data."""
+
+RADIOGRAPHS: Final = frozenset(
+    {
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalXRayImageStorageForProcessing,
+    }
+)
+"""Classes that only a modality makes. Of ours, copies of its images alone travel as one."""
+
+SECONDARY_CAPTURE: Final[str] = SecondaryCaptureImageStorage
+_MULTI_FRAME_CAPTURES = frozenset(
+    {
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+    }
+)
+CAPTURES: Final = _MULTI_FRAME_CAPTURES | {SECONDARY_CAPTURE}
+"""Digitised films and the output of research tools travel as captures."""
+
+ANALYSABLE: Final = RADIOGRAPHS | {SECONDARY_CAPTURE}
+"""Classes whose instances are shown to the rules and, where the gates allow, to the network."""
+
+REPORTS: Final[tuple[str, ...]] = (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+)
+"""Structured Reports: one content tree may travel as each of them, in order of preference."""
+
+FILED_ONLY: Final = _MULTI_FRAME_CAPTURES | {*REPORTS}
+"""Classes that are accepted and never analysed. Structured Reports are among them, so that a PACS
+that forwards whole studies, our own reports included, sees no refusal."""
+
+
+def storage_classes(extra: tuple[str, ...] = ()) -> frozenset[str]:
+    """Return every storage class that is accepted; ``extra`` are those of the configuration."""
+    return frozenset({*map(str, ANALYSABLE | FILED_ONLY), *extra})

@@ -1,0 +1,147 @@
+"""Every transfer syntax that this program knows, one row each (PS3.5 annex A, PS3.6 table A-1)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from dicom_ai_node.dicom.encoding import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
+
+
+class Coding(StrEnum):
+    """How pixels are coded, and who decodes them (:mod:`dicom_ai_node.pixels.codecs`)."""
+
+    NATIVE = "native"
+    """Cells as they stand in memory; numpy."""
+    RLE = "RLE"
+    """imagecodecs' own decoder."""
+    JPEG = "JPEG"
+    """libjpeg-turbo: 8 and 12 bits lossy, 2 to 16 bits lossless."""
+    JPEG_LS = "JPEG-LS"
+    """CharLS."""
+    JPEG_2000 = "JPEG 2000"
+    """OpenJPEG: Part 1, and Part 15, which is HTJ2K."""
+    REFERENCED = "referenced"
+    """By an address outside of the object; nobody fetches them."""
+
+
+class Lossy(StrEnum):
+    """Whether decoded values may differ from those that were encoded."""
+
+    NO = "no"
+    YES = "yes"
+    MAYBE = "maybe"
+    """The encoder's choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSyntax:
+    """What a transfer syntax says of a data set."""
+
+    uid: UID
+    name: str
+    coding: Coding
+    lossy: Lossy = Lossy.NO
+    encoding: Encoding = EXPLICIT
+    deflated: bool = False
+    """Whether the whole data set is (PS3.5 A.5)."""
+    accepted: bool = True
+    """Whether the receiver and the audit accept it."""
+
+
+TABLE: Final = (
+    TransferSyntax(ExplicitVRLittleEndian, "Explicit VR Little Endian", Coding.NATIVE),
+    TransferSyntax(
+        ImplicitVRLittleEndian, "Implicit VR Little Endian", Coding.NATIVE, encoding=IMPLICIT
+    ),
+    TransferSyntax(JPEGLSLossless, "JPEG-LS Lossless", Coding.JPEG_LS),
+    TransferSyntax(JPEGLosslessSV1, "JPEG Lossless SV1", Coding.JPEG),
+    TransferSyntax(JPEGLossless, "JPEG Lossless Process 14", Coding.JPEG),
+    TransferSyntax(HTJ2KLossless, "HTJ2K Lossless", Coding.JPEG_2000),
+    TransferSyntax(HTJ2KLosslessRPCL, "HTJ2K Lossless RPCL", Coding.JPEG_2000),
+    TransferSyntax(RLELossless, "RLE Lossless", Coding.RLE),
+    TransferSyntax(JPEG2000Lossless, "JPEG 2000 Lossless", Coding.JPEG_2000),
+    TransferSyntax(
+        ExplicitVRBigEndian, "Explicit VR Big Endian", Coding.NATIVE, encoding=BIG_ENDIAN
+    ),
+    TransferSyntax(
+        DeflatedExplicitVRLittleEndian,
+        "Deflated Explicit VR Little Endian",
+        Coding.NATIVE,
+        deflated=True,
+    ),
+    TransferSyntax(HTJ2K, "HTJ2K", Coding.JPEG_2000, Lossy.MAYBE),
+    TransferSyntax(JPEG2000, "JPEG 2000", Coding.JPEG_2000, Lossy.MAYBE),
+    TransferSyntax(JPEGLSNearLossless, "JPEG-LS Near-lossless", Coding.JPEG_LS, Lossy.MAYBE),
+    TransferSyntax(JPEGExtended12Bit, "JPEG Extended", Coding.JPEG, Lossy.YES),
+    TransferSyntax(JPEGBaseline8Bit, "JPEG Baseline", Coding.JPEG, Lossy.YES),
+    TransferSyntax(
+        UID("1.2.840.10008.1.2.4.95"),
+        "JPIP Referenced Deflate",
+        Coding.REFERENCED,
+        Lossy.MAYBE,
+        deflated=True,
+        accepted=False,
+    ),
+    TransferSyntax(
+        UID("1.2.840.10008.1.2.4.205"),
+        "JPIP HTJ2K Referenced Deflate",
+        Coding.REFERENCED,
+        Lossy.MAYBE,
+        deflated=True,
+        accepted=False,
+    ),
+)
+"""In order of preference where one presentation context proposes several (PS3.8 9.3.3.2 leaves the
+choice to the acceptor): native first, then lossless with the cheapest decoder first, and what may
+be lossy last, so that no sender degrades an image for us.
+"""
+
+ACCEPTED_SYNTAXES: Final = tuple(row.uid for row in TABLE if row.accepted)
+"""What a presentation context may propose for images, the preferred one first."""
+NATIVE_SYNTAXES: Final = tuple(row.uid for row in TABLE if row.coding is Coding.NATIVE)
+OFFERED_SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+"""What this node proposes for queries and for objects that it encodes, the preferred one first."""
+_BY_UID = {str(row.uid): row for row in TABLE}
+
+
+def syntax_of(uid: str) -> TransferSyntax | None:
+    """Return the row of a transfer syntax, None where it is private or not an image's."""
+    return _BY_UID.get(uid)
+
+
+def encoding_of(uid: str) -> Encoding:
+    """Return how a data set in that transfer syntax should be encoded (PS3.5 A)."""
+    row = _BY_UID.get(uid)
+    return row.encoding if row else EXPLICIT
+
+
+def is_deflated(uid: str) -> bool:
+    """Whether a data set in that transfer syntax is deflated as a whole (PS3.5 A.5, A.6, A.11)."""
+    row = _BY_UID.get(uid)
+    return row is not None and row.deflated
+
+
+def is_lossy(uid: str) -> bool:
+    """Whether that transfer syntax is lossy by definition; False where only the encoder knows."""
+    row = _BY_UID.get(uid)
+    return row is not None and row.lossy is Lossy.YES
