@@ -150,9 +150,9 @@ def _load(place: Place, config: Config) -> Work:
 
             return partial(deliver.run, config)
         case "keep":
-            from dicom_ai_node.ops import keeper
+            from dicom_ai_node.ops import maintenance
 
-            return partial(keeper.run, config)
+            return partial(maintenance.run, config)
         case _:
             from dicom_ai_node import web
 

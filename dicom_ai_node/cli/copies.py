@@ -36,9 +36,9 @@ from dicom_ai_node.cli.selecting import (
 )
 from dicom_ai_node.cli.who import account, person
 from dicom_ai_node.config import Config
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError, UnreadableInstance
 from dicom_ai_node.store import Database
+from dicom_ai_node.study.proposals import ProposalState
 
 if TYPE_CHECKING:
     from dicom_ai_node.report.copies import Change
@@ -124,7 +124,7 @@ def _planned(settings: Config, db: Database, uid: str, as_json: bool) -> int:
 
 def _apply(settings: Config, db: Database, uid: str, actor: str, as_json: bool) -> None:
     from dicom_ai_node.fill.apply import apply as apply_study
-    from dicom_ai_node.fill.copying import copy_maker
+    from dicom_ai_node.fill.apply import copy_maker
     from dicom_ai_node.spool import Spool
 
     spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
@@ -174,7 +174,7 @@ def preview(
 
     Example: dicom-ai-node proposals preview 12 --destination research
     """
-    from dicom_ai_node.fill.copying import copy_maker
+    from dicom_ai_node.fill.apply import copy_maker
     from dicom_ai_node.fill.preview import preview as previews
     from dicom_ai_node.report.copies import difference
     from dicom_ai_node.spool import Spool

@@ -39,11 +39,11 @@ from dicom_ai_node.cli.selecting import (
     narrowed,
 )
 from dicom_ai_node.cli.who import account, person, signed
-from dicom_ai_node.decide.decisions import Decision, ProposalState
 from dicom_ai_node.errors import ConfigError, FillError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.decisions import decide_on
 from dicom_ai_node.store.proposals import Selection, StoredProposal
+from dicom_ai_node.study.proposals import Decision, ProposalState
 from dicom_ai_node.types import ProposalSource
 
 _EXAMPLES = 5

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(config: ConfigFile = None) -> None:
-    """Run the node: receivers, analyser, deliverer, keeper and web, supervised.
+    """Run the node: receivers, analyser, deliverer, maintenance and web, supervised.
 
     SIGTERM and Ctrl-C finish or hand back what is in flight. The database is upgraded first.
 
@@ -134,8 +134,7 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
     Example: dicom-ai-node status --json
     """
-    from dicom_ai_node.ops.health import readiness
-    from dicom_ai_node.ops.prober import Prober
+    from dicom_ai_node.ops.health import Prober, readiness
 
     settings = configuration(config)
     db = Database(settings.storage.database)

@@ -31,10 +31,10 @@ from dicom_ai_node.cli.selecting import (
     narrowed,
 )
 from dicom_ai_node.cli.who import signed
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.store import proposals as store
 from dicom_ai_node.store.fills import Stuck, why_stuck
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
+from dicom_ai_node.study.proposals import ProposalState
 
 app = typer.Typer(
     help="Values proposed for missing and implausible header fields: decide on them, apply them.",

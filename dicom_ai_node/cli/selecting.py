@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from dicom_ai_node.cli.common import DAYS, ExitCode, complain
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store import proposals as store
 from dicom_ai_node.store.proposals import ProposalDetail, Selection, StoredProposal
+from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.types import ProposalSource
 
 _KEYWORDS = ("PatientAge", "PatientSex")

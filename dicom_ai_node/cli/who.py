@@ -4,10 +4,10 @@ import os
 import pwd
 from pathlib import Path
 
-from dicom_ai_node.decide.decisions import POLICY
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store.decisions import ANALYSER
 from dicom_ai_node.store.forwards import GATEWAY
+from dicom_ai_node.study.proposals import POLICY
 
 _LONGEST_NAME = 128
 _LOGIN = Path("/proc/self/loginuid")

@@ -1,12 +1,13 @@
-"""Which values a destination's copies may carry. Pure."""
+"""Which values a destination's copies may carry, and as what they are filled in. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_ai_node.config.peers import Destination
-from dicom_ai_node.decide.decisions import POLICY
+from dicom_ai_node.report.copies import Fill
 from dicom_ai_node.store.monitor import Mode
 from dicom_ai_node.store.proposals import ProposalDetail
+from dicom_ai_node.study.proposals import POLICY
 from dicom_ai_node.types import ProposalSource
 
 
@@ -71,3 +72,19 @@ def approver(one: ProposalDetail) -> str:
     """Return the person who approved a value, '' where policy did or nobody."""
     approval = one.approval
     return approval.actor if approval and approval.actor != POLICY else ""
+
+
+def fill_of(one: ProposalDetail) -> Fill:
+    """Return a proposal as what is filled in, with who approved it."""
+    proposed = one.proposal.proposed
+    low, high = proposed.interval90 or (None, None)
+    return Fill(
+        keyword=proposed.keyword,
+        value=proposed.value,
+        source=proposed.source,
+        low=low,
+        high=high,
+        probability=proposed.probability,
+        rules=proposed.rules,
+        actor=one.approval.actor if one.approval else "",
+    )

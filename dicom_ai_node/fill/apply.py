@@ -6,21 +6,37 @@ that the next attempt finds under the same names.
 """
 
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+import structlog
+
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import FillError, StorageError
-from dicom_ai_node.fill.admission import Admission, admit
+from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.errors import FillError, NodeError, StorageError, StorageFull
+from dicom_ai_node.fill.admission import Admission, admit, approver, fill_of
+from dicom_ai_node.report.copies import filled_copy
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, monitor
-from dicom_ai_node.store.fills import NewCopy, Original, originals, queue_copies
+from dicom_ai_node.store.fills import (
+    NewCopy,
+    Original,
+    due,
+    network_of,
+    originals,
+    queue_copies,
+    record_done,
+    record_stuck,
+)
 from dicom_ai_node.store.proposals import ProposalDetail, applicable
 from dicom_ai_node.store.reports import StoredFile
-from dicom_ai_node.types import ReportFile
+from dicom_ai_node.study.proposals import POLICY, ProposalState
+from dicom_ai_node.types import ProposalSource, ReportFile
 
 
 class CopyMaker(Protocol):
@@ -184,3 +200,89 @@ def _refusals(admissions: Sequence[Admission]) -> str:
         f"{one.destination}: {', '.join(f'{key} ({why})' for key, why in one.refused.items())}"
         for one in admissions
     )
+
+
+def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
+    """Return what makes the copies; ``settings`` name their maker, as they name a report's."""
+
+    def make(
+        source: bytes, values: Sequence[ProposalDetail], *, at: datetime, research: bool
+    ) -> ReportFile:
+        sexes = [one for one in values if one.proposal.proposed.keyword == "PatientSex"]
+        networks = [network_of(db, one.proposal) for one in values if _is_inferred(one)]
+        return filled_copy(
+            source,
+            [fill_of(one) for one in values],
+            at=at,
+            settings=settings,
+            model=networks[0] if networks else None,
+            allow_sex=research or all(approver(one) for one in sexes),
+        )
+
+    return make
+
+
+def _is_inferred(one: ProposalDetail) -> bool:
+    return one.proposal.proposed.source is ProposalSource.INFERENCE
+
+
+_STUDIES_A_RUN = 50
+
+
+log = structlog.get_logger()
+
+
+def apply_due(
+    config: Config, db: Database, spool: Spool, *, make: CopyMaker, stop: threading.Event
+) -> int:
+    """Apply the accepted proposals of the studies that are due; return of how many all are applied.
+
+    Raises
+    ------
+    StorageError
+        The database fails, or there is no room for copies; what was applied before stays so.
+    """
+    done = 0
+    for uid in due(db, now=time.time(), limit=_STUDIES_A_RUN):
+        if stop.is_set():
+            break
+        fault: Exception | None = None
+        try:
+            reason = _apply(config, db, spool, uid, make)
+        except StorageFull:
+            raise
+        except Exception as error:  # noqa: BLE001 - must not cost other studies their copies
+            reason, fault = _said(error), error
+        if not reason:
+            record_done(db, uid)
+            done += 1
+        elif record_stuck(db, uid, reason, now=time.time()):
+            log.warning("proposals_not_applied", study=uid, reason=reason, exc_info=fault)
+    return done
+
+
+def _said(error: Exception) -> str:
+    known = isinstance(error, NodeError)
+    return str(error) if known else f"an error of this program: {type(error).__name__}"
+
+
+def _apply(config: Config, db: Database, spool: Spool, uid: str, make: CopyMaker) -> str:
+    """Apply what is accepted for a study; return why some of it is left, '' when nothing is."""
+    applied = apply(config, db, spool, uid, actor=POLICY, make=make, now=time.time())
+    log.info("proposals_applied", study=uid, images=applied.images, queued=applied.queued)
+    return _left(applied, db, uid)
+
+
+def _left(applied: Applied, db: Database, uid: str) -> str:
+    accepted = {
+        one.proposal.proposed.keyword
+        for one in applicable(db, uid)
+        if one.proposal.state is ProposalState.ACCEPTED
+    }
+    refusals = [
+        f"{one.destination}: {keyword} ({why})"
+        for one in applied.admissions
+        for keyword, why in one.refused.items()
+        if keyword in accepted
+    ]
+    return f"no destination takes it: {'; '.join(refusals)}" if accepted else ""

@@ -13,8 +13,7 @@ import structlog
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import FillError, NodeError, StorageError
-from dicom_ai_node.fill.admission import approver
-from dicom_ai_node.fill.copying import fill_of
+from dicom_ai_node.fill.admission import approver, fill_of
 from dicom_ai_node.report.copies import coerced, stated_age
 from dicom_ai_node.rules.ages import read_age
 from dicom_ai_node.spool import Spool

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError, NodeError
 from dicom_ai_node.fill.admission import admit
 from dicom_ai_node.fill.apply import CopyMaker, contents, copies
@@ -15,6 +14,7 @@ from dicom_ai_node.store.fills import originals
 from dicom_ai_node.store.forwards import already_queued
 from dicom_ai_node.store.proposals import ProposalDetail, ProposalEvent, applicable
 from dicom_ai_node.store.reports import COERCED, COPY, RECEIVED
+from dicom_ai_node.study.proposals import ProposalState
 
 
 @dataclass(frozen=True, slots=True)

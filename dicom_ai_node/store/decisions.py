@@ -14,12 +14,12 @@ from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, insert, select, update
 
-from dicom_ai_node.decide.decisions import POLICY, STANDING, Decision, ProposalState, decide
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.lifecycles import lock_study
 from dicom_ai_node.store.proposals import StoredProposal, detailed, selected, stored
 from dicom_ai_node.store.tables import proposal, proposal_event
+from dicom_ai_node.study.proposals import POLICY, STANDING, Decision, ProposalState, proposal_step
 from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
 
 ANALYSER = "analyser"
@@ -162,7 +162,7 @@ def _move(
     now: float,
     account: str = "",
 ) -> ProposalState:
-    after = decide(one.state, decision)
+    after = proposal_step(one.state, decision)
     if after is None:
         if one.state == _DONE[decision]:
             raise FillError(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
 
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import mark_applied
@@ -29,6 +28,7 @@ from dicom_ai_node.store.tables import (
     study,
 )
 from dicom_ai_node.study import Event
+from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.types import ModelIdentity
 
 

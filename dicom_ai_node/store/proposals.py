@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
 
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import proposal, proposal_event, stuck_fill, study_header
+from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
 
 

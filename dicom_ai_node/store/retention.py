@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
 
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.store import forwards, node
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.reports import (
@@ -32,6 +31,7 @@ from dicom_ai_node.store.tables import (
     worklist_answer,
 )
 from dicom_ai_node.study import State
+from dicom_ai_node.study.proposals import ProposalState
 
 _FORGOTTEN = "forgotten"
 

@@ -1,4 +1,4 @@
-"""The life cycles of a study and of an audit: tables, no I/O."""
+"""The life cycles of studies, deliveries, proposals and audits: tables, no I/O."""
 
 from dicom_ai_node.study.audits import (
     AUDIT_TRANSITIONS,
@@ -6,9 +6,17 @@ from dicom_ai_node.study.audits import (
     AuditEvent,
     AuditState,
     audit_step,
+    seconds_until_open,
 )
-from dicom_ai_node.study.lifecycle import TRANSITIONS, Effect, Event, State, Step, step
-from dicom_ai_node.study.timing import closing_time, seconds_until_open
+from dicom_ai_node.study.lifecycle import (
+    TRANSITIONS,
+    Effect,
+    Event,
+    State,
+    Step,
+    closing_time,
+    step,
+)
 
 __all__ = [
     "AUDIT_TRANSITIONS",

@@ -1,6 +1,7 @@
-"""The life of an audit as one table: (state, event) -> state."""
+"""The life of an audit as one table, (state, event) -> state, and the hours it may work in."""
 
 from collections.abc import Mapping
+from datetime import datetime, time, timedelta
 from enum import StrEnum
 
 
@@ -56,3 +57,21 @@ AUDIT_TRANSITIONS: Mapping[tuple[AuditState, AuditEvent], AuditState] = {
 def audit_step(state: AuditState, event: AuditEvent) -> AuditState | None:
     """Return the state that ``event`` leads to, None when it means nothing in ``state``."""
     return AUDIT_TRANSITIONS.get((state, event))
+
+
+def seconds_until_open(window: str, at: datetime) -> float:
+    """Return how long after the local time ``at`` the window is open, 0 when it is.
+
+    A window may span midnight. Its first minute belongs to it, its last time does not.
+    """
+    if not window:
+        return 0.0
+    first, last = (time.fromisoformat(part) for part in window.split("-"))
+    now = at.time()
+    spans_midnight = last < first
+    if (now >= first or now < last) if spans_midnight else (first <= now < last):
+        return 0.0
+    opens = datetime.combine(at.date(), first)
+    if opens < at:
+        opens += timedelta(days=1)
+    return (opens - at).total_seconds()

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from dicom_ai_node.config.stages import StudySettings
+
 
 class State(StrEnum):
     """Where a study stands."""
@@ -122,3 +124,12 @@ TRANSITIONS: Mapping[tuple[State, Event], Step] = _table()
 def step(state: State, event: Event) -> Step:
     """Return what ``event`` does to a study in ``state``; defined for every pair."""
     return TRANSITIONS[state, event]
+
+
+def closing_time(*, opened_at: float, last_at: float, settings: StudySettings) -> float:
+    """Return when a study closes, given when it was (re)opened and when the last instance came.
+
+    Seconds since the epoch, as the arguments. Counted from the last instance, never from the
+    first, because senders pause; capped, because some never stop.
+    """
+    return min(last_at + settings.quiet_seconds, opened_at + settings.max_wait_seconds)

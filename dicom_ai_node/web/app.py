@@ -1,5 +1,12 @@
-"""The HTTP application: ``/health/live``, ``/health/ready``, ``/metrics``."""
+"""The ``web`` role over HTTP: ``/health/live``, ``/health/ready``, ``/metrics``."""
 
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
@@ -8,10 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.ops.health import readiness
-from dicom_ai_node.ops.prober import Prober
+from dicom_ai_node.listening import listen
+from dicom_ai_node.ops.health import Prober, readiness
 from dicom_ai_node.store import Database
 from dicom_ai_node.web.metrics import NodeCollector
+
+log = structlog.get_logger()
 
 
 def build_app(config: Config, db: Database) -> Starlette:
@@ -37,3 +46,44 @@ def build_app(config: Config, db: Database) -> Starlette:
             Route("/metrics", metrics),
         ]
     )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the role has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(config: Config, *, stop: threading.Event) -> None:
+    """Serve until ``stop`` is set.
+
+    Raises
+    ------
+    ConfigError
+        The address cannot be listened on.
+    """
+    db = Database(config.storage.database)
+    try:
+        with listen(config.web.bind, config.web.port, key="web") as listener:
+            server = _Server(
+                uvicorn.Config(
+                    build_app(config, db),
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    server_header=False,
+                    timeout_graceful_shutdown=5,
+                )
+            )
+            threading.Thread(target=_pass_on, args=(stop, server), daemon=True).start()
+            log.info("web_started", port=config.web.port)
+            asyncio.run(server.serve(sockets=[listener]))
+    finally:
+        db.close()
+
+
+def _pass_on(stop: threading.Event, server: uvicorn.Server) -> None:
+    stop.wait()
+    server.should_exit = True

@@ -15,10 +15,8 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.monitor.observation import Role
 from dicom_ai_node.monitor.tally import Quantity
-from dicom_ai_node.ops.clock import bounds_of
-from dicom_ai_node.ops.disk import room
-from dicom_ai_node.ops.health import Readiness
-from dicom_ai_node.ops.prober import Prober
+from dicom_ai_node.ops.health import Prober, Readiness
+from dicom_ai_node.ops.machine import bounds_of, room
 from dicom_ai_node.ops.role import heard_of, places
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import count_ahead

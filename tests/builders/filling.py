@@ -12,7 +12,6 @@ import numpy as np
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from dicom_ai_node.decide.decisions import Decision
 from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.dicom.uids import uid_of
@@ -21,6 +20,7 @@ from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.study.proposals import Decision
 from dicom_ai_node.types import (
     FillProposal,
     ImageRef,

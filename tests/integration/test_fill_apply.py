@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from dicom_ai_node.decide.decisions import POLICY, ProposalState
 from dicom_ai_node.errors import FillError, UnreadableInstance
 from dicom_ai_node.fill.apply import Applied, apply
 from dicom_ai_node.store import monitor, proposals
+from dicom_ai_node.study.proposals import POLICY, ProposalState
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 
 P = ProposalState

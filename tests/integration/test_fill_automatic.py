@@ -12,15 +12,15 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
-from dicom_ai_node.decide.decisions import POLICY, Decision, ProposalState
 from dicom_ai_node.errors import FillError, StorageFull, UnreadableInstance
-from dicom_ai_node.fill.automatic import apply_due
-from dicom_ai_node.ops import keeper
+from dicom_ai_node.fill.apply import apply_due
+from dicom_ai_node.ops import maintenance
 from dicom_ai_node.ops.health import readiness
-from dicom_ai_node.ops.keeper import Keeper
+from dicom_ai_node.ops.maintenance import Maintenance
 from dicom_ai_node.store import proposals
 from dicom_ai_node.store.decisions import decide_on
 from dicom_ai_node.store.fills import count_stuck, due, why_stuck
+from dicom_ai_node.study.proposals import POLICY, Decision, ProposalState
 from dicom_ai_node.types import ProposalSource
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 
@@ -152,16 +152,16 @@ def test_it_ends_when_told_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_the_keeper_does_it_where_it_is_asked_to(
+def test_maintenance_does_it_where_it_is_asked_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
     with ward(tmp_path, pacs=TAKES_ALL) as box:
         box.values["fill"] = {"auto_apply": wanted}
         box.accepted_study("one")
-        kept, stop = Keeper(box.config, box.db, box.spool), threading.Event()
+        kept, stop = Maintenance(box.config, box.db, box.spool), threading.Event()
         began = threading.Event()
         monkeypatch.setattr(kept, "forget_workers", began.set)
-        monkeypatch.setattr(keeper, "_APPLY_SECONDS", 0.1)
+        monkeypatch.setattr(maintenance, "_APPLY_SECONDS", 0.1)
         running = threading.Thread(target=kept.run, args=(stop,))
         running.start()
         assert began.wait(60)
@@ -183,7 +183,7 @@ def test_without_room_all_wait_and_it_is_told_once(
     with ward(tmp_path, pacs=TAKES_ALL) as box:
         box.accepted_study("one")
         box.accepted_study("two")
-        kept, stop = Keeper(box.config, box.db, box.spool), threading.Event()
+        kept, stop = Maintenance(box.config, box.db, box.spool), threading.Event()
         with monkeypatch.context() as patched, capture_logs() as logs:
             patched.setattr(box.spool, "write", full)
             assert [kept.apply_accepted(stop) for _ in range(3)] == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Forwarded images on their way: delivery, dead letters, retention, the gateway in its keeper."""
+"""Forwarded images on their way: delivery, dead letters, retention, the gateway in its role."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.fill import gateway
-from dicom_ai_node.ops.keeper import run as keep
+from dicom_ai_node.ops.maintenance import run as keep
 from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.store import deliveries
 from dicom_ai_node.store.results import WITHHELD, requeue_withheld
@@ -124,17 +124,17 @@ def test_without_a_destination_what_waits_is_said(tmp_path: Path) -> None:
         assert [(one["event"], one["waiting"]) for one in logged] == [("forwards_left", 1)]
 
 
-def test_the_gateway_works_beside_its_keeper_and_ends_with_it(tmp_path: Path) -> None:
+def test_the_gateway_works_in_the_keep_role_and_ends_with_it(tmp_path: Path) -> None:
     with EmbeddedPacs(tmp_path / "pacs") as pacs, gate(tmp_path, port=pacs.port) as box:
         box.analysed()
         stop = threading.Event()
-        keeper = threading.Thread(target=keep, args=(box.config,), kwargs={"stop": stop})
-        keeper.start()
+        role = threading.Thread(target=keep, args=(box.config,), kwargs={"stop": stop})
+        role.start()
         with delivering(box.config):
             wait_for(lambda: box.delivered(1))
         stop.set()
-        keeper.join(60)
-        assert not keeper.is_alive()
+        role.join(60)
+        assert not role.is_alive()
         assert "gateway" not in {thread.name for thread in threading.enumerate()}
         (path,) = pacs.instances().values()
         assert dcmread(path).PatientAge == "063Y"

@@ -13,11 +13,11 @@ from pydicom import dcmread
 from pydicom.uid import JPEGLosslessSV1
 from structlog.testing import capture_logs
 
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.fill import gateway
 from dicom_ai_node.store import proposals, queries
 from dicom_ai_node.store.studies import claim, close_due, fail, skip
+from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.types import Reason
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, image
 from tests.builders.forwarding import gate, state
@@ -241,8 +241,8 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from dicom_ai_node.fill import gateway
-from dicom_ai_node.ops.keeper import Keeper
-from dicom_ai_node.ops.keeper import run as keep
+from dicom_ai_node.ops.maintenance import (Maintenance)
+from dicom_ai_node.ops.maintenance import (run as keep)
 from tests.builders.forwarding import gate
 
 real = gateway.forwards.queue

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.fill.preview import Preview, preview
 from dicom_ai_node.store import proposals
+from dicom_ai_node.study.proposals import ProposalState
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 from tests.builders.forwarding import Gate, gate
 

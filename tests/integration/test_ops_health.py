@@ -11,8 +11,7 @@ from sqlalchemy import text
 
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.errors import StorageError, StorageFull
-from dicom_ai_node.ops.health import Check, Readiness, readiness
-from dicom_ai_node.ops.prober import Prober
+from dicom_ai_node.ops.health import Check, Prober, Readiness, readiness
 from dicom_ai_node.ops.role import places
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database

@@ -31,7 +31,7 @@ from tests.builders.rows import claim_one, state_of
 
 
 class Bench:
-    """A receiver that files, and the keeper's look through what it filed."""
+    """A receiver that files, and the look through what it filed."""
 
     def __init__(self, folder: Path, db: Database, **values: Any) -> None:
         storage = {"spool": str(folder / "spool"), "database": str(db.url), "min_free_mb": 0}

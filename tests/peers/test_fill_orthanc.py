@@ -10,8 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
 
-from dicom_ai_node.fill.apply import apply
-from dicom_ai_node.fill.copying import copy_maker
+from dicom_ai_node.fill.apply import apply, copy_maker
 from tests.builders.filling import AGE, GUESSED_SEX, ward
 from tests.builders.outbox import delivering, wait_for
 from tests.builders.ports import free_port

@@ -26,7 +26,7 @@ def test_imports_point_one_way() -> None:
         ),
         ("dicom_ai_node.receive.role", {"torch", "highdicom"}),
         ("dicom_ai_node.deliver.worker", {"torch", "highdicom"}),
-        ("dicom_ai_node.ops.keeper", {"torch"}),
+        ("dicom_ai_node.ops.maintenance", {"torch"}),
         ("dicom_ai_node.audit.sources", {"torch", "highdicom"}),
         ("dicom_ai_node.audit.worker", {"torch", "highdicom"}),
         ("dicom_ai_node.web", {"torch"}),

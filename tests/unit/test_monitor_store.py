@@ -9,7 +9,7 @@ from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.observation import Role, week_begin
 from dicom_ai_node.ops import drift
-from dicom_ai_node.ops.keeper import Keeper
+from dicom_ai_node.ops.maintenance import Maintenance
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, deliveries, results, studies
 from dicom_ai_node.store.monitor import (
@@ -197,10 +197,10 @@ def test_a_flag_alone_changes_nothing_but_is_kept(db: Database) -> None:
     assert open_flags(db, LIVE)
 
 
-def test_the_keeper_watches_and_sweeps(tmp_path: Path, db: Database) -> None:
+def test_maintenance_watches_and_sweeps(tmp_path: Path, db: Database) -> None:
     put(db, site(range(FIRST_WEEK, FIRST_WEEK + 10)))
     config = parse_config({"monitor": {"retention_days": 100}})
-    kept = Keeper(config, db, Spool(tmp_path))
+    kept = Maintenance(config, db, Spool(tmp_path))
     assert not kept.watch_drift()
     assert reference_of(db, LIVE) is not None
     assert kept.drop_observations() == 600

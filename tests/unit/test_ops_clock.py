@@ -14,10 +14,9 @@ from dicom_ai_node.audit.manners import Manners
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.ops.clock import ClockWatch, Jump, bounds_of
 from dicom_ai_node.ops.health import readiness
-from dicom_ai_node.ops.keeper import Keeper
-from dicom_ai_node.ops.periodic import run_jobs
+from dicom_ai_node.ops.machine import ClockWatch, Jump, bounds_of
+from dicom_ai_node.ops.maintenance import Maintenance, run_jobs
 from dicom_ai_node.ops.role import heard_of
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, audits, tables
@@ -177,23 +176,23 @@ def test_a_jump_is_told_from_the_passing_of_time() -> None:
         assert watch.look() is None
 
 
-def keeper_with(clocks: Clocks, db: Database, tmp_path: Path) -> Keeper:
+def maintenance_with(clocks: Clocks, db: Database, tmp_path: Path) -> Maintenance:
     config = parse_config({"storage": {"spool": tmp_path / "spool"}, "study": TIMING.model_dump()})
-    keeper = Keeper(config, db, Spool(config.storage.spool))
-    keeper._clock = clocks.watch()
-    return keeper
+    maintenance = Maintenance(config, db, Spool(config.storage.spool))
+    maintenance._clock = clocks.watch()
+    return maintenance
 
 
-def test_the_keeper_says_that_the_clock_was_set_and_removes_nothing(
+def test_maintenance_says_that_the_clock_was_set_and_removes_nothing(
     sqlite_db: Database, tmp_path: Path
 ) -> None:
     clocks = Clocks()
-    keeper = keeper_with(clocks, sqlite_db, tmp_path)
+    maintenance = maintenance_with(clocks, sqlite_db, tmp_path)
     file_instance(sqlite_db, "1.1", "1.1.1", now=clocks.wall)
     clocks.run(0.2, jump=40 * 24 * HOUR)
     with capture_logs() as logged:
-        assert keeper.watch_clock()
-        assert keeper.watch_clock() is None
+        assert maintenance.watch_clock()
+        assert maintenance.watch_clock() is None
     assert [line["event"] for line in logged] == ["clock_jumped", "retention_paused"]
     assert clock_jumps(sqlite_db).count == 1
     assert clock_jumps(sqlite_db).seconds == pytest.approx(40 * 24 * HOUR)
@@ -201,7 +200,7 @@ def test_the_keeper_says_that_the_clock_was_set_and_removes_nothing(
     analysed_study(sqlite_db, "1.2", now=NOW - 30 * 24 * HOUR)
     with sqlite_db.write() as connection:
         connection.execute(update(tables.study).values(state=State.DELIVERED))
-    assert keeper.retention.drop_images(threading.Event()) == 0
+    assert maintenance.retention.drop_images(threading.Event()) == 0
 
 
 def test_health_says_that_times_lie_ahead_until_they_are_brought_back(
@@ -209,17 +208,17 @@ def test_health_says_that_times_lie_ahead_until_they_are_brought_back(
 ) -> None:
     import time
 
-    keeper = keeper_with(Clocks(), sqlite_db, tmp_path)
+    maintenance = maintenance_with(Clocks(), sqlite_db, tmp_path)
     file_instance(sqlite_db, "1.1", "1.1.1", now=time.time() + HOUR)
     beat(sqlite_db, "analyse", role="analyse", pid=1, now=time.time() + HOUR)
 
     def clock() -> str:
-        found = {one.name: one for one in readiness(keeper.config, sqlite_db).checks}
+        found = {one.name: one for one in readiness(maintenance.config, sqlite_db).checks}
         return "" if found["clock"].ok else found["clock"].text
 
     assert "times in the database lie ahead" in clock()
     assert heard_of(sqlite_db, now=time.time()) == set()
-    assert keeper.bring_times_back() == 3
+    assert maintenance.bring_times_back() == 3
     assert clock() == ""
 
 

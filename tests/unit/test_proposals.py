@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from dicom_ai_node.config.stages import FillSettings
-from dicom_ai_node.decide.decisions import (
-    STANDING,
-    TRANSITIONS,
-    Decision,
-    ProposalState,
-    decide,
-)
 from dicom_ai_node.decide.proposals import _SOURCES, accepted_by_policy, propose
 from dicom_ai_node.rules import proposals as rules
+from dicom_ai_node.study.proposals import (
+    PROPOSAL_TRANSITIONS,
+    STANDING,
+    Decision,
+    ProposalState,
+    proposal_step,
+)
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
@@ -205,13 +205,13 @@ def test_every_source_that_the_rules_name_has_a_rung() -> None:
 
 def test_the_table_of_decisions() -> None:
     p, d = ProposalState, Decision
-    assert decide(p.OPEN, d.ACCEPT) is p.ACCEPTED
-    assert decide(p.OPEN, d.APPLY) is None
-    assert decide(p.APPLIED, d.REJECT) is None
-    assert decide(p.APPLIED, d.ACCEPT) is None
-    assert decide(p.REJECTED, d.APPLY) is None
-    assert not any(state is p.SUPERSEDED for state, _ in TRANSITIONS)  # nothing comes back
-    for (state, decision), after in TRANSITIONS.items():
+    assert proposal_step(p.OPEN, d.ACCEPT) is p.ACCEPTED
+    assert proposal_step(p.OPEN, d.APPLY) is None
+    assert proposal_step(p.APPLIED, d.REJECT) is None
+    assert proposal_step(p.APPLIED, d.ACCEPT) is None
+    assert proposal_step(p.REJECTED, d.APPLY) is None
+    assert not any(state is p.SUPERSEDED for state, _ in PROPOSAL_TRANSITIONS)  # nothing comes back
+    for (state, decision), after in PROPOSAL_TRANSITIONS.items():
         assert (after is p.SUPERSEDED) == (decision is d.SUPERSEDE)
         assert state in STANDING or decision is d.ACCEPT
 

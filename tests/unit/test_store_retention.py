@@ -11,7 +11,6 @@ from sqlalchemy import insert, select, update
 
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.processes import StorageSettings
-from dicom_ai_node.decide.decisions import ProposalState
 from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, tables
@@ -21,6 +20,7 @@ from dicom_ai_node.store.reports import has_result, newest_report
 from dicom_ai_node.store.retention import drop_expired, drop_reports, forget_studies
 from dicom_ai_node.store.studies import requeue
 from dicom_ai_node.study import State
+from dicom_ai_node.study.proposals import ProposalState
 from tests.builders.rows import (
     analysed_study,
     claim_deliveries,
@@ -207,7 +207,7 @@ def made(job: Retention, name: str, *, days: float = 0.0) -> Path:
     return path
 
 
-def test_the_keeper_removes_old_reports_by_its_settings(
+def test_maintenance_removes_old_reports_by_its_settings(
     sqlite_db: Database, tmp_path: Path
 ) -> None:
     job = retention(tmp_path, sqlite_db, report_retention_days=30)

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from dicom_ai_node.audit.leftovers import folder_of
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.ops import disk, keeper, retention
-from dicom_ai_node.ops.disk import Space
-from dicom_ai_node.ops.keeper import Keeper
+from dicom_ai_node.ops import machine, maintenance, retention
+from dicom_ai_node.ops.machine import Space
+from dicom_ai_node.ops.maintenance import Maintenance
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.deliveries import claim, delivered, give_up
@@ -45,13 +45,13 @@ def config(tmp_path: Path, **storage: Any) -> Config:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, db: Database) -> Keeper:
+def kept(tmp_path: Path, db: Database) -> Maintenance:
     spool = Spool(tmp_path / "spool")
     spool.create()
-    return Keeper(config(tmp_path), db, spool)
+    return Maintenance(config(tmp_path), db, spool)
 
 
-def image(kept: Keeper, sop: str, *, written_at: float = LONG_AGO) -> Path:
+def image(kept: Maintenance, sop: str, *, written_at: float = LONG_AGO) -> Path:
     """Put the file of the builders' instance into the spool."""
     path = kept.spool.path(f"instances/{sop}-a.dcm")
     path.write_bytes(b"pixels")
@@ -64,7 +64,7 @@ def deliver(db: Database, *, now: float) -> None:
         delivered(db, one, one.files[0], status=0, now=now)
 
 
-def drop(kept: Keeper) -> int:
+def drop(kept: Maintenance) -> int:
     return kept.retention.drop_images(threading.Event())
 
 
@@ -72,7 +72,7 @@ def state(db: Database, wanted: State) -> int:
     return overview(db, now=0).studies[wanted]
 
 
-def test_images_go_when_their_study_was_delivered_long_ago(kept: Keeper) -> None:
+def test_images_go_when_their_study_was_delivered_long_ago(kept: Maintenance) -> None:
     analysed_study(kept.db, "1.1", now=LONG_AGO)
     path = image(kept, "1.1.1")
     report = kept.spool.reports / "1.1.dcm"
@@ -86,7 +86,7 @@ def test_images_go_when_their_study_was_delivered_long_ago(kept: Keeper) -> None
 
 
 @pytest.mark.parametrize("settled", [State.REPORTED, State.UNDELIVERED, State.FAILED])
-def test_what_is_unsent_or_failed_keeps_its_images(settled: State, kept: Keeper) -> None:
+def test_what_is_unsent_or_failed_keeps_its_images(settled: State, kept: Maintenance) -> None:
     if settled is State.FAILED:
         file_instance(kept.db, "1.1", "1.1.1", now=LONG_AGO)
         close_due(kept.db, now=LONG_AGO + 50, settings=TIMING)
@@ -113,7 +113,7 @@ def claim_nothing(db: Database, *, now: float) -> list[Any]:
     return claim_studies(db, owner="w", now=now, lease_seconds=60, limit=1, max_attempts=3)
 
 
-def test_a_study_delivered_lately_keeps_its_images(kept: Keeper) -> None:
+def test_a_study_delivered_lately_keeps_its_images(kept: Maintenance) -> None:
     analysed_study(kept.db, "1.1", now=LONG_AGO)
     path = image(kept, "1.1.1")
     deliver(kept.db, now=time.time() - 86400)
@@ -121,7 +121,7 @@ def test_a_study_delivered_lately_keeps_its_images(kept: Keeper) -> None:
     assert path.exists()
 
 
-def test_a_file_that_is_being_received_again_stays(kept: Keeper) -> None:
+def test_a_file_that_is_being_received_again_stays(kept: Maintenance) -> None:
     analysed_study(kept.db, "1.1", now=LONG_AGO)
     deliver(kept.db, now=LONG_AGO + 1)
     path = image(kept, "1.1.1", written_at=time.time())
@@ -129,7 +129,7 @@ def test_a_file_that_is_being_received_again_stays(kept: Keeper) -> None:
     assert path.exists()
 
 
-def test_a_file_that_a_killed_run_removed_is_written_down(kept: Keeper) -> None:
+def test_a_file_that_a_killed_run_removed_is_written_down(kept: Maintenance) -> None:
     analysed_study(kept.db, "1.1", now=LONG_AGO)
     deliver(kept.db, now=LONG_AGO + 1)
     assert drop(kept) == 1
@@ -147,7 +147,7 @@ def test_a_file_that_a_killed_run_removed_is_written_down(kept: Keeper) -> None:
     ],
 )
 def test_what_a_killed_audit_left_goes_unless_somebody_works_on_it(
-    kept: Keeper, event: AuditEvent | None, owner: str, stays: bool
+    kept: Maintenance, event: AuditEvent | None, owner: str, stays: bool
 ) -> None:
     now = time.time()
     lease = {"owner": "cli", "now": now if owner else now - 3600, "lease_seconds": 60.0}
@@ -163,7 +163,9 @@ def test_what_a_killed_audit_left_goes_unless_somebody_works_on_it(
     assert kept.drop_leftovers() == 0
 
 
-def test_many_images_go_in_bounded_bites(kept: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_go_in_bounded_bites(
+    kept: Maintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retention, "_FILES_A_TRANSACTION", 1)
     for study in ("1.1", "1.2", "1.3"):
         analysed_study(kept.db, study, now=LONG_AGO)
@@ -175,7 +177,7 @@ def test_many_images_go_in_bounded_bites(kept: Keeper, monkeypatch: pytest.Monke
     assert drop(kept) == 2
 
 
-def test_quiet_studies_are_closed(kept: Keeper) -> None:
+def test_quiet_studies_are_closed(kept: Maintenance) -> None:
     file_instance(kept.db, "1.1", now=LONG_AGO)
     file_instance(kept.db, "1.2", "1.2.1", now=time.time() + 3600)
     assert kept.close_studies() == 1
@@ -183,7 +185,7 @@ def test_quiet_studies_are_closed(kept: Keeper) -> None:
     assert state(kept.db, State.READY) == state(kept.db, State.COLLECTING) == 1
 
 
-def test_dead_associations_are_forgotten(kept: Keeper) -> None:
+def test_dead_associations_are_forgotten(kept: Maintenance) -> None:
     now = time.time()
     for key, until in (("dead", now - 1), ("live", now + 60)):
         open_association(
@@ -193,7 +195,7 @@ def test_dead_associations_are_forgotten(kept: Keeper) -> None:
     assert kept.forget_associations() == 0
 
 
-def test_workers_of_an_earlier_set_up_are_forgotten(kept: Keeper) -> None:
+def test_workers_of_an_earlier_set_up_are_forgotten(kept: Maintenance) -> None:
     beat(kept.db, "receive-9", role="receive", pid=1, now=LONG_AGO)
     beat(kept.db, "web", role="web", pid=2, now=time.time())
     assert kept.forget_workers() == 1
@@ -204,12 +206,12 @@ def test_low_space_is_said_once_and_again_when_it_is_over(
     tmp_path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = 0
-    monkeypatch.setattr(keeper, "room", lambda _: disk.Room(free, 10**10, None))
+    monkeypatch.setattr(maintenance, "room", lambda _: machine.Room(free, 10**10, None))
     settings = config(tmp_path, min_free_mb=10, warn_free_mb=100, database_warn_free_mb=50)
-    kept = Keeper(settings, db, Spool(settings.storage.spool))
+    kept = Maintenance(settings, db, Spool(settings.storage.spool))
     with capture_logs() as logged:
         for megabytes in (500, 60, 40, 5, 500):
-            free = megabytes * disk.MEGABYTE
+            free = megabytes * machine.MEGABYTE
             kept.watch_space()
     assert [(line["event"], line["where"]) for line in logged] == [
         ("space_low", "spool"),
@@ -221,8 +223,8 @@ def test_low_space_is_said_once_and_again_when_it_is_over(
 
 
 def test_free_space_is_told_for_a_spool_that_is_not_there_yet(tmp_path: Path) -> None:
-    assert disk.room(tmp_path / "not" / "yet").free > 0
-    assert disk.spool_space(disk.Room(0, 0, None), config(tmp_path).storage) is Space.ENOUGH
+    assert machine.room(tmp_path / "not" / "yet").free > 0
+    assert machine.spool_space(machine.Room(0, 0, None), config(tmp_path).storage) is Space.ENOUGH
 
 
 def test_the_role_does_its_jobs_until_it_is_stopped(tmp_path: Path, db: Database) -> None:
@@ -230,7 +232,7 @@ def test_the_role_does_its_jobs_until_it_is_stopped(tmp_path: Path, db: Database
     deliver(db, now=LONG_AGO + 1)
     file_instance(db, "1.2", "1.2.1", now=LONG_AGO)
     stop = threading.Event()
-    role = threading.Thread(target=keeper.run, args=(config(tmp_path),), kwargs={"stop": stop})
+    role = threading.Thread(target=maintenance.run, args=(config(tmp_path),), kwargs={"stop": stop})
     role.start()
     try:
         deadline = time.monotonic() + 60
@@ -244,10 +246,10 @@ def test_the_role_does_its_jobs_until_it_is_stopped(tmp_path: Path, db: Database
 
 
 def test_a_database_that_fails_is_said_once_and_tried_again(
-    kept: Keeper, monkeypatch: pytest.MonkeyPatch
+    kept: Maintenance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "_AFTER_A_FAILURE_SECONDS", 0.001)
-    monkeypatch.setattr(keeper, "_CLOSE_SECONDS", 0.001)
+    monkeypatch.setattr(maintenance, "_AFTER_A_FAILURE_SECONDS", 0.001)
+    monkeypatch.setattr(maintenance, "_CLOSE_SECONDS", 0.001)
     stop = threading.Event()
     calls = 0
 
@@ -259,7 +261,7 @@ def test_a_database_that_fails_is_said_once_and_tried_again(
             return []
         raise StorageError("database: is away")
 
-    monkeypatch.setattr(keeper, "close_due", close)
+    monkeypatch.setattr(maintenance, "close_due", close)
     with capture_logs() as logged:
         kept._close_studies_until(stop)
     assert [line["event"] for line in logged] == ["closing_failed"]

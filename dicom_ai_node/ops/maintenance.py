@@ -1,24 +1,30 @@
 """The ``keep`` role: what has to be done from time to time, and the gateway beside it.
 
 Every job may run again after it was killed half-way, takes a bounded bite, and needs no other job
-to have run before. Two keepers do no harm.
+to have run before. Two of them do no harm.
 """
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from dicom_ai_node.audit.leftovers import drop_leftovers
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import StorageError
+from dicom_ai_node.errors import NodeError, StorageError
 from dicom_ai_node.fill import gateway
-from dicom_ai_node.fill.automatic import apply_due
-from dicom_ai_node.fill.copying import copy_maker
+from dicom_ai_node.fill.apply import apply_due, copy_maker
 from dicom_ai_node.ops import drift
-from dicom_ai_node.ops.clock import ClockWatch, Jump, bounds_of
-from dicom_ai_node.ops.disk import Space, database_space, room, spool_space
-from dicom_ai_node.ops.periodic import Job, run_jobs
+from dicom_ai_node.ops.machine import (
+    ClockWatch,
+    Jump,
+    Space,
+    bounds_of,
+    database_space,
+    room,
+    spool_space,
+)
 from dicom_ai_node.ops.reconcile import Reconciler
 from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.spool import Spool
@@ -29,18 +35,33 @@ from dicom_ai_node.store.monitor import drop_observations
 from dicom_ai_node.store.node import forget_silent, note_jump
 from dicom_ai_node.store.studies import close_due
 
-_CLOSE_SECONDS = 0.25
-_LOOK_SECONDS = 0.5
-"""What two looks at two clocks may be apart."""
-_AFTER_A_FAILURE_SECONDS = 5.0
-_APPLY_SECONDS = 15.0
-_DAY = 86400.0
-_HOUR = 3600.0
-
 log = structlog.get_logger()
 
 
-class Keeper:
+Job = tuple[str, Callable[[], object], float]
+"""Name, what to do, seconds between two beginnings."""
+
+
+_CLOSE_SECONDS = 0.25
+
+
+_LOOK_SECONDS = 0.5
+"""What two looks at two clocks may be apart."""
+
+
+_AFTER_A_FAILURE_SECONDS = 5.0
+
+
+_APPLY_SECONDS = 15.0
+
+
+_DAY = 86400.0
+
+
+_HOUR = 3600.0
+
+
+class Maintenance:
     """The periodic jobs of one node, each a method."""
 
     def __init__(self, config: Config, db: Database, spool: Spool) -> None:
@@ -197,13 +218,38 @@ class Keeper:
 
 
 def run(config: Config, *, stop: threading.Event) -> None:
-    """Be the keeper until ``stop`` is set."""
+    """Do the maintenance of a node until ``stop`` is set."""
     db = Database(config.storage.database)
     spool = Spool(config.storage.spool)
     try:
         forwarding = gateway.start(config, db, spool, stop)
-        Keeper(config, db, spool).run(stop)
+        Maintenance(config, db, spool).run(stop)
         if forwarding is not None:
             forwarding.join(config.operate.stop_seconds / 2)
     finally:
         db.close()
+
+
+def run_jobs(jobs: Sequence[Job], stop: threading.Event) -> None:
+    """Do each job at once and then at its interval, one at a time, until ``stop`` is set.
+
+    A job that is late runs once, however many runs it missed. One that fails is tried again at its
+    next turn; a failure of the same kind in a row is logged once.
+    """
+    due = dict.fromkeys(range(len(jobs)), time.monotonic())
+    failing: dict[str, str] = {}
+    while not stop.is_set():
+        number = min(due, key=due.__getitem__)
+        if stop.wait(max(0.0, due[number] - time.monotonic())):
+            return
+        name, job, seconds = jobs[number]
+        due[number] = time.monotonic() + seconds
+        try:
+            job()
+        except Exception as error:
+            kind = str(error) if isinstance(error, NodeError) else type(error).__name__
+            if failing.get(name) != kind:
+                log.exception("job_failed", job=name)
+            failing[name] = kind
+        else:
+            failing.pop(name, None)

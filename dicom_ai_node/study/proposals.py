@@ -40,7 +40,7 @@ class Decision(StrEnum):
     SUPERSEDE = "supersede"
 
 
-TRANSITIONS: Mapping[tuple[ProposalState, Decision], ProposalState] = {
+PROPOSAL_TRANSITIONS: Mapping[tuple[ProposalState, Decision], ProposalState] = {
     (ProposalState.OPEN, Decision.ACCEPT): ProposalState.ACCEPTED,
     (ProposalState.OPEN, Decision.REJECT): ProposalState.REJECTED,
     (ProposalState.OPEN, Decision.SUPERSEDE): ProposalState.SUPERSEDED,
@@ -59,6 +59,6 @@ STANDING = frozenset({ProposalState.OPEN, ProposalState.ACCEPTED, ProposalState.
 """Of one study and keyword, at most one proposal is in one of these."""
 
 
-def decide(state: ProposalState, decision: Decision) -> ProposalState | None:
+def proposal_step(state: ProposalState, decision: Decision) -> ProposalState | None:
     """Return the state after ``decision``, None where it is not allowed."""
-    return TRANSITIONS.get((state, decision))
+    return PROPOSAL_TRANSITIONS.get((state, decision))
