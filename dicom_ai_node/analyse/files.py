@@ -15,7 +15,7 @@ from dicom_ai_node.analyse.record import result_key
 from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
 from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.limits import Limits
-from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
@@ -129,7 +129,7 @@ def _group(paths: Sequence[Path], limits: Limits) -> tuple[list[_Study], list[tu
             continue
         uid = text_of(header, "StudyInstanceUID") or str(path)
         image = ImageRef(
-            sop_class_uid=pixels.sop_class_of(header),
+            sop_class_uid=sop_class_of(header),
             sop_instance_uid=text_of(header, "SOPInstanceUID"),
             series_instance_uid=text_of(header, "SeriesInstanceUID"),
         )

@@ -11,7 +11,7 @@ from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.dicom.limits import Limits
-from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
@@ -66,7 +66,7 @@ def _read(
             continue
         headers.append(Header.from_dataset(header))
         image = ImageRef(
-            sop_class_uid=pixels.sop_class_of(header),
+            sop_class_uid=sop_class_of(header),
             sop_instance_uid=text_of(header, "SOPInstanceUID"),
             series_instance_uid=text_of(header, "SeriesInstanceUID"),
         )

@@ -24,7 +24,7 @@ Element = DataElement | RawDataElement
 PADDING: Final = " \0"
 ITEMS: Final = "(items)"
 """Stands for a sequence that says something, and no code."""
-ENCODED: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_ENCODED: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """VRs whose text is in the Specific Character Set (PS3.5 6.1.2.3)."""
 
 _CHARACTER_SET: Final = 0x00080005
@@ -71,13 +71,41 @@ def decoded(ds: Dataset, attribute: str | int) -> tuple[str, bool]:
     element = raw_element(ds, tag)
     if element is None:
         return "", True
-    value, good = element.value, True
     vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
-    if isinstance(value, bytes) and vr in ENCODED:
-        text, good = decode(value, encodings(ds))
-    else:
-        text = sent(value)
+    text, good = as_sent(element, vr, encodings(ds) if vr in _ENCODED else ())
     return text.replace("\0", "").strip(), good
+
+
+def as_sent(
+    element: Element, vr: str, codecs: Sequence[str], *, longest: int | None = None
+) -> tuple[str, bool]:
+    """Return a value with its padding, and whether all of it is text in its character set.
+
+    Of a sequence it is :func:`codes`, of a 16-bit number its digits. ``vr`` is that of the
+    attribute: a file in Implicit VR names none and a bad one names a wrong one. ``codecs`` are the
+    :func:`encodings` of the data set; ``longest`` cuts what is longer than any such value may be.
+    """
+    value = element.value
+    if vr == "SQ":
+        return codes(element)[:longest], True
+    if isinstance(value, bytes):
+        if vr == "US" and len(value) == 2:
+            little = element.is_little_endian if isinstance(element, RawDataElement) else True
+            return str(int.from_bytes(value, "little" if little else "big")), True
+        value = value[:longest]
+        if vr in _ENCODED:
+            return decode(value, codecs)
+    return sent(value)[:longest], True
+
+
+def sop_class_of(header: Dataset) -> str:
+    """Return the SOP class; where the data set has none, the one that its file meta names for it.
+
+    PS3.10 7.1 has both say the same. Anonymisers that keep a list of attributes lose the first.
+    """
+    meta: object = getattr(header, "file_meta", None)
+    stated = text_of(header, "SOPClassUID")
+    return stated or (text_of(meta, "MediaStorageSOPClassUID") if isinstance(meta, Dataset) else "")
 
 
 def sent(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from dicom_ai_node.pixels.fitness import refuse_unfit
 from dicom_ai_node.pixels.frame import Frame, Shown, grey, load, read_frame, show
-from dicom_ai_node.pixels.header import sop_class_of
 from dicom_ai_node.pixels.normalise import CONTRACT, normalise
 from dicom_ai_node.pixels.pictures import grey_from_picture, is_picture, load_picture
 from dicom_ai_node.pixels.refusals import RefusalCode
@@ -23,5 +22,4 @@ __all__ = [
     "read_header",
     "refuse_unfit",
     "show",
-    "sop_class_of",
 ]

@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, DigitalXRayImageStorageForProcessing
 
 from dicom_ai_node.dicom.classes import CAPTURES, RADIOGRAPHS
-from dicom_ai_node.pixels.header import integer, quotable, sop_class_of, text, texts
+from dicom_ai_node.dicom.values import sop_class_of
+from dicom_ai_node.pixels.header import integer, quotable, text, texts
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 MODALITIES = frozenset({"CR", "DX", "RG", "OT", ""})

@@ -18,6 +18,8 @@ from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
+from dicom_ai_node.dicom.values import text_of
+
 _UNUSABLE = (
     BytesLengthException,
     ValueError,
@@ -77,7 +79,7 @@ def quotable(value: str) -> str:
 
 def texts(header: Dataset, keyword: str) -> tuple[str, ...]:
     """Return every value of the attribute, in the form of :func:`text`."""
-    return tuple(str(single).strip(" \0").upper() for single in values(header, keyword))
+    return tuple(part.strip().upper() for part in text_of(header, keyword).split("\\"))
 
 
 def number(header: Dataset, keyword: str) -> float | None:
@@ -98,16 +100,6 @@ def _finite(found: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return result if math.isfinite(result) else None
-
-
-def sop_class_of(header: Dataset) -> str:
-    """Return the SOP class; where the data set has none, the one that its file meta names for it.
-
-    PS3.10 7.1 has both say the same. Anonymisers that keep a list of attributes lose the first.
-    """
-    stated = text(header, "SOPClassUID")
-    meta: object = getattr(header, "file_meta", None)
-    return stated or (text(meta, "MediaStorageSOPClassUID") if isinstance(meta, Dataset) else "")
 
 
 def integer(header: Dataset, keyword: str) -> int | None:

@@ -6,10 +6,8 @@ the bytes that stand in the source. Everything here is encoded in Explicit VR Li
 """
 
 import struct
-import warnings
 from collections.abc import Iterable, Sequence
 
-from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -19,15 +17,12 @@ from pydicom.tag import Tag
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from pydicom.values import convert_SQ
 
+from dicom_ai_node.dicom.encoding import SEQUENCES
+from dicom_ai_node.dicom.values import encodings
+
 Element = DataElement | RawDataElement
 
-_SPECIFIC_CHARACTER_SET = 0x00080005
 _NUMBER_SIZE = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 2}
-_SEQUENCES_OF_2024 = frozenset(
-    {0x00100011, 0x00100014, 0x00100015, 0x00100041, 0x00100043, 0x00100044, 0x00100046}
-)
-"""Name to Use, Pronoun, Gender Identity, Sex Parameters for Clinical Use and their Code Sequences:
-not in the dictionary of pydicom 3.0, and without a VR in an implicit VR file."""
 
 
 def raw_element(tag: int, vr: str, value: bytes) -> RawDataElement:
@@ -52,7 +47,9 @@ def verbatim(source: Dataset, tag: int) -> RawDataElement | None:
         return _from_raw(element)
     if element.VR == "SQ":
         return sequence(tag, [_items(item) for item in element.value or ()])
-    return raw_element(tag, str(element.VR), _encoded_value(element, _encodings(source)))
+    return raw_element(
+        tag, str(element.VR), _encoded_value(element, encodings(source) or ("iso8859",))
+    )
 
 
 def sequence(tag: int, items: Iterable[Iterable[Element]]) -> RawDataElement:
@@ -98,7 +95,7 @@ def _from_raw(raw: RawDataElement) -> RawDataElement | None:
 
 
 def _vr(raw: RawDataElement) -> str:
-    if int(raw.tag) in _SEQUENCES_OF_2024:
+    if int(raw.tag) in SEQUENCES:
         return "SQ"
     known = dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else ""
     return known if len(known) == 2 else raw.VR or "UN"
@@ -114,19 +111,8 @@ def _swapped(value: bytes, size: int) -> bytes:
     return b"".join(value[i : i + size][::-1] for i in range(0, whole, size))
 
 
-def _encodings(source: Dataset) -> list[str]:
-    element = source.get_item(_SPECIFIC_CHARACTER_SET) if _SPECIFIC_CHARACTER_SET in source else ()
-    value = element.value if element else ""
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace").strip(" \0").split("\\")
-    terms: Sequence[str] = [value] if isinstance(value, str) else [str(term) for term in value]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an unknown character set is the source's own fault
-        return convert_encodings([term or "ISO_IR 6" for term in terms] or ["ISO_IR 6"])
-
-
-def _encoded_value(element: DataElement, encodings: list[str]) -> bytes:
+def _encoded_value(element: DataElement, codecs: Sequence[str]) -> bytes:
     fp = DicomBytesIO()
     fp.is_little_endian, fp.is_implicit_VR = True, True
-    write_data_element(fp, element, encodings)
+    write_data_element(fp, element, list(codecs))
     return fp.getvalue()[8:]

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import InvalidReport
-from dicom_ai_node.pixels.header import sop_class_of
 from dicom_ai_node.report import codes
 from dicom_ai_node.types import ImageRef, ImageResult, Recorded
 

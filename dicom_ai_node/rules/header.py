@@ -5,20 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydicom import Dataset
-from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID
 
-from dicom_ai_node.dicom.values import (
-    ENCODED,
-    PADDING,
-    Element,
-    codes,
-    decode,
-    encodings,
-    raw_element,
-    says_something,
-    sent,
-)
+from dicom_ai_node.dicom.values import PADDING, as_sent, encodings, raw_element, says_something
 
 # Keyword -> (tag, VR), PS3.6. Tags are spelled out because pydicom 3.0 lacks some of them, and VRs
 # because a file in implicit VR names none and a bad one names a wrong one.
@@ -116,17 +105,9 @@ class Header:
             element = raw_element(ds, tag)
             if element is None:
                 continue
-            value = element.value
-            if vr == "SQ":
-                values[keyword] = codes(element)[:_LONGEST]
-            elif vr == "US":
-                values[keyword] = _number(element)
-            elif vr in ENCODED and isinstance(value, bytes):
-                values[keyword], decoded = decode(value[:_LONGEST], codecs)
-                if not decoded:
-                    undecodable.add(keyword)
-            else:
-                values[keyword] = _text(value)
+            values[keyword], is_text = as_sent(element, vr, codecs, longest=_LONGEST)
+            if not is_text:
+                undecodable.add(keyword)
         return cls(values, frozenset(undecodable), _transfer_syntax(ds))
 
     def __contains__(self, keyword: str) -> bool:
@@ -149,19 +130,6 @@ class Header:
         """The values of a multi-valued attribute, each without its padding."""
         text = self.clean(keyword)
         return [part.strip(PADDING) for part in text.split("\\")] if text else []
-
-
-def _text(value: object) -> str:
-    return sent(value[:_LONGEST] if isinstance(value, bytes) else value)[:_LONGEST]
-
-
-def _number(element: Element) -> str:
-    """A value of VR US as digits; what is no 16-bit number comes back as text."""
-    value = element.value
-    if isinstance(value, bytes) and len(value) == 2:
-        little = element.is_little_endian if isinstance(element, RawDataElement) else True
-        return str(int.from_bytes(value, "little" if little else "big"))
-    return _text(value)
 
 
 def _transfer_syntax(ds: Dataset) -> str:

@@ -15,7 +15,7 @@ from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.dicom.classes import ANALYSABLE, STANDARD_ROOT
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
-from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import ConfigError, UnreadableInstance
 from dicom_ai_node.rules import Header
 
@@ -139,7 +139,7 @@ class Folder:
         key = study_key(text_of(header, "StudyInstanceUID"), by_path)
         if self._is_wanted(header):
             return key
-        if pixels.sop_class_of(header) != MediaStorageDirectoryStorage:  # an index, of no study
+        if sop_class_of(header) != MediaStorageDirectoryStorage:  # an index, of no study
             self._omitted.append(NotAudited(key, Omission.MODALITY))
         return ""
 
@@ -148,7 +148,7 @@ class Folder:
         said = speaks_for([Header.from_dataset(header)["Modality"]], self._modalities)
         if said is not None:
             return said
-        sop_class = pixels.sop_class_of(header)
+        sop_class = sop_class_of(header)
         return sop_class in ANALYSABLE or not sop_class.startswith(STANDARD_ROOT)
 
 
