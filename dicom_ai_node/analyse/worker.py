@@ -22,9 +22,11 @@ from dicom_ai_node.analyse.observe import Shadow, observe
 from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.results import Results
 from dicom_ai_node.analyse.worklist import Worklist
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
+from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
@@ -72,9 +74,12 @@ class Analyser:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; unfinished studies go back to the queue."""
-        renewer = threading.Thread(target=self._renew, args=(stop,), name="leases", daemon=True)
-        renewer.start()
-        with ThreadPoolExecutor(self.config.analyse.decoders, "decode") as decoders:
+        settings = self.config.analyse
+        seconds = min(settings.lease_seconds, settings.max_batch_seconds) / 4
+        with (
+            Heartbeat("leases", seconds, self._renew, failure="lease_not_renewed"),
+            ThreadPoolExecutor(settings.decoders, "decode") as decoders,
+        ):
             while not stop.is_set():
                 try:
                     if not self.run_once(decoders):
@@ -174,8 +179,8 @@ class Analyser:
         now = time.time()
         retry_at = None
         if not permanent and claimed.attempts < self.config.analyse.max_attempts:
-            pause = self.config.analyse.retry_seconds * 2 ** (claimed.attempts - 1)
-            retry_at = now + min(pause, LONGEST_RETRY)
+            backoff = Backoff(self.config.analyse.retry_seconds, LONGEST_RETRY)
+            retry_at = now + backoff.seconds(claimed.attempts)
         text = str(error) if isinstance(error, NodeError) else type(error).__name__
         reason = Reason("analysis_failed", text)
         log.error(
@@ -187,22 +192,15 @@ class Analyser:
         )
         fail(self.db, claimed, reason, retry_at=retry_at, now=now)
 
-    def _renew(self, stop: threading.Event) -> None:
+    def _renew(self) -> None:
         """Renew the leases, unless the batch hangs: then end the process, as a crash would.
 
         The study that it hangs on is taken back when its lease has run out, and is failed after
         its last attempt.
         """
         settings = self.config.analyse
+        if self._busy_since and time.monotonic() - self._busy_since > settings.max_batch_seconds:
+            log.critical("analyser_hangs", seconds=settings.max_batch_seconds)
+            os._exit(1)
         lease = settings.lease_seconds
-        while not stop.wait(min(lease, settings.max_batch_seconds) / 4):
-            if (
-                self._busy_since
-                and time.monotonic() - self._busy_since > settings.max_batch_seconds
-            ):
-                log.critical("analyser_hangs", seconds=settings.max_batch_seconds)
-                os._exit(1)
-            try:
-                renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)
-            except StorageError as error:
-                log.warning("lease_not_renewed", exc_info=error)
+        renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import DeliveryError, PeerRefused
 from dicom_ai_node.peer import quiet_pynetdicom
@@ -22,8 +23,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import save_worklist_answer, worklist_answer_of
 from dicom_ai_node.types import HeaderCheck, WorklistAnswer
 
-_PAUSE = 60.0
-_LONGEST_PAUSE = 900.0
+_BACKOFF = Backoff(first=60.0, longest=900.0)
 _SLOW = 1.0
 _REST = 10.0
 """Who takes more than ``_SLOW`` seconds is left alone for so many times as long."""
@@ -123,7 +123,7 @@ class Worklist:
 
     def _failed(self, reason: str) -> Asked:
         self._failures += 1
-        pause = min(_PAUSE * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+        pause = _BACKOFF.seconds(self._failures)
         self._not_before = time.monotonic() + pause
         log.warning("worklist_unavailable", reason=reason, pause=pause)
         return Asked(Verdict.UNAVAILABLE)

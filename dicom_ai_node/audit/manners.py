@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config.stages import AuditSettings
-from dicom_ai_node.deliver.backoff import pause
 from dicom_ai_node.study import seconds_until_open
 
 _LIVE_SECONDS = 1.0
@@ -95,5 +95,5 @@ class Manners:
 
     def pause(self, failures: int) -> float:
         """Return how long to wait after so many failures in a row."""
-        first, longest = self._settings.retry_seconds, self._settings.retry_max_seconds
-        return pause(failures, first=first, longest=longest, chance=self._chance())
+        backoff = Backoff(self._settings.retry_seconds, self._settings.retry_max_seconds)
+        return backoff.seconds(failures, jitter=self._chance())

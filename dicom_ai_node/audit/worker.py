@@ -21,6 +21,7 @@ from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import AuditError, NodeError, StorageError
+from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent
 
@@ -145,22 +146,14 @@ def _analyse(config: Config, spec: AuditSpec) -> Analyse | None:
 @contextmanager
 def _leased(config: Config, db: Database, audit_id: int, owner: str) -> Iterator[None]:
     """Renew the lease meanwhile, and give it back at the end."""
-    ended = threading.Event()
     seconds = config.audit.lease_seconds
 
     def renew() -> None:
-        while not ended.wait(seconds / 4):
-            try:
-                audits.renew(db, audit_id, owner=owner, now=time.time(), lease_seconds=seconds)
-            except StorageError as error:
-                log.warning("lease_not_renewed", exc_info=error)
+        audits.renew(db, audit_id, owner=owner, now=time.time(), lease_seconds=seconds)
 
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
     try:
-        yield
+        with Heartbeat("lease", seconds / 4, renew, failure="lease_not_renewed"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         with suppress(StorageError):
             audits.release(db, audit_id, owner=owner, now=time.time())

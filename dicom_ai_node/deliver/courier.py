@@ -20,8 +20,8 @@ from uuid import uuid4
 
 import structlog
 
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.backoff import pause
 from dicom_ai_node.deliver.line import Line
 from dicom_ai_node.deliver.status import Verdict, judge
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable, StorageError, UnreadableInstance
@@ -49,6 +49,9 @@ class Courier:
         """Whether it holds leases that must be renewed."""
         self._db = db
         self._destination = config.destinations[name]
+        self._backoff = Backoff(
+            self._destination.retry_seconds, self._destination.retry_max_seconds
+        )
         self._line = Line(config, name)
         self._lease_seconds = lease_seconds
 
@@ -206,9 +209,4 @@ class Courier:
         return time.time() - claimed.created_at >= self._destination.give_up_days * _DAY
 
     def _pause(self, failures: int) -> float:
-        return pause(
-            failures,
-            first=self._destination.retry_seconds,
-            longest=self._destination.retry_max_seconds,
-            chance=random.random(),
-        )
+        return self._backoff.seconds(failures, jitter=random.random())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.ops.process import BEAT_VARIABLE, PARENT_VARIABLE
 
 log = structlog.get_logger()
@@ -31,9 +32,8 @@ class RoleCommand:
 class Patience:
     """How long a supervisor waits for what. Seconds."""
 
-    restart: float
-    """First pause before a restart; doubles with each failure in a row."""
-    restart_max: float
+    restart: Backoff
+    """The pause before a restart."""
     stop: float
     """After SIGTERM, then SIGKILL."""
     silent: float
@@ -129,7 +129,7 @@ class Child:
         except OSError as error:
             os.close(reading)
             self.failures += 1
-            self._start_at = now + self._pause()
+            self._start_at = now + self._patience.restart.seconds(self.failures)
             log.error("role_not_started", role=self.name, error=error)
             return
         finally:
@@ -148,19 +148,16 @@ class Child:
     def _ended(self, code: int, now: float) -> None:
         lived = now - self._started_at
         self.failures = 1 if lived >= self._patience.healthy else self.failures + 1
-        self._start_at = now + self._pause()
+        pause = self._patience.restart.seconds(self.failures)
+        self._start_at = now + pause
         log.error(
             "role_died",
             role=self.name,
             code=code,
             lived_seconds=round(lived, 1),
-            restart_seconds=round(self._pause(), 2),
+            restart_seconds=round(pause, 2),
         )
         self._forget()
-
-    def _pause(self) -> float:
-        doublings = min(self.failures - 1, 30)
-        return min(self._patience.restart * 2.0**doublings, self._patience.restart_max)
 
     def _forget(self) -> None:
         if self._pipe >= 0:

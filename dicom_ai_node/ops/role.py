@@ -16,6 +16,7 @@ import structlog
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import NodeError, StorageError
+from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.process import (
     Orphaned,
@@ -159,9 +160,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _ends_at_once(
-    stop: threading.Event, done: threading.Event, row: threading.Thread
-) -> Iterator[None]:
+def _ends_at_once(stop: threading.Event, done: threading.Event, row: Heartbeat) -> Iterator[None]:
     """Let ``stop`` end a supervised process meanwhile, however long the body still takes."""
     loaded = threading.Event()
 
@@ -169,7 +168,7 @@ def _ends_at_once(
         stop.wait()
         if not loaded.is_set():
             done.set()
-            row.join(timeout=ROW_SECONDS)
+            row.stop(timeout=ROW_SECONDS)
             log.info("role_stopped")
             _exit(STOPPED)
 
@@ -182,33 +181,23 @@ def _ends_at_once(
 
 
 @contextmanager
-def _row(place: Place, config: Config, done: threading.Event) -> Iterator[threading.Thread]:
-    """Keep this process's row fresh, in its own thread: writing may wait for the database."""
-    thread = threading.Thread(
-        target=_keep_row, args=(place, config.storage.database, done), name="row", daemon=True
-    )
-    thread.start()
+def _row(place: Place, config: Config, done: threading.Event) -> Iterator[Heartbeat]:
+    """Keep this process's row fresh."""
+    db = Database(config.storage.database)
+    pid = os.getpid()
+
+    def renew() -> None:
+        beat(db, place.worker, role=place.role, pid=pid, now=time.time())
+
+    def end() -> None:
+        with suppress(StorageError):
+            forget(db, place.worker, pid=pid)
+        db.close()
+
+    row = Heartbeat("row", ROW_SECONDS, renew, failure="row_not_renewed", at_once=True, at_end=end)
+    row.start()
     try:
-        yield thread
+        yield row
     finally:
         done.set()
-        thread.join(timeout=ROW_SECONDS)
-
-
-def _keep_row(place: Place, url: str, done: threading.Event) -> None:
-    db = Database(url)
-    failing = False
-    pid = os.getpid()
-    while not done.is_set():
-        try:
-            beat(db, place.worker, role=place.role, pid=pid, now=time.time())
-        except StorageError as error:
-            if not failing:
-                log.warning("row_not_renewed", exc_info=error)
-            failing = True
-        else:
-            failing = False
-        done.wait(ROW_SECONDS)
-    with suppress(StorageError):
-        forget(db, place.worker, pid=pid)
-    db.close()
+        row.stop(timeout=ROW_SECONDS)

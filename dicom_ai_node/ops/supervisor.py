@@ -14,6 +14,7 @@ from typing import Any, Self
 import structlog
 from sdnotify import SystemdNotifier
 
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config.processes import OperateSettings
 from dicom_ai_node.ops.child import Child, Patience, RoleCommand
 
@@ -172,8 +173,7 @@ class Supervisor:
 def patience_of(settings: OperateSettings) -> Patience:
     """Return what ``[operate]`` asks for."""
     return Patience(
-        restart=settings.restart_seconds,
-        restart_max=settings.restart_max_seconds,
+        restart=Backoff(settings.restart_seconds, settings.restart_max_seconds),
         stop=settings.stop_seconds,
         silent=settings.silent_seconds,
         healthy=2 * settings.restart_max_seconds,

@@ -1,12 +1,12 @@
 """Associations that are sending, as rows: their studies stay open until they end."""
 
-import threading
 import time
 from collections.abc import Callable
 
 import structlog
 
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.store import Database, instances
 
@@ -27,8 +27,9 @@ class AssociationRows:
         self._db = db
         self._clock = clock
         self._open: set[str] = set()
-        self._stop = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="association-rows", daemon=True)
+        self._heart = Heartbeat(
+            "association-rows", _RENEWAL, self.renew, failure="associations_not_renewed"
+        )
         self._heart.start()
 
     def ensure(self, connection: Connection) -> None:
@@ -63,12 +64,4 @@ class AssociationRows:
 
     def close(self) -> None:
         """Stop renewing."""
-        self._stop.set()
-        self._heart.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(_RENEWAL):
-            try:
-                self.renew()
-            except StorageError as error:
-                _log.warning("associations_not_renewed", error=str(error))
+        self._heart.stop()

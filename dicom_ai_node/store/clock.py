@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, tru
 
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.fills import LONGEST_PAUSE
+from dicom_ai_node.store.fills import BACKOFF as FILL_BACKOFF
 from dicom_ai_node.store.tables import (
     association,
     audit,
@@ -114,7 +114,7 @@ def _bounded(bounds: Bounds) -> Iterator[tuple[Column[float], ColumnElement[bool
         yield delivery.c.not_before, queued & (delivery.c.destination == name), 2 * longest
         yield destination.c.not_before, destination.c.name == name, longest
     yield stuck_fill.c.tried_at, true(), 0.0
-    yield stuck_fill.c.not_before, true(), LONGEST_PAUSE
+    yield stuck_fill.c.not_before, true(), FILL_BACKOFF.longest
     yield audit.c.lease_until, audit.c.lease_owner != "", bounds.audit_lease
     yield audit_study.c.not_before, audit_study.c.state == "waiting", bounds.audit_pause
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
 
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import mark_applied
@@ -148,10 +149,8 @@ def _insert(connection: Connection, uid: str, file: StoredFile) -> int:
     return insert_report(connection, uid, NewReport(COPY, (file,)), analysis_id=analysis_id)
 
 
-FIRST_PAUSE = 600.0
-
-
-LONGEST_PAUSE = 3600.0
+BACKOFF = Backoff(first=600.0, longest=3600.0)
+"""Before a study's proposals are applied by themselves again."""
 
 
 _ACCEPTED = proposal.c.state == ProposalState.ACCEPTED
@@ -212,7 +211,7 @@ def record_stuck(db: Database, uid: str, reason: str, *, now: float) -> bool:
                 reason=reason,
                 attempts=attempts,
                 tried_at=now,
-                not_before=now + min(FIRST_PAUSE * 2.0 ** min(attempts - 1, 9), LONGEST_PAUSE),
+                not_before=now + BACKOFF.seconds(attempts),
             )
         )
     return before is None or before.reason != reason

@@ -14,12 +14,13 @@ from pydicom import dcmread
 from pynetdicom import evt
 
 from dicom_ai_node.config.peers import Destination
-from dicom_ai_node.deliver.association import SR_CLASSES, Offer, connect
+from dicom_ai_node.deliver.association import Offer, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
+from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import PeerUnavailable, UnreadableInstance
 from tests.builders.outbox import SR_3D, delivering, pacs_and_outbox, sr_file, wait_for
 
-OFFERS = [Offer(uid) for uid in SR_CLASSES]
+OFFERS = [Offer(uid) for uid in REPORTS]
 ROLE = """
 import json, sys, threading
 from dicom_ai_node.config import parse_config

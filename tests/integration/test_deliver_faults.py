@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 
 from dicom_ai_node.deliver import courier, line
 from dicom_ai_node.deliver.send import Sent, send
+from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import deliveries
 from tests.builders.outbox import (
     SR_3D,
-    SR_CLASSES,
     SR_COMPREHENSIVE,
     SR_ENHANCED,
     delivering,
@@ -74,7 +74,7 @@ def test_a_report_that_is_always_refused_becomes_a_dead_letter(
 ) -> None:
     monkeypatch.setattr(courier, "MAX_REFUSALS", 3)
     with pacs_and_outbox(tmp_path) as (pacs, box):
-        pacs.faults.class_answers = dict.fromkeys(SR_CLASSES, 0xC123)
+        pacs.faults.class_answers = dict.fromkeys(REPORTS, 0xC123)
         box.queue()
         with delivering(box.config):
             wait_for(lambda: box.states() == ["dead"])

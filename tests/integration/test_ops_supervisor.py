@@ -16,12 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config.processes import OperateSettings
 from dicom_ai_node.ops.child import Child, Patience, RoleCommand
 from dicom_ai_node.ops.process import is_listening
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
 
-PATIENCE = Patience(restart=0.05, restart_max=0.2, stop=20, silent=30)
+PATIENCE = Patience(restart=Backoff(0.05, 0.2), stop=20, silent=30)
 LIVES = """
 import signal, sys, threading
 from dicom_ai_node.ops.process import beat_for_supervisor, die_with_parent
@@ -40,9 +41,10 @@ while True:
 """
 TREE = """
 import sys
+from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.ops.child import Patience, RoleCommand
 from dicom_ai_node.ops.supervisor import Supervisor
-patience = Patience(restart=0.05, restart_max=0.2, stop=float(sys.argv[1]), silent=30)
+patience = Patience(restart=Backoff(0.05, 0.2), stop=float(sys.argv[1]), silent=30)
 roles = [RoleCommand(f"role-{n}", [sys.executable, "-c", program, file])
          for n, (program, file) in enumerate(zip(sys.argv[2::2], sys.argv[3::2]))]
 raise SystemExit(Supervisor(roles, patience).run())
@@ -108,7 +110,7 @@ def test_a_command_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None
 
 
 def test_a_healthy_while_resets_the_pause() -> None:
-    child = Child(RoleCommand("ends", ["/bin/true"]), replace(PATIENCE, restart=1, restart_max=100))
+    child = Child(RoleCommand("ends", ["/bin/true"]), replace(PATIENCE, restart=Backoff(1, 100)))
 
     def life(*, began: float, ended: float) -> None:
         child.tend(began)
@@ -250,4 +252,4 @@ def test_a_listening_port_is_seen() -> None:
 
 def test_the_settings_become_patience() -> None:
     patience = patience_of(OperateSettings(stop_seconds=3, restart_max_seconds=10))
-    assert (patience.stop, patience.restart, patience.healthy) == (3, 0.5, 20)
+    assert (patience.stop, patience.restart, patience.healthy) == (3, Backoff(0.5, 10), 20)

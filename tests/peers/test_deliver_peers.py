@@ -12,10 +12,10 @@ import pytest
 from pydicom import dcmread
 
 from dicom_ai_node.deliver import echo
+from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import PeerUnavailable
 from tests.builders.outbox import (
     SR_3D,
-    SR_CLASSES,
     Outbox,
     delivering,
     outbox,
@@ -79,7 +79,7 @@ def test_orthanc_takes_reports_and_keeps_a_repeated_one_once(tmp_path: Path) -> 
     command = [require_tool("Orthanc"), str(configuration)]
     with running(*command, cwd=tmp_path), outbox(tmp_path, pacs={"port": dicom}) as box:
         wait_for(lambda: answers(box))
-        assert echo(box.config, "pacs").accepted[: len(SR_CLASSES)] == SR_CLASSES
+        assert echo(box.config, "pacs").accepted[: len(REPORTS)] == REPORTS
         for number in range(3):
             box.queue(number + 1)
         with delivering(box.config):

@@ -1,8 +1,7 @@
-"""The meaning of every status, and the pauses."""
+"""The meaning of every status."""
 
 import pytest
 
-from dicom_ai_node.deliver.backoff import pause
 from dicom_ai_node.deliver.status import Verdict, judge
 from dicom_ai_node.dicom.status import describe_store, is_warning
 
@@ -57,21 +56,3 @@ def test_every_status_is_judged_and_described() -> None:
 )
 def test_a_status_in_words(status: int, words: str) -> None:
     assert describe_store(status) == f"0x{status:04X} ({words})"
-
-
-def test_the_pause_doubles_up_to_the_longest() -> None:
-    bounds = [pause(n, first=5, longest=60, chance=1.0) for n in range(1, 7)]
-    assert bounds == [5, 10, 20, 40, 60, 60]
-
-
-def test_the_pause_is_drawn_from_the_upper_half() -> None:
-    assert pause(3, first=5, longest=60, chance=0.0) == 10
-    assert pause(3, first=5, longest=60, chance=0.5) == 15
-
-
-def test_a_million_failures_overflow_nothing() -> None:
-    assert pause(1_000_000, first=0.001, longest=3600, chance=1.0) == 3600
-
-
-def test_a_longest_pause_below_the_first_wins() -> None:
-    assert pause(1, first=5, longest=1, chance=1.0) == 1

@@ -1,0 +1,75 @@
+"""What is done again and again beside the work: a lease renewed, a row kept fresh."""
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from dicom_ai_node.errors import StorageError
+
+_log = structlog.get_logger()
+
+
+class Heartbeat:
+    """Calls ``beat`` every ``seconds`` from a thread of its own, which may wait for the database.
+
+    A beat that fails is made up for by the next one; of failures in a row the first is logged, as
+    ``failure``. Used as a context manager it beats until the block ends.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        beat: Callable[[], None],
+        *,
+        failure: str,
+        at_once: bool = False,
+        at_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``at_once``: with a first beat at the start. ``at_end`` is called by the thread."""
+        self._seconds = seconds
+        self._beat = beat
+        self._failure = failure
+        self._at_once = at_once
+        self._at_end = at_end
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Beat no more; wait for the thread, at most ``timeout`` seconds."""
+        self._ended.set()
+        self._thread.join(timeout)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        failing = False
+        wait = 0.0 if self._at_once else self._seconds
+        while not self._ended.wait(wait):
+            wait = self._seconds
+            try:
+                self._beat()
+            except StorageError as error:
+                if not failing:
+                    _log.warning(self._failure, exc_info=error)
+                failing = True
+            else:
+                failing = False
+        self._at_end()
