@@ -25,8 +25,8 @@ import httpx
 from ingest import tool
 from pydicom import Dataset
 
-from dicom_ai_node.audit.sources import answers
-from dicom_ai_node.audit.spec import Depth
+from dicom_ai_node.audit.campaign import Depth
+from dicom_ai_node.audit.sources import cfind
 from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.store import audits
@@ -73,14 +73,13 @@ class Findscu:
         series = [(one.uid, uid(one.uid, "series")) for one in studies]
         levels = {
             "STUDY": [
-                answers.query("STUDY", answers.STUDY, ModalitiesInStudy=one) for one in MODALITIES
+                cfind.query("STUDY", cfind.STUDY, ModalitiesInStudy=one) for one in MODALITIES
             ],
             "SERIES": [
-                answers.query("SERIES", answers.SERIES, StudyInstanceUID=study)
-                for study, _ in series
+                cfind.query("SERIES", cfind.SERIES, StudyInstanceUID=study) for study, _ in series
             ],
             "IMAGE": [
-                answers.query("IMAGE", answers.IMAGE, StudyInstanceUID=study, SeriesInstanceUID=one)
+                cfind.query("IMAGE", cfind.IMAGE, StudyInstanceUID=study, SeriesInstanceUID=one)
                 for study, one in series
             ],
         }
@@ -142,7 +141,7 @@ class Plain:
     def _page(self, http: httpx.Client, modality: str, offset: int) -> list[object]:
         """Orthanc counts the limit from the first answer on, not from the offset."""
         asked = {"ModalitiesInStudy": modality, "limit": offset + PAGE, "offset": offset}
-        fields = [f"{answers.tag_of(keyword):08X}" for keyword in answers.STUDY]
+        fields = [f"{cfind.tag_of(keyword):08X}" for keyword in cfind.STUDY]
         answer = http.get(f"{self._root}/studies", params={**asked, "includefield": fields})
         found: list[object] = answer.raise_for_status().json() if answer.content else []
         return found

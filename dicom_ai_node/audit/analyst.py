@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.pipeline import Pipeline
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.gather import Seen
-from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.dicom.limits import Limits

@@ -10,13 +10,12 @@ from functools import partial
 import structlog
 
 from dicom_ai_node.audit import kept
-from dicom_ai_node.audit.faults import describe
+from dicom_ai_node.audit.campaign import Ended, Ending
 from dicom_ai_node.audit.gather import Gathered, begin, gather
 from dicom_ai_node.audit.listing import Lister
-from dicom_ai_node.audit.manners import Hold
-from dicom_ai_node.audit.progress import Ended, Ending
-from dicom_ai_node.audit.session import Session
-from dicom_ai_node.audit.sources.source import Source
+from dicom_ai_node.audit.pacing import Hold
+from dicom_ai_node.audit.session import Session, describe
+from dicom_ai_node.audit.sources import Source
 from dicom_ai_node.errors import ConfigError, PeerUnavailable, StorageError
 from dicom_ai_node.store import audit_studies, audits
 from dicom_ai_node.store.audit_studies import ClaimedListed
@@ -98,15 +97,15 @@ class Collector:
             self._put_back(claimed)
             raise
         except PeerUnavailable as error:
-            self.session.manners.asked(began)
+            self.session.pacing.asked(began)
             self._unreachable(source, claimed, into, error)
         except Exception as error:  # noqa: BLE001
-            self.session.manners.asked(began)
+            self.session.pacing.asked(began)
             self._erred(claimed, into, error)
         else:
             self._hindered = 0
-            self.session.manners.answered()
-            self.session.manners.asked(began)
+            self.session.pacing.answered()
+            self.session.pacing.asked(began)
             if into.incomplete:
                 self._failed(claimed, into, into.fault)
             else:
@@ -118,7 +117,7 @@ class Collector:
             self._put_back(claimed)
             self._hindered += 1
             reason = "no room for fetched files" if no_room else describe(error)
-            self.session.manners.back_off(self._task.now(), self._hindered, reason)
+            self.session.pacing.back_off(self._task.now(), self._hindered, reason)
         else:
             self._failed(claimed, into, describe(error))
 
@@ -150,7 +149,7 @@ class Collector:
         if final:
             self._settle(claimed, into, fault)
         else:
-            pause = self.session.manners.pause(claimed.attempts)
+            pause = self.session.pacing.pause(claimed.attempts)
             self._postpone(claimed, not_before=task.now() + pause, counted=True, fault=fault)
 
     def _put_back(self, claimed: ClaimedListed) -> None:

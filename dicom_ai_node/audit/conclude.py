@@ -18,6 +18,7 @@ from dicom_ai_node.archive.mix_ups import (
 from dicom_ai_node.archive.rules import audit_archive, judge_groups
 from dicom_ai_node.archive.stations import ORIGINS
 from dicom_ai_node.archive.statistics import wilson_interval
+from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.outcome import (
     AuditedStudy,
     AuditReport,
@@ -27,7 +28,6 @@ from dicom_ai_node.audit.outcome import (
     Rate,
     Suspicion,
 )
-from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.decide.proposals import propose

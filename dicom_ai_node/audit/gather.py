@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_ai_node.archive.member import StudyFacts
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.kept import NO_UID
-from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed, OtherStudy, Source
-from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, OtherStudy, Source
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import Header, check
 from dicom_ai_node.rules.header import distinct
@@ -77,9 +77,9 @@ def gather(
     """
     if spec.depth is not Depth.ALL:
         try:
-            _use(into, source.headers(listed), whole=spec.whole_headers)
+            _use(into, source.headers(listed), whole=source.whole_headers)
         except OtherStudy as error:
-            _use(into, error.headers, whole=spec.whole_headers)
+            _use(into, error.headers, whole=source.whole_headers)
             into.fault, into.incomplete = str(error), True
     if analyse is None or not _wants_images(into, spec, rules):
         return

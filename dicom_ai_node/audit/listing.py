@@ -9,12 +9,13 @@ from typing import TypeVar
 import structlog
 
 from dicom_ai_node.audit import kept
-from dicom_ai_node.audit.faults import describe
-from dicom_ai_node.audit.progress import Ended, Ending
-from dicom_ai_node.audit.session import Session
-from dicom_ai_node.audit.sources.listing import Part
-from dicom_ai_node.audit.sources.source import Slice, Source
+from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ended, Ending, Preview
+from dicom_ai_node.audit.session import Session, describe
+from dicom_ai_node.audit.sources import Slice, Source
+from dicom_ai_node.audit.sources.selection import DistinctStudies
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.errors import AuditError, ConfigError, PeerUnavailable, StorageError
+from dicom_ai_node.rules import check
 from dicom_ai_node.store.audit_studies import NewListed, save_slice
 
 _AT_ONCE = 1000
@@ -79,7 +80,7 @@ class Lister:
 
     def _parts(self, source: Source) -> Sequence[Slice]:
         parts = self._within(source, lambda: source.slices(self._task.spec))
-        self.session.manners.answered()
+        self.session.pacing.answered()
         return parts
 
     def _keep(self, source: Source, parts: Sequence[Slice]) -> None:
@@ -89,11 +90,11 @@ class Lister:
         if number >= len(parts):
             self._save([], done=number, last=True)
             return
-        part = Part(spec.limit)
-        answers = part.different(source.list(spec, parts[number]))
+        part = DistinctStudies(spec.limit)
+        answers = part.of(source.list(spec, parts[number]))
         while not progress.listing_done:
             some = self._within(source, lambda: list(islice(answers, _AT_ONCE)))
-            self.session.manners.answered()
+            self.session.pacing.answered()
             rows = [kept.new_listed(one) for one in some]
             if len(some) < _AT_ONCE:
                 last = number + 1 == len(parts)
@@ -112,9 +113,9 @@ class Lister:
             "audit_listing_failed", audit=self._task.audit_id, attempt=failures, fault=fault
         )
         reason = f"the listing failed, attempt {failures}: {fault}"
-        self.session.manners.back_off(self._task.now(), failures, reason)
+        self.session.pacing.back_off(self._task.now(), failures, reason)
 
-    def _new(self, part: Part) -> Counter[str]:
+    def _new(self, part: DistinctStudies) -> Counter[str]:
         """Count what a whole part left out and no earlier one did."""
         new = {key: why for key, why in part.omitted().items() if hash(key) not in self._counted}
         self._counted.update(map(hash, new))
@@ -156,3 +157,32 @@ class Lister:
         # A folder answers when all of it has been read, which may take hours.
         seconds = None if source.holds_files else self._task.settings.listing_timeout_seconds
         return self.session.ask(seconds, call)
+
+
+def preview(
+    source: Source, spec: AuditSpec, rules: RulesSettings, *, tell: Callable[[Preview], None]
+) -> Preview:
+    """List and count what the audit would be about; nothing is fetched or stored.
+
+    Raises
+    ------
+    DeliveryError
+        The source cannot be listed; nothing is tried again.
+    """
+    parts = source.slices(spec)
+    found = Preview(slices=len(parts))
+    everything = DistinctStudies(spec.limit)
+    for part in parts:
+        for listed in everything.of(source.list(spec, part)):
+            flagged = check([listed.header], settings=rules, today=spec.today).flagged
+            wanted = spec.depth is Depth.ALL or (flagged and spec.depth is Depth.FLAGGED)
+            found.studies += 1
+            found.instances += listed.instances or 0
+            found.flagged += flagged
+            found.images += wanted
+        found.slices_done += 1
+        tell(found)
+        if spec.limit is not None and found.studies >= spec.limit:
+            break
+    found.not_audited = dict(Counter(why.value for why in everything.omitted().values()))
+    return found

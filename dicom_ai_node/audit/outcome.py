@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from dicom_ai_node.archive.member import StudyFacts
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderCheck, SexEstimate, StudyResult
 
 

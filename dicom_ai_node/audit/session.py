@@ -10,22 +10,20 @@ from typing import TypeVar
 
 import structlog
 
-from dicom_ai_node.audit.faults import describe
+from dicom_ai_node.audit.campaign import AuditSpec, Ended, Ending, Progress
 from dicom_ai_node.audit.gather import Analyse
-from dicom_ai_node.audit.manners import Hold, Manners
-from dicom_ai_node.audit.progress import Ended, Ending, Progress
-from dicom_ai_node.audit.sources.source import Source
-from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.audit.watch import Stopped, within
+from dicom_ai_node.audit.pacing import Hold, Pacing
+from dicom_ai_node.audit.sources import Source
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import AuditSettings
-from dicom_ai_node.errors import PeerUnavailable
+from dicom_ai_node.errors import NodeError, PeerUnavailable, UnreadableInstance
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
 
 _LOOK_SECONDS = 2.0
 """How soon a pause or a stop is noticed while the audit waits."""
 _CLOSE_SECONDS = 10.0
+_POLL_SECONDS = 0.1
 
 _T = TypeVar("_T")
 
@@ -59,11 +57,11 @@ class Task:
 class Session:
     """One process at work on one audit."""
 
-    def __init__(self, db: Database, task: Task, manners: Manners | None = None) -> None:
+    def __init__(self, db: Database, task: Task, pacing: Pacing | None = None) -> None:
         self.db = db
         self.task = task
         self.progress = Progress()
-        self.manners = manners or Manners(
+        self.pacing = pacing or Pacing(
             task.settings, live=lambda: audits.live_studies(db, now=task.now())
         )
         self._wait = task.wait or task.stop.wait
@@ -99,11 +97,11 @@ class Session:
             self._hold(paced=paced)
             try:
                 source = self._source = self._source or self.task.open_source()
-                if self.manners.away:
+                if self.pacing.away:
                     self._probe(source)
                 return source
             except PeerUnavailable as error:
-                self.manners.unreachable(self.task.now(), describe(error))
+                self.pacing.unreachable(self.task.now(), describe(error))
 
     def is_to_blame(self, what: str, source: Source, error: PeerUnavailable) -> bool:
         """Return whether ``what`` was asked for is why the source broke off.
@@ -116,14 +114,14 @@ class Session:
         Ended
             The process was asked to stop meanwhile.
         """
-        if self.manners.hold(self.task.now(), paced=False) is None:
+        if self.pacing.hold(self.task.now(), paced=False) is None:
             try:
                 self._probe(source)
             except PeerUnavailable:
                 pass
             else:
                 return True
-        self.manners.unreachable(self.task.now(), describe(error))
+        self.pacing.unreachable(self.task.now(), describe(error))
         again = what in self._broke_off
         self._broke_off.add(what)
         return again
@@ -172,12 +170,12 @@ class Session:
             raise
         except Exception as error:
             raise PeerUnavailable(describe(error)) from error
-        self.manners.answered()
+        self.pacing.answered()
 
     def _hold(self, *, paced: bool) -> None:
         while True:
             self._check()
-            hold = self.manners.hold(self.task.now(), paced=paced)
+            hold = self.pacing.hold(self.task.now(), paced=paced)
             self._note(hold)
             if hold is None:
                 return
@@ -199,3 +197,72 @@ class Session:
             audits.note(self.db, task.audit_id, text, owner=task.owner, now=task.now())
             log.info("audit_waits" if text else "audit_goes_on", audit=task.audit_id, why=text)
             self._noted = text
+
+
+def describe(error: Exception) -> str:
+    """Return one line without patient data.
+
+    What others' messages quote is not known, and a file that cannot be read is named by its path,
+    in which a patient's name may stand.
+    """
+    own = isinstance(error, NodeError) and not isinstance(error, UnreadableInstance)
+    own = own or type(error) is TimeoutError
+    return str(error).partition("\n")[0] if own else type(error).__name__
+
+
+class Stopped(Exception):
+    """The process was asked to stop, and the call did not return in time."""
+
+
+def within(
+    seconds: float | None,
+    call: Callable[[], _T],
+    *,
+    stop: threading.Event,
+    grace_seconds: float = 0.0,
+) -> _T:
+    """Return what ``call`` returns, or raise what it raises.
+
+    A call that is given up cannot be ended in Python: its thread lives on, without harm to the end
+    of the process, and what it holds must not be used again.
+
+    Parameters
+    ----------
+    seconds
+        Longest duration, None for any.
+    stop
+        Ends the wait ``grace_seconds`` after it was set.
+
+    Raises
+    ------
+    TimeoutError
+        It took longer than ``seconds``.
+    Stopped
+        ``stop`` was set.
+    """
+    outcome: list[_T] = []
+    raised: list[BaseException] = []
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="watched", daemon=True).start()
+    began = time.monotonic()
+    stopped_at: float | None = None
+    while not done.wait(_POLL_SECONDS):
+        now = time.monotonic()
+        if seconds is not None and now - began > seconds:
+            raise TimeoutError(f"no answer within {seconds:g} s")
+        if stop.is_set() and stopped_at is None:
+            stopped_at = now
+        if stopped_at is not None and now - stopped_at >= grace_seconds:
+            raise Stopped
+    if raised:
+        raise raised[0]
+    return outcome[0]

@@ -10,15 +10,12 @@ from uuid import uuid4
 
 import structlog
 
-from dicom_ai_node.audit import sources
+from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ending, Progress
 from dicom_ai_node.audit.collect import collect
-from dicom_ai_node.audit.faults import describe
 from dicom_ai_node.audit.gather import Analyse
 from dicom_ai_node.audit.leftovers import drop_leftovers, folder_of
-from dicom_ai_node.audit.progress import Ending, Progress
-from dicom_ai_node.audit.session import Session, Task
-from dicom_ai_node.audit.sources.source import Source
-from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.audit.session import Session, Task, describe
+from dicom_ai_node.audit.sources import Source, opening
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import AuditError, NodeError, StorageError
 from dicom_ai_node.heartbeat import Heartbeat
@@ -118,7 +115,7 @@ def _task(
     drop_leftovers(db, config.storage.spool)
 
     def open_one() -> Source:
-        return sources.open_source(spec.source, config, modalities=spec.modalities)
+        return opening.open_source(spec.source, config, modalities=spec.modalities)
 
     return Task(
         audit_id=audit_id,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.cli import audit_control, audit_shown
 from dicom_ai_node.cli.audit_control import Number, known, owner_here, run
 from dicom_ai_node.cli.common import (

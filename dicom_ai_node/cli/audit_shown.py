@@ -9,9 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dicom_ai_node.audit.preview import Preview
-from dicom_ai_node.audit.sources.source import Source, not_audited_in_words
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec, Preview
+from dicom_ai_node.audit.sources import Source, not_audited_in_words
 from dicom_ai_node.cli.common import (
     ExitCode,
     complain,
@@ -42,14 +41,14 @@ _RATE_SECONDS = 600.0
 
 def source_of(settings: Config, spec: AuditSpec) -> Source:
     """Open the source that a spec names; ConfigError when there is none."""
-    from dicom_ai_node.audit import sources
+    from dicom_ai_node.audit.sources import opening
 
-    return sources.open_source(spec.source, settings, modalities=spec.modalities)
+    return opening.open_source(spec.source, settings, modalities=spec.modalities)
 
 
 def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
     """List what an audit would be about, and print the counts."""
-    from dicom_ai_node.audit.preview import preview
+    from dicom_ai_node.audit.listing import preview
     from dicom_ai_node.cli.audit_watch import previewed
 
     source = source_of(settings, spec)

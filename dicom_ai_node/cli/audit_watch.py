@@ -17,9 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dicom_ai_node.audit.preview import Preview
-from dicom_ai_node.audit.progress import Ending
-from dicom_ai_node.audit.progress import Progress as Counts
+from dicom_ai_node.audit.campaign import Ending, Preview
+from dicom_ai_node.audit.campaign import Progress as Counts
 from dicom_ai_node.cli.common import ExitCode, complain, plain_terminal, progress_console
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import NodeError

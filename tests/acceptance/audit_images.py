@@ -27,10 +27,10 @@ from PIL import Image
 from pydicom import Dataset
 
 from dicom_ai_node.archive.member import StudyFacts
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
-from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
 from tests.acceptance.harness import command_line

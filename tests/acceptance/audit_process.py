@@ -9,9 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dicom_ai_node.audit import sources
-from dicom_ai_node.audit.sources import Fetched, Listed, Slice
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources import Fetched, Listed, Slice, opening
 from dicom_ai_node.audit.worker import run
 from dicom_ai_node.config import load_config
 from dicom_ai_node.rules import Header
@@ -57,7 +56,7 @@ class SlowArchive:
 def main() -> None:
     config, diary = load_config(Path(sys.argv[1])), Path(sys.argv[2])
     # mypy and the program know the real one; here the archive is the point.
-    vars(sources)["open_source"] = lambda *_, **__: SlowArchive(diary)
+    vars(opening)["open_source"] = lambda *_, **__: SlowArchive(diary)
     run(config, stop=threading.Event())
 
 

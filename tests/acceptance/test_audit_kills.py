@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
 from tests.acceptance.audit_process import DAYS, STUDIES

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.gather import Seen
 from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.session import Session, Task
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, Slice
-from dicom_ai_node.audit.spec import AuditSpec, Depth
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import PeerUnavailable
@@ -39,7 +39,6 @@ class Archive:
     """The studies of each part of the listing."""
     name: str = "pacs:fake"
     holds_files: bool = False
-    whole_headers: bool = True
     trouble: dict[str, Callable[[], object]] = field(default_factory=dict)
     """What happens first when a study, ``list:DAY``, or ``probe`` is asked for."""
     files: int = 1
@@ -50,6 +49,11 @@ class Archive:
     opened: int = 0
     closed: int = 0
     down: Callable[[], bool] = lambda: False
+
+    @property
+    def whole_headers(self) -> bool:
+        """As of the sources of that kind: a PACS answers C-FIND from its database."""
+        return not self.name.startswith("pacs:")
 
     def open(self) -> "Archive":
         self.opened += 1

@@ -11,7 +11,7 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.audit.analyst import Analyst
-from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import STUDY_DATE, radiograph

@@ -10,8 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import build_context, evt
 
-from dicom_ai_node.audit.sources.landing import Landing
-from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
+from dicom_ai_node.audit.sources.incoming import IncomingFiles, TemporaryScp
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import FIND, GET
 from dicom_ai_node.errors import PeerUnavailable
@@ -85,35 +84,34 @@ def archive(*requests: bytes) -> Callable[[socket.socket, Acceptor], None]:
 def test_an_odd_store_of_a_get_is_taken_and_the_next_one_too(
     tmp_path: Path, odd: dict[int, bytes]
 ) -> None:
-    landing = Landing()
+    incoming = IncomingFiles()
     with accepting(free_port(), archive(store_request(odd), store_request({}))) as peer:
         exchange = Exchange.open(
             table(peer.port),
             [build_context(GET), build_context(DX.decode(), ExplicitVRLittleEndian)],
             calling_ae_title="NODE",
             scp_classes=[DX.decode()],
-            handlers=[(evt.EVT_C_STORE, landing)],
+            handlers=[(evt.EVT_C_STORE, incoming)],
         )
-        landing.open(tmp_path, ())
         try:
-            assert exchange.get(study()).status == 0
+            with incoming.into(tmp_path, ()):
+                assert exchange.get(study()).status == 0
         finally:
             exchange.release()
     assert [parse(content)[0x00000900] for _, content in peer.seen] == [us(0), us(0)]
-    assert set(landing.files) == {odd.get(0x00001000, b"1.2.3.4").decode(), "1.2.3.4"}
+    assert set(incoming.files) == {odd.get(0x00001000, b"1.2.3.4").decode(), "1.2.3.4"}
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 def test_an_odd_store_of_a_move_is_taken_and_the_next_one_too(
     tmp_path: Path, odd: dict[int, bytes]
 ) -> None:
-    landing, port = Landing(), free_port()
+    incoming, port = IncomingFiles(), free_port()
     scp = TemporaryScp(
         table(1).model_copy(update={"move_port": port, "move_bind": "127.0.0.1"}),
-        landing,
+        incoming,
         ae_title="NODE",
     )
-    landing.open(tmp_path, ())
     request = wire.request(
         called=b"NODE".ljust(16, b"\0"),
         contexts=wire.context(1, DX, b"1.2.840.10008.1.2.1") + wire.context(2),
@@ -121,7 +119,7 @@ def test_an_odd_store_of_a_move_is_taken_and_the_next_one_too(
     )
     data = encoded(radiograph(sop="1.2.3.4"))
     try:
-        with wire.asking(port, request) as (connection, answer):
+        with incoming.into(tmp_path, ()), wire.asking(port, request) as (connection, answer):
             assert answer.results == {1: 0}
             for elements in (odd, {}):
                 connection.sendall(wire.p_data((3, store_request(elements)), (2, data)))
@@ -134,7 +132,7 @@ def test_an_odd_store_of_a_move_is_taken_and_the_next_one_too(
             assert parse(content)[0x00000902] == b"Affected SOP Instance UID is missing"
     finally:
         scp.close()
-    assert set(landing.files) == {odd.get(0x00001000, b"1.2.3.4").decode(), "1.2.3.4"}
+    assert set(incoming.files) == {odd.get(0x00001000, b"1.2.3.4").decode(), "1.2.3.4"}
 
 
 @pytest.mark.parametrize(

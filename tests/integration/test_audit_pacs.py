@@ -9,9 +9,10 @@ import pytest
 from pydicom import Dataset, dcmread
 from structlog.testing import capture_logs
 
-from dicom_ai_node.audit.sources import BrokenOff, Listed, Source, open_source
-from dicom_ai_node.audit.sources.listing import Part
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources import BrokenOff, Listed, Source
+from dicom_ai_node.audit.sources.opening import open_source
+from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.errors import ConfigError, PeerRefused, PeerUnavailable
@@ -69,7 +70,7 @@ def moving(archive: Archive, **table: Any) -> Source:
 
 
 def listing(source: Source, spec: AuditSpec = SPEC) -> dict[str, Listed]:
-    parts = [Part(None).different(source.list(spec, part)) for part in source.slices(spec)]
+    parts = [DistinctStudies(None).of(source.list(spec, part)) for part in source.slices(spec)]
     return {one.key: one for answers in parts for one in answers}
 
 

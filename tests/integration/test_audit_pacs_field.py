@@ -9,10 +9,9 @@ from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from dicom_ai_node.audit.sources import Listed, Omission, Source
-from dicom_ai_node.audit.sources.listing import Part
-from dicom_ai_node.audit.sources.source import OTHER_STUDY
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources import OTHER_STUDY, Listed, Omission, Source
+from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.pixels.header import quiet
 from tests.acceptance.harness import noise
@@ -34,10 +33,8 @@ def source(archive: Archive) -> Iterator[Source]:
 
 
 def listing(source: Source, spec: AuditSpec = SPEC) -> tuple[dict[str, Listed], list[Omission]]:
-    everything = Part(None)
-    found = [
-        one for part in source.slices(spec) for one in everything.different(source.list(spec, part))
-    ]
+    everything = DistinctStudies(None)
+    found = [one for part in source.slices(spec) for one in everything.of(source.list(spec, part))]
     return {one.key: one for one in found}, sorted(everything.omitted().values())
 
 

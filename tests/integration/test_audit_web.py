@@ -14,9 +14,10 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from structlog.testing import capture_logs
 
-from dicom_ai_node.audit.sources import BrokenOff, Listed, Source, open_source
-from dicom_ai_node.audit.sources.listing import Part
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources import BrokenOff, Listed, Source
+from dicom_ai_node.audit.sources.opening import open_source
+from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
@@ -148,7 +149,7 @@ def opened(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 
 
 def listing(source: Source) -> dict[str, Listed]:
-    parts = [Part(None).different(source.list(SPEC, part)) for part in source.slices(SPEC)]
+    parts = [DistinctStudies(None).of(source.list(SPEC, part)) for part in source.slices(SPEC)]
     return {one.key: one for answers in parts for one in answers}
 
 

@@ -12,11 +12,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydicom import Dataset
 
+from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.gather import begin, gather
-from dicom_ai_node.audit.sources import Listed, NotAudited, Omission, Source, open_source
-from dicom_ai_node.audit.sources.listing import Part
-from dicom_ai_node.audit.sources.source import OTHER_STUDY, OtherStudy
-from dicom_ai_node.audit.spec import AuditSpec, Depth
+from dicom_ai_node.audit.sources import (
+    OTHER_STUDY,
+    Listed,
+    NotAudited,
+    Omission,
+    OtherStudy,
+    Source,
+)
+from dicom_ai_node.audit.sources.opening import open_source
+from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.errors import PeerRefused
@@ -153,10 +160,8 @@ def source(service: Service) -> Iterator[Source]:
 
 
 def listing(source: Source, spec: AuditSpec = ONE_DAY) -> tuple[dict[str, Listed], list[Omission]]:
-    everything = Part(None)
-    found = [
-        one for part in source.slices(spec) for one in everything.different(source.list(spec, part))
-    ]
+    everything = DistinctStudies(None)
+    found = [one for part in source.slices(spec) for one in everything.of(source.list(spec, part))]
     return {one.key: one for one in found}, sorted(everything.omitted().values())
 
 
@@ -333,7 +338,7 @@ def test_a_day_that_goes_on_beyond_the_last_offset_is_told(
 def test_a_window_of_many_studies_is_cut_before_its_offsets_grow(
     service: Service, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_ai_node.audit.sources.paging.DEEPEST", 12)
+    monkeypatch.setattr("dicom_ai_node.audit.sources.qido.DEEPEST", 12)
     service.studies = many()
     found, _ = listing(source, UP_TO)
     assert found.keys() == uids(service.studies)

@@ -10,8 +10,8 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from typer.testing import CliRunner
 
-from dicom_ai_node.audit.sources import open_source
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources.opening import open_source
 from dicom_ai_node.cli import app
 from dicom_ai_node.config import load_config
 from dicom_ai_node.demo import phantom

@@ -21,9 +21,10 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node import pixels
-from dicom_ai_node.audit.sources import Fetched, Listed, Source, open_source
-from dicom_ai_node.audit.sources.listing import Part
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources import Fetched, Listed, Source
+from dicom_ai_node.audit.sources.opening import open_source
+from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import uid
@@ -125,7 +126,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def listing(source: Source) -> dict[str, Listed]:
     found = {}
     for part in source.slices(SPEC):
-        for one in Part(None).different(source.list(SPEC, part)):
+        for one in DistinctStudies(None).of(source.list(SPEC, part)):
             assert one.key not in found
             found[one.key] = one
     return found

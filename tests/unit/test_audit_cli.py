@@ -14,9 +14,9 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from dicom_ai_node.audit import sources
+from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.outcome import Collected
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.sources import opening
 from dicom_ai_node.cli import app
 from dicom_ai_node.errors import ConfigError, PeerRefused
 from dicom_ai_node.store import Database, audits
@@ -35,7 +35,7 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Archive:
             raise ConfigError(f"no source {named!r}")
         return made.open()
 
-    monkeypatch.setattr(sources, "open_source", open_source, raising=False)
+    monkeypatch.setattr(opening, "open_source", open_source, raising=False)
     return made
 
 

@@ -11,9 +11,8 @@ import pytest
 from sqlalchemy import Connection
 
 from dicom_ai_node.archive.member import StudyFacts
+from dicom_ai_node.audit.campaign import Depth, Ending
 from dicom_ai_node.audit.collect import collect
-from dicom_ai_node.audit.progress import Ending
-from dicom_ai_node.audit.spec import Depth
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.studies import close_due

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dicom_ai_node.audit.campaign import Depth, Ending
 from dicom_ai_node.audit.collect import collect
-from dicom_ai_node.audit.progress import Ending
-from dicom_ai_node.audit.spec import Depth
 from dicom_ai_node.errors import (
     AuditError,
     ConfigError,

@@ -3,7 +3,7 @@
 import pytest
 
 from dicom_ai_node.audit.sources.dicom_json import texts_of
-from dicom_ai_node.audit.sources.modality import speaks_for
+from dicom_ai_node.audit.sources.selection import names_wanted
 
 WANTED = ("CR", "DX")
 KEPT = [
@@ -17,32 +17,32 @@ OTHERS = ["CT", "ct", "CT\0", "MR/SR", "SR", "CT\\SR", "MG", "US, OT", "KO;PR", 
 
 @pytest.mark.parametrize("text", KEPT)
 def test_a_radiograph_is_one_however_it_is_written(text: str) -> None:
-    assert speaks_for([text], WANTED) is True
-    assert speaks_for(["SR", text], WANTED) is True
-    assert speaks_for(text.split("\\"), WANTED) is True
+    assert names_wanted([text], WANTED) is True
+    assert names_wanted(["SR", text], WANTED) is True
+    assert names_wanted(text.split("\\"), WANTED) is True
 
 
 @pytest.mark.parametrize("text", UNREADABLE)
 def test_what_cannot_be_read_does_not_speak_against_a_study(text: str) -> None:
-    assert speaks_for([text], WANTED) is None
+    assert names_wanted([text], WANTED) is None
 
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_what_is_surely_something_else_does(text: str) -> None:
-    assert speaks_for([text], WANTED) is False
+    assert names_wanted([text], WANTED) is False
 
 
 def test_nothing_said_says_nothing() -> None:
-    assert speaks_for([], WANTED) is None
+    assert names_wanted([], WANTED) is None
 
 
 def test_other_modalities_may_be_asked_for() -> None:
-    assert speaks_for(["mg/sr"], ("MG",)) is True
-    assert speaks_for(["CR"], ("MG",)) is False
-    assert speaks_for(["DR"], ("MG",)) is False
-    assert speaks_for(["cr"], ("DX",)) is False
-    assert speaks_for(["dr"], ("DX",)) is True
-    assert speaks_for(["mammo_3d "], ("MAMMO_3D",)) is True
+    assert names_wanted(["mg/sr"], ("MG",)) is True
+    assert names_wanted(["CR"], ("MG",)) is False
+    assert names_wanted(["DR"], ("MG",)) is False
+    assert names_wanted(["cr"], ("DX",)) is False
+    assert names_wanted(["dr"], ("DX",)) is True
+    assert names_wanted(["mammo_3d "], ("MAMMO_3D",)) is True
 
 
 @pytest.mark.parametrize(

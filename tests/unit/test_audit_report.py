@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from dicom_ai_node.archive.member import StudyFacts
+from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.identifiers import Identifiers
 from dicom_ai_node.audit.outcome import AuditReport, Collected
@@ -27,7 +28,6 @@ from dicom_ai_node.audit.report.tables import (
     rates_table,
     studies_table,
 )
-from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.rules import Header, check

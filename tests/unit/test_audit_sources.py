@@ -14,23 +14,23 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, RLELossless
 
+from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import (
     Listed,
     Omission,
     Slice,
     Source,
-    open_source,
 )
 from dicom_ai_node.audit.sources.dicom_json import header_of
-from dicom_ai_node.audit.sources.listing import (
-    Part,
+from dicom_ai_node.audit.sources.opening import open_source
+from dicom_ai_node.audit.sources.selection import (
+    DistinctStudies,
     Wanted,
     date_range,
     days,
     halves,
     study_key,
 )
-from dicom_ai_node.audit.spec import AuditSpec
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.dicom.uids import clean_uid
@@ -192,7 +192,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def listing(source: Source, asked: AuditSpec) -> dict[str, Listed]:
-    parts = [Part(None).different(source.list(asked, part)) for part in source.slices(asked)]
+    parts = [DistinctStudies(None).of(source.list(asked, part)) for part in source.slices(asked)]
     return {one.key: one for answers in parts for one in answers}
 
 
@@ -211,9 +211,9 @@ def test_a_folder_lists_studies_and_each_damaged_file(tree: Path) -> None:
 
 
 def omitted(source: Source, asked: AuditSpec) -> list[Omission]:
-    everything = Part(None)
+    everything = DistinctStudies(None)
     for part in source.slices(asked):
-        list(everything.different(source.list(asked, part)))
+        list(everything.of(source.list(asked, part)))
     return sorted(everything.omitted().values())
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Column, func, insert, select, update
 from structlog.testing import capture_logs
 
-from dicom_ai_node.audit.manners import Manners
+from dicom_ai_node.audit.pacing import Pacing
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import StorageError
@@ -252,14 +252,14 @@ def test_jobs_stop_at_once() -> None:
 @pytest.mark.parametrize(
     "ask", [lambda one: one.asked(NOW), lambda one: one.unreachable(NOW, "away")]
 )
-def test_an_audit_does_not_wait_for_the_hour_either(ask: Callable[[Manners], None]) -> None:
+def test_an_audit_does_not_wait_for_the_hour_either(ask: Callable[[Pacing], None]) -> None:
     settings = AuditSettings(studies_per_minute=6, retry_seconds=20, retry_max_seconds=20)
-    manners = Manners(settings, live=lambda: 0, chance=lambda: 0.5)
-    ask(manners)
-    held = manners.hold(NOW - HOUR, paced=True)
+    pacing = Pacing(settings, live=lambda: 0, chance=lambda: 0.5)
+    ask(pacing)
+    held = pacing.hold(NOW - HOUR, paced=True)
     assert held is not None
     assert held.seconds <= 20
-    assert manners.hold(NOW - HOUR + 20, paced=True) is None
+    assert pacing.hold(NOW - HOUR + 20, paced=True) is None
 
 
 def test_a_jump_leaves_what_is_settled_alone(db: Database) -> None:

@@ -12,7 +12,7 @@ from dicom_ai_node.archive.rules import ALL_RULES
 from dicom_ai_node.archive.statistics import wilson_interval
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
-from dicom_ai_node.audit.sources.source import not_audited_in_words
+from dicom_ai_node.audit.sources import not_audited_in_words
 from dicom_ai_node.output import visible
 from dicom_ai_node.rules.rule import Entry
 from dicom_ai_node.types import AttributeStatus, Severity

@@ -5,22 +5,18 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from dicom_ai_node.audit.sources import answers
-from dicom_ai_node.audit.sources.answers import Image
-from dicom_ai_node.audit.sources.modality import speaks_for
-from dicom_ai_node.audit.sources.offer import Offer
-from dicom_ai_node.audit.sources.source import Listed
+from dicom_ai_node.audit.sources import Listed, cfind
+from dicom_ai_node.audit.sources.remote import Image, OptionalService
+from dicom_ai_node.audit.sources.selection import names_wanted
+from dicom_ai_node.dicom.status import cannot_process, does_not_match_class
 from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange
 from dicom_ai_node.rules import Header
 
-Offers = Mapping[str, Offer]
+Services = Mapping[str, OptionalService]
 """Level of C-FIND -> whether the peer answers it, which below STUDY some do not."""
-
-_OTHER_SOP_CLASS, _UNABLE = 0xA9, 0xC
-"""How a status begins by which a peer may refuse a level: it need not know why it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class Inventory:
 
 
 def take_inventory(
-    exchange: Exchange, listed: Listed, modalities: Sequence[str], offers: Offers
+    exchange: Exchange, listed: Listed, modalities: Sequence[str], services: Services
 ) -> Inventory | None:
     """Ask for series and images; None where the peer answers no query of series.
 
@@ -80,11 +76,11 @@ def take_inventory(
     PeerRefused
         The peer answers such queries, and not of this study.
     """
-    found = _ask(exchange, offers, "SERIES", answers.SERIES, StudyInstanceUID=listed.key)
+    found = _ask(exchange, services, "SERIES", cfind.SERIES, StudyInstanceUID=listed.key)
     if not found:
         return None
     wanted = [one for one in found if _is_wanted(one, modalities)]
-    series = tuple(_series(exchange, offers, listed, one) for one in wanted)
+    series = tuple(_series(exchange, services, listed, one) for one in wanted)
     counts = [len(one.images) or one.count for one in series]
     known = [one for one in counts if one is not None]
     all_wanted = len(wanted) == len(found)
@@ -92,24 +88,24 @@ def take_inventory(
     return Inventory(series, all_wanted, count)
 
 
-def modalities_of(exchange: Exchange, study: str, offers: Offers) -> list[str]:
+def modalities_of(exchange: Exchange, study: str, services: Services) -> list[str]:
     """Return the modalities of a study's series; none where the peer does not say."""
     keys = ("SeriesInstanceUID", "Modality")
     try:
-        found = _ask(exchange, offers, "SERIES", keys, StudyInstanceUID=study)
+        found = _ask(exchange, services, "SERIES", keys, StudyInstanceUID=study)
     except PeerRefused:
         return []
-    return sorted({text for one in found for text in answers.texts_of(one, "Modality")})
+    return sorted({text for one in found for text in cfind.texts_of(one, "Modality")})
 
 
-def _series(exchange: Exchange, offers: Offers, listed: Listed, answer: Dataset) -> Series:
+def _series(exchange: Exchange, services: Services, listed: Listed, answer: Dataset) -> Series:
     uid = clean_uid(text_of(answer, "SeriesInstanceUID"))
-    header = answers.below(listed.header, answer)
+    header = cfind.below(listed.header, answer)
     found = _ask(
         exchange,
-        offers,
+        services,
         "IMAGE",
-        answers.IMAGE,
+        cfind.IMAGE,
         StudyInstanceUID=listed.key,
         SeriesInstanceUID=uid,
     )
@@ -118,16 +114,16 @@ def _series(exchange: Exchange, offers: Offers, listed: Listed, answer: Dataset)
             sop_instance_uid=sop_uid,
             sop_class_uid=clean_uid(text_of(one, "SOPClassUID")),
             series_instance_uid=uid,
-            header=answers.below(header, one),
+            header=cfind.below(header, one),
         )
         for one in found
         if (sop_uid := clean_uid(text_of(one, "SOPInstanceUID")))
     )
-    return Series(uid, header, answers.number_of(answer, "NumberOfSeriesRelatedInstances"), images)
+    return Series(uid, header, cfind.number_of(answer, "NumberOfSeriesRelatedInstances"), images)
 
 
 def _is_wanted(series: Dataset, modalities: Sequence[str]) -> bool:
-    said = speaks_for(answers.texts_of(series, "Modality"), modalities)
+    said = names_wanted(cfind.texts_of(series, "Modality"), modalities)
     return said is not False and bool(clean_uid(text_of(series, "SeriesInstanceUID")))
 
 
@@ -140,31 +136,32 @@ def _is_of(answer: Dataset | None, matching: Mapping[str, str]) -> bool:
 
 
 def _ask(
-    exchange: Exchange, offers: Offers, level: str, keys: Sequence[str], **matching: str
+    exchange: Exchange, services: Services, level: str, keys: Sequence[str], **matching: str
 ) -> Sequence[Dataset]:
     """Return the answers; none where the peer does not answer this level of any study.
 
     Nothing of a study that is listed, or no data set, is as good as a refusal.
     """
-    offer, study = offers[level], matching["StudyInstanceUID"]
+    service, study = services[level], matching["StudyInstanceUID"]
     try:
         found = [
             one.dataset
-            for one in exchange.find(answers.query(level, keys, **matching))
+            for one in exchange.find(cfind.query(level, keys, **matching))
             if _is_of(one.dataset, matching)
         ]
     except PeerRefused as error:
-        other_class = error.status >> 8 == _OTHER_SOP_CLASS
-        may_lack = other_class or error.status >> 12 == _UNABLE
-        if may_lack and offer.is_missing(study, certain=other_class):
+        other_class = does_not_match_class(error.status)
+        # Or that it is unable: a peer need not know why it cannot answer a level.
+        may_lack = other_class or cannot_process(error.status)
+        if may_lack and service.is_missing(study, certain=other_class):
             return ()
         raise
     if not found:
-        if offer.is_missing(study, certain=False):
+        if service.is_missing(study, certain=False):
             return ()
         raise PeerRefused(0, f"the peer lists nothing at {level} level of a study that it has")
     read = [one for one in found if one is not None]
     if len(read) < len(found):
         raise PeerRefused(0, f"the peer lists at {level} level what is no data set")
-    offer.answered()
+    service.answered()
     return read

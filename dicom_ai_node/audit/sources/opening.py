@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from dicom_ai_node.audit.sources.folder import Folder
-from dicom_ai_node.audit.sources.node import Node
+from dicom_ai_node.audit.sources import Source
+from dicom_ai_node.audit.sources.files import Folder, Node
 from dicom_ai_node.audit.sources.pacs import Pacs
 from dicom_ai_node.audit.sources.retrieval import Get, MoveHere, MoveToNode, Retrieval
-from dicom_ai_node.audit.sources.source import Source
 from dicom_ai_node.audit.sources.web import Web
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.peers import PacsTable, WebTable, forwarding

@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydicom import Dataset
 from pynetdicom import build_context, evt
 
+from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed
+from dicom_ai_node.audit.sources.cfind import query
+from dicom_ai_node.audit.sources.incoming import IncomingFiles, TemporaryScp, settle
 from dicom_ai_node.audit.sources.inventory import Inventory
-from dicom_ai_node.audit.sources.landing import Landing, settle
-from dicom_ai_node.audit.sources.source import BrokenOff, Fetched, Listed
-from dicom_ai_node.audit.sources.temporary_scp import TemporaryScp
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import ANALYSABLE, GET, MOVE
 from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES, OFFERED_SYNTAXES
@@ -36,48 +36,60 @@ class Retrieval(Protocol):
         """Give back connections."""
 
 
-class Get:
-    """C-GET: the images come on the association that asks for them."""
+class Connection:
+    """An association with a PACS: opened when it is needed, and anew when it was lost."""
 
-    def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
+    def __init__(self, table: PacsTable, service: str, *, calling_ae_title: str) -> None:
         self._table = table
+        self._service = service
         self._calling_ae_title = calling_ae_title
-        self._landing = Landing()
         self._exchange: Exchange | None = None
 
-    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
-        """Ask for the study, or for its wanted series one after the other."""
-        landing = self._landing
-        exchange = self._connected(_classes(inventory))
-        landing.open(folder, inventory.uids if inventory else ())
-        try:
-            asked = _tried(lambda: [exchange.get(one) for one in _identifiers(listed, inventory)])
-        finally:
-            landing.close()
-        return _settled(landing.files, listed, inventory, asked, landing.strangers)
-
-    def close(self) -> None:
-        """Release the association."""
-        if self._exchange is not None:
-            self._exchange.release()
-            self._exchange = None
-
-    def _connected(self, classes: tuple[str, ...]) -> Exchange:
+    def exchange(
+        self, classes: tuple[str, ...] = (), store: Callable[[Any], int | Dataset] | None = None
+    ) -> Exchange:
+        """Return it, with presentation contexts for ``store`` to take these storage classes."""
         current = self._exchange
         if current is not None and current.alive and set(classes) <= current.proposed:
             return current
-        self.close()
+        self.release()
         # One context for each syntax: of several in one the peer would choose a single one, and
         # have to transcode, or to leave out, what it keeps in another.
         storage = [build_context(uid, syntax) for uid in classes for syntax in ACCEPTED_SYNTAXES]
         self._exchange = Exchange.open(
             self._table,
-            [build_context(GET, list(OFFERED_SYNTAXES)), *storage],
+            [build_context(self._service, list(OFFERED_SYNTAXES)), *storage],
             calling_ae_title=self._calling_ae_title,
             scp_classes=classes,
-            handlers=[(evt.EVT_C_STORE, self._landing)],
+            handlers=[(evt.EVT_C_STORE, store)] if store else [],
         )
         return self._exchange
+
+    def release(self) -> None:
+        """Release it."""
+        if self._exchange is not None:
+            self._exchange.release()
+            self._exchange = None
+
+
+class Get:
+    """C-GET: the images come on the association that asks for them."""
+
+    def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
+        self._connection = Connection(table, GET, calling_ae_title=calling_ae_title)
+        self._incoming = IncomingFiles()
+
+    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+        """Ask for the study, or for its wanted series one after the other."""
+        incoming = self._incoming
+        exchange = self._connection.exchange(_classes(inventory), incoming)
+        with incoming.into(folder, inventory.uids if inventory else ()):
+            asked = _tried(lambda: [exchange.get(one) for one in _identifiers(listed, inventory)])
+        return _settled(incoming.files, listed, inventory, asked, incoming.unexpected)
+
+    def close(self) -> None:
+        """Release the association."""
+        self._connection.release()
 
 
 class Move:
@@ -85,13 +97,12 @@ class Move:
 
     def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
         self._table = table
-        self._calling_ae_title = calling_ae_title
         self._destination = table.move_ae_title or calling_ae_title
-        self._exchange: Exchange | None = None
+        self._connection = Connection(table, MOVE, calling_ae_title=calling_ae_title)
 
     def close(self) -> None:
         """Release the association."""
-        self._hang_up()
+        self._connection.release()
 
     def _move(
         self,
@@ -101,14 +112,7 @@ class Move:
         last_arrival: Callable[[], float],
     ) -> _Asked:
         """Have everything sent, and wait for what the peer says it sent."""
-        if self._exchange is None or not self._exchange.alive:
-            self._hang_up()
-            self._exchange = Exchange.open(
-                self._table,
-                [build_context(MOVE, list(OFFERED_SYNTAXES))],
-                calling_ae_title=self._calling_ae_title,
-            )
-        exchange = self._exchange
+        exchange = self._connection.exchange()
         ends, lost = _tried(
             lambda: [
                 exchange.move(one, self._destination, last_arrival=last_arrival)
@@ -126,33 +130,25 @@ class Move:
             time.sleep(_POLL)
         return ends, lost
 
-    def _hang_up(self) -> None:
-        if self._exchange is not None:
-            self._exchange.release()
-            self._exchange = None
-
 
 class MoveHere(Move):
     """C-MOVE to an SCP that the audit itself opens."""
 
     def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
         super().__init__(table, calling_ae_title=calling_ae_title)
-        self._landing = Landing()
+        self._incoming = IncomingFiles()
         self._scp: TemporaryScp | None = None
 
     def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
         """Listen, and have the study sent."""
-        landing = self._landing
+        incoming = self._incoming
         if self._scp is None:
-            self._scp = TemporaryScp(self._table, landing, ae_title=self._destination)
-        landing.open(folder, inventory.uids if inventory else ())
-        try:
+            self._scp = TemporaryScp(self._table, incoming, ae_title=self._destination)
+        with incoming.into(folder, inventory.uids if inventory else ()):
             asked = self._move(
-                listed, inventory, lambda: len(landing.files), lambda: landing.last_arrival
+                listed, inventory, lambda: len(incoming.files), lambda: incoming.last_arrival
             )
-        finally:
-            landing.close()
-        return _settled(landing.files, listed, inventory, asked, landing.strangers)
+        return _settled(incoming.files, listed, inventory, asked, incoming.unexpected)
 
     def close(self) -> None:
         """Stop listening."""
@@ -207,18 +203,10 @@ def _tried(ask: Callable[[], list[Sent]]) -> _Asked:
 def _identifiers(listed: Listed, inventory: Inventory | None) -> Iterable[Dataset]:
     """What is asked for: the study, or its wanted series where it has others."""
     if inventory is None or inventory.all_wanted:
-        yield _identifier("STUDY", StudyInstanceUID=listed.key)
+        yield query("STUDY", (), StudyInstanceUID=listed.key)
         return
     for series in inventory.series:
-        yield _identifier("SERIES", StudyInstanceUID=listed.key, SeriesInstanceUID=series.uid)
-
-
-def _identifier(level: str, **uids: str) -> Dataset:
-    identifier = Dataset()
-    identifier.QueryRetrieveLevel = level
-    for keyword, value in uids.items():
-        setattr(identifier, keyword, value)
-    return identifier
+        yield query("SERIES", (), StudyInstanceUID=listed.key, SeriesInstanceUID=series.uid)
 
 
 def _classes(inventory: Inventory | None) -> tuple[str, ...]:
@@ -234,7 +222,7 @@ def _settled(
     listed: Listed,
     inventory: Inventory | None,
     asked: _Asked,
-    strangers: Iterable[str] = (),
+    unexpected: Iterable[str] = (),
 ) -> Fetched:
     """Return what came; raise what kept the rest from it."""
     ends, lost = asked
@@ -243,11 +231,11 @@ def _settled(
         raise PeerRefused(bad[0].status, bad[0].text, bad[0].comment)
     fetched = settle(
         files,
-        study=listed.key,
+        study_uid=listed.key,
         listed=inventory.uids if inventory else (),
         count=inventory.count if inventory else listed.instances,
         failed=[uid for end in ends for uid in end.failed_uids],
-        strangers=tuple(strangers),
+        unexpected=tuple(unexpected),
         said="; ".join(f"{end.text}, {end.failed} failed" for end in bad),
     )
     if lost is not None:

@@ -1,52 +1,63 @@
-"""A folder tree: every DICOM file of a wanted modality below it."""
+"""Sources that hold files: a folder tree, and the node's own database and spool. Read only."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from dicom_ai_node import pixels
-from dicom_ai_node.audit.sources.listing import Wanted, study_key, whole
-from dicom_ai_node.audit.sources.modality import speaks_for
-from dicom_ai_node.audit.sources.source import Fetched, Listed, NotAudited, Omission, Slice
-from dicom_ai_node.audit.spec import AuditSpec
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources import Fetched, Listed, NotAudited, Omission, Slice
+from dicom_ai_node.audit.sources.selection import Wanted, names_wanted, study_key, whole
 from dicom_ai_node.dicom.classes import ANALYSABLE, STANDARD_ROOT
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
 from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import ConfigError, UnreadableInstance
 from dicom_ai_node.rules import Header
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database, instances
 
 _SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
 
 Paths = list[Path]
 
 
-class Folder:
-    """A folder tree as a source: read once, of which study keys and paths are kept."""
+class FileSource:
+    """What a folder and the node itself have in common: headers cost no transfer of pixels."""
 
     holds_files = True
     whole_headers = True
 
-    def __init__(self, root: Path, *, modalities: Sequence[str], limits: Limits = DEFAULT) -> None:
-        if not root.is_dir():
-            raise ConfigError(f"folder:{root}: no such folder")
-        self.name = f"folder:{root}"
-        self._root = root
+    def __init__(self, *, modalities: Sequence[str], limits: Limits) -> None:
         self._modalities = tuple(modalities)
         self._limits = limits
-        self._paths: dict[str, Paths] | None = None
-        self._faults: dict[str, str] = {}
-        self._omitted: list[NotAudited] = []
 
     def probe(self) -> None:
         """Nothing to ask: it does not go away by itself."""
 
     def slices(self, spec: AuditSpec) -> Sequence[Slice]:
-        """One: a folder answers everything, and each part would read all of it."""
+        """One: it answers everything, and a folder would be read whole for each part."""
         return (whole(spec),)
+
+
+class Folder(FileSource):
+    """A folder tree: every DICOM file of a wanted modality below it.
+
+    It is read once; study keys and paths stay in memory.
+    """
+
+    def __init__(self, root: Path, *, modalities: Sequence[str], limits: Limits = DEFAULT) -> None:
+        super().__init__(modalities=modalities, limits=limits)
+        if not root.is_dir():
+            raise ConfigError(f"folder:{root}: no such folder")
+        self.name = f"folder:{root}"
+        self._root = root
+        self._read: Mapping[str, Paths] | None = None
+        self._faults: dict[str, str] = {}
+        self._omitted: list[NotAudited] = []
 
     def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed | NotAudited]:
         """The studies by key, each with the header of its first file; then what is left out.
@@ -55,17 +66,13 @@ class Folder:
         is a folder below that cannot be listed. Raises ConfigError when that is the root.
         """
         wanted = Wanted(spec)
-        paths = self._index()
-        for key in sorted(paths):
+        for key, paths in sorted(self._paths.items()):
             if key in self._faults:
-                count = len(paths[key]) or None
-                yield Listed(key, Header(), instances=count, fault=self._faults[key])
-                continue
-            header = wanted.first(self._headers(key))
-            if header is None:
+                yield Listed(key, Header(), len(paths) or None, fault=self._faults[key])
+            elif (header := wanted.first(self._headers(key))) is None:
                 yield NotAudited(key, Omission.DATES)
             else:
-                yield Listed(key, header, instances=len(paths[key]))
+                yield Listed(key, header, len(paths))
         yield from self._omitted
 
     def headers(self, listed: Listed) -> Sequence[Header]:
@@ -74,7 +81,7 @@ class Folder:
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
         """The files where they lie; those that are gone or damaged are faults."""
-        found = self._index().get(listed.key, [])
+        found = self._paths.get(listed.key, [])
         if not found:
             return Fetched(faults={"study": "its files are gone"})
         files, faults = [], {}
@@ -92,15 +99,16 @@ class Folder:
         """Nothing to give back."""
 
     def _headers(self, key: str) -> Iterator[Header]:
-        for path in self._index().get(key, ()):
+        for path in self._paths.get(key, ()):
             try:
-                header = pixels.read_header(path, self._limits)
+                yield Header.from_dataset(pixels.read_header(path, self._limits))
             except UnreadableInstance:
                 continue
-            yield Header.from_dataset(header)
 
-    def _index(self) -> dict[str, Paths]:
-        if self._paths is None:
+    @property
+    def _paths(self) -> Mapping[str, Paths]:
+        """The files of each study, by its key."""
+        if self._read is None:
             paths: dict[str, Paths] = {}
 
             def unlisted(error: OSError) -> None:
@@ -110,8 +118,8 @@ class Folder:
                 key = self._key(path)
                 if key:
                     paths.setdefault(key, []).append(path)
-            self._paths = paths
-        return self._paths
+            self._read = paths
+        return self._read
 
     def _unlisted(self, error: OSError) -> str:
         """Return the key of a folder that cannot be listed."""
@@ -145,11 +153,80 @@ class Folder:
 
     def _is_wanted(self, header: Dataset) -> bool:
         """Whether the file may be an image of a wanted modality, as its class says in doubt."""
-        said = speaks_for([Header.from_dataset(header)["Modality"]], self._modalities)
-        if said is not None:
-            return said
+        named = names_wanted([Header.from_dataset(header)["Modality"]], self._modalities)
+        if named is not None:
+            return named
         sop_class = sop_class_of(header)
         return sop_class in ANALYSABLE or not sop_class.startswith(STANDARD_ROOT)
+
+
+class Node(FileSource):
+    """The node's own studies: its database and spool as they are at the moment."""
+
+    name = "node"
+
+    def __init__(
+        self, db: Database, spool: Spool, *, modalities: Sequence[str], limits: Limits = DEFAULT
+    ) -> None:
+        super().__init__(modalities=modalities, limits=limits)
+        self._db = db
+        self._spool = spool
+
+    def list(self, spec: AuditSpec, part: Slice) -> Iterator[Listed | NotAudited]:
+        """The studies of which files are left, by UID, each with the header of its first file."""
+        wanted = Wanted(spec)
+        for uid in instances.studies_with_files(self._db):
+            files = self._files(uid)
+            headers = [header for path in files if (header := self._header(path)) is not None]
+            if not headers:
+                yield Listed(uid, Header(), len(files), fault="none of its files can be read")
+                continue
+            radiographs = [header for header in headers if self._is_wanted(header)]
+            if not radiographs:
+                yield NotAudited(uid, Omission.MODALITY)
+            elif (first := wanted.first(radiographs)) is None:
+                yield NotAudited(uid, Omission.DATES)
+            else:
+                yield Listed(uid, first, len(files))
+
+    def headers(self, listed: Listed) -> Sequence[Header]:
+        """The header of each file of a wanted modality."""
+        found = map(self._header, self._files(listed.key))
+        return tuple(header for header in found if header is not None and self._is_wanted(header))
+
+    def fetch(self, listed: Listed, folder: Path) -> Fetched:
+        """The wanted files in the spool, in the newest version of each instance."""
+        files, faults = [], {}
+        for instance in instances.analysable_instances(self._db, listed.key):
+            path = self._spool.path(instance.path)
+            if instance.dropped:
+                faults[instance.sop_instance_uid] = (
+                    "removed from the spool after its retention time"
+                )
+            elif not path.is_file():
+                faults[instance.sop_instance_uid] = "missing from the spool"
+            elif (header := self._header(path)) is None:
+                faults[instance.sop_instance_uid] = "damaged in the spool"
+            elif self._is_wanted(header):
+                files.append(path)
+        return Fetched(tuple(files), len(files) + len(faults), faults)
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._db.close()
+
+    def _header(self, path: Path) -> Header | None:
+        try:
+            return Header.from_dataset(pixels.read_header(path, self._limits))
+        except UnreadableInstance:
+            return None
+
+    def _is_wanted(self, header: Header) -> bool:
+        return names_wanted([header["Modality"]], self._modalities) is not False
+
+    def _files(self, uid: str) -> Paths:
+        found = instances.analysable_instances(self._db, uid)
+        return [self._spool.path(instance.path) for instance in found if not instance.dropped]
 
 
 def _files(root: Path, unlisted: Callable[[OSError], None]) -> Iterator[Path]:

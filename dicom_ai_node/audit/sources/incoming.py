@@ -4,24 +4,32 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
+from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_ai_node import pixels
-from dicom_ai_node.audit.sources.source import OTHER_STUDY, Fetched
+from dicom_ai_node.audit.sources import OTHER_STUDY, Fetched
+from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.dicom.status import CANNOT_UNDERSTAND, NOT_AUTHORISED, OUT_OF_RESOURCES, SUCCESS
+from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
 from dicom_ai_node.dicom.values import text_of
-from dicom_ai_node.errors import StorageError, UnreadableInstance
+from dicom_ai_node.errors import ConfigError, StorageError, UnreadableInstance
+from dicom_ai_node.listening import reason
 from dicom_ai_node.peer.commands import NO_UID
+from dicom_ai_node.peer.upper_layer import UpperLayer
 from dicom_ai_node.spool import storage_error
 
 
-class Landing:
+class IncomingFiles:
     """Takes what a peer stores, byte for byte, into the folder that is open; a C-STORE handler.
 
     Threads of pynetdicom call it; one study is open at a time.
@@ -33,30 +41,32 @@ class Landing:
         self._expected: frozenset[str] = frozenset()
         self._failure: StorageError | None = None
         self.files: dict[str, Path] = {}
-        """SOP Instance UID -> file of what came since :meth:`open`."""
-        self.strangers: set[str] = set()
+        """SOP Instance UID -> file of what came for the last study."""
+        self.unexpected: set[str] = set()
         """SOP Instance UIDs that came and were not expected; not kept."""
         self.last_arrival = 0.0
         """monotonic() of the last instance."""
 
-    def open(self, folder: Path, expected: Collection[str]) -> None:
-        """Take instances from now on; any where ``expected`` is empty."""
-        with self._lock:
-            self._folder, self._expected = folder, frozenset(expected)
-            self._failure, self.files, self.strangers = None, {}, set()
-
-    def close(self) -> None:
-        """Take nothing more.
+    @contextmanager
+    def into(self, folder: Path, expected: Collection[str]) -> Iterator[None]:
+        """Take instances meanwhile; any where ``expected`` is empty.
 
         Raises
         ------
         StorageError
-            The folder could not take what came.
+            At the end: the folder could not take what came.
         """
         with self._lock:
-            self._folder = None
-            if self._failure is not None:
-                raise self._failure
+            self._folder, self._expected = folder, frozenset(expected)
+            self._failure, self.files, self.unexpected = None, {}, set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._folder = None
+                failure = self._failure
+            if failure is not None:
+                raise failure
 
     def __call__(self, event: Any) -> int | Dataset:
         """Answer one C-STORE request with its status, and why it is refused."""
@@ -76,7 +86,7 @@ class Landing:
                 return _refusal(NOT_AUTHORISED, "nothing is asked for at this time")
             self.last_arrival = time.monotonic()
             if self._expected and uid not in self._expected:
-                self.strangers.add(uid)
+                self.unexpected.add(uid)
                 return _refusal(NOT_AUTHORISED, "this instance was not asked for")
             try:
                 self.files[uid] = write(self._folder, uid, head, request.DataSet.getbuffer())
@@ -86,13 +96,54 @@ class Landing:
             return SUCCESS
 
 
+class _ConnectionHandler(RequestHandler):  # type: ignore[misc]
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        UpperLayer.install(association)
+        return association
+
+
+class TemporaryScp:
+    """Listens on ``move_port`` from its making to :meth:`close`."""
+
+    def __init__(self, table: PacsTable, incoming: IncomingFiles, *, ae_title: str) -> None:
+        ae = AE(ae_title)
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = table.timeout
+        ae.maximum_pdu_size = table.max_pdu
+        ae.require_called_aet = True
+        ae.supported_contexts = [
+            build_context(one.abstract_syntax, list(ACCEPTED_SYNTAXES))
+            for one in AllStoragePresentationContexts
+        ]
+        try:
+            self._server: Any = ae.make_server(
+                (table.move_bind, table.move_port),
+                evt_handlers=[(evt.EVT_C_STORE, incoming)],
+                server_class=ThreadedAssociationServer,
+                request_handler=_ConnectionHandler,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"move_port = {table.move_port}: cannot listen on {table.move_bind}:"
+                f" {reason(error)}"
+            ) from error
+        ae._servers.append(self._server)  # as AE.start_server does, for shutdown
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Cut what is connected and stop listening."""
+        for association in self._server.active_associations:
+            association.abort()
+        self._server.shutdown()
+
+
 def _refusal(status: int, comment: str) -> Dataset:
     answer = Dataset()
     answer.Status, answer.ErrorComment = status, comment
     return answer
 
 
-def write(folder: Path, sop_instance_uid: str, *content: bytes | memoryview) -> Path:
+def write(folder: Path, sop_uid: str, *content: bytes | memoryview) -> Path:
     """Write the file of one instance, for this account alone; in place of an earlier one.
 
     Raises
@@ -100,9 +151,8 @@ def write(folder: Path, sop_instance_uid: str, *content: bytes | memoryview) -> 
     StorageError
         The folder could not take it.
     """
-    uid = sop_instance_uid
     # A UID of the peer's becomes a name only where it cannot be a path.
-    stem = uid if is_uid(uid) else hashlib.sha256(uid.encode()).hexdigest()
+    stem = sop_uid if is_uid(sop_uid) else hashlib.sha256(sop_uid.encode()).hexdigest()
     path = folder / f"{stem}.dcm"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -117,11 +167,11 @@ def write(folder: Path, sop_instance_uid: str, *content: bytes | memoryview) -> 
 def settle(
     files: Mapping[str, Path],
     *,
-    study: str,
+    study_uid: str,
     listed: Collection[str],
     count: int | None,
     failed: Collection[str] = (),
-    strangers: Collection[str] = (),
+    unexpected: Collection[str] = (),
     said: str = "",
 ) -> Fetched:
     """Hold what came against what was listed, and against the study that was asked for.
@@ -129,10 +179,10 @@ def settle(
     ``listed`` are the SOP Instance UIDs that the source named, and ``count`` how many it said there
     are where it named none. ``said`` is what the peer reported of failures.
     """
-    other = {uid: why for uid, path in files.items() if (why := is_other(path, study, uid))}
+    other = {uid: why for uid, path in files.items() if (why := is_other(path, study_uid, uid))}
     files = {uid: path for uid, path in files.items() if uid not in other}
     faults = {uid: "the peer failed to send it" for uid in failed if uid not in files} | other
-    faults |= dict.fromkeys(strangers, "came without being listed")
+    faults |= dict.fromkeys(unexpected, "came without being listed")
     for uid in listed:
         if uid not in files and uid not in faults:
             faults[uid] = "listed, and did not come"
@@ -147,14 +197,14 @@ def settle(
     return Fetched(ordered, expected, faults)
 
 
-def is_other(path: Path, study: str, instance: str) -> str:
+def is_other(path: Path, study_uid: str, sop_uid: str) -> str:
     """Return why a file is not the instance that it came as, '' where nothing in it says so."""
     try:
         header = pixels.read_header(path)
     except UnreadableInstance:
         return ""  # which is told when it is looked at
-    if clean_uid(text_of(header, "StudyInstanceUID")) not in ("", study):
+    if clean_uid(text_of(header, "StudyInstanceUID")) not in ("", study_uid):
         return OTHER_STUDY
-    if clean_uid(text_of(header, "SOPInstanceUID")) not in ("", clean_uid(instance)):
+    if clean_uid(text_of(header, "SOPInstanceUID")) not in ("", clean_uid(sop_uid)):
         return "the source sent another instance in its place"
     return ""

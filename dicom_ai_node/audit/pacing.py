@@ -23,7 +23,7 @@ class Hold:
     """Worth a note for those who do not watch."""
 
 
-class Manners:
+class Pacing:
     """The rate, the window, the live studies, and a source that is away. Times in seconds."""
 
     def __init__(

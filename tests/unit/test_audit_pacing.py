@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from dicom_ai_node.audit.manners import Manners
+from dicom_ai_node.audit.pacing import Pacing
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import ConfigError
@@ -49,23 +49,23 @@ def test_a_window_that_is_none_is_refused(window: str) -> None:
 
 def test_the_first_reason_to_wait_is_given() -> None:
     live = deque([2, 0, 0, 0])
-    manners = Manners(
+    pacing = Pacing(
         AuditSettings(window=NIGHT, studies_per_minute=6, retry_seconds=8),
         live=live.popleft,
         local_time=lambda at: datetime(2024, 1, 1, 21 if at < 100 else 23),
         chance=lambda: 0.5,
     )
-    manners.asked(99.0)
-    manners.unreachable(98.0, "refused")
-    manners.unreachable(99.0, "refused")
+    pacing.asked(99.0)
+    pacing.unreachable(98.0, "refused")
+    pacing.unreachable(99.0, "refused")
 
     def waits(now: float, *, paced: bool = True) -> tuple[str, float] | None:
-        hold = manners.hold(now, paced=paced)
+        hold = pacing.hold(now, paced=paced)
         return (hold.reason, hold.seconds) if hold else None
 
     assert waits(99.0) == ("outside the window 22:00-06:00", 3600)
     assert waits(100.0) == ("the source cannot be reached, 2 times in a row: refused", 11)
-    manners.back_off(90.0, 1, "over")
+    pacing.back_off(90.0, 1, "over")
     assert waits(100.0) == ("live studies first (2)", 1.0)
     assert waits(100.0) == ("at most 6 studies a minute", 9.0)
     assert waits(100.0, paced=False) is None
@@ -74,16 +74,16 @@ def test_the_first_reason_to_wait_is_given() -> None:
 
 def test_pauses_double_up_to_the_longest_and_begin_anew() -> None:
     settings = AuditSettings(retry_seconds=10, retry_max_seconds=60, yield_to_live=False)
-    manners = Manners(settings, live=lambda: 0, chance=lambda: 1.0)
+    pacing = Pacing(settings, live=lambda: 0, chance=lambda: 1.0)
     waits = []
     for _ in range(5):
-        manners.unreachable(0.0, "refused")
-        hold = manners.hold(0.0, paced=True)
+        pacing.unreachable(0.0, "refused")
+        hold = pacing.hold(0.0, paced=True)
         waits.append(hold.seconds if hold else 0)
     assert waits == [10, 20, 40, 60, 60]
-    manners.answered()
-    manners.unreachable(0.0, "refused")
-    hold = manners.hold(0.0, paced=True)
+    pacing.answered()
+    pacing.unreachable(0.0, "refused")
+    hold = pacing.hold(0.0, paced=True)
     assert hold is not None
     assert (hold.seconds, hold.reason) == (10, "the source cannot be reached: refused")
 

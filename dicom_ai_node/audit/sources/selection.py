@@ -1,24 +1,41 @@
-"""What is asked of every source, and how its answers are held against that."""
+"""What is asked of every source, and how its answers are held against that.
+
+Archives and consoles write Modality and ModalitiesInStudy (PS3.3 C.7.3.1.1.1) as ``cr``, ``CR/SR``
+or ``CR,SR``, pad with NUL and blanks of every kind, and use codes that DICOM does not define. A
+study is left out only where every code that is written is a defined one of something else: what
+cannot be read speaks for keeping the study.
+"""
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from dicom_ai_node.audit.sources.modality import speaks_for
-from dicom_ai_node.audit.sources.source import Listed, NotAudited, Omission, Slice
-from dicom_ai_node.audit.spec import AuditSpec
-from dicom_ai_node.dicom.classes import VERIFICATION
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources import Listed, NotAudited, Omission, Slice
 from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.rules import Header
-
-NO_STUDY = VERIFICATION
-"""No study has this UID: DICOM itself has given it to Verification (PS3.6 annex A)."""
 
 _EARLIEST = date(1970, 1, 1)
 """No archive has many studies from before."""
 _DAY = re.compile(r"[0-9]{8}")
+_TERMS = """
+    ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DG DMS DOC DX ECG EEG EMG EOG EPS ES FID GM HC
+    HD IO IOL IVOCT IVUS KER KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA
+    PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT
+    RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC
+    AS CD CF CP CS DD DF DM DS EC FA FS LP MA MS OPR ST VF
+"""
+"""Defined Terms of Modality; those of the last line are retired."""
+_DEFINED = frozenset(_TERMS.split())
+_RADIOGRAPH = frozenset({"DR", "RG", "RX", "XR"})
+"""Says that it is a radiograph and not of which of the two kinds: DR is no Defined Term and common,
+RG (radiographic imaging) is one and is used for both."""
+_RADIOGRAPHY = frozenset({"CR", "DX"})
+_BETWEEN = re.compile(r"[\s\0\\/,;|+&]+")
+_CODE = re.compile(r"[A-Z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +49,7 @@ class Wanted:
 
     def why_not(self, *, study_date: str, modalities: Iterable[str] = ()) -> Omission | None:
         """Return why a study is left out, None where it is wanted."""
-        if speaks_for(modalities, self.spec.modalities) is False:
+        if names_wanted(modalities, self.spec.modalities) is False:
             return Omission.MODALITY
         day, asked = study_date.strip(" \0"), whole(self.spec)
         early = bool(asked.first) and day < asked.first
@@ -49,15 +66,15 @@ class Wanted:
         return next((one for one, why in dates if why is None), None)
 
 
-class Part:
-    """What a source answers for a part of the listing, each study once."""
+class DistinctStudies:
+    """The studies of a listing that are audited, each once, and what is left out of it."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._listed: set[str] = set()
         self._omitted: dict[str, Omission] = {}
 
-    def different(self, answers: Iterable[Listed | NotAudited]) -> Iterator[Listed]:
+    def of(self, answers: Iterable[Listed | NotAudited]) -> Iterator[Listed]:
         """Return the studies that are audited; no more than the audit may have."""
         for one in answers:
             if isinstance(one, NotAudited):
@@ -127,3 +144,20 @@ def _text(day: date) -> str:
 
 def _date(text: str) -> date:
     return datetime.strptime(text, "%Y%m%d").date()
+
+
+def names_wanted(values: Iterable[str], wanted: Collection[str]) -> bool | None:
+    """Return whether one of ``values`` names a wanted modality; None where they do not say.
+
+    Compared without case and padding; a value may hold several codes with anything between them.
+    ``wanted`` are Defined Terms, or private codes, in upper case.
+    """
+    texts = [unicodedata.normalize("NFKC", text).upper() for text in values]
+    written = [_CODE.findall(word) for text in texts for word in _BETWEEN.split(text) if word]
+    codes = {code for word in written for code in word}
+    if codes & set(wanted) or any(text.strip(" \0") in wanted for text in texts):
+        return True
+    if codes & _RADIOGRAPH and _RADIOGRAPHY & set(wanted):
+        return True
+    legible = all(written)
+    return False if codes and legible and codes <= _DEFINED | _RADIOGRAPH else None

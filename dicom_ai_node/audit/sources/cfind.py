@@ -1,0 +1,164 @@
+"""C-FIND (PS3.4 C.6.2.1): what a PACS is asked at each level, and the query of studies.
+
+A query of studies is put with as few demands as the peer needs to answer it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import date
+
+import structlog
+from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
+
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.sources import Slice
+from dicom_ai_node.audit.sources.remote import DEMANDS, Demands
+from dicom_ai_node.audit.sources.selection import date_range, halves
+from dicom_ai_node.dicom.status import cannot_process, does_not_match_class, is_out_of_resources
+from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.errors import PeerRefused
+from dicom_ai_node.peer.exchange import Answer, Exchange
+from dicom_ai_node.rules import Header
+from dicom_ai_node.rules.header import ATTRIBUTES
+
+STUDY = (
+    *("SpecificCharacterSet", "StudyDate", "AccessionNumber", "ModalitiesInStudy"),
+    *("StudyDescription", "AdmittingDiagnosesDescription", "PatientName", "PatientID"),
+    *("IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize"),
+    *("PatientWeight", "PregnancyStatus", "PatientSpeciesDescription", "PatientSexNeutered"),
+    *("PatientBreedDescription", "ResponsiblePersonRole", "QualityControlSubject"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "RequestedProcedureDescription"),
+    *("LongitudinalTemporalInformationModified", "StudyInstanceUID"),
+    "NumberOfStudyRelatedInstances",
+)
+SERIES = (
+    *("SpecificCharacterSet", "Modality", "Manufacturer", "StationName", "SeriesDescription"),
+    *("ManufacturerModelName", "BodyPartExamined", "SoftwareVersions", "ProtocolName"),
+    *("PerformedProcedureStepDescription", "SeriesInstanceUID", "NumberOfSeriesRelatedInstances"),
+)
+IMAGE = (
+    *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "AcquisitionDate", "ViewPosition"),
+    *("PhotometricInterpretation", "QualityControlImage", "BurnedInAnnotation", "WindowCenter"),
+    *("WindowWidth", "RescaleIntercept", "RescaleSlope", "LossyImageCompression"),
+    "PresentationLUTShape",
+)
+"""Return keys of each level: what the header rules read of it, and what places the answer."""
+_REQUIRED = (
+    *("SpecificCharacterSet", "StudyDate", "AccessionNumber", "PatientName", "PatientID"),
+    "StudyInstanceUID",
+)
+"""Return keys that every peer has to know (PS3.4 C.6.2.1.2)."""
+_BAD_ATTRIBUTES = range(0x0105, 0x0111)
+
+log = structlog.get_logger()
+
+
+class StudySearch:
+    """C-FIND at STUDY level. Remembers what the peer refused."""
+
+    def __init__(
+        self, source: str, connected: Callable[[], Exchange], *, match_modality: bool
+    ) -> None:
+        self._source = source
+        self._connected = connected
+        self._demands = next(at for at, one in enumerate(DEMANDS) if one.modality is match_modality)
+
+    def studies(self, spec: AuditSpec, part: Slice) -> Iterator[Answer]:
+        """Return every answer, those of one query read to the end before the first is given."""
+        for modality in spec.modalities:
+            yield from self._found(modality, part, spec.today)
+            if not DEMANDS[self._demands].modality:  # that was all of them
+                return
+
+    def _found(self, modality: str, part: Slice, today: date) -> tuple[Answer, ...]:
+        try:
+            return self._asked(modality, part)
+        except PeerRefused as error:
+            smaller = halves(part, today)
+            # Of a peer that has an end to what it answers.
+            if not is_out_of_resources(error.status) or smaller is None:
+                raise
+            first, second = smaller
+            return self._found(modality, first, today) + self._found(modality, second, today)
+
+    def _asked(self, modality: str, part: Slice) -> tuple[Answer, ...]:
+        """Ask with the demands that were answered before, else with fewer and fewer."""
+        refusal: PeerRefused | None = None
+        for number in range(self._demands, len(DEMANDS)):
+            try:
+                # All of them first: who is given one may ask for its headers on the association.
+                found = tuple(self._connected().find(_identifier(DEMANDS[number], modality, part)))
+            except PeerRefused as error:
+                refusal = refusal or error
+                if not _may_be_the_demands(error.status):
+                    raise refusal from None
+                continue
+            if number != self._demands:
+                log.warning(
+                    "audit_source_asked_for_less", source=self._source, refused=str(refusal)
+                )
+                self._demands = number
+            return found
+        assert refusal is not None
+        raise refusal
+
+
+def _identifier(demands: Demands, modality: str, part: Slice) -> Dataset:
+    matching = {"StudyDate": date_range(part)}
+    if demands.modality:
+        matching["ModalitiesInStudy"] = modality
+    return query("STUDY", STUDY if demands.attributes else _REQUIRED, **matching)
+
+
+def _may_be_the_demands(status: int) -> bool:
+    return does_not_match_class(status) or cannot_process(status) or status in _BAD_ATTRIBUTES
+
+
+def query(level: str, keys: Iterable[str], **matching: str) -> Dataset:
+    """Return an identifier that asks for ``keys`` where ``matching`` holds."""
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword in keys:
+        tag, vr = _tag_and_vr(keyword)
+        identifier.add_new(tag, vr, None)
+    for keyword, value in matching.items():
+        setattr(identifier, keyword, value)
+    return identifier
+
+
+def number_of(answer: Dataset, keyword: str) -> int | None:
+    """Return a count, None when there is none."""
+    text = text_of(answer, keyword)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def texts_of(answer: Dataset, keyword: str) -> list[str]:
+    """Return the values of an attribute with several, without padding."""
+    parts = text_of(answer, keyword).split("\\")
+    return [text for part in parts if (text := part.strip())]
+
+
+def below(parent: Header, answer: Dataset) -> Header:
+    """Return what is known of a part: its own answer, and what it does not say from its parent.
+
+    A peer returns an empty value for a key that it does not keep at a level.
+    """
+    own = Header.from_dataset(answer)
+    said = {key: value for key, value in own.values.items() if value.strip(" \0")}
+    undecodable = frozenset(parent.undecodable - said.keys() | own.undecodable & said.keys())
+    values = {**own.values, **parent.values, **said}
+    return replace(own, values=values, undecodable=undecodable)
+
+
+def tag_of(keyword: str) -> int:
+    """Return the tag of a return key."""
+    return _tag_and_vr(keyword)[0]
+
+
+def _tag_and_vr(keyword: str) -> tuple[int, str]:
+    if keyword in ATTRIBUTES:
+        return ATTRIBUTES[keyword]
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    return tag, "IS" if keyword.startswith("NumberOf") else "CS" if "Modal" in keyword else "UI"
