@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.headers import recorded_part, status_part, without_name
-from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.record import result_key
 from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
 from dicom_ai_node.config import Config
@@ -20,6 +19,7 @@ from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.output import make_private, write_private
+from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.rules import RULES_VERSION

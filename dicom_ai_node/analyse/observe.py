@@ -12,10 +12,10 @@ import structlog
 from pydicom import Dataset
 
 from dicom_ai_node import pixels
-from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.decide.pool import pool_age, pool_sex
 from dicom_ai_node.decide.study import outside_training_ages
 from dicom_ai_node.monitor.observation import Observation, Role
+from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.rules import Header
 from dicom_ai_node.types import ImageRef, Outcome, Prediction, Reason
 

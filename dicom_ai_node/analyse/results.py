@@ -5,7 +5,6 @@ import time
 import structlog
 
 from dicom_ai_node.analyse.outgoing import write_reports
-from dicom_ai_node.analyse.pipeline import Prepared
 from dicom_ai_node.analyse.record import result_key, study_header, to_json
 from dicom_ai_node.analyse.saliency import write_captures
 from dicom_ai_node.config import Config
@@ -14,6 +13,7 @@ from dicom_ai_node.decide.study import noteworthy
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation
+from dicom_ai_node.pipeline import Prepared
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database

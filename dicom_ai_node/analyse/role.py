@@ -7,12 +7,12 @@ from functools import partial
 import structlog
 
 from dicom_ai_node.analyse.observe import Shadow
-from dicom_ai_node.analyse.pipeline import Pipeline
 from dicom_ai_node.analyse.worker import Analyser
 from dicom_ai_node.config import Config
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Role
+from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 

@@ -17,13 +17,13 @@ import structlog
 from PIL import Image
 
 from dicom_ai_node.analyse.outgoing import store_report
-from dicom_ai_node.analyse.pipeline import Prepared
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import is_uid, uid_of
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.output import make_private, write_private
+from dicom_ai_node.pipeline import Prepared
 from dicom_ai_node.report.build import build_saliency
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.overlay import picture

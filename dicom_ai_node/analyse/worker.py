@@ -19,7 +19,6 @@ import structlog
 from pydicom import Dataset
 
 from dicom_ai_node.analyse.observe import Shadow, observe
-from dicom_ai_node.analyse.pipeline import Pipeline, Prepared
 from dicom_ai_node.analyse.results import Results
 from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.backoff import Backoff
@@ -28,6 +27,7 @@ from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.monitor.observation import Observation, Role
+from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import LONGEST_RETRY

@@ -5,7 +5,6 @@ from datetime import date
 from pathlib import Path
 
 from dicom_ai_node import pixels
-from dicom_ai_node.analyse.pipeline import Pipeline
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.gather import Seen
 from dicom_ai_node.config import Config
@@ -15,6 +14,7 @@ from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.rules import Header
 from dicom_ai_node.types import ImageRef, Outcome
 

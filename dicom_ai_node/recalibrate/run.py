@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from dicom_ai_node.analyse.pipeline import Pipeline
 from dicom_ai_node.config import Config
 from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.recalibrate import pack
 from dicom_ai_node.recalibrate.headers import Track, read_studies, trust
 from dicom_ai_node.recalibrate.images import measure

@@ -10,10 +10,10 @@ from typing import Any
 from pydicom import Dataset, dcmread, dcmwrite
 
 from dicom_ai_node.analyse.observe import Shadow
-from dicom_ai_node.analyse.pipeline import Pipeline
 from dicom_ai_node.analyse.worker import Analyser
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.queries import StudyDetail, show
