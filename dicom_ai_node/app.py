@@ -128,7 +128,7 @@ def _load(place: Place, config: Config) -> Work:
     db.close()
     match place.role:
         case "receive":
-            from dicom_ai_node.receive import role as receive
+            from dicom_ai_node.receive import server as receive
 
             return partial(
                 receive.run,

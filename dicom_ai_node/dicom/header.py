@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydicom.charset import python_encoding
 from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
@@ -127,28 +127,28 @@ def header_of_file(data: memoryview, limits: Limits) -> FileHeader:
         raise UnreadableInstance("expected a DICOM file, got none of its marks")
     syntax = meta.uid(_TRANSFER_SYNTAX) if meta else ""
     start = meta.end if meta else 0
-    stated = encoding_of(syntax) if syntax else None
     sop_class = meta.uid(_MEDIA_SOP_CLASS) if meta else ""
-    if is_deflated(syntax):
-        header = deflated_header(data[start:], limits, sop_class=sop_class)
-        return FileHeader(meta, header, data[start:])
-    header = header_of(data, start=start, stated=stated, limits=limits, sop_class=sop_class)
-    return FileHeader(meta, header, None)
+    header = header_at(data, start, syntax, limits, sop_class=sop_class)
+    return FileHeader(meta, header, data[start:] if is_deflated(syntax) else None)
 
 
-def header_of(
-    data: bytes | memoryview,
-    *,
-    start: int = 0,
-    stated: Encoding | None = None,
-    limits: Limits,
-    sop_class: str = "",
+def header_at(
+    data: memoryview, start: int, transfer_syntax_uid: str, limits: Limits, *, sop_class: str = ""
 ) -> Header:
     """Follow the header of the data set at ``start``; errors of :func:`header_of_file`.
 
-    ``stated`` is what the transfer syntax says of the encoding. The first element may say
+    The transfer syntax says how it should be encoded, '' says nothing. The first element may say
     otherwise, and is right. ``sop_class`` counts where the data set names none.
     """
+    if is_deflated(transfer_syntax_uid):
+        return _deflated_header(data[start:], limits, sop_class)
+    stated = encoding_of(transfer_syntax_uid) if transfer_syntax_uid else None
+    return _header(data, start, stated, limits, sop_class)
+
+
+def _header(
+    data: bytes | memoryview, start: int, stated: Encoding | None, limits: Limits, sop_class: str
+) -> Header:
     encoding = _encoding(data, start, stated) or stated or EXPLICIT
     parts, end = walk(data, encoding, start=start, stop=is_pixel_data, limits=limits)
     header = Header(data, encoding, parts, end)
@@ -157,32 +157,48 @@ def header_of(
     return header
 
 
-def deflated_header(data: memoryview, limits: Limits, *, sop_class: str = "") -> Header:
-    """Follow the header of a deflated data set (PS3.5 A.5), and inflate little more than it.
-
-    Raises
-    ------
-    UnreadableInstance
-        As :func:`header_of_file`, or the data set cannot be inflated.
-    """
+def _deflated_header(data: memoryview, limits: Limits, sop_class: str) -> Header:
+    """Follow the header of a deflated data set (PS3.5 A.5), and inflate little more than it."""
     for size in (_FIRST_INFLATED, limits.header_bytes + _FIRST_INFLATED):
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflated = inflate(data, size)
         try:
-            inflated = inflater.decompress(data, size)
-        except zlib.error as error:
-            raise UnreadableInstance(f"expected a deflated data set, got: {error}") from error
-        try:
-            found = header_of(inflated, stated=EXPLICIT, limits=limits, sop_class=sop_class)
+            found = _header(inflated.data, 0, EXPLICIT, limits, sop_class)
         except UnreadableInstance:
-            if not inflater.unconsumed_tail:
+            if not inflated.is_cut:
                 raise
         else:
-            if not inflater.unconsumed_tail or found.end < len(inflated):
+            if not inflated.is_cut or found.end < len(inflated.data):
                 return found
     raise UnreadableInstance(
         "cannot be read: its header has more bytes before its pixel data than"
         f" limits.header_bytes = {limits.header_bytes}, when inflated"
     )
+
+
+class Inflated(NamedTuple):
+    """What came of a deflated data set."""
+
+    data: bytes
+    is_cut: bool
+    """Whether there is more than was asked for."""
+    has_end: bool
+    """Whether the end of the deflated data was reached."""
+
+
+def inflate(packed: bytes | memoryview, most: int) -> Inflated:
+    """Inflate a data set (PS3.5 A.5) to ``most`` bytes; pydicom has no bound.
+
+    Raises
+    ------
+    UnreadableInstance
+        It cannot be inflated.
+    """
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(packed, most)
+    except zlib.error as error:
+        raise UnreadableInstance(f"expected a deflated data set, got: {error}") from error
+    return Inflated(data, bool(inflater.unconsumed_tail), inflater.eof)
 
 
 def sequence_of(raw: RawDataElement) -> Items | None:

@@ -4,7 +4,6 @@ The header is followed up to the pixel data and no further; those stay in a memo
 uncompressed image is averaged straight from the page cache without ever being copied in full.
 """
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.dicom.encoding import Encoding
-from dicom_ai_node.dicom.header import FileHeader, header_of_file, mapped
+from dicom_ai_node.dicom.header import FileHeader, header_of_file, inflate, mapped
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
@@ -67,7 +66,7 @@ def open_source(path: Path, limits: Limits = DEFAULT) -> Source:
     """
     header, found, whole = _read(path, limits)
     encoding = found.header.encoding
-    data = whole if found.deflated is None else _inflated(path, found.deflated, limits)
+    data = whole if found.deflated is None else _inflated(found.deflated, limits)
     syntax = found.transfer_syntax_uid or _syntax_of(encoding)
     return Source(header, syntax, encoding, data, found.header.end)
 
@@ -89,18 +88,13 @@ def _read(path: Path, limits: Limits) -> tuple[Dataset, FileHeader, memoryview]:
     return header, found, data
 
 
-def _inflated(path: Path, deflated: memoryview, limits: Limits) -> memoryview:
-    """Inflate within bounds, which pydicom does not do (PS3.5 A.5)."""
+def _inflated(deflated: memoryview, limits: Limits) -> memoryview:
     most = limits.header_bytes + limits.decoded_bytes
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        inflated = inflater.decompress(deflated, most)
-    except zlib.error as error:
-        raise _unreadable(path, f"a deflated data set, got: {error}") from error
-    if inflater.unconsumed_tail:
+    inflated = inflate(deflated, most)
+    if inflated.is_cut:
         detail = f"over {most} bytes when inflated; limits.decoded_bytes = {limits.decoded_bytes}"
         raise refuse(RefusalCode.TOO_LARGE, detail)
-    return memoryview(inflated)
+    return memoryview(inflated.data)
 
 
 def _syntax_of(encoding: Encoding) -> str:

@@ -1,11 +1,105 @@
-"""What this process knows of one connection."""
+"""One connection: whether its peer keeps pace, what is known of it, and its row in the database."""
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import structlog
+
+from dicom_ai_node.errors import StorageError
+from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.receive.incoming import Incoming
-from dicom_ai_node.receive.pace import Pace
+from dicom_ai_node.store import Database, instances
+
+_LIFE = 30.0
+"""Seconds that a row outlives the last sign of life of its receiver."""
+_RENEWAL = 10.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PaceLimits:
+    """How slow a message may be, from ``[receive]``."""
+
+    window: float
+    """``dimse_timeout``: seconds over which the rate is averaged, and of silence."""
+    least_rate: float
+    """``least_rate``: bytes a second."""
+    longest: float
+    """``object_seconds``."""
+
+
+class Pace:
+    """The rate of the message that is arriving on one association.
+
+    Bytes of commands and data sets count, not those of the PDUs around them: a stream of empty
+    fragments brings nothing. A message that is whole within the first window is never judged.
+    """
+
+    def __init__(self, limits: PaceLimits) -> None:
+        self._limits = limits
+        self._began: float | None = None
+        self._window_began = 0.0
+        self._in_window = 0
+        self.total = 0
+        """Bytes of the message so far."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._began is not None
+
+    def begin(self, now: float) -> None:
+        """Its first byte has come; harmless within a message."""
+        if self._began is None:
+            self._began = self._window_began = now
+            self._in_window = self.total = 0
+
+    def end(self) -> None:
+        """The message is whole."""
+        self._began = None
+
+    def add(self, size: int) -> None:
+        """So many bytes of it have come."""
+        self._in_window += size
+        self.total += size
+
+    def excuse(self, seconds: float) -> None:
+        """Leave out time in which not the peer but this program was busy."""
+        if self._began is not None:
+            self._began += seconds
+            self._window_began += seconds
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return when :meth:`fault` has to be asked again; None outside a message."""
+        if self._began is None:
+            return None
+        window = self._window_began + self._limits.window
+        return max(0.0, min(window, self._began + self._limits.longest) - now)
+
+    def fault(self, now: float) -> str:
+        """Return what is wrong with the pace, '' while nothing is."""
+        if self._began is None:
+            return ""
+        if now - self._began >= self._limits.longest:
+            return f"a message took longer than receive.object_seconds = {self._limits.longest:g}"
+        if now - self._window_began >= self._limits.window:
+            if self._in_window < self._limits.least_rate * self._limits.window:
+                return (
+                    f"{self._in_window} bytes in {now - self._window_began:.0f} s, less than"
+                    f" receive.least_rate = {self._limits.least_rate:g} a second"
+                )
+            self._window_began, self._in_window = now, 0
+        return ""
+
+    def slow_seconds(self, now: float) -> float:
+        """Return for how long the message has been slower than the least rate; 0 if it is not."""
+        if self._began is None:
+            return 0.0
+        elapsed = now - self._window_began
+        return elapsed if self._in_window < self._limits.least_rate * elapsed else 0.0
 
 
 @dataclass(eq=False)
@@ -31,10 +125,6 @@ class Connection:
     active_at: float = field(default_factory=time.monotonic)
     productive_at: float = field(default_factory=time.monotonic)
     """When the last instance was filed; at first, when the connection was opened."""
-
-    def begin(self, incoming: Incoming) -> None:
-        """A data set has begun to arrive."""
-        self.arriving.add(incoming)
 
     def answered(self, incoming: Incoming, *, success: bool) -> None:
         """A C-STORE request was answered."""
@@ -68,3 +158,53 @@ class Connection:
     def seconds(self) -> float:
         """Return how long the connection has been there."""
         return time.monotonic() - self.opened_at
+
+
+class AssociationRows:
+    """Opens the row of an association with its first instance, and keeps the open ones alive.
+
+    A receiver that is killed renews nothing any more, so its rows expire by themselves.
+    """
+
+    def __init__(self, db: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._db = db
+        self._clock = clock
+        self._open: set[str] = set()
+        self._heart = Heartbeat(
+            "association-rows", _RENEWAL, self.renew, failure="associations_not_renewed"
+        )
+        self._heart.start()
+
+    def ensure(self, connection: Connection) -> None:
+        """Write the row unless it is there. Echoes and rejected peers never cost a commit."""
+        if connection.has_row:
+            return
+        now = self._clock()
+        instances.open_association(
+            self._db,
+            connection.key,
+            calling_ae=connection.calling_ae,
+            address=connection.address,
+            now=now,
+            alive_until=now + _LIFE,
+        )
+        connection.has_row = True
+        self._open.add(connection.key)
+
+    def end(self, connection: Connection) -> None:
+        """Remove the row; when that fails, it expires."""
+        if not connection.has_row:
+            return
+        self._open.discard(connection.key)
+        try:
+            instances.close_association(self._db, connection.key)
+        except StorageError as error:
+            _log.warning("association_row_left", error=str(error))
+
+    def renew(self) -> None:
+        """Give all open rows another lease of life."""
+        instances.keep_associations(self._db, list(self._open), alive_until=self._clock() + _LIFE)
+
+    def close(self) -> None:
+        """Stop renewing."""
+        self._heart.stop()

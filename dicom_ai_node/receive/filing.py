@@ -14,22 +14,23 @@ from dicom_ai_node.dicom.marks import created_here, is_coerced, is_own_report
 from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.dicom.uids import UUID_ROOT
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, UnreadableInstance
-from dicom_ai_node.receive.answers import (
-    Answer,
-    StoreRequest,
-    failed,
-    not_understood,
-    out_of_resources,
-    too_large,
-)
-from dicom_ai_node.receive.associations import AssociationRows
-from dicom_ai_node.receive.connection import Connection
-from dicom_ai_node.receive.header import Identity, identity_of, read_header
+from dicom_ai_node.receive.connection import AssociationRows, Connection
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.receive.requests import (
+    Answer,
+    Identity,
+    StoreRequest,
+    failed,
+    identity_of,
+    not_understood,
+    out_of_resources,
+    read_header,
+    too_large,
+)
 from dicom_ai_node.store import Database, forwards, instances, reports
 from dicom_ai_node.store.instances import Filed
-from dicom_ai_node.types import ImageRef, StoredInstance
+from dicom_ai_node.types import StoredInstance
 
 _log = structlog.get_logger()
 
@@ -146,9 +147,7 @@ class Filing:
         path = self._landing.keep(incoming)
         self._checkpoint("named")
         return StoredInstance(
-            image=ImageRef(
-                identity.sop_class_uid, identity.sop_instance_uid, identity.series_instance_uid
-            ),
+            image=identity.image,
             transfer_syntax_uid=request.transfer_syntax_uid,
             path=path,
             digest=incoming.digest,

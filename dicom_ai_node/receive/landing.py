@@ -11,8 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.receive.incoming import Incoming
-from dicom_ai_node.receive.room import Room
+from dicom_ai_node.receive.incoming import Incoming, Room
 from dicom_ai_node.spool import Spool, sync_folder
 
 _MEGABYTE = 1024 * 1024

@@ -11,10 +11,10 @@ from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.dicom.header import header_of_file, mapped
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.receive.header import identity_of
+from dicom_ai_node.receive.requests import identity_of
 from dicom_ai_node.spool import Spool, sync_folder
 from dicom_ai_node.store import Database, instances
-from dicom_ai_node.types import ImageRef, StoredInstance
+from dicom_ai_node.types import StoredInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,7 @@ def read_unfiled(spool: Spool, path: Path, limits: Limits) -> Unfiled:
     return Unfiled(
         identity.study_instance_uid,
         StoredInstance(
-            image=ImageRef(
-                identity.sop_class_uid, identity.sop_instance_uid, identity.series_instance_uid
-            ),
+            image=identity.image,
             transfer_syntax_uid=found.transfer_syntax_uid,
             path=spool.relative(path),
             digest=digest,

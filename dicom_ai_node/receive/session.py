@@ -13,14 +13,12 @@ from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.peer.pdus import Refusal
 from dicom_ai_node.receive.admission import Admission, Rejection
-from dicom_ai_node.receive.answers import Answer, StoreRequest
-from dicom_ai_node.receive.associations import AssociationRows
-from dicom_ai_node.receive.connection import Connection
+from dicom_ai_node.receive.connection import AssociationRows, Connection, Pace, PaceLimits
 from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
-from dicom_ai_node.receive.pace import Limits, Pace
 from dicom_ai_node.receive.reactor import EventDrivenAssociation
+from dicom_ai_node.receive.requests import Answer, StoreRequest
 from dicom_ai_node.receive.stream import SLICE, StreamingProvider
 
 _READER_ENDS_WITHIN = 10.0
@@ -45,7 +43,7 @@ class Sessions:
         rows: AssociationRows,
     ) -> None:
         self._settings = settings
-        self._limits = Limits(
+        self._limits = PaceLimits(
             window=settings.dimse_timeout,
             least_rate=settings.least_rate,
             longest=settings.object_seconds,
@@ -210,7 +208,7 @@ class Session:
             except OSError:
                 return  # the peer was faster
 
-    def begin(self, request: StoreRequest) -> "_Reception":
+    def begin(self, request: StoreRequest) -> Incoming:
         """Return where the data set of ``request`` goes."""
         head = file_head(
             sop_class_uid=request.sop_class_uid,
@@ -218,8 +216,14 @@ class Session:
             transfer_syntax_uid=request.transfer_syntax_uid,
         )
         incoming = self._shared.landing.begin(head)
-        self.connection.begin(incoming)
-        return _Reception(request, incoming, self.connection, self._shared.filing)
+        self.connection.arriving.add(incoming)
+        return incoming
+
+    def answer(self, request: StoreRequest, incoming: Incoming) -> Answer:
+        """File what has arrived; return what the response says."""
+        answer = self._shared.filing.store(request, incoming, self.connection)
+        self.connection.answered(incoming, success=answer.status == SUCCESS)
+        return answer
 
     def _on_requested(self, event: evt.Event) -> None:
         """Answer an A-ASSOCIATE-RQ with a rejection, or leave it to the negotiation."""
@@ -251,28 +255,6 @@ class Session:
     def _socket(self) -> socket.socket | None:
         wrapper = self._association.dul.socket
         return wrapper.socket if wrapper is not None else None
-
-
-class _Reception:
-    """One C-STORE request, between its command set and its answer."""
-
-    def __init__(
-        self, request: StoreRequest, incoming: Incoming, connection: Connection, filing: Filing
-    ) -> None:
-        self._request = request
-        self._incoming = incoming
-        self._connection = connection
-        self._filing = filing
-        self.write = incoming.write
-
-    @property
-    def is_absurd(self) -> bool:
-        return self._incoming.is_absurd
-
-    def answer(self) -> Answer:
-        answer = self._filing.store(self._request, self._incoming, self._connection)
-        self._connection.answered(self._incoming, success=answer.status == SUCCESS)
-        return answer
 
 
 def _set_timeouts(connection: socket.socket | None, *, sending: float) -> None:

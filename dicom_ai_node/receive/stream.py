@@ -13,16 +13,16 @@ import time
 from typing import NamedTuple, Protocol
 
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT
-from pynetdicom.presentation import PresentationContext
 
 from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.peer.commands import Command, Field, Tag, p_data, response
 from dicom_ai_node.peer.pdus import UnreadablePdu
 from dicom_ai_node.peer.upper_layer import LARGEST_CONTROL, UpperLayer, check_header, in_words
-from dicom_ai_node.receive.answers import Answer, StoreRequest
-from dicom_ai_node.receive.pace import Pace
+from dicom_ai_node.receive.connection import Pace
+from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.reactor import EventDrivenAssociation, EventDrivenProvider
+from dicom_ai_node.receive.requests import Answer, StoreRequest
 
 _A_ASSOCIATE_RQ, _P_DATA_TF = 0x01, 0x04
 _AWAITING_REQUEST, _ESTABLISHED, _AWAITING_CLOSE = "Sta2", "Sta6", "Sta13"  # PS3.8 table 9-10
@@ -43,25 +43,14 @@ SLICE = 1.0
 """Seconds that a read within a PDU waits before the pace is looked at; the kernel's timeout."""
 
 
-class Reception(Protocol):
-    """The data set of one C-STORE request, on its way in. Must not raise."""
-
-    def write(self, data: memoryview) -> None:
-        """Take the next bytes."""
-
-    @property
-    def is_absurd(self) -> bool:
-        """Whether so much has come that the end is not to be waited for."""
-
-    def answer(self) -> Answer:
-        """All bytes are there: do what is to be done, and return what the response says."""
-
-
 class StoreProvider(Protocol):
-    """What is behind the C-STORE requests of one association."""
+    """What is behind the C-STORE requests of one association. Must not raise."""
 
-    def begin(self, request: StoreRequest) -> Reception:
-        """A request has come; its data set follows."""
+    def begin(self, request: StoreRequest) -> Incoming:
+        """A request has come; its data set follows, and is written to what is returned."""
+
+    def answer(self, request: StoreRequest, incoming: Incoming) -> Answer:
+        """All bytes are there: do what is to be done, and return what the response says."""
 
 
 class _LetGo(Exception):
@@ -75,13 +64,13 @@ class _Aborting(Exception):
 class _Transfer(NamedTuple):
     command: Command
     context_id: int
-    reception: Reception | None
+    store: tuple[StoreRequest, Incoming] | None
     """None for another request than C-STORE: it is answered, and its data set is dropped."""
 
     @property
     def may_be_over(self) -> bool:
         """Whether something else than its data set can follow the command set."""
-        return self.reception is None or not self.command.has_data_set
+        return self.store is None or not self.command.has_data_set
 
 
 class StreamingProvider(UpperLayer, EventDrivenProvider):
@@ -195,8 +184,8 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
             raise UnreadablePdu("a message in a presentation context that was not accepted")
         if command.field == Field.C_STORE:
             # A data set follows, whatever Command Data Set Type says (PS3.7 9.3.1.1).
-            reception = self._store.begin(_store_request(command, context))
-            self._transfer = _Transfer(command, context_id, reception)
+            request = StoreRequest.of(command, context)
+            self._transfer = _Transfer(command, context_id, (request, self._store.begin(request)))
             return
         if command.has_data_set:
             self._transfer = _Transfer(command, context_id, None)
@@ -212,8 +201,9 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
         """Answer a C-STORE request of which everything is there."""
         self._transfer = None
         self._pace.end()
-        if transfer.reception is not None:
-            self._respond(transfer.command, transfer.context_id, transfer.reception.answer())
+        if transfer.store is not None:
+            answer = self._store.answer(*transfer.store)
+            self._respond(transfer.command, transfer.context_id, answer)
 
     def _respond(self, command: Command, context_id: int, answer: Answer) -> None:
         message = response(
@@ -249,13 +239,14 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
             self._finish(transfer)
 
     def _flush(self, transfer: _Transfer) -> None:
-        reception, filled, self._filled = transfer.reception, self._filled, 0
-        if reception is None:
+        filled, self._filled = self._filled, 0
+        if transfer.store is None:
             return
+        _, incoming = transfer.store
         began = time.monotonic()
-        reception.write(self._buffer[:filled])
+        incoming.write(self._buffer[:filled])
         self._pace.excuse(time.monotonic() - began)
-        if reception.is_absurd:
+        if incoming.is_absurd:
             raise _LetGo("a data set of more than twice receive.max_object_mb")
 
     def _exactly(self, size: int) -> bytes:
@@ -289,7 +280,7 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
         if fault:
             raise _LetGo(fault)
         waiting = list(self.to_provider_queue.queue)
-        if self._kill_thread or any(isinstance(one, A_ABORT | A_P_ABORT) for one in waiting):
+        if self._kill_thread or any(isinstance(item, A_ABORT | A_P_ABORT) for item in waiting):
             raise _Aborting
 
     def _drop(self) -> None:
@@ -302,12 +293,3 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
         if connection is None:
             raise ConnectionError("closed")
         return connection
-
-
-def _store_request(command: Command, context: PresentationContext) -> StoreRequest:
-    return StoreRequest(
-        sop_class_uid=command.text(Tag.AFFECTED_SOP_CLASS_UID),
-        sop_instance_uid=command.text(Tag.AFFECTED_SOP_INSTANCE_UID),
-        context_sop_class_uid=str(context.abstract_syntax),
-        transfer_syntax_uid=str(context.transfer_syntax[0]),
-    )

@@ -136,7 +136,7 @@ import json, os, signal, sys, threading
 from functools import partial
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.ops.process import inherited_listener
-from dicom_ai_node.receive import role
+from dicom_ai_node.receive import server
 
 values, process, die_at = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 
@@ -144,10 +144,10 @@ def checkpoint(step):
     if step == die_at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-role.Filing = partial(role.Filing, checkpoint=checkpoint)
+server.Filing = partial(server.Filing, checkpoint=checkpoint)
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-role.run(parse_config(values), process=process, stop=stop, listener=inherited_listener())
+server.run(parse_config(values), process=process, stop=stop, listener=inherited_listener())
 """
 
 

@@ -17,11 +17,9 @@ from structlog.testing import capture_logs
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.ops.reconcile import Reconciler
-from dicom_ai_node.receive.associations import AssociationRows
-from dicom_ai_node.receive.connection import Connection
+from dicom_ai_node.receive.connection import AssociationRows, Connection, Pace, PaceLimits
 from dicom_ai_node.receive.filing import SUCCESS, Filing, StoreRequest
 from dicom_ai_node.receive.landing import Landing
-from dicom_ai_node.receive.pace import Limits, Pace
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, tables
 from dicom_ai_node.store.node import FileCounts, file_counts
@@ -56,7 +54,7 @@ class Bench:
             **uids, context_sop_class_uid=uids["sop_class_uid"], transfer_syntax_uid=syntax
         )
         peer = Connection(
-            "::1", Pace(Limits(window=60.0, least_rate=4096.0, longest=1800.0)), calling_ae="CT"
+            "::1", Pace(PaceLimits(window=60.0, least_rate=4096.0, longest=1800.0)), calling_ae="CT"
         )
         assert self.filing.store(request, incoming, peer).status == SUCCESS
 

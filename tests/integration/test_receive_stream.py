@@ -273,7 +273,7 @@ def _disk_of(node: Node, monkeypatch: pytest.MonkeyPatch, *, megabytes: int) -> 
         used = sum(path.stat().st_size for path in node.files("incoming"))
         return SimpleNamespace(f_bavail=max(0, megabytes * 2**20 - used), f_frsize=1)
 
-    monkeypatch.setattr("dicom_ai_node.receive.room.os.statvfs", statvfs)
+    monkeypatch.setattr("dicom_ai_node.receive.incoming.os.statvfs", statvfs)
 
 
 def dribbling(peer: RawPeer, data: bytes, *, pause: float) -> int:

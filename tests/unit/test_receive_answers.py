@@ -8,7 +8,7 @@ from dicom_ai_node.errors import (
     StorageFull,
     UnreadableInstance,
 )
-from dicom_ai_node.receive.answers import (
+from dicom_ai_node.receive.requests import (
     Answer,
     StoreRequest,
     failed,

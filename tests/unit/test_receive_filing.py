@@ -17,13 +17,11 @@ from dicom_ai_node.dicom.marks import software_version
 from dicom_ai_node.dicom.uids import PROGRAM_UID, UUID_ROOT
 from dicom_ai_node.errors import StorageError, StorageFull
 from dicom_ai_node.receive import filing as module
-from dicom_ai_node.receive.answers import StoreRequest
-from dicom_ai_node.receive.associations import AssociationRows
-from dicom_ai_node.receive.connection import Connection
+from dicom_ai_node.receive.connection import AssociationRows, Connection, Pace, PaceLimits
 from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
-from dicom_ai_node.receive.pace import Limits, Pace
+from dicom_ai_node.receive.requests import StoreRequest
 from dicom_ai_node.report.copies import Fill, coerced
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards, instances
@@ -53,7 +51,7 @@ class Bench:
             clock=lambda: 100.0,
             checkpoint=self.steps.append,
         )
-        limits = Limits(window=60.0, least_rate=4096.0, longest=1800.0)
+        limits = PaceLimits(window=60.0, least_rate=4096.0, longest=1800.0)
         self.peer = Connection("192.0.2.1", Pace(limits), calling_ae="MODALITY")
 
     def incoming(self, data: bytes) -> Incoming:

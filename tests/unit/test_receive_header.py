@@ -13,7 +13,7 @@ from pynetdicom.dsutils import encode
 
 from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.receive.header import Identity, identity_of, read_header
+from dicom_ai_node.receive.requests import Identity, identity_of, read_header
 from tests.builders.receiving import EXPLICIT, encoded, radiograph
 
 

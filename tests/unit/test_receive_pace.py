@@ -2,9 +2,9 @@
 
 import pytest
 
-from dicom_ai_node.receive.pace import Limits, Pace
+from dicom_ai_node.receive.connection import Pace, PaceLimits
 
-LIMITS = Limits(window=60.0, least_rate=4096.0, longest=1800.0)
+LIMITS = PaceLimits(window=60.0, least_rate=4096.0, longest=1800.0)
 MEGABIT = 125_000
 
 

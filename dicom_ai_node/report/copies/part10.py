@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicom_ai_node.dicom.encoding import Encoding, Part, tag_name, tag_of
-from dicom_ai_node.dicom.header import file_meta
+from dicom_ai_node.dicom.header import file_meta, inflate
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.part10 import PREFIX_END, file_head, is_part10
 from dicom_ai_node.dicom.syntaxes import encoding_of, is_deflated
@@ -88,16 +88,12 @@ def rebuilt(file: Part10, data: bytes, *, sop_class_uid: str, sop_instance_uid: 
 
 
 def _inflated(packed: bytes) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        data = inflater.decompress(packed, MAX_INFLATED)
-    except zlib.error as error:
-        raise UnreadableInstance(f"expected a deflated data set: {error}") from error
-    if inflater.unconsumed_tail or not inflater.eof:
+    inflated = inflate(packed, MAX_INFLATED)
+    if inflated.is_cut or not inflated.has_end:
         raise UnreadableInstance(
             f"the deflated data set is cut off, or larger than {MAX_INFLATED} bytes"
         )
-    return data
+    return inflated.data
 
 
 def _deflated(data: bytes) -> bytes:

@@ -1,14 +1,23 @@
-"""What a C-STORE asks for and what it is answered with (PS3.7 9.1.1, PS3.4 table B.2-1)."""
+"""What a C-STORE asks for, the instance that it brings, and what it is answered with.
+
+PS3.7 9.1.1, PS3.4 table B.2-1.
+"""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 from pydicom.datadict import tag_for_keyword
+from pynetdicom.presentation import PresentationContext
 
+from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.dicom.header import Header, header_at, mapped
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.status import CANNOT_UNDERSTAND, FAILED_HERE, OUT_OF_RESOURCES
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, StorageFull, UnreadableInstance
-from dicom_ai_node.peer.commands import Tag
+from dicom_ai_node.peer.commands import Command, Tag
+from dicom_ai_node.types import ImageRef
 
 _LONGEST_UID = 64
 _OF_COMMAND = {
@@ -36,6 +45,16 @@ class StoreRequest:
     context_sop_class_uid: str
     transfer_syntax_uid: str
 
+    @classmethod
+    def of(cls, command: Command, context: PresentationContext) -> Self:
+        """Return what a command set asks for in its presentation context."""
+        return cls(
+            sop_class_uid=command.text(Tag.AFFECTED_SOP_CLASS_UID),
+            sop_instance_uid=command.text(Tag.AFFECTED_SOP_INSTANCE_UID),
+            context_sop_class_uid=str(context.abstract_syntax),
+            transfer_syntax_uid=str(context.transfer_syntax[0]),
+        )
+
     def check(self) -> None:
         """Raise UnreadableInstance where the command set itself is wrong."""
         _check("Affected SOP Class UID", self.sop_class_uid)
@@ -44,6 +63,59 @@ class StoreRequest:
             raise UnreadableInstance(
                 "Affected SOP Class UID is not that of the presentation context"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The UIDs that place an instance (PS3.3 C.7.2.1, C.7.3.1, C.12.1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+
+    @property
+    def image(self) -> ImageRef:
+        """What the database knows the instance by."""
+        return ImageRef(self.sop_class_uid, self.sop_instance_uid, self.series_instance_uid)
+
+
+def read_header(
+    path: Path, *, offset: int, transfer_syntax: str, limits: Limits = DEFAULT
+) -> Header:
+    """Follow everything before the pixel data of the data set at ``offset``.
+
+    Raises
+    ------
+    UnreadableInstance
+        The header is cut off, cannot be followed, or goes beyond ``limits``.
+    """
+    return header_at(mapped(path), offset, transfer_syntax, limits)
+
+
+def identity_of(header: Header) -> Identity:
+    """Return the UIDs of an instance.
+
+    Raises
+    ------
+    UnreadableInstance
+        One is missing or not a UID. The message names the attribute and never its value.
+    """
+    return Identity(
+        sop_class_uid=_uid(header, "SOPClassUID"),
+        sop_instance_uid=_uid(header, "SOPInstanceUID"),
+        study_instance_uid=_uid(header, "StudyInstanceUID"),
+        series_instance_uid=_uid(header, "SeriesInstanceUID"),
+    )
+
+
+def _uid(header: Header, keyword: str) -> str:
+    value = header.uid(tag_of(keyword))
+    if not value:
+        raise UnreadableInstance(f"{keyword} is missing")
+    if not is_uid(value):
+        raise UnreadableInstance(f"{keyword} is not a UID")
+    return value
 
 
 def not_understood(error: UnreadableInstance) -> Answer:
