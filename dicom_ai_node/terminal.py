@@ -66,3 +66,8 @@ progress_console = GuardedConsole(stderr=True, markup=False, highlight=False)
 def plain_terminal() -> bool:
     """Whether nobody looks at a progress bar."""
     return not progress_console.is_terminal or bool(os.environ.get("CI"))
+
+
+def complain(error: Exception | str) -> None:
+    """Print an error to standard error."""
+    progress_console.print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)

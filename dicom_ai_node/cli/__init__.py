@@ -1,40 +1,207 @@
-"""The command line. Exit codes: :class:`dicom_ai_node.errors.ExitCode`.
+"""The command line: every command there is, and how each of them ends.
 
-Each command imports what it needs when it runs, so that ``--help`` is quick and a receiver process
-never loads the network's libraries.
+Exit codes: :class:`dicom_ai_node.errors.ExitCode`. A command is imported when it is run, so that
+``--help`` is quick, a receiver never loads torch, and what only reads the database loads neither
+highdicom nor pynetdicom.
 """
 
 import errno
 import os
 import sys
 import warnings
+from importlib import import_module
 from io import TextIOWrapper
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from dicom_ai_node.cli import (
-    archive,
-    audit,
-    copies,
-    decide,
-    exchange,
-    files,
-    headers,
-    model,
-    monitor,
-    node,
-    peers,
-    proposals,
-)
-from dicom_ai_node.cli.common import complain, explain
 from dicom_ai_node.errors import ExitCode, NodeError
-from dicom_ai_node.terminal import silence_output
+from dicom_ai_node.terminal import complain, silence_output
+
+_MARKUP: Final = "markdown"
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": (
+        "node:serve",
+        "Run the node: receivers, analyser, deliverer, keeper and web, supervised.",
+    ),
+    "status": (
+        "node:status",
+        "Say how the node is: processes, queues, disk. Exit code 1 when it is not ready.",
+    ),
+    "check-config": (
+        "node:check_config",
+        "Check the configuration and say what is in force. Exit code 2 when it has faults.",
+    ),
+    "role": ("node:role", ""),
+    "studies": (
+        "archive:studies",
+        "List studies, newest first: recorded age and sex, estimate, verdict, rules to look at.",
+    ),
+    "show": (
+        "archive:show",
+        "Show one study: the verdict, then findings, images, every transition and each delivery.",
+    ),
+    "quarantine": (
+        "archive:quarantine",
+        "List what was received and could not be filed, with its reason, newest first.",
+    ),
+    "requeue": ("archive:requeue", "Analyse a study again, or send dead letters again."),
+    "infer": (
+        "files:infer",
+        "Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.",
+    ),
+    "check-header": (
+        "headers:check_header",
+        "Hold headers against the rules, without network or PACS.",
+    ),
+    "echo": (
+        "peers:echo",
+        "Ask whether a peer answers: C-ECHO and what it accepts, or QIDO-RS of a DICOMweb archive.",
+    ),
+    "demo": (
+        "peers:demo",
+        "Run a PACS and the node on this machine, and see the reports come back.",
+    ),
+    "db upgrade": (
+        "node:upgrade",
+        "Make the database, or bring it to the newest schema; 'serve' does it by itself.",
+    ),
+    "model recalibrate": (
+        "recalibrate:recalibrate",
+        "Calibrate a bundle on a site's own images and write it as a new bundle.",
+    ),
+    "model compare": (
+        "compare:compare",
+        "Say which bundle did better on the site's own trusted headers: the live one or the"
+        " shadow.",
+    ),
+    "model list": ("model:list_", "List the shipped bundles."),
+    "model show": (
+        "model:show",
+        "Show a bundle: what it is for, what it was trained on, how well it does.",
+    ),
+    "model verify": (
+        "model:verify",
+        "Check that a bundle is complete and that its weights are the ones it was made with.",
+    ),
+    "model export": (
+        "exchange:export",
+        "Write a bundle's network as ONNX, and check that it answers as before.",
+    ),
+    "monitor": (
+        "monitor:app",
+        "Show error, coverage, sex accuracy and gate refusals against trusted headers, and drift.",
+    ),
+    "proposals list": ("proposals:list_", "List proposals, newest first."),
+    "proposals show": (
+        "proposals:show",
+        "Show one proposal: value, source, interval or probability, rules, every decision.",
+    ),
+    "proposals accept": (
+        "decide:accept",
+        "Accept proposals: their values are right. Nothing is sent before they are applied.",
+    ),
+    "proposals reject": (
+        "decide:reject",
+        "Reject proposals: the same value from the same source is not proposed again.",
+    ),
+    "proposals apply": (
+        "copies:apply",
+        "Queue filled copies of a study's images for each destination whose 'fill' takes them.",
+    ),
+    "proposals preview": (
+        "copies:preview",
+        "Print what a destination would get changed, tag by tag. Sends and keeps nothing.",
+    ),
+    "audit start": (
+        "audit:start",
+        "Audit an archive. Runs here until it is done; Ctrl-C pauses it, with exit code 130.",
+    ),
+    "audit list": ("audit:list_", "List audits, newest first."),
+    "audit show": (
+        "audit:show",
+        "Show one audit: how far it is, how fast, what it waits for, its faults.",
+    ),
+    "audit pause": (
+        "audit_control:pause",
+        "Pause a running audit, wherever it runs, after the study under way.",
+    ),
+    "audit cancel": (
+        "audit_control:cancel",
+        "End an audit for good. What it collected stays and can be reported.",
+    ),
+    "audit resume": (
+        "audit_control:resume",
+        "Go on with an audit that was paused, failed or killed. Nothing is asked for twice.",
+    ),
+    "audit report": (
+        "audit:report",
+        "Write what an audit found as HTML, CSV and JSON. May be asked for while it runs.",
+    ),
+}
+"""Module and function of each command, and its first line in the help, as its docstring has it."""
+
+_GROUPS = {
+    "db": "The database.",
+    "model": "The model bundles.",
+    "proposals": (
+        "Values proposed for missing and implausible header fields: decide on them, apply them."
+    ),
+    "audit": (
+        "Find wrong headers in a whole archive: list it, read it, estimate where it is needed."
+    ),
+}
 
 
-class _Commands(TyperGroup):
+class _Named(TyperCommand):
+    """A command that stands in the help with its first line, and is imported when it is run."""
+
+    def __init__(self, name: str, place: str, first_line: str) -> None:
+        super().__init__(name, help=first_line, hidden=not first_line)
+        self._place = place
+
+    def imported(self) -> Any:
+        """Return the command itself."""
+        module, _, name = self._place.partition(":")
+        found = getattr(import_module(f"{__name__}.{module}"), name)
+        if isinstance(found, typer.Typer):
+            app = found
+        else:
+            app = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
+            app.command(self.name)(found)
+        command = typer.main.get_command(app)
+        command.name = self.name
+        return command
+
+
+class _Group(TyperGroup):
+    """Commands of which one is imported when it is run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is meant, imported, and its arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.imported() if isinstance(command, _Named) else command, rest
+
+
+class _Commands(_Group):
     """Ends a command that is interrupted, or that nobody reads any more, in good order."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for path, (place, first_line) in _COMMANDS.items():
+            group, _, name = path.rpartition(" ")
+            self._commands_of(group)[name] = _Named(name, place, first_line)
+
+    def _commands_of(self, group: str) -> Any:
+        if not group:
+            return self.commands
+        found: Any = self.commands.get(group)
+        if found is None:
+            found = self.commands[group] = _Group(
+                name=group, help=_GROUPS[group], no_args_is_help=True, rich_markup_mode=_MARKUP
+            )
+        return found.commands
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -57,19 +224,9 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=_MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (node, archive, files, headers, peers):
-    module.register(app)
-exchange.register(model.app)
-decide.register(proposals.app)
-copies.register(proposals.app)
-app.add_typer(node.database, name="db")
-app.add_typer(model.app, name="model")
-app.add_typer(monitor.app, name="monitor")
-app.add_typer(proposals.app, name="proposals")
-app.add_typer(audit.app, name="audit")
 
 
 def _print_version(asked: bool) -> None:
@@ -111,6 +268,8 @@ def _code() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else ExitCode.DONE
     except NodeError as error:
+        from dicom_ai_node.cli.common import explain
+
         explain(error)
         return error.exit_code
     except OSError as error:

@@ -35,12 +35,6 @@ from dicom_ai_node.store.queries import show as find_one
 from dicom_ai_node.study import State
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (studies, show, quarantine, requeue):
-        app.command()(command)
-
-
 def _open(path: Path | None) -> Database:
     return open_database(configuration(path))
 

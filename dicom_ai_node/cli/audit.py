@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.cli import audit_control, audit_shown
+from dicom_ai_node.cli import audit_shown
 from dicom_ai_node.cli.audit_control import Number, known, owner_here, run
 from dicom_ai_node.cli.common import (
     DAYS,
@@ -27,11 +27,6 @@ from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.store import audit_studies, audits
 from dicom_ai_node.study import AuditState
 
-app = typer.Typer(
-    help="Find wrong headers in a whole archive: list it, read it, estimate where it is needed.",
-    no_args_is_help=True,
-)
-
 _RATE: float = AuditSpec.model_fields["false_discovery_rate"].default
 _OPTIONS = {
     "source": "--source",
@@ -44,7 +39,6 @@ _OPTIONS = {
 }
 
 
-@app.command()
 def start(
     source: Annotated[
         str, typer.Option(help="pacs:NAME, web:NAME (of [sources]), folder:PATH or node.")
@@ -128,7 +122,6 @@ def start(
     run(settings, db, number, owner, as_json=as_json)
 
 
-@app.command("list")
 def list_(
     config: ConfigFile = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
@@ -142,7 +135,6 @@ def list_(
     audit_shown.rows(audits.find(db, limit=limit), as_json=as_json)
 
 
-@app.command()
 def show(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show one audit: how far it is, how fast, what it waits for, its faults.
 
@@ -152,11 +144,6 @@ def show(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> 
     audit_shown.one(db, known(db, number), as_json=as_json)
 
 
-for command in (audit_control.pause, audit_control.cancel, audit_control.resume):
-    app.command()(command)
-
-
-@app.command()
 def report(
     number: Number,
     out: Annotated[Path, typer.Option(help="Folder of the report; made.", show_default=False)],

@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Column
-from rich.text import Text
 
 from dicom_ai_node.config import Config, load_config, located
 from dicom_ai_node.errors import ConfigError, ExitCode, NodeError, StorageError, did_you_mean
 from dicom_ai_node.output import json_text, make_private
 from dicom_ai_node.store import Database
-from dicom_ai_node.terminal import console, plain_terminal, progress_console
+from dicom_ai_node.terminal import complain, console, plain_terminal, progress_console
 
-__all__ = ["ExitCode", "console", "plain_terminal", "progress_console"]
+__all__ = ["ExitCode", "complain", "console", "plain_terminal", "progress_console"]
 
 PLACES = (Path("config/node.toml"), Path("/etc/dicom-ai-node/node.toml"))
 
@@ -80,11 +79,6 @@ def explain(error: NodeError) -> None:
     complain(error)
     if isinstance(error, StorageError) and _configuration is not None:
         progress_console.print(f"configuration: {located(_configuration)}", soft_wrap=True)
-
-
-def complain(error: Exception | str) -> None:
-    """Print an error to standard error."""
-    progress_console.print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -44,12 +44,6 @@ if TYPE_CHECKING:
     from dicom_ai_node.report.copies import Change
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to ``proposals``."""
-    for command in (apply, preview):
-        app.command()(command)
-
-
 def apply(
     ids: Ids = None,
     source: Sources = None,

@@ -84,13 +84,7 @@ _WANTED = {
 _DONE = {Decision.ACCEPT: "accepted", Decision.REJECT: "rejected"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to ``proposals``."""
-    app.command("accept", help=_ACCEPT)(_command(Decision.ACCEPT))
-    app.command("reject", help=_REJECT)(_command(Decision.REJECT))
-
-
-def _command(decision: Decision) -> Callable[..., None]:
+def _command(decision: Decision, says: str) -> Callable[..., None]:
     def command(
         reason: Why,
         ids: Ids = None,
@@ -132,7 +126,11 @@ def _command(decision: Decision) -> Callable[..., None]:
             return
         _decide(db, rows, decision, actor, reason.strip(), as_json)
 
+    command.__doc__ = says
     return command
+
+
+accept, reject = _command(Decision.ACCEPT, _ACCEPT), _command(Decision.REJECT, _REJECT)
 
 
 def _acceptable(rows: Sequence[StoredProposal], selection: Selection) -> list[StoredProposal]:

@@ -9,11 +9,6 @@ from rich.text import Text
 from dicom_ai_node.cli.common import AsJson, check_folder, console, print_json
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to ``model``."""
-    app.command()(export)
-
-
 def export(
     onnx: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
     name: Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")] = "default",

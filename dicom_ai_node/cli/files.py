@@ -33,11 +33,6 @@ from dicom_ai_node.config import load_config
 from dicom_ai_node.types import Head, SaliencyMethod
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command()(infer)
-
-
 def infer(
     paths: Paths,
     config: ConfigFile = None,

@@ -27,11 +27,6 @@ _CSV = ("path", "age", "sex", "status_age", "status_sex", "rules", "proposals", 
 _SEVERITIES = ("error", "warning", "information")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command("check-header")(check_header)
-
-
 def check_header(
     paths: Paths,
     config: ConfigFile = None,

@@ -1,4 +1,4 @@
-"""The model bundles: ``model list``, ``show``, ``verify``, ``recalibrate``, ``compare``."""
+"""The model bundles: ``model list``, ``show`` and ``verify``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,18 +7,12 @@ import typer
 from rich.table import Table
 
 from dicom_ai_node.cli.common import AsJson, console, print_json
-from dicom_ai_node.cli.compare import compare
-from dicom_ai_node.cli.recalibrate import recalibrate
 from dicom_ai_node.cli.tables import cut_left
 from dicom_ai_node.output import escaped_json
 
-app = typer.Typer(help="The model bundles.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")]
-app.command()(recalibrate)
-app.command()(compare)
 
 
-@app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the shipped bundles.
 
@@ -42,7 +36,6 @@ def list_(as_json: AsJson = False) -> None:
         console.print(table)
 
 
-@app.command()
 def show(name: Name = "default", as_json: AsJson = False) -> None:
     """Show a bundle: what it is for, what it was trained on, how well it does.
 
@@ -61,7 +54,6 @@ def show(name: Name = "default", as_json: AsJson = False) -> None:
         print_bundle(manifest, path=str(path))
 
 
-@app.command()
 def verify(name: Name = "default", as_json: AsJson = False) -> None:
     """Check that a bundle is complete and that its weights are the ones it was made with.
 

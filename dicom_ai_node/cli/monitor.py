@@ -39,7 +39,7 @@ from dicom_ai_node.store.monitor import (
     switches,
 )
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 _WEEK = 7 * 86400.0
 
 

@@ -25,18 +25,7 @@ from dicom_ai_node.store.instances import reasons_of_quarantine
 
 _PATIENCE_SECONDS = 15.0
 
-database = typer.Typer(help="The database.", no_args_is_help=True)
-
-
 _MOST_REASONS = 5
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (serve, status):
-        app.command()(command)
-    app.command("check-config")(check_config)
-    app.command(hidden=True)(role)
 
 
 def serve(config: ConfigFile = None) -> None:
@@ -174,7 +163,6 @@ def _print_quarantine(settings: Config, reasons: list[tuple[str, int]]) -> None:
         console.print(f"  {count} x {reason}", soft_wrap=True)
 
 
-@database.command()
 def upgrade(config: ConfigFile = None) -> None:
     """Make the database, or bring it to the newest schema; 'serve' does it by itself.
 

@@ -16,12 +16,6 @@ from dicom_ai_node.cli.common import (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command()(echo)
-    app.command()(demo)
-
-
 def echo(
     name: Annotated[
         str,

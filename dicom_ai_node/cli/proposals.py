@@ -36,16 +36,10 @@ from dicom_ai_node.store.fills import Stuck, why_stuck
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.study.proposals import ProposalState
 
-app = typer.Typer(
-    help="Values proposed for missing and implausible header fields: decide on them, apply them.",
-    no_args_is_help=True,
-)
-
 _WIDE = 120
 """Columns of a terminal that has room for a UID."""
 
 
-@app.command("list")
 def list_(
     config: ConfigFile = None,
     state: Annotated[
@@ -109,7 +103,6 @@ def as_table(rows: Sequence[StoredProposal]) -> Table:
     return table
 
 
-@app.command()
 def show(proposal_id: Id, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show one proposal: value, source, interval or probability, rules, every decision.
 

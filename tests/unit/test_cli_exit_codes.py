@@ -25,7 +25,8 @@ Said = pytest.CaptureFixture[str]
 
 def commands(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
     """Every command there is, as it is typed."""
-    for name, command in group.commands.items():
+    for name, entry in group.commands.items():
+        command = entry.imported() if hasattr(entry, "imported") else entry
         if getattr(command, "commands", None):
             yield from commands(command, *path, name)
             if command.invoke_without_command:
@@ -155,6 +156,17 @@ def test_help_is_done_and_a_wrong_option_is_a_wrong_command_line(
     assert "--no-such-option" in capsys.readouterr().err
 
 
+def test_a_group_shows_the_first_line_of_each_command() -> None:
+    def entries(group: Any) -> Iterator[Any]:
+        for entry in group.commands.values():
+            yield from entries(entry) if hasattr(entry, "commands") else (entry,)
+
+    for entry in entries(typer.main.get_command(app)):
+        if not entry.hidden:
+            paragraph = entry.imported().help.partition("\n\n")[0]
+            assert entry.help == " ".join(paragraph.split())
+
+
 def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
     assert ends(monkeypatch, "--version") == ExitCode.DONE
     assert capsys.readouterr().out.startswith("dicom-ai-node 0.")
@@ -163,7 +175,7 @@ def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
 def test_every_command_that_opens_the_database_is_tried_without_it() -> None:
     without = {("check-config",), ("check-header",), ("db", "upgrade"), ("demo",), ("echo",)}
     without |= {("infer",), ("role",), ("serve",), ("status",)}
-    without |= {("model", name) for name in ("export", "import", "list", "recalibrate", "show")}
+    without |= {("model", name) for name in ("export", "list", "recalibrate", "show")}
     assert set(COMMANDS) == set(NEEDS_DATABASE) | without | {("model", "verify")}
 
 
