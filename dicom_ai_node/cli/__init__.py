@@ -23,7 +23,7 @@ _MARKUP: Final = "markdown"
 _COMMANDS: dict[str, tuple[str, str]] = {
     "serve": (
         "node:serve",
-        "Run the node: receivers, analyser, deliverer, keeper and web, supervised.",
+        "Run the node: receivers, analyser, deliverer, maintenance and web, supervised.",
     ),
     "status": (
         "node:status",

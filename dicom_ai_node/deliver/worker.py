@@ -6,13 +6,11 @@ import time
 import structlog
 
 from dicom_ai_node.config import Config
+from dicom_ai_node.deliver import LEASE_SECONDS
 from dicom_ai_node.deliver.courier import Courier
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.peer import quiet_pynetdicom
 from dicom_ai_node.store import Database, deliveries
-
-LEASE_SECONDS = 30.0
-"""A report that a killed deliverer had under way is sent again after this long."""
 
 log = structlog.get_logger()
 

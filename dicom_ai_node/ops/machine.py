@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.processes import StorageSettings
-from dicom_ai_node.deliver.worker import LEASE_SECONDS
+from dicom_ai_node.deliver import LEASE_SECONDS
 from dicom_ai_node.store.clock import Bounds
 
 MEGABYTE = 1024 * 1024

@@ -13,8 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import select, update
 
 from dicom_ai_node.config import Config, parse_config
-from dicom_ai_node.deliver import run
-from dicom_ai_node.deliver.worker import LEASE_SECONDS
+from dicom_ai_node.deliver import LEASE_SECONDS
+from dicom_ai_node.deliver.worker import run
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.spool import Spool

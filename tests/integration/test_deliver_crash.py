@@ -24,7 +24,7 @@ OFFERS = [Offer(uid) for uid in REPORTS]
 ROLE = """
 import json, sys, threading
 from dicom_ai_node.config import parse_config
-from dicom_ai_node.deliver import run
+from dicom_ai_node.deliver.worker import run
 run(parse_config(json.loads(sys.argv[1])), stop=threading.Event(), lease_seconds=1.0)
 """
 

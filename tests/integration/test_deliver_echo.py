@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_ai_node.config import Config, parse_config
-from dicom_ai_node.deliver import echo
+from dicom_ai_node.deliver.echo import echo
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.errors import ConfigError, PeerUnavailable

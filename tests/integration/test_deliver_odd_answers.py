@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dicom_ai_node.config import Config, parse_config
-from dicom_ai_node.deliver import echo
+from dicom_ai_node.deliver.echo import echo
 from dicom_ai_node.errors import PeerUnavailable
 from tests.builders import wire
 from tests.builders.ports import free_port

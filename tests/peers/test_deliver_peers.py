@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from dicom_ai_node.deliver import echo
+from dicom_ai_node.deliver.echo import echo
 from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import PeerUnavailable
 from tests.builders.outbox import (

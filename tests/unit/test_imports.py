@@ -1,10 +1,13 @@
 """The import directions of docs/architecture.md, and what must not be loaded where."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from dicom_ai_node.store import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +42,62 @@ def test_a_process_does_not_load_what_it_does_not_need(module: str, forbidden: s
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert module in loaded
     assert forbidden.isdisjoint(loaded)
+
+
+_RUN = """
+import sys
+from dicom_ai_node.cli import main
+for command in {commands!r}:
+    sys.argv = ["dicom-ai-node", *command.split()]
+    try:
+        main()
+    except SystemExit:
+        pass
+    for name in {forbidden!r} & sys.modules.keys():
+        print("LOADED", name, "by", command)
+"""
+
+
+@pytest.mark.parametrize(
+    ("commands", "forbidden"),
+    [
+        (
+            ["--help", "--version", "proposals --help", "audit --help", "model --help"],
+            {"sqlalchemy", "pydantic_settings", "pydicom", "pynetdicom", "torch", "numpy"},
+        ),
+        (
+            [
+                *("studies --json", "studies", "show 1.2.3", "quarantine", "requeue --dead"),
+                *("proposals list", "proposals show 1", "proposals accept 1 --reason x"),
+                *("audit list", "audit show 1", "audit pause 1", "audit report 1 --out out"),
+                *("monitor", "model compare", "status --json", "check-config", "db upgrade"),
+            ],
+            {"torch", "highdicom", "pynetdicom"},
+        ),
+        (["model list", "model show", "check-header node.toml"], {"torch", "highdicom"}),
+    ],
+    ids=["help", "database", "files"],
+)
+def test_a_command_does_not_load_what_it_does_not_need(
+    commands: list[str], forbidden: set[str], tmp_path: Path
+) -> None:
+    storage = '[storage]\nspool = "spool"\ndatabase = "sqlite:///node.db"\n'
+    (tmp_path / "node.toml").write_text(storage)
+    environment = {**os.environ, "DICOM_AI_NODE_CONFIG": "node.toml", "PYTHONPATH": str(ROOT)}
+    db = Database(f"sqlite:///{tmp_path / 'node.db'}")
+    db.upgrade()
+    db.close()
+    code = _RUN.format(commands=commands, forbidden=forbidden)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "LOADED" not in done.stdout
 
 
 @pytest.mark.parametrize(
