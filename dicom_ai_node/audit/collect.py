@@ -9,11 +9,11 @@ from functools import partial
 
 import structlog
 
-from dicom_ai_node.audit import kept
 from dicom_ai_node.audit.campaign import Ended, Ending
 from dicom_ai_node.audit.gather import Gathered, begin, gather
 from dicom_ai_node.audit.listing import Lister
 from dicom_ai_node.audit.pacing import Hold
+from dicom_ai_node.audit.rows import collected_to_row, listed_from_row
 from dicom_ai_node.audit.session import Session, describe
 from dicom_ai_node.audit.sources import Source
 from dicom_ai_node.errors import ConfigError, PeerUnavailable, StorageError
@@ -34,7 +34,7 @@ def collect(session: Session) -> Ending:
     AuditError, ConfigError
         The audit cannot go on.
     StorageError
-        Nothing can be kept at the moment.
+        Nothing can be stored at the moment.
     """
     try:
         session.begin()
@@ -75,7 +75,7 @@ class Collector:
                 self.session.rest(Hold(waits, max(0.0, due - now)))
 
     def _attempt(self, source: Source, claimed: ClaimedListed) -> None:
-        listed = kept.read_listed(claimed.listed)
+        listed = listed_from_row(claimed.listed)
         into = begin(source, listed)
         if claimed.attempts > self._task.settings.max_attempts:
             self._settle(claimed, into, "the program ended in every attempt to read it")
@@ -174,7 +174,7 @@ class Collector:
     def _settle(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
         into = replace(into)  # a call that was given up may still write into it
         task = self._task
-        row = kept.settled(
+        row = collected_to_row(
             claimed.key,
             into.facts,
             into.result,
@@ -187,4 +187,4 @@ class Collector:
         progress = self.session.progress
         progress.settled += 1
         progress.faults += bool(fault)
-        self.session.tell()
+        self.session.show_progress()

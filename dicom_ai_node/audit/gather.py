@@ -1,4 +1,4 @@
-"""One study of an audit: what is asked for, and what is kept of the answer."""
+"""One study of an audit: what is asked for, and what comes of it."""
 
 import shutil
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.audit.kept import NO_UID
+from dicom_ai_node.audit.rows import NO_UID
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, OtherStudy, Source
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import Header, check
@@ -37,7 +37,7 @@ Analyse = Callable[[str, Sequence[Path]], Seen]
 
 @dataclass(slots=True)
 class Gathered:
-    """One attempt at a study. Grows while it is asked for: what came before an error is kept."""
+    """One attempt at a study. Grows while it is asked for: what came before an error stays."""
 
     facts: StudyFacts
     result: StudyResult | None = None

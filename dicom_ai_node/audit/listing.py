@@ -1,4 +1,4 @@
-"""Lists what an audit is about: part by part, each kept before the next is asked for."""
+"""Lists what an audit is about: part by part, each stored before the next is asked for."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import structlog
 
-from dicom_ai_node.audit import kept
 from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ended, Ending, Preview
+from dicom_ai_node.audit.rows import listed_to_row, missing_part_to_row
 from dicom_ai_node.audit.session import Session, describe
 from dicom_ai_node.audit.sources import Slice, Source
 from dicom_ai_node.audit.sources.selection import DistinctStudies
@@ -19,7 +19,7 @@ from dicom_ai_node.rules import check
 from dicom_ai_node.store.audit_studies import NewListed, save_slice
 
 _AT_ONCE = 1000
-"""Studies that are kept in one transaction: meanwhile SQLite lets nobody else write."""
+"""Studies that are stored in one transaction: meanwhile SQLite lets nobody else write."""
 
 _T = TypeVar("_T")
 
@@ -36,7 +36,7 @@ class Lister:
         """Hashes of the keys of what is not audited, so that no later part counts it again."""
 
     def run(self) -> None:
-        """List every part that is not yet kept.
+        """List every part that is not yet stored.
 
         A part that cannot be listed after all attempts is a finding; only when it is the first,
         so that nothing is known of the source, is the audit at its end.
@@ -54,7 +54,7 @@ class Lister:
                 if parts is None:
                     parts = self._parts(source)
                     progress.slices = len(parts)
-                self._keep(source, parts)
+                self._list(source, parts)
                 failures = 0
             except (Ended, StorageError, ConfigError):
                 raise
@@ -68,7 +68,7 @@ class Lister:
                     text = f"{self._task.spec.source}: the listing failed: {describe(error)}"
                     raise AuditError(text) from error
                 else:
-                    self._skip(parts, describe(error))
+                    self._give_up(parts, describe(error))
                     failures = 0
 
     def _is_of_the_part(self, source: Source, error: Exception) -> bool:
@@ -79,12 +79,12 @@ class Lister:
         return self.session.is_to_blame(part, source, error)
 
     def _parts(self, source: Source) -> Sequence[Slice]:
-        parts = self._within(source, lambda: source.slices(self._task.spec))
+        parts = self._ask(source, lambda: source.slices(self._task.spec))
         self.session.pacing.answered()
         return parts
 
-    def _keep(self, source: Source, parts: Sequence[Slice]) -> None:
-        """List and keep the next part."""
+    def _list(self, source: Source, parts: Sequence[Slice]) -> None:
+        """List and store the next part."""
         progress, spec = self.session.progress, self._task.spec
         number = progress.slices_done
         if number >= len(parts):
@@ -93,19 +93,19 @@ class Lister:
         part = DistinctStudies(spec.limit)
         answers = part.of(source.list(spec, parts[number]))
         while not progress.listing_done:
-            some = self._within(source, lambda: list(islice(answers, _AT_ONCE)))
+            some = self._ask(source, lambda: list(islice(answers, _AT_ONCE)))
             self.session.pacing.answered()
-            rows = [kept.new_listed(one) for one in some]
+            rows = [listed_to_row(one) for one in some]
             if len(some) < _AT_ONCE:
                 last = number + 1 == len(parts)
                 self._save(rows, done=number + 1, last=last, omitted=self._new(part))
                 return
             self._save(rows, done=None, last=False)
 
-    def _skip(self, parts: Sequence[Slice], fault: str) -> None:
+    def _give_up(self, parts: Sequence[Slice], fault: str) -> None:
         number = self.session.progress.slices_done
         log.error("audit_slice_failed", audit=self._task.audit_id, fault=fault)
-        row = kept.missing_slice(parts[number], f"not listed: {fault}")
+        row = missing_part_to_row(parts[number], f"not listed: {fault}")
         self._save([row], done=number + 1, last=number + 1 == len(parts))
 
     def _again_later(self, failures: int, fault: str) -> None:
@@ -151,16 +151,16 @@ class Lister:
         progress.listing_done = last or full
         if done is not None:
             progress.slices_done = done
-        self.session.tell()
+        self.session.show_progress()
 
-    def _within(self, source: Source, call: Callable[[], _T]) -> _T:
+    def _ask(self, source: Source, call: Callable[[], _T]) -> _T:
         # A folder answers when all of it has been read, which may take hours.
         seconds = None if source.holds_files else self._task.settings.listing_timeout_seconds
         return self.session.ask(seconds, call)
 
 
 def preview(
-    source: Source, spec: AuditSpec, rules: RulesSettings, *, tell: Callable[[Preview], None]
+    source: Source, spec: AuditSpec, rules: RulesSettings, *, on_progress: Callable[[Preview], None]
 ) -> Preview:
     """List and count what the audit would be about; nothing is fetched or stored.
 
@@ -181,7 +181,7 @@ def preview(
             found.flagged += flagged
             found.images += wanted
         found.slices_done += 1
-        tell(found)
+        on_progress(found)
         if spec.limit is not None and found.studies >= spec.limit:
             break
     found.not_audited = dict(Counter(why.value for why in everything.omitted().values()))

@@ -1,4 +1,4 @@
-"""The audit's side of the talk with its source: when it may ask, how long, and who is told."""
+"""The audit and its source: when it may ask, for how long, and who sees how far it is."""
 
 import threading
 import time
@@ -48,7 +48,7 @@ class Task:
     stop: threading.Event = field(default_factory=threading.Event)
     stop_seconds: float = 0.0
     """How long after ``stop`` the call under way may still take."""
-    tell: Callable[[Progress], None] = lambda _: None
+    on_progress: Callable[[Progress], None] = lambda _: None
     now: Callable[[], float] = time.time
     wait: Callable[[float], object] | None = None
     """Sleeps so many seconds, or until ``stop``; that event's own wait when None."""
@@ -154,13 +154,13 @@ class Session:
 
     def rest(self, hold: Hold) -> None:
         """Wait for a while, at most until the next look at what a person wants."""
-        self.tell(hold.reason)
+        self.show_progress(hold.reason)
         self._wait(min(hold.seconds, _LOOK_SECONDS))
 
-    def tell(self, waits: str = "") -> None:
+    def show_progress(self, waits: str = "") -> None:
         """Show the progress to who watches."""
         self.progress.waits = waits
-        self.task.tell(self.progress)
+        self.task.on_progress(self.progress)
 
     def _probe(self, source: Source) -> None:
         """Raise PeerUnavailable unless the source answers the least of questions."""

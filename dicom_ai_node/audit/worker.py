@@ -12,8 +12,8 @@ import structlog
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ending, Progress
 from dicom_ai_node.audit.collect import collect
+from dicom_ai_node.audit.fetched_files import folder_of, remove_abandoned
 from dicom_ai_node.audit.gather import Analyse
-from dicom_ai_node.audit.leftovers import drop_leftovers, folder_of
 from dicom_ai_node.audit.session import Session, Task, describe
 from dicom_ai_node.audit.sources import Source, opening
 from dicom_ai_node.config import Config
@@ -41,7 +41,7 @@ def work(
     *,
     owner: str,
     stop: threading.Event,
-    tell: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Ending:
     """Work on one audit, whose lease ``owner`` holds, until it is done or told to end.
 
@@ -56,7 +56,7 @@ def work(
     """
     with _leased(config, db, audit_id, owner):
         try:
-            task = _task(config, db, audit_id, owner, stop, tell)
+            task = _task(config, db, audit_id, owner, stop, on_progress)
             try:
                 return collect(Session(db, task))
             finally:
@@ -104,7 +104,7 @@ def _task(
     audit_id: int,
     owner: str,
     stop: threading.Event,
-    tell: Callable[[Progress], None],
+    on_progress: Callable[[Progress], None],
 ) -> Task:
     row = audits.show(db, audit_id)
     if row is None:
@@ -112,7 +112,7 @@ def _task(
     spec = AuditSpec.model_validate(row.spec)
     folder = folder_of(config.storage.spool, audit_id)
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    drop_leftovers(db, config.storage.spool)
+    remove_abandoned(db, config.storage.spool)
 
     def open_one() -> Source:
         return opening.open_source(spec.source, config, modalities=spec.modalities)
@@ -128,7 +128,7 @@ def _task(
         analyse=_analyse(config, spec),
         stop=stop,
         stop_seconds=config.operate.stop_seconds / 2,
-        tell=tell,
+        on_progress=on_progress,
     )
 
 

@@ -168,15 +168,15 @@ def report(
     check_folder("--out", out)
     from dicom_ai_node.audit.conclude import conclude
     from dicom_ai_node.audit.identifiers import Identifiers
-    from dicom_ai_node.audit.kept import LISTING, model_of, read_collected
     from dicom_ai_node.audit.report import write_report
+    from dicom_ai_node.audit.rows import LISTING, collected_from_row, models_of
     from dicom_ai_node.rules import RULES_VERSION
 
     settings = configuration(config)
     named = _allowed(settings, identifiers or [])
     db = open_database(settings)
     row = known(db, number)
-    collected = [read_collected(one) for one in audit_studies.collected(db, number)]
+    collected = [collected_from_row(one) for one in audit_studies.collected(db, number)]
     gaps = any(one.key.startswith(LISTING) for one in collected)
     found = conclude(
         AuditSpec.model_validate(row.spec),
@@ -188,7 +188,7 @@ def report(
         policy=settings.policy,
         fill=settings.fill,
         rules_version=RULES_VERSION,
-        model=model_of(collected),
+        model=models_of(collected),
     )
     written = write_report(found, out, identifiers=Identifiers.of(collected, named))
     if as_json:

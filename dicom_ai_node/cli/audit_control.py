@@ -105,13 +105,13 @@ def owner_here(settings: Config) -> str:
 
 
 def _move(settings: Config, number: int, event: AuditEvent, *, as_json: bool) -> None:
-    from dicom_ai_node.audit.leftovers import drop_leftovers
+    from dicom_ai_node.audit.fetched_files import remove_abandoned
 
     db = open_database(settings)
     known(db, number)
     moved = audits.apply(db, number, event, now=time.time())
     assert moved is not None
-    drop_leftovers(db, settings.storage.spool)
+    remove_abandoned(db, settings.storage.spool)
     before, after = moved
     if as_json:
         print_json({"id": number, "state": after or before, "changed": after is not None})

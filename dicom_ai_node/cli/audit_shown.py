@@ -53,8 +53,8 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> None:
 
     source = source_of(settings, spec)
     try:
-        with previewed(as_json=as_json) as tell:
-            found = preview(source, spec, settings.rules, tell=tell)
+        with previewed(as_json=as_json) as on_progress:
+            found = preview(source, spec, settings.rules, on_progress=on_progress)
     finally:
         source.close()
     minutes = found.minutes(settings.audit.studies_per_minute)

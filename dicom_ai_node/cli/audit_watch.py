@@ -46,8 +46,10 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
     # One that only idled too long is opened anew, which pynetdicom calls an error.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     try:
-        with stop_on_signals() as stop, _shown(as_json=as_json) as tell:
-            ending = worker.work(config, db, audit_id, owner=owner, stop=stop, tell=tell)
+        with stop_on_signals() as stop, _shown(as_json=as_json) as on_progress:
+            ending = worker.work(
+                config, db, audit_id, owner=owner, stop=stop, on_progress=on_progress
+            )
     except NodeError as error:
         complain(f"{error}\naudit {audit_id} can go on: dicom-ai-node audit resume {audit_id}")
         raise typer.Exit(ExitCode.NO) from error
@@ -80,16 +82,16 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Counts], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[says]}", markup=False),
     )
-    hidden, told = as_json or plain_terminal(), ""
+    hidden, said = as_json or plain_terminal(), ""
     with Progress(*columns, console=progress_console, disable=hidden) as bars:
         listing = bars.add_task("listing", total=None, says="")
         studies = bars.add_task("studies", total=None, says="")
 
-        def tell(counts: Counts) -> None:
-            nonlocal told
-            if hidden and counts.waits and counts.waits != told:
+        def show(counts: Counts) -> None:
+            nonlocal said
+            if hidden and counts.waits and counts.waits != said:
                 _say(f"waits: {counts.waits}")  # without a bar it would seem to hang
-            told = counts.waits
+            said = counts.waits
             whole = counts.slices or counts.slices_done or None
             bars.update(listing, total=whole, completed=counts.slices_done)
             faults = f"{counts.faults} with faults" if counts.faults else ""
@@ -98,7 +100,7 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Counts], None]]:
             total = counts.listed if counts.listing_done else None
             bars.update(studies, total=total, completed=counts.settled, says=says)
 
-        yield tell
+        yield show
 
 
 class _Rate(ProgressColumn):

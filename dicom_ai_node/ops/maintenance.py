@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from dicom_ai_node.audit.leftovers import drop_leftovers
+from dicom_ai_node.audit.fetched_files import remove_abandoned
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import NodeError, StorageError
 from dicom_ai_node.fill import gateway
@@ -150,7 +150,7 @@ class Maintenance:
 
     def drop_leftovers(self) -> int:
         """Remove files of studies whose audit was killed and then ended; return how many."""
-        count = drop_leftovers(self.db, self.spool.root)
+        count = remove_abandoned(self.db, self.spool.root)
         if count:
             log.warning("audit_leftovers_dropped", count=count)
         return count

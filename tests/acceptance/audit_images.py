@@ -29,8 +29,8 @@ from pydicom import Dataset
 from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.conclude import conclude
-from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
+from dicom_ai_node.audit.rows import collected_from_row
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid
@@ -226,7 +226,7 @@ def main() -> int:
         document = report(config, number, folder / "report")
         told(archive, document)
         print(f"\n{given.split}, as audited in Orthanc\n\n{table([(archive, findings(document))])}")
-        collected = map(read_collected, audit_studies.collected(db, number))
+        collected = map(collected_from_row, audit_studies.collected(db, number))
         kept = {one.key: one for one in collected}
         print(f"\nnone wrong\n\n{table([(sound, again(sound, kept))])}")
         draws = [planted(sound, chance) for _ in range(given.draws)]

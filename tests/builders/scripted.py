@@ -9,8 +9,8 @@ from typing import Any
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.gather import Seen
-from dicom_ai_node.audit.kept import read_collected
 from dicom_ai_node.audit.outcome import Collected
+from dicom_ai_node.audit.rows import collected_from_row
 from dicom_ai_node.audit.session import Session, Task
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, Slice
 from dicom_ai_node.config.rules import RulesSettings
@@ -176,7 +176,7 @@ def session(
 
 
 def collected(db: Database, number: int) -> dict[str, Collected]:
-    found = [read_collected(one) for one in audit_studies.collected(db, number)]
+    found = [collected_from_row(one) for one in audit_studies.collected(db, number)]
     assert len({one.key for one in found}) == len(found)
     return {one.key: one for one in found}
 

@@ -1,4 +1,4 @@
-"""The files of a study that an audit looks at, and of one whose process was killed meanwhile."""
+"""The files that an audit fetches, and those of one whose process was killed meanwhile."""
 
 import shutil
 import time
@@ -17,7 +17,7 @@ def folder_of(spool: Path, audit_id: int) -> Path:
     return _root(spool) / str(audit_id)
 
 
-def drop_leftovers(db: Database, spool: Path) -> int:
+def remove_abandoned(db: Database, spool: Path) -> int:
     """Remove what audits left that nobody works on; return how many studies that was of.
 
     The files of an audit that was killed and still is running are removed by who takes it over.

@@ -1,4 +1,4 @@
-"""What is kept of listed and collected studies, as JSON and back."""
+"""What is stored of listed and collected studies, as rows with JSON and back."""
 
 import hashlib
 from collections.abc import Iterable
@@ -19,26 +19,26 @@ LISTING = "listing:"
 _LONGEST_KEY = 80
 
 
-def new_listed(listed: Listed) -> NewListed:
+def listed_to_row(listed: Listed) -> NewListed:
     """Return the row of a listed study; one of which nothing can be read is settled by that."""
     facts = StudyFacts(listed.key, (listed.header,), from_files=False)
     values = {**facts.to_json(), "instances": listed.instances}
     return NewListed(_row_key(listed.key), values, _plain(listed.fault))
 
 
-def read_listed(values: dict[str, Any]) -> Listed:
-    """Read what :func:`new_listed` made."""
+def listed_from_row(values: dict[str, Any]) -> Listed:
+    """Read what :func:`listed_to_row` made."""
     facts = StudyFacts.from_json(values)
     return Listed(facts.study_instance_uid, facts.headers[0], values["instances"])
 
 
-def missing_slice(part: Slice, fault: str) -> NewListed:
+def missing_part_to_row(part: Slice, fault: str) -> NewListed:
     """Return the row that stands for the studies of a part that could not be listed."""
     days = f"{part.first}-{part.last}".strip("-") or "all"
     return NewListed(f"{LISTING}{days}"[:_LONGEST_KEY], {}, fault=fault)
 
 
-def settled(
+def collected_to_row(
     key: str,
     facts: StudyFacts | None,
     result: StudyResult | None,
@@ -58,8 +58,8 @@ def settled(
     )
 
 
-def read_collected(row: SettledStudy) -> Collected:
-    """Read what :func:`settled` made."""
+def collected_from_row(row: SettledStudy) -> Collected:
+    """Read what :func:`collected_to_row` made."""
     return Collected(
         key=row.key,
         facts=StudyFacts.from_json(row.facts) if row.facts else None,
@@ -70,7 +70,7 @@ def read_collected(row: SettledStudy) -> Collected:
     )
 
 
-def model_of(collected: Iterable[Collected]) -> str:
+def models_of(collected: Iterable[Collected]) -> str:
     """Return name and version of the networks that answered, '' when none did."""
     models = {one.result.model for one in collected if one.result and one.result.model}
     return ", ".join(sorted({f"{model.name} {model.version}" for model in models}))
