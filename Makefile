@@ -53,16 +53,16 @@ bench: $(VENV)/.developing
 # The shipped bundle, end to end: about nine hours on two cores.
 bundle: $(VENV)/.developing
 	$(RUN)python -m pip install --quiet --editable ".[train]"
-	$(RUN)python -m training.train --config training/configs/first.toml
-	$(RUN)python -m training.train --config training/configs/second.toml
-	$(RUN)python -m training.train --config training/configs/third.toml
-	$(RUN)python -m training.train --config training/configs/fourth.toml
-	$(RUN)python -m training.train --config training/configs/fifth.toml
-	$(RUN)python -m training.train --config training/configs/sixth.toml
-	$(RUN)python -m training.build_bundle --config training/configs/sixth.toml --average-with runs/fifth --version 1.4 --tau auto --caution 2
-	-$(RUN)python -m training.parity
-	$(RUN)python -m training.evaluate --config training/configs/sixth.toml --write
-	$(RUN)python -m training.phantom
+	$(RUN)python -m training train --config training/configs/first.toml
+	$(RUN)python -m training train --config training/configs/second.toml
+	$(RUN)python -m training train --config training/configs/third.toml
+	$(RUN)python -m training train --config training/configs/fourth.toml
+	$(RUN)python -m training train --config training/configs/fifth.toml
+	$(RUN)python -m training train --config training/configs/sixth.toml
+	$(RUN)python -m training build_bundle --config training/configs/sixth.toml --average-with runs/fifth --version 1.4 --tau auto --caution 2
+	-$(RUN)python -m training parity
+	$(RUN)python -m training evaluate --config training/configs/sixth.toml --write
+	$(RUN)python -m training phantom
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,8 +3,8 @@
 Each kind of image is a mean, principal components stored as int8, and coefficients that are drawn
 at random; a chest's also follow age and sex linearly. The pictures look like a chest through
 frosted glass, which is enough for the shipped network to take them for one. Fitted by
-``training.phantom`` with that network in the loop: what it says of a phantom is no evidence of its
-accuracy.
+``training.publish.phantom`` with that network in the loop: what it says of a phantom is no evidence
+of its accuracy.
 """
 
 from functools import cache

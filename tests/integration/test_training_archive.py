@@ -13,11 +13,11 @@ from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from tests.builders.layouts import dicom, picture, table
 from tests.unit.test_training_readers import NIH
-from training import build_bundle, cross, duplicates, evaluate, folds, index, train
+from training import __main__ as commands
 from training.data.folds import read_folds, read_predictions
+from training.fit import calibrate
 from training.fit import config as settings
-from training.fit import measured
-from training.measure.predicted import read_csv
+from training.measure.table import read_csv
 
 SIDE = 64
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,11 +47,11 @@ Run = Callable[..., None]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    def one(module: object, *arguments: object) -> None:
-        monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
-        module.main()  # type: ignore[attr-defined]
+    def command(name: str, *arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["training", name, *map(str, arguments)])
+        commands.main()
 
-    return one
+    return command
 
 
 @pytest.fixture
@@ -90,22 +90,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     start = bundle.default_bundle() / bundle.WEIGHTS
     (tmp_path / "site.toml").write_text(CONFIG.format(start=start, side=SIDE))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measured, "CHANGED_COPIES", 1)
+    monkeypatch.setattr(calibrate, "CHANGED_COPIES", 1)
     return tmp_path
 
 
 def test_an_archive_becomes_a_bundle(
     here: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(index, "nih", "nih")
-    run(index, "nih", "away")
-    run(index, "dicom", "scans", "--out", "site.csv")
-    run(index, "pictures", "knees")
-    run(duplicates, "nih/index.csv", "site.csv", "away/index.csv", "--out", "duplicates.json")
+    run("index", "nih", "nih")
+    run("index", "nih", "away")
+    run("index", "dicom", "scans", "--out", "site.csv")
+    run("index", "pictures", "knees")
+    run("duplicates", "nih/index.csv", "site.csv", "away/index.csv", "--out", "duplicates.json")
     own = ["nih/index.csv", "site.csv"]
-    run(folds, *own, "--duplicates", "duplicates.json", "--out", "folds.csv", "--folds", 2)
+    run("folds", *own, "--duplicates", "duplicates.json", "--out", "folds.csv", "--folds", 2)
     capsys.readouterr()
-    run(cross, "--config", "site.toml")
+    run("cross", "--config", "site.toml")
     printed = capsys.readouterr()
     assert "site.csv: 1 of 22 images left out" in printed.err
     assert "all " in printed.out
@@ -117,10 +117,10 @@ def test_an_archive_becomes_a_bundle(
     assert "scans/0/AP.dcm" in said
     assert not {"scans/0/LL.dcm", "scans/1/PA.dcm"} & said.keys()
     before = (here / "runs/site/fold-1/ema.safetensors").read_bytes()
-    run(train, "--config", "site.toml", "--fold", 1)  # is trained already
+    run("train", "--config", "site.toml", "--fold", 1)  # is trained already
     assert (here / "runs/site/fold-1/ema.safetensors").read_bytes() == before
 
-    run(build_bundle, "--config", "site.toml", "--bundle", "models/site", "--version", "1.0")
+    run("build_bundle", "--config", "site.toml", "--bundle", "models/site", "--version", "1.0")
     manifest = bundle.verify(here / "models/site")
     about = manifest.training
     trained = [image for image in said if fold_of[image] == 0]
@@ -137,8 +137,8 @@ def test_an_archive_becomes_a_bundle(
 
     arguments = ["--bundle", "models/site", "--config", "site.toml", "--out", "report", "--write"]
     with pytest.raises(SystemExit, match=r"images_sha256: expected .*--fold names"):
-        run(evaluate, *arguments, "--fold", 0)
-    run(evaluate, *arguments)
+        run("evaluate", *arguments, "--fold", 0)
+    run("evaluate", *arguments)
     measured_ones = read_csv(here / "report/predictions.csv")
     inside, away = measured_ones.of("held_out"), measured_ones.of("spr")
     assert set(inside.image) == {image for image in said if fold_of[image] == 1}
@@ -159,18 +159,18 @@ def test_an_archive_becomes_a_bundle(
     swapped = "".join(f"{image},{1 - int(fold)}\n" for image, fold in lines)
     (here / "folds.csv").write_text("image,fold\n" + swapped)
     for command, more in (
-        (cross, ()),
-        (train, ()),
-        (build_bundle, ("--bundle", "models/again", "--version", "1.1")),
-        (evaluate, arguments[:2] + arguments[4:]),
+        ("cross", ()),
+        ("train", ()),
+        ("build_bundle", ("--bundle", "models/again", "--version", "1.1")),
+        ("evaluate", arguments[:2] + arguments[4:]),
     ):
         with pytest.raises(SystemExit, match=r"(fold-.*last\.pt: images|images_sha256): expected"):
             run(command, "--config", "site.toml", *more)
 
 
 def test_folds_that_part_a_patient_are_refused(here: Path, run: Run) -> None:
-    run(index, "nih", "nih")
-    run(folds, "nih/index.csv", "--out", "folds.csv", "--folds", 2)
+    run("index", "nih", "nih")
+    run("folds", "nih/index.csv", "--out", "folds.csv", "--folds", 2)
     text = CONFIG.split("others")[0].replace(', "site.csv"', "")
     (here / "site.toml").write_text(text.format(start="random", side=SIDE))
     lines = (here / "folds.csv").read_text().splitlines()
@@ -180,13 +180,13 @@ def test_folds_that_part_a_patient_are_refused(here: Path, run: Run) -> None:
         "\n".join([*lines[:at], f"{image},{1 - int(fold)}", *lines[at + 1 :]])
     )
     with pytest.raises(SystemExit, match=r"folds\.csv: expected .* in one fold: they show one pa"):
-        run(train, "--config", "site.toml")
+        run("train", "--config", "site.toml")
     (here / "folds.csv").write_text("\n".join([*lines[:at], *lines[at + 1 :]]))
     with pytest.raises(SystemExit, match=r"folds\.csv: expected a fold for nih/.*00000001_001"):
-        run(train, "--config", "site.toml")
+        run("train", "--config", "site.toml")
     (here / "folds.csv").write_text("\n".join(lines))
     with pytest.raises(SystemExit, match=r"held out to be one of 0, 1, got 7"):
-        run(train, "--config", "site.toml", "--fold", 7)
+        run("train", "--config", "site.toml", "--fold", 7)
     (here / "folds.csv").unlink()
     with pytest.raises(SystemExit, match=r"folds\.csv: expected a readable file"):
-        run(train, "--config", "site.toml")
+        run("train", "--config", "site.toml")

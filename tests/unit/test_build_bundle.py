@@ -12,15 +12,14 @@ from safetensors.torch import save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
-from training import build_bundle, evaluate
 from training.data import images as data
-from training.data import project as own
+from training.data import project
 from training.data.tables import DataError
-from training.fit import checkpoint, measured, prior, record
+from training.fit import calibrate, checkpoint, prior
+from training.fit.batches import Batches, frequencies
 from training.fit.config import WEIGHTS, Config
-from training.fit.material import Material
 from training.fit.run import Run
-from training.fit.sampling import frequencies
+from training.publish import build_bundle, evaluate
 
 SIDE = 32
 ROLES = {"train": 90, "train_128": 10, "val": 90, "val_128": 12, "gate": 2}
@@ -49,14 +48,14 @@ def config(folder: Path) -> Config:
 
 
 def images_of(folder: Path) -> data.Data:
-    return own.Own(folder, folder)
+    return project.ProjectData(folder, folder)
 
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(measured, "CHANGED_COPIES", 2)
-    monkeypatch.setattr(own, "load", load)
-    monkeypatch.setattr(own, "items", lambda _: items())
+    monkeypatch.setattr(calibrate, "CHANGED_COPIES", 2)
+    monkeypatch.setattr(project, "load", load)
+    monkeypatch.setattr(project, "items", lambda _: items())
     torch.manual_seed(0)
     network = Network("mobilenet_v2")
     torch.nn.init.constant_(network.head.bias[101:], 1.0)  # everything passes the gates
@@ -67,8 +66,8 @@ def left_by_a_run(folder: Path, network: Network, trained: Sequence[data.Item] =
     """The files of a run that was trained with ``trained``: the own training images if none."""
     settings, own_images, cpu = config(folder), images_of(folder), torch.device("cpu")
     folder.mkdir(exist_ok=True)
-    run, material = Run(settings, network, cpu), Material(settings, own_images, cpu)
-    trained_with = record.record(settings, trained or own_images.trained())
+    run, material = Run(settings, network, cpu), Batches(settings, own_images, cpu)
+    trained_with = checkpoint.record(settings, trained or own_images.trained())
     checkpoint.save(folder, run, material, trained_with)
     return folder / WEIGHTS
 
@@ -120,9 +119,9 @@ def test_changed_copies_come_with_their_labels(weights: Path, tmp_path: Path) ->
     assert max(manifest.calibration.age.widening.knots)[1] >= 2.0
     images = load(tmp_path, tmp_path, SIDE, "val_128")
     measure = Estimator(out, device="cpu").measure
-    plain = measured.calibration_cases(measure, images)
-    changed = measured.calibration_cases(measure, images, changed=True)
-    assert len(changed) == measured.CHANGED_COPIES * len(plain)
+    plain = calibrate.calibration_cases(measure, images)
+    changed = calibrate.calibration_cases(measure, images, changed=True)
+    assert len(changed) == calibrate.CHANGED_COPIES * len(plain)
     np.testing.assert_array_equal(changed.years[: len(plain)], plain.years)
     assert (changed.patients[-len(plain) :] == plain.patients).all()
     assert (changed.mu[: len(plain)] != plain.mu).any()
@@ -153,7 +152,7 @@ def test_without_labels_nothing_can_be_calibrated(
         found = load(folder, cache, side, *roles)
         return replace(found, items=[replace(one, female=float("nan")) for one in found.items])
 
-    monkeypatch.setattr(own, "load", sexless)
+    monkeypatch.setattr(project, "load", sexless)
     with pytest.raises(DataError, match="val: expected images with both an age and a sex"):
         build_bundle.build(config(tmp_path), images_of(tmp_path), tmp_path / "b", "0.1", 0.0)
 
@@ -186,7 +185,7 @@ def test_the_mean_of_runs_can_be_measured_and_states_what_trained_them(
 def test_a_bundle_of_other_images_is_not_measured(
     stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own, "items", lambda _: items())
+    monkeypatch.setattr(project, "items", lambda _: items())
     manifest = bundle.verify(bundle.default_bundle())
     trained = manifest.training.model_copy(update={"images_sha256": stated})
     of_others = manifest.model_copy(update={"training": trained})

@@ -14,13 +14,12 @@ from dicom_ai_node.inference.network import Network
 from tests.builders.layouts import picture
 from training.data import augment, roles
 from training.data.folds import read_folds, write_folds
-from training.data.images import Data, Images, Item
+from training.data.images import Data, Images, Item, MappedImages
 from training.data.index import Row, write_index
-from training.data.mapped import Mapped
 from training.data.tables import DataError
 from training.fit import config, start
-from training.fit.config import Archive, Config, archived, member
-from training.fit.material import Material
+from training.fit.batches import Batches
+from training.fit.config import ArchiveConfig, Config, archived, member
 
 SIDE = 64
 CPU = torch.device("cpu")
@@ -57,7 +56,7 @@ def site(tmp_path: Path) -> Config:
     write_index(knees, tmp_path / "knees.csv")
     write_index(away, tmp_path / "away.csv")
     (tmp_path / "twins.json").write_text('{"pairs": [["0PA.png", "away/e.png", 3]]}')
-    archive = Archive(
+    archive = ArchiveConfig(
         index=(str(tmp_path / "index.csv"),),
         folds=str(tmp_path / "folds.csv"),
         others=str(tmp_path / "knees.csv"),
@@ -130,7 +129,7 @@ def test_a_twin_outside_does_not_tie_two_patients_inside(site: Config, tmp_path:
 def test_patients_of_the_fold_that_is_held_out_are_never_drawn(site: Config, fold: int) -> None:
     one = member(site, fold)
     data = archived(one)
-    material = Material(one, data, CPU)
+    material = Batches(one, data, CPU)
     drawn = set[int]()
     for _ in range(30):
         drawn |= set(map(int, material.sampler.draw(16, material.sampler.shares(one, 0))))
@@ -156,10 +155,10 @@ class InMemory:
 
 def test_drawing_from_disk_is_drawing_from_memory(site: Config) -> None:
     images = archived(site)
-    on_disk = Material(site, images, CPU)
+    on_disk = Batches(site, images, CPU)
     in_memory: Data = InMemory(on_disk.images)  # type: ignore[assignment]
-    assert isinstance(on_disk.images.pixels, Mapped)
-    other = Material(site, in_memory, CPU)
+    assert isinstance(on_disk.images.pixels, MappedImages)
+    other = Batches(site, in_memory, CPU)
     assert isinstance(other.images.pixels, np.ndarray)
     for _ in range(3):
         x, labels = on_disk.batch(0)
@@ -202,7 +201,7 @@ def test_what_cannot_be_read_is_left_out_and_counted(
 def test_images_stay_on_disk_and_in_the_order_of_the_items(site: Config) -> None:
     data = archived(site)
     images = data.load(SIDE, "train", "held_out", "away")
-    assert isinstance(images.pixels, Mapped)
+    assert isinstance(images.pixels, MappedImages)
     some = images.some(4)
     assert 4 <= len(some) < 8
     assert some.items == images.items[:: len(images) // 4]
@@ -216,14 +215,14 @@ def test_images_stay_on_disk_and_in_the_order_of_the_items(site: Config) -> None
 def test_mapped_images_are_indexed_as_an_array_is() -> None:
     stored = [np.arange(4 * n, 4 * n + 20, dtype=np.uint16).reshape(5, 2, 2) for n in (0, 50)]
     at = [np.array([4, 0, 2]), np.array([1, 1])]
-    mapped = Mapped(list(zip(stored, at, strict=True)))
+    mapped = MappedImages(list(zip(stored, at, strict=True)))
     whole = np.concatenate([one[rows] for one, rows in zip(stored, at, strict=True)])
     assert len(mapped) == 5
     for key in (slice(None, None, 2), [3, 0, 4], np.array([True, False, False, True, True]), 3, -1):
         np.testing.assert_array_equal(mapped[key], whole[key])
     with pytest.raises(IndexError):
         mapped[5]
-    assert len(Mapped([])[:]) == 0
+    assert len(MappedImages([])[:]) == 0
 
 
 def test_without_labels_there_is_nothing_to_train(site: Config, tmp_path: Path) -> None:

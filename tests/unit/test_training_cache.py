@@ -10,7 +10,6 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 from dicom_ai_node.pixels import grey_from_picture, load, normalise
 from tests.builders.layouts import picture
 from tests.unit.pixels_builder import quantised, scene, write_as
-from training import cache as cache_command
 from training.data import cache
 from training.data.cache import build, open_cache
 from training.data.index import Row, files, write_index
@@ -133,7 +132,7 @@ def test_command(
     out = index.parent / "made/c"
     arguments = [str(index), "--side", "16", "--out", str(out)]
     monkeypatch.setattr("sys.argv", ["cache", *arguments])
-    cache_command.main()
+    cache.main()
     printed = capsys.readouterr().out
     assert "5.png: 5.png: expected a picture" in printed
     assert "5 of 6 images" in printed

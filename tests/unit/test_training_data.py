@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import project as own
+from training.data import project
 
 COLUMNS = ["path", "source", "patient_id", "age_years", "sex", "view", "finding", "split"]
 COLUMNS += ["original_width", "original_height", "licence"]
@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_roles_and_labels(root: Path) -> None:
-    found = {Path(item.path).stem: item for item in own.items(root)}
+    found = {Path(item.path).stem: item for item in project.items(root)}
     assert "00017999_000" not in found  # known to be inverted
     assert "d" not in found  # the patient is measured in external_dev
     assert found["a"].age == 40
@@ -56,9 +56,9 @@ def test_roles_and_labels(root: Path) -> None:
 def test_pixels_are_cached_as_the_contract_gives_them(root: Path, tmp_path: Path) -> None:
     ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
     Image.fromarray(ramp).save(root / "a.png")
-    first = own.load(root, tmp_path / "cache", 8, "train")
+    first = project.load(root, tmp_path / "cache", 8, "train")
     (root / "a.png").unlink()
-    again = own.load(root, tmp_path / "cache", 8, "train")
+    again = project.load(root, tmp_path / "cache", 8, "train")
     assert first.pixels.shape == (1, 8, 8)
     assert (first.pixels.min(), first.pixels.max()) == (0, 65535)
     assert (first.pixels == again.pixels).all()
@@ -69,14 +69,14 @@ def test_what_tests_the_gates_has_no_twin_in_training(root: Path, tmp_path: Path
     control = "nonchest/mednist_CXR/resized__CXR__000010.png"
     trained = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((96, 96))
     (root / control).parent.mkdir()
-    for item in own.items(root):
+    for item in project.items(root):
         other = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((96, 96))
         (root / item.path).parent.mkdir(exist_ok=True)
         (trained if item.path == "a.png" else other).save(root / item.path)
-    here = own.Own(root, tmp_path / "cache")
+    here = project.ProjectData(root, tmp_path / "cache")
     assert control in {item.path for item in here.load(16, "gate_test").items}
     trained.resize((64, 64)).save(root / control)
-    again = own.Own(root, tmp_path / "anew").load(16, "gate_test")
+    again = project.ProjectData(root, tmp_path / "anew").load(16, "gate_test")
     assert control not in {item.path for item in again.items}
     assert len(again) == len(again.pixels)
 
@@ -90,4 +90,4 @@ def test_what_tests_the_gates_has_no_twin_in_training(root: Path, tmp_path: Path
     ],
 )
 def test_images_of_one_origin_stay_together(one: str, other: str) -> None:
-    assert own.group_of(Path(one)) == own.group_of(Path(other))
+    assert project.group_of(Path(one)) == project.group_of(Path(other))

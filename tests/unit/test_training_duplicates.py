@@ -14,11 +14,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_ai_node.pixels import normalise
 from tests.unit.pixels_builder import quantised, scene, write_as
-from training import duplicates as duplicates_command
-from training.data import near_duplicates as duplicates
-from training.data.groups import components, groups
+from training.data import near_duplicates
 from training.data.index import Row, write_index
-from training.data.perceptual import BITS, SIDE, digest, near
+from training.data.near_duplicates import BITS, SIDE, components, digest, groups, near
 from training.data.tables import DataError
 
 
@@ -67,12 +65,12 @@ def test_copies_are_near(copy: str) -> None:
     for seed in range(12):
         picture = chest(seed)
         bits = distance(hash_of(picture), hash_of(COPIES[copy](picture)))
-        assert bits <= duplicates.DISTANCE, seed
+        assert bits <= near_duplicates.DISTANCE, seed
 
 
 def test_different_images_are_far() -> None:
     hashes = [hash_of(chest(seed)) for seed in range(30)]
-    assert min(distance(a, b) for a, b in combinations(hashes, 2)) > duplicates.DISTANCE
+    assert min(distance(a, b) for a, b in combinations(hashes, 2)) > near_duplicates.DISTANCE
 
 
 def test_a_hash_has_the_shape_of_its_image() -> None:
@@ -150,7 +148,7 @@ def test_command(
 ) -> None:
     out = tmp_path / "made/duplicates.json"
     monkeypatch.setattr("sys.argv", ["duplicates", *map(str, two_sets), "--out", str(out)])
-    duplicates_command.main()
+    near_duplicates.main()
     report = json.loads(out.read_text())
     assert [pair[:2] for pair in report["pairs"]] == [
         ["../train/3.png", "../test/copy.jpg"],
@@ -167,13 +165,13 @@ def test_command(
     }
     assert "2 groups in 9 images" in capsys.readouterr().out
     images = [tmp_path / "test/copy.jpg", tmp_path / "train/3.png"]
-    assert duplicates.read_links(out, images) == [(1, 0)]
+    assert near_duplicates.read_links(out, images) == [(1, 0)]
 
 
 def test_reports_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "duplicates.json"
     with pytest.raises(DataError, match="expected a readable file"):
-        duplicates.read_links(path, [])
+        near_duplicates.read_links(path, [])
     path.write_text('{"pairs": [["one"]]}')
     with pytest.raises(DataError, match="pairs: expected the report of"):
-        duplicates.read_links(path, [])
+        near_duplicates.read_links(path, [])

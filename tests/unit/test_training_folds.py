@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import cross
-from training import folds as folds_command
+from training.data import folds
 from training.data.folds import OutOfFold, assign, read_folds, read_predictions, write_predictions
-from training.data.groups import groups
 from training.data.images import Item
 from training.data.index import Row, write_index
+from training.data.near_duplicates import groups
 from training.data.tables import DataError
+from training.measure import cross
 
 
 def rows_of(patients: int, seed: int = 0) -> list[Row]:
@@ -96,7 +96,7 @@ def test_command(
     arguments = ["index.csv", "--duplicates", "duplicates.json", "--out", "folds.csv"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["folds", *arguments])
-    folds_command.main()
+    folds.main()
     found = read_folds(tmp_path / "folds.csv")
     assert set(found) == {row.image for row in rows}
     assert found[rows[0].image] == found[rows[-1].image]

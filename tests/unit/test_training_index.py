@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training import index as index_command
+from training import readers
 from training.data.index import COLUMNS, Row, files, gathered, read_index, seen_from, write_index
 from training.data.labels import stated
 from training.data.tables import DataError, read_table
@@ -168,5 +168,5 @@ def test_command(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["index", "nih", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"error: .*expected a file Data_Entry_2017"):
-        index_command.main()
+        readers.main()
     assert not (tmp_path / "index.csv").exists()

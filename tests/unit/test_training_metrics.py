@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, r2_score, roc_auc_score
 
 from training.measure import metrics
-from training.measure.bootstrap import estimate, resamples, value
+from training.measure.metrics import estimate, resamples, value
 
 SHROUT_FLEISS = np.array(
     [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]],

@@ -15,10 +15,10 @@ from dicom_ai_node.inference.bundle import default_bundle, load_manifest
 from dicom_ai_node.inference.calibration import LEVELS
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
-from training import evaluate
 from training.measure import montage
 from training.measure.montage import BEST, MEDIAN, UNSURE, WORST, Case, choose
-from training.measure.predicted import FRONTAL, Table, joined, read_csv, write_csv
+from training.measure.table import FRONTAL, Table, joined, read_csv, write_csv
+from training.publish import evaluate
 
 
 def table(dataset: str, errors: list[float], p_female: list[float], *, aged: bool = True) -> Table:

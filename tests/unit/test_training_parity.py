@@ -8,8 +8,7 @@ from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
 from dicom_ai_node.inference.bundle import Figure, default_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels import normalise
-from training.measure import criteria as marks
-from training.measure import parity
+from training.measure import criteria, parity
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +18,16 @@ def figures() -> list[Figure]:
     seen = np.stack([normalise(grey, estimator.size) for grey in greys])
     # Too bright, so that there is a difference to be found.
     brighter = np.minimum(seen + np.float32(16 / 255), np.float32(1))
-    return parity.compare(estimator, greys, {marks.SIDES: brighter, marks.UNCACHED: seen})
+    return parity.compare(estimator, greys, {criteria.SIDES: brighter, criteria.UNCACHED: seen})
 
 
-def value(figures: list[Figure], group: str, quantity: str = marks.YEARS_APART) -> float:
+def value(figures: list[Figure], group: str, quantity: str = criteria.YEARS_APART) -> float:
     return next(f.value for f in figures if (f.group, f.quantity) == (group, quantity))
 
 
 def test_both_sides_see_the_same_before_the_cache(figures: list[Figure]) -> None:
-    assert value(figures, marks.UNCACHED) < 1e-3
-    assert value(figures, marks.SIDES) > 0.01
+    assert value(figures, criteria.UNCACHED) < 1e-3
+    assert value(figures, criteria.SIDES) > 0.01
 
 
 def test_lossless_variants_give_the_same_answer(figures: list[Figure]) -> None:
@@ -42,8 +41,8 @@ def test_the_largest_difference_stands_for_all_variants(figures: list[Figure]) -
     variants = [v.name for v, _ in parity.variants()]
     assert len(set(variants)) == len(variants)
     worst = max(value(figures, name) for name in variants)
-    assert value(figures, marks.VARIANTS) == worst
-    assert value(figures, marks.LOSSLESS) < worst
+    assert value(figures, criteria.VARIANTS) == worst
+    assert value(figures, criteria.LOSSLESS) < worst
 
 
 def test_every_syntax_is_tried() -> None:

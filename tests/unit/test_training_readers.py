@@ -8,7 +8,6 @@ import pytest
 from pydicom import Dataset
 
 from tests.builders.layouts import anonymised, dicom, picture, table
-from training import index as index_command
 from training import readers
 from training.data.cache import tensor
 from training.data.index import Row, read_index
@@ -376,7 +375,7 @@ def test_command(
 ) -> None:
     out = nih / "made/index.csv"
     monkeypatch.setattr("sys.argv", ["index", "nih", str(nih), "--out", str(out)])
-    index_command.main()
+    readers.main()
     rows = read_index(out)
     assert [(out.parent / row.image).is_file() for row in rows] == [True] * 3
     printed = capsys.readouterr().out

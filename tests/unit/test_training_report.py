@@ -9,17 +9,25 @@ import pytest
 
 from dicom_ai_node.inference.bundle import Figure, Manifest, default_bundle, load_manifest
 from dicom_ai_node.inference.calibration import LEVELS
-from training import evaluate
-from training.measure import criteria as marks
+from training.measure import criteria, parity
 from training.measure import figures as of
-from training.measure import parity
-from training.measure.baseline import Baseline, baseline
-from training.measure.figures import find, measure
+from training.measure.criteria import Institution, references_of
+from training.measure.figures import Baseline, baseline, find, measure
 from training.measure.plots import PLOTS
-from training.measure.predicted import FRONTAL, OTHER, Table, joined, read_csv, write_csv
-from training.measure.references import Look, beside
-from training.measure.strata import OLD, OLDEST, decade, groups, label
-from training.publish import card, sections, tried
+from training.measure.table import (
+    FRONTAL,
+    OLD,
+    OLDEST,
+    OTHER,
+    Table,
+    decade,
+    groups,
+    joined,
+    label,
+    read_csv,
+    write_csv,
+)
+from training.publish import card, evaluate, report
 
 Z = np.array([0.674490, 1.281552, 1.644854, 1.959964])
 """Normal quantiles of ``LEVELS``."""
@@ -142,7 +150,7 @@ def test_a_small_group_gets_its_number_alone(figures: list[Figure]) -> None:
 def test_what_is_refused_is_counted(figures: list[Figure]) -> None:
     refused = of_val(figures, of.REFUSED, group="view: AP")
     assert (refused.value, refused.n) == (40, 200)  # every tenth, and those are all AP
-    shown = sections.by_group(figures, "external_dev")
+    shown = report.by_group(figures, "external_dev")
     assert "| view: AP | 30 | 6 |" in shown
 
 
@@ -152,7 +160,7 @@ def test_no_image_means_no_baseline() -> None:
 
 
 def mark_of(figures: list[Figure], name: str) -> bool | None:
-    return next(one.met for one in marks.held(figures) if one.mark.name == name)
+    return next(one.met for one in criteria.judged(figures) if one.criterion.name == name)
 
 
 def test_marks_are_met_missed_or_not_measured() -> None:
@@ -166,13 +174,13 @@ def test_marks_are_met_missed_or_not_measured() -> None:
     assert mark_of(figures, "Bias over 70") is False
     assert mark_of(figures, "Coverage of the 90 % interval, inside") is False
     assert mark_of(figures, "Age, another source") is None
-    shown = sections.held(figures)
+    shown = report.judged(figures)
     assert "| Age, inside | `val` | at most 4.5 | 4.50 | met |" in shown
     assert "| Sex, inside | `val` | at least 0.997 | 0.997 | **missed** |" in shown
 
 
 def test_refusals_stand_beside_the_coverage_of_what_is_answered(figures: list[Figure]) -> None:
-    assert "6 of 60 refused; " in sections.held(figures)
+    assert "6 of 60 refused; " in report.judged(figures)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +188,7 @@ def manifest() -> Manifest:
     return load_manifest(default_bundle())
 
 
-RUN = tried.Tried(name="second", what="balanced sampling", val_mae=4.9)
+RUN = report.Experiment(name="second", what="balanced sampling", val_mae=4.9)
 
 
 def test_the_report_and_every_plot_are_written(
@@ -221,7 +229,7 @@ def test_the_card_says_the_same_after_the_manifest_was_read_again(
     assert every is not None
     assert f"{every.value:.2f}" in text
     assert all(card.quotes(figure) for figure in stored.figures)
-    assert sections.by_group(stored.figures, "val").count("\n") > 10
+    assert report.by_group(stored.figures, "val").count("\n") > 10
 
 
 def test_a_card_can_be_written_before_anything_is_measured(manifest: Manifest) -> None:
@@ -231,33 +239,37 @@ def test_a_card_can_be_written_before_anything_is_measured(manifest: Manifest) -
 
 
 def test_what_was_tried_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "tried.toml"
-    assert tried.read(file) == ()
+    file = tmp_path / "experiments.toml"
+    assert report.read_experiments(file) == ()
     file.write_text("# nothing yet\n")
-    assert tried.read(file) == ()
-    file.write_text('[[tried]]\nname = "a"\nwhat = "b"\nval_mae = 5.1\nnote = "c"\n')
-    assert tried.read(file)[0].val_mae == 5.1
-    file.write_text('[[tried]]\nname = "a"\nwhat = "b"\nmae = 5.1\n')
-    with pytest.raises(ValueError, match=r"tried\.toml: tried\.0\.mae"):
-        tried.read(file)
+    assert report.read_experiments(file) == ()
+    file.write_text('[[experiment]]\nname = "a"\nwhat = "b"\nval_mae = 5.1\nnote = "c"\n')
+    assert report.read_experiments(file)[0].val_mae == 5.1
+    file.write_text('[[experiment]]\nname = "a"\nwhat = "b"\nmae = 5.1\n')
+    with pytest.raises(ValueError, match=r"experiments\.toml: experiment\.0\.mae"):
+        report.read_experiments(file)
 
 
 def test_the_shipped_table_of_what_was_tried_can_be_read() -> None:
-    written = tomllib.loads(tried.FILE.read_text()).get("tried", [])
-    assert len(tried.read()) == len(written)
+    written = tomllib.loads(report.FILE.read_text()).get("experiment", [])
+    assert len(report.read_experiments()) == len(written)
 
 
 def test_references_are_found_by_quantity_and_distance() -> None:
-    assert {one.value for one in beside(of.AUC, Look.OUTSIDE)} >= {"0.9988", "0.98"}
-    assert beside("age RMSE, years", Look.INSIDE) == []
+    assert {one.value for one in references_of(of.AUC, Institution.OTHER)} >= {"0.9988", "0.98"}
+    assert references_of("age RMSE, years", Institution.SAME) == []
 
 
 def test_parity_of_other_weights_is_not_quoted(tmp_path: Path) -> None:
     figure = Figure(
-        dataset=marks.PARITY, group=marks.SIDES, quantity=marks.YEARS_APART, value=0.01, n=6
+        dataset=criteria.PARITY,
+        group=criteria.SIDES,
+        quantity=criteria.YEARS_APART,
+        value=0.01,
+        n=6,
     )
     assert parity.read(tmp_path, "a") == []
     parity.write(tmp_path, [figure], "a")
     assert parity.read(tmp_path, "a") == [figure]
     assert parity.read(tmp_path, "b") == []
-    assert "training side and node side | 6 | 0.0100" in sections.parity([figure])
+    assert "training side and node side | 6 | 0.0100" in report.parity([figure])

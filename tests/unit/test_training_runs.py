@@ -12,11 +12,11 @@ import torch
 from dicom_ai_node.inference import network
 from tests.builders.training import SIDE, Tiny, small_backbone, tiny_config
 from training.data.tables import DataError
-from training.fit import checkpoint, log
+from training.fit import checkpoint, run
 from training.fit import config as settings
 from training.fit.config import Config
 from training.fit.run import Run
-from training.train import train
+from training.fit.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,7 +98,7 @@ def test_a_run_that_was_cut_off_ends_as_one_in_one_go(
 ) -> None:
     ticks = itertools.count()
     monkeypatch.setattr(time, "process_time", lambda: float(next(ticks)))  # a second a step
-    monkeypatch.setattr(log, "EVERY", 1)
+    monkeypatch.setattr(run, "EVERY", 1)
     whole = replace(
         config,
         clock="processor",
@@ -156,7 +156,7 @@ def test_a_budget_of_steps_does_not_ask_the_clock(
         low_resolution=(0.0, 0.0),
         warmup=0.4,
     )
-    monkeypatch.setattr(log, "EVERY", 1)
+    monkeypatch.setattr(run, "EVERY", 1)
     train(counted, tmp_path, Tiny())
     rows = [line.split(",") for line in (tmp_path / "run/log.csv").read_text().splitlines()]
     assert [(row[0], row[2]) for row in rows[1:]] == [

@@ -5,8 +5,8 @@ import pytest
 
 from training.data import images as data
 from training.data.tables import DataError
+from training.fit.batches import Sampler, frequencies, shares
 from training.fit.config import Config
-from training.fit.sampling import Sampler, frequencies, shares
 
 NAN = float("nan")
 KINDS = {

@@ -11,12 +11,10 @@ from torch.nn import functional
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import bundle, network
 from training.data.tables import DataError
-from training.fit import from_torchvision, start
+from training.fit import start
 from training.fit.config import Config
 
-MEAN, DEVIATION = (
-    torch.tensor(of)[:, None, None] for of in (from_torchvision.MEAN, from_torchvision.DEVIATION)
-)
+MEAN, DEVIATION = (torch.tensor(of)[:, None, None] for of in (start.MEAN, start.DEVIATION))
 NAME = "ResNet18_Weights.IMAGENET1K_V1"
 
 
@@ -75,7 +73,7 @@ def test_features_are_those_of_torchvision(
     pads = [0, 1, 0, 1] if architecture == "mobilenet_v2" else 4 * [int(first.padding[0])]
     bare = nn.Conv2d(3, first.out_channels, first.kernel_size, stride=2, bias=False)
     bare.load_state_dict(first.state_dict())
-    network._replace(expected, from_torchvision.FIRST[architecture][0], bare)
+    network._replace(expected, start.FIRST[architecture][0], bare)
     torch.testing.assert_close(
         ours.maps(images),
         expected(colours(functional.pad(images, pads, value=0.5))),
@@ -92,7 +90,7 @@ def test_inside_the_image_torchvision_sees_the_same(
     made = published(architecture)
     save_file(made.state_dict(), tmp_path / "weights.safetensors")
     ours = started(architecture, tmp_path / "weights.safetensors").backbone
-    names = from_torchvision.FIRST[architecture]
+    names = start.FIRST[architecture]
     theirs = dict(zip(names, (m for m in made.modules() if isinstance(m, LAYERS)), strict=False))
     # a window of MobileNetV2 here lies a pixel further right and down than torchvision's
     moved = images.roll((1, 1), (2, 3)) if architecture == "mobilenet_v2" else images

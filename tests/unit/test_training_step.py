@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dicom_ai_node.inference.network import Network
-from training import compare
 from training.data import augment
 from training.data import images as data
 from training.fit import config, loss
+from training.fit.batches import Sampler, frequencies, shares
 from training.fit.config import Config
-from training.fit.frozen import freeze_norms
+from training.fit.mobilenet import freeze_norms
 from training.fit.run import Run
-from training.fit.sampling import Sampler, frequencies, shares
+from training.measure import compare
 
 NAN = float("nan")
 

@@ -14,15 +14,22 @@ import numpy as np
 
 from training.data import cache
 from training.data.folds import read_folds
-from training.data.images import GATE_TEST, TRAINING, About, Images, Item
+from training.data.images import (
+    GATE_TEST,
+    TRAINING,
+    About,
+    EvaluationSet,
+    Images,
+    Institution,
+    Item,
+    MappedImages,
+)
 from training.data.index import files
-from training.data.mapped import Mapped
-from training.data.roles import HELD_OUT, Archive, Part, parts
-from training.data.sets import Look, Set
+from training.data.roles import HELD_OUT, ArchiveConfig, Part, parts
 from training.data.tables import DataError
 
 
-class Archived:
+class ArchiveData:
     """The :class:`training.data.images.Data` of an ``[archive]``.
 
     Raises
@@ -35,7 +42,7 @@ class Archived:
     calibrates = HELD_OUT
     chooses = HELD_OUT
 
-    def __init__(self, archive: Archive, folder: Path, side: int) -> None:
+    def __init__(self, archive: ArchiveConfig, folder: Path, side: int) -> None:
         """Caches lie below ``folder``; a network is trained on images of ``side``."""
         self._archive, self._folder, self._side = archive, folder, side
         self.folds = read_folds(Path(self._archive.folds))
@@ -46,11 +53,13 @@ class Archived:
             self._check(role)
 
     @property
-    def sets(self) -> Sequence[Set]:
+    def sets(self) -> Sequence[EvaluationSet]:
         """The fold that is held out, and every external index."""
         inside = f"Held out: fold {self._archive.hold_out}, patients who trained nothing"
-        outside = (Set(x, f"External: `{x}`", Look.OUTSIDE) for x in self._archive.external)
-        return Set(HELD_OUT, inside, Look.INSIDE), *outside
+        outside = (
+            EvaluationSet(x, f"External: `{x}`", Institution.OTHER) for x in self._archive.external
+        )
+        return EvaluationSet(HELD_OUT, inside, Institution.SAME), *outside
 
     def trained(self) -> list[Item]:
         """See :class:`training.data.images.Data`; makes the cache, to know what can be read."""
@@ -78,7 +87,7 @@ class Archived:
         if not items and GATE_TEST not in roles:
             found = "; ".join(f"{name}: {number}" for name, number in self.counts().items())
             raise DataError(f"{' or '.join(roles)}: expected images that can be read, got {found}")
-        return Images(items, Mapped(drawn))
+        return Images(items, MappedImages(drawn))
 
     def about(self, run: str) -> About:
         """See :class:`training.data.images.Data`."""

@@ -1,11 +1,14 @@
 """Decoded and reduced images on disk: what serving would compute, once, in 16 bits.
 
+    python -m training cache nih/index.csv --side 320 --threads 8
+
 Writes ``NAME.npy``, uint16 of shape (images, side, side) in the order of the index, and
-``NAME.json`` beside it: contract, side, hash of the index, how many are done, and why a file could
-not be read (its pixels are zero). Started again after an interrupt it goes on where it was. A
-training run makes the caches that it finds missing; where it looks for them is :func:`place`.
+``NAME.json``: contract, side, hash of the index, how many are done, and why a file could not be
+read (its pixels are zero). Started again after an interrupt it goes on where it was. A training run
+makes the caches that it finds missing; where it looks for them is :func:`place`.
 """
 
+import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
-from training.data.index import PICTURES, Row
+from training.data.index import PICTURES, Row, files, read_index
 from training.data.tables import DataError
 
 WHITE = 65535
@@ -93,7 +96,9 @@ def open_cache(out: Path, rows: Sequence[Row]) -> Cache:
     """
     state = _read_state(_named(out, ".json"))
     if state is None:
-        raise DataError(f"{_named(out, '.json')}: expected a cache; make it with training.cache")
+        raise DataError(
+            f"{_named(out, '.json')}: expected a cache; make it with python -m training cache"
+        )
     _check(out, state, {"contract": pixels.CONTRACT, "index": index_hash(rows)})
     if state["done"] != len(rows):
         raise DataError(f"{_named(out, '.json')}: done: expected {len(rows)}, got {state['done']}")
@@ -218,3 +223,26 @@ def _check(out: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
                 f"{_named(out, '.json')}: {name}: expected {value}, got {state[name]};"
                 " remove the cache or name another"
             )
+
+
+def main() -> None:
+    """Build the cache of an index."""
+    parser = argparse.ArgumentParser(
+        description="decode and reduce the images of an index",
+        epilog="example: python -m training cache nih/index.csv --side 320 --threads 8",
+    )
+    parser.add_argument("index", type=Path)
+    parser.add_argument("--side", type=int, default=320, help="pixels")
+    parser.add_argument("--folder", type=Path, default=Path("runs/cache"), help="of all caches")
+    parser.add_argument("--out", type=Path, help="no suffix; default: where a run looks")
+    parser.add_argument("--threads", type=int, default=1, help="that decode")
+    given = parser.parse_args()
+    out = given.out or place(given.folder, given.index, given.side)
+    try:
+        rows = read_index(given.index)
+        cache = built(rows, files(given.index, rows), out, given.side, given.threads)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
+    for image, fault in cache.faults.items():
+        print(f"{image}: {fault}")
+    print(f"{out}: {int(cache.usable.sum()):,} of {len(rows):,} images")

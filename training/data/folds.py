@@ -1,10 +1,13 @@
 """Patient-left-out folds, and the predictions that each fold's network makes of what it never saw.
 
+    python -m training folds nih/index.csv site.csv --duplicates duplicates.json --out folds.csv
+
 Folds are stratified by age decade and sex. No patient, and no near-duplicate of an image, stands in
 two of them. They depend on the images and the seed, not on the order of the indexes. Images are
 named by their path from the folder of the file that the folds are written to.
 """
 
+import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.groups import Link, groups
-from training.data.index import Row
+from training.data.index import Row, files, gathered
+from training.data.near_duplicates import Link, groups, read_links
 from training.data.tables import DataError, read_table, write_table
 
 FOLDS = 5
@@ -26,7 +29,7 @@ def assign(
 ) -> NDArray[np.int64]:
     """The fold of each row, 0 to ``count`` - 1.
 
-    ``duplicates`` are positions of near-duplicates (:func:`training.duplicates.read_links`).
+    ``duplicates`` are positions of near-duplicates (:func:`read_links`).
 
     Raises
     ------
@@ -111,3 +114,32 @@ def read_folds(path: Path) -> Mapping[str, int]:
     """The fold of each image, by its path from the folder of the file."""
     lines = read_table(path, ("image", "fold"))
     return {line["image"]: int(line.number_in("fold", 0, 1000)) for line in lines}
+
+
+def main() -> None:
+    """Deal the images of an index out to folds."""
+    parser = argparse.ArgumentParser(
+        description="patient-left-out folds",
+        epilog="example: python -m training folds nih/index.csv site/index.csv"
+        " --duplicates duplicates.json --out folds.csv",
+    )
+    parser.add_argument("indexes", type=Path, nargs="+", help="index files")
+    parser.add_argument("--duplicates", type=Path, help="report of the command duplicates")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--folds", type=int, default=FOLDS)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    try:
+        rows = gathered(given.out.parent, given.indexes)
+        links = read_links(given.duplicates, files(given.out, rows)) if given.duplicates else []
+        folds = assign(rows, links, count=given.folds, seed=given.seed)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
+    write_folds(rows, folds, given.out)
+    group = groups(rows, links)
+    for fold in range(given.folds):
+        at = np.flatnonzero(folds == fold)
+        ages = [age for i in at if (age := rows[i].age) is not None]
+        patients = len({group[i] for i in at})
+        mean = f"{np.mean(ages):.1f}" if ages else "unknown"
+        print(f"fold {fold}: {len(at):,} images, {patients:,} groups, mean age {mean}")

@@ -1,26 +1,60 @@
 """What a run is made of: images, their labels and their roles, wherever they come from.
 
-:mod:`training.data.project` reads this project's own images, :mod:`training.data.archive` anybody
+:mod:`training.data.project` reads this project's images, :mod:`training.data.archive` anybody
 else's.
 """
 
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.mapped import Mapped
-from training.data.sets import Set
-
 TRAINING = ("train", "train_128", "gate")
 """Roles of the images that a network is trained with; ``gate`` without their ages and sexes."""
+
 GATE_TEST = "gate_test"
+
 HELD_OUT_OF_THREE = 0  # crc32(group) % 3 of the gates' held-out third
+
 AT_ONCE = 512
 """Images that are measured at a time: a multiple of every batch, so that no batch changes."""
+
+
+class Institution(StrEnum):
+    """Whose images are measured, seen from those that train."""
+
+    SAME = "same institution"
+    OTHER = "another institution"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """One data set, named as the role of its images in :mod:`training.data.images`."""
+
+    name: str
+    title: str
+    institution: Institution
+
+
+PROJECT_SETS = (
+    EvaluationSet("val", "Internal: `val`, NIH patients in no other split", Institution.SAME),
+    EvaluationSet(
+        "val_128",
+        "Internal at low resolution: `val_128`, 128-pixel images enlarged",
+        Institution.SAME,
+    ),
+    EvaluationSet(
+        "external_dev",
+        "External look: `external_dev`, radiographs from public articles and websites",
+        Institution.OTHER,
+    ),
+    EvaluationSet("hannover", "External look: `hannover`, sex only", Institution.OTHER),
+)
+"""Those of this project's images, whose criteria are in :mod:`training.measure.criteria`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +77,40 @@ class Item:
     """As its source names them, see :class:`training.data.index.Row`."""
 
 
+class MappedImages:
+    """Images of several caches in one row, read from disk when they are asked for.
+
+    Indexed along its first axis as an array of shape (N, side, side) would be.
+    """
+
+    def __init__(self, parts: Sequence[tuple[NDArray[np.uint16], NDArray[np.int64]]]) -> None:
+        """Of each cache its images, and the positions of those to be drawn from."""
+        self.dtype = np.dtype(np.uint16)
+        self._stored = [stored for stored, _ in parts]
+        self._part = np.repeat(np.arange(len(parts)), [len(at) for _, at in parts])
+        self._row = np.concatenate([np.empty(0, np.int64), *(at for _, at in parts)])
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self._row)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint16]:
+        """One image for a number, else those of a slice, positions or a mask; never a view."""
+        one = np.ndim(key) == 0 and not isinstance(key, slice)
+        part, row = np.atleast_1d(self._part[key]), np.atleast_1d(self._row[key])
+        side = self._stored[0].shape[1] if self._stored else 0
+        found = np.empty((len(row), side, side), np.uint16)
+        for number in np.unique(part):
+            found[part == number] = self._stored[number][row[part == number]]
+        return found[0] if one else found
+
+
 @dataclass(frozen=True, slots=True)
 class Images:
     """Items with their pixels of shape (N, side, side), stretched as the contract says."""
 
     items: list[Item]
-    pixels: NDArray[np.uint8] | NDArray[np.uint16] | Mapped
+    pixels: NDArray[np.uint8] | NDArray[np.uint16] | MappedImages
     """The contract's 0 to 1 as the whole range of the type; on disk where they may be many."""
 
     def __len__(self) -> int:
@@ -92,7 +154,7 @@ class Data(Protocol):
     """Where a run's images come from, and which are for what."""
 
     @property
-    def sets(self) -> Sequence[Set]:
+    def sets(self) -> Sequence[EvaluationSet]:
         """What a bundle is measured on; each is a role."""
 
     @property

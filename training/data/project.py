@@ -20,11 +20,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_ai_node.pixels.normalise import normalise
-from training.data.images import GATE_TEST, TRAINING, About, Images, Item, held_out
-from training.data.near_duplicates import DISTANCE
-from training.data.perceptual import SIDE
-from training.data.sets import OWN, Set
-from training.data.twins import twins
+from training.data.images import (
+    GATE_TEST,
+    PROJECT_SETS,
+    TRAINING,
+    About,
+    EvaluationSet,
+    Images,
+    Item,
+    held_out,
+)
+from training.data.near_duplicates import DISTANCE, SIDE, twins
 
 MISLABELLED = (
     # inverted
@@ -53,12 +59,12 @@ NOT_FOR = (
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class ProjectData:
     """This project's own images below ``root``, with their cache."""
 
     root: Path
     cache: Path
-    sets: Sequence[Set] = OWN
+    sets: Sequence[EvaluationSet] = PROJECT_SETS
     calibrates: str = "val"
     chooses: str = "val_128"
 

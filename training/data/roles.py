@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.groups import Link, groups
 from training.data.images import GATE_TEST, Item, held_out
 from training.data.index import Row, files, gathered, read_index
-from training.data.near_duplicates import read_links
+from training.data.near_duplicates import Link, groups, read_links
 from training.data.tables import DataError
 
 HELD_OUT = "held_out"
@@ -35,16 +34,16 @@ RESERVED = frozenset({"train", "gate", "gate_test", "gates", "held_out", "parity
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class ArchiveConfig:
     """Images of one's own to train on; each value is a line of ``[archive]``. See docs/training.md.
 
     Paths are from the working directory.
     """
 
     index: tuple[str, ...] = ()
-    """Indexes of chest radiographs (``training.index``)."""
+    """Indexes of chest radiographs (the command ``index``)."""
     folds: str = ""
-    """Fold of each of their images (``training.folds``)."""
+    """Fold of each of their images (the command ``folds``)."""
     hold_out: int = 0
     """The fold that trains nothing, calibrates the bundle and measures it."""
     others: str = ""
@@ -54,7 +53,7 @@ class Archive:
     external: Mapping[str, str] = field(default_factory=dict)
     """Indexes that are only measured, by name. Images of patients of ``index`` are left out."""
     duplicates: str = ""
-    """Report of ``training.duplicates``: external twins of images in ``index`` are left out."""
+    """Report of the command ``duplicates``: external copies of images in ``index`` are left out."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.external, Mapping):
@@ -85,7 +84,7 @@ class Part:
     """Named as in the folds; or why an image is left out."""
 
 
-def parts(archive: Archive, folds: Mapping[str, int]) -> Iterator[Part]:
+def parts(archive: ArchiveConfig, folds: Mapping[str, int]) -> Iterator[Part]:
     """Every index of ``archive``.
 
     Raises
@@ -120,14 +119,14 @@ def parts(archive: Archive, folds: Mapping[str, int]) -> Iterator[Part]:
 
 
 def _check(
-    archive: Archive, folds: Mapping[str, int], rows: Sequence[Row], links: Sequence[Link]
+    archive: ArchiveConfig, folds: Mapping[str, int], rows: Sequence[Row], links: Sequence[Link]
 ) -> None:
     """Whether every image has a fold, the same for all that belong together."""
     for row, one in zip(rows, groups(rows, links), strict=True):
         if row.image not in folds:
             raise DataError(
                 f"{archive.folds}: expected a fold for {row.image}; make the folds of all indexes"
-                " anew with training.folds"
+                " anew with python -m training folds"
             )
         first = rows[one].image
         if folds[row.image] != folds[first]:
@@ -143,7 +142,7 @@ def _check(
         )
 
 
-def _own(row: Row, fold: int, archive: Archive) -> Item | str:
+def _own(row: Row, fold: int, archive: ArchiveConfig) -> Item | str:
     measures = fold == archive.hold_out
     frontal = _frontal(row, archive)
     if frontal is None:
@@ -162,14 +161,14 @@ def _other(row: Row, group: str) -> Item:
     return replace(_item(row, role), age=NAN, female=NAN, frontal=NAN, chest=0.0)
 
 
-def _external(row: Row, name: str, archive: Archive) -> Item | str:
+def _external(row: Row, name: str, archive: ArchiveConfig) -> Item | str:
     item = _item(row, name)
     if not _frontal(row, archive):
         return NOT_FRONTAL
     return item if _labelled(item) else NO_LABELS
 
 
-def _frontal(row: Row, archive: Archive) -> bool | None:
+def _frontal(row: Row, archive: ArchiveConfig) -> bool | None:
     """Whether an image is a frontal view; None where that is not known."""
     if not row.view:
         return True if archive.unknown_is_frontal else None

@@ -2,11 +2,15 @@
 
 Spaces: a Gaussian in the principal components of the features, or of the texture, of training
 images. Widening: how much larger errors are on images whose texture lies far from it. It is seen on
-images of the calibration set changed on purpose (``training.data.shift``), never on another
-hospital's.
+images of the calibration set changed on purpose (:mod:`training.data.shift`), never on another
+hospital's. What a network says of images is computed a part of them at a time, for an archive does
+not fit into memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,40 +19,96 @@ from sklearn.isotonic import isotonic_regression
 from dicom_ai_node.inference import calibration as fitted
 from dicom_ai_node.inference import coverage, fitting
 from dicom_ai_node.inference.calibration import Calibration, Distances, Space, Widening
-from dicom_ai_node.inference.engine import Raw
+from dicom_ai_node.inference.engine import Raw, run
 from dicom_ai_node.inference.fitting import Cases, Floats
+from dicom_ai_node.inference.network import Network
+from training.data import shift
+from training.data.images import Images
 from training.data.tables import DataError
 
 COMPONENTS = {"content": 64, "texture": 32}
+
 SHRINKAGE = 0.1
+
 BINS = 10
+
 PER_BIN = 40
 """Fewer far images than this make no knot."""
+
 AGE_CAP, SEX_CAP = 2.5, 4.0
 """Largest factors; with them an interval is about as wide as all ages, a sex about even odds."""
+
 RAMP = (0.15, 0.55)
 """In excess: from about the 70 % quantile of the calibration images' texture to the 95 %."""
+
 LEVEL = 0.9
 """The widening holds the size of errors at this quantile, where coverage is asked for."""
 
+CHANGED_COPIES = 8
+"""Changed copies of each calibration image that the widening is fitted on."""
 
-def cases(
-    raw: Raw,
-    distances: Distances,
-    years: NDArray[np.float32],
-    female: NDArray[np.float32],
-    patients: Sequence[str],
-) -> Cases:
-    """Put answers and labels together; NaN where a label is unknown."""
+CHANGED = 2400
+"""Where there are twice as many calibration images or more, only so many are changed, or spoilt."""
+
+Pixels = NDArray[np.float32]
+
+Change = Callable[[Pixels], Pixels]
+"""From (N, S, S) to (N, S, S)."""
+
+_Columns = TypeVar("_Columns", Raw, Distances)
+
+Measure = Callable[[Pixels], tuple[Raw, Distances]]
+"""Answers, and distances from the training images."""
+
+
+def answers(network: Network, images: Images, device: str = "cpu") -> Raw:
+    """What ``network`` says of at least one of ``images``."""
+    return _joined(Raw, [run(network, part, device=device) for part in images.floats()])
+
+
+def measured(
+    measure: Measure, images: Images, change: Change = lambda x: x
+) -> tuple[Raw, Distances]:
+    """What ``measure`` gives for at least one of ``images``, each changed before."""
+    raws, distances = zip(*(measure(change(part)) for part in images.floats()), strict=True)
+    return _joined(Raw, raws), _joined(Distances, distances)
+
+
+def _joined(kind: type[_Columns], parts: Sequence[_Columns]) -> _Columns:
+    names = [field.name for field in fields(kind)]
+    return kind(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def calibration_cases(measure: Measure, images: Images, changed: bool = False) -> Cases:
+    """What a network says of ``images``, or of :data:`CHANGED_COPIES` changed copies of them.
+
+    Of the changed ones only those that still pass for upright frontal chests: the others get no
+    answer, so nothing is to be learnt from how wrong it would be.
+    """
+    if changed:
+        return Cases.joined([*_changed(measure, images)])
+    return cases(*measured(measure, images), images)
+
+
+def _changed(measure: Measure, images: Images) -> Iterator[Cases]:
+    images, rng = images.some(CHANGED), np.random.default_rng(0)
+    for _ in range(CHANGED_COPIES):
+        raw, distances = measured(measure, images, partial(shift.shifted, rng=rng))
+        passed = (raw.chest >= 0) & (raw.frontal >= 0)
+        yield cases(raw, distances, images).at(passed)
+
+
+def cases(raw: Raw, distances: Distances, images: Images) -> Cases:
+    """Put answers and the labels of ``images`` together; NaN where a label is unknown."""
     return Cases(
         mu=raw.mu.astype(np.float64),
         sigma=raw.sigma.astype(np.float64),
         sex=raw.sex.astype(np.float64),
         content=distances.content,
         texture=distances.texture,
-        years=years.astype(np.float64),
-        female=female.astype(np.float64),
-        patients=np.array(patients),
+        years=images.column("age").astype(np.float64),
+        female=images.column("female").astype(np.float64),
+        patients=np.array([item.patient for item in images.items]),
     )
 
 

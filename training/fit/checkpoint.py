@@ -1,6 +1,14 @@
-"""What a run leaves in its folder: weights to ship, and last.pt, from which it goes on."""
+"""What a run leaves in its folder: weights to ship, and last.pt, from which it goes on.
 
+last.pt also says what the run was trained with, in a few words that can be compared. Folds are
+dealt anew when images are added. What was trained before then knows patients who are now held out:
+it must neither go on, nor be calibrated or measured as if it had not seen them.
+"""
+
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,19 +19,28 @@ from safetensors.torch import save_file
 
 from training.data.images import Item
 from training.data.tables import DataError
-from training.fit import record
-from training.fit.config import WEIGHTS
-from training.fit.material import Material
-from training.fit.record import Record
+from training.fit import start
+from training.fit.batches import Batches
+from training.fit.config import WEIGHTS, Config
 from training.fit.run import Run
 
 LAST = "last.pt"
+
 PARTS = frozenset({"record", "run", "material"})
-"""What last.pt holds: a :mod:`training.fit.record`, the states of the run and of its material."""
+"""What last.pt holds: a :data:`Record`, and the states of the run and of its batches."""
+
 INSTEAD = "remove the folder to train anew, or give another out"
 
+IMAGES = "images"
 
-def save(folder: Path, run: Run, material: Material, trained_with: Record) -> None:
+FREE = frozenset({"out", "cache", "device", "minutes", "steps", "checkpoint_seconds", "archive"})
+"""Settings that say where and how long; of an archive it is the images that matter."""
+
+Record = dict[str, str]
+"""``images``, ``start`` and every setting that what is learnt depends on."""
+
+
+def save(folder: Path, run: Run, material: Batches, trained_with: Record) -> None:
     """Write both files, each in one piece."""
     weights = {k: v.contiguous().cpu() for k, v in run.ema.state_dict().items()}
     save_file(weights, folder / f"{WEIGHTS}.partial")
@@ -33,7 +50,7 @@ def save(folder: Path, run: Run, material: Material, trained_with: Record) -> No
     (folder / f"{LAST}.partial").rename(folder / LAST)
 
 
-def resume(folder: Path, run: Run, material: Material, trained_with: Record) -> None:
+def resume(folder: Path, run: Run, material: Batches, trained_with: Record) -> None:
     """Go back to what last.pt holds; DataError unless its run was trained with the same."""
     kept = read(folder, run.device)
     check(folder, kept["record"], trained_with)
@@ -65,7 +82,7 @@ def read(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def check(folder: Path, kept: Record, wanted: Record) -> None:
     """Raise DataError unless the run in ``folder`` was trained as is ``wanted``."""
-    different = record.differences(kept, wanted)
+    different = differences(kept, wanted)
     if different:
         raise DataError(f"{folder / LAST}: {'; '.join(different)}; {INSTEAD}")
 
@@ -76,4 +93,27 @@ def check_images(folder: Path, items: Sequence[Item]) -> None:
     Else it may have seen what is held out now.
     """
     kept: Record = read(folder)["record"]
-    check(folder, {record.IMAGES: kept[record.IMAGES]}, {record.IMAGES: record.images(items)})
+    check(folder, {IMAGES: kept[IMAGES]}, {IMAGES: images(items)})
+
+
+def images(items: Sequence[Item]) -> str:
+    """SHA-256 of the names and roles of ``items``, in their order; labels may be mended."""
+    names = json.dumps([[item.path, item.role] for item in items])
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
+def record(config: Config, items: Sequence[Item]) -> Record:
+    """What a run of ``config`` is trained with; ``items`` are its training images."""
+    settings = {f.name: repr(getattr(config, f.name)) for f in fields(config) if f.name not in FREE}
+    return {IMAGES: images(items), **settings, "start": start.words(config)}
+
+
+def differences(kept: Record, wanted: Record) -> list[str]:
+    """What is not as ``wanted``, in words; settings that ``kept`` does not know had defaults."""
+    usual = {field.name: repr(field.default) for field in fields(Config)}
+    found = {name: kept.get(name, usual.get(name, "nothing")) for name in wanted}
+    return [
+        f"{name}: expected {value}, got {found[name]}"
+        for name, value in wanted.items()
+        if found[name] != value
+    ]

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from training.data.archive import Archived
+from training.data.archive import ArchiveData
 from training.data.images import Data
-from training.data.project import Own
-from training.data.roles import Archive
+from training.data.project import ProjectData
+from training.data.roles import ArchiveConfig
 
 WEIGHTS = "ema.safetensors"
 """What a run leaves in ``out``: weights to pack, to start from, to teach with."""
@@ -45,7 +45,7 @@ class Config:
     chunk: int = 32
     """Images that go through the network at once; their gradients add up to those of the batch."""
     frozen_norms: bool = False
-    """Keep the statistics of the batch norms that ``start`` came with (``training.fit.frozen``)."""
+    """Keep the statistics of the batch norms that ``start`` came with (:mod:`mobilenet`)."""
     frozen_blocks: int = 0
     """First blocks of the backbone that stay as in ``start``: they take a third of the time."""
     ema: float = 0.998
@@ -63,7 +63,7 @@ class Config:
     local_contrast: float = 0.0
     """Share of images whose contrast is made alike all over, as CLAHE does."""
     findings: float = 0.0
-    """Weight of projection and findings beside age and sex, see ``training.fit.findings``."""
+    """Weight of projection and findings beside age and sex, see ``training.data.findings``."""
     gate: float = 0.12
     """Share of gate material; three in ten of it are laterals, three frontal images like them."""
     corrupted: float = 0.04
@@ -71,7 +71,7 @@ class Config:
     age_loss: str = "dldl"
     """``dldl`` (DLDL-v2) or ``nll`` (negative log likelihood of a normal distribution)."""
     checkpoint_seconds: float = 180.0
-    archive: Archive | None = None
+    archive: ArchiveConfig | None = None
     """What to train on; None: this project's own images (``training.data.project``)."""
 
     def __post_init__(self) -> None:
@@ -142,7 +142,7 @@ def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> C
         if {"minutes", "steps"} <= given.keys():
             raise ValueError("minutes and steps: expected one of them")
         if given.get("archive") is not None:
-            given["archive"] = Archive(**_known(Archive, given["archive"]))
+            given["archive"] = ArchiveConfig(**_known(ArchiveConfig, given["archive"]))
         config = Config(**given)
         if fold is not None and config.archive is None:
             raise ValueError("--fold needs an [archive]")
@@ -156,14 +156,14 @@ def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> C
 def data_of(config: Config, root: Path) -> Data:
     """What a run trains on: its archive, or this project's own images below ``root``."""
     if config.archive is None:
-        return Own(root, Path(config.cache))
+        return ProjectData(root, Path(config.cache))
     return archived(config)
 
 
-def archived(config: Config) -> Archived:
+def archived(config: Config) -> ArchiveData:
     """The images of a run that has an archive."""
     assert config.archive is not None
-    return Archived(config.archive, Path(config.cache), config.pixels)
+    return ArchiveData(config.archive, Path(config.cache), config.pixels)
 
 
 def member(config: Config, fold: int) -> Config:
@@ -173,7 +173,7 @@ def member(config: Config, fold: int) -> Config:
     return replace(config, archive=held, out=str(Path(config.out) / f"fold-{fold}"))
 
 
-def _known(kind: type[Config] | type[Archive], values: Any) -> dict[str, Any]:
+def _known(kind: type[Config] | type[ArchiveConfig], values: Any) -> dict[str, Any]:
     """Values for the fields of ``kind``, lists as tuples; ValueError where there is no field."""
     if not isinstance(values, dict):
         raise ValueError(f"archive is {values!r}, expected a table")

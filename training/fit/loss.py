@@ -1,10 +1,16 @@
-"""The loss: DLDL-v2 for the age (Gao et al. 2018), binary cross-entropy for the rest."""
+"""The loss: DLDL-v2 for the age (Gao et al. 2018), binary cross-entropy for the rest.
+
+Projection and findings are further tasks: they teach the backbone what else an image shows. Only
+the backbone keeps what it learns of them; their layer is not shipped, and nothing that the node
+says comes from it.
+"""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from dicom_ai_node.inference.network import AGES, Answers, moments
+from training.data.findings import TASKS
 
 SIGMA = 2.5  # years; width of the label distribution
 GATES = 0.2  # weight of each gate beside age and sex
@@ -62,3 +68,19 @@ def _binary(logits: Tensor, labels: Tensor) -> Tensor:
     if not known.any():
         return logits.sum() * 0
     return functional.binary_cross_entropy_with_logits(logits[known], labels[known])
+
+
+class FindingsHead(nn.Module):
+    """One linear layer on the pooled features (N, F)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, TASKS)
+
+    def loss(self, features: Tensor, known: Tensor) -> Tensor:
+        """Mean binary cross-entropy over what is known of the :data:`TASKS`, 0 where nothing is."""
+        logits: Tensor = self.layer(features).float()
+        there = ~known.isnan()
+        if not there.any():
+            return logits.sum() * 0
+        return functional.binary_cross_entropy_with_logits(logits[there], known[there])

@@ -1,6 +1,8 @@
-"""Network, moving average and optimiser of a run, and one step of them."""
+"""Network, moving average and optimiser of a run, one step of them, and the log of the steps."""
 
 import copy
+import csv
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,10 +10,14 @@ from torch import Tensor, nn
 
 from dicom_ai_node.inference.network import Network
 from training.fit import loss
+from training.fit.batches import FURTHER
 from training.fit.config import Config
-from training.fit.findings import Further
-from training.fit.frozen import freeze_blocks, freeze_norms
-from training.fit.material import FURTHER
+from training.fit.mobilenet import freeze_blocks, freeze_norms
+
+FILE = "log.csv"
+
+EVERY = 50
+"""Steps between two rows."""
 
 
 class Run:
@@ -24,7 +30,7 @@ class Run:
         if config.frozen_norms:
             freeze_norms(self.network)
         freeze_blocks(self.network, config.frozen_blocks)
-        self.further = Further(self.network.head.in_features).to(device)
+        self.further = loss.FindingsHead(self.network.head.in_features).to(device)
         self.optimiser = torch.optim.AdamW(
             groups(nn.ModuleList([*self._learning().values()]), config.decay),
             lr=config.rate,
@@ -118,3 +124,35 @@ def device_of(config: Config) -> torch.device:
     """Where to compute."""
     name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name if config.device == "auto" else config.device)
+
+
+class Log:
+    """The log in ``folder`` as it was after ``steps``: what came later is made again."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self.file = folder / FILE
+        kept = _rows(self.file, steps)
+        self._empty = not kept
+        with self.file.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
+
+    def add(self, run: Run, side: int) -> None:
+        """A row, where it is time for one."""
+        if run.steps % EVERY:
+            return
+        with self.file.open("a", newline="") as file:
+            log = csv.writer(file)
+            if self._empty:
+                log.writerow(["step", "seconds", "side", *run.seen])
+                self._empty = False
+            values = (f"{value:.4f}" for value in run.seen.values())
+            log.writerow([run.steps, round(run.elapsed), side, *values])
+
+
+def _rows(path: Path, steps: int) -> list[list[str]]:
+    """Header and rows up to ``steps``, without one that was only written in part."""
+    if not steps or not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    return rows[:1] + [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= steps]

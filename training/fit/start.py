@@ -1,6 +1,18 @@
-"""The weights that a run starts from: an earlier run's, a bundle's, ImageNet's, or random ones."""
+"""The weights that a run starts from: an earlier run's, a bundle's, ImageNet's, or random ones.
 
-from collections.abc import Callable
+torchvision publishes ImageNet weights of networks that take RGB less ImageNet's mean m over its
+deviation s; ours take z = 2x - 1 of a grey x. Colour c of a grey image is
+z / (2 s_c) + (1/2 - m_c) / s_c, so the first convolution is summed over the colours with
+1 / (2 s_c), and what the constant adds to its output moves the mean of the norm behind it. Inside
+the image that changes nothing. Along its border both pad with zeros, which is mid-grey here and
+ImageNet's mean colour there: no padding of one channel is all three.
+
+MobileNetV2 pads as TensorFlow does here, see :mod:`dicom_ai_node.inference.network`: at each
+halving its windows lie a pixel further right and down than torchvision's, which moves the image.
+"""
+
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -9,16 +21,37 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dicom_ai_node.inference import bundle
+from dicom_ai_node.inference import operators as operators  # before torchvision, see there
 from dicom_ai_node.inference.engine import NETWORK, fill
 from dicom_ai_node.inference.network import Network
 from training.data.tables import DataError
-from training.fit import from_torchvision, imagenet
+from training.fit import mobilenet
 from training.fit.config import RANDOM, Config
 
 PICKLED = (".pth", ".pt")
 """Names of what torch saves; anything else is safetensors."""
+
 OURS = "backbone."
 """Tensors so named are of a network of this project; torchvision's have no such."""
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's red, green and blue in [0, 1], as every preset of these networks has them."""
+
+FIRST = {
+    "mobilenet_v2": ("0.0", "0.1"),
+    "efficientnet_b0": ("0.0", "0.1"),
+    "densenet121": ("conv0", "norm0"),
+    "resnet18": ("0", "1"),
+}
+"""The first convolution of each backbone, and the norm behind it."""
+
+_RESNET = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+
+_HEADS = ("fc.", "classifier.")
+
+_NAME = re.compile(r"[A-Za-z0-9_]+_Weights\.[A-Z0-9_]+")
+
+_OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 
 def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Network:
@@ -36,7 +69,7 @@ def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Networ
     if named is not None:
         fill_from(made, named)
     elif not config.start:
-        archive = root / imagenet.ARCHIVE
+        archive = root / mobilenet.ARCHIVE
         if config.architecture != "mobilenet_v2":
             raise DataError(
                 f"start: expected weights of {config.architecture}, such as torchvision's by name"
@@ -46,9 +79,9 @@ def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Networ
             raise DataError(
                 f"{archive}: expected ImageNet weights; else name weights, or {RANDOM!r}, as start"
             )
-        imagenet.load_imagenet(made.backbone, archive)
+        mobilenet.load_imagenet(made.backbone, archive)
         images = calm(config.sides[0]).cpu()
-        imagenet.insert_norms(made.backbone, list((images * 2 - 1).chunk(4)))
+        mobilenet.insert_norms(made.backbone, list((images * 2 - 1).chunk(4)))
     return made
 
 
@@ -64,8 +97,8 @@ def file(config: Config) -> Path | None:
     """
     if config.start in ("", RANDOM):
         return None
-    if from_torchvision.is_name(config.start):
-        return from_torchvision.named_file(config.architecture, config.start)
+    if is_name(config.start):
+        return named_file(config.architecture, config.start)
     return Path(config.start)
 
 
@@ -90,8 +123,8 @@ def fill_from(network: Network, file: Path) -> None:
     if any(name.startswith(OURS) for name in ours):
         fill(network, ours, network.architecture, file)
     else:
-        grey = from_torchvision.grey(network.architecture, ours, file)
-        fill(network.backbone, grey, network.architecture, file)
+        ours = grey(network.architecture, ours, file)
+        fill(network.backbone, ours, network.architecture, file)
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
@@ -113,3 +146,63 @@ def _pickled(file: Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
         raise DataError(f"{file}: expected weights to start from, a tensor for each name")
     return found
+
+
+def is_name(start: str) -> bool:
+    """Whether ``start`` looks like the name of torchvision's weights, and not like a file."""
+    return _NAME.fullmatch(start) is not None
+
+
+def named_file(architecture: str, name: str) -> Path:
+    """Where torchvision keeps the weights ``name``, as in ``ResNet18_Weights.IMAGENET1K_V1``.
+
+    Raises
+    ------
+    DataError
+        They are not of this architecture, or are not there: nothing is downloaded.
+    """
+    from torchvision.models import get_model_weights
+
+    urls = {f"{type(one).__name__}.{one.name}": one.url for one in get_model_weights(architecture)}
+    if name not in urls:
+        expected = ", ".join(sorted(urls))
+        raise DataError(f"start: expected weights of {architecture}, {expected}; got {name!r}")
+    file = Path(torch.hub.get_dir(), "checkpoints", urls[name].rpartition("/")[2])
+    if not file.is_file():
+        raise DataError(
+            f"{file}: expected the weights {name}; nothing is downloaded, so put"
+            f" {urls[name]} there, or name its file as start"
+        )
+    return file
+
+
+def grey(architecture: str, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The tensors of our backbone, from those of torchvision's network that ``file`` holds.
+
+    Raises
+    ------
+    DataError
+        There is no first convolution of three colours. Other strangers are left to who fills the
+        backbone.
+    """
+    tensors = {
+        _renamed(architecture, name): tensor
+        for name, tensor in state.items()
+        if not name.startswith(_HEADS)
+    }
+    first, behind = FIRST[architecture]
+    convolution, norm = f"{first}.weight", f"{behind}.running_mean"
+    weight, mean = tensors.get(convolution), tensors.get(norm)
+    if weight is None or mean is None or weight.ndim != 4 or weight.shape[1] != len(MEAN):
+        raise DataError(f"{file}: expected torchvision's weights of {architecture}, of RGB images")
+    m, s = (torch.tensor(of, dtype=torch.float64) for of in (MEAN, DEVIATION))
+    of_one = torch.einsum("ocyx,c->oyx", weight.double(), 1 / (2 * s))[:, None]
+    constant = torch.einsum("ocyx,c->o", weight.double(), (0.5 - m) / s)
+    return tensors | {convolution: of_one.float(), norm: (mean.double() - constant).float()}
+
+
+def _renamed(architecture: str, name: str) -> str:
+    if architecture == "resnet18":
+        first, _, rest = name.partition(".")
+        return f"{_RESNET.get(first, first)}.{rest}"
+    return _OLDER.sub(r"\1\2.", name.removeprefix("features."))

@@ -1,6 +1,6 @@
 """How well a bundle's two distances tell other hospitals' images from its own.
 
-python -m training.measure.domains
+python -m training domains
 
 An AUC of one half means that it cannot. Excess: logarithm of the distance over the median of the
 calibration images. Intervals are as wide as the texture's excess asks for.
@@ -14,8 +14,8 @@ import numpy as np
 from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.calibration import Distances, excess
 from dicom_ai_node.inference.engine import Estimator
-from training.data.project import Own
-from training.fit.measured import measured
+from training.data.project import ProjectData
+from training.fit.calibrate import measured
 from training.measure.markdown import table
 from training.measure.metrics import auc
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     given = parser.parse_args()
     estimator = Estimator(given.bundle, device="cpu")
-    own = Own(given.data, given.cache)
+    own = ProjectData(given.data, given.cache)
 
     def distances(role: str) -> Distances:
         return measured(estimator.measure, own.load(estimator.size, role))[1]

@@ -14,19 +14,23 @@ import numpy as np
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.calibration import LEVELS
 from training.measure import metrics
-from training.measure.baseline import Baseline
-from training.measure.bootstrap import Statistic, estimate, resamples, value
-from training.measure.metrics import Floats
-from training.measure.predicted import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
-from training.measure.strata import SMALLEST, groups
+from training.measure.metrics import Floats, Statistic, estimate, resamples, value
+from training.measure.table import FRONTAL, GATES, LATERAL, OTHER, SMALLEST, SPOILT, Table, groups
 
 MAE, BIAS = "age MAE, years", "age bias, years"
+
 AUC, ACCURACY = "sex AUC", "sex accuracy"
+
 EVERY_GATE = "passes every gate"
+
 IMAGES = "images"
+
 REFUSED = "refused by a gate"
+
 CERTAIN = "sex accuracy where 95 % certain"
+
 ABSTAIN = (0.01, 0.05)
+
 AGE: dict[str, Statistic] = {
     MAE: metrics.mae,
     "age RMSE, years": metrics.rmse,
@@ -36,6 +40,7 @@ AGE: dict[str, Statistic] = {
     "age lower limit of agreement, years": partial(metrics.limits_of_agreement, side=-1),
     "age upper limit of agreement, years": partial(metrics.limits_of_agreement, side=1),
 }
+
 SEX: dict[str, Statistic] = {
     AUC: metrics.auc,
     ACCURACY: metrics.accuracy,
@@ -61,6 +66,42 @@ def width(level: str) -> str:
 
 GROUPED = (MAE, BIAS, coverage("90"), width("90"), AUC, ACCURACY)
 """What is measured of a group; of a whole data set, everything is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The same answer for everyone, taken from the training images."""
+
+    median: float
+    """Their median age, years."""
+    ranges: dict[str, tuple[float, float]]
+    """For each of ``LEVELS``, the central range of their ages, years."""
+    females: float
+    """Share of females among them."""
+
+
+def baseline(years: Floats, female: Floats) -> Baseline:
+    """Of training images; NaN where a label is unknown.
+
+    Raises
+    ------
+    ValueError
+        No age or no sex is known.
+    """
+    if np.isnan(years).all() or np.isnan(female).all():
+        raise ValueError("training images: expected at least one with an age and one with a sex")
+    tails = {level: (100 - float(level)) / 2 for level in LEVELS}
+    return Baseline(
+        median=float(np.nanmedian(years)),
+        ranges={
+            level: (
+                float(np.nanpercentile(years, tail)),
+                float(np.nanpercentile(years, 100 - tail)),
+            )
+            for level, tail in tails.items()
+        },
+        females=float(np.nanmean(female)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

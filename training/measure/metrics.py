@@ -1,23 +1,78 @@
-"""What is said of estimates, as statistics of weighted images. Pure numpy.
+"""Statistics of estimates over weighted images, with intervals from resampling patients. Pure.
 
 Every statistic takes weights of shape (R, N), one row a resample, and columns of shape (N,), and
 gives R values; NaN where a resample leaves it undefined. A row of ones gives the figure itself, the
-rows of :func:`training.measure.bootstrap.resamples` its interval: a thousand of them are one
-product of matrices.
+rows of :func:`resamples` its interval: a thousand of them are one product of matrices.
 
 Ages and widths are in years. ``female`` is 1 or 0, ``p`` the probability of female.
 """
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
 Bools = NDArray[np.bool_]
+
+Statistic = Callable[..., Floats]
+"""Weights (R, N) and columns (N,) to R values, see :mod:`training.measure.metrics`."""
 
 BINS = 10
 """Equal bins of P(female) for calibration."""
+
 NORMAL95 = 1.959964
 """Two-sided 95 % point of the normal distribution."""
+
+RESAMPLES = 1000
+
+AT_ONCE = 20_000_000
+"""Weights that a statistic is given at a time: it makes several copies of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value and its 95 % interval (percentiles of the resamples)."""
+
+    value: float
+    low: float
+    high: float
+
+
+def resamples(patients: Sequence[str], *, count: int = RESAMPLES, seed: int = 0) -> Floats:
+    """How often each image is in each of ``count`` resamples, shape (count, N).
+
+    Patients are drawn with replacement, as many as there are, and bring all their images: images of
+    one patient are not independent.
+    """
+    _, person = np.unique(np.asarray(patients), return_inverse=True)
+    people = int(person.max()) + 1
+    drawn = np.random.default_rng(seed).integers(people, size=(count, people))
+    drawn += people * np.arange(count)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=count * people).reshape(count, people)
+    return times[:, person].astype(np.float64)
+
+
+def value(statistic: Statistic, *columns: Floats) -> float:
+    """``statistic`` of the images as they are, each once."""
+    return float(statistic(np.ones((1, len(columns[0]))), *columns)[0])
+
+
+def estimate(statistic: Statistic, weights: Floats, *columns: Floats) -> Estimate:
+    """``statistic`` with its interval over the resamples ``weights``.
+
+    Resamples that leave it undefined (one sex only, for an AUC) are left out.
+    """
+    rows = max(AT_ONCE // weights.shape[1], 1)
+    some = (weights[first : first + rows] for first in range(0, len(weights), rows))
+    found = np.concatenate([statistic(part, *columns) for part in some])
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return Estimate(value(statistic, *columns), float("nan"), float("nan"))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Estimate(value(statistic, *columns), float(low), float(high))
 
 
 def mean(weights: Floats, values: Floats) -> Floats:

@@ -1,12 +1,12 @@
 """Where the network looks: images that a rule chooses, each with its Grad-CAM maps, in one figure.
 
-    python -m training.measure.montage --bundle models/chest-age-sex --out runs/report
+    python -m training montage --bundle models/chest-age-sex --out runs/report
 
-The rule, so that nobody picks by eye: of each data set of :data:`training.data.sets.OWN`, among the
-images that every gate lets pass, those of the smallest, the median (the lower of two) and the
-largest absolute error of the age, and the one whose P(female) is nearest to one half. Compared to
-four decimals, as ``predictions.csv`` has them; of equals, the first in the order of their paths
-(for the largest error, the last).
+The rule, so that nobody picks by eye: of each of this project's data sets, among the images that
+every gate lets pass, those of the smallest, the median (the lower of two) and the largest absolute
+error of the age, and the one whose P(female) is nearest to one half. Compared to four decimals, as
+``predictions.csv`` has them; of equals, the first in the order of their paths (for the largest
+error, the last).
 
 The figure shows images of the data, so it stays in the report's folder: their licences, of which
 some allow neither changed copies nor commercial use, stand beside them.
@@ -34,9 +34,9 @@ from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.report.overlay import overlay
 from dicom_ai_node.types import Head, SaliencyMap
 from training.data import project as own
-from training.data.sets import OWN
+from training.data.images import PROJECT_SETS
 from training.measure.metrics import Bools, Floats
-from training.measure.predicted import Table, read_csv
+from training.measure.table import Table, read_csv
 
 FILE = "montage.png"
 CAPTION = "Where the network looks: Grad-CAM of images that a rule chose (`measure/montage.py`)"
@@ -72,7 +72,7 @@ class Seen:
 def choose(table: Table) -> list[Case]:
     """The images that the rule of this module chooses, by data set; one may be chosen twice."""
     cases = []
-    for one in OWN:
+    for one in PROJECT_SETS:
         among = (table.dataset == one.name) & table.answered
         errors = _ranked(table, among, np.abs(table.age - table.recorded))
         if errors:
@@ -163,7 +163,7 @@ def is_of(out: Path, sha256: str) -> bool:
 
 
 def predictions(out: Path, sha256: str) -> Table:
-    """The table that ``training.evaluate`` left in ``out``.
+    """The table that ``evaluate`` left in ``out``.
 
     Raises
     ------
@@ -174,13 +174,13 @@ def predictions(out: Path, sha256: str) -> Table:
     if found != sha256:
         raise ValueError(
             f"{out / 'report.json'}: model.sha256 is {found}, expected {sha256}:"
-            " run training.evaluate with this bundle first"
+            " run evaluate with this bundle first"
         )
     return read_csv(out / "predictions.csv")
 
 
 def main() -> None:
-    """Draw the figure again from what ``training.evaluate`` left in ``--out``."""
+    """Draw the figure again from what ``evaluate`` left in ``--out``."""
     parser = argparse.ArgumentParser(description="draw the saliency montage of an evaluation")
     parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))

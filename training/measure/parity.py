@@ -1,11 +1,16 @@
 """Does one image get one answer, whichever way it comes?
 
+    python -m training parity --bundle models/chest-age-sex --out runs/report
+
 Training side: the pixels of :mod:`training.data.project`. Node side: a DICOM file, decoded and
 reduced by ``dicom_ai_node.pixels``. Then the same image in every transfer syntax, inverted, at
-other depths and larger, each against the plain file of 8 bits.
+other depths and larger, each against the plain file of 8 bits. Exit code 1 when a limit of
+:mod:`training.measure.criteria` is broken.
 """
 
+import argparse
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +42,8 @@ from dicom_ai_node.pixels import load
 from dicom_ai_node.types import Prediction
 from training.data import cache
 from training.data import images as data
-from training.measure import criteria as marks
+from training.data import project as own
+from training.measure import criteria
 
 FILE = "parity.json"
 DEPTHS = (8, 10, 12, 16)
@@ -118,8 +124,8 @@ def compare(
     """Largest differences over ``greys``, by variant.
 
     ``trained`` holds the same images as training sees them, shape (N, S, S), for each of its ways.
-    The groups are the names of these, ``marks.VARIANTS`` and ``marks.LOSSLESS``, and one for each
-    variant.
+    The groups are the names of these, ``criteria.VARIANTS`` and ``criteria.LOSSLESS``, and one for
+    each variant.
     """
     known = {PLAIN: _node_side(estimator, greys, PLAIN)}
     figures: list[Figure] = []
@@ -130,8 +136,8 @@ def compare(
         if other not in known:
             known[other] = _node_side(estimator, greys, other)
         pairs[variant] = (_node_side(estimator, greys, variant), known[other])
-    figures += _largest(marks.VARIANTS, list(pairs.values()))
-    figures += _largest(marks.LOSSLESS, [pair for v, pair in pairs.items() if not v.lossy])
+    figures += _largest(criteria.VARIANTS, list(pairs.values()))
+    figures += _largest(criteria.LOSSLESS, [pair for v, pair in pairs.items() if not v.lossy])
     for variant, pair in pairs.items():
         figures += _largest(variant.name, [pair])
     return figures
@@ -151,14 +157,14 @@ def _node_side(estimator: Estimator, greys: Sequence[Grey], variant: Variant) ->
 def _largest(group: str, pairs: Sequence[Pair]) -> list[Figure]:
     both = [(p, q) for first, second in pairs for p, q in zip(first, second, strict=True)]
     differences = {
-        marks.YEARS_APART: [abs(p.age - q.age) for p, q in both],
-        marks.PROBABILITY_APART: [
+        criteria.YEARS_APART: [abs(p.age - q.age) for p, q in both],
+        criteria.PROBABILITY_APART: [
             abs(p.probability_female - q.probability_female) for p, q in both
         ],
     }
     return [
         Figure(
-            dataset=marks.PARITY, group=group, quantity=name, value=round(max(values), 6),
+            dataset=criteria.PARITY, group=group, quantity=name, value=round(max(values), 6),
             n=len(pairs[0][0]),
         )
         for name, values in differences.items()
@@ -170,9 +176,9 @@ def training_side(root: Path, images: data.Images, size: int) -> dict[str, Pixel
     seen = np.stack([cache.tensor(root / item.path, size) for item in images.items])
     eight = np.rint(seen * 255) / 255
     return {
-        marks.SIDES: np.concatenate([*images.floats()]),
-        marks.EIGHT: eight.astype(np.float32),
-        marks.UNCACHED: seen,
+        criteria.SIDES: np.concatenate([*images.floats()]),
+        criteria.EIGHT: eight.astype(np.float32),
+        criteria.UNCACHED: seen,
     }
 
 
@@ -192,3 +198,27 @@ def read(out: Path, sha256: str) -> list[Figure]:
     if document["sha256"] != sha256:
         return []
     return [Figure.model_validate(figure) for figure in document["figures"]]
+
+
+def main() -> None:
+    """Read the command line, compare, print."""
+    parser = argparse.ArgumentParser(description="one image, one answer")
+    parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    parser.add_argument("--out", type=Path, default=Path("runs/report"))
+    parser.add_argument("--images", type=int, default=6)
+    given = parser.parse_args()
+    estimator = Estimator(given.bundle, device="cpu")
+    images = own.load(given.data, given.cache, estimator.size, "val")
+    at = np.linspace(0, len(images.items) - 1, given.images).astype(int)
+    chosen = data.Images([images.items[i] for i in at], images.pixels[at])
+    greys = [own.read(given.data / item.path) for item in chosen.items]
+    figures = compare(estimator, greys, training_side(given.data, chosen, estimator.size))
+    write(given.out, figures, estimator.identity.sha256)
+    for years, probability in zip(figures[::2], figures[1::2], strict=True):
+        print(f"{years.group:60} {years.value:9.4f} years {probability.value:9.5f} P(female)")
+    broken = [judged.criterion for judged in criteria.judged(figures) if judged.met is False]
+    for criterion in broken:
+        print(f"{criterion.name}: {criterion.limit} expected", file=sys.stderr)
+    sys.exit(1 if broken else 0)

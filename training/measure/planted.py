@@ -1,6 +1,6 @@
 """How many recorded ages beyond those that the network learnt are found, and how many falsely.
 
-python -m training.measure.planted
+python -m training planted
 
 Each image is a study whose PatientAge is planted (or, where its own age lies beyond the learnt
 ones, true), under the default policy.

@@ -13,10 +13,9 @@ from matplotlib.figure import Figure as Canvas
 
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.calibration import LEVELS
-from training.measure import figures as of
 from training.measure import metrics
-from training.measure.predicted import Table
-from training.measure.strata import DECADES, decade, label
+from training.measure.figures import ACCURACY, AUC, BIAS, IMAGES, MAE, coverage, find, width
+from training.measure.table import DECADES, Table, decade, label
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 GREY = "#777777"
@@ -63,7 +62,7 @@ def _age(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
         for value, colour, legend in ((1, COLOURS[3], "female"), (0, COLOURS[0], "male")):
             own = part.where(part.female == value)
             ax.scatter(own.recorded, own.age, s=8, alpha=0.5, color=colour, label=legend)
-        found = of.find(figures, name, of.MAE)
+        found = find(figures, name, MAE)
         ax.text(0.04, 0.92, f"MAE {found.value:.2f}" if found else "", transform=ax.transAxes)
         ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="recorded age, years", ylabel="estimate, years")
         ax.legend(loc="lower right")
@@ -76,11 +75,11 @@ def _bland_altman(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> No
         middle, error = (part.age + part.recorded) / 2, part.age - part.recorded
         ax.scatter(middle, error, s=8, alpha=0.5, color=COLOURS[0])
         for quantity, style in (
-            (of.BIAS, "-"),
+            (BIAS, "-"),
             ("age lower limit of agreement, years", "--"),
             ("age upper limit of agreement, years", "--"),
         ):
-            found = of.find(figures, name, quantity)
+            found = find(figures, name, quantity)
             if found:
                 ax.axhline(found.value, linestyle=style, color=COLOURS[3])
                 ax.annotate(
@@ -96,8 +95,8 @@ def _coverage(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
     nominal = [float(level) / 100 for level in LEVELS]
     left.plot([0.4, 1], [0.4, 1], color=GREY, linewidth=1)
     for i, name in enumerate(_aged(table)):
-        _line(left, nominal, [of.find(figures, name, of.coverage(v)) for v in LEVELS], i, name)
-        _line(right, nominal, [of.find(figures, name, of.width(v)) for v in LEVELS], i, name)
+        _line(left, nominal, [find(figures, name, coverage(v)) for v in LEVELS], i, name)
+        _line(right, nominal, [find(figures, name, width(v)) for v in LEVELS], i, name)
     left.set(xlabel="nominal", ylabel="covered", xticks=nominal)
     right.set(xlabel="nominal", ylabel="mean width, years", xticks=nominal, ylim=(0, None))
     _legend(left)
@@ -110,7 +109,7 @@ def _reliability(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> Non
         ax.plot([0, 1], [0, 1], color=GREY, linewidth=1)
         ax.bar(stated, counts / counts.sum(), width=0.04, color=COLOURS[5], label="share of images")
         ax.plot(stated, seen, "o-", color=COLOURS[0], label="females among them")
-        found = of.find(figures, name, "sex ECE")
+        found = find(figures, name, "sex ECE")
         ax.text(0.04, 0.72, f"ECE {found.value:.3f}" if found else "", transform=ax.transAxes)
         ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="P(female)", ylabel="share")
         ax.legend(loc="upper left")
@@ -122,7 +121,7 @@ def _roc(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     for i, (name, part) in enumerate(_sexed(table).items()):
         false, true = metrics.roc(part.p_female, part.female)
-        found = of.find(figures, name, of.AUC)
+        found = find(figures, name, AUC)
         legend = f"{name} {found.value:.3f}" if found else name
         ax.plot(false, true, color=COLOURS[i % len(COLOURS)], label=legend)
     ax.set(xlabel="males called female", ylabel="females called female")
@@ -134,15 +133,15 @@ def _decades(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
     left, right = canvas.subplots(1, 2)
     right.axhline(0, color=GREY, linewidth=1)
     for i, name in enumerate(_aged(table)):
-        for ax, quantity in ((left, of.MAE), (right, of.BIAS)):
+        for ax, quantity in ((left, MAE), (right, BIAS)):
             found = [
-                of.find(figures, name, quantity, group=label("decade", decade(start)))
+                find(figures, name, quantity, group=label("decade", decade(start)))
                 for start in DECADES
             ]
             at = [start + 5 + 0.7 * i for start in DECADES]
             _line(ax, at, found, i, name)
-    left.set(xlabel="recorded age, years", ylabel=of.MAE, ylim=(0, None))
-    right.set(xlabel="recorded age, years", ylabel=of.BIAS)
+    left.set(xlabel="recorded age, years", ylabel=MAE, ylim=(0, None))
+    right.set(xlabel="recorded age, years", ylabel=BIAS)
     _legend(left)
 
 
@@ -153,13 +152,13 @@ def _groups(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
         (one.dataset, one.group)
         for one in figures
         if one.dataset in sets
-        and one.quantity == of.IMAGES
+        and one.quantity == IMAGES
         and one.group.startswith(("sex: ", "view: ", "source: "))
     ]
     canvas.set_size_inches(9.6, 0.3 * len(shown) + 1.4)
-    for ax, quantity in zip(canvas.subplots(1, 2, sharey=True), (of.MAE, of.ACCURACY), strict=True):
+    for ax, quantity in zip(canvas.subplots(1, 2, sharey=True), (MAE, ACCURACY), strict=True):
         for row, (dataset, group) in enumerate(shown):
-            found = of.find(figures, dataset, quantity, group=group)
+            found = find(figures, dataset, quantity, group=group)
             if found is None:
                 continue
             colour = COLOURS[list(sets).index(dataset) % len(COLOURS)]

@@ -11,8 +11,8 @@ from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.types import Prediction
 from training.data import images as data
 from training.fit import calibrate
-from training.fit.measured import CHANGED, Change, calibration_cases, cases, measured
-from training.measure.predicted import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
+from training.fit.calibrate import CHANGED, Change, calibration_cases, cases, measured
+from training.measure.table import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
 
 SPOIL: dict[str, Change] = {
     "turned by 90": partial(np.rot90, k=1, axes=(1, 2)),
@@ -94,7 +94,7 @@ def _table(
 
 
 def kind_of(item: data.Item) -> str:
-    """What an image shows: one of the kinds of :mod:`training.measure.predicted`."""
+    """What an image shows: one of the kinds of :mod:`training.measure.table`."""
     if item.chest == 0:
         return OTHER
     return LATERAL if item.frontal == 0 else FRONTAL

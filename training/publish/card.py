@@ -1,32 +1,85 @@
-"""The model card, written from a manifest so that its numbers are the measured ones."""
+"""The model card, written from a manifest so that its numbers are the measured ones.
+
+A bundle of this project's images has one, a bundle of a site's archive another.
+"""
 
 from collections.abc import Sequence
 
 from dicom_ai_node.inference.bundle import Figure, Manifest
-from training.data.sets import OWN, Set
-from training.measure import criteria as marks
-from training.measure import figures as of
+from training.data.images import PROJECT_SETS, EvaluationSet
+from training.measure import criteria
+from training.measure.figures import AUC, BIAS, CERTAIN, GROUPED, IMAGES, MAE, coverage, find, width
 from training.measure.markdown import cell, number
-from training.measure.strata import CHILDREN, OLD, OLDEST, YOUNG, label
-from training.publish import sections
-from training.publish.tried import Tried
+from training.measure.table import CHILDREN, OLD, OLDEST, YOUNG, label
+from training.publish import report
+from training.publish.report import Experiment
 
 LEFT_TO_THE_REPORT = ("view and sex: ", "source: ")
 """Groups that the card does not quote."""
 
+READ_THE_TABLES = (
+    "Intervals are 95 %, from resampling patients; an interval of 1.000 to 1.000 only says that no"
+    " image failed. `without an image` is what the median age and the sexes of the training images"
+    " give."
+)
+
+PEOPLE = (
+    "- **Transgender and intersex people, and anyone whose record is right and whose chest looks"
+    " otherwise.** It knows two labels, as recorded. A disagreement is a question to the record,"
+    " never a finding about a person.",
+    "- **Anyone for whom a decision hangs on it.** No diagnosis, no treatment, no proof of age or"
+    " identity, in court or at a border.",
+)
+"""Lines of every card on whom it is not fit for."""
+
+LIMITS = """\
+- The images were squashed to a square and stored with 8 bits before publication.
+- The certainty of the sex is calibrated inside only. Elsewhere it promises too much: hold the line
+  "where 95 % certain" of each external table against 0.95 before a disagreement with a header is
+  taken for an error of the header.
+- The labels are what the source recorded, with errors; nine images known to be inverted, upside
+  down or mostly abdomen were left out.
+- Some patients of one training source may occur in another under another name; the evaluation sets
+  share no known patient with training.
+- Every figure is of sets that are apart from the training images. Patient-left-out folds of the
+  sources whose patients are known had minutes of training, not hours (docs/training.md): they say
+  nothing of these weights.
+- The gates for chest and view accept from a probability of 0.5, which nothing was fitted to; the
+  in-distribution gate refuses what lies farther than all but 0.5 % of `val`, so far as its few
+  images can tell: about the farthest of them.
+- The lateral and non-chest material is small, and much of it has 64 pixels a side.
+- Sex means the appearance of the chest as recorded in binary labels, nothing else."""
+
+SITE_UNFIT = (
+    "- **A hospital that it has not been recalibrated on.** Another one's images and patients are"
+    " not those that it was calibrated on.",
+    *PEOPLE,
+)
+
+SITE_LIMITS = """\
+- The certainty of the sex is calibrated on the held-out fold only. Elsewhere it promises too much:
+  hold the line "where 95 % certain" of each external table against 0.95 before a disagreement with
+  a header is taken for an error of the header.
+- Patients are told apart by the identifiers in the indexes: who has two counts as two, and may
+  stand on both sides.
+- If the weights that it started from had seen images of the held-out fold, its figures are too
+  good.
+- The labels are what headers and tables recorded, with their errors.
+- Sex means the appearance of the chest as recorded in binary labels, nothing else."""
+
 
 def quotes(figure: Figure) -> bool:
     """Whether the card quotes ``figure``, so that a manifest has to hold it."""
-    if figure.dataset == marks.PARITY and figure.group not in marks.POOLED:
-        return figure.quantity == marks.YEARS_APART and figure.value > marks.VARIANT_LIMIT
+    if figure.dataset == criteria.PARITY and figure.group not in criteria.POOLED:
+        return figure.quantity == criteria.YEARS_APART and figure.value > criteria.VARIANT_LIMIT
     if figure.group.startswith(LEFT_TO_THE_REPORT):
         return False
-    if figure.group and (figure.gated or figure.quantity == of.width("90")):
-        return figure.gated and figure.quantity == of.coverage("90")
-    return not figure.gated or figure.quantity in (*of.GROUPED, of.CERTAIN)
+    if figure.group and (figure.gated or figure.quantity == width("90")):
+        return figure.gated and figure.quantity == coverage("90")
+    return not figure.gated or figure.quantity in (*GROUPED, CERTAIN)
 
 
-def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
+def text(manifest: Manifest, experiments: Sequence[Experiment] = ()) -> str:
     """CARD.md for ``manifest``."""
     figures = manifest.figures
     parts = [
@@ -34,8 +87,8 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         _unfit(manifest),
         "## What it is",
         nature(manifest, "those of the training institution", "; `val_128` chose that"),
-        "## Marks",
-        sections.held(figures),
+        "## Criteria",
+        report.judged(figures),
         "## What was measured",
         f"{READ_THE_TABLES} `val` chose no weights, but it calibrates: its age intervals are"
         " therefore cross-fitted (each tenth of the patients from a calibration on the other nine);"
@@ -50,15 +103,15 @@ def text(manifest: Manifest, tried: Sequence[Tried] = ()) -> str:
         " passes more than 99 % of `val` by construction. Near-duplicates between training and"
         " evaluation sets were looked for by perceptual hash: there is none in the sets of"
         " patients, and the gates are measured without those found in their material.",
-        *measured(figures, OWN),
+        *measured(figures, PROJECT_SETS),
         "### Gates: share that passes",
-        sections.gates(figures, OWN),
+        report.gates(figures, PROJECT_SETS),
         "### Parity",
-        sections.parity(figures),
+        report.parity(figures),
         "### Published references",
-        sections.references(),
+        report.references(),
         "## What was tried",
-        sections.tried(tried),
+        report.tried(experiments),
         "## Limits",
         LIMITS,
         "## Sources and licences",
@@ -82,12 +135,13 @@ def head(manifest: Manifest) -> str:
     )
 
 
-def measured(figures: Sequence[Figure], sets: Sequence[Set]) -> list[str]:
+def measured(figures: Sequence[Figure], sets: Sequence[EvaluationSet]) -> list[str]:
     """The tables of each data set."""
     parts: list[str] = []
-    for one in sets:
-        grouped = sections.by_group(figures, one.name)
-        parts += filter(None, [f"### {one.title}", sections.overall(figures, one), grouped])
+    for data_set in sets:
+        grouped = report.by_group(figures, data_set.name)
+        overall = report.overall(figures, data_set)
+        parts += filter(None, [f"### {data_set.title}", overall, grouped])
     return parts
 
 
@@ -141,11 +195,11 @@ def _unfit(manifest: Manifest) -> str:
     def ages(dataset: str, name: str) -> str:
         return of_group(figures, dataset, label("age", name))
 
-    external = of.find(figures, "external_dev", of.coverage("90"))
+    external = find(figures, "external_dev", coverage("90"))
     covered = f" On `external_dev` the 90 % interval covers {cell(external)}." if external else ""
-    certain = of.find(figures, "hannover", of.CERTAIN, gated=True)
+    certain = find(figures, "hannover", CERTAIN, gated=True)
     sure = f" On `hannover` {cell(certain)} of what it is 95 % certain of." if certain else ""
-    auc = of.find(figures, "val_128", of.AUC, group=label("age", CHILDREN))
+    auc = find(figures, "val_128", AUC, group=label("age", CHILDREN))
     young = f", sex AUC {cell(auc)}" if auc else ""
     return "\n".join(
         [
@@ -169,7 +223,7 @@ def _unfit(manifest: Manifest) -> str:
 
 def of_group(figures: Sequence[Figure], dataset: str, group: str) -> str:
     """What is known of a group, in words."""
-    n, mae, bias = (of.find(figures, dataset, q, group=group) for q in (of.IMAGES, of.MAE, of.BIAS))
+    n, mae, bias = (find(figures, dataset, q, group=group) for q in (IMAGES, MAE, BIAS))
     name = group.partition(": ")[2]
     if n is None:
         return f"{name}: not measured"
@@ -178,33 +232,40 @@ def of_group(figures: Sequence[Figure], dataset: str, group: str) -> str:
     return f"{name}: MAE {number(mae.value)}, bias {cell(bias)}, {n.n} images"
 
 
-READ_THE_TABLES = (
-    "Intervals are 95 %, from resampling patients; an interval of 1.000 to 1.000 only says that no"
-    " image failed. `without an image` is what the median age and the sexes of the training images"
-    " give."
-)
-PEOPLE = (
-    "- **Transgender and intersex people, and anyone whose record is right and whose chest looks"
-    " otherwise.** It knows two labels, as recorded. A disagreement is a question to the record,"
-    " never a finding about a person.",
-    "- **Anyone for whom a decision hangs on it.** No diagnosis, no treatment, no proof of age or"
-    " identity, in court or at a border.",
-)
-"""Lines of every card on whom it is not fit for."""
-LIMITS = """\
-- The images were squashed to a square and stored with 8 bits before publication.
-- The certainty of the sex is calibrated inside only. Elsewhere it promises too much: hold the line
-  "where 95 % certain" of each external table against 0.95 before a disagreement with a header is
-  taken for an error of the header.
-- The labels are what the source recorded, with errors; nine images known to be inverted, upside
-  down or mostly abdomen were left out.
-- Some patients of one training source may occur in another under another name; the evaluation sets
-  share no known patient with training.
-- Every figure is of sets that are apart from the training images. Patient-left-out folds of the
-  sources whose patients are known had minutes of training, not hours (docs/training.md): they say
-  nothing of these weights.
-- The gates for chest and view accept from a probability of 0.5, which nothing was fitted to; the
-  in-distribution gate refuses what lies farther than all but 0.5 % of `val`, so far as its few
-  images can tell: about the farthest of them.
-- The lateral and non-chest material is small, and much of it has 64 pixels a side.
-- Sex means the appearance of the chest as recorded in binary labels, nothing else."""
+def site_text(manifest: Manifest, sets: Sequence[EvaluationSet]) -> str:
+    """CARD.md for ``manifest``, whose figures are of ``sets``."""
+    figures = manifest.figures
+    parts = [
+        head(manifest),
+        _unfit_of_site(manifest, sets),
+        "## What it is",
+        nature(manifest, "the training images"),
+        "## What was measured",
+        f"{READ_THE_TABLES} `held_out` trained nothing, but it calibrates: its age intervals"
+        " are therefore cross-fitted (each tenth of the patients from a calibration on the other"
+        " nine). The in-distribution gate passes more than 99 % of it by construction."
+        " External sets hold no known patient of the training images.",
+        *measured(figures, sets),
+        "### Gates: share that passes",
+        report.gates(figures, sets),
+        "### Published references",
+        report.references(),
+        "## Limits",
+        SITE_LIMITS,
+        "## Sources and licences",
+        "Of the images that trained it; what trained the weights that it started from is not among"
+        " them.",
+        sources(manifest),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _unfit_of_site(manifest: Manifest, sets: Sequence[EvaluationSet]) -> str:
+    low, high = manifest.training.age_range
+    lines = [f"- **Ages below {low:.0f} and over {high:.0f}.** Hardly any trained it."]
+    for data_set in sets:
+        ages = (label("age", name) for name in (CHILDREN, YOUNG, OLD, OLDEST))
+        views = (label("view", name) for name in ("AP", "PA"))
+        known = "; ".join(of_group(manifest.figures, data_set.name, x) for x in (*ages, *views))
+        lines.append(f"- On `{data_set.name}`: {known}.")
+    return "\n".join([*lines, *SITE_UNFIT])

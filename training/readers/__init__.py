@@ -2,35 +2,31 @@
 
 A reader is a module with ``read(root, tally)``, which yields rows whose images are relative to
 ``root`` and counts in ``tally`` what it dropped and why. It reads tables and headers, no pixels.
+
+    python -m training index nih ROOT --out index.csv
 """
 
+import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from training.data.index import Row
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from training.data.index import Row, seen_from, write_index
 from training.data.tables import DataError
-from training.readers import (
-    chexpert,
-    dicom,
-    mimic,
-    nih,
-    padchest,
-    pictures,
-    rsna,
-    shared,
-    spr,
-    vindr,
-)
+from training.readers import chexpert, folders, mimic, nih, padchest, rsna, shared, spr, vindr
 from training.readers.layout import Tally
 
 READERS: Mapping[str, Callable[[Path, Tally], Iterator[Row]]] = {
     "chexpert": chexpert.read,
-    "dicom": dicom.read,
+    "dicom": folders.read_dicom,
     "mimic": mimic.read,
     "nih": nih.read,
     "padchest": padchest.read,
-    "pictures": pictures.read,
+    "pictures": folders.read_pictures,
     "rsna": rsna.read,
     "shared": shared.read,
     "spr": spr.read,
@@ -51,3 +47,44 @@ def read(layout: str, root: Path, tally: Tally | None = None) -> Iterator[Row]:
     if not root.is_dir():
         raise DataError(f"{root}: expected the folder of a data set")
     return READERS[layout](root, Counter() if tally is None else tally)
+
+
+def summary(rows: Sequence[Row]) -> list[tuple[str, int]]:
+    """What an index holds: names and numbers for a table."""
+    counts = [
+        ("images", len(rows)),
+        ("patients with an id", len({row.patient for row in rows if row.patient})),
+        ("images with an age", sum(row.age is not None for row in rows)),
+    ]
+    for column in ("sex", "view", "split"):
+        found = Counter(getattr(row, column) or "unknown" for row in rows)
+        counts += [(f"{column} {value}", number) for value, number in sorted(found.items())]
+    return counts
+
+
+def main() -> None:
+    """Read a data set in its own layout and write its index."""
+    parser = argparse.ArgumentParser(
+        description="write the index of a data set",
+        epilog="example: python -m training index dicom /archive/chest --out site/index.csv",
+    )
+    parser.add_argument("layout", choices=sorted(READERS))
+    parser.add_argument("root", type=Path, help="folder that the data set was unpacked into")
+    parser.add_argument("--out", type=Path, help="default: index.csv in the root")
+    given = parser.parse_args()
+    out = given.out or given.root / "index.csv"
+    console = Console(stderr=True)
+    tally: Counter[str] = Counter()
+    try:
+        found = read(given.layout, given.root, tally)
+        rows = list(seen_from(out.parent, given.root, track(found, "images", console=console)))
+        write_index(rows, out)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
+    table = Table("Read", "Images", box=None)
+    for name, number in summary(rows):
+        table.add_row(name, f"{number:,}")
+    dropped = Table("Dropped", "Times", box=None)
+    for reason, number in sorted(tally.items()):
+        dropped.add_row(reason, f"{number:,}")
+    Console().print(table, "", dropped, "", f"{out}: {len(rows):,} images", highlight=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from training.data.index import Row
 from training.data.tables import DataError, read_table
-from training.readers.dicom import row_of
+from training.readers.folders import row_of
 from training.readers.layout import Tally, files_below
 
 LICENCE = "RSNA Pneumonia Detection Challenge rules: non-commercial"

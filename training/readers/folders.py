@@ -1,10 +1,14 @@
-"""Any folder of DICOM files: what their headers say, by the rules that the node goes by.
+"""Any folder of DICOM files, read by the rules that the node goes by, and any folder of pictures.
 
 Patients are hidden behind a hash of PatientID; without one, the images of a study are a patient's
 (the same patient in two studies then counts as two). The view is ViewPosition, else the meaning of
 the first ViewCodeSequence item; the device is Manufacturer and ManufacturerModelName. Files that
 are not DICOM and images that the node would refuse by their header (CT, localisers, FOR PROCESSING)
 are counted and left out.
+
+Of pictures (PNG, JPEG, WEBP, TIFF) nothing is known but where they lie. They are meant for what is
+no chest radiograph: ``others`` of a run on an archive. The data set of an image is the name of its
+folder, so that a report tells knees from hands.
 """
 
 from collections.abc import Iterator
@@ -17,14 +21,18 @@ from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels.header import first_item, text
 from dicom_ai_node.rules import Header
-from training.data.index import Row
+from training.data.index import PICTURES, Row
 from training.data.labels import judge
 from training.readers.layout import Tally, files_below, pseudonym, view_of
 
 UNREADABLE = "image: not a DICOM file"
 
+NO_PICTURE = "image: not a picture"
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+DEVICE = ("Manufacturer", "ManufacturerModelName")
+
+
+def read_dicom(root: Path, tally: Tally) -> Iterator[Row]:
     """Rows of the radiographs among the files below ``root``."""
     for image in files_below(root):
         row = row_of(root, image, "dicom", tally)
@@ -57,9 +65,6 @@ def row_of(root: Path, image: Path, dataset: str, tally: Tally) -> Row | None:
     )
 
 
-DEVICE = ("Manufacturer", "ManufacturerModelName")
-
-
 def _patient(header: Dataset) -> str:
     for keyword in ("PatientID", "StudyInstanceUID"):
         stated = text_of(header, keyword)
@@ -72,3 +77,12 @@ def _view(header: Dataset) -> str:
     position = text(header, "ViewPosition")
     item = first_item(header, "ViewCodeSequence")
     return view_of(position or (text(item, "CodeMeaning") if item is not None else ""))
+
+
+def read_pictures(root: Path, tally: Tally) -> Iterator[Row]:
+    """Rows of the pictures below ``root``."""
+    for path in files_below(root):
+        if path.suffix.lower() in PICTURES:
+            yield Row(image=path.as_posix(), dataset=(root / path).resolve().parent.name)
+        else:
+            tally[NO_PICTURE] += 1

@@ -1,11 +1,12 @@
-"""Calibrate trained weights and pack them as a bundle; ``training.evaluate`` adds the figures.
+"""Calibrate trained weights and pack them as a bundle; ``evaluate`` adds the figures.
 
-python -m training.build_bundle --config training/configs/second.toml --version 1.1 --tau auto
+python -m training build_bundle --config training/configs/second.toml --version 1.1 --tau auto
 """
 
 import argparse
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,25 +21,28 @@ from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.recalibrate.pack import fewest
-from training.data.images import Data, Images
+from training.data.images import Data, Images, Item
 from training.data.tables import DataError
 from training.fit import calibrate, checkpoint, prior, start
 from training.fit import config as settings
+from training.fit.batches import frequencies
+from training.fit.calibrate import answers, calibration_cases
 from training.fit.config import WEIGHTS, Config, data_of
-from training.fit.measured import answers, calibration_cases
-from training.fit.sampling import frequencies
-from training.publish import provenance
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """As a manifest wants it; better said before an hour of calibration than after it."""
+
 FITTED_ON = 2400
 """Training images that the spaces of content and texture are fitted on."""
+
 IN_DISTRIBUTION = 0.005
 """Smallest conformal p-value that passes the gate."""
+
 INTENDED = (
     "Estimating age and the appearance of sex from one frontal chest radiograph of an adult, to"
     " hold against PatientAge and PatientSex of the same study. For research and data curation."
 )
+
 Tensors = dict[str, NDArray[np.float32]]
 
 
@@ -128,7 +132,7 @@ def build(
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.calibration.model_dump(),
         "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": IN_DISTRIBUTION},
-        "training": provenance.stated(
+        "training": stated(
             data.trained(), about.summary, runs, calibrated.images, fewest(IN_DISTRIBUTION)
         )
         | {"prior_tau": prior_tau, "caution": caution},
@@ -192,11 +196,59 @@ def share(text: str) -> float | None:
     return value
 
 
+def stated(
+    used: list[Item], summary: str, runs: Sequence[Path], calibrated_on: int, enough: int
+) -> dict[str, object]:
+    """What the manifest says of the images ``used`` to train, and of the weights of ``runs``.
+
+    ``enough`` images have to calibrate it for the in-distribution gate to refuse anything.
+    """
+    aged = [item for item in used if item.role != "gate"]
+    low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
+    return {
+        "summary": summary + _mean_of(len(runs)) + _open_gate(calibrated_on, enough),
+        "images": len(aged),
+        "patients": len({item.patient for item in aged}),
+        "age_range": [float(low), float(high)],
+        "sources": sources(used),
+        "images_sha256": checkpoint.images(used),
+        "runs_sha256": [bundle.sha256(weights) for weights in runs],
+    }
+
+
+def _mean_of(runs: int) -> str:
+    return f" The weights are the mean of those of {runs} runs." if runs > 1 else ""
+
+
+def _open_gate(calibrated_on: int, enough: int) -> str:
+    if calibrated_on >= enough:
+        return ""
+    return (
+        f" Only {calibrated_on} images calibrated it: with fewer than {enough} the in-distribution"
+        " gate refuses nothing."
+    )
+
+
+def sources(used: list[Item]) -> list[dict[str, object]]:
+    """Each source with its number of images and its licences."""
+    by_name: dict[str, list[Item]] = defaultdict(list)
+    for item in used:
+        by_name[item.source].append(item)
+    return [
+        {
+            "name": name,
+            "images": len(part),
+            "licence": " / ".join(sorted({item.licence for item in part})),
+        }
+        for name, part in sorted(by_name.items())
+    ]
+
+
 def main() -> None:
     """Read the command line and build."""
     parser = argparse.ArgumentParser(
         description="calibrate the weights of a run and pack them as a bundle",
-        epilog="example: python -m training.build_bundle --config site.toml --fold 0"
+        epilog="example: python -m training build_bundle --config site.toml --fold 0"
         " --bundle models/site --version 1.0 --tau auto",
     )
     parser.add_argument("--config", type=Path, required=True, help="of the run that is packed")
@@ -234,7 +286,3 @@ def main() -> None:
         build(config, data, out, given.version, given.tau, given.caution, given.average_with)
     except DataError as error:
         raise SystemExit(f"error: {error}") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,7 @@
 """Fit the linear models behind ``dicom_ai_node.demo.phantom`` to training images.
 
-    python -m training.phantom --bundle models/chest-age-sex --out models/phantom.safetensors
+    python -m training phantom --bundle models/chest-age-sex --out models/phantom.safetensors
+    python -m training phantom --figures    # what the bundle says of phantoms: models/phantom.md
 
 The principal components alone blur what tells the network age and sex. The effects of age and sex
 on a chest's coefficients are therefore tuned by gradient through the shipped network until it sees
@@ -28,15 +29,24 @@ from torch.nn.functional import (
     softplus,
 )
 
+from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.phantom import MIDDLE_AGE
 from dicom_ai_node.inference.bundle import WEIGHTS, sha256
 from dicom_ai_node.inference.engine import Estimator, read_tensors
+from dicom_ai_node.pixels.normalise import normalise
+from dicom_ai_node.types import Prediction
 from training.data import augment
 from training.data import project as own
 
 SIDE = 224
 """Of the phantoms; the network sees them enlarged."""
+
+CHESTS, OTHERS = 100, 40
+
+AGES = (20.0, 88.0)
+
 Floats = NDArray[np.float32]
+
 Tensors = dict[str, NDArray[np.generic]]
 
 
@@ -51,7 +61,9 @@ class Kind:
 
 
 CHEST = Kind("chest", 96, 0.6)
+
 LATERAL = Kind("lateral", 6, 0.8)
+
 HAND = Kind("hand", 48, 0.8)
 
 
@@ -166,16 +178,64 @@ def _flat(pixels: NDArray[np.unsignedinteger[Any]]) -> Floats:
     return pixels.reshape(len(pixels), -1).astype(np.float32)
 
 
+def seen(estimator: Estimator, images: list[NDArray[np.uint16]]) -> list[Prediction]:
+    """The estimator's word on each image."""
+    return estimator.predict(np.stack([normalise(image, estimator.size) for image in images]))
+
+
+def figures(estimator: Estimator) -> list[str]:
+    """A sentence for each kind of phantom."""
+    ages = np.linspace(*AGES, CHESTS)
+    sexes = ["FM"[number % 2] for number in range(CHESTS)]
+    drawn = [
+        phantom.chest(age, sex, seed)
+        for seed, (age, sex) in enumerate(zip(ages, sexes, strict=True))
+    ]
+    chests = seen(estimator, drawn)
+    gates = estimator.manifest.thresholds
+    near = [one.in_distribution >= gates.in_distribution for one in chests]
+    passed = [
+        one.chest >= gates.chest and one.frontal >= gates.frontal and close
+        for one, close in zip(chests, near, strict=True)
+    ]
+    errors = np.abs(np.array([one.age for one in chests]) - ages)
+    widths = [high - low for low, high in (one.age_interval90 for one in chests)]
+    right = [
+        (one.probability_female > 0.5) == (sex == "F")
+        for one, sex in zip(chests, sexes, strict=True)
+    ]
+    hands = seen(estimator, [phantom.hand(seed) for seed in range(OTHERS)])
+    chesty = [one for one in hands if one.chest >= gates.chest]
+    strange = [one for one in chesty if one.in_distribution < gates.in_distribution]
+    laterals = seen(estimator, [phantom.lateral(seed) for seed in range(OTHERS)])
+    return [
+        f"{CHESTS} chests of {AGES[0]:.0f} to {AGES[1]:.0f} years: {sum(passed)} pass every gate,"
+        f" mean absolute difference of the age {errors.mean():.1f} years (largest"
+        f" {errors.max():.0f}), {sum(right)} of the sex they were drawn for, 90 % interval"
+        f" {np.median(widths):.0f} years wide in the median",
+        f"{OTHERS} hands: {OTHERS - len(chesty)} are no chest, {len(strange)} others too strange",
+        f"{OTHERS} laterals: {sum(one.frontal < gates.frontal for one in laterals)} not frontal",
+    ]
+
+
 def main() -> None:
     """Fit, tune and store."""
-    parser = argparse.ArgumentParser(description="fit the phantoms")
+    parser = argparse.ArgumentParser(
+        description="fit the phantoms, or say what a bundle makes of them"
+    )
     parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--out", type=Path, default=Path("models/phantom.safetensors"))
     parser.add_argument("--count", type=int, default=1800)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument(
+        "--figures", action="store_true", help="only print what the bundle says of phantoms"
+    )
     given = parser.parse_args()
+    if given.figures:
+        print("\n".join(figures(Estimator(given.bundle, device="cpu"))))
+        return
     images, effects = chests(given.data, given.cache, given.count)
     model = fit(CHEST, images, effects)
     hands, laterals = others(given.data, given.cache)
@@ -186,7 +246,3 @@ def main() -> None:
     given.out.chmod(0o644)
     print(f"{len(images)} chests, {len(hands)} hands, {len(laterals)} laterals")
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(given.out)}")
-
-
-if __name__ == "__main__":
-    main()

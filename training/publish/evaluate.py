@@ -1,12 +1,12 @@
 """Measure a bundle on images that did not train it; write a report, and with --write the card.
 
-    python -m training.evaluate --bundle models/chest-age-sex --out runs/report [--write]
-    python -m training.evaluate --bundle models/site --config site.toml --out runs/site/report
+    python -m training evaluate --bundle models/chest-age-sex --out runs/report [--write]
+    python -m training evaluate --bundle models/site --config site.toml --out runs/site/report
 
 What calibrates a bundle gives its figures too, so its age intervals are cross-fitted: ``val`` of
 this project's own images (name with ``--calibrated`` whatever calibrates), or with the
 configuration of a run on an archive the fold that was held out. The other sets are looks to which
-nothing was tuned. The report quotes what ``training.parity`` left in the same folder, and links
+nothing was tuned. The report quotes what ``parity`` left in the same folder, and links
 the figure of :mod:`training.measure.montage`, drawn with the predictions of the own images;
 ``--predictions`` measures an earlier table again, without the network.
 """
@@ -21,36 +21,33 @@ import numpy as np
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from dicom_ai_node.inference.engine import Estimator
-from training.data.images import GATE_TEST, Data
-from training.data.project import Own
-from training.data.sets import OWN, Set
+from training.data.images import GATE_TEST, PROJECT_SETS, Data, EvaluationSet
+from training.data.project import ProjectData
 from training.data.tables import DataError
+from training.fit import checkpoint
 from training.fit import config as settings
-from training.fit import record
 from training.fit.config import data_of
-from training.measure import criteria as marks
-from training.measure import montage, parity, plots
-from training.measure.baseline import Baseline, baseline
-from training.measure.figures import AUC, MAE, coverage, find, measure
+from training.measure import criteria, montage, parity, plots
+from training.measure.figures import AUC, MAE, Baseline, baseline, coverage, find, measure
 from training.measure.markdown import cell
 from training.measure.predict import predict, spoilt
-from training.measure.predicted import Table, joined, read_csv, write_csv
-from training.publish import card, report, site_card, tried
-from training.publish.report import Evaluation
+from training.measure.table import Table, joined, read_csv, write_csv
+from training.publish import card, report
+from training.publish.report import Evaluation, Experiment
 
 
 def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> Table:
     """One table of every image that the bundle is measured on."""
     tables = []
-    for one in data.sets:
-        images = data.load(estimator.size, one.name)
-        tables.append(predict(estimator, images, one.name, calibrated=one.name in calibrated))
-        print(f"{one.name}: {len(images.items)} images", flush=True)
-        if one.name == data.calibrates:
-            tables += spoilt(estimator, images, one.name)
+    for name in (data_set.name for data_set in data.sets):
+        images = data.load(estimator.size, name)
+        tables.append(predict(estimator, images, name, calibrated=name in calibrated))
+        print(f"{name}: {len(images.items)} images", flush=True)
+        if name == data.calibrates:
+            tables += spoilt(estimator, images, name)
     material = data.load(estimator.size, GATE_TEST)
     if len(material):
-        tables.append(predict(estimator, material, marks.GATE_MATERIAL))
+        tables.append(predict(estimator, material, criteria.GATE_MATERIAL))
     return joined(tables)
 
 
@@ -63,7 +60,7 @@ def without_an_image(data: Data) -> Baseline:
 def size_of(path: Path) -> Figure:
     """What the bundle adds to a repository."""
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file()) / 1e6
-    return Figure(dataset=marks.BUNDLE, quantity=marks.SIZE, value=round(size, 2), n=1)
+    return Figure(dataset=criteria.BUNDLE, quantity=criteria.SIZE, value=round(size, 2), n=1)
 
 
 def write_report(
@@ -73,8 +70,8 @@ def write_report(
     figures: Sequence[Figure],
     *,
     calibrated: Sequence[str],
-    runs: Sequence[tried.Tried],
-    sets: Sequence[Set] = OWN,
+    runs: Sequence[Experiment],
+    sets: Sequence[EvaluationSet] = PROJECT_SETS,
 ) -> None:
     """Write predictions.csv, the plots, report.json and report.md into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
@@ -91,8 +88,8 @@ def write_bundle(
     path: Path,
     manifest: Manifest,
     figures: Sequence[Figure],
-    runs: Sequence[tried.Tried],
-    sets: Sequence[Set] = OWN,
+    runs: Sequence[Experiment],
+    sets: Sequence[EvaluationSet] = PROJECT_SETS,
 ) -> None:
     """Write the figures that the card quotes into the manifest, and the card."""
     quoted = tuple(figure for figure in figures if card.quotes(figure))
@@ -100,7 +97,7 @@ def write_bundle(
     document = measured.model_dump(mode="json")
     document["figures"] = [f.model_dump(mode="json", exclude_defaults=True) for f in quoted]
     (path / bundle.MANIFEST).write_text(json.dumps(document, indent=1) + "\n")
-    written = card.text(measured, runs) if sets == OWN else site_card.text(measured, sets)
+    written = card.text(measured, runs) if sets == PROJECT_SETS else card.site_text(measured, sets)
     (path / bundle.CARD).write_text(written)
 
 
@@ -110,7 +107,7 @@ def check_images(path: Path, manifest: Manifest, data: Data) -> None:
     Others may be among those that measure it: another fold's network has seen what this one held
     out.
     """
-    wanted, stated = record.images(data.trained()), manifest.training.images_sha256
+    wanted, stated = checkpoint.images(data.trained()), manifest.training.images_sha256
     if stated != wanted:
         raise DataError(
             f"{path / bundle.MANIFEST}: training.images_sha256: expected {wanted}, of the images"
@@ -119,12 +116,13 @@ def check_images(path: Path, manifest: Manifest, data: Data) -> None:
         )
 
 
-def told(sets: Sequence[Set], figures: Sequence[Figure]) -> None:
-    """Print whether the marks are met, or of an archive the most important figures."""
-    if sets == OWN:
-        for one in marks.held(figures):
-            answer = {True: "met", False: "MISSED", None: "not measured"}[one.met]
-            print(f"{answer:12} {one.mark.name}: {cell(one.figure)}, {one.mark.limit}")
+def print_summary(sets: Sequence[EvaluationSet], figures: Sequence[Figure]) -> None:
+    """Print whether the criteria are met, or of an archive the most important figures."""
+    if sets == PROJECT_SETS:
+        for judged in criteria.judged(figures):
+            answer = {True: "met", False: "MISSED", None: "not measured"}[judged.met]
+            criterion = judged.criterion
+            print(f"{answer:12} {criterion.name}: {cell(judged.figure)}, {criterion.limit}")
         return
     for name in (MAE, coverage("90"), AUC):
         for data_set in sets:
@@ -135,7 +133,7 @@ def main() -> None:
     """Read the command line, measure, write the report, and with --write manifest and card."""
     parser = argparse.ArgumentParser(
         description="measure a bundle",
-        epilog="example: python -m training.evaluate --bundle models/site --config site.toml"
+        epilog="example: python -m training evaluate --bundle models/site --config site.toml"
         " --out runs/site/report --write",
     )
     parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
@@ -144,13 +142,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the own images")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of the own images")
     parser.add_argument("--out", type=Path, default=Path("runs/report"))
-    parser.add_argument("--tried", type=Path, default=tried.FILE)
+    parser.add_argument("--experiments", type=Path, default=report.FILE)
     parser.add_argument("--calibrated", nargs="*", help="sets; default: the one that calibrates")
     parser.add_argument("--predictions", type=Path, help="an earlier predictions.csv to measure")
     parser.add_argument("--write", action="store_true", help="figures and card into the bundle")
     given = parser.parse_args()
     manifest = bundle.verify(given.bundle)
-    data: Data = Own(given.data, given.cache)
+    data: Data = ProjectData(given.data, given.cache)
     try:
         if given.config:
             config = settings.read(given.config, fold=given.fold)
@@ -163,22 +161,18 @@ def main() -> None:
         else:
             estimator = Estimator(given.bundle, device="cpu", batch=32)
             table = predictions(estimator, data, calibrated)
-            if isinstance(data, Own):
+            if isinstance(data, ProjectData):
                 montage.write(given.out, estimator, table, given.data)
         found = measure(table, without_an_image(data))
     except DataError as error:
         raise SystemExit(f"error: {error}") from error
-    own = data.sets == OWN
+    own = data.sets == PROJECT_SETS
     if own:
         found += [*parity.read(given.out, manifest.sha256), size_of(given.bundle)]
-    runs = tried.read(given.tried) if own else ()
+    runs = report.read_experiments(given.experiments) if own else ()
     write_report(
         given.out, manifest, table, found, calibrated=calibrated, runs=runs, sets=data.sets
     )
     if given.write:
         write_bundle(given.bundle, manifest, found, runs, data.sets)
-    told(data.sets, found)
-
-
-if __name__ == "__main__":
-    main()
+    print_summary(data.sets, found)

@@ -1,11 +1,16 @@
-"""What each data set calls the findings of ChestX-ray14: the words of the readers' indexes.
+"""What each data set calls the findings of ChestX-ray14, and what is known of an image's findings.
 
 A word that means less or something else is left out; one that may mean a finding, or one of
 several, leaves it unknown. A data set denies only findings that it has a word for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.images import Item
 
 NAMES = (
     "Atelectasis",
@@ -24,6 +29,7 @@ NAMES = (
     "Pneumothorax",
 )
 """The labels of ChestX-ray14 (Wang et al. 2017), as it writes them."""
+
 LESION = ("Mass", "Nodule")
 
 Meanings = Mapping[str, tuple[str, ...]]
@@ -56,6 +62,7 @@ def _same(*names: str) -> dict[str, tuple[str, ...]]:
 
 
 _NIH = Words(_same(*NAMES))
+
 _CHEXPERT = Words(
     {
         **_same("Atelectasis", "Cardiomegaly", "Consolidation", "Edema"),
@@ -64,6 +71,7 @@ _CHEXPERT = Words(
     },
     {"Lung Lesion": LESION, "Pleural Other": ("Pleural_Thickening",)},
 )
+
 _VINDR = Words(
     {
         **_same("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Emphysema"),
@@ -80,6 +88,7 @@ _VINDR = Words(
         "Nodule/Mass": LESION,
     },
 )
+
 _PADCHEST = Words(
     {
         **dict.fromkeys(("atelectasis", "atelectasis basal", "laminar atelectasis"), _COLLAPSE),
@@ -116,6 +125,7 @@ _PADCHEST = Words(
     },
     frozenset({"exclude", "suboptimal study", "unchanged"}),
 )
+
 _RSNA = Words({}, {"Lung Opacity": ("Pneumonia",)})
 
 WORDS: Mapping[str, Words] = {
@@ -126,3 +136,30 @@ WORDS: Mapping[str, Words] = {
     "vindr": _VINDR,
 }
 """By the data set that an index names. Any other's findings are in words that nobody knows."""
+
+NONE = "No Finding"
+
+TASKS = 1 + len(NAMES)
+"""Whether the projection is AP, then the findings."""
+
+
+def targets(items: Sequence[Item]) -> NDArray[np.float32]:
+    """What is known of ``items``: 1, 0, or NaN for unknown, shape (N, :data:`TASKS`)."""
+    return np.array([_target(item) for item in items], np.float32).reshape(len(items), TASKS)
+
+
+def _target(item: Item) -> list[float]:
+    projection = {"AP": 1.0, "PA": 0.0}.get(item.view, np.nan)
+    known = _known(WORDS[item.source], item.findings) if item.source in WORDS else {}
+    return [projection, *(known.get(name, np.nan) for name in NAMES)]
+
+
+def _known(words: Words, stated: Sequence[str]) -> dict[str, float]:
+    """1 for the findings that ``stated`` says are there, 0 for those that it denies."""
+    named = {word.removesuffix("?") for word in stated}
+    if not named & {*words.sure, *words.maybe, NONE}:  # other words say nothing of these
+        return {}
+    there = {name for word in stated for name in words.sure.get(word, ())}
+    open_ = {n for word in named for n in (*words.sure.get(word, ()), *words.maybe.get(word, ()))}
+    denied = words.labelled - open_ if not named & words.partial else ()
+    return {**dict.fromkeys(denied, 0.0), **dict.fromkeys(there, 1.0)}

@@ -1,8 +1,8 @@
 """Train one network in a given time, or number of steps; stop and go on as you like.
 
-    python -m training.train --config training/configs/first.toml
-    python -m training.train --config training/configs/first.toml --minutes 1 --out runs/try
-    python -m training.train --config site.toml --fold 3
+    python -m training train --config training/configs/first.toml
+    python -m training train --config training/configs/first.toml --minutes 1 --out runs/try
+    python -m training train --config site.toml --fold 3
 
 The schedule follows the clock, so that a busy machine costs steps and never the end of the cosine;
 with ``steps`` in the configuration it follows those, and a busy machine costs time. Writes log.csv,
@@ -21,16 +21,15 @@ import torch
 from rich.progress import Progress, TextColumn
 
 from dicom_ai_node.errors import BundleError
-from training.data.archive import Archived
+from training.data.archive import ArchiveData
 from training.data.images import Data
 from training.data.tables import DataError
 from training.fit import checkpoint, start
 from training.fit import config as settings
+from training.fit.batches import Batches
+from training.fit.checkpoint import record
 from training.fit.config import Config, data_of
-from training.fit.log import Log
-from training.fit.material import Material
-from training.fit.record import record
-from training.fit.run import Run, device_of
+from training.fit.run import Log, Run, device_of
 
 
 def train(config: Config, root: Path, data: Data) -> None:
@@ -45,7 +44,7 @@ def train(config: Config, root: Path, data: Data) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     device = device_of(config)
-    material = Material(config, data, device)
+    material = Batches(config, data, device)
     network = start.network(config, root, material.calm)
     trained_with = record(config, material.images.items)
     run = Run(config, network, device)
@@ -60,7 +59,7 @@ def train(config: Config, root: Path, data: Data) -> None:
     checkpoint.save(out, run, material, trained_with)
 
 
-def updates(config: Config, material: Material, run: Run) -> Iterator[int]:
+def updates(config: Config, material: Batches, run: Run) -> Iterator[int]:
     """Update until the budget is used up; yields the stage of each step."""
     clock = time.process_time if config.clock == "processor" else time.monotonic
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[seen]}"))
@@ -76,9 +75,9 @@ def updates(config: Config, material: Material, run: Run) -> Iterator[int]:
             yield stage
 
 
-def told(data: Data) -> None:
+def print_roles(data: Data) -> None:
     """Print what an archive's images are for."""
-    if isinstance(data, Archived):
+    if isinstance(data, ArchiveData):
         for name, number in sorted(data.counts().items()):
             print(f"{number:>9,}  {name}")
 
@@ -87,7 +86,7 @@ def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(
         description="train one network",
-        epilog="example: python -m training.train --config site.toml --fold 0",
+        epilog="example: python -m training train --config site.toml --fold 0",
     )
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--fold", type=int, help="to hold out, in place of archive.hold_out")
@@ -100,11 +99,7 @@ def main() -> None:
     config = settings.read(given.config, fold=given.fold, minutes=given.minutes, out=given.out)
     try:
         data = data_of(config, given.data)
-        told(data)
+        print_roles(data)
         train(config, given.data, data)
     except (DataError, BundleError) as error:
         raise SystemExit(f"error: {error}") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,11 @@
 """Train several networks under one budget and measure them on the same images.
 
-    python -m training.compare training/configs/compare.toml
+    python -m training compare training/configs/compare.toml
 
 The file holds ``[common]`` and one ``[[run]]`` for each network, with the keys of
 :mod:`training.fit.config`; a finished run is not trained again. Prints a table with 95 % intervals
-over patients, and leaves it beside the runs.
-Small budgets rank what learns fast, not what ends best.
+over patients, and leaves it in their folder. Small budgets rank what learns fast, not what ends
+best.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from safetensors.numpy import load_file
 
 from dicom_ai_node.inference.engine import NETWORK, load_network, run
 from training.data.images import Data
-from training.data.project import Own
+from training.data.project import ProjectData
 from training.data.tables import DataError
 from training.fit import checkpoint
 from training.fit import config as settings
 from training.fit.config import WEIGHTS, Config
-from training.measure import bootstrap, metrics
+from training.fit.train import train
+from training.measure import metrics
 from training.measure.markdown import number, table
-from training.train import train
 
 MEASURED_ON = ("val", "val_128")
 
@@ -62,13 +62,13 @@ def measured(config: Config, data: Data) -> dict[str, str]:
         images = data.load(config.sides[-1], name)
         raw = run(network, np.concatenate(list(images.floats())))
         years, female = (images.column(c).astype(np.float64) for c in ("age", "female"))
-        weights = bootstrap.resamples([item.patient for item in images.items])
+        weights = metrics.resamples([item.patient for item in images.items])
         for title, statistic, answer, truth in (
             ("MAE", metrics.mae, raw.mu.astype(np.float64), years),
             ("AUC", metrics.auc, raw.sex.astype(np.float64), female),
         ):
             known = ~np.isnan(truth)
-            one = bootstrap.estimate(statistic, weights[:, known], answer[known], truth[known])
+            one = metrics.estimate(statistic, weights[:, known], answer[known], truth[known])
             row[f"{name} {title}"] = f"{number(one.value)} ({number(one.low)}-{number(one.high)})"
     return row
 
@@ -81,7 +81,7 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     for config in configs(given.file):
-        own = Own(given.data, Path(config.cache))
+        own = ProjectData(given.data, Path(config.cache))
         try:
             train(config, given.data, own)
         except DataError as error:
@@ -94,7 +94,3 @@ def main() -> None:
     text = table(list(rows[0]), [list(row.values()) for row in rows])
     (Path(config.out).parent / "compare.md").write_text(text + "\n")
     print(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
 """Train a network for every fold of an archive, and say how far off each is on what it never saw.
 
-    python -m training.cross --config site.toml
+    python -m training cross --config site.toml
 
 The network that held out fold K lies in ``fold-K`` below the configuration's ``out``, where
-``training.train --fold K`` puts it too: what is trained is not trained again, and an interrupted
+``train --fold K`` puts it too: what is trained is not trained again, and an interrupted
 run goes on. ``out-of-fold.csv`` beside them has a line for every frontal image with a label, named
 as in the folds: what the network that held it out says of it, before any calibration.
 """
@@ -19,19 +19,18 @@ from safetensors.numpy import load_file
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.calibration import sigmoids
 from dicom_ai_node.inference.engine import NETWORK, load_network
-from training.data.archive import Archived
+from training.data.archive import ArchiveData
 from training.data.folds import OutOfFold, read_folds, write_predictions
 from training.data.images import Item
 from training.data.roles import HELD_OUT
 from training.data.tables import DataError
 from training.fit import config as settings
+from training.fit.calibrate import answers
 from training.fit.config import WEIGHTS, Config, archived, member
-from training.fit.measured import answers
 from training.fit.run import device_of
+from training.fit.train import print_roles, train
 from training.measure import metrics
-from training.measure.bootstrap import Estimate, Statistic, estimate, resamples
-from training.measure.metrics import Floats
-from training.train import told, train
+from training.measure.metrics import Estimate, Floats, Statistic, estimate, resamples
 
 FILE = "out-of-fold.csv"
 Said = tuple[Item, OutOfFold]
@@ -49,12 +48,12 @@ def crossed(config: Config, root: Path) -> Iterator[Said]:
         one = member(replace(config, out=base), fold)
         data = archived(one)
         print(f"fold {fold}", flush=True)
-        told(data)
+        print_roles(data)
         train(one, root, data)
         yield from predictions(one, data)
 
 
-def predictions(config: Config, data: Archived) -> Iterator[Said]:
+def predictions(config: Config, data: ArchiveData) -> Iterator[Said]:
     """What the trained network of ``config`` says of the fold that it held out."""
     assert config.archive is not None
     weights, device = Path(config.out) / WEIGHTS, device_of(config)
@@ -128,7 +127,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(
         description="train a network for every fold of an archive",
-        epilog="example: python -m training.cross --config site.toml --minutes 60",
+        epilog="example: python -m training cross --config site.toml --minutes 60",
     )
     parser.add_argument("--config", type=Path, required=True, help="with an [archive]")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="ImageNet's")
@@ -150,7 +149,3 @@ def main() -> None:
     for line in summary(said):
         table.add_row(*line)
     Console().print(table, "", f"{file}: {len(said):,} images", highlight=False)
-
-
-if __name__ == "__main__":
-    main()

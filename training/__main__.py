@@ -1,0 +1,39 @@
+"""The commands that make a bundle: ``python -m training COMMAND``, each with its own ``--help``."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "index": ("readers", "read a data set in its own layout and write its index"),
+    "duplicates": ("data.near_duplicates", "find near-duplicates over data sets"),
+    "folds": ("data.folds", "deal the images of indexes out to patient-left-out folds"),
+    "cache": ("data.cache", "decode and reduce the images of an index beforehand"),
+    "train": ("fit.train", "train one network"),
+    "cross": ("measure.cross", "train a network for every fold and measure what it never saw"),
+    "compare": ("measure.compare", "train networks under one budget and compare them"),
+    "build_bundle": ("publish.build_bundle", "calibrate a run's weights and pack them as a bundle"),
+    "parity": ("measure.parity", "ask whether one image gets one answer, whichever way it comes"),
+    "evaluate": ("publish.evaluate", "measure a bundle; write its report, and its card"),
+    "montage": ("measure.montage", "draw where the network looks, again"),
+    "domains": ("measure.domains", "tell how well a bundle knows other hospitals' images apart"),
+    "planted": ("measure.planted", "count the planted ages that are found"),
+    "phantom": ("publish.phantom", "fit the phantoms of the demo to a bundle"),
+}
+"""By name the module of :mod:`training` whose ``main`` it is, and what it does."""
+
+
+def main() -> None:
+    """Run the command that is named first."""
+    name, *arguments = sys.argv[1:] or [""]
+    if name in ("", "-h", "--help"):
+        print("usage: python -m training COMMAND [--help]\n")
+        print("\n".join(f"  {command:14}{what}" for command, (_, what) in COMMANDS.items()))
+        return
+    if name not in COMMANDS:
+        raise SystemExit(f"{name}: expected a command, one of {', '.join(COMMANDS)}")
+    sys.argv = [f"training {name}", *arguments]
+    import_module(f"training.{COMMANDS[name][0]}").main()
+
+
+if __name__ == "__main__":
+    main()
