@@ -10,7 +10,7 @@ from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import Header, usual
 from dicom_ai_node.rules.rule import Entry, Hit
-from dicom_ai_node.types import HeaderCheck, PriorStudy
+from dicom_ai_node.types import HeaderCheck, PriorStudy, StudyResult
 
 _SHIFTED = {"MODIFIED", "REMOVED"}
 
@@ -49,15 +49,20 @@ class StudyFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """What is at hand of one study."""
+class Collected:
+    """One study as it was collected."""
 
     key: str
     facts: StudyFacts | None
-    """None where it could not be read at all."""
-    fault: str = ""
+    """None where the study could not be read at all: see ``fault``."""
+    result: StudyResult | None = None
+    """What the network said, None where it was not asked. Its check is of this study alone."""
     expected: int | None = None
+    """Instances that the source listed."""
     arrived: int | None = None
+    """Instances that came, None where none were asked for."""
+    fault: str = ""
+    """Why the study, or a part of it, could not be retrieved; without patient data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import date
 from types import MappingProxyType
 
 from dicom_ai_node.archive import identities, listing, stations
-from dicom_ai_node.archive.member import ArchiveRule, Arrival, Member, patients
+from dicom_ai_node.archive.member import ArchiveRule, Collected, Member, patients
 from dicom_ai_node.archive.stations import Group, groups_of
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.check import Fired, amended, check
@@ -33,29 +33,29 @@ _MOST_PRIORS = 300
 
 
 def audit_archive(
-    arrivals: Sequence[Arrival], *, settings: RulesSettings, today: date
+    collected: Sequence[Collected], *, settings: RulesSettings, today: date
 ) -> tuple[Member, ...]:
     """Every study with what its header, its patient's others and the archive say, by key.
 
     Keys are unique. Never raises for what headers contain.
     """
-    arrivals = sorted(arrivals, key=lambda one: one.key)
-    headers = {one.key: distinct(one.facts.headers) if one.facts else () for one in arrivals}
-    limits = {one.key: _rules_for(one, headers[one.key], settings) for one in arrivals}
+    studies = sorted(collected, key=lambda study: study.key)
+    headers = {study.key: distinct(study.facts.headers) if study.facts else () for study in studies}
+    limits = {study.key: _rules_for(study, headers[study.key], settings) for study in studies}
     names = patients(headers)
     alone = [
         Member(
-            key=one.key,
-            study_instance_uid=one.facts.study_instance_uid if one.facts else None,
-            headers=headers[one.key],
-            listed=one.facts.listed if one.facts and one.facts.from_files else None,
-            patient=names[one.key],
-            check=check(headers[one.key], settings=limits[one.key], today=today),
-            fault=one.fault,
-            expected=one.expected,
-            arrived=one.arrived,
+            key=study.key,
+            study_instance_uid=study.facts.study_instance_uid if study.facts else None,
+            headers=headers[study.key],
+            listed=study.facts.listed if study.facts and study.facts.from_files else None,
+            patient=names[study.key],
+            check=check(headers[study.key], settings=limits[study.key], today=today),
+            fault=study.fault,
+            expected=study.expected,
+            arrived=study.arrived,
         )
-        for one in arrivals
+        for study in studies
     ]
     histories: dict[str, list[PriorStudy]] = {}
     for member in alone:
@@ -80,14 +80,14 @@ def judge_groups(
 
 
 def _rules_for(
-    arrival: Arrival, headers: Sequence[Header], settings: RulesSettings
+    study: Collected, headers: Sequence[Header], settings: RulesSettings
 ) -> RulesSettings:
     """The rules for what is at hand: an attribute that a query's answer lacks the file may have.
 
     PatientAge is no key that an archive has to return (PS3.4 C.6.2.1); an empty PatientSex or
     birth date in an answer that has the key is one.
     """
-    if arrival.facts is None or arrival.facts.from_files:
+    if study.facts is None or study.facts.from_files:
         return settings
     unseen = {"B1", "B3", "B5"}
     for rule, keyword in (("B2", "PatientSex"), ("B4", "PatientBirthDate"), ("B6", "StudyDate")):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import methodcaller
 
 from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
 from dicom_ai_node.archive.statistics import benjamini_hochberg, hypergeometric_tail
@@ -26,7 +27,7 @@ class Group:
     by: str
     name: str
     members: Sequence[Member]
-    chance: float
+    p_value: float
     """Probability of as many flagged studies if the group were like the rest of the archive."""
     unusual: bool = False
 
@@ -35,90 +36,84 @@ def groups_of(members: Sequence[Member], settings: RulesSettings) -> list[Group]
     """Groups that are large enough to be judged, each against the rest of the archive (G7)."""
     read = [member for member in members if member.headers]
     judged = [
-        Group(by, name, own, _chance(own, read))
+        Group(by, name, inside, _p_value(inside, read))
         for by, keyword in ORIGINS.items()
-        for name, own in sorted(_by_value(read, keyword).items())
-        if settings.group_minimum <= len(own) < len(read)
+        for name, inside in sorted(grouped(read, methodcaller("usual", keyword)).items())
+        if settings.group_minimum <= len(inside) < len(read)
     ]
-    found = benjamini_hochberg([one.chance for one in judged], settings.group_false_discovery_rate)
-    candidates = [one for one, unusual in zip(judged, found, strict=True) if unusual]
-    own_fault = _not_by_a_part(candidates, read)
-    return [replace(one, unusual=(one.by, one.name) in own_fault) for one in judged]
+    p_values = [group.p_value for group in judged]
+    found = benjamini_hochberg(p_values, settings.group_false_discovery_rate)
+    candidates = [group for group, unusual in zip(judged, found, strict=True) if unusual]
+    unexplained = _unexplained(candidates, read)
+    return [replace(group, unusual=(group.by, group.name) in unexplained) for group in judged]
 
 
-def _not_by_a_part(groups: Sequence[Group], read: Sequence[Member]) -> set[tuple[str, str]]:
+def _unexplained(groups: Sequence[Group], read: Sequence[Member]) -> set[tuple[str, str]]:
     """Those of ``groups`` that are unusual without the ones that are more so.
 
     Else one console made its manufacturer unusual. A group that is most of such a console's studies
     under another name stays.
     """
-    limit = max((one.chance for one in groups), default=0.0)
-    kept: set[tuple[str, str]] = set()
+    limit = max((group.p_value for group in groups), default=0.0)
+    unexplained: set[tuple[str, str]] = set()
     explained: set[str] = set()
-    for group in sorted(groups, key=lambda one: one.chance):
-        own = [one for one in group.members if one.key not in explained]
-        rest = [one for one in read if one.key not in explained]
-        if 2 * len(own) > len(group.members) and _chance(own, rest) > limit:
+    for group in sorted(groups, key=lambda group: group.p_value):
+        inside = [member for member in group.members if member.key not in explained]
+        rest = [member for member in read if member.key not in explained]
+        if 2 * len(inside) > len(group.members) and _p_value(inside, rest) > limit:
             continue
-        kept.add((group.by, group.name))
-        explained.update(one.key for one in own)
-    return kept
+        unexplained.add((group.by, group.name))
+        explained.update(member.key for member in inside)
+    return unexplained
 
 
-def _chance(own: Sequence[Member], read: Sequence[Member]) -> float:
-    flagged = [sum(one.check.flagged for one in some) for some in (own, read)]
-    return hypergeometric_tail(flagged[0], len(own), flagged[1], len(read))
-
-
-def _by_value(members: Sequence[Member], keyword: str) -> Mapping[str, Sequence[Member]]:
-    return grouped(members, lambda one: one.usual(keyword))
+def _p_value(inside: Sequence[Member], read: Sequence[Member]) -> float:
+    flagged = [sum(member.check.flagged for member in members) for members in (inside, read)]
+    return hypergeometric_tail(flagged[0], len(inside), flagged[1], len(read))
 
 
 def _misconfigured(
     members: Sequence[Member], settings: RulesSettings
 ) -> Iterator[tuple[Member, Hit]]:
-    found = sorted(
-        (one for one in groups_of(members, settings) if one.unusual), key=lambda one: one.chance
-    )
-    told: set[str] = set()
-    for group in found:  # The least like the rest first: it explains the groups that it is part of.
-        flagged = [one for one in group.members if one.check.flagged]
-        for member in flagged:
-            if member.key not in told:
-                told.add(member.key)
-                yield (
-                    member,
-                    Hit(
-                        f"{len(flagged)} of {len(group.members)} studies of {group.by} "
-                        f"{shown(group.name)} are flagged, more than elsewhere"
-                    ),
-                )
+    unusual = [group for group in groups_of(members, settings) if group.unusual]
+    explained: set[str] = set()
+    # The least like the rest first: it explains the groups that it is part of.
+    for group in sorted(unusual, key=lambda group: group.p_value):
+        flagged = [member for member in group.members if member.check.flagged]
+        text = (
+            f"{len(flagged)} of {len(group.members)} studies of {group.by} "
+            f"{shown(group.name)} are flagged, more than elsewhere"
+        )
+        yield from ((member, Hit(text)) for member in flagged if member.key not in explained)
+        explained.update(member.key for member in flagged)
 
 
 def _spikes(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
-    aged = [one for one in members if not one.check.exempt and one.usual("PatientAge")]
-    stations = grouped(aged, lambda one: one.usual("StationName"))
+    aged = [study for study in members if not study.check.exempt and study.usual("PatientAge")]
+    stations = grouped(aged, lambda study: study.usual("StationName"))
     tests = max(1, len(stations) * len(settings.spike_ages))
     for age in settings.spike_ages:
-        having = {one.key for one in aged if one.usual("PatientAge") == age and not _confirmed(one)}
-        for station, own in stations.items():
-            spike = [one for one in own if one.key in having]
+        having = {
+            study.key
+            for study in aged
+            if study.usual("PatientAge") == age and not _confirmed_by_dates(study)
+        }
+        for station, studies in stations.items():
+            spike = [study for study in studies if study.key in having]
             if len(spike) < settings.spike_minimum:
                 continue
-            chance = hypergeometric_tail(len(spike), len(own), len(having), len(aged))
-            if chance * tests < settings.spike_chance:  # Bonferroni: any spike at all is an error.
-                for one in spike:
-                    yield (
-                        one,
-                        Hit(
-                            f"PatientAge {age} in {len(spike)} of {len(own)} studies of station "
-                            f"{shown(station)}, in {len(having) - len(spike)} of "
-                            f"{len(aged) - len(own)} elsewhere"
-                        ),
-                    )
+            p_value = hypergeometric_tail(len(spike), len(studies), len(having), len(aged))
+            # Bonferroni: any spike at all is an error.
+            if p_value * tests < settings.spike_chance:
+                text = (
+                    f"PatientAge {age} in {len(spike)} of {len(studies)} studies of station "
+                    f"{shown(station)}, in {len(having) - len(spike)} of "
+                    f"{len(aged) - len(studies)} elsewhere"
+                )
+                yield from ((study, Hit(text)) for study in spike)
 
 
-def _confirmed(member: Member) -> bool:
+def _confirmed_by_dates(member: Member) -> bool:
     """Whether the dates say the same as PatientAge: a children's ward has many of one year."""
     recorded = member.check.recorded
     return (
@@ -131,22 +126,19 @@ def _confirmed(member: Member) -> bool:
 def _shared_birth_dates(
     members: Sequence[Member], settings: RulesSettings
 ) -> Iterator[tuple[Member, Hit]]:
-    def place(one: Member) -> tuple[str, ...]:
-        day = write_date(one.day) if one.day else ""
-        return (one.usual("StationName"), day, one.usual("PatientBirthDate"))
+    def place(study: Member) -> tuple[str, ...]:
+        day = write_date(study.day) if study.day else ""
+        return (study.usual("StationName"), day, study.usual("PatientBirthDate"))
 
-    real = [one for one in members if one.patient and not one.check.exempt]
-    for (station, _, birth), own in grouped(real, place).items():
-        count = len({one.patient for one in own})
+    of_patients = [study for study in members if study.patient and not study.check.exempt]
+    for (station, _, birth), studies in grouped(of_patients, place).items():
+        count = len({study.patient for study in studies})
         if count > settings.same_birth_date_patients:
-            for one in own:
-                yield (
-                    one,
-                    Hit(
-                        f"PatientBirthDate {shown(birth)} of {count} patients of station "
-                        f"{shown(station)} on one day"
-                    ),
-                )
+            text = (
+                f"PatientBirthDate {shown(birth)} of {count} patients of station "
+                f"{shown(station)} on one day"
+            )
+            yield from ((study, Hit(text)) for study in studies)
 
 
 RULES = by_id(

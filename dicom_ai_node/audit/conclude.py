@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date
 from types import MappingProxyType
 
-from dicom_ai_node.archive.member import Arrival, Member
+from dicom_ai_node.archive.member import Collected, Member
 from dicom_ai_node.archive.mix_ups import (
     Batch,
     Case,
@@ -23,7 +23,6 @@ from dicom_ai_node.audit.outcome import (
     AuditedStudy,
     AuditReport,
     Budget,
-    Collected,
     Origin,
     Rate,
     Suspicion,
@@ -57,11 +56,7 @@ def conclude(
     kept = {one.key: one for one in gathered}
     if len(kept) < len(gathered):
         raise ValueError("one study was collected twice")
-    members = audit_archive(
-        [Arrival(one.key, one.facts, one.fault, one.expected, one.arrived) for one in gathered],
-        settings=rules,
-        today=spec.today,
-    )
+    members = audit_archive(gathered, settings=rules, today=spec.today)
     days = len({one.day for one in members if one.day})
     cases = [Case(one.key, one.check, kept[one.key].result) for one in members]
     batch = judge_batch(

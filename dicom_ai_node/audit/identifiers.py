@@ -6,7 +6,7 @@ No part of the report itself, which knows patients by a pseudonym only.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dicom_ai_node.audit.outcome import Collected
+from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.rules.header import usual
 
 COLUMNS = {"AccessionNumber": "accession_number", "PatientID": "patient_id"}

@@ -7,26 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderCheck, SexEstimate, StudyResult
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """One study as it was collected: the input of ``conclude``."""
-
-    key: str
-    facts: StudyFacts | None
-    """None where the study could not be read at all: see ``fault``."""
-    result: StudyResult | None = None
-    """What the network said, None where it was not asked. Its check is of this study alone."""
-    expected: int | None = None
-    """Instances that the source listed."""
-    arrived: int | None = None
-    """Instances that came, None where none were asked for."""
-    fault: str = ""
-    """Why the study, or a part of it, could not be retrieved; without patient data."""
+from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderCheck, SexEstimate
 
 
 @dataclass(frozen=True, slots=True)

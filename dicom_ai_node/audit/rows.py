@@ -4,8 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from dicom_ai_node.archive.member import StudyFacts
-from dicom_ai_node.audit.outcome import Collected
+from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.sources import Listed, Slice
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
 from dicom_ai_node.store.audit_studies import NewListed, SettledStudy

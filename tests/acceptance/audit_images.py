@@ -26,10 +26,9 @@ import numpy as np
 from PIL import Image
 from pydicom import Dataset
 
-from dicom_ai_node.archive.member import StudyFacts
+from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.conclude import conclude
-from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.rows import collected_from_row
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings

@@ -18,8 +18,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from dicom_ai_node.archive.member import StudyFacts
-from dicom_ai_node.audit.outcome import Collected
+from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.pixels.header import quiet
 from dicom_ai_node.rules import Header

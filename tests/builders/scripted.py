@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.gather import Seen
-from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.rows import collected_from_row
 from dicom_ai_node.audit.session import Session, Task
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, Slice

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_ai_node.archive.member import Member, StudyFacts
-from dicom_ai_node.archive.rules import ARCHIVE_RULES, Arrival, audit_archive, judge_groups
+from dicom_ai_node.archive.member import Collected, Member, StudyFacts
+from dicom_ai_node.archive.rules import ARCHIVE_RULES, audit_archive, judge_groups
 from dicom_ai_node.archive.statistics import (
     benjamini_hochberg,
     hypergeometric_tail,
@@ -24,30 +24,30 @@ from tests.unit.rules_builder import TODAY, Value, header
 SETTINGS = RulesSettings()
 
 
-def arrival(
+def study(
     key: str, listed: Mapping[str, str] | None = None, *, whole: bool = True, **changes: Value
-) -> Arrival:
+) -> Collected:
     own = header(**{"StudyInstanceUID": f"1.2.{key}", "StationName": "A", **changes})
     answer = Header(listed) if listed is not None else None
-    return Arrival(key, StudyFacts(f"1.2.{key}", (own,), answer, from_files=whole))
+    return Collected(key, StudyFacts(f"1.2.{key}", (own,), answer, from_files=whole))
 
 
-def checks(arrivals: Sequence[Arrival], **settings: object) -> dict[str, HeaderCheck]:
-    return {one.key: one.check for one in members(arrivals, **settings)}
+def checks(collected: Sequence[Collected], **settings: object) -> dict[str, HeaderCheck]:
+    return {one.key: one.check for one in members(collected, **settings)}
 
 
-def members(arrivals: Sequence[Arrival], **settings: object) -> tuple[Member, ...]:
-    return audit_archive(arrivals, settings=RulesSettings(**settings), today=TODAY)
+def members(collected: Sequence[Collected], **settings: object) -> tuple[Member, ...]:
+    return audit_archive(collected, settings=RulesSettings(**settings), today=TODAY)
 
 
-def fired(rule: str, arrivals: Sequence[Arrival], **settings: object) -> set[str]:
-    return {key for key, one in checks(arrivals, **settings).items() if rule in one.rules}
+def fired(rule: str, collected: Sequence[Collected], **settings: object) -> set[str]:
+    return {key for key, one in checks(collected, **settings).items() if rule in one.rules}
 
 
-def crowd(count: int, station: str = "B", start: int = 1000, **changes: Value) -> list[Arrival]:
+def crowd(count: int, station: str = "B", start: int = 1000, **changes: Value) -> list[Collected]:
     """Sound studies of as many patients, of whom no two look alike."""
     return [
-        arrival(
+        study(
             str(start + at),
             StationName=station,
             PatientID=f"{station}{start + at}",
@@ -95,7 +95,7 @@ def test_wilson_is_as_published() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
-def spike(count: int, age: str = "099Y", birth: str = "") -> list[Arrival]:
+def spike(count: int, age: str = "099Y", birth: str = "") -> list[Collected]:
     return crowd(count, "A", 5000, PatientAge=age, PatientBirthDate=birth)
 
 
@@ -124,7 +124,7 @@ def test_c6_counts_patients_of_one_station_and_day() -> None:
     assert len(fired("C6", crowd(4, **same))) == 4
     assert fired("C6", crowd(3, **same)) == set()
     assert fired("C6", [*crowd(3, "A", **same), *crowd(1, "B", 2000, **same)]) == set()
-    one_patient = [arrival(str(at), PatientID="1", **same) for at in range(6)]
+    one_patient = [study(str(at), PatientID="1", **same) for at in range(6)]
     assert fired("C6", one_patient) == set()
     assert len(fired("C6", crowd(2, **same), same_birth_date_patients=1)) == 2
 
@@ -132,7 +132,10 @@ def test_c6_counts_patients_of_one_station_and_day() -> None:
 def pair(first: str, second: str, **changes: Value) -> set[str]:
     return fired(
         "G5",
-        [arrival("1", PatientName=first), arrival("2", **{"PatientName": second, **changes})],
+        [
+            study("1", PatientName=first),
+            study("2", **{"PatientName": second, **changes}),
+        ],
     )
 
 
@@ -188,25 +191,25 @@ def test_g5_leaves_deidentified_and_exempt_studies_alone() -> None:
     ],
 )
 def test_g5_finds_one_person_under_two_patient_ids(changes: dict[str, Value], found: bool) -> None:
-    first = arrival("1", IssuerOfPatientID="H")
-    second = arrival("2", **{"PatientID": "815", "IssuerOfPatientID": "H", **changes})
+    first = study("1", IssuerOfPatientID="H")
+    second = study("2", **{"PatientID": "815", "IssuerOfPatientID": "H", **changes})
     assert (fired("G5", [first, second]) == {"1", "2"}) == found
 
 
 @pytest.mark.parametrize("lacking", ["PatientBirthDate", "PatientSex", "PatientName"])
 def test_g5_needs_all_three_to_say_that_two_are_one(lacking: str) -> None:
     lacks: dict[str, Value] = {lacking: ""}
-    assert fired("G5", [arrival("1", **lacks), arrival("2", PatientID="815", **lacks)]) == set()
+    assert fired("G5", [study("1", **lacks), study("2", PatientID="815", **lacks)]) == set()
     unknown: dict[str, Value] = {"PatientBirthDate": "19000101"}
-    assert fired("G5", [arrival("1", **unknown), arrival("2", PatientID="8", **unknown)]) == set()
+    assert fired("G5", [study("1", **unknown), study("2", PatientID="8", **unknown)]) == set()
 
 
 def test_an_issuer_that_is_not_said_is_the_only_one_that_is_known() -> None:
-    said, silent = arrival("1", IssuerOfPatientID="H", PatientSex="M"), arrival("2")
+    said, silent = study("1", IssuerOfPatientID="H", PatientSex="M"), study("2")
     undated: dict[str, Value] = {"StudyDate": ""}
-    assert fired("G1", [said, arrival("2", **undated)]) == {"1", "2"}
-    other = arrival("3", IssuerOfPatientID="K", PatientSex="M")
-    assert fired("G1", [said, arrival("2", **undated), other]) == set()
+    assert fired("G1", [said, study("2", **undated)]) == {"1", "2"}
+    other = study("3", IssuerOfPatientID="K", PatientSex="M")
+    assert fired("G1", [said, study("2", **undated), other]) == set()
     assert len({one.patient for one in members([said, silent])}) == 1
 
 
@@ -217,7 +220,7 @@ def test_what_is_not_held_against_a_study_is_not_held_against_others() -> None:
         {"PatientSex": "M", "PatientSpeciesDescription": "Canine", **undated},
         {"PatientSex": "M", "LongitudinalTemporalInformationModified": "MODIFIED", **undated},
     ):
-        assert fired("G1", [arrival("1", **changes), arrival("2")]) == set()
+        assert fired("G1", [study("1", **changes), study("2")]) == set()
 
 
 ANSWER = {
@@ -246,7 +249,7 @@ ANSWER = {
     ],
 )
 def test_g8_ignores_how_a_value_is_written(change: dict[str, str]) -> None:
-    assert fired("G8", [arrival("1", {**ANSWER, **change}, AccessionNumber="77")]) == set()
+    assert fired("G8", [study("1", {**ANSWER, **change}, AccessionNumber="77")]) == set()
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ def test_g8_ignores_how_a_value_is_written(change: dict[str, str]) -> None:
     ],
 )
 def test_g8_finds_what_differs_and_quotes_no_identifier(change: dict[str, str]) -> None:
-    one = checks([arrival("1", {**ANSWER, **change}, AccessionNumber="77")])["1"]
+    one = checks([study("1", {**ANSWER, **change}, AccessionNumber="77")])["1"]
     (finding,) = (found for found in one.findings if found.rule == "G8")
     ((keyword, value),) = change.items()
     assert (value in finding.reason) == (keyword in {"PatientSex", "PatientBirthDate", "StudyDate"})
@@ -270,31 +273,31 @@ def test_g8_finds_what_differs_and_quotes_no_identifier(change: dict[str, str]) 
 
 def test_g8_knows_letters_that_a_character_set_lost() -> None:
     named: dict[str, Value] = {"PatientName": "M\xfcller^Zo\xe9"}
-    assert fired("G8", [arrival("1", {"PatientName": "M?ller^Zo?"}, **named)]) == set()
-    assert fired("G8", [arrival("1", {"PatientName": "M?ller^Z??"}, **named)]) == {"1"}
-    assert fired("G8", [arrival("1", {"PatientName": "?????^????"})]) == {"1"}
+    assert fired("G8", [study("1", {"PatientName": "M?ller^Zo?"}, **named)]) == set()
+    assert fired("G8", [study("1", {"PatientName": "M?ller^Z??"}, **named)]) == {"1"}
+    assert fired("G8", [study("1", {"PatientName": "?????^????"})]) == {"1"}
 
 
 def test_g8_needs_a_file_to_hold_the_listing_against() -> None:
-    assert fired("G8", [arrival("1", {"PatientID": "4712"}, whole=False)]) == set()
+    assert fired("G8", [study("1", {"PatientID": "4712"}, whole=False)]) == set()
 
 
 def test_a_listing_is_not_blamed_for_what_it_was_not_asked() -> None:
     answer: dict[str, Value] = {"PatientAge": None, "PatientSex": None, "PatientBirthDate": None}
-    one = checks([arrival("1", whole=False, **answer)])["1"]
+    one = checks([study("1", whole=False, **answer)])["1"]
     assert one.rules == ()
     assert (one.age, one.sex) == (AttributeStatus.NOT_ASSESSED,) * 2
-    assert fired("B2", [arrival("1", whole=False, PatientSex="")]) == {"1"}
-    assert {"B1", "B3"} <= set(checks([arrival("1", **answer)])["1"].rules)
+    assert fired("B2", [study("1", whole=False, PatientSex="")]) == {"1"}
+    assert {"B1", "B3"} <= set(checks([study("1", **answer)])["1"].rules)
 
 
 def test_a_study_that_could_not_be_had_is_a_finding() -> None:
     found = checks(
         [
-            Arrival("1", None, fault="the peer did not answer"),
-            Arrival("2", StudyFacts("", (header(),)), expected=3, arrived=2),
-            Arrival("3", StudyFacts("1.02.3", (header(),)), expected=3, arrived=3),
-            Arrival("4", StudyFacts("1.2.3", ())),
+            Collected("1", None, fault="the peer did not answer"),
+            Collected("2", StudyFacts("", (header(),)), expected=3, arrived=2),
+            Collected("3", StudyFacts("1.02.3", (header(),)), expected=3, arrived=3),
+            Collected("4", StudyFacts("1.2.3", ())),
         ]
     )
     assert [found[key].rules for key in "1234"] == [("S1",), ("S2", "S3"), ("S3",), ()]
@@ -328,29 +331,31 @@ def test_g7_says_nothing_of_small_groups_nor_of_chance() -> None:
 
 
 def test_a_patient_id_that_everybody_has_takes_no_forever() -> None:
-    many = [arrival(str(at), PatientID="0", PatientSex="FM"[at % 2]) for at in range(700)]
+    many = [study(str(at), PatientID="0", PatientSex="FM"[at % 2]) for at in range(700)]
     assert len(fired("G1", many)) == 700
 
 
 def test_no_reason_quotes_a_name_or_an_identifier() -> None:
-    study = [
-        arrival("1", ANSWER | {"PatientID": "X"}, PatientName="Secret^Person", PatientID="ID77"),
-        arrival("2", ANSWER, PatientName="Hidden^Human", PatientID="ID77", AccessionNumber="AC9"),
-        Arrival("3", StudyFacts("1.2.3", (header(PatientID="ID77"), header(PatientID="ID78")))),
+    studies = [
+        study("1", ANSWER | {"PatientID": "X"}, PatientName="Secret^Person", PatientID="ID77"),
+        study("2", ANSWER, PatientName="Hidden^Human", PatientID="ID77", AccessionNumber="AC9"),
+        Collected("3", StudyFacts("1.2.3", (header(PatientID="ID77"), header(PatientID="ID78")))),
     ]
-    reasons = " ".join(finding.reason for one in checks(study).values() for finding in one.findings)
-    assert "G5" in {rule for one in checks(study).values() for rule in one.rules}
+    reasons = " ".join(
+        finding.reason for one in checks(studies).values() for finding in one.findings
+    )
+    assert "G5" in {rule for one in checks(studies).values() for rule in one.rules}
     for word in ("Secret", "Person", "Hidden", "Human", "ID77", "ID78", "AC9"):
         assert word not in reasons
 
 
 def test_every_rule_over_an_archive_can_be_switched_off() -> None:
-    study = [Arrival("1", None, fault="gone"), arrival("2", {"PatientID": "X"})]
-    assert fired("S1", study) == {"1"}
-    off = checks(study, disabled=tuple(ARCHIVE_RULES))
+    studies = [Collected("1", None, fault="gone"), study("2", {"PatientID": "X"})]
+    assert fired("S1", studies) == {"1"}
+    off = checks(studies, disabled=tuple(ARCHIVE_RULES))
     assert [one.rules for one in off.values()] == [(), ()]
 
 
 def test_the_day_of_a_study_is_its_study_date() -> None:
-    (one,) = members([arrival("1", StudyDate="20230610")])
+    (one,) = members([study("1", StudyDate="20230610")])
     assert one.day == date(2023, 6, 10)

@@ -14,8 +14,8 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
+from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.outcome import Collected
 from dicom_ai_node.audit.sources import opening
 from dicom_ai_node.cli import app
 from dicom_ai_node.errors import ConfigError, PeerRefused
