@@ -135,6 +135,15 @@ def encoding_of(uid: str) -> Encoding:
     return row.encoding if row else EXPLICIT
 
 
+def native_syntax_of(encoding: Encoding) -> str:
+    """Return the transfer syntax of native pixels in a data set of that encoding."""
+    return next(
+        row.uid
+        for row in TABLE
+        if row.coding is Coding.NATIVE and row.encoding == encoding and not row.deflated
+    )
+
+
 def is_deflated(uid: str) -> bool:
     """Whether a data set in that transfer syntax is deflated as a whole (PS3.5 A.5, A.6, A.11)."""
     row = _BY_UID.get(uid)

@@ -1,11 +1,10 @@
 """From a file to the square grey image that the networks see; pure but for reading the file."""
 
-from dicom_ai_node.pixels.fitness import refuse_unfit
+from dicom_ai_node.pixels.file import read_header
 from dicom_ai_node.pixels.frame import Frame, Shown, grey, load, read_frame, show
 from dicom_ai_node.pixels.normalise import CONTRACT, normalise
 from dicom_ai_node.pixels.pictures import grey_from_picture, is_picture, load_picture
-from dicom_ai_node.pixels.refusals import RefusalCode
-from dicom_ai_node.pixels.source import read_header
+from dicom_ai_node.pixels.refusals import RefusalCode, refuse_unfit
 
 __all__ = [
     "CONTRACT",

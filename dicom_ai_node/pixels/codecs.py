@@ -20,9 +20,9 @@ from PIL import Image
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.syntaxes import Coding
 from dicom_ai_node.pixels.codestream import MAX_PARTS, Codestream
-from dicom_ai_node.pixels.layout import YBR_422, Layout, refuse_large
+from dicom_ai_node.pixels.layout import YBR_422, Layout
 from dicom_ai_node.pixels.normalise import block
-from dicom_ai_node.pixels.refusals import RefusalCode, refuse
+from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_large
 
 Samples = NDArray[Any]
 """Integer samples of shape (rows, columns) or (rows, columns, 3)."""

@@ -13,7 +13,7 @@ the two disagree, toolkits differ, and the attribute that every image has is the
 The header check reports the disagreement.
 
 A table or a window is used only where it can be meant for this image
-(:mod:`dicom_ai_node.pixels.plausible`): the first table that fits, in its declared or in the other
+(:mod:`dicom_ai_node.pixels.lookup`): the first table that fits, in its declared or in the other
 byte order, else the first window that fits, else all of the range.
 """
 
@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.pixels.header import number, numbers, text
-from dicom_ai_node.pixels.lookup import Lookup, lookups_of
-from dicom_ai_node.pixels.plausible import distinguishes
+from dicom_ai_node.pixels.lookup import Lookup, distinguishes, lookups_of
 
 MAX_WINDOWS = 16
 """Windows that are looked at; more are alternatives that nobody needs."""

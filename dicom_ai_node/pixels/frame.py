@@ -20,21 +20,24 @@ from dicom_ai_node.pixels.codecs import (
 from dicom_ai_node.pixels.codestream import Codestream, inspect
 from dicom_ai_node.pixels.colour import from_palette, grey_plane
 from dicom_ai_node.pixels.display import Display, display_of
-from dicom_ai_node.pixels.encapsulation import (
+from dicom_ai_node.pixels.file import (
+    ImageFile,
     codestream,
     is_codestream,
     is_rle,
+    open_image,
     pixel_element,
-    refuse_long,
-    refuse_private,
 )
-from dicom_ai_node.pixels.fitness import refuse_unfit
 from dicom_ai_node.pixels.layout import PALETTE, Layout, layout_of
 from dicom_ai_node.pixels.normalise import reduce, stretch
-from dicom_ai_node.pixels.padding import fill_padding, stated_padding
-from dicom_ai_node.pixels.refusals import RefusalCode, refuse
-from dicom_ai_node.pixels.samples import stored_values
-from dicom_ai_node.pixels.source import Source, open_source
+from dicom_ai_node.pixels.refusals import (
+    RefusalCode,
+    refuse,
+    refuse_long,
+    refuse_private,
+    refuse_unfit,
+)
+from dicom_ai_node.pixels.samples import fill_padding, stated_padding, stored_values
 from dicom_ai_node.types import Finding, Severity
 
 JUDGED_SIDE = 320
@@ -107,9 +110,9 @@ def load(path: Path, *, size: int, limits: Limits = DEFAULT) -> NDArray[np.float
 
 def show(path: Path, *, size: int, limits: Limits = DEFAULT) -> Shown:
     """Return the image of :func:`load`, and what its header says wrongly of its pixels."""
-    source = open_source(path, limits)
-    refuse_unfit(source.header)
-    return _frame(source, size, limits).shown(size)
+    image = open_image(path, limits)
+    refuse_unfit(image.header)
+    return _frame(image, size, limits).shown(size)
 
 
 def grey(path: Path) -> NDArray[np.float32]:
@@ -135,21 +138,21 @@ def read_frame(path: Path, *, size: int | None = None, limits: Limits = DEFAULT)
     With ``size``, the side of the tensor that is wanted, the codec may leave out resolution that
     the tensor would not show. Errors are those of :func:`load`.
     """
-    return _frame(open_source(path), size, limits)
+    return _frame(open_image(path), size, limits)
 
 
-def _frame(source: Source, size: int | None, limits: Limits) -> Frame:
-    layout = layout_of(source.header, limits)
-    samples, stream = _samples(source, layout, size, limits)
+def _frame(image: ImageFile, size: int | None, limits: Limits) -> Frame:
+    layout = layout_of(image.header, limits)
+    samples, stream = _samples(image, layout, size, limits)
     if samples.ndim == 3:
         bits, findings = _bits_of_colour(samples, layout, stream)
         return Frame(grey_plane(samples, bits), Display(), findings)
-    padding = stated_padding(source.header)
+    padding = stated_padding(image.header)
     stored = stored_values(samples, layout, stream, padding=padding)
     findings = (_finding("I5", stored.fault),) if stored.fault else ()
     if layout.photometric == PALETTE:
-        return Frame(grey_plane(*from_palette(stored.values, source.header)), Display(), findings)
-    display = display_of(source.header, signed=layout.signed)
+        return Frame(grey_plane(*from_palette(stored.values, image.header)), Display(), findings)
+    display = display_of(image.header, signed=layout.signed)
     dark_is_high = display.dark_is_high
     values = fill_padding(stored.values, padding, stored.layout, dark_is_high=dark_is_high)
     return Frame(values, display, findings)
@@ -172,27 +175,27 @@ def _finding(rule: str, reason: str) -> Finding:
 
 
 def _samples(
-    source: Source, layout: Layout, size: int | None, limits: Limits
+    image: ImageFile, layout: Layout, size: int | None, limits: Limits
 ) -> tuple[Samples, Codestream | None]:
     """Decode by what is there: fragments or a native value, and compressed by their markers."""
-    vr, value, offset = pixel_element(source)
-    if value is not None and not _is_compressed(value, source, layout):
-        refuse_private(source.syntax)
-        return unpack_native(value, layout, vr=vr, little_endian=source.little_endian), None
+    vr, value, offset = pixel_element(image)
+    if value is not None and not _is_compressed(value, image, layout):
+        refuse_private(image.syntax)
+        return unpack_native(value, layout, vr=vr, little_endian=image.encoding.little), None
     if value is None:
-        data = codestream(source, offset, limits)
+        data = codestream(image, offset, limits)
     else:
         refuse_long(len(value), limits)
         data = bytes(value)
-    if is_rle(data) or (source.syntax == RLELossless and not is_codestream(data)):
+    if is_rle(data) or (image.syntax == RLELossless and not is_codestream(data)):
         return decode_rle(data, layout), None
     stream = inspect(data)
     return decode(stream, layout, size=size, limits=limits), stream
 
 
-def _is_compressed(value: memoryview, source: Source, layout: Layout) -> bool:
+def _is_compressed(value: memoryview, image: ImageFile, layout: Layout) -> bool:
     """Whether a value without fragments is a codestream all the same."""
     if not is_codestream(value):
         return False
     # Native pixels may begin like one by chance, but there are as many as the header says.
-    return source.syntax not in NATIVE_SYNTAXES or len(value) < native_length(layout)
+    return image.syntax not in NATIVE_SYNTAXES or len(value) < native_length(layout)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.pixels.fitness import refuse_multi_frame
 from dicom_ai_node.pixels.header import integer, quotable, tagged, text
-from dicom_ai_node.pixels.refusals import RefusalCode, refuse
+from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_large, refuse_multi_frame
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 PALETTE = "PALETTE COLOR"
@@ -36,24 +35,6 @@ class Layout:
     """Whether native colour is stored plane by plane."""
     overlays: int = 0
     """Bits of a cell that the header gives to overlays (retired, PS3.5 8.1.2), as a mask."""
-
-
-def refuse_large(
-    rows: int, columns: int, *, samples: int = 1, bits: int = 8, limits: Limits, whose: str
-) -> None:
-    """Raise ``too_large`` when the pixels would take more than ``limits`` once decoded.
-
-    ``whose`` size it is, such as ``header``: a codestream has another of its own.
-    """
-    taken = rows * columns * samples * -(-bits // 8)
-    if rows * columns <= limits.pixels and taken <= limits.decoded_bytes:
-        return
-    key = "pixels" if rows * columns > limits.pixels else "decoded_bytes"
-    size = f"{rows} x {columns} x {samples} samples of {bits} bits in its {whose}"
-    raise refuse(
-        RefusalCode.TOO_LARGE,
-        f"{size}, {taken} bytes when decoded; limits.{key} = {getattr(limits, key)}",
-    )
 
 
 def layout_of(header: Dataset, limits: Limits = DEFAULT) -> Layout:

@@ -3,9 +3,12 @@
 Devices and converters damage them: entries are missing, in the other byte order, packed against
 what the descriptor says, or placed by a first value of the wrong sign. So a table is a list of
 readings, the declared one first, and the image decides which of them can be meant for it.
+
+A table or window that belongs to another image, or was damaged on the way, shows nearly all of this
+one as black or as white; and a curve whose bytes are in the wrong order jumps up and down.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +17,20 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.pixels.header import items, values, whole_value
-from dicom_ai_node.pixels.plausible import distinguishes, monotonic, reach
 
 MIN_ENTRIES = 2
 MAX_TABLES = 4
 """Tables of a sequence that are looked at; more are alternatives that nobody needs."""
+MONOTONIC = 0.9
+"""Part of all ups and downs of a curve that has to lead from its start to its end."""
+
+DISTINGUISHED = 0.5
+"""Part of the pixels between the image's own black and white that must stay between them."""
+
+_ENDS = (0.5, 99.5)
+_MARGIN = 0.02
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,3 +146,28 @@ def _numbers(item: Dataset, keyword: str, order: np.dtype[Any]) -> list[int]:
     if not all(isinstance(part, int) for part in found):
         return []
     return [int(part) for part in found if isinstance(part, int)]
+
+
+def monotonic(entries: Floats) -> bool:
+    """Whether ``entries`` nearly always rise, or nearly always fall."""
+    steps = np.diff(entries)
+    way = float(np.abs(steps).sum())
+    return way > 0 and abs(float(steps.sum())) >= MONOTONIC * way
+
+
+def reach(values: Floats) -> tuple[float, float]:
+    """Return the lowest and the highest of ``values``, less a few of which one cannot be sure."""
+    low, high = np.percentile(values, _ENDS)
+    return float(low), float(high)
+
+
+def distinguishes(values: Floats, between: Callable[[Floats], NDArray[np.bool_]]) -> bool:
+    """Whether a transformation leaves most of ``values`` neither black nor white.
+
+    Collimated borders and air are black or white already and may cover more than half of an image;
+    they do not count. ``between`` says for each value whether it stays between black and white.
+    """
+    low, high = reach(values)
+    margin = _MARGIN * (high - low)
+    inside = values[(values > low + margin) & (values < high - margin)]
+    return float(between(inside if inside.size else values.ravel()).mean()) >= DISTINGUISHED

@@ -12,9 +12,8 @@ from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels.codestream import refuse_many_scans
 from dicom_ai_node.pixels.header import quiet
-from dicom_ai_node.pixels.layout import refuse_large
 from dicom_ai_node.pixels.normalise import normalise
-from dicom_ai_node.pixels.refusals import RefusalCode, refuse
+from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_large
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"

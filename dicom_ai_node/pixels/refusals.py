@@ -1,8 +1,26 @@
-"""Why an image is not shown to the network: every code, with the line that a person reads."""
+"""Why an image is not shown to the network: every code, and what is asked before any decoding.
 
+Of a header only that is asked which it is trustworthy about: what kind of object it is, what it
+is for, how large it is. BodyPartExamined is wrong in about one header of seven and decides nothing;
+the network's gate on pixels does.
+"""
+
+import re
 from enum import StrEnum
 
+from pydicom import config
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, DigitalXRayImageStorageForProcessing
+
+from dicom_ai_node.dicom.classes import CAPTURES, RADIOGRAPHS
+from dicom_ai_node.dicom.limits import Limits
+from dicom_ai_node.dicom.values import sop_class_of
 from dicom_ai_node.errors import PixelsRefused
+from dicom_ai_node.pixels.header import integer, quotable, text, texts
+
+MODALITIES = frozenset({"CR", "DX", "RG", "OT", ""})
+"""Modalities of a projection radiograph (PS3.3 C.7.3.1.1.1); OT and '' name none and are let in."""
+_UID = re.compile(r"[0-9.]{1,64}")
 
 
 class RefusalCode(StrEnum):
@@ -44,3 +62,89 @@ class RefusalCode(StrEnum):
 def refuse(code: RefusalCode, detail: str = "") -> PixelsRefused:
     """Return the error to raise for ``code``; ``detail`` holds no patient data."""
     return PixelsRefused(code.value, f"{code.text}: {detail}" if detail else code.text)
+
+
+def refuse_unfit(header: Dataset) -> None:
+    """Raise unless the image of ``header`` may be a chest radiograph; reads no pixels.
+
+    Raises
+    ------
+    PixelsRefused
+        ``not_an_image``, ``not_projection_radiograph``, ``localiser``, ``for_processing`` or
+        ``multi_frame``.
+    """
+    sop_class = sop_class_of(header)
+    modality = text(header, "Modality")
+    if sop_class not in RADIOGRAPHS | CAPTURES:
+        is_image = not sop_class or "Rows" in header
+        code = RefusalCode.NOT_PROJECTION_RADIOGRAPH if is_image else RefusalCode.NOT_AN_IMAGE
+        raise refuse(code, f"SOP class {_name(sop_class)}")
+    if modality not in MODALITIES:
+        raise refuse(RefusalCode.NOT_PROJECTION_RADIOGRAPH, f"Modality {quotable(modality)}")
+    if "LOCALIZER" in texts(header, "ImageType"):
+        raise refuse(RefusalCode.LOCALISER)
+    if (
+        sop_class == DigitalXRayImageStorageForProcessing
+        or text(header, "PresentationIntentType") == "FOR PROCESSING"
+    ):
+        # Raw detector values are linear in dose, not in what a reader sees; which logarithm,
+        # equalisation and polarity would make them a picture is the maker's secret.
+        raise refuse(RefusalCode.FOR_PROCESSING)
+    refuse_multi_frame(header)
+
+
+def refuse_multi_frame(header: Dataset) -> None:
+    """Raise ``multi_frame`` when NumberOfFrames is over 1 (absent, empty and 0 mean one frame)."""
+    frames = integer(header, "NumberOfFrames")
+    if frames is not None and frames > 1:
+        raise refuse(RefusalCode.MULTI_FRAME, f"NumberOfFrames {frames}")
+
+
+def _name(sop_class: str) -> str:
+    if not sop_class:
+        return "absent"
+    name = UID(sop_class, config.IGNORE).name
+    return "unknown" if name == sop_class else name
+
+
+def refuse_large(
+    rows: int, columns: int, *, samples: int = 1, bits: int = 8, limits: Limits, whose: str
+) -> None:
+    """Raise ``too_large`` when the pixels would take more than ``limits`` once decoded.
+
+    ``whose`` size it is, such as ``header``: a codestream has another of its own.
+    """
+    taken = rows * columns * samples * -(-bits // 8)
+    if rows * columns <= limits.pixels and taken <= limits.decoded_bytes:
+        return
+    key = "pixels" if rows * columns > limits.pixels else "decoded_bytes"
+    size = f"{rows} x {columns} x {samples} samples of {bits} bits in its {whose}"
+    raise refuse(
+        RefusalCode.TOO_LARGE,
+        f"{size}, {taken} bytes when decoded; limits.{key} = {getattr(limits, key)}",
+    )
+
+
+def refuse_long(length: int, limits: Limits) -> None:
+    """Raise ``too_large`` for a codestream twice as long as the pixels of any image may be."""
+    if length > 2 * limits.decoded_bytes:
+        detail = f"a codestream of {length} bytes; limits.decoded_bytes = {limits.decoded_bytes}"
+        raise refuse(RefusalCode.TOO_LARGE, detail)
+
+
+def refuse_private(syntax: str) -> None:
+    """Raise for native pixels of a transfer syntax that the standard does not have.
+
+    Such a syntax may order the bytes of its pixels as it likes: GE's 1.2.840.113619.5.2 has a
+    little endian data set and big endian pixels. Codestreams say themselves what they are.
+
+    Raises
+    ------
+    PixelsRefused
+        ``unsupported_syntax``.
+    """
+    # IGNORE because a damaged UID is no reason for a warning here.
+    if not UID(syntax, config.IGNORE).is_transfer_syntax:
+        named = syntax if _UID.fullmatch(syntax) else "malformed"
+        detail = f"native pixels of the private or unknown transfer syntax {named}"
+        raise refuse(RefusalCode.UNSUPPORTED_SYNTAX, detail)
