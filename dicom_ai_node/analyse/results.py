@@ -66,7 +66,7 @@ class Results:
         digests = [one.digest for one in claimed.instances]
         key = result_key(result, digests, self._settings)
         unwanted = self._unwanted(result)
-        known = has_result(self._db, claimed.study_instance_uid, key)
+        known = has_result(self._db, claimed.study_uid, key)
         reports = () if known or unwanted else self._written(prepared, result, key, deadline)
         fill = self._config.fill
         proposals = propose(result, fill) if fill.propose else None
@@ -91,7 +91,7 @@ class Results:
         )
         log.info(
             "study_analysed" if mine else "result_discarded",
-            study=claimed.study_instance_uid,
+            study=claimed.study_uid,
             outcome=result.outcome,
             reason=result.reason.code if result.reason else "",
             images=len(result.images),

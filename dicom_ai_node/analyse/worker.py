@@ -32,7 +32,7 @@ from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import LONGEST_RETRY
 from dicom_ai_node.store.patients import priors
-from dicom_ai_node.store.studies import ClaimedStudy, claim, fail, hand_back, renew, skip
+from dicom_ai_node.store.studies import STUDIES, ClaimedStudy, claim, fail, hand_back, skip
 from dicom_ai_node.types import PriorStudy, Reason
 
 _IDLE_SECONDS = 0.25
@@ -148,21 +148,21 @@ class Analyser:
                 "no_image", f"none of {claimed.others} instances is of a class analysed"
             )
             skip(self.db, claimed, reason, now=time.time())
-            log.info("study_skipped", study=claimed.study_instance_uid, reason=reason.code)
+            log.info("study_skipped", study=claimed.study_uid, reason=reason.code)
             return None
 
         def known_studies(source: Dataset) -> list[PriorStudy]:
             return priors(
                 self.db,
                 patient_key=patient_key(source),
-                except_study=claimed.study_instance_uid,
+                except_study=claimed.study_uid,
             )
 
         prepared = self.pipeline.prepare(
-            claimed.study_instance_uid,
+            claimed.study_uid,
             files,
             priors=known_studies,
-            worklist=partial(self.worklist.answer, claimed.study_instance_uid),
+            worklist=partial(self.worklist.answer, claimed.study_uid),
             today=datetime.now(UTC).date(),
             # Of a study that failed before nothing is asked that its report does not need.
             sample=self.config.monitor.sample if claimed.attempts == 1 else 0.0,
@@ -185,7 +185,7 @@ class Analyser:
         reason = Reason("analysis_failed", text)
         log.error(
             "analysis_failed",
-            study=claimed.study_instance_uid,
+            study=claimed.study_uid,
             attempt=claimed.attempts,
             final=retry_at is None,
             exc_info=error,
@@ -203,4 +203,4 @@ class Analyser:
             log.critical("analyser_hangs", seconds=settings.max_batch_seconds)
             os._exit(1)
         lease = settings.lease_seconds
-        renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)
+        STUDIES.renew(self.db, owner=self.owner, now=time.time(), lease_seconds=lease)

@@ -168,7 +168,7 @@ def requeue(
         else:
             console.print(f"{count} studies to be analysed again, {lost} have no images any more")
         return
-    count = deliveries.requeue_dead(db, study_instance_uid=study_uid or None, now=now)
+    count = deliveries.requeue_dead(db, study_uid=study_uid or None, now=now)
     deliveries.start_over(db)
     state = None
     if study_uid and not count:

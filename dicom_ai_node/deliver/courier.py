@@ -134,7 +134,7 @@ class Courier:
         log.info(
             "report_delivered" if mine else "acknowledgement_discarded",
             destination=self.name,
-            study=claimed.study_instance_uid,
+            study=claimed.study_uid,
             instance=sent.file.sop_instance_uid,
             kind=claimed.kind,
             status=f"0x{sent.status:04X}",
@@ -198,7 +198,7 @@ class Courier:
         log.warning(
             event,
             destination=self.name,
-            study=claimed.study_instance_uid,
+            study=claimed.study_uid,
             instance=claimed.files[0].sop_instance_uid if claimed.files else "",
             kind=claimed.kind,
             status="" if status is None else f"0x{status:04X}",

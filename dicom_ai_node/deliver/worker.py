@@ -10,7 +10,10 @@ from dicom_ai_node.deliver import LEASE_SECONDS
 from dicom_ai_node.deliver.courier import Courier
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.peer import quiet_pynetdicom
-from dicom_ai_node.store import Database, deliveries
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.deliveries import DELIVERIES
+from dicom_ai_node.store.overview import overview
+from dicom_ai_node.study import OPEN_DELIVERIES
 
 log = structlog.get_logger()
 
@@ -53,7 +56,7 @@ def _renew(db: Database, couriers: list[Courier], lease_seconds: float) -> None:
     for courier in couriers:
         if courier.busy:
             try:
-                deliveries.renew(
+                DELIVERIES.renew(
                     db, owner=courier.owner, now=time.time(), lease_seconds=lease_seconds
                 )
             except StorageError as error:
@@ -62,6 +65,6 @@ def _renew(db: Database, couriers: list[Courier], lease_seconds: float) -> None:
 
 def _report_orphans(config: Config, db: Database) -> None:
     """Say when deliveries wait for a destination that the configuration no longer has."""
-    for (name, state), count in sorted(deliveries.open_count(db).items()):
-        if state in {"queued", "sending"} and name not in config.destinations:
+    for (name, state), count in sorted(overview(db, now=time.time()).deliveries.items()):
+        if state in OPEN_DELIVERIES and name not in config.destinations:
             log.warning("destination_unknown", destination=name, waiting=count)

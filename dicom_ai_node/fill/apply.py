@@ -25,14 +25,13 @@ from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, monitor
 from dicom_ai_node.store.fills import (
     NewCopy,
-    Original,
     due,
     network_of,
-    originals,
     queue_copies,
     record_done,
     record_stuck,
 )
+from dicom_ai_node.store.instances import HeldInstance, analysable_instances
 from dicom_ai_node.store.proposals import ProposalDetail, applicable
 from dicom_ai_node.store.reports import StoredFile
 from dicom_ai_node.study.proposals import POLICY, ProposalState
@@ -56,7 +55,7 @@ class CopyMaker(Protocol):
 class Plan:
     """What applying a study's proposals would send."""
 
-    images: tuple[Original, ...]
+    images: tuple[HeldInstance, ...]
     admissions: tuple[Admission, ...]
     """Of every destination, those that get nothing included."""
 
@@ -138,7 +137,7 @@ def plan(config: Config, db: Database, uid: str) -> Plan:
         raise FillError("no proposal of this study is accepted: accept one first")
     mode = monitor.mode(db)
     found = Plan(
-        tuple(originals(db, uid)),
+        tuple(analysable_instances(db, uid)),
         tuple(admit(name, one, offered, mode) for name, one in config.destinations.items()),
     )
     if not found.taking:
@@ -147,7 +146,7 @@ def plan(config: Config, db: Database, uid: str) -> Plan:
 
 
 def copies(
-    spool: Spool, images: Sequence[Original], to: Admission, make: CopyMaker
+    spool: Spool, images: Sequence[HeldInstance], to: Admission, make: CopyMaker
 ) -> Iterator[tuple[bytes, ReportFile]]:
     """Yield each image of a study with its copy for a destination, both as files.
 
@@ -161,7 +160,7 @@ def copies(
         yield source, make(source, to.admitted, at=at, research=to.research)
 
 
-def contents(spool: Spool, images: Sequence[Original]) -> Iterator[tuple[Original, bytes]]:
+def contents(spool: Spool, images: Sequence[HeldInstance]) -> Iterator[tuple[HeldInstance, bytes]]:
     """Yield each image of a study with its file, of none if one is gone: that is a FillError."""
     gone = sum(one.is_gone for one in images)
     if gone or not images:

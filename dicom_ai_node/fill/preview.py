@@ -10,8 +10,8 @@ from dicom_ai_node.fill.apply import CopyMaker, contents, copies
 from dicom_ai_node.fill.gateway import HAS_IT, age_filled, refusal
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, monitor
-from dicom_ai_node.store.fills import originals
 from dicom_ai_node.store.forwards import already_queued
+from dicom_ai_node.store.instances import analysable_instances
 from dicom_ai_node.store.proposals import ProposalDetail, ProposalEvent, applicable
 from dicom_ai_node.store.reports import COERCED, COPY, RECEIVED
 from dicom_ai_node.study.proposals import ProposalState
@@ -63,7 +63,7 @@ def preview(
         said = ", ".join([*reasons, against] if against else reasons)
         raise FillError(f"{destination} does not take it: {said}")
     if one.admitted:
-        for source, copy in copies(spool, originals(db, uid), one, make):
+        for source, copy in copies(spool, analysable_instances(db, uid), one, make):
             yield Preview(COPY, copy.sop_instance_uid, source, copy.content)
     if forwarded:
         yield from _forwarded(config, db, spool, asked)
@@ -83,7 +83,7 @@ def _forwarded(
     uid = age.proposal.study_instance_uid
     own = {one.ae_title for one in config.forwarding.values()}
     before = already_queued(db, uid)
-    for image, source in contents(spool, originals(db, uid)):
+    for image, source in contents(spool, analysable_instances(db, uid)):
         content = source
         if image.calling_ae in own:
             note = HAS_IT
@@ -92,7 +92,7 @@ def _forwarded(
                 content, note = age_filled(source, age)
             except NodeError as error:
                 note = str(error)
-        if image.sop_instance_uid in before:
+        if image.sop_uid in before:
             note = "it was forwarded before, and goes no second time"
         kind = RECEIVED if content == source else COERCED
-        yield Preview(kind, image.sop_instance_uid, source, content, note)
+        yield Preview(kind, image.sop_uid, source, content, note)

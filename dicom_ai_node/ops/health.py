@@ -26,7 +26,8 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import count_ahead
 from dicom_ai_node.store.fills import count_stuck
 from dicom_ai_node.store.node import clock_jumps, file_counts, write_probe
-from dicom_ai_node.store.overview import OPEN_STATES, overview
+from dicom_ai_node.store.overview import overview
+from dicom_ai_node.study import OPEN_DELIVERIES, OPEN_STATES, DeliveryState
 
 log = structlog.get_logger()
 
@@ -185,8 +186,9 @@ def _queues(db: Database, now: float) -> str:
     by_state: dict[str, int] = {}
     for (_, state), count in seen.deliveries.items():
         by_state[state] = by_state.get(state, 0) + count
-    waiting = by_state.get("queued", 0) + by_state.get("sending", 0)
-    text = f"{studies} studies open, {waiting} deliveries waiting, {by_state.get('dead', 0)} dead"
+    waiting = sum(by_state.get(state, 0) for state in OPEN_DELIVERIES)
+    dead = by_state.get(DeliveryState.DEAD, 0)
+    text = f"{studies} studies open, {waiting} deliveries waiting, {dead} dead"
     stuck = count_stuck(db)
     return f"{text}, accepted proposals of {stuck} studies not applied" if stuck else text
 

@@ -6,8 +6,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, case, func, insert, select, update
 
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.tables import audit, audit_study, study
-from dicom_ai_node.study import AuditedState, AuditEvent, AuditState, State, audit_step
+from dicom_ai_node.store.leases import NO_LEASE, Queue, lease
+from dicom_ai_node.store.studies import STUDIES
+from dicom_ai_node.store.tables import audit, audit_study
+from dicom_ai_node.study import AuditedState, AuditEvent, AuditState, audit_step
+
+_RUNS = audit.c.state == AuditState.RUNNING
+AUDITS = Queue(audit, waits=_RUNS, works=_RUNS)
+"""An audit that runs and that nobody works on has a lease that is long over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ def create(
     db: Database, spec: dict[str, Any], *, now: float, owner: str = "", lease_seconds: float = 0.0
 ) -> int:
     """Make a running audit and return its number; with ``owner`` it is leased at once."""
-    values = _lease(owner, now + lease_seconds if owner else 0.0)
+    values = lease(owner, now=now, seconds=lease_seconds) if owner else NO_LEASE
     with db.write() as connection:
         created: int = connection.execute(
             insert(audit)
@@ -71,17 +77,17 @@ def take(
 
     None when there is none: it is another's, or not running.
     """
-    free = (audit.c.state == AuditState.RUNNING) & (audit.c.lease_until < now)
+    free = AUDITS.lost(now)
     if audit_id is not None:
         free &= audit.c.id == audit_id
-    query = select(audit.c.id).where(free).order_by(audit.c.id).limit(1)
     with db.read() as connection:
-        if connection.execute(query).first() is None:
+        if not AUDITS.has(connection, free):
             return None
+    query = select(audit.c.id).where(free).order_by(audit.c.id).limit(1)
     with db.write() as connection:
-        found = connection.execute(query.with_for_update(skip_locked=True)).scalar()
+        found = connection.execute(AUDITS.locked(query)).scalar()
         if found is not None:
-            _set(connection, found, now, **_lease(owner, now + lease_seconds))
+            _set(connection, found, now, **lease(owner, now=now, seconds=lease_seconds))
         return found
 
 
@@ -107,7 +113,7 @@ def standing(db: Database, audit_id: int, *, owner: str) -> AuditState | None:
 
 def in_use(db: Database, *, now: float) -> set[int]:
     """Return the audits that run, and those that a process still is at work on."""
-    used = (audit.c.state == AuditState.RUNNING) | (audit.c.lease_until >= now)
+    used = AUDITS.works | (audit.c.lease_until >= now)
     with db.read() as connection:
         return set(connection.execute(select(audit.c.id).where(used)).scalars())
 
@@ -117,7 +123,7 @@ def release(db: Database, audit_id: int, *, owner: str, now: float) -> None:
     with db.write() as connection:
         row = _locked(connection, audit_id)
         if row is not None and row.lease_owner == owner:
-            _set(connection, audit_id, now, **_lease("", 0.0))
+            _set(connection, audit_id, now, **NO_LEASE)
 
 
 def apply(
@@ -158,8 +164,8 @@ def resume(
         after = audit_step(before, AuditEvent.RESUME)
         if after is None:
             return None
-        lease = _lease(owner, now + lease_seconds) if owner else {}
-        _set(connection, audit_id, now, state=after, error="", finished_at=None, **lease)
+        leased = lease(owner, now=now, seconds=lease_seconds) if owner else {}
+        _set(connection, audit_id, now, state=after, error="", finished_at=None, **leased)
         return before
 
 
@@ -173,22 +179,15 @@ def note(db: Database, audit_id: int, text: str, *, owner: str, now: float) -> N
 
 def live_studies(db: Database, *, now: float) -> int:
     """Return how many received studies wait for their analysis or are in it."""
-    ready = (study.c.state == State.READY) & (study.c.not_before <= now)
-    query = select(func.count()).select_from(study)
+    query = select(func.count()).where(STUDIES.due(now) | STUDIES.works)
     with db.read() as connection:
-        return connection.execute(
-            query.where(ready | (study.c.state == State.ANALYSING))
-        ).scalar_one()
+        return connection.execute(query).scalar_one()
 
 
 def is_leased_to(connection: Connection, audit_id: int, owner: str) -> bool:
     """Return whether ``owner`` has the audit's lease, and nobody takes it in this transaction."""
     query = select(audit.c.lease_owner).where(audit.c.id == audit_id).with_for_update()
     return connection.execute(query).scalar() == owner
-
-
-def _lease(owner: str, until: float) -> dict[str, Any]:
-    return {"lease_owner": owner, "lease_until": until}
 
 
 def _locked(connection: Connection, audit_id: int) -> Row[Any] | None:

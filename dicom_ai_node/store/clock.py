@@ -14,7 +14,9 @@ from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, tru
 
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.deliveries import DELIVERIES
 from dicom_ai_node.store.fills import BACKOFF as FILL_BACKOFF
+from dicom_ai_node.store.studies import STUDIES
 from dicom_ai_node.store.tables import (
     association,
     audit,
@@ -26,14 +28,13 @@ from dicom_ai_node.store.tables import (
     stuck_fill,
     study,
 )
-from dicom_ai_node.study import State, closing_time
+from dicom_ai_node.study import OPEN_STATES, AuditedState, State, closing_time
 
 LONGEST_RETRY = 600.0
 """The longest pause before a study is analysed again."""
 SLACK = 5.0
 """Seconds that the clocks of two machines may differ."""
 _ASSOCIATION_LIFE = 60.0
-_OPEN = (State.COLLECTING, State.READY, State.ANALYSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,10 @@ def move_along(db: Database, bounds: Bounds, *, jump: float, since: float, now: 
 
 def _bounded(bounds: Bounds) -> Iterator[tuple[Column[float], ColumnElement[bool], float]]:
     """Yield each time with the rows of which it matters, and how far ahead it may lie."""
-    queued, sending = delivery.c.state == "queued", delivery.c.state == "sending"
-    open_studies = select(study.c.study_instance_uid).where(study.c.state.in_(_OPEN))
-    yield study.c.not_before, study.c.state == State.READY, LONGEST_RETRY
-    yield study.c.lease_until, study.c.state == State.ANALYSING, bounds.study_lease
+    queued, sending = DELIVERIES.waits, DELIVERIES.works
+    open_studies = select(study.c.study_instance_uid).where(study.c.state.in_(OPEN_STATES))
+    yield study.c.not_before, STUDIES.waits, LONGEST_RETRY
+    yield study.c.lease_until, STUDIES.works, bounds.study_lease
     yield association.c.alive_until, true(), _ASSOCIATION_LIFE
     yield instance.c.received_at, instance.c.study_instance_uid.in_(open_studies), 0.0
     yield forward.c.received_at, forward.c.report_id.is_(None), 0.0
@@ -116,7 +117,7 @@ def _bounded(bounds: Bounds) -> Iterator[tuple[Column[float], ColumnElement[bool
     yield stuck_fill.c.tried_at, true(), 0.0
     yield stuck_fill.c.not_before, true(), FILL_BACKOFF.longest
     yield audit.c.lease_until, audit.c.lease_owner != "", bounds.audit_lease
-    yield audit_study.c.not_before, audit_study.c.state == "waiting", bounds.audit_pause
+    yield audit_study.c.not_before, audit_study.c.state == AuditedState.WAITING, bounds.audit_pause
 
 
 def _collecting() -> Iterator[tuple[Column[float], ColumnElement[bool], float]]:

@@ -10,7 +10,6 @@ from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import mark_applied
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
-from dicom_ai_node.store.overview import OPEN_STATES
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
 from dicom_ai_node.store.reports import (
     COPY,
@@ -21,28 +20,15 @@ from dicom_ai_node.store.reports import (
 )
 from dicom_ai_node.store.tables import (
     analysis,
-    instance,
     proposal,
     report,
     report_file,
     stuck_fill,
     study,
 )
-from dicom_ai_node.study import Event
+from dicom_ai_node.study import OPEN_STATES, Event
 from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.types import ModelIdentity
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """An image of a study: the newest version of what came under its UID."""
-
-    sop_instance_uid: str
-    path: str
-    """Relative to the spool."""
-    calling_ae: str
-    is_gone: bool
-    """Retention has removed the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +37,6 @@ class NewCopy:
 
     file: StoredFile
     destination: str
-
-
-def originals(db: Database, uid: str) -> list[Original]:
-    """Return the images of a study of the classes that are analysed."""
-    query = (
-        select(instance)
-        .where(instance.c.study_instance_uid == uid, instance.c.analysable)
-        .order_by(instance.c.id)
-    )
-    with db.read() as connection:
-        newest = {row.sop_instance_uid: row for row in connection.execute(query)}
-    return [
-        Original(row.sop_instance_uid, row.path, row.calling_ae, row.dropped_at is not None)
-        for row in newest.values()
-    ]
 
 
 def network_of(db: Database, inferred: StoredProposal) -> ModelIdentity | None:

@@ -26,19 +26,16 @@ from dicom_ai_node.store.reports import (
 )
 from dicom_ai_node.store.tables import (
     analysis,
-    delivery,
     forward,
     instance,
     report,
     report_file,
     study,
 )
-from dicom_ai_node.study import State
+from dicom_ai_node.study import OPEN_STATES
 
 GATEWAY = "gateway"
 """Who applies a proposal by forwarding an image with its value."""
-
-_OPEN = (State.COLLECTING, State.READY, State.ANALYSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,20 +190,8 @@ def count_waiting() -> Select[int]:
     return select(func.count()).select_from(forward).where(forward.c.report_id.is_(None))
 
 
-def needs_its_file(before: float) -> ColumnElement[bool]:
-    """Return the condition that an instance was not forwarded to all before ``before``."""
-    unsent = exists().where(
-        delivery.c.report_id == forward.c.report_id,
-        (delivery.c.state != "delivered") | (delivery.c.settled_at >= before),
-    )
-    return exists().where(
-        forward.c.sop_instance_uid == instance.c.sop_instance_uid,
-        forward.c.report_id.is_(None) | unsent,
-    )
-
-
 def _due(before: float) -> ColumnElement[bool]:
-    ended = study.c.state.not_in(_OPEN)
+    ended = study.c.state.not_in(OPEN_STATES)
     return forward.c.report_id.is_(None) & (ended | (forward.c.received_at <= before))
 
 

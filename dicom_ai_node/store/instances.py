@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import forwards
@@ -207,11 +208,12 @@ _PAGE = 500
 class HeldInstance:
     """The newest version of one analysable instance."""
 
-    sop_instance_uid: str
+    sop_uid: str
     path: str
-    """Below the spool."""
-    dropped: bool
-    """Whether retention has removed the file."""
+    """Relative to the spool."""
+    calling_ae: str
+    is_gone: bool
+    """Retention has removed the file."""
 
 
 def studies_with_files(db: Database) -> Iterator[str]:
@@ -234,18 +236,22 @@ def studies_with_files(db: Database) -> Iterator[str]:
         after = page[-1]
 
 
-def analysable_instances(db: Database, study_instance_uid: str) -> list[HeldInstance]:
-    """Return the analysable instances of a study, by SOP Instance UID."""
-    query = (
-        select(
-            instance.c.sop_instance_uid, instance.c.path, instance.c.dropped_at, instance.c.version
-        )
-        .where(instance.c.study_instance_uid == study_instance_uid, instance.c.analysable)
-        .order_by(instance.c.sop_instance_uid, instance.c.version)
-    )
+def analysable_instances(db: Database, study_uid: str) -> list[HeldInstance]:
+    """Return the analysable instances of a study, in the order in which they came."""
     with db.read() as connection:
-        newest = {row.sop_instance_uid: row for row in connection.execute(query)}
-    return [HeldInstance(uid, row.path, row.dropped_at is not None) for uid, row in newest.items()]
+        return [
+            HeldInstance(row.sop_instance_uid, row.path, row.calling_ae, row.dropped_at is not None)
+            for row in newest_versions(connection, study_uid, instance.c.analysable)
+        ]
+
+
+def newest_versions(
+    connection: Connection, study_uid: str, *which: ColumnElement[bool]
+) -> list[Row[Any]]:
+    """Return the newest version of what came under each UID, in the order in which they came."""
+    query = select(instance).where(instance.c.study_instance_uid == study_uid, *which)
+    rows = connection.execute(query.order_by(instance.c.id))
+    return list({row.sop_instance_uid: row for row in rows}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,24 @@
-"""Applies the life-cycle table to the study's row, and writes each transition down."""
+"""The one writer of a state, for studies and for their deliveries: by the tables of ``study/``."""
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, insert, select, update
 
 from dicom_ai_node.config.stages import StudySettings
-from dicom_ai_node.store.tables import study, transition
-from dicom_ai_node.study import Effect, Event, State, closing_time, step
+from dicom_ai_node.store.leases import NO_LEASE
+from dicom_ai_node.store.tables import delivery, study, transition
+from dicom_ai_node.study import (
+    OPEN_DELIVERIES,
+    DeliveryEvent,
+    DeliveryState,
+    Effect,
+    Event,
+    State,
+    closing_time,
+    delivery_steps,
+    step,
+)
 from dicom_ai_node.types import Reason
-
-_NO_LEASE = {"lease_owner": "", "lease_until": 0.0}
 
 
 def lock_study(connection: Connection, uid: str) -> None:
@@ -54,11 +63,11 @@ def apply_event(
             }
             if reopened:
                 changes |= {"revision": row.revision + 1, "attempts": 0, "not_before": 0.0}
-                changes |= _NO_LEASE | {"reason_code": "", "reason": ""}
+                changes |= NO_LEASE | {"reason_code": "", "reason": ""}
         case Effect.RELEASE:
-            changes |= _NO_LEASE
+            changes |= NO_LEASE
         case Effect.RESET:
-            changes |= _NO_LEASE | {"attempts": 0, "not_before": 0.0}
+            changes |= NO_LEASE | {"attempts": 0, "not_before": 0.0}
             if reason is None:
                 changes |= {"reason_code": "", "reason": ""}
         case Effect.NONE:
@@ -76,3 +85,25 @@ def apply_event(
             )
         )
     return after
+
+
+def move_deliveries(
+    connection: Connection, which: ColumnElement[bool], event: DeliveryEvent, **values: Any
+) -> int:
+    """Move on by ``event`` those of the deliveries that it means something to; return how many.
+
+    ``values`` are for further columns.
+    """
+    steps = delivery_steps(event)
+    after = case(steps, value=delivery.c.state)
+    moved = update(delivery).where(which, delivery.c.state.in_(steps)).values(state=after, **values)
+    return connection.execute(moved).rowcount
+
+
+def settle(connection: Connection, uid: str, *, now: float) -> None:
+    """Close the study's life cycle when no delivery of it is open any more."""
+    query = select(delivery.c.state).where(delivery.c.study_instance_uid == uid).distinct()
+    states = set(connection.execute(query).scalars())
+    if not states & OPEN_DELIVERIES:
+        event = Event.DEAD_LETTER if DeliveryState.DEAD in states else Event.SETTLED
+        apply_event(connection, uid, event, now=now)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.deliveries import count_deliveries
 from dicom_ai_node.store.forwards import count_waiting
 from dicom_ai_node.store.reports import FORWARDED
 from dicom_ai_node.store.retention import forgotten
@@ -20,10 +21,7 @@ from dicom_ai_node.store.tables import (
     report,
     study,
 )
-from dicom_ai_node.study import State
-
-OPEN_STATES = (State.COLLECTING, State.READY, State.ANALYSING)
-"""States in which a study still has to get an analysis."""
+from dicom_ai_node.study import OPEN_DELIVERIES, OPEN_STATES, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def overview(db: Database, *, now: float) -> Overview:
         images, reports = forgotten(connection)
         return Overview(
             studies=_studies(connection),
-            deliveries=_deliveries(connection),
+            deliveries=count_deliveries(connection),
             oldest_study=_oldest_studies(connection),
             oldest_delivery=_oldest_deliveries(connection),
             destinations=_destinations(connection),
@@ -112,13 +110,6 @@ def _studies(connection: Connection) -> dict[State, int]:
     return counts
 
 
-def _deliveries(connection: Connection) -> dict[tuple[str, str], int]:
-    query = select(delivery.c.destination, delivery.c.state, func.count()).group_by(
-        delivery.c.destination, delivery.c.state
-    )
-    return {(name, state): count for name, state, count in connection.execute(query)}
-
-
 def _oldest_studies(connection: Connection) -> dict[State, float]:
     """Collecting counts from when the study was opened, the rest from its last instance."""
     oldest = {}
@@ -133,7 +124,7 @@ def _oldest_studies(connection: Connection) -> dict[State, float]:
 def _oldest_deliveries(connection: Connection) -> dict[str, float]:
     query = (
         select(delivery.c.destination, func.min(delivery.c.created_at))
-        .where(delivery.c.state.in_(("queued", "sending")))
+        .where(delivery.c.state.in_(OPEN_DELIVERIES))
         .group_by(delivery.c.destination)
     )
     return {name: float(at) for name, at in connection.execute(query)}

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Select, delete, exists, insert, or_, select, update
 
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.lifecycles import apply_event
 from dicom_ai_node.store.tables import analysis, delivery, report, report_file
-from dicom_ai_node.study import Event
+from dicom_ai_node.study import DeliveryState
 
 COPY = "copy"
 """Kind of report of a filled copy. Its one file travels in its own class and transfer syntax."""
@@ -181,7 +180,7 @@ def queue_report(
             report_id=report_id,
             study_instance_uid=uid,
             destination=name,
-            state="queued",
+            state=DeliveryState.QUEUED,
             created_at=now,
         )
         .returning(delivery.c.id)
@@ -224,13 +223,3 @@ def discard_quarantined(connection: Connection, analysis_id: int) -> bool:
     connection.execute(delete(report).where(report.c.analysis_id == analysis_id))
     connection.execute(delete(analysis).where(analysis.c.id == analysis_id))
     return True
-
-
-def settle(connection: Connection, uid: str, *, now: float) -> None:
-    """Close the study's life cycle when no delivery of it is open any more."""
-    query = select(delivery.c.state).where(delivery.c.study_instance_uid == uid).distinct()
-    states = set(connection.execute(query).scalars())
-    if states & {"queued", "sending"}:
-        return
-    event = Event.DEAD_LETTER if "dead" in states else Event.SETTLED
-    apply_event(connection, uid, event, now=now)

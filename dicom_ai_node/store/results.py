@@ -15,7 +15,7 @@ from sqlalchemy import (
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import record as record_proposals
-from dicom_ai_node.store.lifecycles import apply_event
+from dicom_ai_node.store.lifecycles import apply_event, settle
 from dicom_ai_node.store.monitor import Mode, mode_now, save_observations
 from dicom_ai_node.store.patients import StudyHeader, save_header
 from dicom_ai_node.store.reports import (
@@ -26,7 +26,6 @@ from dicom_ai_node.store.reports import (
     queue_missing,
     restore_files,
     same_result,
-    settle,
 )
 from dicom_ai_node.store.studies import ClaimedStudy, holds
 from dicom_ai_node.store.tables import (
@@ -78,7 +77,7 @@ def finish(
     (a late duplicate, a requeue without change) is queued for new destinations only. In shadow
     mode nothing that the network took part in is queued. Returns whether it was ours to finish.
     """
-    uid = claimed.study_instance_uid
+    uid = claimed.study_uid
     with db.write() as connection:
         if not holds(connection, claimed):
             return False
@@ -120,7 +119,7 @@ def _kept(
 
     A result whose key is known has one, unless its reports were quarantined: those are made anew.
     """
-    uid = claimed.study_instance_uid
+    uid = claimed.study_uid
     newest = connection.execute(
         select(func.max(analysis.c.id)).where(analysis.c.study_instance_uid == uid)
     ).scalar()

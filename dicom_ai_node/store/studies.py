@@ -1,41 +1,28 @@
 """The queue of studies: closed, claimed under a lease, tried again, handed back, taken back."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    exists,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Row, exists, or_, select
 
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import Database
-from dicom_ai_node.store.lifecycles import apply_event, lock_study
+from dicom_ai_node.store.instances import newest_versions
+from dicom_ai_node.store.leases import Queue, lease
+from dicom_ai_node.store.lifecycles import apply_event, lock_study, settle
 from dicom_ai_node.store.patients import forget_unanswered
-from dicom_ai_node.store.reports import (
-    settle,
-)
-from dicom_ai_node.store.tables import (
-    association,
-    association_study,
-    instance,
-    study,
-)
+from dicom_ai_node.store.tables import association, association_study, study
 from dicom_ai_node.study import Event, State
 from dicom_ai_node.types import ImageRef, Reason, StoredInstance
+
+STUDIES = Queue(study, waits=study.c.state == State.READY, works=study.c.state == State.ANALYSING)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedStudy:
     """A study under this worker's lease."""
 
-    study_instance_uid: str
+    study_uid: str
     revision: int
     attempts: int
     """This attempt included: 1 at first."""
@@ -44,7 +31,7 @@ class ClaimedStudy:
     """The newest version of each SOP Instance UID of the classes that are analysed, less those
     whose files retention has removed."""
     others: int
-    """How many instances of other classes are kept beside them."""
+    """How many instances of other classes the study has."""
 
 
 def claim(
@@ -56,48 +43,33 @@ def claim(
     be what kills the analyser) is failed instead. A study that is tried again is leased alone, so
     that a poisonous one takes no other down with it.
     """
-    ready = (study.c.state == State.READY) & (study.c.not_before <= now)
-    lost = (study.c.state == State.ANALYSING) & (study.c.lease_until < now)
+    ready = STUDIES.due(now)
     with db.read() as connection:
-        if not connection.execute(select(study.c.state).where(ready | lost).limit(1)).first():
+        if not STUDIES.has(connection, ready | STUDIES.lost(now)):
             return []
     with db.write() as connection:
-        _take_back(connection, lost, max_attempts, now)
+        _take_back(connection, max_attempts, now)
         query = (
-            select(study)
-            .where(ready)
-            .order_by(study.c.not_before, study.c.last_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
+            select(study).where(ready).order_by(study.c.not_before, study.c.last_at).limit(limit)
         )
-        claimed = []
-        for row in _together(connection.execute(query).all()):
+        rows = connection.execute(STUDIES.locked(query)).all()
+        first_attempts = [row for row in rows if not row.attempts]
+        claimed = rows[:1] if rows and rows[0].attempts else first_attempts
+        for row in claimed:
             apply_event(
                 connection,
                 row.study_instance_uid,
                 Event.CLAIM,
                 now=now,
                 attempts=row.attempts + 1,
-                lease_owner=owner,
-                lease_until=now + lease_seconds,
+                **lease(owner, now=now, seconds=lease_seconds),
             )
-            claimed.append(_claimed(connection, row, owner))
-        return claimed
-
-
-def renew(db: Database, *, owner: str, now: float, lease_seconds: float) -> None:
-    """Prolong all leases of ``owner``."""
-    with db.write() as connection:
-        connection.execute(
-            update(study)
-            .where(study.c.state == State.ANALYSING, study.c.lease_owner == owner)
-            .values(lease_until=now + lease_seconds)
-        )
+        return [_claimed(connection, row, owner) for row in claimed]
 
 
 def hand_back(db: Database, *, owner: str, now: float) -> None:
     """Return all studies of ``owner`` to the queue, as a worker does that is told to stop."""
-    held = select(study).where(study.c.state == State.ANALYSING, study.c.lease_owner == owner)
+    held = select(study).where(STUDIES.held_by(owner))
     with db.write() as connection:
         for row in connection.execute(held.with_for_update()).all():
             apply_event(
@@ -112,65 +84,9 @@ def hand_back(db: Database, *, owner: str, now: float) -> None:
 
 def holds(connection: Connection, claimed: ClaimedStudy) -> bool:
     """Lock a study; return whether it is still under that lease and at that revision."""
-    lock_study(connection, claimed.study_instance_uid)
-    row = connection.execute(
-        select(study).where(study.c.study_instance_uid == claimed.study_instance_uid)
-    ).one()
-    return (row.state, row.lease_owner, row.revision) == (
-        State.ANALYSING,
-        claimed.owner,
-        claimed.revision,
-    )
-
-
-def _together(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-    """Return the rows to lease in one go: first attempts in a batch, a second attempt alone."""
-    if rows and rows[0].attempts:
-        return rows[:1]
-    return [row for row in rows if not row.attempts]
-
-
-def _take_back(
-    connection: Connection, lost: ColumnElement[bool], max_attempts: int, now: float
-) -> None:
-    expired = select(study).where(lost).with_for_update(skip_locked=True)
-    for row in connection.execute(expired).all():
-        final = row.attempts >= max_attempts
-        reason = Reason("analyser_died", f"the analyser died or hung on it, attempt {row.attempts}")
-        event = Event.GIVE_UP if final else Event.LEASE_EXPIRED
-        apply_event(connection, row.study_instance_uid, event, now=now, reason=reason)
-
-
-def _claimed(connection: Connection, row: Row[Any], owner: str) -> ClaimedStudy:
-    uid = row.study_instance_uid
-    query = select(instance).where(instance.c.study_instance_uid == uid).order_by(instance.c.id)
-    newest = {one.sop_instance_uid: one for one in connection.execute(query)}
-    analysed = [one for one in newest.values() if one.analysable and one.dropped_at is None]
-    return ClaimedStudy(
-        study_instance_uid=uid,
-        revision=row.revision,
-        attempts=row.attempts + 1,
-        owner=owner,
-        instances=tuple(_stored(one) for one in analysed),
-        others=sum(not one.analysable for one in newest.values()),
-    )
-
-
-def _stored(row: Row[Any]) -> StoredInstance:
-    return StoredInstance(
-        image=ImageRef(
-            sop_class_uid=row.sop_class_uid,
-            sop_instance_uid=row.sop_instance_uid,
-            series_instance_uid=row.series_instance_uid,
-        ),
-        transfer_syntax_uid=row.transfer_syntax_uid,
-        path=row.path,
-        digest=row.digest,
-        size=row.size,
-        version=row.version,
-        calling_ae=row.calling_ae,
-        association=row.association,
-    )
+    lock_study(connection, claimed.study_uid)
+    mine = STUDIES.held_by(claimed.owner) & (study.c.study_instance_uid == claimed.study_uid)
+    return STUDIES.has(connection, mine & (study.c.revision == claimed.revision))
 
 
 def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]:
@@ -203,8 +119,8 @@ def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> 
     with db.write() as connection:
         if not holds(connection, claimed):
             return False
-        apply_event(connection, claimed.study_instance_uid, Event.NOTHING, now=now, reason=reason)
-        settle(connection, claimed.study_instance_uid, now=now)
+        apply_event(connection, claimed.study_uid, Event.NOTHING, now=now, reason=reason)
+        settle(connection, claimed.study_uid, now=now)
         return True
 
 
@@ -215,7 +131,7 @@ def fail(
     with db.write() as connection:
         if not holds(connection, claimed):
             return False
-        uid = claimed.study_instance_uid
+        uid = claimed.study_uid
         if retry_at is None:
             apply_event(connection, uid, Event.GIVE_UP, now=now, reason=reason)
         else:
@@ -235,3 +151,42 @@ def requeue(db: Database, uid: str, *, now: float) -> State | None:
         forget_unanswered(connection, uid)
         reason = Reason("requeued", "a person asked for it")
         return apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+
+
+def _take_back(connection: Connection, max_attempts: int, now: float) -> None:
+    lost = select(study).where(STUDIES.lost(now))
+    for row in connection.execute(STUDIES.locked(lost)).all():
+        final = row.attempts >= max_attempts
+        reason = Reason("analyser_died", f"the analyser died or hung on it, attempt {row.attempts}")
+        event = Event.GIVE_UP if final else Event.LEASE_EXPIRED
+        apply_event(connection, row.study_instance_uid, event, now=now, reason=reason)
+
+
+def _claimed(connection: Connection, row: Row[Any], owner: str) -> ClaimedStudy:
+    newest = newest_versions(connection, row.study_instance_uid)
+    analysed = [one for one in newest if one.analysable and one.dropped_at is None]
+    return ClaimedStudy(
+        study_uid=row.study_instance_uid,
+        revision=row.revision,
+        attempts=row.attempts + 1,
+        owner=owner,
+        instances=tuple(_stored(one) for one in analysed),
+        others=sum(not one.analysable for one in newest),
+    )
+
+
+def _stored(row: Row[Any]) -> StoredInstance:
+    return StoredInstance(
+        image=ImageRef(
+            sop_class_uid=row.sop_class_uid,
+            sop_instance_uid=row.sop_instance_uid,
+            series_instance_uid=row.series_instance_uid,
+        ),
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        path=row.path,
+        digest=row.digest,
+        size=row.size,
+        version=row.version,
+        calling_ae=row.calling_ae,
+        association=row.association,
+    )

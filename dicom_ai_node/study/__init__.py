@@ -8,7 +8,15 @@ from dicom_ai_node.study.audits import (
     audit_step,
     seconds_until_open,
 )
+from dicom_ai_node.study.deliveries import (
+    DELIVERY_TRANSITIONS,
+    OPEN_DELIVERIES,
+    DeliveryEvent,
+    DeliveryState,
+    delivery_steps,
+)
 from dicom_ai_node.study.lifecycle import (
+    OPEN_STATES,
     TRANSITIONS,
     Effect,
     Event,
@@ -20,16 +28,22 @@ from dicom_ai_node.study.lifecycle import (
 
 __all__ = [
     "AUDIT_TRANSITIONS",
+    "DELIVERY_TRANSITIONS",
+    "OPEN_DELIVERIES",
+    "OPEN_STATES",
     "TRANSITIONS",
     "AuditEvent",
     "AuditState",
     "AuditedState",
+    "DeliveryEvent",
+    "DeliveryState",
     "Effect",
     "Event",
     "State",
     "Step",
     "audit_step",
     "closing_time",
+    "delivery_steps",
     "seconds_until_open",
     "step",
 ]

@@ -32,6 +32,10 @@ class State(StrEnum):
     """Could not be analysed after all attempts, with the reason."""
 
 
+OPEN_STATES = (State.COLLECTING, State.READY, State.ANALYSING)
+"""States in which a study still has to get an analysis."""
+
+
 class Event(StrEnum):
     """What can happen to a study."""
 

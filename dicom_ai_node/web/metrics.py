@@ -24,8 +24,8 @@ from dicom_ai_node.store.fills import count_stuck
 from dicom_ai_node.store.monitor import Flag, Mode, mode, newest_bundle, open_flags
 from dicom_ai_node.store.node import ClockJumps, FileCounts, clock_jumps, file_counts
 from dicom_ai_node.store.overview import Overview, newest_model, overview
+from dicom_ai_node.study import DeliveryState
 
-DELIVERY_STATES = ("queued", "sending", "delivered", "dead")
 _PREFIX = "dicom_ai_node"
 
 
@@ -98,7 +98,7 @@ class NodeCollector(Collector):
         oldest = _labelled("oldest_delivery_seconds", "Age of the oldest unsent", "destination")
         failures = _labelled("destination_failures", "Failures in a row", "destination")
         for name in names:
-            for state in DELIVERY_STATES:
+            for state in DeliveryState:
                 count.add_metric([name, state], seen.deliveries.get((name, state), 0))
             oldest.add_metric([name], max(0.0, now - seen.oldest_delivery.get(name, now)))
             waiting = seen.destinations.get(name)

@@ -7,7 +7,7 @@ from pydicom import dcmread
 
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.deliveries import open_count
+from dicom_ai_node.store.overview import overview
 from dicom_ai_node.study import State
 from tests.acceptance.harness import Node, noise, send, wait_until
 from tests.builders.ports import free_port
@@ -18,7 +18,7 @@ IMAGES = 3
 def waiting(node: Node) -> int:
     db = Database(node.config.storage.database)
     try:
-        counts = open_count(db)
+        counts = overview(db, now=0.0).deliveries
     finally:
         db.close()
     return sum(count for (_, state), count in counts.items() if state in {"queued", "sending"})

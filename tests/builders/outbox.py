@@ -118,7 +118,7 @@ class Outbox:
     def _close_and_finish(self, study: str, report: NewReport, now: float) -> None:
         close_due(self.db, now=now + 1000, settings=TIMING)
         claimed = claim_one(self.db, now=now + 1000)
-        assert claimed.study_instance_uid == study
+        assert claimed.study_uid == study
         assert finish(
             self.db,
             claimed,

@@ -82,7 +82,7 @@ def finish_one(
     return finish(
         db,
         claimed,
-        analysis(claimed.study_instance_uid, key),
+        analysis(claimed.study_uid, key),
         header=None,
         destinations={name: frozenset({"sr"}) for name in destinations},
         reason=None,

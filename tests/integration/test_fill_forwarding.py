@@ -35,7 +35,7 @@ def test_an_image_that_the_next_archive_refuses_shows_and_can_be_sent_again(
         (one,) = deliveries.claim(box.db, "pacs", owner="w", now=now, lease_seconds=9, limit=9)
         deliveries.give_up(box.db, one, status=0xC000, error="refused", now=now)
         assert state(box, uid) == State.UNDELIVERED
-        assert deliveries.requeue_dead(box.db, study_instance_uid=uid, now=now) == 1
+        assert deliveries.requeue_dead(box.db, study_uid=uid, now=now) == 1
         with delivering(box.config):
             wait_for(lambda: box.delivered(1))
         assert state(box, uid) == State.DELIVERED
@@ -90,7 +90,7 @@ def test_retention_waits_for_every_archive_and_counts_from_the_last(tmp_path: Pa
         deliveries.give_up(box.db, one, status=0xC000, error="refused", now=long_ago)
         settle("skipped")
         assert drop(box) == (0, 0)  # a dead letter
-        deliveries.requeue_dead(box.db, study_instance_uid=uid, now=now)
+        deliveries.requeue_dead(box.db, study_uid=uid, now=now)
         (one,) = deliveries.claim(box.db, "pacs", owner="w", now=now, lease_seconds=9, limit=9)
         deliveries.delivered(box.db, one, one.files[0], status=0, now=now)
         settle("delivered")

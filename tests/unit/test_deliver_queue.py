@@ -9,7 +9,7 @@ def claim(db: Database, *, now: float) -> list[deliveries.ClaimedDelivery]:
 
 
 def studies(claimed: list[deliveries.ClaimedDelivery]) -> list[str]:
-    return [one.study_instance_uid for one in claimed]
+    return [one.study_uid for one in claimed]
 
 
 def test_what_was_postponed_comes_after_what_was_not(db: Database) -> None:

@@ -235,7 +235,7 @@ def test_a_renewed_lease_is_kept(db: Database) -> None:
     file_instance(db, "1.1")
     studies.close_due(db, now=20, settings=TIMING)
     claim_one(db, now=20)
-    studies.renew(db, owner="worker", now=70, lease_seconds=60)
+    studies.STUDIES.renew(db, owner="worker", now=70, lease_seconds=60)
     assert claim_all(db, now=100, owner="other") == []
 
 
@@ -255,7 +255,7 @@ def test_what_kills_its_analyser_fails_alone(db: Database) -> None:
     for _ in range(20):
         now += 61
         for claimed in claim_all(db, now=now):
-            if claimed.study_instance_uid != "1.2":
+            if claimed.study_uid != "1.2":
                 assert finish_one(db, claimed, now=now)
     assert state_of(db, "1.2") is State.FAILED
     assert state_of(db, "1.1") is State.REPORTED

@@ -76,7 +76,7 @@ def test_a_dead_letter_is_named_and_one_call_requeues_it(db: Database) -> None:
     (claimed,) = claim_deliveries(db, "pacs", now=101)
     deliveries.give_up(db, claimed, status=0xC000, error="cannot understand", now=102)
     assert state_of(db, "1.1") is State.UNDELIVERED
-    assert deliveries.requeue_dead(db, study_instance_uid=None, now=103) == 1
+    assert deliveries.requeue_dead(db, study_uid=None, now=103) == 1
     assert state_of(db, "1.1") is State.REPORTED
     deliver_all(db, "pacs", now=104)
     assert state_of(db, "1.1") is State.DELIVERED

@@ -33,7 +33,7 @@ def enter(db: Database, study: str, sop: str, *, now: float = 0.0, content: str 
 def conclude(db: Database, study: str, *, now: float) -> None:
     close_due(db, now=now, settings=TIMING)
     claimed = claim_one(db, now=now)
-    assert claimed.study_instance_uid == study
+    assert claimed.study_uid == study
     assert fail(db, claimed, Reason("r", "r"), retry_at=None, now=now)
 
 

@@ -15,12 +15,12 @@ from dicom_ai_node.store.fills import (
     count_stuck,
     due,
     network_of,
-    originals,
     queue_copies,
     record_done,
     record_stuck,
     why_stuck,
 )
+from dicom_ai_node.store.instances import analysable_instances
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.proposals import StoredProposal
 from dicom_ai_node.store.reports import NewReport, StoredFile
@@ -374,7 +374,7 @@ def test_originals_are_the_newest_versions_of_what_is_analysed(db: Database) -> 
     file_instance(db, STUDY, "1.1.1", content="a")
     file_instance(db, STUDY, "1.1.1", content="b")
     file_instance(db, STUDY, "1.1.2", analysable=False)
-    assert [(one.path, one.is_gone) for one in originals(db, STUDY)] == [
+    assert [(one.path, one.is_gone) for one in analysable_instances(db, STUDY)] == [
         ("instances/1.1.1-b.dcm", False)
     ]
 

@@ -19,6 +19,7 @@ from dicom_ai_node.errors import ConfigError, UnreadableInstance
 from dicom_ai_node.rules import Header
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, instances
+from dicom_ai_node.store.instances import HeldInstance
 
 _SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
 
@@ -197,16 +198,14 @@ class Node(FileSource):
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
         """The wanted files in the spool, in the newest version of each instance."""
         files, faults = [], {}
-        for instance in instances.analysable_instances(self._db, listed.key):
+        for instance in self._held(listed.key):
             path = self._spool.path(instance.path)
-            if instance.dropped:
-                faults[instance.sop_instance_uid] = (
-                    "removed from the spool after its retention time"
-                )
+            if instance.is_gone:
+                faults[instance.sop_uid] = "removed from the spool after its retention time"
             elif not path.is_file():
-                faults[instance.sop_instance_uid] = "missing from the spool"
+                faults[instance.sop_uid] = "missing from the spool"
             elif (header := self._header(path)) is None:
-                faults[instance.sop_instance_uid] = "damaged in the spool"
+                faults[instance.sop_uid] = "damaged in the spool"
             elif self._is_wanted(header):
                 files.append(path)
         return Fetched(tuple(files), len(files) + len(faults), faults)
@@ -225,8 +224,12 @@ class Node(FileSource):
         return names_wanted([header["Modality"]], self._modalities) is not False
 
     def _files(self, uid: str) -> Paths:
+        held = self._held(uid)
+        return [self._spool.path(instance.path) for instance in held if not instance.is_gone]
+
+    def _held(self, uid: str) -> Sequence[HeldInstance]:
         found = instances.analysable_instances(self._db, uid)
-        return [self._spool.path(instance.path) for instance in found if not instance.dropped]
+        return sorted(found, key=lambda instance: instance.sop_uid)
 
 
 def _files(root: Path, unlisted: Callable[[OSError], None]) -> Iterator[Path]:

@@ -70,7 +70,7 @@ def _retrieval(name: str, table: PacsTable, config: Config) -> Retrieval:
 def _held(db: Database, spool: Spool) -> Callable[[str], Mapping[str, Path]]:
     def files(study_instance_uid: str) -> Mapping[str, Path]:
         found = instances.analysable_instances(db, study_instance_uid)
-        return {one.sop_instance_uid: spool.path(one.path) for one in found if not one.dropped}
+        return {one.sop_uid: spool.path(one.path) for one in found if not one.is_gone}
 
     return files
 
