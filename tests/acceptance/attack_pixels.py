@@ -32,8 +32,8 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.demo.encodings import set_codestream
+from tests.builders.pixels import UID, radiograph, write
 from tests.builders.receiving import encoded
-from tests.unit.pixels_builder import UID, radiograph, write
 
 LIMIT_SECONDS = 600
 LIMIT_BYTES = 12 << 30

@@ -13,6 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -225,7 +226,7 @@ def _listens(port: int) -> bool:
     return True
 
 
-def noise(study: str, number: int = 1, **values: object) -> Dataset:
+def noise(study: str, number: int = 1, **values: Any) -> Dataset:
     """Return a small image that is cheap to make and different for each (study, number)."""
     seed = zlib.crc32(f"{study}/{number}".encode())
     pixels = np.random.default_rng(seed).integers(0, 4096, (64, 64), dtype=np.uint16)

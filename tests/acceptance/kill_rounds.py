@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from blake3 import blake3
@@ -75,7 +76,7 @@ def run_rounds(folder: Path, *, rounds: int, seed: int, say: bool = False) -> di
         for number in range(rounds):
             role = ROLES[number % len(ROLES)]
             time.sleep(chance.uniform(0.5, 4.0))
-            wait_until(f"a process of role {role}", lambda r=role: _alive(node, r), seconds=60)
+            wait_until(f"a process of role {role}", partial(_alive, node, role), seconds=60)
             time.sleep(chance.uniform(0.0, 1.0))
             node.kill(role)
             kills[role] += 1

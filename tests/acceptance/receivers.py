@@ -76,7 +76,8 @@ class Receivers:
 
     def resident_mb(self) -> int:
         """Return what the larger one has."""
-        return max(psutil.Process(one.pid).memory_info().rss for one in self.processes) // 2**20
+        largest: int = max(psutil.Process(it.pid).memory_info().rss for it in self.processes)
+        return largest // 2**20
 
     def events(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""

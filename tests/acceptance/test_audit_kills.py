@@ -13,8 +13,8 @@ from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
 from tests.acceptance.audit_process import DAYS, STUDIES
 from tests.acceptance.harness import wait_until
+from tests.builders.headers import TODAY
 from tests.builders.scripted import collected
-from tests.unit.rules_builder import TODAY
 
 KILLS = 10
 SPEC = AuditSpec(source="pacs:slow", depth=Depth.HEADERS, today=TODAY)
@@ -56,15 +56,13 @@ def test_killed_ten_times_it_ends_like_an_undisturbed_one(tmp_path: Path) -> Non
         process = start(config, diary)
         # The first kills come while it lists, the others while it collects.
         least = 0 if kill < 3 else settled(disturbed) + 1
-        wait_until(
-            "the role to be at work",
-            lambda least=least: (
-                settled(disturbed) >= least
-                and (row := audits.show(db, disturbed)) is not None
-                and row.lease_until > time.time()
-            ),
-            seconds=240,
-        )
+
+        def works(least: int = least) -> bool:
+            row = audits.show(db, disturbed)
+            leased = row is not None and row.lease_until > time.time()
+            return leased and settled(disturbed) >= least
+
+        wait_until("the role to be at work", works, seconds=240)
         time.sleep(chance.uniform(0.0, 0.3))
         process.kill()
         process.wait()

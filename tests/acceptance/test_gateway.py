@@ -1,6 +1,7 @@
 """A node between modality and archive, with the archive away."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -35,7 +36,7 @@ def test_with_the_archive_away_images_are_acknowledged_and_arrive_when_it_is_bac
         extra='[fill]\nauto_accept = ["dates"]',
     )
     node.path.write_text(node.path.read_text() + f'forward = "{mode}"\nsend = []\n')
-    born = {"PatientBirthDate": "19600101", "StudyDate": "20260314"}
+    born: dict[str, Any] = {"PatientBirthDate": "19600101", "StudyDate": "20260314"}
     images = [noise(f"away-{number}", **born) for number in range(IMAGES)]
     with node:
         for image in images:

@@ -34,7 +34,7 @@ def pacs(tmp_path: Path) -> Any:
 
 
 def test_from_an_image_without_age_to_a_filled_copy(tmp_path: Path, pacs: EmbeddedPacs) -> None:
-    born = {"PatientBirthDate": "19600101", "StudyDate": "20260314"}
+    born: dict[str, Any] = {"PatientBirthDate": "19600101", "StudyDate": "20260314"}
     image = radiograph(phantom.chest(66.0, "F", seed=1), study="fill", compressed=True, **born)
     extra = '[fill]\nauto_accept = ["dates"]\nmax_age_interval = 100.0\nmin_sex_certainty = 0.5'
     node = Node(tmp_path / "node", destinations={"pacs": ("PACS", pacs.port)}, extra=extra)
@@ -91,7 +91,7 @@ def test_from_an_image_without_age_to_a_filled_copy(tmp_path: Path, pacs: Embedd
 
 
 def test_what_policy_accepts_is_sent_without_anybody(tmp_path: Path, pacs: EmbeddedPacs) -> None:
-    born = {"PatientBirthDate": "19600101", "StudyDate": "20260314"}
+    born: dict[str, Any] = {"PatientBirthDate": "19600101", "StudyDate": "20260314"}
     image = radiograph(phantom.chest(66.0, "F", seed=1), study="auto", compressed=True, **born)
     extra = '[fill]\nauto_accept = ["dates"]\nauto_apply = true'
     node = Node(tmp_path / "node", destinations={"pacs": ("PACS", pacs.port)}, extra=extra)

@@ -23,7 +23,7 @@ from dicom_ai_node.demo.images import uid
 from dicom_ai_node.pixels.header import quiet
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.ages import encode_age_at
-from tests.unit.rules_builder import Value, dataset
+from tests.builders.headers import Value, dataset
 
 TODAY = date(2025, 1, 15)
 STUDIES, PATIENTS, EACH = 2000, 300, 6

@@ -47,8 +47,9 @@ def make(
     dataset = dcmread(BytesIO(source))
     filled = {one.proposal.proposed.keyword: one.proposal.proposed.value for one in values}
     uid = uid_of("copy", str(dataset.SOPInstanceUID), str(sorted(filled.items())))
-    dataset.update(filled)
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    for keyword, value in filled.items():
+        setattr(dataset, keyword, value)
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
     dataset.ContributionDateTime = at.strftime("%Y%m%d%H%M%S")
     buffer = BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
@@ -56,7 +57,7 @@ def make(
 
 
 def image(
-    study: str, number: int = 1, *, syntax: UID = ExplicitVRLittleEndian, **values: object
+    study: str, number: int = 1, *, syntax: UID = ExplicitVRLittleEndian, **values: Any
 ) -> bytes:
     """A CR image without age and sex, if ``values`` hold none, as a DICOM file."""
     pixels = np.random.default_rng(number).integers(0, 4096, (48, 32), dtype=np.uint16)
@@ -78,7 +79,7 @@ class Ward(Outbox):
         syntax: UID = ExplicitVRLittleEndian,
         analysable: bool = True,
         calling_ae: str = "MODALITY",
-        **values: object,
+        **values: Any,
     ) -> str:
         """File an image; return its StudyInstanceUID."""
         content = image(study, number, syntax=syntax, **values)

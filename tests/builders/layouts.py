@@ -5,13 +5,14 @@ import gzip
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 
 from dicom_ai_node.pixels.header import quiet
-from tests.unit.pixels_builder import quantised, radiograph, scene, write
+from tests.builders.pixels import quantised, radiograph, scene, write
 
 
 def table(path: Path, header: Sequence[str], *rows: Sequence[object]) -> Path:
@@ -31,7 +32,7 @@ def picture(path: Path, seed: int = 0, side: int = 8) -> Path:
     return path
 
 
-def dicom(path: Path, seed: int = 0, *, side: int = 16, **header: object) -> Path:
+def dicom(path: Path, seed: int = 0, *, side: int = 16, **header: Any) -> Path:
     """A small DX image with ``header``, which may be dirty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ds: Dataset = radiograph(quantised(scene(side, side, seed=seed), 12), 12)
@@ -42,14 +43,14 @@ def dicom(path: Path, seed: int = 0, *, side: int = 16, **header: object) -> Pat
         return write(path, ds)
 
 
-def anonymised(path: Path, seed: int = 0, **header: object) -> Path:
+def anonymised(path: Path, seed: int = 0, **header: Any) -> Path:
     """The same with sex, age, and what describes pixels: all that VinDr's anonymiser leaves."""
     ds = dcmread(dicom(path, seed, **header))
     for element in list(ds):
         if element.tag.group != 0x0028 and element.keyword not in _LEFT:
             del ds[element.tag]
     with quiet():  # it puts a hash for the instance's UID
-        ds.file_meta.MediaStorageSOPInstanceUID = "d41d8cd98f00b204e9800998ecf8427e"
+        ds.file_meta.MediaStorageSOPInstanceUID = UID("d41d8cd98f00b204e9800998ecf8427e")
         return write(path, ds)
 
 

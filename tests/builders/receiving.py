@@ -62,7 +62,7 @@ def radiograph(*, sop_class: str = DX, study: str = "", sop: str = "", seed: int
 
 def encoded(ds: Dataset) -> bytes:
     """The data set as it travels in explicit VR little endian."""
-    data = encode(ds, False, True)
+    data: bytes | None = encode(ds, False, True)
     assert data is not None
     return data
 
@@ -340,7 +340,7 @@ def store_command(*, sop: str, sop_class: str = DX, message_id: int = 1) -> byte
     command.Priority = 0
     command.CommandDataSetType = 0x0001
     command.AffectedSOPInstanceUID = sop
-    data = encode(command, True, True)
+    data: bytes | None = encode(command, True, True)
     assert data is not None
     length = struct.pack("<HHII", 0, 0, 4, len(data))
     return length + data

@@ -19,7 +19,7 @@ from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import Header
 from dicom_ai_node.store import Database, audit_studies, audits
 from dicom_ai_node.types import Outcome, StudyResult
-from tests.unit.rules_builder import TODAY, checked, header
+from tests.builders.headers import TODAY, checked, header
 
 OWNER = "test"
 SPEC = AuditSpec(source="pacs:fake", depth=Depth.HEADERS, today=TODAY)

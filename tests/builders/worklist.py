@@ -16,7 +16,8 @@ def order(**values: str) -> Dataset:
     found = Dataset()
     found.StudyInstanceUID, found.AccessionNumber = "1.2.3", "A1"
     found.PatientID, found.PatientBirthDate, found.PatientSex = "4711", "19600415", "F"
-    found.update(values)
+    for keyword, value in values.items():
+        setattr(found, keyword, value)
     step = Dataset()
     step.Modality, step.ScheduledStationAETitle = "CR", "ROOM1"
     found.ScheduledProcedureStepSequence = [step]

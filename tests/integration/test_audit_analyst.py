@@ -1,6 +1,7 @@
 """The shipped network as an audit asks it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,11 @@ def test_files_become_headers_and_a_result(tmp_path: Path, depth: Depth) -> None
     spec = AuditSpec(source="node", depth=depth, today=STUDY_DATE)
     analyst = Analyst(parse_config({}), spec)
     chest = phantom.chest(60.0, "F", seed=1)
-    sound = {"PatientSex": "F", "PatientAge": "060Y", "PatientBirthDate": "19660101"}
+    sound: dict[str, Any] = {
+        "PatientSex": "F",
+        "PatientAge": "060Y",
+        "PatientBirthDate": "19660101",
+    }
     image = write(tmp_path, "image.dcm", radiograph(chest, study="one", **sound))
     other = radiograph(chest, study="one", number=2)
     other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = EncapsulatedPDFStorage

@@ -16,10 +16,10 @@ from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.studies import requeue
 from dicom_ai_node.types import WorklistAnswer
+from tests.builders.headers import Changes, checked, header
 from tests.builders.ports import free_port
 from tests.builders.rows import file_instance
 from tests.builders.worklist import Scp, order, running
-from tests.unit.rules_builder import checked, header
 
 LACKING = {"PatientSex": "", "PatientAge": "", "PatientBirthDate": "", "AccessionNumber": "A1"}
 KNOWN = WorklistAnswer("StudyInstanceUID", birth_date="19600415", sex="F")
@@ -39,7 +39,7 @@ def config(port: int, **table: Any) -> Config:
 def ask(worklist: Worklist, db: Database, uid: str = "1.2.3", **changes: str) -> Any:
     """Ask about a study that lacks everything but its identity."""
     file_instance(db, uid, f"{uid}.1")
-    values = LACKING | {"StudyInstanceUID": uid} | changes
+    values: Changes = {**LACKING, "StudyInstanceUID": uid, **changes}
     return worklist.answer(uid, [header(**values)], checked(values))
 
 
@@ -231,7 +231,7 @@ def test_who_is_slow_is_left_alone_for_a_while(
 
 def test_a_failure_of_the_database_is_no_fault_of_the_worklist(scp: Scp, tmp_path: Path) -> None:
     empty = Database(f"sqlite:///{tmp_path / 'empty.db'}")
-    values = LACKING | {"StudyInstanceUID": "1.2.3"}
+    values: Changes = {**LACKING, "StudyInstanceUID": "1.2.3"}
     with pytest.raises(StorageError):
         Worklist(config(scp.port), empty).answer("1.2.3", [header(**values)], checked(values))
     empty.close()

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ INTENDED = (
 )
 
 
-def source_of(syntax: UID = ExplicitVRLittleEndian, **values: str) -> bytes:
+def source_of(syntax: UID = ExplicitVRLittleEndian, **values: Any) -> bytes:
     pixels = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
     image = radiograph(pixels, study="copies", **values)
     set_pixels(image, pixels, syntax)

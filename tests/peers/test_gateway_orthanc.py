@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
         yield running
 
 
-def image(study: str, **values: object) -> Dataset:
+def image(study: str, **values: Any) -> Dataset:
     seed = sum(study.encode())
     pixels = np.random.default_rng(seed).integers(0, 4096, (64, 48), dtype=np.uint16)
     made = radiograph(pixels, study=study, **values)

@@ -42,7 +42,7 @@ public class Batch {
   }
 }
 """
-DIRTY: dict[str, dict[str, bytes | None]] = {
+DIRTY: dict[str, dict[str, Any]] = {
     "siim_like": {
         "PatientAge": b"64",
         "PatientID": b"",

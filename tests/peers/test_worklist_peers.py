@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.config import parse_config
@@ -20,17 +20,17 @@ from dicom_ai_node.store import Database, proposals
 from dicom_ai_node.store.proposals import ProposalDetail
 from dicom_ai_node.types import WorklistAnswer
 from tests.acceptance.harness import noise
+from tests.builders.headers import Changes, checked, header
 from tests.builders.ports import free_port
 from tests.builders.receiving import wait_until_listening
 from tests.builders.rows import file_instance
 from tests.conftest import require_tool
 from tests.integration.test_analyse_observe import Node
-from tests.unit.rules_builder import checked, header
 
 pytestmark = pytest.mark.peers
 
 AE_TITLE = "WORKLIST"
-LACKING = {"PatientSex": "", "PatientAge": "", "PatientBirthDate": ""}
+LACKING: Changes = {"PatientSex": "", "PatientAge": "", "PatientBirthDate": ""}
 
 
 def order(number: int, **values: str) -> Dataset:
@@ -38,8 +38,8 @@ def order(number: int, **values: str) -> Dataset:
     found, step = Dataset(), Dataset()
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    found.file_meta.MediaStorageSOPClassUID = "1.2.276.0.7230010.3.1.0.1"
-    found.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.{number}"
+    found.file_meta.MediaStorageSOPClassUID = UID("1.2.276.0.7230010.3.1.0.1")
+    found.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.{number}")
     found.SpecificCharacterSet = "ISO_IR 100"
     found.AccessionNumber = f"A{number}"
     found.PatientName, found.PatientID = "Meier^Anna", "4711"
@@ -52,7 +52,8 @@ def order(number: int, **values: str) -> Dataset:
     step.ScheduledProcedureStepID = f"S{number}"
     step.ScheduledProcedureStepDescription = "Chest"
     found.ScheduledProcedureStepSequence = [step]
-    found.update(values)
+    for keyword, value in values.items():
+        setattr(found, keyword, value)
     return found
 
 
@@ -87,7 +88,7 @@ def test_the_study_its_order_and_its_patient(tmp_path: Path, db: Database) -> No
 
     def ask(worklist: Worklist, study: str, **changes: str) -> WorklistAnswer | None:
         file_instance(db, study, f"{study}.1")
-        values = LACKING | {"StudyInstanceUID": study} | changes
+        values: Changes = {**LACKING, "StudyInstanceUID": study, **changes}
         return worklist.answer(study, [header(**values)], checked(values))
 
     with wlmscpfs(tmp_path / "wl", [*others, order(1)]) as port:
@@ -111,7 +112,7 @@ def test_an_analysis_proposes_what_the_worklist_says_and_finds_what_it_denies(
         order(1, StudyInstanceUID=uid("demo", "lacking")),
         order(2, StudyInstanceUID=uid("demo", "denied")),
     ]
-    image = {"PatientID": "4711", "StudyDate": "20230610"}
+    image: Changes = {"PatientID": "4711", "StudyDate": "20230610"}
     with wlmscpfs(tmp_path / "wl", orders) as port:
         values = {
             "worklist": table(port, compare=True),
@@ -135,6 +136,7 @@ def test_an_analysis_proposes_what_the_worklist_says_and_finds_what_it_denies(
         ("PatientAge", "063Y", "worklist", "accepted", "result of the analysis, from worklist"),
         ("PatientSex", "F", "worklist", "accepted", "result of the analysis, from worklist"),
     }
+    assert denied.result is not None
     assert denied.result["audit"]["sex"] == "CONFLICT_HEADER"
     (g6,) = [one for one in denied.result["audit"]["findings"] if one["rule"] == "G6"]
     assert g6["reason"] == "PatientSex is M, and F in the worklist"

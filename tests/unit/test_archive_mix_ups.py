@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from statistics import mean
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +39,7 @@ AS_CALIBRATED = Spread()
 CONSISTENT = AttributeStatus.CONSISTENT
 
 
-def header(years: float | None = 60.0, recorded: str = "F", **changes: object) -> HeaderCheck:
+def header(years: float | None = 60.0, recorded: str = "F", **changes: Any) -> HeaderCheck:
     plain = HeaderCheck(Recorded("060Y", recorded, years, None), CONSISTENT, CONSISTENT)
     return replace(plain, **changes)
 

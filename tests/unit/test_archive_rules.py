@@ -19,7 +19,7 @@ from dicom_ai_node.archive.statistics import (
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import Header
 from dicom_ai_node.types import AttributeStatus, HeaderCheck
-from tests.unit.rules_builder import TODAY, Value, header
+from tests.builders.headers import TODAY, Value, header
 
 SETTINGS = RulesSettings()
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -179,7 +180,7 @@ def test_what_kills_the_program_each_time_is_given_up(db: Database, tmp_path: Pa
         url = db.url.render_as_string(hide_password=False)
         dying = DyingDatabase(url, after=-1, committed=True)
         working = session(dying, number, source, tmp_path, max_attempts=3)
-        source.trouble["1.2.0"] = lambda one=dying: setattr(one, "left", 1)
+        source.trouble["1.2.0"] = partial(setattr, dying, "left", 1)
         with pytest.raises(Killed):
             collect(working)
         dying.close()

@@ -40,7 +40,7 @@ from dicom_ai_node.types import (
     SexEstimate,
     StudyResult,
 )
-from tests.unit.rules_builder import TODAY, Value, header
+from tests.builders.headers import TODAY, Value, header
 
 RULES = RulesSettings()
 FILL = FillSettings()
@@ -428,7 +428,7 @@ def test_a_page_of_a_large_audit_stays_small() -> None:
 
 def test_an_empty_audit_is_a_report_too() -> None:
     said = concluded([], model="")
-    assert said.studies == said.rates == ()
+    assert (said.studies, said.rates) == ((), ())
     assert "No network was asked" in page(said)
 
 

@@ -227,7 +227,8 @@ def test_what_a_folder_holds_and_is_not_audited_is_counted(tree: Path) -> None:
 @pytest.mark.parametrize("modality", MODALITIES_KEPT)
 def test_a_modality_is_kept_however_a_file_writes_it(tmp_path: Path, modality: str) -> None:
     dataset = noise("odd")
-    dataset.add(RawDataElement(Tag("Modality"), "CS", 0, modality.encode("utf-8"), 0, False, True))
+    tag = Tag("Modality")
+    dataset[tag] = RawDataElement(tag, "CS", 0, modality.encode("utf-8"), 0, False, True)
     dataset.save_as(tmp_path / "odd.dcm", enforce_file_format=True)
     assert list(listing(open_source(f"folder:{tmp_path}", Config()), spec())) == [
         uid("demo", "odd")

@@ -21,9 +21,9 @@ from dicom_ai_node.types import (
     SexEstimate,
     StudyResult,
 )
+from tests.builders.headers import checked, header
 from tests.builders.postgres import fresh_database
 from tests.builders.scripted import OWNER, listed, new_audit
-from tests.unit.rules_builder import checked, header
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])

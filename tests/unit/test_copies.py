@@ -48,7 +48,12 @@ def file(syntax: Syntax = EXPLICIT, **more: Any) -> bytes:
 
 
 def copy_of(content: bytes, *fills: Fill, **more: Any) -> Dataset:
-    given = {"at": AT, "settings": ReportSettings(), "model": MODEL, "allow_sex": True} | more
+    given: dict[str, Any] = {
+        "at": AT,
+        "settings": ReportSettings(),
+        "model": MODEL,
+        "allow_sex": True,
+    } | more
     return pydicom.dcmread(BytesIO(filled_copy(content, fills, **given).content))
 
 

@@ -28,7 +28,7 @@ from tests.builders.dicom_bytes import (
     data_set,
     dicom_file,
 )
-from tests.unit.rules_builder import TODAY
+from tests.builders.headers import TODAY
 
 ENCODINGS = (EXPLICIT, IMPLICIT, BIG_ENDIAN)
 CR = b"1.2.840.10008.5.1.4.1.1.1\0"

@@ -19,7 +19,7 @@ from dicom_ai_node.dicom.values import decoded, text_of
 from dicom_ai_node.rules import Header, check
 from dicom_ai_node.types import AttributeStatus
 from tests.builders.dicom_bytes import BIG_ENDIAN, EXPLICIT, IMPLICIT, Syntax
-from tests.unit.rules_builder import TODAY, dataset
+from tests.builders.headers import TODAY, dataset
 from tests.unit.test_dicom_header import image
 
 LATIN, UTF8, KANJI = "ISO_IR 100", "ISO_IR 192", "\\ISO 2022 IR 87"

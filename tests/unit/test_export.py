@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -162,9 +163,9 @@ def test_the_command_line(small: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(512, 512), (1100, 900), (301, 1999), (100, 90)])
 def test_the_documented_input_is_the_contract(shape: tuple[int, int]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(code, names)
     rng = np.random.default_rng(1)
     image = (rng.random(shape) * 4095).astype(np.uint16)
     image[: shape[0] // 2] //= 3
-    np.testing.assert_allclose(names["square_1"](image, 224), normalise(image, 224), atol=1e-5)  # type: ignore[operator]
+    np.testing.assert_allclose(names["square_1"](image, 224), normalise(image, 224), atol=1e-5)

@@ -54,7 +54,7 @@ def test_an_empty_node_counts_nothing(db: Database) -> None:
     seen = overview(db, now=0)
     assert set(seen.studies) == set(State)
     assert sum(seen.studies.values()) == seen.instances == seen.quarantined == 0
-    assert seen.oldest_study == seen.oldest_delivery == seen.deliveries == {}
+    assert (seen.oldest_study, seen.oldest_delivery, seen.deliveries) == ({}, {}, {})
     assert newest_model(db) == {}
 
 

@@ -18,7 +18,7 @@ from pydicom.uid import (
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels import normalise, read_frame, show
 from dicom_ai_node.rules.registry import IMAGE_RULES
-from tests.unit.pixels_builder import (
+from tests.builders.pixels import (
     UID,
     quantised,
     radiograph,
@@ -232,7 +232,7 @@ def test_the_overshoot_of_a_reduced_image_proves_nothing(tmp_path: Path) -> None
     code = imagecodecs.jpeg2k_encode(
         values, codecformat="j2k", bitspersample=16, reversible=True, level=0
     )
-    set_codestream(ds, code)
+    set_codestream(ds, bytes(code))
     path = write(tmp_path / "a.dcm", ds, JPEG2000)
     assert findings(path) == []
 

@@ -30,7 +30,7 @@ from dicom_ai_node.pixels import load, read_frame
 from dicom_ai_node.pixels.codecs import decode
 from dicom_ai_node.pixels.codestream import inspect
 from dicom_ai_node.pixels.layout import Layout
-from tests.unit.pixels_builder import (
+from tests.builders.pixels import (
     ENCODERS,
     quantised,
     radiograph,
@@ -135,7 +135,7 @@ def test_jp2_file_inside_fragments(tmp_path: Path) -> None:
     values = quantised(scene(), 8)
     ds = radiograph(values)
     boxed = imagecodecs.jpeg2k_encode(values, codecformat="jp2", reversible=True, level=0)
-    set_codestream(ds, boxed)
+    set_codestream(ds, bytes(boxed))
     path = write(tmp_path / "a.dcm", ds, JPEG2000Lossless)
     np.testing.assert_array_equal(read_frame(path).values, values)
 
@@ -160,7 +160,7 @@ def test_reduced_jpeg2000_gives_nearly_the_same_tensor(
         values, codecformat="j2k", bitspersample=bits, reversible=reversible, level=80
     )
     ds = radiograph(values, bits)
-    set_codestream(ds, code)
+    set_codestream(ds, bytes(code))
     path = write(tmp_path / "a.dcm", ds, JPEG2000)
     assert read_frame(path, size=64).values.shape == (160, 128)
     tensor = load(path, size=64)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -15,7 +16,7 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.pixels import load, read_frame
-from tests.unit.pixels_builder import quantised, radiograph, scene, set_codestream, write, write_as
+from tests.builders.pixels import quantised, radiograph, scene, set_codestream, write, write_as
 
 GREY = quantised(scene(), 8)
 AS_RGB = np.dstack([GREY] * 3)
@@ -41,11 +42,11 @@ def test_grey_in_colour_clothing_whatever_the_header_says(
     ],
     ids=["ycbcr", "rgb"],
 )
-def test_grey_colour_jpeg(tmp_path: Path, options: dict[str, object], stated: str) -> None:
+def test_grey_colour_jpeg(tmp_path: Path, options: dict[str, Any], stated: str) -> None:
     ds = radiograph(AS_RGB, PhotometricInterpretation=stated)
     if stated == "MONOCHROME2":
         ds.SamplesPerPixel = 1
-    set_codestream(ds, imagecodecs.jpeg8_encode(AS_RGB, **options))
+    set_codestream(ds, bytes(imagecodecs.jpeg8_encode(AS_RGB, **options)))
     values = read_frame(write(tmp_path / "a.dcm", ds, JPEGBaseline8Bit)).values
     assert np.abs(values.astype(int) - GREY).max() <= 4
 
@@ -56,7 +57,7 @@ def test_grey_colour_in_lossless_codecs(tmp_path: Path) -> None:
         (JPEG2000Lossless, imagecodecs.jpeg2k_encode(AS_RGB, codecformat="j2k", level=0)),
     ):
         ds = radiograph(AS_RGB)
-        set_codestream(ds, code)
+        set_codestream(ds, bytes(code))
         values = read_frame(write(tmp_path / "a.dcm", ds, syntax)).values
         assert np.abs(values.astype(int) - GREY).max() <= 2
 

@@ -7,7 +7,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
 from dicom_ai_node.pixels import grey, load, normalise
 from dicom_ai_node.pixels.display import display_of
-from tests.unit.pixels_builder import quantised, radiograph, scene, write
+from tests.builders.pixels import quantised, radiograph, scene, write
 
 
 def table(entries: list[int], *, first: int = 0, bits: int = 16, vr: str = "US") -> Dataset:

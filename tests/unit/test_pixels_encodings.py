@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from dicom_ai_node.pixels import load, normalise, read_frame
 from tests.builders.dicom_bytes import Syntax, dicom_file
-from tests.unit.pixels_builder import (
+from tests.builders.pixels import (
     ENCODERS,
     UID,
     quantised,

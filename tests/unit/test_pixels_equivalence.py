@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_ai_node.pixels import grey, load, normalise, read_frame
-from tests.unit.pixels_builder import quantised, radiograph, scene, write
+from tests.builders.pixels import quantised, radiograph, scene, write
 
 SIZE = 24
 SAME = 1e-5

@@ -23,7 +23,7 @@ from dicom_ai_node.pixels import (
     read_header,
 )
 from dicom_ai_node.pixels.header import integer, number
-from tests.unit.pixels_builder import UID, quantised, radiograph, scene, write, write_as
+from tests.builders.pixels import UID, quantised, radiograph, scene, write, write_as
 
 VALUES = quantised(scene(), 12)
 

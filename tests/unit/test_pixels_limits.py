@@ -19,10 +19,10 @@ from pydicom.uid import (
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels import codecs, load, load_picture, read_frame
-from dicom_ai_node.pixels.codestream import MAX_PARTS, inspect
+from dicom_ai_node.pixels.codestream import MAX_PARTS, Codestream, inspect
 from dicom_ai_node.pixels.layout import layout_of
 from tests.acceptance.attack_pixels import CODINGS, write_dicom, write_png
-from tests.unit.pixels_builder import (
+from tests.builders.pixels import (
     ENCODERS,
     UID,
     quantised,
@@ -220,7 +220,7 @@ def test_large_images_are_decoded_one_after_the_other(
     decode = codecs._decode
     held: list[bool] = []
 
-    def watched(stream: object) -> object:
+    def watched(stream: Codestream) -> object:
         held.append(codecs._one_large.locked())
         return decode(stream)
 

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_ai_node.pixels import load, normalise
-from tests.unit.pixels_builder import UID, quantised, radiograph, scene, set_pixels, write
+from tests.builders.pixels import UID, quantised, radiograph, scene, set_pixels, write
 
 SIZE = 24
 VALUES = quantised(scene(), 12)

@@ -28,7 +28,7 @@ from pydicom.uid import (
 
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels import RefusalCode, load, refuse_unfit
-from tests.unit.pixels_builder import (
+from tests.builders.pixels import (
     ENCODERS,
     UID,
     quantised,
@@ -235,7 +235,7 @@ def test_four_components(tmp_path: Path) -> None:
     values = np.dstack([quantised(scene(), 8)] * 4)
     ds = radiograph(values[..., :3])
     code = imagecodecs.jpeg2k_encode(values, codecformat="j2k", level=0)
-    set_codestream(ds, code)
+    set_codestream(ds, bytes(code))
     assert refusal(write(tmp_path / "a.dcm", ds, JPEG2000Lossless)) == "unsupported_layout"
 
 

@@ -32,7 +32,7 @@ from dicom_ai_node.types import (
     StudyResult,
     WorklistAnswer,
 )
-from tests.unit.rules_builder import checked, listed, prior
+from tests.builders.headers import Changes, Value, checked, listed, prior
 
 S = ProposalSource
 SETTINGS = FillSettings(max_age_interval=30, min_sex_certainty=0.95)
@@ -73,7 +73,7 @@ def proposed(result: StudyResult) -> dict[str, tuple[str, ProposalSource]]:
 
 
 def from_header(
-    priors: tuple[PriorStudy, ...] = (), worklist: WorklistAnswer | None = None, **changes: str
+    priors: tuple[PriorStudy, ...] = (), worklist: WorklistAnswer | None = None, **changes: Value
 ) -> StudyResult:
     """An estimated study with the audit that the rules really make of this header."""
     return estimated(checked(changes, priors=priors, worklist=worklist))
@@ -139,8 +139,8 @@ def test_unknown_is_no_answer(sex: str) -> None:
 
 
 def test_the_ladder_from_top_to_bottom() -> None:
-    empty = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
-    dated = {**empty, "PatientBirthDate": "19590415"}
+    empty: Changes = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
+    dated: Changes = {**empty, "PatientBirthDate": "19590415"}
     theirs = prior(sex="M", birth_date="19590415", age=None)
     answer = listed(birth_date="19580415", sex="M")
     rungs = [
@@ -160,7 +160,7 @@ def test_the_ladder_from_top_to_bottom() -> None:
 
 
 def test_what_the_worklist_and_other_studies_agree_on_is_the_worklists() -> None:
-    empty = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
+    empty: Changes = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
     answer = listed(birth_date="19590415", sex="M")
     result = from_header((prior(sex="M", birth_date="19590415", age=None),), answer, **empty)
     assert {source for _, source in proposed(result).values()} == {S.WORKLIST}

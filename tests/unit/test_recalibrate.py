@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,8 +30,8 @@ OLDER = 6  # years that the site's records lie above what the phantoms show
 SECRET = "Sesame"
 
 
-def write(folder: Path, name: str, image: np.ndarray, study: str, **values: object) -> None:
-    header = {"PatientName": SECRET, "PatientID": f"{SECRET}{study}"} | values
+def write(folder: Path, name: str, image: np.ndarray, study: str, **values: Any) -> None:
+    header: dict[str, Any] = {"PatientName": SECRET, "PatientID": f"{SECRET}{study}"} | values
     radiograph(image, study=study, **header).save_as(
         folder / f"{name}.dcm", enforce_file_format=True
     )

@@ -113,7 +113,7 @@ def test_success_is_the_last_of_all_steps(bench: Bench) -> None:
         ({"context_sop_class_uid": SC}, "presentation context"),
     ],
 )
-def test_uids_must_agree(bench: Bench, request_values: dict[str, str], reason: str) -> None:
+def test_uids_must_agree(bench: Bench, request_values: dict[str, Any], reason: str) -> None:
     assert bench.store(radiograph(), **request_values) == 0xC000
     (row,) = bench.column(quarantine.c.reason)
     assert reason in row

@@ -1,6 +1,6 @@
 """Our own check finds what a PACS or a reader would stumble over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from io import BytesIO
 
@@ -55,7 +55,8 @@ def drop(ds: Dataset, concept: str) -> None:
 
 
 def number(ds: Dataset) -> Dataset:
-    return next(item for item in group(ds).ContentSequence if item.ValueType == "NUM")
+    items: Sequence[Dataset] = group(ds).ContentSequence
+    return next(item for item in items if item.ValueType == "NUM")
 
 
 @pytest.mark.parametrize("kind", sorted(samples()))

@@ -4,6 +4,7 @@ import copy
 import warnings
 from datetime import datetime
 from io import BytesIO
+from typing import Any
 
 import pydicom
 import pytest
@@ -20,7 +21,7 @@ from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.modules import COPIED, TYPE_2, differing
 from dicom_ai_node.report.samples import estimated, source
 
-DIRTY: dict[str, dict[str, bytes | None]] = {
+DIRTY: dict[str, dict[str, Any]] = {
     "age without a unit": {"PatientAge": b"64"},
     "age that is no age": {"PatientAge": b"sixty-four years"},
     "empty id": {"PatientID": b""},

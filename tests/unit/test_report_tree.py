@@ -47,7 +47,7 @@ def items(node: Dataset) -> Iterator[Dataset]:
 
 
 def name(item: Dataset) -> str:
-    return item.ConceptNameCodeSequence[0].CodeValue
+    return str(item.ConceptNameCodeSequence[0].CodeValue)
 
 
 def values(parent: Dataset, concept: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import check, parse_age
 from dicom_ai_node.types import AttributeStatus, PriorStudy, Severity
-from tests.unit.rules_builder import TODAY, Value, checked, prior
+from tests.builders.headers import TODAY, Value, checked, prior
 
 CONSISTENT = AttributeStatus.CONSISTENT
 MISSING = AttributeStatus.MISSING

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pytest
 from pydicom import Dataset
@@ -11,9 +12,10 @@ from pydicom.uid import JPEGBaseline8Bit
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import RULES, Header, check
 from dicom_ai_node.types import HeaderCheck, PriorStudy, Severity, WorklistAnswer
-from tests.unit.rules_builder import (
+from tests.builders.headers import (
     ANOTHER_PATIENT,
     TODAY,
+    Changes,
     Value,
     checked,
     dataset,
@@ -25,7 +27,7 @@ from tests.unit.rules_builder import (
 @dataclass(frozen=True)
 class Sample:
     rule: str
-    instances: tuple[dict[str, Value], ...]
+    instances: tuple[Changes, ...]
     priors: tuple[PriorStudy, ...] = ()
     worklist: WorklistAnswer | None = None
 
@@ -33,7 +35,7 @@ class Sample:
         values = [f"{k}={v!r}" for changes in self.instances for k, v in changes.items()]
         return f"{self.rule}-{','.join(values)}-{len(self.priors)}"
 
-    def checked(self, **settings: object) -> HeaderCheck:
+    def checked(self, **settings: Any) -> HeaderCheck:
         return checked(*self.instances, priors=self.priors, worklist=self.worklist, **settings)
 
 
@@ -45,12 +47,12 @@ def asked(rule: str, worklist: WorklistAnswer | None, **changes: Value) -> Sampl
     return Sample(rule, (changes,), worklist=worklist)
 
 
-def study(rule: str, *instances: dict[str, Value]) -> Sample:
+def study(rule: str, *instances: Changes) -> Sample:
     return Sample(rule, instances)
 
 
 # Nothing of the dates is left, for rules that look at a single attribute.
-UNDATED: dict[str, Value] = {"PatientBirthDate": "", "StudyDate": "", "AcquisitionDate": ""}
+UNDATED: Changes = {"PatientBirthDate": "", "StudyDate": "", "AcquisitionDate": ""}
 
 FIRES = [
     *(sample("A1", PatientAge=v) for v in ("65", "65Y", "42", "UNK", "063y", "9 ", "0630Y")),
@@ -353,9 +355,7 @@ def test_sound_header_has_no_findings() -> None:
         ("D4", {"StudyDate": "19920610"}, Severity.WARNING),
     ],
 )
-def test_severity_depends_on_the_value(
-    rule: str, changes: dict[str, Value], severity: Severity
-) -> None:
+def test_severity_depends_on_the_value(rule: str, changes: Changes, severity: Severity) -> None:
     (finding,) = (found for found in checked(changes).findings if found.rule == rule)
     assert finding.severity is severity
 

@@ -8,13 +8,14 @@ import pydicom
 import pytest
 from pydantic import ValidationError
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 
 from dicom_ai_node.archive.rules import ALL_RULES, ARCHIVE_RULES, markdown_table
 from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
 from dicom_ai_node.rules import RULES, Header, check, encode_age, parse_age
 from dicom_ai_node.rules.ages import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.header import ATTRIBUTES, CLINICAL_SEX_PARAMETERS
-from tests.unit.rules_builder import TODAY, dataset, header
+from tests.builders.headers import TODAY, dataset, header
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "header-rules.md"
 
@@ -48,7 +49,9 @@ def test_converted_elements_are_read_like_raw_ones() -> None:
 
 def test_numbers_follow_the_byte_order() -> None:
     ds = dataset(PregnancyStatus=3)
-    ds[0x001021C0] = ds.get_item(0x001021C0)._replace(value=b"\0\3", is_little_endian=False)
+    little = ds.get_item(0x001021C0)
+    assert isinstance(little, RawDataElement)
+    ds[0x001021C0] = little._replace(value=b"\0\3", is_little_endian=False)
     assert Header.from_dataset(ds)["PregnancyStatus"] == "3"
 
 

@@ -10,7 +10,7 @@ from dicom_ai_node.rules import RULES, Header, check, encode_age, parse_age
 from dicom_ai_node.rules.ages import completed, encode_age_at, years_between
 from dicom_ai_node.rules.header import ATTRIBUTES
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
-from tests.unit.rules_builder import SOUND, TODAY, dataset
+from tests.builders.headers import SOUND, TODAY, dataset
 
 SETTINGS = RulesSettings()
 few = settings(max_examples=80, deadline=None)

@@ -7,11 +7,11 @@ from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.worklist import worth_asking
 from dicom_ai_node.rules.worklist_answers import Asked, Key, Keys, Verdict, chosen
 from dicom_ai_node.types import AttributeStatus, Severity, WorklistAnswer
-from tests.unit.rules_builder import ANOTHER_PATIENT, TODAY, Value, checked, header, listed
+from tests.builders.headers import ANOTHER_PATIENT, TODAY, Changes, Value, checked, header, listed
 
 NOTHING, CONTRADICTION = Asked(Verdict.NOTHING), Asked(Verdict.CONTRADICTION)
 KEYS = Keys.of([header(AccessionNumber="A1")])
-EMPTY: dict[str, Value] = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
+EMPTY: Changes = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
 
 
 def order(**changes: str) -> Header:
@@ -52,7 +52,7 @@ def asked_about(compare: bool = False, **changes: Value) -> bool:
         ({"PatientSex": "", "PatientSpeciesDescription": "Canine"}, False),
     ],
 )
-def test_it_is_asked_about_what_is_missing(changes: dict[str, Value], asked: bool) -> None:
+def test_it_is_asked_about_what_is_missing(changes: Changes, asked: bool) -> None:
     assert asked_about(**changes) is asked
 
 
@@ -75,7 +75,7 @@ def test_to_compare_it_is_asked_about_every_patient() -> None:
         ({"PatientID": "7" * 65}, [Key.STUDY, Key.ORDER]),
     ],
 )
-def test_no_question_matches_everybody(changes: dict[str, Value], keys: list[Key]) -> None:
+def test_no_question_matches_everybody(changes: Changes, keys: list[Key]) -> None:
     assert list(Keys.of([header(**{"AccessionNumber": "A1", **changes})]).askable()) == keys
 
 
@@ -86,7 +86,8 @@ def test_what_images_disagree_on_is_not_asked_for() -> None:
 
 
 def test_other_keys_have_another_digest() -> None:
-    changes = ({}, {"PatientID": "1"}, {"IssuerOfPatientID": "B"}, {"AccessionNumber": "A2"})
+    others = [{"PatientID": "1"}, {"IssuerOfPatientID": "B"}, {"AccessionNumber": "A2"}]
+    changes: list[Changes] = [{}, *others]
     assert len({Keys.of([header(**one)]).digest for one in changes}) == len(changes)
 
 
@@ -171,7 +172,7 @@ def test_what_is_missing_is_proposed() -> None:
         (ANOTHER_PATIENT, {}, []),
     ],
 )
-def test_which_age(answer: WorklistAnswer, changes: dict[str, Value], ages: list[str]) -> None:
+def test_which_age(answer: WorklistAnswer, changes: Changes, ages: list[str]) -> None:
     assert [one.value for one in checked({**EMPTY, **changes}, worklist=answer).proposals] == ages
 
 
@@ -195,5 +196,5 @@ def test_other_in_the_worklist_is_respected() -> None:
 
 
 def test_one_image_that_agrees_is_enough() -> None:
-    two: tuple[dict[str, Value], ...] = ({}, {"PatientSex": "M", "PatientBirthDate": "19610415"})
+    two: tuple[Changes, ...] = ({}, {"PatientSex": "M", "PatientBirthDate": "19610415"})
     assert "G6" not in checked(*two, worklist=listed("19610415", "M")).rules

@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 
 from dicom_ai_node.pixels import grey_from_picture, load, normalise
 from tests.builders.layouts import picture
-from tests.unit.pixels_builder import quantised, scene, write_as
+from tests.builders.pixels import quantised, scene, write_as
 from training.data import cache
 from training.data.cache import build, open_cache
 from training.data.index import Row, files, write_index

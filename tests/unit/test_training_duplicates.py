@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_ai_node.pixels import normalise
-from tests.unit.pixels_builder import quantised, scene, write_as
+from tests.builders.pixels import quantised, scene, write_as
 from training.data import near_duplicates
 from training.data.index import Row, write_index
 from training.data.near_duplicates import BITS, SIDE, components, digest, groups, near

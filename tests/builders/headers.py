@@ -1,6 +1,8 @@
 """Builds headers the way a file does: raw bytes, padded to an even length, nothing converted."""
 
+from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
@@ -33,6 +35,8 @@ SOUND = {
 }
 
 Value = str | bytes | int | None
+Changes = dict[str, Any]
+"""Attributes by keyword, each a :data:`Value`; loosely typed, to be keyword arguments."""
 
 
 def dataset(**changes: Value) -> Dataset:
@@ -63,11 +67,11 @@ def header(**changes: Value) -> Header:
 
 
 def checked(
-    *instances: dict[str, Value],
+    *instances: Mapping[str, Any],
     priors: tuple[PriorStudy, ...] = (),
     worklist: WorklistAnswer | None = None,
     today: date = TODAY,
-    **settings: object,
+    **settings: Any,
 ) -> HeaderCheck:
     """The check of one study with these instances; none given: one sound instance."""
     headers = [header(**changes) for changes in instances or ({},)]

@@ -37,7 +37,8 @@ def scene(rows: int = 96, columns: int = 80, *, seed: int = 0) -> NDArray[np.flo
         for weight, fx, fy, phase in rng.uniform(0.3, 1.0, (4, 4))
     )
     field = (field - field.min()) / (field.max() - field.min())
-    return np.clip(1.3 * field - 0.15, 0.0, 1.0)
+    clipped: NDArray[np.float64] = np.clip(1.3 * field - 0.15, 0.0, 1.0)
+    return clipped
 
 
 def quantised(picture: NDArray[np.float64], bits: int) -> Image:
