@@ -28,9 +28,9 @@ from dicom_ai_node.demo import phantom
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.saliency import CHANNELS, explain
-from dicom_ai_node.inference.sanity import cascade
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Head, SaliencyMethod
+from tests.builders.sanity import cascade
 from training.data import project as own
 
 AGES = ((35.0, "F"), (70.0, "M"), (50.0, "F"), (80.0, "M"))

@@ -18,7 +18,7 @@ enlarged and scaled to [0, 1], less the mean of these scores over k: a feature m
 answer when the image behind it scores above the rest. The paper's softmax over the scores is not
 used: its weights are all positive and much alike, so that the sum is close to the mean feature map
 whatever the head is, and the map hardly changes when the head is randomised
-(:mod:`dicom_ai_node.inference.sanity`). All 1280 channels of a backbone would take most of a minute
+(``tests/builders/sanity.py``). All 1280 channels of a backbone would take most of a minute
 an image on a CPU, so only the ``channels`` of largest variance over the image are asked.
 """
 

@@ -28,9 +28,9 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, filled_copy
 from dicom_ai_node.report.copies.part10 import opened
-from dicom_ai_node.report.samples import MODEL
 from dicom_ai_node.report.validators import dcentvfy, dciodvfy
 from tests.builders.corpus import carried, completed
+from tests.builders.reports import MODEL
 from tests.conftest import require_tool
 from tests.peers.test_report_validators import _require_dicom3tools
 

@@ -26,8 +26,8 @@ from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.elements import encode, verbatim
 from dicom_ai_node.report.identity import Predecessor
-from dicom_ai_node.report.samples import Sample, estimated, explained, samples, source
 from dicom_ai_node.report.validators import dcentvfy, dciodvfy
+from tests.builders.reports import Sample, estimated, explained, samples, source
 from tests.conftest import REQUIRE_PEERS, lacks, require_tool
 
 pytestmark = pytest.mark.peers

@@ -14,7 +14,6 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, difference, filled_copy
-from dicom_ai_node.report.samples import MODEL
 from tests.builders.dicom_bytes import (
     AGE,
     BIG_ENDIAN,
@@ -27,6 +26,7 @@ from tests.builders.dicom_bytes import (
     data_set,
     dicom_file,
 )
+from tests.builders.reports import MODEL
 
 AT = datetime(2024, 3, 16, 8, 0, tzinfo=UTC)
 COMPUTED = Fill("PatientAge", "063Y", "dates", rules=("B3", "B5"), actor="policy")

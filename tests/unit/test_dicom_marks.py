@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.samples import samples, source
+from tests.builders.reports import samples, source
 
 MARKS = (
     "InstanceCreatorUID",

@@ -14,7 +14,6 @@ from pydicom.uid import RLELossless
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.report import sheet
 from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.samples import Sample, samples
 from dicom_ai_node.report.sheet import COLUMNS, MOST_ROWS, draw_sheet, finding_words, wrapped
 from dicom_ai_node.types import (
     AgeEstimate,
@@ -26,6 +25,7 @@ from dicom_ai_node.types import (
     StudyResult,
     Unanswered,
 )
+from tests.builders.reports import Sample, samples
 
 KINDS = sorted(samples())
 

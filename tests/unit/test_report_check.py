@@ -14,7 +14,7 @@ from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.samples import samples, source
+from tests.builders.reports import samples, source
 
 
 def content(kind: str = "one_image", *, report: int = 0) -> bytes:

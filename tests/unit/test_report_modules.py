@@ -19,7 +19,7 @@ from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.modules import COPIED, TYPE_2, differing
-from dicom_ai_node.report.samples import estimated, source
+from tests.builders.reports import estimated, source
 
 DIRTY: dict[str, dict[str, Any]] = {
     "age without a unit": {"PatientAge": b"64"},

@@ -17,8 +17,8 @@ from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.overlay import BAND, PANEL, colours, overlay, picture
-from dicom_ai_node.report.samples import MODEL, Sample, estimated, explained, samples, source
 from dicom_ai_node.types import EncodedReport, ExplainedImage, Head, SaliencyMap, SaliencyMethod
+from tests.builders.reports import MODEL, Sample, estimated, explained, samples, source
 
 SETTINGS = ReportSettings(secondary_capture=True, saliency="grad-cam")
 

@@ -16,8 +16,8 @@ from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.samples import Sample, estimated, samples
 from dicom_ai_node.report.summary import summary
+from tests.builders.reports import Sample, estimated, samples
 
 KINDS = sorted(samples())
 ESTIMATED = ["conflict", "half", "one_image", "one_of_two", "sex_other", "two_images"]

@@ -14,9 +14,9 @@ from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import AGES, BACKBONES, Network
 from dicom_ai_node.inference.saliency import explain
-from dicom_ai_node.inference.sanity import cascade, layers, randomise, rank_correlation
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Head, SaliencyMethod
+from tests.builders.sanity import cascade, layers, randomise, rank_correlation
 
 SIZE = 64
 GRAD, SCORE = SaliencyMethod.GRAD_CAM, SaliencyMethod.SCORE_CAM

@@ -1,4 +1,4 @@
-"""One study of every kind: what a report can be about, for tests, validators and the demo.
+"""One study of every kind: what a report can be about.
 
 Nobody's data: UIDs, names and values are made up.
 """
