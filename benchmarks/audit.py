@@ -141,9 +141,16 @@ class Plain:
 
     def _page(self, http: httpx.Client, modality: str, offset: int) -> list[object]:
         """Orthanc counts the limit from the first answer on, not from the offset."""
-        asked = {"ModalitiesInStudy": modality, "limit": offset + PAGE, "offset": offset}
+        asked: dict[str, Any] = {
+            "ModalitiesInStudy": modality,
+            "limit": offset + PAGE,
+            "offset": offset,
+        }
         fields = [f"{cfind.tag_of(keyword):08X}" for keyword in cfind.STUDY]
-        answer = http.get(f"{self._root}/studies", params={**asked, "includefield": fields})
+        answer = http.get(
+            f"{self._root}/studies",
+            params={**asked, "limit": offset + PAGE, "includefield": fields},
+        )
         found: list[object] = answer.raise_for_status().json() if answer.content else []
         return found
 

@@ -49,7 +49,7 @@ def memory(group: dict[str, psutil.Process]) -> dict[str, tuple[int, int, int]]:
     found = {}
     for name, one in sorted(group.items()):
         full = one.memory_full_info()
-        found[name] = tuple(part // 2**20 for part in (full.rss, full.pss, full.uss))
+        found[name] = (full.rss // 2**20, full.pss // 2**20, full.uss // 2**20)
     return found
 
 

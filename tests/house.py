@@ -1,7 +1,7 @@
 """What the house measures: ``python -m tests.house [ROOT]`` counts files, lines, circles and names.
 
-A circle is a set of modules that import each other, be it in a function; a class name is defined twice when
-two rooms of the package have a class of that name.
+A circle is a set of modules that import each other, be it in a function; a class name is defined
+twice when two rooms of the package have a class of that name.
 """
 
 import ast

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 
 REFUSED = "F-refuse"
-"""The PatientID of the study whose report the PACS refuses."""
+"""The PatientID of the study whose objects the PACS refuses once."""
 
 
 def free_port() -> int:
@@ -28,7 +29,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_until(what: str, condition: Callable[[], bool], seconds: float = 180.0) -> None:
+def wait_until(what: str, condition: Callable[[], bool], seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -42,6 +43,7 @@ class Pacs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        self.refused: set[str] = set()
         ae = AE("PACS")
         ae.supported_contexts = AllStoragePresentationContexts
         ae.add_supported_context("1.2.840.10008.1.1")
@@ -51,8 +53,10 @@ class Pacs:
     def _store(self, event: Any) -> int:
         called = event.assoc.acceptor.ae_title.strip()
         dataset = event.dataset
-        if dataset.get("PatientID") == REFUSED and called == "PACS":
-            return 0xA900
+        again = dataset.SOPInstanceUID in self.refused
+        if dataset.get("PatientID") == REFUSED and not again:
+            self.refused.add(dataset.SOPInstanceUID)
+            return 0x0110
         dataset.file_meta = event.file_meta
         folder = self.folder / called
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +152,7 @@ def serving(tree: Path, folder: Path, ports: dict[str, int], env: dict[str, str]
         )
         try:
             for name in ("node", "web"):
-                wait_until(f"port {name}", lambda port=ports[name]: _listens(port))  # type: ignore[misc]
+                wait_until(f"port {name}", partial(_listens, ports[name]))
             yield
         finally:
             process.send_signal(signal.SIGTERM)

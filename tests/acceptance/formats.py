@@ -49,7 +49,7 @@ with create_engine("sqlite:///" + sys.argv[2]).begin() as connection:
     config.attributes["connection"] = connection
     command.upgrade(config, "0007")
 """
-_SETTLED = ("delivered", "undelivered", "skipped", "failed")
+_ENDED = {"delivered", "undelivered", "skipped", "failed", "dead"}
 
 
 class Formats:
@@ -117,7 +117,8 @@ class Formats:
         self.run("infer/few", "infer", *few)
         folders = ("--saliency", "maps", "--sr", "reports")
         self.run("infer/few-json", "infer", *few, "odd", *folders, "--json")
-        self.run("infer/headers-json", "infer", "headers", "--json")
+        more = [f"headers/{name}.dcm" for name in sorted(inputs.FAULTS)[::3]]
+        self.run("infer/more-json", "infer", *more, "--json")
         self.run("infer/odd", "infer", "odd", "--saliency", "odd-maps")
         score = ("--saliency-method", "score-cam", "--saliency-head", "age")
         self.run("infer/score-cam-json", "infer", few[0], "--saliency", "score", *score, "--json")
@@ -204,11 +205,10 @@ class Formats:
         """Wait until every study and every delivery has come to its end."""
 
         def settled() -> bool:
-            rows = self.commands.rows("", "studies", "--limit", "1000", save=False)
             with sqlite3.connect(f"file:{self.node / 'node.db'}?mode=ro", uri=True) as connection:
-                query = "SELECT count(*) FROM delivery WHERE state IN ('queued', 'sending')"
-                waiting = connection.execute(query).fetchone()[0]
-            return bool(rows) and not waiting and all(row["state"] in _SETTLED for row in rows)
+                query = "SELECT state FROM study UNION SELECT state FROM delivery"
+                states = {state for (state,) in connection.execute(query)}
+            return bool(states) and states <= _ENDED
 
         time.sleep(0.7)  # the quiet time: no study may be closed already
         wait_until(f"the end of {what}", settled)

@@ -240,7 +240,7 @@ def generated(
     _crowds(maker)
     pool = [maker.person() for _ in range(max(patients - maker.persons, 1))]
     turns = cycle(pool)
-    for expected, changes in ANYWHERE * each:
+    for expected, changes in [*ANYWHERE] * each:
         maker.add(next(turns), expected, changes)
     for _ in range(each):
         for expected, keyword, value in _LISTED:

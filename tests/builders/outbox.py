@@ -26,7 +26,6 @@ from tests.builders.databases import opened
 from tests.builders.rows import TIMING, claim_one, file_instance
 
 SR_3D, SR_COMPREHENSIVE, SR_ENHANCED = REPORTS
-SECONDARY_CAPTURE = SECONDARY_CAPTURE
 _CODES = {SR_3D: 34, SR_COMPREHENSIVE: 33, SR_ENHANCED: 22, SECONDARY_CAPTURE: 7}
 _DAY = 86400.0
 

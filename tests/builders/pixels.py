@@ -23,6 +23,7 @@ __all__ = [
     "rle",
     "scene",
     "set_codestream",
+    "set_pixels",
     "write",
     "write_as",
 ]

@@ -14,7 +14,7 @@ from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from tests.builders.analysing import GATES_OPEN, Node
 
-FINE = {"PatientSex": "F", "PatientBirthDate": "19640102", "PatientAge": "062Y"}
+FINE: dict[str, Any] = {"PatientSex": "F", "PatientBirthDate": "19640102", "PatientAge": "062Y"}
 MISSING = FINE | {"PatientAge": "", "PatientBirthDate": ""}
 
 

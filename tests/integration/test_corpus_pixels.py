@@ -28,7 +28,8 @@ def outcome(path: Path, make: Callable[[Path], Tensor]) -> str:
     try:
         tensor = make(path)
     except PixelsRefused as refusal:
-        return RefusalCode(refusal.reason.code).value
+        (code,) = (code for code in RefusalCode if code == refusal.reason.code)
+        return code.value
     except UnreadableInstance:
         return "unreadable"
     assert tensor.shape == (SIZE, SIZE)

@@ -8,9 +8,9 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_ai_node.deliver import courier, line
 from dicom_ai_node.demo.pacs import EmbeddedPacs
+from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.store import deliveries
 from tests.builders.outbox import (
-    SECONDARY_CAPTURE,
     SR_3D,
     delivering,
     outbox,

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.fill import gateway
+from dicom_ai_node.report.copies import coerced
 from dicom_ai_node.store import proposals, queries
 from dicom_ai_node.store.studies import claim, close_due, fail, skip
 from dicom_ai_node.study.proposals import ProposalState
@@ -204,7 +205,7 @@ def test_a_spool_that_fails_is_waited_for_but_not_for_ever(
 def test_a_decision_that_changes_while_copies_are_made_has_them_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = gateway.coerced
+    real = coerced
     with gate(tmp_path) as box:
         uid = box.analysed()
 
@@ -224,7 +225,7 @@ def test_a_decision_that_changes_while_copies_are_made_has_them_made_again(
 def test_a_version_that_comes_while_copies_are_made_waits_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = gateway.coerced
+    real = coerced
     with gate(tmp_path) as box:
         box.analysed()
 

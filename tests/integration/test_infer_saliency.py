@@ -17,6 +17,7 @@ from dicom_ai_node.analyse import saliency
 from dicom_ai_node.cli import app
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.report.overlay import BAND, PANEL
 from dicom_ai_node.terminal import console
 
@@ -91,7 +92,7 @@ def test_pictures_go_into_a_folder(tmp_path: Path, chest: Dataset) -> None:
 def test_one_head_by_the_other_method(
     tmp_path: Path, chest: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saliency, "explain", partial(saliency.explain, channels=8))
+    monkeypatch.setattr(saliency, "explain", partial(explain, channels=8))
     maps = tmp_path / "maps"
     options = ("--saliency", str(maps), "--saliency-method", "score-cam", "--saliency-head", "sex")
     (line,) = infer(tmp_path, ALL_PASS, *options)

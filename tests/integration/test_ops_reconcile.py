@@ -16,10 +16,12 @@ from structlog.testing import capture_logs
 
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.dicom.part10 import file_head
+from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.ops.reconcile import Reconciler
 from dicom_ai_node.receive.connection import AssociationRows, Connection, Pace, PaceLimits
-from dicom_ai_node.receive.filing import SUCCESS, Filing, StoreRequest
+from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.landing import Landing
+from dicom_ai_node.receive.requests import StoreRequest
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, tables
 from dicom_ai_node.store.node import FileCounts, file_counts

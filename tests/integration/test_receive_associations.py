@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from tests.builders.wire import (
     request,
 )
 
-Log = list[dict[str, Any]]
+Log = list[MutableMapping[str, Any]]
 
 
 @pytest.fixture(scope="module")

@@ -265,7 +265,11 @@ def test_what_was_done_is_said_when_it_is_interrupted(
 def test_what_a_command_writes_is_for_its_user_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
-    monkeypatch.setattr(cli, "_flushed", lambda code: (folder / "plain").touch() or code)
+    def ended(code: int) -> int:
+        (folder / "plain").touch()
+        return code
+
+    monkeypatch.setattr(cli, "_flushed", ended)
     assert ends(monkeypatch, "db", "upgrade") == ExitCode.DONE
     assert stat.S_IMODE((folder / "plain").stat().st_mode) == 0o600, "the umask of every command"
     made = [one for one in (folder / "var").iterdir() if one.is_file()]

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -213,10 +214,11 @@ def test_what_is_there_twice_or_no_sequence_is_refused() -> None:
     ],
 )
 def test_what_cannot_be_followed_is_refused(content: bytes, message: str) -> None:
-    for make in (
+    makers: tuple[Callable[[], object], ...] = (
         lambda: filled_copy(content, [FILL], at=AT, settings=ReportSettings()),
         lambda: coerced(content, FILL, at=AT),
-    ):
+    )
+    for make in makers:
         with pytest.raises(UnreadableInstance, match=message):
             make()
 

@@ -39,10 +39,8 @@ def test_anything_else_is_not(change: dict[str, object]) -> None:
 
 def test_a_share_has_wilsons_interval() -> None:
     figure = share(8, 10)
-    assert (figure.low, figure.high) == (
-        pytest.approx(0.4902, abs=1e-4),
-        pytest.approx(0.9433, abs=1e-4),
-    )
+    assert figure.low == pytest.approx(0.4902, abs=1e-4)
+    assert figure.high == pytest.approx(0.9433, abs=1e-4)
     assert share(0, 10).low == pytest.approx(0.0, abs=1e-12)
     assert share(0, 0).value is None
 
@@ -84,11 +82,13 @@ def test_figures_of_a_group_rest_on_what_is_known() -> None:
     ]  # fmt: skip
     (row,) = tabulate(observations, by="all")
     assert row.n == 7
-    assert (row.mae.n, row.mae.value) == (4, pytest.approx((3 + 20 + 1 + 0) / 4))
+    assert row.mae.n == 4
+    assert row.mae.value == pytest.approx((3 + 20 + 1 + 0) / 4)
     assert row.bias.value == pytest.approx((3 - 20 + 1 + 0) / 4)
     assert (row.coverage.n, row.coverage.value) == (4, 0.75)
     assert (row.sex_accuracy.n, row.sex_accuracy.value) == (4, 0.75)
-    assert (row.refused.n, row.refused.value) == (6, pytest.approx(1 / 6))
+    assert row.refused.n == 6
+    assert row.refused.value == pytest.approx(1 / 6)
 
 
 def test_groups_are_named() -> None:

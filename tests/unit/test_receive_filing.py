@@ -16,7 +16,6 @@ from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.dicom.marks import software_version
 from dicom_ai_node.dicom.uids import PROGRAM_UID, UUID_ROOT
 from dicom_ai_node.errors import StorageError, StorageFull
-from dicom_ai_node.receive import filing as module
 from dicom_ai_node.receive.connection import AssociationRows, Connection, Pace, PaceLimits
 from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.incoming import Incoming
@@ -26,7 +25,14 @@ from dicom_ai_node.report.copies import Fill, coerced
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards, instances
 from dicom_ai_node.store.forwards import Outgoing
-from dicom_ai_node.store.tables import association, forward, instance, quarantine, study
+from dicom_ai_node.store.tables import (
+    association,
+    forward,
+    instance,
+    quarantine,
+    report_file,
+    study,
+)
 from tests.builders.receiving import DX, EXPLICIT, encoded, radiograph
 from tests.builders.rows import analysed_study
 
@@ -207,7 +213,7 @@ def test_our_own_capture_comes_back_and_is_not_kept(bench: Bench) -> None:
     marked.InstanceCreatorUID = PROGRAM_UID
     assert bench.store(marked) == 0x0000
     analysed_study(bench.db, "1.9.9", now=100.0)
-    (known,) = bench.column(module.reports.report_file.c.sop_instance_uid)
+    (known,) = bench.column(report_file.c.sop_instance_uid)
     assert bench.store(radiograph(sop_class=SC, sop=known)) == 0x0000
     assert bench.left() == []
     assert len(bench.column(instance.c.id)) == 1  # the image of 1.9.9

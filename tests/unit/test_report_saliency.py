@@ -56,7 +56,8 @@ def test_colours_become_lighter_to_every_eye(seen: NDArray[np.float64]) -> None:
 
 
 def test_there_are_256_colours_from_violet_to_yellow() -> None:
-    assert (colours().shape, colours().dtype) == ((256, 3), np.uint8)
+    assert colours().shape == (256, 3)
+    assert colours().dtype == np.uint8
     assert colours()[0].tolist() == [0x44, 0x01, 0x54]
     assert colours()[255].tolist() == [0xFD, 0xE7, 0x25]
 

@@ -1,6 +1,7 @@
 """What holds for every header, however it was filled."""
 
 from datetime import date, timedelta
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ likely = {
     "SpecificCharacterSet": st.sampled_from(["", "ISO_IR 192", "\\ISO 2022 IR 87", "GB18030", "x"]),
 }
 anything = st.none() | st.binary(max_size=24)
-values = st.fixed_dictionaries(
+values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={keyword: likely.get(keyword, st.nothing()) | anything for keyword in ATTRIBUTES},
 )

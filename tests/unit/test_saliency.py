@@ -38,7 +38,8 @@ class Cornered(Network):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.backbone, self.dropout, self.head = Corners(), nn.Dropout(), nn.Linear(2, AGES + 3)
+        self.backbone = nn.Sequential(Corners())
+        self.dropout, self.head = nn.Dropout(), nn.Linear(2, AGES + 3)
 
 
 def corners(*, age: int = 0, sex: int = 1, sign: float = 1.0) -> Network:
@@ -90,7 +91,8 @@ def test_a_map_has_the_size_of_the_image_and_reaches_one(
 ) -> None:
     (only,) = explain(corners(), image, method=method, heads=[Head.AGE]).values()
     assert (only.head, only.method, only.flat) == (Head.AGE, method, False)
-    assert (only.values.shape, only.values.dtype) == ((SIZE, SIZE), np.float32)
+    assert only.values.shape == (SIZE, SIZE)
+    assert only.values.dtype == np.float32
     assert only.values.min() == 0
     assert only.values.max() == 1
 
@@ -129,7 +131,7 @@ def test_grad_cam_is_the_gradient_of_the_whole_network(image: Floats) -> None:
     x = torch.from_numpy(image * np.linspace(0, 1, SIZE, dtype=np.float32))[None, None]
     maps = network.maps(x)
     maps.retain_grad()
-    network.answer(maps.mean(dim=(2, 3))).age_moments()[0].sum().backward()
+    network.answer(maps.mean(dim=(2, 3))).age_moments()[0].sum().backward()  # type: ignore[no-untyped-call]
     assert maps.grad is not None
     expected = (maps.grad.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).clamp_min(0)
     large = functional.interpolate(expected[None], size=(SIZE, SIZE), mode="bilinear")[0, 0]
@@ -194,7 +196,7 @@ def test_a_network_in_training_mode_and_a_wrong_image_are_refused(image: Floats)
     with pytest.raises(ValueError, match="evaluation mode"):
         explain(corners().train(), image)
     with pytest.raises(ValueError, match=r"expected float32 \(S, S\), got float64"):
-        explain(corners(), image.astype(np.float64))  # type: ignore[arg-type]
+        explain(corners(), image.astype(np.float64))
     with pytest.raises(ValueError, match=r"got float32 \(1, 64, 64\)"):
         explain(corners(), image[None])
 

@@ -334,8 +334,12 @@ def test_copies_are_dropped_when_all_have_them_and_come_back_when_asked_for(db: 
     queue(db, *copies(1), *copies(1, "research"))
     removed: list[str] = []
 
+    def remove(path: str) -> bool:
+        removed.append(path)
+        return True
+
     def drop(before: float) -> int:
-        return drop_sent(db, before=before, limit=10, remove=lambda one: not removed.append(one))
+        return drop_sent(db, before=before, limit=10, remove=remove)
 
     for name, now in (("pacs", 400.0), ("research", 500.0)):
         assert drop(1000) == 0
