@@ -141,15 +141,12 @@ class Plain:
 
     def _page(self, http: httpx.Client, modality: str, offset: int) -> list[object]:
         """Orthanc counts the limit from the first answer on, not from the offset."""
-        asked: dict[str, Any] = {
-            "ModalitiesInStudy": modality,
-            "limit": offset + PAGE,
-            "offset": offset,
-        }
+        asked: dict[str, Any] = {"ModalitiesInStudy": modality, "offset": offset}
+        asked["limit"] = offset + PAGE
         fields = [f"{cfind.tag_of(keyword):08X}" for keyword in cfind.STUDY]
         answer = http.get(
             f"{self._root}/studies",
-            params={**asked, "limit": offset + PAGE, "includefield": fields},
+            params={**asked, "includefield": fields},
         )
         found: list[object] = answer.raise_for_status().json() if answer.content else []
         return found
