@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dicom_ai_node import pixels
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.audit.gather import Seen
+from dicom_ai_node.audit.study import Seen
 from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.dicom.limits import Limits

@@ -4,18 +4,16 @@ A process may be killed anywhere: what is settled is never asked for again, what
 """
 
 import errno
-from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from dicom_ai_node.audit.campaign import Ended, Ending
-from dicom_ai_node.audit.gather import Gathered, begin, gather
 from dicom_ai_node.audit.listing import Lister
 from dicom_ai_node.audit.pacing import Hold
-from dicom_ai_node.audit.rows import collected_to_row, listed_from_row
 from dicom_ai_node.audit.session import Session, describe
 from dicom_ai_node.audit.sources import Source
+from dicom_ai_node.audit.study import Attempt, gather, listed_from_row
 from dicom_ai_node.errors import ConfigError, PeerUnavailable, StorageError
 from dicom_ai_node.store import audit_studies, audits
 from dicom_ai_node.store.audit_studies import ClaimedListed
@@ -76,7 +74,7 @@ class Collector:
 
     def _attempt(self, source: Source, claimed: ClaimedListed) -> None:
         listed = listed_from_row(claimed.listed)
-        into = begin(source, listed)
+        into = Attempt.of(source, listed, claimed.key)
         if claimed.attempts > self._task.settings.max_attempts:
             self._settle(claimed, into, "the program ended in every attempt to read it")
             return
@@ -111,7 +109,7 @@ class Collector:
             else:
                 self._settle(claimed, into, into.fault)
 
-    def _erred(self, claimed: ClaimedListed, into: Gathered, error: Exception) -> None:
+    def _erred(self, claimed: ClaimedListed, into: Attempt, error: Exception) -> None:
         no_room = isinstance(error, OSError) and error.errno in _NO_ROOM
         if no_room or isinstance(error, StorageError | ConfigError):
             self._put_back(claimed)
@@ -122,7 +120,7 @@ class Collector:
             self._failed(claimed, into, describe(error))
 
     def _unreachable(
-        self, source: Source, claimed: ClaimedListed, into: Gathered, error: PeerUnavailable
+        self, source: Source, claimed: ClaimedListed, into: Attempt, error: PeerUnavailable
     ) -> None:
         """Find out whether the source is away as a whole: then no study's attempt is used up."""
         try:
@@ -135,7 +133,7 @@ class Collector:
         else:  # behind the others: should it be what brings the source down, they come first
             self._postpone(claimed, not_before=self._task.now(), counted=False)
 
-    def _failed(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
+    def _failed(self, claimed: ClaimedListed, into: Attempt, fault: str) -> None:
         task = self._task
         final = claimed.attempts >= task.settings.max_attempts
         log.warning(
@@ -171,17 +169,8 @@ class Collector:
         if not mine:
             raise Ended(Ending.LOST)
 
-    def _settle(self, claimed: ClaimedListed, into: Gathered, fault: str) -> None:
-        into = replace(into)  # a call that was given up may still write into it
-        task = self._task
-        row = collected_to_row(
-            claimed.key,
-            into.facts,
-            into.result,
-            expected=into.expected,
-            arrived=into.arrived,
-            fault=fault,
-        )
+    def _settle(self, claimed: ClaimedListed, into: Attempt, fault: str) -> None:
+        task, row = self._task, into.row(fault)
         if not audit_studies.settle(self._db, task.audit_id, row, owner=task.owner, now=task.now()):
             raise Ended(Ending.LOST)
         progress = self.session.progress

@@ -9,10 +9,10 @@ from typing import TypeVar
 import structlog
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ended, Ending, Preview
-from dicom_ai_node.audit.rows import listed_to_row, missing_part_to_row
 from dicom_ai_node.audit.session import Session, describe
 from dicom_ai_node.audit.sources import Slice, Source
 from dicom_ai_node.audit.sources.selection import DistinctStudies
+from dicom_ai_node.audit.study import listed_to_row, missing_part_to_row
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.errors import AuditError, ConfigError, PeerUnavailable, StorageError
 from dicom_ai_node.rules import check

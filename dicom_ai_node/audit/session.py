@@ -11,9 +11,9 @@ from typing import TypeVar
 import structlog
 
 from dicom_ai_node.audit.campaign import AuditSpec, Ended, Ending, Progress
-from dicom_ai_node.audit.gather import Analyse
 from dicom_ai_node.audit.pacing import Hold, Pacing
 from dicom_ai_node.audit.sources import Source
+from dicom_ai_node.audit.study import Analyse
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import NodeError, PeerUnavailable, UnreadableInstance

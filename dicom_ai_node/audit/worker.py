@@ -12,10 +12,9 @@ import structlog
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ending, Progress
 from dicom_ai_node.audit.collect import collect
-from dicom_ai_node.audit.fetched_files import folder_of, remove_abandoned
-from dicom_ai_node.audit.gather import Analyse
 from dicom_ai_node.audit.session import Session, Task, describe
 from dicom_ai_node.audit.sources import Source, opening
+from dicom_ai_node.audit.study import Analyse, folder_of, remove_abandoned
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import AuditError, NodeError, StorageError
 from dicom_ai_node.heartbeat import Heartbeat

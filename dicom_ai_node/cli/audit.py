@@ -167,9 +167,9 @@ def report(
     """
     check_folder("--out", out)
     from dicom_ai_node.audit.conclude import conclude
-    from dicom_ai_node.audit.identifiers import Identifiers
     from dicom_ai_node.audit.report import write_report
-    from dicom_ai_node.audit.rows import LISTING, collected_from_row, models_of
+    from dicom_ai_node.audit.report.tables import Identifiers
+    from dicom_ai_node.audit.study import LISTING, collected_from_row, models_of
     from dicom_ai_node.rules import RULES_VERSION
 
     settings = configuration(config)

@@ -105,7 +105,7 @@ def owner_here(settings: Config) -> str:
 
 
 def _move(settings: Config, number: int, event: AuditEvent, *, as_json: bool) -> None:
-    from dicom_ai_node.audit.fetched_files import remove_abandoned
+    from dicom_ai_node.audit.study import remove_abandoned
 
     db = open_database(settings)
     known(db, number)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from dicom_ai_node.audit.fetched_files import remove_abandoned
+from dicom_ai_node.audit.study import remove_abandoned
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import NodeError, StorageError
 from dicom_ai_node.fill import gateway

@@ -29,7 +29,7 @@ from pydicom import Dataset
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.conclude import conclude
-from dicom_ai_node.audit.rows import collected_from_row
+from dicom_ai_node.audit.study import collected_from_row
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid

@@ -9,10 +9,9 @@ from typing import Any
 
 from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.audit.gather import Seen
-from dicom_ai_node.audit.rows import collected_from_row
 from dicom_ai_node.audit.session import Session, Task
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, Slice
+from dicom_ai_node.audit.study import Seen, collected_from_row
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import PeerUnavailable

@@ -13,7 +13,6 @@ import pytest
 from pydicom import Dataset
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.audit.gather import begin, gather
 from dicom_ai_node.audit.sources import (
     OTHER_STUDY,
     Listed,
@@ -24,6 +23,7 @@ from dicom_ai_node.audit.sources import (
 )
 from dicom_ai_node.audit.sources.opening import open_source
 from dicom_ai_node.audit.sources.selection import DistinctStudies
+from dicom_ai_node.audit.study import Attempt, gather
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.errors import PeerRefused
@@ -431,7 +431,7 @@ def test_metadata_of_another_study_are_a_fault_and_none_of_the_study(
     fetched = source.fetch(listed, tmp_path)
     assert (len(fetched.files), fetched.faults) == (1, {"study": OTHER_STUDY})
     spec = ONE_DAY.model_copy(update={"depth": Depth.HEADERS})
-    into = begin(source, listed)
+    into = Attempt.of(source, listed, listed.key)
     settings = RulesSettings()
     gather(source, listed, into, spec=spec, rules=settings, analyse=None, folder=tmp_path)
     assert (into.fault, into.incomplete) == (OTHER_STUDY, True)

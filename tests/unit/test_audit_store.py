@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from dicom_ai_node.archive.member import StudyFacts
-from dicom_ai_node.audit import rows
+from dicom_ai_node.audit.study import (
+    Attempt,
+    collected_from_row,
+    listed_from_row,
+    listed_to_row,
+    models_of,
+)
 from dicom_ai_node.store import Database, audit_studies, audits
 from dicom_ai_node.store.audit_studies import NewListed, SettledStudy, save_slice
 from dicom_ai_node.study import AuditEvent, AuditState
@@ -163,17 +169,17 @@ def test_a_collected_study_comes_back_as_it_was(any_db: Database) -> None:
         ModelIdentity("net", "1", "ab"),
     )
     facts = StudyFacts("1.2.3", (header(PatientName="A\0B^C"),))
-    row = rows.collected_to_row("1.2.3", facts, result, expected=2, arrived=2, fault="")
+    row = Attempt("1.2.3", facts, result, expected=2, arrived=2).row("")
     audit_studies.settle(any_db, number, row, owner=OWNER, now=1.0)
-    (found,) = map(rows.collected_from_row, audit_studies.collected(any_db, number))
+    (found,) = map(collected_from_row, audit_studies.collected(any_db, number))
     assert found.result == result
     assert found.facts == facts, "padding is what rule A4 is after"
-    assert rows.models_of([found]) == "net 1"
+    assert models_of([found]) == "net 1"
 
 
 def test_a_listed_study_comes_back_as_it_was() -> None:
     one = listed(7, PatientName="Meier^Anna")
-    assert rows.listed_from_row(rows.listed_to_row(one).listed) == one
+    assert listed_from_row(listed_to_row(one).listed) == one
 
 
 def test_what_is_left_out_is_counted_over_all_parts(any_db: Database) -> None:

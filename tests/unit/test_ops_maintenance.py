@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from dicom_ai_node.audit.fetched_files import folder_of
+from dicom_ai_node.audit.study import folder_of
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.ops import machine, maintenance, retention

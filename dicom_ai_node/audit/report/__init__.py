@@ -10,10 +10,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from dicom_ai_node.audit.identifiers import Identifiers
 from dicom_ai_node.audit.outcome import AuditReport
 from dicom_ai_node.audit.report.page import page
-from dicom_ai_node.audit.report.tables import NONE, patients_table, rates_table, studies_table
+from dicom_ai_node.audit.report.tables import (
+    NONE,
+    Identifiers,
+    patients_table,
+    rates_table,
+    studies_table,
+)
 from dicom_ai_node.output import escaped_json, make_private, write_private
 
 _JSON = TypeAdapter(AuditReport)

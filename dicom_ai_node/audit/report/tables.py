@@ -3,12 +3,15 @@
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from dicom_ai_node.audit.identifiers import COLUMNS, Identifiers
+from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.output import Cell, CsvWriter
+from dicom_ai_node.rules.header import usual
 
-NONE = Identifiers()
+COLUMNS = {"AccessionNumber": "accession_number", "PatientID": "patient_id"}
+"""DICOM keyword -> column."""
 STUDY_COLUMNS = (
     "study_instance_uid",
     "patient",
@@ -43,6 +46,42 @@ STUDY_COLUMNS = (
 )
 PATIENT_COLUMNS = ("patient", "studies", "flagged", "alerts", "mix_ups", "rules")
 RATE_COLUMNS = ("by", "group", "studies", "flagged", "rate", "low95", "high95", "unusual", "rules")
+
+
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """The values of what names a study or patient in the hospital, by the key of the study.
+
+    For a CSV from which records are to be mended; no part of the report itself, which knows
+    patients by a pseudonym only.
+    """
+
+    keywords: tuple[str, ...] = ()
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, collected: Iterable[Collected], keywords: Sequence[str]) -> "Identifiers":
+        """Read ``keywords`` of what was collected; of the listing where no instance says them."""
+        wanted = tuple(keyword for keyword in COLUMNS if keyword in keywords)
+        values = {one.key: {name: _value(one, name) for name in wanted} for one in collected}
+        return cls(wanted, values)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of their columns."""
+        return tuple(COLUMNS[keyword] for keyword in self.keywords)
+
+    def of_study(self, key: str) -> list[str]:
+        """Return the values of one study, '' where it has none."""
+        own = self.values.get(key, {})
+        return [own.get(keyword, "") for keyword in self.keywords]
+
+    def of_patient(self, keys: Iterable[str], keyword: str) -> str:
+        """Return the first value that one of a patient's studies has."""
+        return next((text for key in keys if (text := self.values.get(key, {}).get(keyword))), "")
+
+
+NONE = Identifiers()
 
 
 def studies_table(report: AuditReport, identifiers: Identifiers = NONE) -> str:
@@ -157,3 +196,10 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     writer.writerow(columns)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _value(one: Collected, keyword: str) -> str:
+    if one.facts is None:
+        return ""
+    listed = one.facts.listed
+    return usual(one.facts.headers, keyword) or (listed.clean(keyword) if listed else "")
