@@ -1,6 +1,8 @@
 """Builders of rows: instances, results, deliveries."""
 
-from sqlalchemy import select
+from typing import Any
+
+from sqlalchemy import Row, select
 
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store import Database, deliveries
@@ -8,6 +10,7 @@ from dicom_ai_node.store.instances import Filed, record
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import ClaimedStudy, claim, close_due
+from dicom_ai_node.store.tables import delivery
 from dicom_ai_node.store.tables import study as study_table
 from dicom_ai_node.study import State
 from dicom_ai_node.types import ImageRef, StoredInstance
@@ -105,3 +108,9 @@ def claim_deliveries(
 def deliver_all(db: Database, name: str, *, now: float) -> None:
     for one in claim_deliveries(db, name, now=now):
         assert deliveries.delivered(db, one, one.files[0], status=0, now=now)
+
+
+def deliveries_of(db: Database) -> list[Row[Any]]:
+    """All deliveries, in the order in which they were queued."""
+    with db.read() as connection:
+        return list(connection.execute(select(delivery).order_by(delivery.c.id)))

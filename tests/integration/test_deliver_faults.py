@@ -5,16 +5,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydicom import dcmread
 from structlog.testing import capture_logs
 
-from dicom_ai_node.deliver import courier, line
-from dicom_ai_node.deliver.send import Sent, send
+from dicom_ai_node.deliver import worker
 from dicom_ai_node.dicom.classes import REPORTS
-from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import deliveries
 from tests.builders.outbox import (
     SR_3D,
@@ -72,7 +69,7 @@ def test_a_refused_report_waits_alone_and_is_sent_again(tmp_path: Path, status: 
 def test_a_report_that_is_always_refused_becomes_a_dead_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "MAX_REFUSALS", 3)
+    monkeypatch.setattr(worker, "MAX_REFUSALS", 3)
     with pacs_and_outbox(tmp_path) as (pacs, box):
         pacs.faults.class_answers = dict.fromkeys(REPORTS, 0xC123)
         box.queue()
@@ -101,7 +98,7 @@ def test_a_peers_comment_is_kept_but_never_logged(
 def test_a_full_archive_is_never_given_up_before_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "MAX_REFUSALS", 2)
+    monkeypatch.setattr(worker, "MAX_REFUSALS", 2)
     with pacs_and_outbox(tmp_path) as (pacs, box):
         pacs.faults.answers = deque([0xA700] * 4)
         box.queue()
@@ -218,7 +215,7 @@ def test_a_class_accepted_and_then_refused_gives_way_to_the_next(
 def test_no_class_accepted_is_a_refusal_that_names_what_was_proposed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "MAX_REFUSALS", 1)
+    monkeypatch.setattr(worker, "MAX_REFUSALS", 1)
     with pacs_and_outbox(tmp_path) as (pacs, box):
         pacs.faults.accepted_classes = frozenset()
         box.queue(1)
@@ -258,26 +255,6 @@ def test_a_spool_that_is_gone_kills_no_letter(tmp_path: Path) -> None:
         hidden.rename(box.spool.root)
         with delivering(box.config):
             wait_for(lambda: box.delivered(1))
-
-
-def test_a_fault_of_ours_ends_a_batch_and_not_the_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faults = [KeyError("a bug"), StorageError("database: disk I/O error")]
-
-    def faulty(*arguments: Any, **options: Any) -> Sent:
-        if faults:
-            raise faults.pop()
-        return send(*arguments, **options)
-
-    monkeypatch.setattr(line, "send", faulty)
-    monkeypatch.setattr(courier, "_AFTER_FAULT_SECONDS", 0.05)
-    with pacs_and_outbox(tmp_path) as (_pacs, box):
-        box.queue(1)
-        box.queue(2)
-        with delivering(box.config):
-            wait_for(lambda: box.delivered(2))
-        assert [row.attempts for row in box.rows()] == [1, 1]
 
 
 def test_the_lease_is_renewed_while_a_destination_takes_its_time(tmp_path: Path) -> None:
@@ -354,7 +331,7 @@ def test_an_answer_that_cannot_be_read_is_an_attempt_and_at_last_a_dead_letter(
         assert row.state == "queued"
         assert row.attempts >= 2
         assert row.error.startswith(f"PACS at 127.0.0.1:{port}")
-        assert "courier_failed" not in {line["event"] for line in lines}
+        assert "delivery_failed" not in {line["event"] for line in lines}
     with (
         outbox(tmp_path / "old", pacs={"port": port}) as box,
         accepting(port, answering(accept, respond)),

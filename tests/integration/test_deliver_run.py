@@ -6,7 +6,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_ai_node.deliver import courier, line
+from dicom_ai_node.deliver import dimse, worker
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.store import deliveries
@@ -63,7 +63,7 @@ def test_what_was_queued_for_a_kind_no_longer_sent_still_arrives(tmp_path: Path)
 
 
 def test_many_batches_share_an_association(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "_BATCH", 2)
+    monkeypatch.setattr(worker, "_BATCH", 2)
     with pacs_and_outbox(tmp_path) as (pacs, box):
         for number in range(5):
             box.queue(number)
@@ -76,7 +76,7 @@ def test_many_batches_share_an_association(tmp_path: Path, monkeypatch: pytest.M
 def test_an_association_ends_after_its_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "_PER_ASSOCIATION", 2)
+    monkeypatch.setattr(dimse, "_PER_ASSOCIATION", 2)
     with pacs_and_outbox(tmp_path) as (pacs, box):
         for number in range(3):
             box.queue(number)

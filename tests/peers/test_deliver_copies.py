@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 from pynetdicom.dsutils import split_dataset
 
-from dicom_ai_node.deliver import courier
+from dicom_ai_node.deliver import worker
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.fill.apply import apply
 from dicom_ai_node.store.queries import show
@@ -86,7 +86,7 @@ def test_storescp_gets_every_syntax_byte_for_byte(tmp_path: Path) -> None:
 def test_a_peer_that_lacks_the_syntax_gets_nothing_and_the_reason_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "MAX_REFUSALS", 1)
+    monkeypatch.setattr(worker, "MAX_REFUSALS", 1)
     with (
         EmbeddedPacs(tmp_path / "pacs") as pacs,
         ward(tmp_path, pacs={"port": pacs.port, "fill": "deterministic"}) as box,

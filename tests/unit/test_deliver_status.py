@@ -2,45 +2,46 @@
 
 import pytest
 
-from dicom_ai_node.deliver.status import Verdict, judge
+from dicom_ai_node.deliver.dimse import judge
+from dicom_ai_node.deliver.sender import Answer
 from dicom_ai_node.dicom.status import describe_store, is_warning
 
 
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        (0x0000, Verdict.STORED),
-        (0xB000, Verdict.STORED),
-        (0xB006, Verdict.STORED),
-        (0xB007, Verdict.STORED),
-        (0x0107, Verdict.STORED),
-        (0x0111, Verdict.STORED),
-        (0xA700, Verdict.BUSY),
-        (0xA7FF, Verdict.BUSY),
-        (0x0213, Verdict.BUSY),
-        (0x0122, Verdict.OTHER_CLASS),
-        (0x0118, Verdict.OTHER_CLASS),
-        (0xA900, Verdict.OTHER_CLASS),
-        (0xA9FF, Verdict.OTHER_CLASS),
-        (0xC000, Verdict.REFUSED),
-        (0xCFFF, Verdict.REFUSED),
-        (0x0110, Verdict.REFUSED),
-        (0x0124, Verdict.REFUSED),
-        (0xFF00, Verdict.REFUSED),
-        (0xFE00, Verdict.REFUSED),
+        (0x0000, Answer.STORED),
+        (0xB000, Answer.STORED),
+        (0xB006, Answer.STORED),
+        (0xB007, Answer.STORED),
+        (0x0107, Answer.STORED),
+        (0x0111, Answer.STORED),
+        (0xA700, Answer.BUSY),
+        (0xA7FF, Answer.BUSY),
+        (0x0213, Answer.BUSY),
+        (0x0122, Answer.OTHER_CLASS),
+        (0x0118, Answer.OTHER_CLASS),
+        (0xA900, Answer.OTHER_CLASS),
+        (0xA9FF, Answer.OTHER_CLASS),
+        (0xC000, Answer.REFUSED),
+        (0xCFFF, Answer.REFUSED),
+        (0x0110, Answer.REFUSED),
+        (0x0124, Answer.REFUSED),
+        (0xFF00, Answer.REFUSED),
+        (0xFE00, Answer.REFUSED),
     ],
 )
-def test_each_status_has_its_verdict(status: int, verdict: Verdict) -> None:
+def test_each_status_has_its_verdict(status: int, verdict: Answer) -> None:
     assert judge(status) is verdict
 
 
 def test_every_status_is_judged_and_described() -> None:
     for status in range(0x10000):
         verdict = judge(status)
-        assert isinstance(verdict, Verdict)
+        assert isinstance(verdict, Answer)
         assert describe_store(status).startswith(f"0x{status:04X} (")
         if is_warning(status):
-            assert verdict is Verdict.STORED
+            assert verdict is Answer.STORED
 
 
 @pytest.mark.parametrize(
