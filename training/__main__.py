@@ -1,16 +1,15 @@
-"""The commands that make a bundle: ``python -m training COMMAND``, each with its own ``--help``."""
+"""The commands that make a bundle: ``python -m training COMMAND``, each with its ``--help``."""
 
 import sys
 from importlib import import_module
 
 COMMANDS = {
-    "index": ("readers", "read a data set in its own layout and write its index"),
+    "index": ("readers", "read a data set in the layout it is published in and write its index"),
     "duplicates": ("data.near_duplicates", "find near-duplicates over data sets"),
     "folds": ("data.folds", "deal the images of indexes out to patient-left-out folds"),
     "cache": ("data.cache", "decode and reduce the images of an index beforehand"),
     "train": ("fit.train", "train one network"),
     "cross": ("measure.cross", "train a network for every fold and measure what it never saw"),
-    "compare": ("measure.compare", "train networks under one budget and compare them"),
     "build_bundle": ("publish.build_bundle", "calibrate a run's weights and pack them as a bundle"),
     "parity": ("measure.parity", "ask whether one image gets one answer, whichever way it comes"),
     "evaluate": ("publish.evaluate", "measure a bundle; write its report, and its card"),

@@ -7,8 +7,8 @@ import numpy as np
 from torch import nn
 
 from dicom_ai_node.inference import network
-from training.data.images import TRAINING, Images, Item
-from training.fit.config import Config
+from training.data.images import TRAINING, Images, LabelledImage
+from training.fit.config import RunConfig
 
 SIDE = 64
 
@@ -18,7 +18,7 @@ class Tiny:
 
     def __init__(self, count: int = 24) -> None:
         self.items = [
-            Item(
+            LabelledImage(
                 path=f"{n}.png",
                 source="tiny",
                 patient=f"{n // 2}",
@@ -32,7 +32,7 @@ class Tiny:
             for n in range(count)
         ]
 
-    def trained(self) -> list[Item]:
+    def trained(self) -> list[LabelledImage]:
         return [item for item in self.items if item.role in TRAINING]
 
     def training(self, side: int) -> Images:
@@ -47,7 +47,7 @@ def small_backbone() -> network.Backbone:
     return nn.Sequential(*block), 8, 1
 
 
-def tiny_config(out: Path, **changes: Any) -> Config:
+def tiny_config(out: Path, **changes: Any) -> RunConfig:
     """Two steps of the architecture ``tiny``: :func:`small_backbone`, under that name."""
     values: dict[str, Any] = {
         "architecture": "tiny",
@@ -61,4 +61,4 @@ def tiny_config(out: Path, **changes: Any) -> Config:
         "until": (1.0,),
         "low_resolution": (0.0,),
     }
-    return Config(**(values | changes))
+    return RunConfig(**(values | changes))

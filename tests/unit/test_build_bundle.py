@@ -17,7 +17,7 @@ from training.data import project
 from training.data.tables import DataError
 from training.fit import calibrate, checkpoint, prior
 from training.fit.batches import Batches, frequencies
-from training.fit.config import WEIGHTS, Config
+from training.fit.config import WEIGHTS, RunConfig
 from training.fit.run import Run
 from training.publish import build_bundle, evaluate
 
@@ -25,10 +25,10 @@ SIDE = 32
 ROLES = {"train": 90, "train_128": 10, "val": 90, "val_128": 12, "gate": 2}
 
 
-def items() -> list[data.Item]:
+def items() -> list[data.LabelledImage]:
     rng = np.random.default_rng(0)
     return [
-        data.Item(f"{role}{n}", role, f"{role}{n // 2}", role, float(rng.integers(20, 80)),
+        data.LabelledImage(f"{role}{n}", role, f"{role}{n // 2}", role, float(rng.integers(20, 80)),
                   float(n % 2), 1.0, 1.0, "PA", "free")
         for role, count in ROLES.items()
         for n in range(count)
@@ -42,8 +42,8 @@ def load(_: Path, __: Path, side: int, *roles: str, bits: int = 16) -> data.Imag
     return data.Images(chosen, rng.integers(0, 256, shape).astype(np.uint8))
 
 
-def config(folder: Path) -> Config:
-    return Config(out=str(folder), cache=str(folder), sides=(SIDE,), until=(1.0,),
+def config(folder: Path) -> RunConfig:
+    return RunConfig(out=str(folder), cache=str(folder), sides=(SIDE,), until=(1.0,),
                   low_resolution=(0.25,))  # fmt: skip
 
 
@@ -62,7 +62,9 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return left_by_a_run(tmp_path, network)
 
 
-def left_by_a_run(folder: Path, network: Network, trained: Sequence[data.Item] = ()) -> Path:
+def left_by_a_run(
+    folder: Path, network: Network, trained: Sequence[data.LabelledImage] = ()
+) -> Path:
     """The files of a run that was trained with ``trained``: the own training images if none."""
     settings, own_images, cpu = config(folder), images_of(folder), torch.device("cpu")
     folder.mkdir(exist_ok=True)

@@ -14,12 +14,12 @@ from dicom_ai_node.inference.network import Network
 from tests.builders.layouts import picture
 from training.data import augment, roles
 from training.data.folds import read_folds, write_folds
-from training.data.images import Data, Images, Item, MappedImages
+from training.data.images import Data, Images, LabelledImage, MappedImages
 from training.data.index import Row, write_index
 from training.data.tables import DataError
 from training.fit import config, start
 from training.fit.batches import Batches
-from training.fit.config import ArchiveConfig, Config, archived, member
+from training.fit.config import ArchiveConfig, RunConfig, archived, member
 
 SIDE = 64
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ ROWS += [
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Config:
+def site(tmp_path: Path) -> RunConfig:
     """Six patients, the odd ones in fold 1; knees; another hospital, which had patient 2 too."""
     for one in ROWS:
         picture(tmp_path / one.image, len(one.image) + ord(one.image[0]), side=SIDE)
@@ -63,14 +63,14 @@ def site(tmp_path: Path) -> Config:
         external={"away": str(tmp_path / "away.csv")},
         duplicates=str(tmp_path / "twins.json"),
     )
-    return Config(
+    return RunConfig(
         out=str(tmp_path / "run"), cache=str(tmp_path / "cache"), start="random", pixels=SIDE,
         sides=(SIDE,), until=(1.0,), low_resolution=(0.3,), batch=16, gate=0.5, corrupted=0.3,
         archive=archive,
     )  # fmt: skip
 
 
-def found(site: Config) -> dict[str, Item | str]:
+def found(site: RunConfig) -> dict[str, LabelledImage | str]:
     assert site.archive is not None
     parts = roles.parts(site.archive, read_folds(Path(site.archive.folds)))
     return {
@@ -80,12 +80,12 @@ def found(site: Config) -> dict[str, Item | str]:
     }
 
 
-def item(one: Item | str) -> Item:
-    assert isinstance(one, Item), one
+def item(one: LabelledImage | str) -> LabelledImage:
+    assert isinstance(one, LabelledImage), one
     return one
 
 
-def test_roles(site: Config) -> None:
+def test_roles(site: RunConfig) -> None:
     of = found(site)
     assert (item(of["1PA"]).role, item(of["0PA"]).role) == ("train", "held_out")
     assert (item(of["1PA"]).age, item(of["1PA"]).female, item(of["1PA"]).frontal) == (50, 1, 1)
@@ -110,13 +110,13 @@ def test_roles(site: Config) -> None:
     assert of["away/e"] == roles.NOT_APART  # its twin
 
 
-def test_views_that_are_not_stated_may_be_taken_for_frontal(site: Config) -> None:
+def test_views_that_are_not_stated_may_be_taken_for_frontal(site: RunConfig) -> None:
     assert site.archive is not None
     site = replace(site, archive=replace(site.archive, unknown_is_frontal=True))
     assert item(found(site)["unknown"]).role == "held_out"
 
 
-def test_a_twin_outside_does_not_tie_two_patients_inside(site: Config, tmp_path: Path) -> None:
+def test_a_twin_outside_does_not_tie_two_patients_inside(site: RunConfig, tmp_path: Path) -> None:
     pairs = '{"pairs": [["0PA.png", "away/e.png", 3], ["1PA.png", "away/e.png", 3]]}'
     (tmp_path / "twins.json").write_text(pairs)
     assert found(site)["away/e"] == roles.NOT_APART
@@ -126,7 +126,7 @@ def test_a_twin_outside_does_not_tie_two_patients_inside(site: Config, tmp_path:
 
 
 @pytest.mark.parametrize("fold", [0, 1])
-def test_patients_of_the_fold_that_is_held_out_are_never_drawn(site: Config, fold: int) -> None:
+def test_patients_of_the_fold_that_is_held_out_are_never_drawn(site: RunConfig, fold: int) -> None:
     one = member(site, fold)
     data = archived(one)
     material = Batches(one, data, CPU)
@@ -153,7 +153,7 @@ class InMemory:
         return self.images
 
 
-def test_drawing_from_disk_is_drawing_from_memory(site: Config) -> None:
+def test_drawing_from_disk_is_drawing_from_memory(site: RunConfig) -> None:
     images = archived(site)
     on_disk = Batches(site, images, CPU)
     in_memory: Data = InMemory(on_disk.images)  # type: ignore[assignment]
@@ -165,7 +165,7 @@ def test_drawing_from_disk_is_drawing_from_memory(site: Config) -> None:
         y, known = other.batch(0)
         assert torch.equal(x, y)
         assert all(torch.equal(labels[n].nan_to_num(-1), known[n].nan_to_num(-1)) for n in known)
-    assert torch.equal(on_disk.calm(SIDE), other.calm(SIDE))
+    assert torch.equal(on_disk.for_norms(SIDE), other.for_norms(SIDE))
 
 
 def test_bytes_and_floats_are_changed_alike() -> None:
@@ -180,7 +180,7 @@ def test_bytes_and_floats_are_changed_alike() -> None:
 
 
 def test_what_cannot_be_read_is_left_out_and_counted(
-    site: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    site: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "1PA.png").write_bytes(b"junk")
     (tmp_path / "0AP.png").write_bytes(b"junk")
@@ -198,7 +198,7 @@ def test_what_cannot_be_read_is_left_out_and_counted(
         archived(replace(site, cache=str(tmp_path / "other"))).load(SIDE, "held_out")
 
 
-def test_images_stay_on_disk_and_in_the_order_of_the_items(site: Config) -> None:
+def test_images_stay_on_disk_and_in_the_order_of_the_items(site: RunConfig) -> None:
     data = archived(site)
     images = data.load(SIDE, "train", "held_out", "away")
     assert isinstance(images.pixels, MappedImages)
@@ -225,13 +225,13 @@ def test_mapped_images_are_indexed_as_an_array_is() -> None:
     assert len(MappedImages([])[:]) == 0
 
 
-def test_without_labels_there_is_nothing_to_train(site: Config, tmp_path: Path) -> None:
+def test_without_labels_there_is_nothing_to_train(site: RunConfig, tmp_path: Path) -> None:
     write_index([replace(one, sex="") for one in ROWS], tmp_path / "index.csv")
     with pytest.raises(DataError, match=r"train: expected frontal images with an age and"):
         archived(site)
 
 
-def test_a_bundle_says_what_its_gates_have_not_seen(site: Config, tmp_path: Path) -> None:
+def test_a_bundle_says_what_its_gates_have_not_seen(site: RunConfig, tmp_path: Path) -> None:
     about = archived(site).about(start.history(site))
     assert "3 images of other views trained the view gate" in about.summary
     assert "random weights" in about.summary
@@ -277,16 +277,16 @@ def test_a_fold_needs_an_archive(tmp_path: Path) -> None:
 
 def test_a_run_starts_from_a_bundle_or_an_earlier_run(tmp_path: Path) -> None:
     file = bundle.default_bundle() / bundle.WEIGHTS
-    settings = Config(start=str(file))
+    settings = RunConfig(start=str(file))
     made = start.network(settings, tmp_path, lambda _: torch.zeros(0))
     stored = load_numpy(file)["network.head.weight"]
     np.testing.assert_array_equal(made.head.weight.detach().numpy(), stored)
     assert bundle.sha256(file) in start.words(settings)
     torch.manual_seed(1)
     save_file(Network("resnet18").state_dict(), tmp_path / "w.safetensors")
-    settings = Config(architecture="resnet18", start=str(tmp_path / "w.safetensors"))
+    settings = RunConfig(architecture="resnet18", start=str(tmp_path / "w.safetensors"))
     start.network(settings, tmp_path, lambda _: torch.zeros(0))
     with pytest.raises(DataError, match="expected weights to start from"):
-        start.network(Config(start=str(tmp_path / "no")), tmp_path, lambda _: torch.zeros(0))
+        start.network(RunConfig(start=str(tmp_path / "no")), tmp_path, lambda _: torch.zeros(0))
     with pytest.raises(DataError, match="expected ImageNet weights; else name weights"):
-        start.network(Config(), tmp_path, lambda _: torch.zeros(0))
+        start.network(RunConfig(), tmp_path, lambda _: torch.zeros(0))

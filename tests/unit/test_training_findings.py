@@ -8,9 +8,9 @@ import torch
 
 from dicom_ai_node.inference.network import Network
 from training.data.findings import NAMES, TASKS, WORDS, targets
-from training.data.images import Item
+from training.data.images import LabelledImage
 from training.fit.batches import FURTHER
-from training.fit.config import Config
+from training.fit.config import RunConfig
 from training.fit.loss import FindingsHead
 from training.fit.run import Run
 from training.readers.chexpert import FINDINGS
@@ -18,8 +18,8 @@ from training.readers.chexpert import FINDINGS
 NAN = float("nan")
 
 
-def item(view: str, *findings: str, source: str = "nih") -> Item:
-    return Item("p", source, "n", "train", 50.0, 1.0, 1.0, 1.0, view, "", findings)
+def item(view: str, *findings: str, source: str = "nih") -> LabelledImage:
+    return LabelledImage("p", source, "n", "train", 50.0, 1.0, 1.0, 1.0, view, "", findings)
 
 
 def known(source: str, *findings: str) -> tuple[set[str], set[str]]:
@@ -93,7 +93,7 @@ def test_what_is_unknown_costs_nothing() -> None:
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_findings_teach_the_backbone_by_their_weight(tmp_path: Path, weight: float) -> None:
     torch.manual_seed(0)
-    settings = Config(out=str(tmp_path), findings=weight, rate=1e-3, warmup=0.0, decay=0.0)
+    settings = RunConfig(out=str(tmp_path), findings=weight, rate=1e-3, warmup=0.0, decay=0.0)
     run = Run(settings, Network("resnet18", dropout=0.0), torch.device("cpu"))
     before = run.network.backbone[0].weight.detach().clone()
     labels = {name: torch.full((4,), NAN) for name in ("age", "female", "frontal", "chest")}
@@ -104,7 +104,7 @@ def test_findings_teach_the_backbone_by_their_weight(tmp_path: Path, weight: flo
 
 
 def test_their_layer_is_kept_to_go_on_and_is_not_shipped(tmp_path: Path) -> None:
-    run = Run(Config(out=str(tmp_path), findings=0.5), Network("resnet18"), torch.device("cpu"))
+    run = Run(RunConfig(out=str(tmp_path), findings=0.5), Network("resnet18"), torch.device("cpu"))
     torch.nn.init.ones_(run.further.layer.weight)
     again = Run(run.config, Network("resnet18"), torch.device("cpu"))
     again.load_state_dict(run.state_dict())

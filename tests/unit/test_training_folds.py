@@ -7,7 +7,7 @@ import pytest
 
 from training.data import folds
 from training.data.folds import OutOfFold, assign, read_folds, read_predictions, write_predictions
-from training.data.images import Item
+from training.data.images import LabelledImage
 from training.data.index import Row, write_index
 from training.data.near_duplicates import groups
 from training.data.tables import DataError
@@ -103,10 +103,10 @@ def test_command(
     assert "fold 4: " in capsys.readouterr().out
 
 
-def said(age: float, fold: int, answer: float) -> cross.Said:
+def said(age: float, fold: int, answer: float) -> cross.Predicted:
     """What is known of an image of a patient of its own, and what is said of it."""
     name = f"{fold}-{age}"
-    item = Item(name, "d", name, "held_out", age, float("nan"), 1.0, 1.0)
+    item = LabelledImage(name, "d", name, "held_out", age, float("nan"), 1.0, 1.0)
     return item, OutOfFold(name, fold, answer, 5.0, 0.5)
 
 

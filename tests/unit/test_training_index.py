@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from training import readers
-from training.data.index import COLUMNS, Row, files, gathered, read_index, seen_from, write_index
-from training.data.labels import stated
+from training.data.index import (
+    COLUMNS,
+    Row,
+    files,
+    read_index,
+    read_indexes,
+    relative_to_folder,
+    write_index,
+)
+from training.data.labels import labels_of_columns
 from training.data.tables import DataError, read_table
 
 FULL = Row(
@@ -36,15 +44,15 @@ def test_several_indexes_are_one_with_one_name_for_each_file(tmp_path: Path) -> 
     write_index([Row("../nih/1.png", "nih")], tmp_path / "lists/nih.csv")
     write_index([Row("1.png", "site")], tmp_path / "site/index.csv")
     indexes = [tmp_path / "lists/nih.csv", tmp_path / "site/index.csv"]
-    assert [row.image for row in gathered(tmp_path, indexes)] == ["nih/1.png", "site/1.png"]
+    assert [row.image for row in read_indexes(tmp_path, indexes)] == ["nih/1.png", "site/1.png"]
     write_index([Row("1.png", "nih")], tmp_path / "nih/again.csv")
     with pytest.raises(DataError, match=r"again\.csv: nih/1\.png: .* also in .*nih\.csv"):
-        gathered(tmp_path, [*indexes, tmp_path / "nih/again.csv"])
+        read_indexes(tmp_path, [*indexes, tmp_path / "nih/again.csv"])
 
 
 def test_an_image_is_found_from_where_the_index_lies(tmp_path: Path) -> None:
     root, folder = tmp_path / "data/nih", tmp_path / "indexes"
-    moved = next(seen_from(folder, root, [FULL]))
+    moved = next(relative_to_folder(folder, root, [FULL]))
     assert moved.image == "../data/nih/a/b.png"
     assert (folder / moved.image).resolve() == root / "a/b.png"
 
@@ -117,41 +125,43 @@ def test_a_failed_write_leaves_the_old_index(tmp_path: Path) -> None:
     ],
 )
 def test_ages_pass_the_header_rules(given: str, years: float | None) -> None:
-    labels = stated(age=given, sex="F")
+    labels = labels_of_columns(age=given, sex="F")
     assert labels.age == years
     assert labels.sex == "F"
     assert bool(labels.doubts) == (years is None)
 
 
 def test_the_rule_that_dropped_an_age_is_named() -> None:
-    assert stated(age="414", sex="M").doubts[0].startswith("age: C2 ")
-    assert stated(age="0", sex="M").doubts[0].startswith("age: C1 ")
-    assert stated(age="old", sex="M").doubts[0].startswith("age: A1 ")
-    assert stated(sex="M").doubts[0].startswith("age: B3 ")
+    assert labels_of_columns(age="414", sex="M").doubts[0].startswith("age: C2 ")
+    assert labels_of_columns(age="0", sex="M").doubts[0].startswith("age: C1 ")
+    assert labels_of_columns(age="old", sex="M").doubts[0].startswith("age: A1 ")
+    assert labels_of_columns(sex="M").doubts[0].startswith("age: B3 ")
 
 
 def test_censored_ages_are_bounds_only_where_they_were_put_together() -> None:
-    assert stated(age="92", sex="F").age == 92
-    censored = stated(age="92", sex="F", deidentified=True)
+    assert labels_of_columns(age="92", sex="F").age == 92
+    censored = labels_of_columns(age="92", sex="F", deidentified=True)
     assert censored.age is None
     assert censored.doubts[0].startswith("age: E8 ")
-    assert stated(age="88", sex="F", deidentified=True).age == 88
+    assert labels_of_columns(age="88", sex="F", deidentified=True).age == 88
 
 
 def test_ages_from_dates_are_completed_years() -> None:
-    assert stated(sex="M", birth="19300701", study="20140630").age == 83
-    assert stated(sex="M", birth="19300701", study="20140701").age == 84
-    assert stated(sex="M", birth="18300701", study="20140701").age is None  # D3
-    assert stated(sex="M", birth="20150701", study="20140701").age is None  # D1
-    assert stated(sex="M", birth="19000101", study="20140701").age is None  # C4
-    assert stated(age="40", sex="M", birth="19300701", study="20140701").age is None  # E2
+    assert labels_of_columns(sex="M", birth="19300701", study="20140630").age == 83
+    assert labels_of_columns(sex="M", birth="19300701", study="20140701").age == 84
+    assert labels_of_columns(sex="M", birth="18300701", study="20140701").age is None  # D3
+    assert labels_of_columns(sex="M", birth="20150701", study="20140701").age is None  # D1
+    assert labels_of_columns(sex="M", birth="19000101", study="20140701").age is None  # C4
+    assert (
+        labels_of_columns(age="40", sex="M", birth="19300701", study="20140701").age is None
+    )  # E2
 
 
 @pytest.mark.parametrize(
     ("given", "sex"), [("M", "M"), ("f", "F"), ("Male", "M"), ("Unknown", ""), ("O", ""), ("", "")]
 )
 def test_sexes(given: str, sex: str) -> None:
-    labels = stated(age="40", sex=given)
+    labels = labels_of_columns(age="40", sex=given)
     assert labels.sex == sex
     assert labels.age == 40
     assert bool(labels.doubts) == (sex == "")

@@ -16,17 +16,19 @@ from dicom_ai_node.inference.calibration import LEVELS
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
 from training.measure import montage
-from training.measure.montage import BEST, MEDIAN, UNSURE, WORST, Case, choose
-from training.measure.table import FRONTAL, Table, joined, read_csv, write_csv
+from training.measure.montage import BEST, MEDIAN, UNSURE, WORST, ChosenImage, choose
+from training.measure.table import FRONTAL, PredictionTable, joined, read_csv, write_csv
 from training.publish import evaluate
 
 
-def table(dataset: str, errors: list[float], p_female: list[float], *, aged: bool = True) -> Table:
+def table(
+    dataset: str, errors: list[float], p_female: list[float], *, aged: bool = True
+) -> PredictionTable:
     """Images of 50-year-old women with these errors; the path of the first is the last."""
     n = len(errors)
     age = 50.0 + np.array(errors)
     same = np.array([""] * n)
-    return Table(
+    return PredictionTable(
         dataset=np.array([dataset] * n),
         kind=np.array([FRONTAL] * n),
         image=np.array([f"cxr/{dataset}-{n - i}.png" for i in range(n)]),
@@ -45,7 +47,7 @@ def table(dataset: str, errors: list[float], p_female: list[float], *, aged: boo
     )
 
 
-def rules(table: Table) -> dict[str, int]:
+def rules(table: PredictionTable) -> dict[str, int]:
     return {case.rule: case.row for case in choose(table)}
 
 
@@ -81,8 +83,9 @@ def test_a_set_without_ages_shows_its_sex_and_an_unknown_set_nothing() -> None:
     ]
     cases = choose(joined(parts))
     assert cases == [
-        Case(3, BEST), Case(3, MEDIAN), Case(3, WORST), Case(3, UNSURE), Case(2, UNSURE)
-    ]  # fmt: skip
+        ChosenImage(row, rule)
+        for row, rule in ((3, BEST), (3, MEDIAN), (3, WORST), (3, UNSURE), (2, UNSURE))
+    ]
 
 
 def test_a_sex_that_is_not_recorded_is_not_called_uncertain() -> None:
@@ -100,13 +103,13 @@ def test_the_csv_chooses_the_same(tmp_path: Path) -> None:
 
 def test_the_caption_says_what_is_recorded_and_what_is_estimated() -> None:
     one = table("val", [1.25], [0.75])
-    text = " ".join(montage.describe(one, Case(0, WORST), "CC BY 3.0").split())
+    text = " ".join(montage.describe(one, ChosenImage(0, WORST), "CC BY 3.0").split())
     assert text == (
         "val: largest age error recorded: age 50, sex F estimated: age 51.2 (90 %: 46.2 to 56.2),"
         " P(female) 0.750 cxr/val-1.png; licence: CC BY 3.0"
     )
     blank = replace(one, recorded=np.array([np.nan]), female=np.array([np.nan]))
-    assert "recorded: no age, no sex\n" in montage.describe(blank, Case(0, UNSURE), "")
+    assert "recorded: no age, no sex\n" in montage.describe(blank, ChosenImage(0, UNSURE), "")
 
 
 @pytest.fixture

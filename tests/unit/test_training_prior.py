@@ -52,8 +52,8 @@ def test_tau_stays_zero_where_the_prior_still_holds() -> None:
 
 
 def test_the_old_come_first_then_the_balance() -> None:
-    def point(tau: float, mae: float, balanced: float, bias_old: float) -> prior.Point:
-        return prior.Point(tau, mae, balanced, 0.0, bias_old)
+    def point(tau: float, mae: float, balanced: float, bias_old: float) -> prior.TauPoint:
+        return prior.TauPoint(tau, mae, balanced, 0.0, bias_old)
 
     fair = [point(0.0, 5.0, 8.0, -9.0), point(0.5, 5.4, 7.0, -3.9), point(1.0, 5.6, 6.5, 1.0)]
     assert prior.choose(fair).tau == 0.5

@@ -19,7 +19,7 @@ from training.measure.table import (
     OLD,
     OLDEST,
     OTHER,
-    Table,
+    PredictionTable,
     decade,
     groups,
     joined,
@@ -35,7 +35,7 @@ Z = np.array([0.674490, 1.281552, 1.644854, 1.959964])
 
 def table(
     dataset: str, count: int, *, seed: int = 0, kind: str = FRONTAL, aged: bool = True
-) -> Table:
+) -> PredictionTable:
     """Two images a patient, errors normal with mean 1 and the standard deviation that is stated."""
     rng = np.random.default_rng(seed)
     years = np.round(rng.uniform(15, 90, count))
@@ -45,7 +45,7 @@ def table(
     nothing = np.full(count, np.nan)
     passed = np.ones((count, 3), dtype=bool)
     passed[::10, 2] = False
-    return Table(
+    return PredictionTable(
         dataset=np.array([dataset] * count),
         kind=np.array([kind] * count),
         image=np.array([f"{dataset}/{i}.png" for i in range(count)]),
@@ -65,7 +65,7 @@ def table(
 
 
 @pytest.fixture(scope="module")
-def whole() -> Table:
+def whole() -> PredictionTable:
     parts = [
         table("val", 400),
         table("external_dev", 60, seed=1),
@@ -76,7 +76,7 @@ def whole() -> Table:
 
 
 @pytest.fixture(scope="module")
-def figures(whole: Table) -> list[Figure]:
+def figures(whole: PredictionTable) -> list[Figure]:
     known = whole.of("val")
     return measure(whole, baseline(known.recorded, known.female))
 
@@ -87,7 +87,7 @@ def of_val(figures: list[Figure], quantity: str, **which: object) -> Figure:
     return found
 
 
-def test_the_table_survives_its_csv(whole: Table, tmp_path: Path) -> None:
+def test_the_table_survives_its_csv(whole: PredictionTable, tmp_path: Path) -> None:
     write_csv(tmp_path / "p.csv", whole)
     again = read_csv(tmp_path / "p.csv")
     assert (again.image == whole.image).all()
@@ -96,7 +96,7 @@ def test_the_table_survives_its_csv(whole: Table, tmp_path: Path) -> None:
         np.testing.assert_allclose(getattr(again, name), getattr(whole, name), atol=1e-4)
 
 
-def test_a_spoilt_csv_is_named(whole: Table, tmp_path: Path) -> None:
+def test_a_spoilt_csv_is_named(whole: PredictionTable, tmp_path: Path) -> None:
     file = tmp_path / "p.csv"
     write_csv(file, whole)
     file.write_text(file.read_text().replace("p_female", "p"))
@@ -119,7 +119,7 @@ def test_figures_are_what_was_put_in(figures: list[Figure]) -> None:
     assert find(figures, "hannover", of.AUC) is not None
 
 
-def test_every_figure_has_its_baseline(figures: list[Figure], whole: Table) -> None:
+def test_every_figure_has_its_baseline(figures: list[Figure], whole: PredictionTable) -> None:
     years = whole.of("val").recorded
     median = float(np.median(years))
     assert of_val(figures, of.MAE).baseline == pytest.approx(
@@ -131,7 +131,7 @@ def test_every_figure_has_its_baseline(figures: list[Figure], whole: Table) -> N
     assert (of_val(figures, of.ACCURACY).baseline or 0) >= 0.5
 
 
-def test_groups_part_the_images(whole: Table) -> None:
+def test_groups_part_the_images(whole: PredictionTable) -> None:
     found = {group.label: group.chosen for group in groups(whole.of("val"))}
     sizes = dict.fromkeys(("sex", "view", "view and sex", "source", "decade"), 0)
     for name, chosen in found.items():
@@ -192,7 +192,7 @@ RUN = report.Experiment(name="second", what="balanced sampling", val_mae=4.9)
 
 
 def test_the_report_and_every_plot_are_written(
-    whole: Table, figures: list[Figure], manifest: Manifest, tmp_path: Path
+    whole: PredictionTable, figures: list[Figure], manifest: Manifest, tmp_path: Path
 ) -> None:
     evaluate.write_report(tmp_path, manifest, whole, figures, calibrated=["val"], runs=[RUN])
     text = (tmp_path / "report.md").read_text()

@@ -14,7 +14,7 @@ from tests.builders.training import SIDE, Tiny, small_backbone, tiny_config
 from training.data.tables import DataError
 from training.fit import checkpoint, run
 from training.fit import config as settings
-from training.fit.config import Config
+from training.fit.config import RunConfig
 from training.fit.run import Run
 from training.fit.train import train
 
@@ -22,12 +22,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     monkeypatch.setitem(network.BACKBONES, "tiny", small_backbone)
     return tiny_config(tmp_path / "run")
 
 
-def test_a_run_goes_on_with_the_images_that_it_began_with(config: Config, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_the_images_that_it_began_with(
+    config: RunConfig, tmp_path: Path
+) -> None:
     images = Tiny()
     train(config, tmp_path, images)
     images.items[0] = replace(images.items[0], role="held_out")
@@ -36,14 +38,16 @@ def test_a_run_goes_on_with_the_images_that_it_began_with(config: Config, tmp_pa
         train(config, tmp_path, images)
 
 
-def test_labels_may_be_mended_between_two_parts_of_a_run(config: Config, tmp_path: Path) -> None:
+def test_labels_may_be_mended_between_two_parts_of_a_run(config: RunConfig, tmp_path: Path) -> None:
     images = Tiny()
     train(config, tmp_path, images)
     images.items[0] = replace(images.items[0], age=33.0)
     train(config, tmp_path, images)
 
 
-def test_a_run_goes_on_with_the_settings_that_it_began_with(config: Config, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_the_settings_that_it_began_with(
+    config: RunConfig, tmp_path: Path
+) -> None:
     train(config, tmp_path, Tiny())
     with pytest.raises(DataError, match=r"batch: .*; rate: expected 0\.5, got 0\.0008") as error:
         train(replace(config, batch=2, rate=0.5), tmp_path, Tiny())
@@ -51,7 +55,7 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(config: Config, tmp_
 
 
 def test_a_run_goes_on_from_the_weights_that_it_started_from(
-    config: Config, tmp_path: Path
+    config: RunConfig, tmp_path: Path
 ) -> None:
     train(config, tmp_path, Tiny())
     second = replace(config, start=f"{config.out}/ema.safetensors", out=str(tmp_path / "second"))
@@ -63,7 +67,7 @@ def test_a_run_goes_on_from_the_weights_that_it_started_from(
         train(second, tmp_path, Tiny())
 
 
-def test_how_long_and_where_a_run_goes_on_is_free(config: Config, tmp_path: Path) -> None:
+def test_how_long_and_where_a_run_goes_on_is_free(config: RunConfig, tmp_path: Path) -> None:
     train(config, tmp_path, Tiny())
     (tmp_path / "run").rename(tmp_path / "moved")
     longer = replace(config, steps=3, out=str(tmp_path / "moved"), checkpoint_seconds=9.0)
@@ -72,7 +76,7 @@ def test_how_long_and_where_a_run_goes_on_is_free(config: Config, tmp_path: Path
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x05\x06" + 18 * b"\0", None])
 def test_a_checkpoint_of_something_else_is_named(
-    config: Config, tmp_path: Path, content: bytes | None
+    config: RunConfig, tmp_path: Path, content: bytes | None
 ) -> None:
     file = tmp_path / "run/last.pt"
     file.parent.mkdir()
@@ -94,7 +98,7 @@ def plain(state: Any) -> Any:
 
 
 def test_a_run_that_was_cut_off_ends_as_one_in_one_go(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = itertools.count()
     monkeypatch.setattr(time, "process_time", lambda: float(next(ticks)))  # a second a step
@@ -135,7 +139,7 @@ def test_a_run_that_was_cut_off_ends_as_one_in_one_go(
     assert weights[0] == weights[1]
 
 
-def test_the_log_of_an_earlier_run_is_not_gone_on_with(config: Config, tmp_path: Path) -> None:
+def test_the_log_of_an_earlier_run_is_not_gone_on_with(config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/log.csv").write_text("1,9,64,3.1\n")
     train(config, tmp_path, Tiny())
@@ -143,7 +147,7 @@ def test_the_log_of_an_earlier_run_is_not_gone_on_with(config: Config, tmp_path:
 
 
 def test_a_budget_of_steps_does_not_ask_the_clock(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = itertools.count()
     monkeypatch.setattr(time, "process_time", lambda: 1e4 * next(slow))

@@ -6,7 +6,7 @@ import pytest
 from training.data import images as data
 from training.data.tables import DataError
 from training.fit.batches import Sampler, frequencies, shares
-from training.fit.config import Config
+from training.fit.config import RunConfig
 
 NAN = float("nan")
 KINDS = {
@@ -17,12 +17,12 @@ KINDS = {
     "like_lateral": ("gate", NAN, 1.0, 1.0),
     "other": ("gate", NAN, NAN, 0.0),
 }
-CONFIG = Config(rare=0.2, gate=0.2, low_resolution=(0.5, 0.5, 0.5))
+CONFIG = RunConfig(rare=0.2, gate=0.2, low_resolution=(0.5, 0.5, 0.5))
 
 
 def images_of(*kinds: str) -> data.Images:
     items = [
-        data.Item(f"{kind}{n}", "s", f"{kind}{n}", role, age, 1.0, frontal, chest)
+        data.LabelledImage(f"{kind}{n}", "s", f"{kind}{n}", role, age, 1.0, frontal, chest)
         for kind in kinds
         for n in range(3)
         for role, age, frontal, chest in [KINDS[kind]]

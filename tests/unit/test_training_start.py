@@ -12,7 +12,7 @@ from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import bundle, network
 from training.data.tables import DataError
 from training.fit import start
-from training.fit.config import Config
+from training.fit.config import RunConfig
 
 MEAN, DEVIATION = (torch.tensor(of)[:, None, None] for of in (start.MEAN, start.DEVIATION))
 NAME = "ResNet18_Weights.IMAGENET1K_V1"
@@ -46,7 +46,7 @@ def colours(images: Tensor) -> Tensor:
 
 
 def started(architecture: str, file: Path | str) -> network.Network:
-    settings = Config(architecture=architecture, start=str(file))
+    settings = RunConfig(architecture=architecture, start=str(file))
     return start.network(settings, Path(), lambda _: torch.zeros(0)).eval()
 
 
@@ -118,7 +118,7 @@ def test_weights_by_name_are_taken_from_the_cache_and_never_fetched(
     torch.save(state, file)
     made = started("resnet18", NAME).backbone
     assert torch.equal(made.get_parameter("7.1.conv2.weight"), state["layer4.1.conv2.weight"])
-    said = start.words(Config(architecture="resnet18", start=NAME))
+    said = start.words(RunConfig(architecture="resnet18", start=NAME))
     assert said == f"weights with SHA-256 {bundle.sha256(file)}"
 
 
@@ -158,7 +158,7 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_weights_at_hand_are_never_random_ones(tmp_path: Path) -> None:
-    settings = Config(architecture="densenet121")
+    settings = RunConfig(architecture="densenet121")
     with pytest.raises(DataError, match=r"start: expected weights of densenet121, .* 'random'"):
         start.network(settings, tmp_path, lambda _: torch.zeros(0))
-    assert start.words(Config(architecture="densenet121", start="random")) == "random weights"
+    assert start.words(RunConfig(architecture="densenet121", start="random")) == "random weights"

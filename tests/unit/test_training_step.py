@@ -11,10 +11,9 @@ from training.data import augment
 from training.data import images as data
 from training.fit import config, loss
 from training.fit.batches import Sampler, frequencies, shares
-from training.fit.config import Config
+from training.fit.config import RunConfig
 from training.fit.mobilenet import freeze_norms
 from training.fit.run import Run
-from training.measure import compare
 
 NAN = float("nan")
 
@@ -29,10 +28,9 @@ def labels(count: int) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("kind", ["dldl", "nll"])
-def test_a_few_steps_lower_the_loss(kind: str, tmp_path: Path) -> None:
+def test_a_few_steps_lower_the_loss(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    settings = Config(out=str(tmp_path), rate=1e-3, warmup=0.0, age_loss=kind)
+    settings = RunConfig(out=str(tmp_path), rate=1e-3, warmup=0.0)
     run = Run(settings, Network("resnet18", dropout=0.0), torch.device("cpu"))
     known = labels(8)
     bright = known["female"][:, None, None, None]
@@ -42,7 +40,7 @@ def test_a_few_steps_lower_the_loss(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_where_it_was_saved(tmp_path: Path) -> None:
-    settings = Config(out=str(tmp_path))
+    settings = RunConfig(out=str(tmp_path))
     first = Run(settings, Network("resnet18"), torch.device("cpu"))
     first.step(torch.rand(4, 1, 32, 32), labels(4))
     first.elapsed = 7.0
@@ -114,7 +112,7 @@ def test_only_chosen_images_are_corrupted() -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    rates = [Config().learning_rate(p) for p in (0.0, 0.01, 0.02, 0.5, 1.0)]
+    rates = [RunConfig().learning_rate(p) for p in (0.0, 0.01, 0.02, 0.5, 1.0)]
     assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4] > 0
 
 
@@ -135,7 +133,7 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
 def test_frozen_blocks_stay_as_they_were(tmp_path: Path) -> None:
     torch.manual_seed(0)
     start = Network("mobilenet_v2")
-    settings = Config(
+    settings = RunConfig(
         out=str(tmp_path), start="first", frozen_norms=True, frozen_blocks=3, rate=1e-3, warmup=0.0
     )
     run = Run(settings, start, torch.device("cpu"))
@@ -148,26 +146,14 @@ def test_frozen_blocks_stay_as_they_were(tmp_path: Path) -> None:
     assert not any(name.startswith(f"backbone.{block}.") for name in changed for block in range(3))
 
 
-def test_a_comparison_is_one_budget_for_every_run(tmp_path: Path) -> None:
-    runs = compare.configs(Path(__file__).parents[2] / "training/configs/compare.toml")
-    assert {run.architecture for run in runs} == {
-        "mobilenet_v2", "resnet18", "efficientnet_b0", "densenet121",
-    }  # fmt: skip
-    assert len({(run.minutes, run.clock, run.sides, run.batch, run.rate) for run in runs}) == 1
-    assert len({run.out for run in runs}) == len(runs)
-    (tmp_path / "x.toml").write_text("[common]\n[[run]]\nrate = 1.0\n")
-    with pytest.raises(SystemExit, match=r"x\.toml: run\.name"):
-        compare.configs(tmp_path / "x.toml")
-
-
 def test_stages_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("sides = [128, 224]\n")
     with pytest.raises(SystemExit, match=r"x\.toml: sides, until"):
         config.read(tmp_path / "x.toml")
 
 
-def item(role: str, frontal: float, chest: float) -> data.Item:
-    return data.Item("p", "s", "n", role, NAN, NAN, frontal, chest)
+def item(role: str, frontal: float, chest: float) -> data.LabelledImage:
+    return data.LabelledImage("p", "s", "n", role, NAN, NAN, frontal, chest)
 
 
 def test_the_sampler_uses_up_a_pool_before_it_repeats() -> None:
@@ -205,7 +191,7 @@ def test_a_batch_in_chunks_moves_the_weights_as_a_whole_one_does(tmp_path: Path)
     x, known = torch.rand(8, 1, 32, 32), labels(8)
     moved = []
     for chunk in (8, 2):
-        settings = Config(out=str(tmp_path), start=str(start), frozen_norms=True, chunk=chunk)
+        settings = RunConfig(out=str(tmp_path), start=str(start), frozen_norms=True, chunk=chunk)
         network = Network("mobilenet_v2", dropout=0.0)
         network.load_state_dict(load_file(start))
         run = Run(settings, network, torch.device("cpu"))
@@ -218,5 +204,5 @@ def test_the_rare_are_drawn_more_often() -> None:
     items = [item("train", 1.0, 1.0) for _ in range(8)]
     items[0] = replace(items[0], age=80.0)
     images = data.Images(items, np.zeros((8, 1, 1), np.uint8))
-    drawn = frequencies(Config(low_resolution=(0.5, 0.25, 0.0), rare=0.5), images)
+    drawn = frequencies(RunConfig(low_resolution=(0.5, 0.25, 0.0), rare=0.5), images)
     assert drawn[0] == pytest.approx(9 * drawn[1])

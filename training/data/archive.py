@@ -1,4 +1,4 @@
-"""Images of one's own as a run trains on them. See docs/training.md.
+"""The images of a site's archive as a run trains on them. See docs/training.md.
 
 What each is for says :mod:`training.data.roles`; their pixels lie in caches, from which a batch is
 drawn when it is needed. Files that cannot be read are left out and counted.
@@ -21,11 +21,11 @@ from training.data.images import (
     EvaluationSet,
     Images,
     Institution,
-    Item,
+    LabelledImage,
     MappedImages,
 )
 from training.data.index import files
-from training.data.roles import HELD_OUT, ArchiveConfig, Part, parts
+from training.data.roles import HELD_OUT, ArchiveConfig, IndexRoles, parts
 from training.data.tables import DataError
 
 
@@ -61,7 +61,7 @@ class ArchiveData:
         )
         return EvaluationSet(HELD_OUT, inside, Institution.SAME), *outside
 
-    def trained(self) -> list[Item]:
+    def trained(self) -> list[LabelledImage]:
         """See :class:`training.data.images.Data`; makes the cache, to know what can be read."""
         return self.training(self._side).items
 
@@ -71,12 +71,12 @@ class ArchiveData:
 
     def load(self, side: int, *roles: str) -> Images:
         """See :class:`training.data.images.Data`; pixels stay on disk until they are drawn."""
-        items, drawn = list[Item](), []
+        items, drawn = list[LabelledImage](), []
         for part in self._parts:
             chosen = [
                 (position, item)
                 for position, item in enumerate(part.items)
-                if isinstance(item, Item) and item.role in roles
+                if isinstance(item, LabelledImage) and item.role in roles
             ]
             if not chosen:
                 continue
@@ -109,9 +109,9 @@ class ArchiveData:
     def counts(self) -> Counter[str]:
         """How many images have each role, or are left out and why, before any is read."""
         every = (item for part in self._parts for item in part.items)
-        return Counter(item.role if isinstance(item, Item) else item for item in every)
+        return Counter(item.role if isinstance(item, LabelledImage) else item for item in every)
 
-    def _cache(self, part: Part, side: int) -> cache.Cache:
+    def _cache(self, part: IndexRoles, side: int) -> cache.Cache:
         """The cache of one index, made where it is missing."""
         out = cache.place(self._folder, part.index, side)
         if out not in self._caches:
@@ -126,7 +126,7 @@ class ArchiveData:
     def _check(self, role: str) -> None:
         """Whether some of ``role`` have an age and some a sex."""
         every = (item for part in self._parts for item in part.items)
-        known = [item for item in every if isinstance(item, Item) and item.role == role]
+        known = [item for item in every if isinstance(item, LabelledImage) and item.role == role]
         if all(np.isnan(x.age) for x in known) or all(np.isnan(x.female) for x in known):
             found = "; ".join(f"{name}: {number}" for name, number in self.counts().items())
             raise DataError(
@@ -135,7 +135,7 @@ class ArchiveData:
             )
 
 
-def _gates(trained: Sequence[Item]) -> str:
+def _gates(trained: Sequence[LabelledImage]) -> str:
     """What the gates have seen, in words."""
     views = sum(item.frontal == 0 for item in trained)
     others = sum(item.chest == 0 for item in trained)

@@ -26,7 +26,7 @@ class Strength:
     often: float = 0.3
     """Probability of each of another detail contrast and another tone curve."""
     local: float = 0.0
-    """Probability of a contrast that is made alike all over the image."""
+    """Probability of a contrast that is equalised locally."""
     rarely: float = 0.1
     """Probability of each of blur, low resolution, equalisation, a frame, a box and marks."""
 
@@ -117,8 +117,8 @@ def _detail(x: Tensor, rng: torch.Generator) -> Tensor:
     cells = int(torch.randint(4, 33, (1,), generator=rng, device=rng.device))
     coarse = _around(x, cells)
     mean = coarse.mean(dim=(2, 3), keepdim=True)
-    kept = 0.3 + 1.2 * torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
-    return x + (kept - 1) * (coarse - mean)
+    share = 0.3 + 1.2 * torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
+    return x + (share - 1) * (coarse - mean)
 
 
 def _local(x: Tensor, rng: torch.Generator) -> Tensor:
@@ -131,9 +131,9 @@ def _local(x: Tensor, rng: torch.Generator) -> Tensor:
     mean = _around(x, cells)
     spread = (_around(x.square(), cells) - mean.square()).clamp_min(0).sqrt()
     level = (0.5 + 0.6 * (mean - mean.mean(dim=(2, 3), keepdim=True))).clamp(0, 1)
-    alike = level + 0.2 * (x - mean) / (spread + 0.04)
+    equal = level + 0.2 * (x - mean) / (spread + 0.04)
     part = 0.3 + 0.7 * torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
-    return (x + part * (alike - x)).clamp(0, 1)
+    return (x + part * (equal - x)).clamp(0, 1)
 
 
 def _around(x: Tensor, cells: int) -> Tensor:

@@ -34,7 +34,7 @@ Encoded = NDArray[np.uint16] | str
 
 
 def tensor(path: Path, side: int) -> NDArray[np.float32]:
-    """The image at ``path`` as the networks see it, by the package's own functions.
+    """The image at ``path`` as the networks see it, by the functions that serve.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def _encoded(paths: Sequence[Path], side: int, threads: int) -> Iterator[Iterato
 
 
 def _named(out: Path, suffix: str) -> Path:
-    """The file beside ``out``, whose own name may hold dots."""
+    """The file of ``out``, whose name may hold dots, with this suffix."""
     return out.with_name(out.name + suffix)
 
 

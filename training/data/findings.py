@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images import Item
+from training.data.images import LabelledImage
 
 NAMES = (
     "Atelectasis",
@@ -143,12 +143,12 @@ TASKS = 1 + len(NAMES)
 """Whether the projection is AP, then the findings."""
 
 
-def targets(items: Sequence[Item]) -> NDArray[np.float32]:
+def targets(items: Sequence[LabelledImage]) -> NDArray[np.float32]:
     """What is known of ``items``: 1, 0, or NaN for unknown, shape (N, :data:`TASKS`)."""
     return np.array([_target(item) for item in items], np.float32).reshape(len(items), TASKS)
 
 
-def _target(item: Item) -> list[float]:
+def _target(item: LabelledImage) -> list[float]:
     projection = {"AP": 1.0, "PA": 0.0}.get(item.view, np.nan)
     known = _known(WORDS[item.source], item.findings) if item.source in WORDS else {}
     return [projection, *(known.get(name, np.nan) for name in NAMES)]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.index import Row, files, gathered
+from training.data.index import Row, files, read_indexes
 from training.data.near_duplicates import Link, groups, read_links
 from training.data.tables import DataError, read_table, write_table
 
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     try:
-        rows = gathered(given.out.parent, given.indexes)
+        rows = read_indexes(given.out.parent, given.indexes)
         links = read_links(given.duplicates, files(given.out, rows)) if given.duplicates else []
         folds = assign(rows, links, count=given.folds, seed=given.seed)
     except DataError as error:

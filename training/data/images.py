@@ -58,15 +58,15 @@ PROJECT_SETS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class LabelledImage:
     """One image and its labels; NaN where a label is unknown or must not be used."""
 
     path: str
     source: str
     patient: str
     role: str
-    """``gate``, its held-out part ``gate_test``, or: of the own images a split of their index or
-    ``hannover``; of an archive ``train``, ``held_out`` or the name of an external set."""
+    """``gate``, its held-out part ``gate_test``, or: of this project's images a split of their
+    index or ``hannover``; of an archive ``train``, ``held_out`` or the name of an external set."""
     age: float
     female: float
     frontal: float
@@ -96,20 +96,20 @@ class MappedImages:
 
     def __getitem__(self, key: Any) -> NDArray[np.uint16]:
         """One image for a number, else those of a slice, positions or a mask; never a view."""
-        one = np.ndim(key) == 0 and not isinstance(key, slice)
+        single = np.ndim(key) == 0 and not isinstance(key, slice)
         part, row = np.atleast_1d(self._part[key]), np.atleast_1d(self._row[key])
         side = self._stored[0].shape[1] if self._stored else 0
         found = np.empty((len(row), side, side), np.uint16)
         for number in np.unique(part):
             found[part == number] = self._stored[number][row[part == number]]
-        return found[0] if one else found
+        return found[0] if single else found
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
     """Items with their pixels of shape (N, side, side), stretched as the contract says."""
 
-    items: list[Item]
+    items: list[LabelledImage]
     pixels: NDArray[np.uint8] | NDArray[np.uint16] | MappedImages
     """The contract's 0 to 1 as the whole range of the type; on disk where they may be many."""
 
@@ -165,7 +165,7 @@ class Data(Protocol):
     def chooses(self) -> str:
         """The role that chooses how much of the ages' prior is taken out."""
 
-    def trained(self) -> list[Item]:
+    def trained(self) -> list[LabelledImage]:
         """What a network is trained with, in a fixed order, without pixels."""
 
     def training(self, side: int) -> Images:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from training.data.tables import DataError, Line, read_table, write_table
+from training.data.tables import CsvLine, DataError, read_table, write_table
 
 SEXES = ("F", "M")
 VIEWS = ("PA", "AP", "LATERAL", "OTHER")
@@ -65,7 +65,7 @@ def read_index(path: Path) -> list[Row]:
     return rows
 
 
-def _row(line: Line) -> Row:
+def _row(line: CsvLine) -> Row:
     for column in ("image", "dataset"):
         if not line[column]:
             raise line.wrong(column, "a value")
@@ -105,7 +105,7 @@ def files(index: Path, rows: Sequence[Row]) -> list[Path]:
     return [index.parent / row.image for row in rows]
 
 
-def seen_from(folder: Path, root: Path, rows: Iterable[Row]) -> Iterator[Row]:
+def relative_to_folder(folder: Path, root: Path, rows: Iterable[Row]) -> Iterator[Row]:
     """``rows``, whose images are relative to ``root``, with images relative to ``folder``."""
     way = Path(os.path.relpath(root.resolve(), folder.resolve()))
     for row in rows:
@@ -113,7 +113,7 @@ def seen_from(folder: Path, root: Path, rows: Iterable[Row]) -> Iterator[Row]:
         yield replace(row, image=Path(os.path.normpath(way / row.image)).as_posix())
 
 
-def gathered(folder: Path, indexes: Iterable[Path]) -> list[Row]:
+def read_indexes(folder: Path, indexes: Iterable[Path]) -> list[Row]:
     """Every row of several indexes, with images relative to ``folder``.
 
     Raises
@@ -124,7 +124,7 @@ def gathered(folder: Path, indexes: Iterable[Path]) -> list[Row]:
     rows: list[Row] = []
     holder: dict[str, Path] = {}
     for index in indexes:
-        for row in seen_from(folder, index.parent, read_index(index)):
+        for row in relative_to_folder(folder, index.parent, read_index(index)):
             if row.image in holder:
                 raise DataError(
                     f"{index}: {row.image}: expected each image once, it is also in"

@@ -36,7 +36,7 @@ class Labels:
 
 
 @lru_cache(maxsize=1 << 16)
-def stated(
+def labels_of_columns(
     *, age: str = "", sex: str = "", birth: str = "", study: str = "", deidentified: bool = False
 ) -> Labels:
     """Labels from the columns of a table.
@@ -51,7 +51,7 @@ def stated(
         "StudyDate": study,
         "PatientIdentityRemoved": "YES" if deidentified else "",
     }
-    return judge(Header({keyword: value for keyword, value in values.items() if value}))
+    return labels_of_header(Header({keyword: value for keyword, value in values.items() if value}))
 
 
 def _age_string(text: str) -> str:
@@ -63,7 +63,7 @@ def _age_string(text: str) -> str:
     return f"{years:03d}Y" if 0 <= years < 1000 else text
 
 
-def judge(header: Header) -> Labels:
+def labels_of_header(header: Header) -> Labels:
     """Labels from ``header``; never raises for what it contains."""
     checked = _check(header)
     mended = {
@@ -92,7 +92,7 @@ def _check(header: Header) -> HeaderCheck:
 
 def _proposal(checked: HeaderCheck, keyword: str) -> str:
     """The best value for an attribute, '' where the rules propose none."""
-    values = (one.value for one in checked.proposals if one.keyword == keyword)
+    values = (p.value for p in checked.proposals if p.keyword == keyword)
     value = next(values, "")
     return "" if keyword == "PatientAge" and parse_age(value) is None else value
 

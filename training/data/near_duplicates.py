@@ -32,7 +32,7 @@ from rich.table import Table
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from training.data.cache import tensor
 from training.data.images import Images
-from training.data.index import Row, files, gathered
+from training.data.index import Row, files, read_indexes
 from training.data.tables import DataError
 
 DISTANCE = 26
@@ -164,7 +164,7 @@ def hashed(paths: Iterable[Path]) -> Hashed:
     return Hashed(positions, np.concatenate(digests), faults)
 
 
-def twins(measured: Images, trained: Images, distance: int) -> NDArray[np.bool_]:
+def have_near_duplicates(measured: Images, trained: Images, distance: int) -> NDArray[np.bool_]:
     """Which of ``measured`` are within ``distance`` bits of one of ``trained``, shape (N,).
 
     Both with pixels of :data:`training.data.near_duplicates.SIDE`.
@@ -186,16 +186,16 @@ def components(count: int, links: Iterable[Link]) -> list[int]:
     """For each of ``count`` things the first of all that it is linked to, directly or not."""
     parent = list(range(count))
 
-    def root(one: int) -> int:
-        while parent[one] != one:
-            parent[one] = parent[parent[one]]
-            one = parent[one]
-        return one
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
 
     for left, right in links:
         first, second = sorted((root(left), root(right)))
         parent[second] = first
-    return [root(one) for one in range(count)]
+    return [root(i) for i in range(count)]
 
 
 def groups(rows: Sequence[Row], duplicates: Iterable[Link] = ()) -> list[int]:
@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--distance", type=int, default=DISTANCE, help="bits of 256, at most 31")
     given = parser.parse_args()
     try:
-        rows = gathered(given.out.parent, given.indexes)
+        rows = read_indexes(given.out.parent, given.indexes)
     except DataError as error:
         raise SystemExit(f"error: {error}") from error
     given.out.parent.mkdir(parents=True, exist_ok=True)  # images are named from there

@@ -1,8 +1,8 @@
-"""This project's own images: their index, their splits, and a cache of small pixels.
+"""This project's images: their index, their splits, and a cache of small pixels.
 
-Splits are by patient and come from the data's own index: ``train`` and ``train_128`` train, ``val``
+Splits are by patient and come from the data's index: ``train`` and ``train_128`` train, ``val``
 calibrates and gives the figures, ``external_dev`` and ``hannover`` are only looked at. The gates
-learn from ``nonchest``, ``gate_lateral`` and frontal ``aux`` images of the laterals' own source
+learn from ``nonchest``, ``gate_lateral`` and frontal ``aux`` images of the laterals' source
 (else the view head would learn the source); a third of each, by patient or source image where that
 can be seen, is held out.
 """
@@ -27,10 +27,10 @@ from training.data.images import (
     About,
     EvaluationSet,
     Images,
-    Item,
+    LabelledImage,
     held_out,
 )
-from training.data.near_duplicates import DISTANCE, SIDE, twins
+from training.data.near_duplicates import DISTANCE, SIDE, have_near_duplicates
 
 MISLABELLED = (
     # inverted
@@ -60,7 +60,7 @@ NOT_FOR = (
 
 @dataclass(frozen=True, slots=True)
 class ProjectData:
-    """This project's own images below ``root``, with their cache."""
+    """This project's images below ``root``, with their cache."""
 
     root: Path
     cache: Path
@@ -68,7 +68,7 @@ class ProjectData:
     calibrates: str = "val"
     chooses: str = "val_128"
 
-    def trained(self) -> list[Item]:
+    def trained(self) -> list[LabelledImage]:
         """See :class:`Data`."""
         return [item for item in items(self.root) if item.role in TRAINING]
 
@@ -82,16 +82,16 @@ class ProjectData:
         if GATE_TEST not in roles:
             return images
         measured = load(self.root, self.cache, SIDE, *roles, bits=8)
-        alike = twins(measured, self.training(SIDE), DISTANCE)
-        kept = [at for at, item in enumerate(images.items) if not alike[at]]
-        return Images([images.items[at] for at in kept], images.pixels[kept])
+        copies = have_near_duplicates(measured, self.training(SIDE), DISTANCE)
+        usable = [at for at, item in enumerate(images.items) if not copies[at]]
+        return Images([images.items[at] for at in usable], images.pixels[usable])
 
     def about(self, run: str) -> About:
         """See :class:`Data`."""
         return About(SUMMARY, NOT_FOR)
 
 
-def items(data: Path) -> list[Item]:
+def items(data: Path) -> list[LabelledImage]:
     """Every image of use below ``data``, in a fixed order."""
     with (data / "cxr/index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -102,7 +102,7 @@ def items(data: Path) -> list[Item]:
     return found
 
 
-def _chest_item(row: dict[str, str], looked_at: set[str]) -> Item | None:
+def _chest_item(row: dict[str, str], looked_at: set[str]) -> LabelledImage | None:
     split, source, patient = row["split"], row["source"], row["patient_id"]
     stem = Path(row["path"]).stem
     age = float(row["age_years"] or "nan")
@@ -124,19 +124,19 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> Item | None:
         age, female = float("nan"), float("nan")
     else:
         return None
-    return Item(
+    return LabelledImage(
         row["path"], source, patient or stem, role, age, female, frontal, 1.0, row["view"],
         row["licence"], tuple(row["finding"].split("|")),
     )  # fmt: skip
 
 
-def _other_item(row: dict[str, str]) -> Item:
+def _other_item(row: dict[str, str]) -> LabelledImage:
     path = Path(row["path"])
     control = path.parent.name == "mednist_CXR"
     role = GATE_TEST if control or held_out(group_of(path)) else "gate"
     nan = float("nan")
     frontal, chest = (1.0, 1.0) if control else (nan, 0.0)
-    return Item(
+    return LabelledImage(
         row["path"], path.parent.name, group_of(path), role, nan, nan, frontal, chest, "",
         row["licence"],
     )  # fmt: skip

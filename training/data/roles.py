@@ -3,7 +3,7 @@
 Frontal radiographs with an age or a sex train, but those of the fold that is held out. Other views,
 and frontal ones without labels, are for the gates: a fold's with their fold, other body parts by a
 third that is held out. External images are only measured, and only if neither their patient nor a
-twin of theirs is in the run's own indexes.
+near-duplicate of theirs is in the run's indexes.
 """
 
 import re
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.images import GATE_TEST, Item, held_out
-from training.data.index import Row, files, gathered, read_index
+from training.data.images import GATE_TEST, LabelledImage, held_out
+from training.data.index import Row, files, read_index, read_indexes
 from training.data.near_duplicates import Link, groups, read_links
 from training.data.tables import DataError
 
@@ -25,7 +25,7 @@ NAN = float("nan")
 NO_VIEW = "left out: the view is not stated"
 NO_LABELS = "left out: external, and neither age nor sex is known"
 NOT_FRONTAL = "left out: external, and not known to be frontal"
-NOT_APART = "left out: external, but its patient or twin is in the run's own indexes"
+NOT_APART = "left out: external, but its patient or a near-duplicate is in the run's indexes"
 
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -35,7 +35,7 @@ RESERVED = frozenset({"train", "gate", "gate_test", "gates", "held_out", "parity
 
 @dataclass(frozen=True, slots=True)
 class ArchiveConfig:
-    """Images of one's own to train on; each value is a line of ``[archive]``. See docs/training.md.
+    """A site's images to train on; each value is a line of ``[archive]``. See docs/training.md.
 
     Paths are from the working directory.
     """
@@ -75,16 +75,16 @@ class ArchiveConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class IndexRoles:
     """One index, and what each of its images is for."""
 
     index: Path
     rows: list[Row]
-    items: list[Item | str]
+    items: list[LabelledImage | str]
     """Named as in the folds; or why an image is left out."""
 
 
-def parts(archive: ArchiveConfig, folds: Mapping[str, int]) -> Iterator[Part]:
+def parts(archive: ArchiveConfig, folds: Mapping[str, int]) -> Iterator[IndexRoles]:
     """Every index of ``archive``.
 
     Raises
@@ -96,7 +96,7 @@ def parts(archive: ArchiveConfig, folds: Mapping[str, int]) -> Iterator[Part]:
     others = [Path(archive.others)] if archive.others else []
     outside = [Path(index) for index in archive.external.values()]
     here = Path(archive.folds)
-    rows = gathered(here.parent, [*inside, *others, *outside])
+    rows = read_indexes(here.parent, [*inside, *others, *outside])
     links = read_links(Path(archive.duplicates), files(here, rows)) if archive.duplicates else []
     read = {index: read_index(index) for index in (*inside, *others, *outside)}
     ours = sum(len(read[index]) for index in inside)
@@ -105,30 +105,30 @@ def parts(archive: ArchiveConfig, folds: Mapping[str, int]) -> Iterator[Part]:
     names = dict(zip(outside, archive.external, strict=True))
     first = 0
     for index, plain in read.items():
-        items = list[Item | str]()
-        for row, one in zip(rows[first:], group[first : first + len(plain)], strict=False):
+        items = list[LabelledImage | str]()
+        for row, head in zip(rows[first:], group[first : first + len(plain)], strict=False):
             if index in names:
-                apart = one >= ours  # a group is named by its first member
+                apart = head >= ours  # a group is named by its first member
                 items.append(_external(row, names[index], archive) if apart else NOT_APART)
             elif index in others:
-                items.append(_other(row, rows[one].image))
+                items.append(_other(row, rows[head].image))
             else:
-                items.append(_own(row, folds[row.image], archive))
+                items.append(_inside(row, folds[row.image], archive))
         first += len(plain)
-        yield Part(index, plain, items)
+        yield IndexRoles(index, plain, items)
 
 
 def _check(
     archive: ArchiveConfig, folds: Mapping[str, int], rows: Sequence[Row], links: Sequence[Link]
 ) -> None:
     """Whether every image has a fold, the same for all that belong together."""
-    for row, one in zip(rows, groups(rows, links), strict=True):
+    for row, head in zip(rows, groups(rows, links), strict=True):
         if row.image not in folds:
             raise DataError(
                 f"{archive.folds}: expected a fold for {row.image}; make the folds of all indexes"
                 " anew with python -m training folds"
             )
-        first = rows[one].image
+        first = rows[head].image
         if folds[row.image] != folds[first]:
             raise DataError(
                 f"{archive.folds}: expected {first} and {row.image} in one fold: they show one"
@@ -142,7 +142,7 @@ def _check(
         )
 
 
-def _own(row: Row, fold: int, archive: ArchiveConfig) -> Item | str:
+def _inside(row: Row, fold: int, archive: ArchiveConfig) -> LabelledImage | str:
     measures = fold == archive.hold_out
     frontal = _frontal(row, archive)
     if frontal is None:
@@ -156,12 +156,12 @@ def _own(row: Row, fold: int, archive: ArchiveConfig) -> Item | str:
     return replace(item, role=role, age=NAN, female=NAN, frontal=float(frontal), chest=chest)
 
 
-def _other(row: Row, group: str) -> Item:
+def _other(row: Row, group: str) -> LabelledImage:
     role = GATE_TEST if held_out(group) else "gate"
     return replace(_item(row, role), age=NAN, female=NAN, frontal=NAN, chest=0.0)
 
 
-def _external(row: Row, name: str, archive: ArchiveConfig) -> Item | str:
+def _external(row: Row, name: str, archive: ArchiveConfig) -> LabelledImage | str:
     item = _item(row, name)
     if not _frontal(row, archive):
         return NOT_FRONTAL
@@ -175,13 +175,13 @@ def _frontal(row: Row, archive: ArchiveConfig) -> bool | None:
     return row.view in ("PA", "AP")
 
 
-def _labelled(item: Item) -> bool:
+def _labelled(item: LabelledImage) -> bool:
     return not (np.isnan(item.age) and np.isnan(item.female))
 
 
-def _item(row: Row, role: str) -> Item:
+def _item(row: Row, role: str) -> LabelledImage:
     """A frontal chest with its labels."""
-    return Item(
+    return LabelledImage(
         path=row.image,
         source=row.dataset,
         patient=row.patient or row.image,

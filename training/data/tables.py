@@ -13,7 +13,7 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CsvLine:
     """One line of a table; values have no blanks around them."""
 
     file: Path
@@ -42,7 +42,7 @@ class Line:
         return number
 
 
-def read_table(path: Path, required: Sequence[str]) -> Iterator[Line]:
+def read_table(path: Path, required: Sequence[str]) -> Iterator[CsvLine]:
     """Every line of the CSV file at ``path``, which may be compressed (.gz).
 
     Raises
@@ -65,7 +65,7 @@ def read_table(path: Path, required: Sequence[str]) -> Iterator[Line]:
                         f" got {len(values)}"
                     )
                 stripped = (value.strip() for value in values)
-                yield Line(path, reader.line_num, dict(zip(header, stripped, strict=True)))
+                yield CsvLine(path, reader.line_num, dict(zip(header, stripped, strict=True)))
     except OSError as error:
         raise DataError(f"{path}: expected a readable file: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error, EOFError) as error:

@@ -15,7 +15,7 @@ from training.data import images as data
 from training.data.findings import targets
 from training.data.images import Data
 from training.data.tables import DataError
-from training.fit.config import Config
+from training.fit.config import RunConfig
 
 YOUNG, OLD = 18, 70
 """Ages below and from which images are rare enough to be drawn more often."""
@@ -65,9 +65,9 @@ class Sampler:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to ``state``."""
         self.rng.bit_generator.state = state["rng"]
-        self.rest = {name: np.array(kept, np.int64) for name, kept in state["rest"].items()}
+        self.rest = {name: np.array(left, np.int64) for name, left in state["rest"].items()}
 
-    def shares(self, config: Config, stage: int) -> dict[str, float]:
+    def shares(self, config: RunConfig, stage: int) -> dict[str, float]:
         """As :func:`shares`, where pools without an image leave theirs to the others.
 
         To ``train`` what is meant for ``train_128``; the rest to each as much as it has.
@@ -75,13 +75,13 @@ class Sampler:
         wanted = shares(config, stage)
         if not len(self.pools["train_128"]):
             wanted["train"] += wanted.pop("train_128")
-        kept = {name: part for name, part in wanted.items() if len(self.pools[name])}
-        if len(kept) == len(self.pools):
-            return kept
-        return {name: part / sum(kept.values()) for name, part in kept.items()}
+        present = {name: part for name, part in wanted.items() if len(self.pools[name])}
+        if len(present) == len(self.pools):
+            return present
+        return {name: part / sum(present.values()) for name, part in present.items()}
 
 
-def shares(config: Config, stage: int) -> dict[str, float]:
+def shares(config: RunConfig, stage: int) -> dict[str, float]:
     """How much of a batch is to come from each pool in ``stage``; they add up to one."""
     aged = 1 - config.gate
     usual = aged * (1 - config.rare)
@@ -96,7 +96,7 @@ def shares(config: Config, stage: int) -> dict[str, float]:
     }
 
 
-def frequencies(config: Config, images: data.Images) -> NDArray[np.float64]:
+def frequencies(config: RunConfig, images: data.Images) -> NDArray[np.float64]:
     """How often each of ``images`` is drawn in the last stage, relative to each other."""
     drawn = np.zeros(len(images.items))
     sampler = Sampler(images, np.random.default_rng(0))
@@ -109,7 +109,7 @@ def frequencies(config: Config, images: data.Images) -> NDArray[np.float64]:
 class Batches:
     """The training images, and the batches made of them on the device."""
 
-    def __init__(self, config: Config, data: Data, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, data: Data, device: torch.device) -> None:
         self.images = data.training(config.pixels)
         labels = {name: self.images.column(name) for name in LABELS}
         labels[FURTHER] = targets(self.images.items)
@@ -125,8 +125,8 @@ class Batches:
         drawn = self.sampler.draw(self.config.batch, shares)
         at = torch.from_numpy(drawn).to(self.device)
         labels = {name: label[at] for name, label in self.labels.items()}
-        chance = torch.rand(len(at), generator=self.rng, device=self.device)
-        spoilt = (chance < self.config.corrupted) & (labels["chest"] == 1)
+        draw = torch.rand(len(at), generator=self.rng, device=self.device)
+        spoilt = (draw < self.config.corrupted) & (labels["chest"] == 1)
         x = augment.corrupt(self.pixels(drawn), spoilt, self.rng)
         x = augment.batch(x, self.config.sides[stage], self.rng, self.strength)
         for label in labels.values():
@@ -142,7 +142,7 @@ class Batches:
         largest = np.float32(np.iinfo(drawn.dtype).max)
         return torch.from_numpy(drawn.astype(np.float32) / largest).to(self.device)
 
-    def calm(self, side: int) -> Tensor:
+    def for_norms(self, side: int) -> Tensor:
         """About 256 augmented training images, for the statistics of the norms."""
         at = self.images.where("train")
         some = self.pixels(at[:: max(len(at) // 256, 1)])

@@ -133,7 +133,7 @@ def calibration(
         )
         age_widening = widening(excess, scores)
         sex_widening = temperature_widening(excess, sex, female)
-    age_widening, sex_widening = (cautious(one, caution) for one in (age_widening, sex_widening))
+    age_widening, sex_widening = (cautious(w, caution) for w in (age_widening, sex_widening))
     return fitting.fit(
         plain,
         age_widening=age_widening,
@@ -236,8 +236,8 @@ def space(features: NDArray[np.float32], components: int) -> Space:
             "expected features that tell the training images apart, got the same for all of them:"
             " the training has gone wrong (a lower rate, frozen_norms?)"
         )
-    kept = values[:components]
-    shrunk = (1 - SHRINKAGE) * kept + SHRINKAGE * kept.mean()
+    largest = values[:components]
+    shrunk = (1 - SHRINKAGE) * largest + SHRINKAGE * largest.mean()
     residual = max(float(values[components:].mean()), 1e-9)
     return Space(
         mean.astype(np.float32),

@@ -17,11 +17,11 @@ from zipfile import is_zipfile
 import torch
 from safetensors.torch import save_file
 
-from training.data.images import Item
+from training.data.images import LabelledImage
 from training.data.tables import DataError
 from training.fit import start
 from training.fit.batches import Batches
-from training.fit.config import WEIGHTS, Config
+from training.fit.config import WEIGHTS, RunConfig
 from training.fit.run import Run
 
 LAST = "last.pt"
@@ -40,22 +40,22 @@ Record = dict[str, str]
 """``images``, ``start`` and every setting that what is learnt depends on."""
 
 
-def save(folder: Path, run: Run, material: Batches, trained_with: Record) -> None:
+def save(folder: Path, run: Run, batches: Batches, trained_with: Record) -> None:
     """Write both files, each in one piece."""
     weights = {k: v.contiguous().cpu() for k, v in run.ema.state_dict().items()}
     save_file(weights, folder / f"{WEIGHTS}.partial")
     (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
-    states = {"run": run.state_dict(), "material": material.state_dict()}
+    states = {"run": run.state_dict(), "material": batches.state_dict()}
     torch.save({"record": trained_with, **states}, folder / f"{LAST}.partial")
     (folder / f"{LAST}.partial").rename(folder / LAST)
 
 
-def resume(folder: Path, run: Run, material: Batches, trained_with: Record) -> None:
+def resume(folder: Path, run: Run, batches: Batches, trained_with: Record) -> None:
     """Go back to what last.pt holds; DataError unless its run was trained with the same."""
-    kept = read(folder, run.device)
-    check(folder, kept["record"], trained_with)
-    run.load_state_dict(kept["run"])
-    material.load_state_dict(kept["material"])
+    stored = read(folder, run.device)
+    check(folder, stored["record"], trained_with)
+    run.load_state_dict(stored["run"])
+    batches.load_state_dict(stored["material"])
 
 
 def read(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -70,48 +70,50 @@ def read(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not file.exists():
         raise DataError(f"{file}: expected the checkpoint of a run")
     try:
-        kept = torch.load(file, weights_only=True, map_location=device) if is_zipfile(file) else {}
+        stored = (
+            torch.load(file, weights_only=True, map_location=device) if is_zipfile(file) else {}
+        )
     except (RuntimeError, UnpicklingError) as error:  # torch would advise weights_only=False
         raise DataError(f"{file}: expected the checkpoint of a run; {INSTEAD}") from error
-    missing = PARTS - kept.keys() if isinstance(kept, dict) else PARTS
+    missing = PARTS - stored.keys() if isinstance(stored, dict) else PARTS
     if missing:
         names = ", ".join(sorted(missing))
         raise DataError(f"{file}: expected the checkpoint of a run, with {names}; {INSTEAD}")
-    return dict(kept)
+    return dict(stored)
 
 
-def check(folder: Path, kept: Record, wanted: Record) -> None:
+def check(folder: Path, stored: Record, wanted: Record) -> None:
     """Raise DataError unless the run in ``folder`` was trained as is ``wanted``."""
-    different = differences(kept, wanted)
+    different = differences(stored, wanted)
     if different:
         raise DataError(f"{folder / LAST}: {'; '.join(different)}; {INSTEAD}")
 
 
-def check_images(folder: Path, items: Sequence[Item]) -> None:
+def check_images(folder: Path, items: Sequence[LabelledImage]) -> None:
     """Raise DataError unless the run in ``folder`` was trained with ``items`` and no others.
 
     Else it may have seen what is held out now.
     """
-    kept: Record = read(folder)["record"]
-    check(folder, {IMAGES: kept[IMAGES]}, {IMAGES: images(items)})
+    stored: Record = read(folder)["record"]
+    check(folder, {IMAGES: stored[IMAGES]}, {IMAGES: images(items)})
 
 
-def images(items: Sequence[Item]) -> str:
+def images(items: Sequence[LabelledImage]) -> str:
     """SHA-256 of the names and roles of ``items``, in their order; labels may be mended."""
     names = json.dumps([[item.path, item.role] for item in items])
     return hashlib.sha256(names.encode()).hexdigest()
 
 
-def record(config: Config, items: Sequence[Item]) -> Record:
+def record(config: RunConfig, items: Sequence[LabelledImage]) -> Record:
     """What a run of ``config`` is trained with; ``items`` are its training images."""
     settings = {f.name: repr(getattr(config, f.name)) for f in fields(config) if f.name not in FREE}
     return {IMAGES: images(items), **settings, "start": start.words(config)}
 
 
-def differences(kept: Record, wanted: Record) -> list[str]:
-    """What is not as ``wanted``, in words; settings that ``kept`` does not know had defaults."""
-    usual = {field.name: repr(field.default) for field in fields(Config)}
-    found = {name: kept.get(name, usual.get(name, "nothing")) for name in wanted}
+def differences(stored: Record, wanted: Record) -> list[str]:
+    """What is not as ``wanted``, in words; settings that ``stored`` does not know had defaults."""
+    usual = {field.name: repr(field.default) for field in fields(RunConfig)}
+    found = {name: stored.get(name, usual.get(name, "nothing")) for name in wanted}
     return [
         f"{name}: expected {value}, got {found[name]}"
         for name, value in wanted.items()

@@ -18,7 +18,7 @@ RANDOM = "random"
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class RunConfig:
     """One training run; each value is a line of the TOML file."""
 
     architecture: str = "mobilenet_v2"
@@ -61,18 +61,16 @@ class Config:
     rare: float = 0.0
     """Share drawn from patients under 18 or from 70 alone, on top of their natural share."""
     local_contrast: float = 0.0
-    """Share of images whose contrast is made alike all over, as CLAHE does."""
+    """Share of images whose contrast is equalised locally, as CLAHE does."""
     findings: float = 0.0
-    """Weight of projection and findings beside age and sex, see ``training.data.findings``."""
+    """Weight of projection and findings next to age and sex, see :mod:`training.data.findings`."""
     gate: float = 0.12
     """Share of gate material; three in ten of it are laterals, three frontal images like them."""
     corrupted: float = 0.04
     """Share of training images turned or inverted: negatives of the chest head."""
-    age_loss: str = "dldl"
-    """``dldl`` (DLDL-v2) or ``nll`` (negative log likelihood of a normal distribution)."""
     checkpoint_seconds: float = 180.0
     archive: ArchiveConfig | None = None
-    """What to train on; None: this project's own images (``training.data.project``)."""
+    """What to train on; None: this project's images (``training.data.project``)."""
 
     def __post_init__(self) -> None:
         if not len(self.sides) == len(self.until) == len(self.low_resolution):
@@ -92,8 +90,6 @@ class Config:
             raise ValueError(f"minutes is {self.minutes}, expected more than 0")
         if self.steps < 0:
             raise ValueError(f"steps is {self.steps}, expected 0 or more")
-        if self.age_loss not in ("dldl", "nll"):
-            raise ValueError(f"age_loss is {self.age_loss!r}, expected 'dldl' or 'nll'")
 
     @property
     def budget(self) -> str:
@@ -116,10 +112,10 @@ class Config:
         return self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def read(path: Path, *, fold: int | None = None, **changes: Any) -> Config:
+def read(path: Path, *, fold: int | None = None, **changes: Any) -> RunConfig:
     """Read a TOML file; what is not None in ``changes`` replaces its values.
 
-    A run on an archive writes into a folder of its own for each fold that it may hold out;
+    A run on an archive has a folder for each fold that it may hold out;
     ``fold`` stands for ``archive.hold_out``.
 
     Raises
@@ -135,15 +131,15 @@ def read(path: Path, *, fold: int | None = None, **changes: Any) -> Config:
     return checked(path, values | given, fold=fold)
 
 
-def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> Config:
+def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> RunConfig:
     """The settings that stand in ``path``; SystemExit as :func:`read` raises it."""
     try:
-        given = _known(Config, values)
+        given = _known(RunConfig, values)
         if {"minutes", "steps"} <= given.keys():
             raise ValueError("minutes and steps: expected one of them")
         if given.get("archive") is not None:
             given["archive"] = ArchiveConfig(**_known(ArchiveConfig, given["archive"]))
-        config = Config(**given)
+        config = RunConfig(**given)
         if fold is not None and config.archive is None:
             raise ValueError("--fold needs an [archive]")
     except ValueError as error:
@@ -153,27 +149,27 @@ def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> C
     return member(config, config.archive.hold_out if fold is None else fold)
 
 
-def data_of(config: Config, root: Path) -> Data:
-    """What a run trains on: its archive, or this project's own images below ``root``."""
+def data_of(config: RunConfig, root: Path) -> Data:
+    """What a run trains on: its archive, or this project's images below ``root``."""
     if config.archive is None:
         return ProjectData(root, Path(config.cache))
     return archived(config)
 
 
-def archived(config: Config) -> ArchiveData:
+def archived(config: RunConfig) -> ArchiveData:
     """The images of a run that has an archive."""
     assert config.archive is not None
     return ArchiveData(config.archive, Path(config.cache), config.pixels)
 
 
-def member(config: Config, fold: int) -> Config:
-    """The run that holds out ``fold``, in its own folder below ``out``."""
+def member(config: RunConfig, fold: int) -> RunConfig:
+    """The run that holds out ``fold``, in the folder ``fold-K`` below ``out``."""
     assert config.archive is not None
     held = replace(config.archive, hold_out=fold)
     return replace(config, archive=held, out=str(Path(config.out) / f"fold-{fold}"))
 
 
-def _known(kind: type[Config] | type[ArchiveConfig], values: Any) -> dict[str, Any]:
+def _known(kind: type[RunConfig] | type[ArchiveConfig], values: Any) -> dict[str, Any]:
     """Values for the fields of ``kind``, lists as tuples; ValueError where there is no field."""
     if not isinstance(values, dict):
         raise ValueError(f"archive is {values!r}, expected a table")

@@ -13,18 +13,13 @@ from dicom_ai_node.inference.network import AGES, Answers, moments
 from training.data.findings import TASKS
 
 SIGMA = 2.5  # years; width of the label distribution
-GATES = 0.2  # weight of each gate beside age and sex
+GATES = 0.2  # weight of each gate, where age and sex have 1
 
 
-def total(
-    answers: Answers, labels: dict[str, Tensor], kind: str = "dldl"
-) -> tuple[Tensor, dict[str, float]]:
-    """Sum over the heads, and each head's part; a NaN label does not count.
-
-    ``kind`` of the age's loss: ``dldl`` or ``nll``.
-    """
+def total(answers: Answers, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    """Sum over the heads, and each head's part; a NaN label does not count."""
     parts = {
-        "age": AGE_LOSSES[kind](answers.ages, labels["age"]),
+        "age": age(answers.ages, labels["age"]),
         "sex": _binary(answers.sex, labels["female"]),
         "frontal": _binary(answers.frontal, labels["frontal"]),
         "chest": _binary(answers.chest, labels["chest"]),
@@ -49,18 +44,6 @@ def age(logits: Tensor, years: Tensor) -> Tensor:
     kl = functional.kl_div(logits.log_softmax(dim=1), around(years), reduction="batchmean")
     mu, _ = moments(logits)
     return kl + 0.1 * functional.l1_loss(mu, years)
-
-
-def normal(logits: Tensor, years: Tensor) -> Tensor:
-    """Negative log likelihood of a normal distribution with the moments of the 101 ages."""
-    known = ~years.isnan()
-    if not known.any():
-        return logits.sum() * 0
-    mu, sigma = moments(logits[known])
-    return functional.gaussian_nll_loss(mu, years[known], sigma.square(), eps=1.0)
-
-
-AGE_LOSSES = {"dldl": age, "nll": normal}
 
 
 def _binary(logits: Tensor, labels: Tensor) -> Tensor:

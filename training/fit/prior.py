@@ -75,7 +75,7 @@ def expectation(logits: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class TauPoint:
     """What one tau gives on a labelled set; all in years."""
 
     tau: float
@@ -89,7 +89,7 @@ class Point:
 
 def curve(
     logits: Floats, years: Floats, prior: Floats, taus: NDArray[np.float64] = TAUS
-) -> list[Point]:
+) -> list[TauPoint]:
     """Errors on ``years`` (N,) that each of ``taus`` makes of the unadjusted ``logits``."""
     old, decades = years >= OLD, np.floor(years / 10)
     points = []
@@ -97,7 +97,7 @@ def curve(
         error = expectation(adjusted(logits, prior, float(tau))) - years
         by_decade = [np.abs(error[decades == d]).mean() for d in np.unique(decades)]
         points.append(
-            Point(
+            TauPoint(
                 tau=round(float(tau), 4),
                 mae=float(np.abs(error).mean()),
                 balanced_mae=float(np.mean(by_decade)),
@@ -108,7 +108,7 @@ def curve(
     return points
 
 
-def choose(points: list[Point]) -> Point:
+def choose(points: list[TauPoint]) -> TauPoint:
     """Return the smallest MAE among those whose bias of the old is at most :data:`LARGEST_BIAS`.
 
     Where none is, the smallest balanced MAE.
@@ -119,7 +119,7 @@ def choose(points: list[Point]) -> Point:
     return min(points, key=lambda point: (point.balanced_mae, point.tau))
 
 
-def table(points: list[Point], chosen: float) -> str:
+def table(points: list[TauPoint], chosen: float) -> str:
     """Return the whole curve as text, the chosen line marked."""
     lines = [f"{'tau':>6} {'MAE':>7} {'balanced':>9} {'bias':>7} {f'bias {OLD:.0f}+':>10}"]
     for p in points:

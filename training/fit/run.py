@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dicom_ai_node.inference.network import Network
 from training.fit import loss
 from training.fit.batches import FURTHER
-from training.fit.config import Config
+from training.fit.config import RunConfig
 from training.fit.mobilenet import freeze_blocks, freeze_norms
 
 FILE = "log.csv"
@@ -23,7 +23,7 @@ EVERY = 50
 class Run:
     """Network, its moving average and the optimiser, as they stand after ``steps``."""
 
-    def __init__(self, config: Config, network: Network, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, network: Network, device: torch.device) -> None:
         self.config, self.device = config, device
         self.network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.network)
@@ -58,7 +58,7 @@ class Run:
             with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
                 answers = self.network(x[some])
             known = {name: label[some] for name, label in labels.items()}
-            value, found = loss.total(answers, known, self.config.age_loss)
+            value, found = loss.total(answers, known)
             if self.config.findings:
                 further = self.further.loss(answers.features, known[FURTHER])
                 value = value + self.config.findings * further
@@ -92,11 +92,11 @@ class Run:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.elapsed, self.steps, self.seen = state["elapsed"], state["steps"], state["seen"]
-        kept = state["dropout"].get(self.device.type)
-        if kept is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(kept.cpu(), self.device)
-        elif kept is not None:
-            torch.set_rng_state(kept)
+        stored = state["dropout"].get(self.device.type)
+        if stored is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(stored.cpu(), self.device)
+        elif stored is not None:
+            torch.set_rng_state(stored)
 
     def _randomness(self) -> Tensor:
         """Where the generator stands that dropout draws from."""
@@ -120,7 +120,7 @@ def groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
     ]
 
 
-def device_of(config: Config) -> torch.device:
+def device_of(config: RunConfig) -> torch.device:
     """Where to compute."""
     name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name if config.device == "auto" else config.device)
@@ -131,10 +131,10 @@ class Log:
 
     def __init__(self, folder: Path, steps: int) -> None:
         self.file = folder / FILE
-        kept = _rows(self.file, steps)
-        self._empty = not kept
+        earlier = _rows(self.file, steps)
+        self._empty = not earlier
         with self.file.open("w", newline="") as file:
-            csv.writer(file).writerows(kept)
+            csv.writer(file).writerows(earlier)
 
     def add(self, run: Run, side: int) -> None:
         """A row, where it is time for one."""

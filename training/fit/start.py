@@ -26,7 +26,7 @@ from dicom_ai_node.inference.engine import NETWORK, fill
 from dicom_ai_node.inference.network import Network
 from training.data.tables import DataError
 from training.fit import mobilenet
-from training.fit.config import RANDOM, Config
+from training.fit.config import RANDOM, RunConfig
 
 PICKLED = (".pth", ".pt")
 """Names of what torch saves; anything else is safetensors."""
@@ -54,8 +54,8 @@ _NAME = re.compile(r"[A-Za-z0-9_]+_Weights\.[A-Z0-9_]+")
 _OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 
-def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Network:
-    """The network to train; ``calm`` gives images of a side for the statistics of the norms.
+def network(config: RunConfig, root: Path, images: Callable[[int], Tensor]) -> Network:
+    """The network to train; ``images`` of a side give the statistics of the norms.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def network(config: Config, root: Path, calm: Callable[[int], Tensor]) -> Networ
                 f"{archive}: expected ImageNet weights; else name weights, or {RANDOM!r}, as start"
             )
         mobilenet.load_imagenet(made.backbone, archive)
-        images = calm(config.sides[0]).cpu()
-        mobilenet.insert_norms(made.backbone, list((images * 2 - 1).chunk(4)))
+        batch = images(config.sides[0]).cpu()
+        mobilenet.insert_norms(made.backbone, list((batch * 2 - 1).chunk(4)))
     return made
 
 
-def file(config: Config) -> Path | None:
+def file(config: RunConfig) -> Path | None:
     """The file of the weights that ``start`` names, as a file or as torchvision does.
 
     None where it names none: for random weights, and for the ImageNet weights at hand.
@@ -102,7 +102,7 @@ def file(config: Config) -> Path | None:
     return Path(config.start)
 
 
-def words(config: Config) -> str:
+def words(config: RunConfig) -> str:
     """The same for a person: what the weights came from."""
     named = file(config)
     if named is not None:
@@ -110,7 +110,7 @@ def words(config: Config) -> str:
     return "random weights" if config.start else "ImageNet weights"
 
 
-def history(config: Config) -> str:
+def history(config: RunConfig) -> str:
     """What a manifest says of a run: its network, what that started from, how long it trained."""
     return f"{config.architecture} from {words(config)}, trained for {config.budget}"
 
@@ -163,7 +163,7 @@ def named_file(architecture: str, name: str) -> Path:
     """
     from torchvision.models import get_model_weights
 
-    urls = {f"{type(one).__name__}.{one.name}": one.url for one in get_model_weights(architecture)}
+    urls = {f"{type(w).__name__}.{w.name}": w.url for w in get_model_weights(architecture)}
     if name not in urls:
         expected = ", ".join(sorted(urls))
         raise DataError(f"start: expected weights of {architecture}, {expected}; got {name!r}")

@@ -7,7 +7,7 @@
 The schedule follows the clock, so that a busy machine costs steps and never the end of the cosine;
 with ``steps`` in the configuration it follows those, and a busy machine costs time. Writes log.csv,
 last.pt and ema.safetensors (the weights to ship). From last.pt a run goes on as if it had never
-stopped: the same images, changed alike, bit for bit.
+stopped: the same images with the same changes, bit for bit.
 On Linux, ``GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=20000000000`` in the
 environment makes this up to twice as fast on a CPU.
 """
@@ -28,11 +28,11 @@ from training.fit import checkpoint, start
 from training.fit import config as settings
 from training.fit.batches import Batches
 from training.fit.checkpoint import record
-from training.fit.config import Config, data_of
+from training.fit.config import RunConfig, data_of
 from training.fit.run import Log, Run, device_of
 
 
-def train(config: Config, root: Path, data: Data) -> None:
+def train(config: RunConfig, root: Path, data: Data) -> None:
     """Run until the budget is used up, from the last checkpoint if there is one.
 
     Raises
@@ -44,22 +44,22 @@ def train(config: Config, root: Path, data: Data) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     device = device_of(config)
-    material = Batches(config, data, device)
-    network = start.network(config, root, material.calm)
-    trained_with = record(config, material.images.items)
+    batches = Batches(config, data, device)
+    network = start.network(config, root, batches.for_norms)
+    trained_with = record(config, batches.images.items)
     run = Run(config, network, device)
     if (out / checkpoint.LAST).exists():
-        checkpoint.resume(out, run, material, trained_with)
+        checkpoint.resume(out, run, batches, trained_with)
     log, saved = Log(out, run.steps), run.elapsed
-    for stage in updates(config, material, run):
+    for stage in updates(config, batches, run):
         log.add(run, config.sides[stage])
         if run.elapsed - saved > config.checkpoint_seconds:
-            checkpoint.save(out, run, material, trained_with)
+            checkpoint.save(out, run, batches, trained_with)
             saved = run.elapsed
-    checkpoint.save(out, run, material, trained_with)
+    checkpoint.save(out, run, batches, trained_with)
 
 
-def updates(config: Config, material: Batches, run: Run) -> Iterator[int]:
+def updates(config: RunConfig, batches: Batches, run: Run) -> Iterator[int]:
     """Update until the budget is used up; yields the stage of each step."""
     clock = time.process_time if config.clock == "processor" else time.monotonic
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[seen]}"))
@@ -68,7 +68,7 @@ def updates(config: Config, material: Batches, run: Run) -> Iterator[int]:
         while run.progress < 1:
             began = clock()
             stage = config.stage(run.progress)
-            run.step(*material.batch(stage))
+            run.step(*batches.batch(stage))
             run.elapsed += clock() - began
             text = " ".join(f"{name} {value:.3f}" for name, value in run.seen.items())
             bar.update(task, completed=1000 * run.progress, seen=f"step {run.steps} {text}")
@@ -91,7 +91,10 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--fold", type=int, help="to hold out, in place of archive.hold_out")
     parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="the own images, and ImageNet's"
+        "--data",
+        type=Path,
+        default=Path("../shared/data"),
+        help="this project's images, and ImageNet's",
     )
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--out")

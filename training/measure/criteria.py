@@ -14,7 +14,7 @@ SIZE = "size, MB"
 SIDES = "training side and node side"
 EIGHT, UNCACHED = "the same, in the 8 bits that training holds", "the same, not cached"
 VARIANTS, LOSSLESS = "one image in many encodings", "the same in lossless encodings"
-"""Pooled groups of the parity figures; every encoding is a group of its own besides."""
+"""Pooled groups of the parity figures; every encoding is also a group by itself."""
 POOLED = (SIDES, EIGHT, UNCACHED, VARIANTS, LOSSLESS)
 VARIANT_LIMIT = 0.2
 """Years."""
@@ -102,7 +102,7 @@ def judged(figures: Sequence[Figure]) -> list[Judged]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class PublishedFigure:
     """One published figure, or a range of them."""
 
     study: str
@@ -115,48 +115,48 @@ class Reference:
 
 _SAME, _OTHER = Institution.SAME, Institution.OTHER
 REFERENCES = (
-    Reference("Ieki 2022 (RIKEN)", MAE, _SAME, "3.67", "NIH, more than 100,000 images"),
-    Reference(
+    PublishedFigure("Ieki 2022 (RIKEN)", MAE, _SAME, "3.67", "NIH, more than 100,000 images"),
+    PublishedFigure(
         "Yang 2021", MAE, _SAME, "2.1",
         "66,000 healthy people of a narrow range of ages; not the target",
     ),
-    Reference("Sabottke 2020", MAE, _SAME, "4.69 to 4.94", "CheXpert, AP"),
-    Reference("Taiwan 2023", MAE, _SAME, "4.80", "53,000 images"),
-    Reference("Taiwan 2023", MAE, _OTHER, "4.31", "53,000 images"),
-    Reference("ianpan", MAE, _SAME, "5.25", "335,000 images"),
-    Reference(
+    PublishedFigure("Sabottke 2020", MAE, _SAME, "4.69 to 4.94", "CheXpert, AP"),
+    PublishedFigure("Taiwan 2023", MAE, _SAME, "4.80", "53,000 images"),
+    PublishedFigure("Taiwan 2023", MAE, _OTHER, "4.31", "53,000 images"),
+    PublishedFigure("ianpan", MAE, _SAME, "5.25", "335,000 images"),
+    PublishedFigure(
         "Kerber 2023", MAE, _SAME, "5.76", "1,653 CT projections, ResNet-18, Gaussian NLL"
     ),
-    Reference("Kerber 2023", MAE, _OTHER, "6.50", "1,653 CT projections"),
-    Reference("Taiwan 2023", AUC, _SAME, "0.9993", "53,000 images"),
-    Reference("Taiwan 2023", AUC, _OTHER, "0.9988", "53,000 images"),
-    Reference("Yi 2021", AUC, _SAME, "1.0", "NIH, ResNet-18; 0.91 on children alone"),
-    Reference("Yi 2021", AUC, _OTHER, "0.98", "NIH, ResNet-18"),
-    Reference(
+    PublishedFigure("Kerber 2023", MAE, _OTHER, "6.50", "1,653 CT projections"),
+    PublishedFigure("Taiwan 2023", AUC, _SAME, "0.9993", "53,000 images"),
+    PublishedFigure("Taiwan 2023", AUC, _OTHER, "0.9988", "53,000 images"),
+    PublishedFigure("Yi 2021", AUC, _SAME, "1.0", "NIH, ResNet-18; 0.91 on children alone"),
+    PublishedFigure("Yi 2021", AUC, _OTHER, "0.98", "NIH, ResNet-18"),
+    PublishedFigure(
         "SPR 2023", AUC, _SAME, "0.955 to 0.994",
         "10,700 images: frozen DenseNet-121 to the same fine-tuned",
     ),
-    Reference("Small network, ImageNet start", MAE, _SAME, "7.5 to 9", "1,000 images"),
-    Reference("Small network, ImageNet start", MAE, _SAME, "5.8 to 7", "5,000 images"),
-    Reference(
+    PublishedFigure("Small network, ImageNet start", MAE, _SAME, "7.5 to 9", "1,000 images"),
+    PublishedFigure("Small network, ImageNet start", MAE, _SAME, "5.8 to 7", "5,000 images"),
+    PublishedFigure(
         "Small network, ImageNet start", MAE, _OTHER, "10 to 30 % above its own inside", ""
     ),
-    Reference(
+    PublishedFigure(
         "Small network, ImageNet start", AUC, _OTHER, "0.01 to 0.05 below its own inside", ""
     ),
-    Reference(
+    PublishedFigure(
         "MobileNetV2 in 34 CPU minutes", MAE, _SAME, "5.08",
         "the first try on these data; 6.15 on a sealed set of the same institution",
     ),
-    Reference(
+    PublishedFigure(
         "MobileNetV2 in 34 CPU minutes", MAE, _OTHER, "7.91 and 8.85",
         "another hospital, and public articles; sealed sets",
     ),
-    Reference(
+    PublishedFigure(
         "MobileNetV2 in 34 CPU minutes", AUC, _SAME, "0.996",
         "the first try on these data; 0.988 on a sealed set of the same institution",
     ),
-    Reference(
+    PublishedFigure(
         "MobileNetV2 in 34 CPU minutes", AUC, _OTHER, "0.980 and 0.932",
         "another hospital, and public articles; sealed sets",
     ),
@@ -168,6 +168,6 @@ LEAK = (
 )
 
 
-def references_of(quantity: str, institution: Institution) -> list[Reference]:
+def references_of(quantity: str, institution: Institution) -> list[PublishedFigure]:
     """References of one quantity, measured on images of one kind of institution."""
     return [r for r in REFERENCES if (r.quantity, r.institution) == (quantity, institution)]

@@ -4,7 +4,7 @@
 
 The network that held out fold K lies in ``fold-K`` below the configuration's ``out``, where
 ``train --fold K`` puts it too: what is trained is not trained again, and an interrupted
-run goes on. ``out-of-fold.csv`` beside them has a line for every frontal image with a label, named
+run goes on. ``out-of-fold.csv`` in ``out`` has a line for every frontal image with a label, named
 as in the folds: what the network that held it out says of it, before any calibration.
 """
 
@@ -21,23 +21,23 @@ from dicom_ai_node.inference.calibration import sigmoids
 from dicom_ai_node.inference.engine import NETWORK, load_network
 from training.data.archive import ArchiveData
 from training.data.folds import OutOfFold, read_folds, write_predictions
-from training.data.images import Item
+from training.data.images import LabelledImage
 from training.data.roles import HELD_OUT
 from training.data.tables import DataError
 from training.fit import config as settings
 from training.fit.calibrate import answers
-from training.fit.config import WEIGHTS, Config, archived, member
+from training.fit.config import WEIGHTS, RunConfig, archived, member
 from training.fit.run import device_of
 from training.fit.train import print_roles, train
 from training.measure import metrics
 from training.measure.metrics import Estimate, Floats, Statistic, estimate, resamples
 
 FILE = "out-of-fold.csv"
-Said = tuple[Item, OutOfFold]
+Predicted = tuple[LabelledImage, OutOfFold]
 """What is known of an image, and what the network says that held it out."""
 
 
-def crossed(config: Config, root: Path) -> Iterator[Said]:
+def crossed(config: RunConfig, root: Path) -> Iterator[Predicted]:
     """Train what is not trained yet; everything that was held out, fold by fold.
 
     ``config`` is that of a member, as :func:`training.fit.config.read` gives it.
@@ -45,15 +45,15 @@ def crossed(config: Config, root: Path) -> Iterator[Said]:
     assert config.archive is not None
     base = str(Path(config.out).parent)
     for fold in sorted(set(read_folds(Path(config.archive.folds)).values())):
-        one = member(replace(config, out=base), fold)
-        data = archived(one)
+        fold_config = member(replace(config, out=base), fold)
+        data = archived(fold_config)
         print(f"fold {fold}", flush=True)
         print_roles(data)
-        train(one, root, data)
-        yield from predictions(one, data)
+        train(fold_config, root, data)
+        yield from predictions(fold_config, data)
 
 
-def predictions(config: Config, data: ArchiveData) -> Iterator[Said]:
+def predictions(config: RunConfig, data: ArchiveData) -> Iterator[Predicted]:
     """What the trained network of ``config`` says of the fold that it held out."""
     assert config.archive is not None
     weights, device = Path(config.out) / WEIGHTS, device_of(config)
@@ -67,15 +67,15 @@ def predictions(config: Config, data: ArchiveData) -> Iterator[Said]:
         yield item, OutOfFold(item.path, config.archive.hold_out, age, sd, float(female[i]))
 
 
-def figures(said: Sequence[Said]) -> tuple[Estimate | None, Estimate | None]:
+def figures(predicted: Sequence[Predicted]) -> tuple[Estimate | None, Estimate | None]:
     """MAE of the age in years and AUC of the sex; None where no label is known."""
 
     def measured(statistic: Statistic, answer: str, label: str) -> Estimate | None:
-        known = [(item, one) for item, one in said if not np.isnan(getattr(item, label))]
+        known = [(item, p) for item, p in predicted if not np.isnan(getattr(item, label))]
         if not known:
             return None
         columns: list[Floats] = [
-            np.array([getattr(one, answer) for _, one in known]),
+            np.array([getattr(p, answer) for _, p in known]),
             np.array([getattr(item, label) for item, _ in known]),
         ]
         weights = resamples([item.patient for item, _ in known])
@@ -87,29 +87,29 @@ def figures(said: Sequence[Said]) -> tuple[Estimate | None, Estimate | None]:
     )
 
 
-def of_the_median(said: Sequence[Said], part: Sequence[Said]) -> float:
+def of_the_median(predicted: Sequence[Predicted], part: Sequence[Predicted]) -> float:
     """MAE on the folds of ``part`` of answering with the median age of the folds that are trained.
 
     NaN where no age is known.
     """
-    known = [(item.age, one.fold) for item, one in said if not np.isnan(item.age)]
+    known = [(item.age, p.fold) for item, p in predicted if not np.isnan(item.age)]
     errors: list[float] = []
-    for fold in {one.fold for _, one in part}:
+    for fold in {p.fold for _, p in part}:
         others = [age for age, of in known if of != fold]
         if others:
-            own = [age for age, of in known if of == fold]
-            errors += np.abs(np.array(own) - np.median(others)).tolist()
+            held = [age for age, of in known if of == fold]
+            errors += np.abs(np.array(held) - np.median(others)).tolist()
     return float(np.mean(errors)) if errors else float("nan")
 
 
-def summary(said: Sequence[Said]) -> Iterator[list[str]]:
+def summary(predicted: Sequence[Predicted]) -> Iterator[list[str]]:
     """A line for each fold and one for all: name, images, patients, MAE, the median's, AUC."""
-    for fold in [*sorted({one.fold for _, one in said}), None]:
-        part = [pair for pair in said if fold is None or pair[1].fold == fold]
+    for fold in [*sorted({p.fold for _, p in predicted}), None]:
+        part = [pair for pair in predicted if fold is None or pair[1].fold == fold]
         patients = len({item.patient for item, _ in part})
         name = "all" if fold is None else f"fold {fold}"
         age, sex = map(_cell, figures(part))
-        median = of_the_median(said, part)
+        median = of_the_median(predicted, part)
         usual = "-" if np.isnan(median) else f"{median:.3f}"
         yield [name, f"{len(part):,}", f"{patients:,}", age, usual, sex]
 
@@ -138,14 +138,14 @@ def main() -> None:
     if config.archive is None:
         raise SystemExit(f"{given.config}: expected an [archive]")
     try:
-        said = list(crossed(config, given.data))
+        predicted = list(crossed(config, given.data))
     except (DataError, BundleError) as error:
         raise SystemExit(f"error: {error}") from error
     file = Path(config.out).parent / FILE
-    write_predictions((one for _, one in said), file)
+    write_predictions((p for _, p in predicted), file)
     table = Table(
         "Held out", "Images", "Patients", "Age MAE, years", "Of the median", "Sex AUC", box=None
     )
-    for line in summary(said):
+    for line in summary(predicted):
         table.add_row(*line)
-    Console().print(table, "", f"{file}: {len(said):,} images", highlight=False)
+    Console().print(table, "", f"{file}: {len(predicted):,} images", highlight=False)

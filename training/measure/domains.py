@@ -1,4 +1,4 @@
-"""How well a bundle's two distances tell other hospitals' images from its own.
+"""How well a bundle's two distances tell other hospitals' images from those that calibrated it.
 
 python -m training domains
 
@@ -26,12 +26,12 @@ def rows(known: Distances, other: Distances, reference: Distances) -> list[list[
     """For content and texture: AUC of ``other`` against ``known``, and quartiles of the excess."""
     made = []
     for name in ("content", "texture"):
-        near, far = (excess(getattr(one, name), getattr(reference, name)) for one in (known, other))
+        near, far = (excess(getattr(d, name), getattr(reference, name)) for d in (known, other))
         score = np.concatenate([near, far])
         positive = np.repeat([0.0, 1.0], [len(near), len(far)])
-        told = auc(np.ones((1, len(score))), score, positive)
+        separation = auc(np.ones((1, len(score))), score, positive)
         quartiles = np.quantile(far, [0.25, 0.5, 0.75])
-        made.append([name, f"{told[0]:.3f}", *(f"{x:.2f}" for x in quartiles), str(len(far))])
+        made.append([name, f"{separation[0]:.3f}", *(f"{x:.2f}" for x in quartiles), str(len(far))])
     return made
 
 
@@ -43,10 +43,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     given = parser.parse_args()
     estimator = Estimator(given.bundle, device="cpu")
-    own = ProjectData(given.data, given.cache)
+    images = ProjectData(given.data, given.cache)
 
     def distances(role: str) -> Distances:
-        return measured(estimator.measure, own.load(estimator.size, role))[1]
+        return measured(estimator.measure, images.load(estimator.size, role))[1]
 
     known = distances(KNOWN)
     lines = [

@@ -15,7 +15,16 @@ from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.calibration import LEVELS
 from training.measure import metrics
 from training.measure.metrics import Floats, Statistic, estimate, resamples, value
-from training.measure.table import FRONTAL, GATES, LATERAL, OTHER, SMALLEST, SPOILT, Table, groups
+from training.measure.table import (
+    FRONTAL,
+    GATES,
+    LATERAL,
+    OTHER,
+    SMALLEST,
+    SPOILT,
+    PredictionTable,
+    groups,
+)
 
 MAE, BIAS = "age MAE, years", "age bias, years"
 
@@ -137,13 +146,13 @@ class _Scope:
         yield plain.model_copy(update=known)
 
 
-def measure(table: Table, baseline: Baseline) -> list[Figure]:
+def measure(table: PredictionTable, baseline: Baseline) -> list[Figure]:
     """Every figure of every data set of ``table``, in its order."""
     names = list(dict.fromkeys(str(name) for name in table.dataset))
     return [figure for name in names for figure in _of_dataset(table.of(name), name, baseline)]
 
 
-def _of_dataset(table: Table, name: str, baseline: Baseline) -> Iterator[Figure]:
+def _of_dataset(table: PredictionTable, name: str, baseline: Baseline) -> Iterator[Figure]:
     labelled = table.where(~(np.isnan(table.recorded) & np.isnan(table.female)))
     if len(labelled):
         for gated in (False, True):
@@ -157,7 +166,9 @@ def _of_dataset(table: Table, name: str, baseline: Baseline) -> Iterator[Figure]
         yield from _gate_material(table, name)
 
 
-def _of_group(table: Table, name: str, group: str, baseline: Baseline) -> Iterator[Figure]:
+def _of_group(
+    table: PredictionTable, name: str, group: str, baseline: Baseline
+) -> Iterator[Figure]:
     plain = _Scope(name, group)
     yield plain.figure(IMAGES, len(table), len(table))
     yield plain.figure(REFUSED, int((~table.answered).sum()), len(table))
@@ -168,7 +179,7 @@ def _of_group(table: Table, name: str, group: str, baseline: Baseline) -> Iterat
             yield from _estimates(part, scope, baseline)
 
 
-def _estimates(table: Table, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
+def _estimates(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
     aged, sexed = table.where(~np.isnan(table.recorded)), table.where(~np.isnan(table.female))
     if len(aged):
         yield from _age(aged, scope, baseline)
@@ -176,7 +187,7 @@ def _estimates(table: Table, scope: _Scope, baseline: Baseline) -> Iterator[Figu
         yield from _sex(sexed, scope, baseline)
 
 
-def _age(table: Table, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
+def _age(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
     weights, years = resamples(table.patient.tolist()), table.recorded
     same = np.full(len(table), baseline.median)
     for name, statistic in _wanted(AGE, scope):
@@ -196,7 +207,7 @@ def _age(table: Table, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
         )
 
 
-def _sex(table: Table, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
+def _sex(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
     weights, p, female = resamples(table.patient.tolist()), table.p_female, table.female
     same, larger = np.full(len(table), baseline.females), max(female.mean(), 1 - female.mean())
     for name, statistic in _wanted(SEX, scope):
@@ -216,7 +227,7 @@ def _wanted(statistics: dict[str, Statistic], scope: _Scope) -> Iterator[tuple[s
     return ((k, v) for k, v in statistics.items() if not scope.group or k in GROUPED)
 
 
-def _gates(table: Table, scope: _Scope) -> Iterator[Figure]:
+def _gates(table: PredictionTable, scope: _Scope) -> Iterator[Figure]:
     """Share of images that each gate lets pass, and that all do."""
     weights = resamples(table.patient.tolist())
     for gate, passed in zip(GATES, table.passed.T, strict=True):
@@ -226,7 +237,7 @@ def _gates(table: Table, scope: _Scope) -> Iterator[Figure]:
     yield from scope.measured(EVERY_GATE, metrics.mean, weights, table.answered.astype(np.float64))
 
 
-def _gate_material(table: Table, name: str) -> Iterator[Figure]:
+def _gate_material(table: PredictionTable, name: str) -> Iterator[Figure]:
     """By kind, and by kind and source."""
     for kind in (OTHER, LATERAL, FRONTAL):
         part = table.where(table.kind == kind)

@@ -153,8 +153,8 @@ def accuracy_of_surest(weights: Floats, p: Floats, female: Floats, *, share: flo
     order = np.argsort(-np.abs(p - 0.5), kind="stable")
     ordered = weights[:, order]
     room = np.round(ordered.sum(axis=1, keepdims=True) * (1 - share))
-    kept = np.clip(room - (np.cumsum(ordered, axis=1) - ordered), 0.0, ordered)
-    return mean(kept, right(p, female)[order].astype(np.float64))
+    used = np.clip(room - (np.cumsum(ordered, axis=1) - ordered), 0.0, ordered)
+    return mean(used, right(p, female)[order].astype(np.float64))
 
 
 def brier(weights: Floats, p: Floats, female: Floats) -> Floats:
@@ -183,8 +183,8 @@ def reliability(p: Floats, female: Floats) -> tuple[Floats, Floats, NDArray[np.i
     """Mean probability, share of females and number of images of every bin that has any."""
     bins = bin_of(p)
     used = np.unique(bins)
-    stated = np.array([p[bins == one].mean() for one in used])
-    seen = np.array([female[bins == one].mean() for one in used])
+    stated = np.array([p[bins == b].mean() for b in used])
+    seen = np.array([female[bins == b].mean() for b in used])
     return stated, seen, np.bincount(bins)[used]
 
 

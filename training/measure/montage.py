@@ -9,7 +9,7 @@ error of the age, and the one whose P(female) is nearest to one half. Compared t
 error, the last).
 
 The figure shows images of the data, so it stays in the report's folder: their licences, of which
-some allow neither changed copies nor commercial use, stand beside them.
+some allow neither changed copies nor commercial use, stand next to them.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.report.overlay import overlay
 from dicom_ai_node.types import Head, SaliencyMap
-from training.data import project as own
+from training.data import project
 from training.data.images import PROJECT_SETS
 from training.measure.metrics import Bools, Floats
-from training.measure.table import Table, read_csv
+from training.measure.table import PredictionTable, read_csv
 
 FILE = "montage.png"
 CAPTION = "Where the network looks: Grad-CAM of images that a rule chose (`measure/montage.py`)"
@@ -53,7 +53,7 @@ _WIDE = 95
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ChosenImage:
     """One image, and why it is shown."""
 
     row: int
@@ -62,35 +62,39 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ExplainedImage:
     """One image as the network saw it, shape (S, S) in [0, 1], and its maps."""
 
     pixels: NDArray[np.float32]
     maps: Mapping[Head, SaliencyMap]
 
 
-def choose(table: Table) -> list[Case]:
+def choose(table: PredictionTable) -> list[ChosenImage]:
     """The images that the rule of this module chooses, by data set; one may be chosen twice."""
     cases = []
-    for one in PROJECT_SETS:
-        among = (table.dataset == one.name) & table.answered
+    for data_set in PROJECT_SETS:
+        among = (table.dataset == data_set.name) & table.answered
         errors = _ranked(table, among, np.abs(table.age - table.recorded))
         if errors:
             middle = errors[(len(errors) - 1) // 2]
-            cases += [Case(errors[0], BEST), Case(middle, MEDIAN), Case(errors[-1], WORST)]
+            cases += [
+                ChosenImage(errors[0], BEST),
+                ChosenImage(middle, MEDIAN),
+                ChosenImage(errors[-1], WORST),
+            ]
         doubts = _ranked(table, among & ~np.isnan(table.female), np.abs(table.p_female - 0.5))
-        cases += [Case(row, UNSURE) for row in doubts[:1]]
+        cases += [ChosenImage(row, UNSURE) for row in doubts[:1]]
     return cases
 
 
-def _ranked(table: Table, among: Bools, values: Floats) -> list[int]:
+def _ranked(table: PredictionTable, among: Bools, values: Floats) -> list[int]:
     """Rows ``among`` those with a value, the smallest first, then by path."""
     rows = np.flatnonzero(among & ~np.isnan(values))
     order = np.lexsort((table.image[rows], np.round(values[rows], 4)))
     return [int(row) for row in rows[order]]
 
 
-def describe(table: Table, case: Case, licence: str) -> str:
+def describe(table: PredictionTable, case: ChosenImage, licence: str) -> str:
     """What stands above an image: what was recorded, what is estimated, whose it is."""
     i = case.row
     low, high = (ends[i] for ends in table.interval("90"))
@@ -107,9 +111,12 @@ def describe(table: Table, case: Case, licence: str) -> str:
 
 
 def draw(
-    table: Table, cases: Sequence[Case], seen: Sequence[Seen], captions: Sequence[str]
+    table: PredictionTable,
+    cases: Sequence[ChosenImage],
+    seen: Sequence[ExplainedImage],
+    captions: Sequence[str],
 ) -> Canvas:
-    """The figure: two images a line, each data set on lines of its own."""
+    """The figure: two images a line, each data set on lines of its project."""
     lines: list[list[int]] = []
     for _, of_set in groupby(range(len(cases)), key=lambda i: table.dataset[cases[i].row]):
         numbers = list(of_set)
@@ -124,30 +131,32 @@ def draw(
     return canvas
 
 
-def _show(part: SubFigure, seen: Seen, caption: str) -> None:
+def _show(part: SubFigure, seen: ExplainedImage, caption: str) -> None:
     part.suptitle(caption, fontsize=8, x=0.02, ha="left")
     left, *others = part.subplots(1, 1 + len(Head))
     left.imshow(seen.pixels, cmap="gray", vmin=0, vmax=1)
     for ax, head in zip(others, Head, strict=True):
-        one = seen.maps[head]
-        ax.imshow(overlay(seen.pixels, one.values))
-        ax.set_title(f"{head.value}{', flat' if one.flat else ''}", fontsize=8)
+        saliency = seen.maps[head]
+        ax.imshow(overlay(seen.pixels, saliency.values))
+        ax.set_title(f"{head.value}{', flat' if saliency.flat else ''}", fontsize=8)
     for ax in (left, *others):
         ax.set_axis_off()
 
 
-def write(out: Path, estimator: Estimator, table: Table, root: Path) -> None:
+def write(out: Path, estimator: Estimator, table: PredictionTable, root: Path) -> None:
     """Write the figure of ``table``, which is the estimator's, into ``out``.
 
     The images are read below ``root`` at their full size, past the cache.
     """
     cases = choose(table)
-    licences = {item.path: item.licence for item in own.items(root)}
+    licences = {item.path: item.licence for item in project.items(root)}
     seen, captions = [], []
     for case in cases:
         path = str(table.image[case.row])
-        pixels = normalise(own.read(root / path), estimator.size)
-        seen.append(Seen(pixels, explain(estimator.network, pixels, device=estimator.device)))
+        pixels = normalise(project.read(root / path), estimator.size)
+        seen.append(
+            ExplainedImage(pixels, explain(estimator.network, pixels, device=estimator.device))
+        )
         captions.append(describe(table, case, licences.get(path) or "unknown"))
     canvas = draw(table, cases, seen, captions)
     out.mkdir(parents=True, exist_ok=True)
@@ -162,7 +171,7 @@ def is_of(out: Path, sha256: str) -> bool:
         return image.info.get(_WEIGHTS) == sha256
 
 
-def predictions(out: Path, sha256: str) -> Table:
+def predictions(out: Path, sha256: str) -> PredictionTable:
     """The table that ``evaluate`` left in ``out``.
 
     Raises

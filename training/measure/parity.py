@@ -40,9 +40,8 @@ from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels import load
 from dicom_ai_node.types import Prediction
-from training.data import cache
+from training.data import cache, project
 from training.data import images as data
-from training.data import project as own
 from training.measure import criteria
 
 FILE = "parity.json"
@@ -210,10 +209,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6)
     given = parser.parse_args()
     estimator = Estimator(given.bundle, device="cpu")
-    images = own.load(given.data, given.cache, estimator.size, "val")
+    images = project.load(given.data, given.cache, estimator.size, "val")
     at = np.linspace(0, len(images.items) - 1, given.images).astype(int)
     chosen = data.Images([images.items[i] for i in at], images.pixels[at])
-    greys = [own.read(given.data / item.path) for item in chosen.items]
+    greys = [project.read(given.data / item.path) for item in chosen.items]
     figures = compare(estimator, greys, training_side(given.data, chosen, estimator.size))
     write(given.out, figures, estimator.identity.sha256)
     for years, probability in zip(figures[::2], figures[1::2], strict=True):

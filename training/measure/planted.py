@@ -40,7 +40,7 @@ OLD, YOUNG = 80.0, 9.0
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class PlantedImage:
     """One frontal image, what is true of it and what the network says."""
 
     split: str
@@ -50,22 +50,24 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class PlantedAges:
     """One row: which images, and what is recorded for each."""
 
     name: str
-    chosen: Callable[[Case], bool]
-    recorded: Callable[[Case], float]
+    chosen: Callable[[PlantedImage], bool]
+    recorded: Callable[[PlantedImage], float]
 
 
-def _planted(name: str, splits: Sequence[str], ages: tuple[float, float], years: float) -> Group:
+def _planted(
+    name: str, splits: Sequence[str], ages: tuple[float, float], years: float
+) -> PlantedAges:
     low, high = ages
-    return Group(name, lambda c: c.split in splits and low <= c.age < high, lambda c: years)
+    return PlantedAges(name, lambda c: c.split in splits and low <= c.age < high, lambda c: years)
 
 
-def _true(name: str, splits: Sequence[str], ages: tuple[float, float]) -> Group:
+def _true(name: str, splits: Sequence[str], ages: tuple[float, float]) -> PlantedAges:
     low, high = ages
-    return Group(name, lambda c: c.split in splits and low <= c.age < high, lambda c: c.age)
+    return PlantedAges(name, lambda c: c.split in splits and low <= c.age < high, lambda c: c.age)
 
 
 GROUPS = (
@@ -74,13 +76,13 @@ GROUPS = (
     _planted("planted 090Y, `val`, true age 50 to 65", ["val"], (50, 66), 90.0),
     _planted("planted 003Y, `val`, true age 30 and over", ["val"], (30, 121), 3.0),
     _true("true 81 to 120, not trained on", ["val", *OTHERS], (81, 121)),
-    Group("true 1 to 5, other hospital", lambda c: c.split == "children", lambda c: 3.0),
+    PlantedAges("true 1 to 5, other hospital", lambda c: c.split == "children", lambda c: 3.0),
     _true("true 81 to 120, trained on", SEEN, (81, 121)),
     _true("true 0 to 8, trained on", SEEN, (0, 9)),
 )
 
 
-def rows(cases: Sequence[Case], gates: Gates) -> Iterator[list[str]]:
+def rows(cases: Sequence[PlantedImage], gates: Gates) -> Iterator[list[str]]:
     """Yield for each group: name, images, H1, no alert, refused by a gate."""
     policy, image = PolicySettings(), ImageRef("", "1", "")
     for group in GROUPS:
@@ -128,12 +130,12 @@ def main() -> None:
     estimator = Estimator(given.bundle, device="cpu")
     manifest = estimator.manifest
     gates = Gates(**vars(manifest.thresholds), ages=manifest.training_age_range)
-    cases = list[Case]()
+    cases = list[PlantedImage]()
     images = _images(given.data)
     while part := list(islice(images, _BATCH)):
         pixels = np.stack([normalise(read(path), estimator.size) for path, _, _ in part])
         answers = estimator.predict(pixels)
-        cases += [Case(s, a, p) for (_, s, a), p in zip(part, answers, strict=True)]
+        cases += [PlantedImage(s, a, p) for (_, s, a), p in zip(part, answers, strict=True)]
     heads = ["recorded", "images", "H1", "no alert", "refused by a gate"]
     print(table(heads, list(rows(cases, gates))))
 

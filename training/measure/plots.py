@@ -15,14 +15,14 @@ from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.calibration import LEVELS
 from training.measure import metrics
 from training.measure.figures import ACCURACY, AUC, BIAS, IMAGES, MAE, coverage, find, width
-from training.measure.table import DECADES, Table, decade, label
+from training.measure.table import DECADES, PredictionTable, decade, label
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 GREY = "#777777"
-Draw = Callable[[Canvas, Table, Sequence[Figure]], None]
+Draw = Callable[[Canvas, PredictionTable, Sequence[Figure]], None]
 
 
-def draw_all(out: Path, table: Table, figures: Sequence[Figure]) -> list[tuple[str, str]]:
+def draw_all(out: Path, table: PredictionTable, figures: Sequence[Figure]) -> list[tuple[str, str]]:
     """Write every plot into ``out``; returns file names and captions."""
     for file, (_, draw) in PLOTS.items():
         canvas = Canvas(layout="constrained")
@@ -32,17 +32,17 @@ def draw_all(out: Path, table: Table, figures: Sequence[Figure]) -> list[tuple[s
     return [(file, caption) for file, (caption, _) in PLOTS.items()]
 
 
-def _aged(table: Table) -> dict[str, Table]:
+def _aged(table: PredictionTable) -> dict[str, PredictionTable]:
     return _by_name(table.where(~np.isnan(table.recorded)))
 
 
-def _sexed(table: Table) -> dict[str, Table]:
+def _sexed(table: PredictionTable) -> dict[str, PredictionTable]:
     """Data sets with both sexes."""
     found = _by_name(table.where(~np.isnan(table.female)))
     return {name: part for name, part in found.items() if 0 < part.female.mean() < 1}
 
 
-def _by_name(table: Table) -> dict[str, Table]:
+def _by_name(table: PredictionTable) -> dict[str, PredictionTable]:
     return {str(name): table.of(name) for name in dict.fromkeys(table.dataset)}
 
 
@@ -54,21 +54,21 @@ def _panels(canvas: Canvas, names: Sequence[str], *, height: float = 4.2) -> dic
     return dict(zip(names, axes, strict=False))
 
 
-def _age(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
+def _age(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
     sets = _aged(table)
     for name, ax in _panels(canvas, list(sets)).items():
         part = sets[name]
         ax.plot([0, 100], [0, 100], color=GREY, linewidth=1)
         for value, colour, legend in ((1, COLOURS[3], "female"), (0, COLOURS[0], "male")):
-            own = part.where(part.female == value)
-            ax.scatter(own.recorded, own.age, s=8, alpha=0.5, color=colour, label=legend)
+            of_sex = part.where(part.female == value)
+            ax.scatter(of_sex.recorded, of_sex.age, s=8, alpha=0.5, color=colour, label=legend)
         found = find(figures, name, MAE)
         ax.text(0.04, 0.92, f"MAE {found.value:.2f}" if found else "", transform=ax.transAxes)
         ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="recorded age, years", ylabel="estimate, years")
         ax.legend(loc="lower right")
 
 
-def _bland_altman(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
+def _bland_altman(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
     sets = _aged(table)
     for name, ax in _panels(canvas, list(sets)).items():
         part = sets[name]
@@ -89,7 +89,7 @@ def _bland_altman(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> No
         ax.set(xlabel="mean of estimate and record, years", ylabel="estimate - record, years")
 
 
-def _coverage(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
+def _coverage(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
     canvas.set_size_inches(9.6, 4.4)
     left, right = canvas.subplots(1, 2)
     nominal = [float(level) / 100 for level in LEVELS]
@@ -102,7 +102,7 @@ def _coverage(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
     _legend(left)
 
 
-def _reliability(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
+def _reliability(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
     sets = _sexed(table)
     for name, ax in _panels(canvas, list(sets)).items():
         stated, seen, counts = metrics.reliability(sets[name].p_female, sets[name].female)
@@ -115,7 +115,7 @@ def _reliability(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> Non
         ax.legend(loc="upper left")
 
 
-def _roc(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
+def _roc(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
     canvas.set_size_inches(5.2, 5)
     ax = canvas.subplots()
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1)
@@ -128,7 +128,7 @@ def _roc(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
     _legend(ax)
 
 
-def _decades(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
+def _decades(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
     canvas.set_size_inches(9.6, 4.4)
     left, right = canvas.subplots(1, 2)
     right.axhline(0, color=GREY, linewidth=1)
@@ -145,15 +145,15 @@ def _decades(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
     _legend(left)
 
 
-def _groups(canvas: Canvas, table: Table, figures: Sequence[Figure]) -> None:
+def _groups(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
     """By sex, view and source, of every data set."""
     sets = _by_name(table.where(~(np.isnan(table.recorded) & np.isnan(table.female))))
     shown = [
-        (one.dataset, one.group)
-        for one in figures
-        if one.dataset in sets
-        and one.quantity == IMAGES
-        and one.group.startswith(("sex: ", "view: ", "source: "))
+        (f.dataset, f.group)
+        for f in figures
+        if f.dataset in sets
+        and f.quantity == IMAGES
+        and f.group.startswith(("sex: ", "view: ", "source: "))
     ]
     canvas.set_size_inches(9.6, 0.3 * len(shown) + 1.4)
     for ax, quantity in zip(canvas.subplots(1, 2, sharey=True), (MAE, ACCURACY), strict=True):

@@ -12,7 +12,7 @@ from dicom_ai_node.types import Prediction
 from training.data import images as data
 from training.fit import calibrate
 from training.fit.calibrate import CHANGED, Change, calibration_cases, cases, measured
-from training.measure.table import FRONTAL, GATES, LATERAL, OTHER, SPOILT, Table
+from training.measure.table import FRONTAL, GATES, LATERAL, OTHER, SPOILT, PredictionTable
 
 SPOIL: dict[str, Change] = {
     "turned by 90": partial(np.rot90, k=1, axes=(1, 2)),
@@ -26,7 +26,7 @@ SPOIL: dict[str, Change] = {
 
 def predict(
     estimator: Estimator, images: data.Images, dataset: str, *, calibrated: bool = False
-) -> Table:
+) -> PredictionTable:
     """Predictions of ``images``; ``calibrated``: the bundle was calibrated on them.
 
     The shipped intervals would cover such images by construction: theirs are cross-fitted.
@@ -42,7 +42,7 @@ def predict(
     return _table(estimator, images, estimator.calibrated(raw, distances), bounds, dataset)
 
 
-def spoilt(estimator: Estimator, images: data.Images, dataset: str) -> list[Table]:
+def spoilt(estimator: Estimator, images: data.Images, dataset: str) -> list[PredictionTable]:
     """A table for each of :data:`SPOIL`: ``images`` changed so that no gate should accept them."""
     tables, images = [], images.some(CHANGED)
     for name, change in SPOIL.items():
@@ -66,7 +66,7 @@ def _table(
     bounds: coverage.Bounds,
     dataset: str,
     kind: str = "",
-) -> Table:
+) -> PredictionTable:
     items, n = images.items, len(images.items)
     spoilt = kind == SPOILT
     unknown = np.full(n, np.nan)
@@ -74,7 +74,7 @@ def _table(
     scores = scores.reshape(n, len(GATES))
     thresholds = np.array([getattr(estimator.manifest.thresholds, gate) for gate in GATES])
     low, high = (ends.reshape(n, len(LEVELS)) for ends in bounds)
-    return Table(
+    return PredictionTable(
         dataset=np.array([dataset] * n, dtype=np.str_),
         kind=np.array([kind or kind_of(item) for item in items], dtype=np.str_),
         image=np.array([item.path for item in items], dtype=np.str_),
@@ -93,7 +93,7 @@ def _table(
     )
 
 
-def kind_of(item: data.Item) -> str:
+def kind_of(item: data.LabelledImage) -> str:
     """What an image shows: one of the kinds of :mod:`training.measure.table`."""
     if item.chest == 0:
         return OTHER

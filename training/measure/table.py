@@ -34,7 +34,7 @@ CHILDREN, YOUNG, OLD, OLDEST = "under 18", "under 20", "70 and over", "85 and ov
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PredictionTable:
     """N images; every field has N rows."""
 
     dataset: Strings
@@ -69,11 +69,11 @@ class Table:
         """Whether every gate lets the image pass: only then would the node answer."""
         return np.asarray(self.passed.all(axis=1))
 
-    def where(self, chosen: Bools) -> "Table":
+    def where(self, chosen: Bools) -> "PredictionTable":
         """Rows that are ``chosen``."""
-        return Table(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return PredictionTable(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def of(self, dataset: str) -> "Table":
+    def of(self, dataset: str) -> "PredictionTable":
         """Rows of one data set."""
         return self.where(self.dataset == dataset)
 
@@ -83,13 +83,15 @@ class Table:
         return self.low[:, at], self.high[:, at]
 
 
-def joined(tables: Sequence[Table]) -> Table:
+def joined(tables: Sequence[PredictionTable]) -> PredictionTable:
     """Rows of all ``tables``, in their order."""
-    names = [field.name for field in fields(Table)]
-    return Table(*(np.concatenate([getattr(table, name) for table in tables]) for name in names))
+    names = [field.name for field in fields(PredictionTable)]
+    return PredictionTable(
+        *(np.concatenate([getattr(table, name) for table in tables]) for name in names)
+    )
 
 
-def write_csv(file: Path, table: Table) -> None:
+def write_csv(file: Path, table: PredictionTable) -> None:
     """Write ``table``, numbers with four decimals."""
     bounds = [f"{end}{level}" for level in LEVELS for end in ("low", "high")]
     head = [*TEXTS, "recorded", "sex", "age", "sd", *bounds, "p_female"]
@@ -107,7 +109,7 @@ def write_csv(file: Path, table: Table) -> None:
             writer.writerow(row)
 
 
-def read_csv(file: Path) -> Table:
+def read_csv(file: Path) -> PredictionTable:
     """Read what :func:`write_csv` wrote.
 
     Raises
@@ -136,13 +138,8 @@ def read_csv(file: Path) -> Table:
         return np.array([column(name) for name in names], dtype=np.float64).T
 
     sexes = {"F": 1.0, "M": 0.0}
-    return Table(
-        dataset=np.array(texts("dataset")),
-        kind=np.array(texts("kind")),
-        image=np.array(texts("image")),
-        patient=np.array(texts("patient")),
-        source=np.array(texts("source")),
-        view=np.array(texts("view")),
+    return PredictionTable(
+        **{name: np.array(texts(name)) for name in TEXTS},
         recorded=np.array(column("recorded")),
         female=np.array([sexes.get(text, np.nan) for text in texts("sex")]),
         age=np.array(column("age")),
@@ -156,7 +153,7 @@ def read_csv(file: Path) -> Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ImageGroup:
     """Some images of a data set."""
 
     axis: str
@@ -180,29 +177,29 @@ def decade(start: int) -> str:
     return f"{start} to {start + 9}"
 
 
-def groups(table: Table) -> list[Group]:
+def groups(table: PredictionTable) -> list[ImageGroup]:
     """Every group of ``table`` (one data set) that has an image."""
     return [group for group in _groups(table) if group.chosen.any()]
 
 
-def _groups(table: Table) -> Iterator[Group]:
+def _groups(table: PredictionTable) -> Iterator[ImageGroup]:
     years, sexes = table.recorded, {"female": table.female == 1, "male": table.female == 0}
     for sex, chosen in sexes.items():
-        yield Group("sex", sex, chosen)
+        yield ImageGroup("sex", sex, chosen)
     views = [str(view) for view in np.unique(table.view) if view]
     for view in views:
-        yield Group("view", view, table.view == view)
+        yield ImageGroup("view", view, table.view == view)
     for view in views:
         for sex, chosen in sexes.items():
-            yield Group("view and sex", f"{view}, {sex}", (table.view == view) & chosen)
+            yield ImageGroup("view and sex", f"{view}, {sex}", (table.view == view) & chosen)
     for source in np.unique(table.source):
-        yield Group("source", str(source), table.source == source)
+        yield ImageGroup("source", str(source), table.source == source)
     for start in DECADES:
-        yield Group("decade", decade(start), (years >= start) & (years < start + 10))
+        yield ImageGroup("decade", decade(start), (years >= start) & (years < start + 10))
     for name, chosen in {
         CHILDREN: years < 18,
         YOUNG: years < 20,
         OLD: years >= 70,
         OLDEST: years >= 85,
     }.items():
-        yield Group("age", name, chosen)
+        yield ImageGroup("age", name, chosen)

@@ -21,16 +21,16 @@ from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.network import AGES, Network
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.recalibrate.pack import fewest
-from training.data.images import Data, Images, Item
+from training.data.images import Data, Images, LabelledImage
 from training.data.tables import DataError
 from training.fit import calibrate, checkpoint, prior, start
 from training.fit import config as settings
 from training.fit.batches import frequencies
 from training.fit.calibrate import answers, calibration_cases
-from training.fit.config import WEIGHTS, Config, data_of
+from training.fit.config import WEIGHTS, RunConfig, data_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-"""As a manifest wants it; better said before an hour of calibration than after it."""
+"""As a manifest wants it; so it is checked before an hour of calibration."""
 
 FITTED_ON = 2400
 """Training images that the spaces of content and texture are fitted on."""
@@ -57,19 +57,19 @@ def averaged(files: Sequence[Path]) -> Tensors:
     DataError
         They are weights of different networks.
     """
-    all_of_them = [load_file(file) for file in files]
-    first = all_of_them[0]
-    for file, tensors in zip(files, all_of_them, strict=True):
+    runs = [load_file(file) for file in files]
+    first = runs[0]
+    for file, tensors in zip(files, runs, strict=True):
         if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in first.items()}:
             raise DataError(f"{file}: expected the tensors of {files[0]}")
     return {
-        name: np.asarray(np.mean([one[name] for one in all_of_them], axis=0), tensor.dtype)
+        name: np.asarray(np.mean([each[name] for each in runs], axis=0), tensor.dtype)
         for name, tensor in first.items()
     }
 
 
 def without_prior(
-    trained: Tensors, network: Network, data: Data, config: Config, tau: float | None
+    trained: Tensors, network: Network, data: Data, config: RunConfig, tau: float | None
 ) -> tuple[Tensors, float]:
     """Take the share ``tau`` of the training ages' prior out of the head.
 
@@ -93,7 +93,7 @@ def without_prior(
 
 
 def build(
-    config: Config,
+    config: RunConfig,
     data: Data,
     out: Path,
     version: str,
@@ -197,7 +197,7 @@ def share(text: str) -> float | None:
 
 
 def stated(
-    used: list[Item], summary: str, runs: Sequence[Path], calibrated_on: int, enough: int
+    used: list[LabelledImage], summary: str, runs: Sequence[Path], calibrated_on: int, enough: int
 ) -> dict[str, object]:
     """What the manifest says of the images ``used`` to train, and of the weights of ``runs``.
 
@@ -229,9 +229,9 @@ def _open_gate(calibrated_on: int, enough: int) -> str:
     )
 
 
-def sources(used: list[Item]) -> list[dict[str, object]]:
+def sources(used: list[LabelledImage]) -> list[dict[str, object]]:
     """Each source with its number of images and its licences."""
-    by_name: dict[str, list[Item]] = defaultdict(list)
+    by_name: dict[str, list[LabelledImage]] = defaultdict(list)
     for item in used:
         by_name[item.source].append(item)
     return [
@@ -254,7 +254,9 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="of the run that is packed")
     parser.add_argument("--fold", type=int, help="held out, in place of archive.hold_out")
     parser.add_argument("--bundle", type=Path, help="folder; needed for an archive")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the own images")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="this project's images"
+    )
     parser.add_argument("--version", required=True)
     parser.add_argument(
         "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"

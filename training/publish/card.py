@@ -111,7 +111,7 @@ def text(manifest: Manifest, experiments: Sequence[Experiment] = ()) -> str:
         "### Published references",
         report.references(),
         "## What was tried",
-        report.tried(experiments),
+        report.experiments(experiments),
         "## Limits",
         LIMITS,
         "## Sources and licences",

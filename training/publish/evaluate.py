@@ -4,10 +4,10 @@
     python -m training evaluate --bundle models/site --config site.toml --out runs/site/report
 
 What calibrates a bundle gives its figures too, so its age intervals are cross-fitted: ``val`` of
-this project's own images (name with ``--calibrated`` whatever calibrates), or with the
+this project's images (name with ``--calibrated`` whatever calibrates), or with the
 configuration of a run on an archive the fold that was held out. The other sets are looks to which
 nothing was tuned. The report quotes what ``parity`` left in the same folder, and links
-the figure of :mod:`training.measure.montage`, drawn with the predictions of the own images;
+the figure of :mod:`training.measure.montage`, drawn with the predictions of this project's images;
 ``--predictions`` measures an earlier table again, without the network.
 """
 
@@ -31,12 +31,12 @@ from training.measure import criteria, montage, parity, plots
 from training.measure.figures import AUC, MAE, Baseline, baseline, coverage, find, measure
 from training.measure.markdown import cell
 from training.measure.predict import predict, spoilt
-from training.measure.table import Table, joined, read_csv, write_csv
+from training.measure.table import PredictionTable, joined, read_csv, write_csv
 from training.publish import card, report
 from training.publish.report import Evaluation, Experiment
 
 
-def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> Table:
+def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> PredictionTable:
     """One table of every image that the bundle is measured on."""
     tables = []
     for name in (data_set.name for data_set in data.sets):
@@ -66,7 +66,7 @@ def size_of(path: Path) -> Figure:
 def write_report(
     out: Path,
     manifest: Manifest,
-    table: Table,
+    table: PredictionTable,
     figures: Sequence[Figure],
     *,
     calibrated: Sequence[str],
@@ -139,8 +139,12 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
     parser.add_argument("--config", type=Path, help="of the bundle's run, if it has an archive")
     parser.add_argument("--fold", type=int, help="held out, in place of archive.hold_out")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the own images")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of the own images")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="this project's images"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path("runs/cache"), help="of this project's images"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/report"))
     parser.add_argument("--experiments", type=Path, default=report.FILE)
     parser.add_argument("--calibrated", nargs="*", help="sets; default: the one that calibrates")
@@ -166,10 +170,10 @@ def main() -> None:
         found = measure(table, without_an_image(data))
     except DataError as error:
         raise SystemExit(f"error: {error}") from error
-    own = data.sets == PROJECT_SETS
-    if own:
+    of_project = data.sets == PROJECT_SETS
+    if of_project:
         found += [*parity.read(given.out, manifest.sha256), size_of(given.bundle)]
-    runs = report.read_experiments(given.experiments) if own else ()
+    runs = report.read_experiments(given.experiments) if of_project else ()
     write_report(
         given.out, manifest, table, found, calibrated=calibrated, runs=runs, sets=data.sets
     )

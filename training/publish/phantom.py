@@ -35,8 +35,7 @@ from dicom_ai_node.inference.bundle import WEIGHTS, sha256
 from dicom_ai_node.inference.engine import Estimator, read_tensors
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Prediction
-from training.data import augment
-from training.data import project as own
+from training.data import augment, project
 
 SIDE = 224
 """Of the phantoms; the network sees them enlarged."""
@@ -56,7 +55,7 @@ class Kind:
 
     name: str
     components: int
-    calm: float
+    spread: float
     """The random coefficients' standard deviation, as a share of the images'."""
 
 
@@ -83,7 +82,7 @@ def fit(kind: Kind, images: Floats, effects: Floats) -> Tensors:
         f"{kind.name}.components": np.rint(basis / largest[:, None] * 127).astype(np.int8),
         f"{kind.name}.scale": (largest / 127).astype(np.float32),
         f"{kind.name}.effects": solved.astype(np.float32),
-        f"{kind.name}.spread": (kind.calm * np.linalg.cholesky(covariance)).astype(np.float32),
+        f"{kind.name}.spread": (kind.spread * np.linalg.cholesky(covariance)).astype(np.float32),
     }
 
 
@@ -91,7 +90,7 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
     """Move ``chest.effects`` in place until the network of ``bundle`` sees age and sex in them.
 
     And ``chest.mean`` by a few grey levels, until the texture is one that the network knows: linear
-    models have none of their own, and what is far gets intervals as wide as life.
+    models have none, and what is far gets intervals as wide as life.
     """
     estimator = Estimator(bundle, device="cpu")
     network = estimator.network.requires_grad_(False)
@@ -152,7 +151,7 @@ def _tensor(array: NDArray[np.generic]) -> Tensor:
 
 def chests(root: Path, cache: Path, count: int) -> tuple[Floats, Floats]:
     """Up to ``count`` PA images of adults of the training split, and their effects."""
-    train = own.load(root, cache, SIDE, "train", bits=8)
+    train = project.load(root, cache, SIDE, "train", bits=8)
     age, female = train.column("age"), train.column("female")
     pa = np.array([item.view == "PA" for item in train.items])
     chosen = np.flatnonzero(pa & (age >= 18) & ~np.isnan(female))
@@ -164,14 +163,16 @@ def chests(root: Path, cache: Path, count: int) -> tuple[Floats, Floats]:
 
 
 def others(root: Path, cache: Path) -> tuple[Floats, Floats]:
-    """Hands (at their own 64 pixels) and laterals of the gates' training part."""
-    gate = own.load(root, cache, SIDE, "gate", bits=8)
-    small = own.load(root, cache, 64, "gate", bits=8)
+    """Hands (at the 64 pixels that they have) and laterals of the gates' training part."""
+    gate = project.load(root, cache, SIDE, "gate", bits=8)
+    small = project.load(root, cache, 64, "gate", bits=8)
     hands = [i for i, item in enumerate(gate.items) if item.source == "mednist_Hand"]
     laterals = [i for i, item in enumerate(gate.items) if item.frontal == 0]
     # few images: blurred, so that nothing of a single one, such as writing, can be made out
-    calm = [Image.fromarray(gate.pixels[i]).filter(ImageFilter.GaussianBlur(3)) for i in laterals]
-    return _flat(small.pixels[hands]), _flat(np.stack([np.asarray(image) for image in calm]))
+    blurred = [
+        Image.fromarray(gate.pixels[i]).filter(ImageFilter.GaussianBlur(3)) for i in laterals
+    ]
+    return _flat(small.pixels[hands]), _flat(np.stack([np.asarray(image) for image in blurred]))
 
 
 def _flat(pixels: NDArray[np.unsignedinteger[Any]]) -> Floats:
@@ -193,28 +194,28 @@ def figures(estimator: Estimator) -> list[str]:
     ]
     chests = seen(estimator, drawn)
     gates = estimator.manifest.thresholds
-    near = [one.in_distribution >= gates.in_distribution for one in chests]
     passed = [
-        one.chest >= gates.chest and one.frontal >= gates.frontal and close
-        for one, close in zip(chests, near, strict=True)
+        p.chest >= gates.chest
+        and p.frontal >= gates.frontal
+        and p.in_distribution >= gates.in_distribution
+        for p in chests
     ]
-    errors = np.abs(np.array([one.age for one in chests]) - ages)
-    widths = [high - low for low, high in (one.age_interval90 for one in chests)]
+    errors = np.abs(np.array([p.age for p in chests]) - ages)
+    widths = [high - low for low, high in (p.age_interval90 for p in chests)]
     right = [
-        (one.probability_female > 0.5) == (sex == "F")
-        for one, sex in zip(chests, sexes, strict=True)
+        (p.probability_female > 0.5) == (sex == "F") for p, sex in zip(chests, sexes, strict=True)
     ]
     hands = seen(estimator, [phantom.hand(seed) for seed in range(OTHERS)])
-    chesty = [one for one in hands if one.chest >= gates.chest]
-    strange = [one for one in chesty if one.in_distribution < gates.in_distribution]
+    taken = [p for p in hands if p.chest >= gates.chest]
+    strange = [p for p in taken if p.in_distribution < gates.in_distribution]
     laterals = seen(estimator, [phantom.lateral(seed) for seed in range(OTHERS)])
     return [
         f"{CHESTS} chests of {AGES[0]:.0f} to {AGES[1]:.0f} years: {sum(passed)} pass every gate,"
         f" mean absolute difference of the age {errors.mean():.1f} years (largest"
         f" {errors.max():.0f}), {sum(right)} of the sex they were drawn for, 90 % interval"
         f" {np.median(widths):.0f} years wide in the median",
-        f"{OTHERS} hands: {OTHERS - len(chesty)} are no chest, {len(strange)} others too strange",
-        f"{OTHERS} laterals: {sum(one.frontal < gates.frontal for one in laterals)} not frontal",
+        f"{OTHERS} hands: {OTHERS - len(taken)} are no chest, {len(strange)} others too strange",
+        f"{OTHERS} laterals: {sum(p.frontal < gates.frontal for p in laterals)} not frontal",
     ]
 
 

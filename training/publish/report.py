@@ -141,7 +141,11 @@ def text(evaluation: Evaluation) -> str:
         "\n\n".join(f"![{caption}]({file})\n\n{caption}." for file, caption in evaluation.plots),
         "## Published references",
         references(),
-        *(("## What was tried", tried(evaluation.experiments)) if evaluation.of_project else ()),
+        *(
+            ("## What was tried", experiments(evaluation.experiments))
+            if evaluation.of_project
+            else ()
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -273,7 +277,7 @@ def references() -> str:
     return f"{shown}\n\n{LEAK}"
 
 
-def tried(runs: Sequence[Experiment]) -> str:
+def experiments(runs: Sequence[Experiment]) -> str:
     """The table of what was tried."""
     if not runs:
         return "Nothing is noted yet."

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from training.data.index import Row, seen_from, write_index
+from training.data.index import Row, relative_to_folder, write_index
 from training.data.tables import DataError
 from training.readers import chexpert, folders, mimic, nih, padchest, rsna, shared, spr, vindr
 from training.readers.layout import Tally
@@ -63,7 +63,7 @@ def summary(rows: Sequence[Row]) -> list[tuple[str, int]]:
 
 
 def main() -> None:
-    """Read a data set in its own layout and write its index."""
+    """Read a data set in the layout it is published in and write its index."""
     parser = argparse.ArgumentParser(
         description="write the index of a data set",
         epilog="example: python -m training index dicom /archive/chest --out site/index.csv",
@@ -77,7 +77,9 @@ def main() -> None:
     tally: Counter[str] = Counter()
     try:
         found = read(given.layout, given.root, tally)
-        rows = list(seen_from(out.parent, given.root, track(found, "images", console=console)))
+        rows = list(
+            relative_to_folder(out.parent, given.root, track(found, "images", console=console))
+        )
         write_index(rows, out)
     except DataError as error:
         raise SystemExit(f"error: {error}") from error

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from training.data.index import Row
-from training.data.labels import stated
-from training.data.tables import DataError, Line, read_table
+from training.data.labels import labels_of_columns
+from training.data.tables import CsvLine, DataError, read_table
 from training.readers.layout import NO_FILE, Tally, view_of
 
 LICENCE = "Stanford University Dataset Research Use Agreement: non-commercial"
@@ -47,7 +47,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
             if not (root / image).is_file():
                 tally[NO_FILE] += 1
                 continue
-            labels = stated(age=line["Age"], sex=line["Sex"], deidentified=True)
+            labels = labels_of_columns(age=line["Age"], sex=line["Sex"], deidentified=True)
             tally.update(labels.doubts)
             lateral = line["Frontal/Lateral"] == "Lateral"
             yield Row(
@@ -63,7 +63,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
             )
 
 
-def _image(root: Path, line: Line) -> str:
+def _image(root: Path, line: CsvLine) -> str:
     """The path below the folder of the tables, whatever the outer folder is called now."""
     parts = PurePosixPath(line["Path"]).parts
     inner = PurePosixPath(*parts[1:])
@@ -71,7 +71,7 @@ def _image(root: Path, line: Line) -> str:
     return str(inner) if outer else line["Path"]
 
 
-def _patient(line: Line) -> str:
+def _patient(line: CsvLine) -> str:
     found = [p for p in PurePosixPath(line["Path"]).parts if p.startswith("patient")]
     if not found:
         raise line.wrong("Path", "a path with the folder of a patient")
@@ -83,7 +83,7 @@ def _frontal(text: str) -> str:
     return text if view_of(text) in ("PA", "AP") else ""
 
 
-def findings(line: Line) -> tuple[str, ...]:
+def findings(line: CsvLine) -> tuple[str, ...]:
     """Findings that are present, and the uncertain ones with a question mark."""
     marks = {"1": "", "1.0": "", "-1": "?", "-1.0": "?"}
     return tuple(name + marks[line[name]] for name in FINDINGS if line[name] in marks)

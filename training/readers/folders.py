@@ -22,7 +22,7 @@ from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels.header import first_item, text
 from dicom_ai_node.rules import Header
 from training.data.index import PICTURES, Row
-from training.data.labels import judge
+from training.data.labels import labels_of_header
 from training.readers.layout import Tally, files_below, pseudonym, view_of
 
 UNREADABLE = "image: not a DICOM file"
@@ -51,7 +51,7 @@ def row_of(root: Path, image: Path, dataset: str, tally: Tally) -> Row | None:
     except PixelsRefused as error:
         tally[f"image: {error.reason.text}"] += 1
         return None
-    labels = judge(Header.from_dataset(header))
+    labels = labels_of_header(Header.from_dataset(header))
     tally.update(labels.doubts)
     hidden = _patient(header)
     return Row(

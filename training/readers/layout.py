@@ -61,7 +61,7 @@ def pseudonym(identifier: str) -> str:
     """A name for a patient that does not show the identifier; '' for none.
 
     A pseudonym and no more: who can guess an identifier can check the guess. An index of patients
-    is to be kept like their data.
+    is to be protected like their data.
     """
     if not identifier:
         return ""

@@ -4,17 +4,18 @@
 study_id, ViewPosition and StudyDate of the metadata; the findings of ``*-chexpert.csv.gz`` (else
 ``*-negbio.csv.gz``); split of ``*-split.csv.gz``. Age and sex are not published with it: they come
 from ``patients.csv.gz`` of MIMIC-IV (module hosp, columns subject_id, gender, anchor_age,
-anchor_year), put beside the other tables. The age is anchor_age plus the years from anchor_year to
-the study, both shifted alike, so it is right within a year. An anchor_age over 89 is written as 91
-and makes no age at all. Source: PhysioNet's pages of MIMIC-CXR-JPG 2.1 and MIMIC-IV (patients).
+anchor_year), put next to the other tables. The age is anchor_age plus the years from anchor_year to
+the study, both shifted by the same years, so it is right within a year. An anchor_age over 89 is
+written as 91 and makes no age at all. Source: PhysioNet's pages of MIMIC-CXR-JPG 2.1 and MIMIC-IV
+(patients).
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.index import Row
-from training.data.labels import Labels, stated
-from training.data.tables import Line, read_table
+from training.data.labels import Labels, labels_of_columns
+from training.data.tables import CsvLine, read_table
 from training.readers.chexpert import FINDINGS, findings
 from training.readers.layout import NO_FILE, Tally, find_table, view_of
 
@@ -50,18 +51,18 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
         )
 
 
-def _labels(line: Line, patient: Line | None) -> Labels:
+def _labels(line: CsvLine, patient: CsvLine | None) -> Labels:
     if patient is None:  # not every subject of MIMIC-CXR is in MIMIC-IV
-        return stated()
+        return labels_of_columns()
     anchor = int(patient.number_in("anchor_age", 0, 120))
     if anchor > CENSORED_ANCHOR:  # rule E8, also for studies of earlier years
-        return stated(age=str(anchor), sex=patient["gender"], deidentified=True)
+        return labels_of_columns(age=str(anchor), sex=patient["gender"], deidentified=True)
     year = int(line.number_in("StudyDate", 1800_01_01, 2999_12_31)) // 10_000
     age = anchor + year - int(patient.number_in("anchor_year", 1800, 2999))
-    return stated(age=str(age), sex=patient["gender"], deidentified=True)
+    return labels_of_columns(age=str(age), sex=patient["gender"], deidentified=True)
 
 
-def _patients(table: Path) -> dict[str, Line]:
+def _patients(table: Path) -> dict[str, CsvLine]:
     required = ("subject_id", "gender", "anchor_age", "anchor_year")
     return {line["subject_id"]: line for line in read_table(table, required)}
 

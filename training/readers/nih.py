@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.index import Row
-from training.data.labels import stated
+from training.data.labels import labels_of_columns
 from training.data.tables import read_table
 from training.readers.layout import NO_FILE, Tally, by_name, find_table, view_of
 
@@ -29,7 +29,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
         if name not in images:
             tally[NO_FILE] += 1
             continue
-        labels = stated(age=line["Patient Age"], sex=line["Patient Gender"])
+        labels = labels_of_columns(age=line["Patient Age"], sex=line["Patient Gender"])
         tally.update(labels.doubts)
         yield Row(
             image=images[name],

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.index import Row
-from training.data.labels import stated
-from training.data.tables import Line, read_table
+from training.data.labels import labels_of_columns
+from training.data.tables import CsvLine, read_table
 from training.readers.layout import NO_FILE, Tally, by_name, find_table, view_of
 
 LICENCE = "PadChest Dataset Research Use Agreement: non-commercial"
@@ -32,7 +32,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
         if line["ImageID"] not in images:
             tally[NO_FILE] += 1
             continue
-        labels = stated(
+        labels = labels_of_columns(
             sex=line["PatientSex_DICOM"],
             birth=_birth(line["PatientBirth"]),
             study=line["StudyDate_DICOM"].removesuffix(".0"),
@@ -56,7 +56,7 @@ def _birth(text: str) -> str:
     return year + MIDDLE_OF_YEAR if len(year) == 4 and year.isdecimal() else ""
 
 
-def _findings(line: Line) -> tuple[str, ...]:
+def _findings(line: CsvLine) -> tuple[str, ...]:
     """``['normal']`` is what other sets call No Finding; a missing list is nothing known."""
     if not line["Labels"] or line["Labels"].lower() == "nan":
         return ()

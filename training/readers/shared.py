@@ -1,16 +1,16 @@
-"""The images that this project is developed with: ``cxr/index.csv`` below the root, WebP beside it.
+"""The images that this project is developed with: ``cxr/index.csv`` below the root.
 
-Columns relied on: path (from the root), source, patient_id, age_years, sex, view, finding (joined
-by ``|``), split, licence. The splits are the table's own; images of the source ``hannover``, whose
-sexes are looked at from outside, make a split of that name. ``training.data.project`` reads the
-same table with the roles of the first network's training.
+Columns relied on: path (from the root, to a WebP file), source, patient_id, age_years, sex, view,
+finding (joined by ``|``), split, licence. The splits are the table's own; images of the source
+``hannover``, whose sexes are looked at from outside, make a split of that name.
+``training.data.project`` reads the same table with the roles of the first network's training.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.index import Row
-from training.data.labels import stated
+from training.data.labels import labels_of_columns
 from training.data.tables import read_table
 from training.readers.layout import NO_FILE, Tally, view_of
 
@@ -34,7 +34,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
         if not (root / line["path"]).is_file():
             tally[NO_FILE] += 1
             continue
-        labels = stated(age=line["age_years"], sex=line["sex"])
+        labels = labels_of_columns(age=line["age_years"], sex=line["sex"])
         tally.update(labels.doubts)
         yield Row(
             image=line["path"],

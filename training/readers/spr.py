@@ -5,15 +5,15 @@ number; the file's name has it with leading zeros, in ``kaggle/kaggle/train`` as
 years, gender. **gender is 0 for female and 1 for male**: the tables do not say so; four independent
 public programs that use them do, and none was found that says otherwise. One of those inverts the
 pictures first: look at some before you train. Patients are not named, so every image counts as a
-patient of its own: find the duplicates before you trust a split.
+patient: find the duplicates before you trust a split.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.index import Row
-from training.data.labels import stated
-from training.data.tables import Line, read_table
+from training.data.labels import labels_of_columns
+from training.data.tables import CsvLine, read_table
 from training.readers.layout import NO_FILE, Tally, find_table
 
 LICENCE = "Kaggle competition rules (SPR X-Ray Age and Gender)"
@@ -30,7 +30,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
             tally[NO_FILE] += 1
             continue
         age = ages[number]["age"] if number in ages else ""
-        labels = stated(age=age, sex=_sex(sexes.get(number)))
+        labels = labels_of_columns(age=age, sex=_sex(sexes.get(number)))
         tally.update(labels.doubts)
         yield Row(
             image=images[number],
@@ -45,12 +45,12 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
 SOUGHT = ("age", "gender")
 
 
-def _column(table: Path, name: str) -> dict[int, Line]:
+def _column(table: Path, name: str) -> dict[int, CsvLine]:
     lines = read_table(table, ("imageId", name))
     return {int(line.number_in("imageId", 0, 1e9)): line for line in lines}
 
 
-def _sex(line: Line | None) -> str:
+def _sex(line: CsvLine | None) -> str:
     if line is None or not line["gender"]:
         return ""
     value = line["gender"].removesuffix(".0")
