@@ -9,17 +9,15 @@ import errno
 import os
 import sys
 import warnings
-from importlib import import_module
 from io import TextIOWrapper
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
+from dicom_ai_node.cli.commands import MARKUP, Command, Group
 from dicom_ai_node.errors import ExitCode, NodeError
 from dicom_ai_node.terminal import complain, silence_output
 
-_MARKUP: Final = "markdown"
 _COMMANDS: dict[str, tuple[str, str]] = {
     "serve": (
         "node:serve",
@@ -35,32 +33,32 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "role": ("node:role", ""),
     "studies": (
-        "archive:studies",
+        "studies:studies",
         "List studies, newest first: recorded age and sex, estimate, verdict, rules to look at.",
     ),
     "show": (
-        "archive:show",
+        "studies:show",
         "Show one study: the verdict, then findings, images, every transition and each delivery.",
     ),
     "quarantine": (
-        "archive:quarantine",
+        "studies:quarantine",
         "List what was received and could not be filed, with its reason, newest first.",
     ),
-    "requeue": ("archive:requeue", "Analyse a study again, or send dead letters again."),
+    "requeue": ("studies:requeue", "Analyse a study again, or send dead letters again."),
     "infer": (
-        "files:infer",
+        "infer:infer",
         "Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.",
     ),
     "check-header": (
-        "headers:check_header",
+        "check_header:check_header",
         "Hold headers against the rules, without network or PACS.",
     ),
     "echo": (
-        "peers:echo",
+        "node:echo",
         "Ask whether a peer answers: C-ECHO and what it accepts, or QIDO-RS of a DICOMweb archive.",
     ),
     "demo": (
-        "peers:demo",
+        "node:demo",
         "Run a PACS and the node on this machine, and see the reports come back.",
     ),
     "db upgrade": (
@@ -72,7 +70,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "Calibrate a bundle on a site's own images and write it as a new bundle.",
     ),
     "model compare": (
-        "compare:compare",
+        "model:compare",
         "Say which bundle did better on the site's own trusted headers: the live one or the"
         " shadow.",
     ),
@@ -86,7 +84,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "Check that a bundle is complete and that its weights are the ones it was made with.",
     ),
     "model export": (
-        "exchange:export",
+        "model:export",
         "Write a bundle's network as ONNX, and check that it answers as before.",
     ),
     "monitor": (
@@ -124,15 +122,15 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "Show one audit: how far it is, how fast, what it waits for, its faults.",
     ),
     "audit pause": (
-        "audit_control:pause",
+        "audit:pause",
         "Pause a running audit, wherever it runs, after the study under way.",
     ),
     "audit cancel": (
-        "audit_control:cancel",
+        "audit:cancel",
         "End an audit for good. What it collected stays and can be reported.",
     ),
     "audit resume": (
-        "audit_control:resume",
+        "audit:resume",
         "Go on with an audit that was paused, failed or killed. Nothing is asked for twice.",
     ),
     "audit report": (
@@ -154,52 +152,22 @@ _GROUPS = {
 }
 
 
-class _Named(TyperCommand):
-    """A command that stands in the help with its first line, and is imported when it is run."""
-
-    def __init__(self, name: str, place: str, first_line: str) -> None:
-        super().__init__(name, help=first_line, hidden=not first_line)
-        self._place = place
-
-    def imported(self) -> Any:
-        """Return the command itself."""
-        module, _, name = self._place.partition(":")
-        found = getattr(import_module(f"{__name__}.{module}"), name)
-        if isinstance(found, typer.Typer):
-            app = found
-        else:
-            app = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
-            app.command(self.name)(found)
-        command = typer.main.get_command(app)
-        command.name = self.name
-        return command
-
-
-class _Group(TyperGroup):
-    """Commands of which one is imported when it is run."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that is meant, imported, and its arguments."""
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, command.imported() if isinstance(command, _Named) else command, rest
-
-
-class _Commands(_Group):
+class _Commands(Group):
     """Ends a command that is interrupted, or that nobody reads any more, in good order."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for path, (place, first_line) in _COMMANDS.items():
             group, _, name = path.rpartition(" ")
-            self._commands_of(group)[name] = _Named(name, place, first_line)
+            self._commands_of(group)[name] = Command(name, place, first_line)
 
     def _commands_of(self, group: str) -> Any:
         if not group:
             return self.commands
         found: Any = self.commands.get(group)
         if found is None:
-            found = self.commands[group] = _Group(
-                name=group, help=_GROUPS[group], no_args_is_help=True, rich_markup_mode=_MARKUP
+            found = self.commands[group] = Group(
+                name=group, help=_GROUPS[group], no_args_is_help=True, rich_markup_mode=MARKUP
             )
         return found.commands
 
@@ -224,7 +192,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=_MARKUP,
+    rich_markup_mode=MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

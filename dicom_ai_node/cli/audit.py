@@ -1,31 +1,25 @@
-"""Audits of a whole archive: ``audit start|list|show|pause|resume|cancel|report``."""
+"""Audits of a whole archive: ``audit start|list|show|pause|cancel|resume|report``."""
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from pydantic import ValidationError
+from rich.text import Text
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.cli import audit_shown
-from dicom_ai_node.cli.audit_control import Number, known, owner_here, run
-from dicom_ai_node.cli.common import (
-    DAYS,
-    AsJson,
-    ConfigFile,
-    check_folder,
-    configuration,
-    console,
-    open_database,
-    print_json,
-)
+from dicom_ai_node.cli.common import check_folder, configuration, open_database
+from dicom_ai_node.cli.options import AsJson, ConfigFile, First, Last, Limit
+from dicom_ai_node.cli.printing import Answer, Block, Whole
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import ConfigError
-from dicom_ai_node.store import audit_studies, audits
-from dicom_ai_node.study import AuditState
+from dicom_ai_node.errors import AuditError, ConfigError, StorageError
+from dicom_ai_node.store import Database, audit_studies, audits
+from dicom_ai_node.study import AuditEvent, AuditState
 
 _RATE: float = AuditSpec.model_fields["false_discovery_rate"].default
 _OPTIONS = {
@@ -37,43 +31,87 @@ _OPTIONS = {
     "alerts_per_day": "--alerts-per-day",
     "false_discovery_rate": "--false-discovery-rate",
 }
+Number = Annotated[int, typer.Argument(help="The audit's number, as 'audit list' shows it.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Leave it to the running node and return.")]
 
 
-def start(
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an audit is asked to do, as options."""
+
     source: Annotated[
         str, typer.Option(help="pacs:NAME, web:NAME (of [sources]), folder:PATH or node.")
-    ],
-    first: Annotated[
-        datetime | None, typer.Option("--from", formats=DAYS, help="First StudyDate.")
-    ] = None,
-    last: Annotated[
-        datetime | None, typer.Option("--to", formats=DAYS, help="Last StudyDate.")
-    ] = None,
-    modality: Annotated[str, typer.Option(help="Modalities, separated by commas.")] = "CR,DX",
+    ]
+    first: First = None
+    last: Last = None
+    modality: Annotated[str, typer.Option(help="Modalities, separated by commas.")] = "CR,DX"
     headers_only: Annotated[
         bool, typer.Option("--headers-only", help="Ask for no images at all.")
-    ] = False,
+    ] = False
     pixels: Annotated[
         Literal["flagged", "all"] | None,
         typer.Option(help="Whose images to fetch: of studies that the rules flag, or of all."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many studies.")] = None,
+    ] = None
+    limit: Annotated[int | None, typer.Option(help="At most so many studies.")] = None
     alerts_per_day: Annotated[
         float | None, typer.Option(help="Budget of image alerts for each day of StudyDate.")
-    ] = None,
+    ] = None
     false_discovery_rate: Annotated[
         float,
         typer.Option(help="Share of false ones to expect among the image conflicts (H1 to H3)."),
-    ] = _RATE,
+    ] = _RATE
+
+    def spec(self) -> AuditSpec:
+        """Return it as an audit keeps it; ConfigError names an option that cannot be."""
+        self._check()
+        try:
+            return AuditSpec(
+                source=_absolute(self.source),
+                first_date=self.first.date() if self.first else None,
+                last_date=self.last.date() if self.last else None,
+                modalities=tuple(self._modalities()),
+                depth=Depth.HEADERS if self.headers_only else Depth(self.pixels or "flagged"),
+                limit=self.limit,
+                alerts_per_day=self.alerts_per_day,
+                false_discovery_rate=self.false_discovery_rate,
+                today=datetime.now(UTC).date(),
+            )
+        except ValidationError as error:
+            faults = []
+            for fault in error.errors():
+                field = str(fault["loc"][0]) if fault["loc"] else ""
+                option = _OPTIONS.get(field, "--from, --to")
+                value = f" {fault['input']}" if field else ""
+                faults.append(f"{option}{value}: {fault['msg'].removeprefix('Value error, ')}")
+            raise ConfigError("\n".join(faults)) from None
+
+    def _check(self) -> None:
+        if self.headers_only and self.pixels:
+            raise ConfigError("--headers-only and --pixels: expected at most one of them")
+        if self.headers_only and self.alerts_per_day is not None:
+            raise ConfigError(
+                "--alerts-per-day is of image alerts: it needs images, not --headers-only"
+            )
+        if self.headers_only and self.false_discovery_rate != _RATE:
+            raise ConfigError(
+                "--false-discovery-rate is of image conflicts: it needs images, not --headers-only"
+            )
+        if not self._modalities():
+            raise ConfigError(f"--modality {self.modality!r}: expected at least one, such as CR,DX")
+
+    def _modalities(self) -> list[str]:
+        return [one.strip().upper() for one in self.modality.split(",") if one.strip()]
+
+
+def start(
+    asked: Asked,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List and count; fetch and keep nothing.")
     ] = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Leave it to the running node and return.")
-    ] = False,
+    detach: Detach = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Audit an archive. Runs here until it is done; Ctrl-C pauses it, with exit code 130.
 
     Rate limit, night window and retries stand in [audit] of the configuration. Exit code 1 when it
@@ -86,62 +124,74 @@ def start(
 
     Example: dicom-ai-node audit start --source web:main --pixels all --alerts-per-day 2 --detach
     """
-    if headers_only and pixels:
-        raise ConfigError("--headers-only and --pixels: expected at most one of them")
-    if headers_only and alerts_per_day is not None:
-        raise ConfigError(
-            "--alerts-per-day is of image alerts: it needs images, not --headers-only"
-        )
-    if headers_only and false_discovery_rate != _RATE:
-        raise ConfigError(
-            "--false-discovery-rate is of image conflicts: it needs images, not --headers-only"
-        )
-    if not modality.replace(",", "").strip():
-        raise ConfigError(f"--modality {modality!r}: expected at least one, such as CR,DX")
-    values = {
-        "source": _absolute(source),
-        "first_date": first.date() if first else None,
-        "last_date": last.date() if last else None,
-        "modalities": [one.strip().upper() for one in modality.split(",") if one.strip()],
-        "depth": Depth.HEADERS if headers_only else Depth(pixels or "flagged"),
-        "limit": limit,
-        "alerts_per_day": alerts_per_day,
-        "false_discovery_rate": false_discovery_rate,
-        "today": datetime.now(UTC).date(),
-    }
-    settings, spec = configuration(config), _spec(values)
+    spec = asked.spec()
+    settings = configuration(config)
     if dry_run:
-        audit_shown.dry_run(settings, spec, as_json=as_json)
-        return
+        return audit_shown.dry_run(settings, spec, as_json=as_json)
     db = open_database(settings)
-    _check_source(settings, spec)
+    audit_shown.source_of(settings, spec).close()  # ConfigError now, not in the node's log
     lease = settings.audit.lease_seconds
-    owner = "" if detach else owner_here(settings)
+    owner = "" if detach else _owner_here(settings)
     made = spec.model_dump(mode="json")
     number = audits.create(db, made, now=time.time(), owner=owner, lease_seconds=lease)
-    run(settings, db, number, owner, as_json=as_json)
+    return _run(settings, db, number, owner, as_json=as_json)
 
 
-def list_(
-    config: ConfigFile = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
-    as_json: AsJson = False,
-) -> None:
+def list_(config: ConfigFile = None, limit: Limit = 20) -> Answer:
     """List audits, newest first.
 
     Example: dicom-ai-node audit list --json
     """
-    db = open_database(configuration(config))
-    audit_shown.rows(audits.find(db, limit=limit), as_json=as_json)
+    return audit_shown.listed(audits.find(open_database(configuration(config)), limit=limit))
 
 
-def show(number: Number, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def show(number: Number, config: ConfigFile = None) -> Answer:
     """Show one audit: how far it is, how fast, what it waits for, its faults.
 
     Example: dicom-ai-node audit show 3
     """
     db = open_database(configuration(config))
-    audit_shown.one(db, known(db, number), as_json=as_json)
+    return audit_shown.audit(db, _known(db, number))
+
+
+def pause(number: Number, config: ConfigFile = None) -> Answer:
+    """Pause a running audit, wherever it runs, after the study under way.
+
+    Example: dicom-ai-node audit pause 3
+    """
+    return _moved(configuration(config), number, AuditEvent.PAUSE)
+
+
+def cancel(number: Number, config: ConfigFile = None) -> Answer:
+    """End an audit for good. What it collected stays and can be reported.
+
+    Example: dicom-ai-node audit cancel 3
+    """
+    return _moved(configuration(config), number, AuditEvent.CANCEL)
+
+
+def resume(
+    number: Number, detach: Detach = False, config: ConfigFile = None, as_json: AsJson = False
+) -> Answer:
+    """Go on with an audit that was paused, failed or killed. Nothing is asked for twice.
+
+    Example: dicom-ai-node audit resume 3 --detach
+    """
+    settings = configuration(config)
+    db = open_database(settings)
+    _known(db, number)
+    owner = "" if detach else _owner_here(settings)
+    lease = settings.audit.lease_seconds
+    before = audits.resume(db, number, now=time.time(), owner=owner, lease_seconds=lease)
+    if before is None:
+        state = _known(db, number).state
+        if state in (AuditState.DONE, AuditState.CANCELLED):
+            raise AuditError(f"audit {number} is {state}: expected a paused, failed or running one")
+        raise AuditError(
+            f"audit {number} is worked on by another process, or was until it was killed:"
+            f" then try again in {lease:g} s"
+        )
+    return _run(settings, db, number, owner, as_json=as_json)
 
 
 def report(
@@ -157,8 +207,7 @@ def report(
         ),
     ] = None,
     config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Write what an audit found as HTML, CSV and JSON. May be asked for while it runs.
 
     Example: dicom-ai-node audit report 3 --out findings/
@@ -175,7 +224,7 @@ def report(
     settings = configuration(config)
     named = _allowed(settings, identifiers or [])
     db = open_database(settings)
-    row = known(db, number)
+    row = _known(db, number)
     collected = [collected_from_row(one) for one in audit_studies.collected(db, number)]
     gaps = any(one.key.startswith(LISTING) for one in collected)
     found = conclude(
@@ -191,13 +240,12 @@ def report(
         model=models_of(collected),
     )
     written = write_report(found, out, identifiers=Identifiers.of(collected, named))
-    if as_json:
-        print_json({"files": [str(path) for path in written], "complete": found.complete})
-        return
-    for path in written:
-        console.print(str(path), soft_wrap=True)
+    blocks: list[Block] = [Whole(str(path)) for path in written]
     if not found.complete:
-        console.print(f"not everything is collected: the audit is {row.state}", style="yellow")
+        late = f"not everything is collected: the audit is {row.state}"
+        blocks.append(Text(late, style="yellow"))
+    record = {"files": [str(path) for path in written], "complete": found.complete}
+    return Answer([record], blocks=blocks)
 
 
 def _allowed(settings: Config, keywords: Sequence[str]) -> Sequence[str]:
@@ -213,19 +261,6 @@ def _allowed(settings: Config, keywords: Sequence[str]) -> Sequence[str]:
     return keywords
 
 
-def _spec(values: dict[str, Any]) -> AuditSpec:
-    try:
-        return AuditSpec.model_validate(values)
-    except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            field = str(fault["loc"][0]) if fault["loc"] else ""
-            option = _OPTIONS.get(field, "--from, --to")
-            value = f" {fault['input']}" if field else ""
-            faults.append(f"{option}{value}: {fault['msg'].removeprefix('Value error, ')}")
-        raise ConfigError("\n".join(faults)) from None
-
-
 def _absolute(source: str) -> str:
     """Return a folder's name as the node, which works elsewhere, finds it too."""
     kind, _, path = source.partition(":")
@@ -236,6 +271,51 @@ def _absolute(source: str) -> str:
     return f"folder:{Path(path).resolve()}"
 
 
-def _check_source(settings: Config, spec: AuditSpec) -> None:
-    """Raise ConfigError now rather than in the node's log."""
-    audit_shown.source_of(settings, spec).close()
+def _run(settings: Config, db: Database, number: int, owner: str, *, as_json: bool) -> Answer:
+    """Work here when there is an owner, else say that the node will."""
+    if not owner:
+        said = f"the node will run audit {number}: dicom-ai-node audit show {number}"
+        return replace(audit_shown.audit(db, _known(db, number)), blocks=[said])
+    from dicom_ai_node.cli import audit_work
+
+    audit_work.work(settings, db, number, owner, as_json=as_json)
+    done = _known(db, number)
+    nothing = not done.listed and done.spec["source"].startswith("folder:")
+    # The wrong folder, rather than a quiet day.
+    return replace(audit_shown.audit(db, done), ok=not nothing)
+
+
+def _known(db: Database, number: int) -> audits.AuditRow:
+    """Return an audit; AuditError when there is none of that number."""
+    row = audits.show(db, number)
+    if row is None:
+        raise AuditError(f"no audit {number}; 'dicom-ai-node audit list' shows those there are")
+    return row
+
+
+def _owner_here(settings: Config) -> str:
+    """Return a name under which this process leases an audit; StorageError without a spool."""
+    from dicom_ai_node.audit.worker import new_owner
+
+    spool = settings.storage.spool
+    try:
+        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(f"storage.spool = {spool}: {error.strerror}") from error
+    return new_owner("cli")
+
+
+def _moved(settings: Config, number: int, event: AuditEvent) -> Answer:
+    from dicom_ai_node.audit.study import remove_abandoned
+
+    db = open_database(settings)
+    _known(db, number)
+    moved = audits.apply(db, number, event, now=time.time())
+    assert moved is not None
+    remove_abandoned(db, settings.storage.spool)
+    before, after = moved
+    return Answer(
+        [{"id": number, "state": after or before, "changed": after is not None}],
+        blocks=[f"audit {number} is {after or f'{before}: nothing changes'}"],
+        ok=after is not None,
+    )

@@ -1,42 +1,23 @@
-"""What the commands share: options, tables, errors in words."""
+"""What the commands share: the configuration, the database, folders, and who decides."""
 
+import os
+import pwd
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Any
 
-import typer
-from rich.table import Column
-
+from dicom_ai_node.cli.options import PLACES
 from dicom_ai_node.config import Config, load_config, located
-from dicom_ai_node.errors import ConfigError, ExitCode, NodeError, StorageError, did_you_mean
-from dicom_ai_node.output import json_text, make_private
+from dicom_ai_node.errors import ConfigError, NodeError, StorageError, did_you_mean
+from dicom_ai_node.output import make_private
 from dicom_ai_node.store import Database
-from dicom_ai_node.terminal import complain, console, plain_terminal, progress_console
+from dicom_ai_node.terminal import complain, progress_console
 
-__all__ = ["ExitCode", "complain", "console", "plain_terminal", "progress_console"]
+_LONGEST_NAME = 128
+_LOGIN = Path("/proc/self/loginuid")
+_NO_LOGIN = 2**32 - 1
 
-PLACES = (Path("config/node.toml"), Path("/etc/dicom-ai-node/node.toml"))
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "-c",
-        "--config",
-        envvar="DICOM_AI_NODE_CONFIG",
-        help=f"Configuration file. Default: the first of {', '.join(map(str, PLACES))}.",
-        show_default=False,
-    ),
-]
-DAYS = ["%Y-%m-%d", "%Y%m%d"]
-"""How a day is written on the command line."""
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-
-
-def whole(name: str) -> Column:
-    """Return a column whose values, such as UIDs, are broken rather than cut: one copies them."""
-    return Column(name, overflow="fold")
+_configuration: Path | None = None
 
 
 def find_config(path: Path | None) -> Path:
@@ -71,33 +52,11 @@ def open_database(settings: Config) -> Database:
     return db
 
 
-_configuration: Path | None = None
-
-
 def explain(error: NodeError) -> None:
     """Print the error that ends a command; of storage also which configuration led there."""
     complain(error)
     if isinstance(error, StorageError) and _configuration is not None:
         progress_console.print(f"configuration: {located(_configuration)}", soft_wrap=True)
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object on one line."""
-    typer.echo(json_text(value))
-
-
-def when(seconds: float | None) -> str:
-    """Return a time as ISO 8601 in local time, '' for None."""
-    if not seconds:
-        return ""
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
-
-
-def minute(seconds: float | None) -> str:
-    """Return a time for a column of a table, local and to the minute, '' for None."""
-    if not seconds:
-        return ""
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 def check_folder(option: str, folder: Path) -> None:
@@ -122,3 +81,52 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     names = list(known)
     there = ", ".join(names) or "none is configured"
     return ConfigError(f"no {kind} {name!r}{did_you_mean(name, names)}; there is: {there}")
+
+
+def account() -> str:
+    """Return the account that this command runs under, with who logged in where Linux knows it.
+
+    From the process and the kernel: variables such as LOGNAME are whatever the caller sets.
+    """
+    uid = os.getuid()
+    try:
+        login = int(_LOGIN.read_text())
+    except (OSError, ValueError):  # not Linux, or a kernel without audit
+        login = uid
+    name = _user_name(uid)
+    return name if login in (uid, _NO_LOGIN) else f"{name} (logged in as {_user_name(login)})"
+
+
+def person(by: str) -> str:
+    """Return the name to write down: ``by``, else the user of this process.
+
+    Raises
+    ------
+    ConfigError
+        It is no name of a person, or the user has none.
+    """
+    from dicom_ai_node.store.decisions import ANALYSER
+    from dicom_ai_node.store.forwards import GATEWAY
+    from dicom_ai_node.study.proposals import POLICY
+
+    name = by.strip() or _user_name(os.getuid())
+    if not by.strip() and name.startswith("uid "):
+        raise ConfigError("the user of this session has no name: say who decides with --by")
+    if name in (POLICY, ANALYSER, GATEWAY) or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ConfigError(
+            f"--by {name[:40]!r}: the name of a person was expected, of at most {_LONGEST_NAME} "
+            f"characters and not '{POLICY}', '{ANALYSER}' or '{GATEWAY}'"
+        )
+    return name
+
+
+def signed(name: str, user: str) -> str:
+    """Return a name with the account that it was said from, for a table."""
+    return name if not user or user == name else f"{name} ({user})"
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # as in a container
+        return f"uid {uid}"

@@ -1,64 +1,40 @@
 """``proposals apply`` and ``proposals preview``: the copies that carry what was accepted."""
 
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import typer
 
-from dicom_ai_node.cli.common import (
-    AsJson,
-    ConfigFile,
-    ExitCode,
-    complain,
-    configuration,
-    console,
-    open_database,
-    print_json,
-    unknown_name,
-)
-from dicom_ai_node.cli.decide import By
-from dicom_ai_node.cli.selecting import (
-    DryRun,
-    Everything,
-    First,
-    Id,
-    Ids,
-    Keyword,
-    Last,
-    Rules,
-    Sources,
-    Station,
-    Study,
-    chosen,
-    existing,
-    narrowed,
-)
-from dicom_ai_node.cli.who import account, person
+from dicom_ai_node.cli.common import account, configuration, open_database, person, unknown_name
+from dicom_ai_node.cli.options import By, ConfigFile, DryRun
+from dicom_ai_node.cli.printing import Answer, Block, Whole
+from dicom_ai_node.cli.proposals import Everything, Filters, Id, Ids, chosen, existing
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import FillError, UnreadableInstance
 from dicom_ai_node.store import Database
 from dicom_ai_node.study.proposals import ProposalState
+from dicom_ai_node.terminal import complain
 
 if TYPE_CHECKING:
+    from dicom_ai_node.fill.admission import Admission
+    from dicom_ai_node.fill.apply import Applied, Plan
+    from dicom_ai_node.fill.preview import Preview
     from dicom_ai_node.report.copies import Change
+
+Done = TypeVar("Done")
 
 
 def apply(
     ids: Ids = None,
-    source: Sources = None,
-    rule: Rules = None,
-    keyword: Keyword = "",
-    station: Station = "",
-    first: First = None,
-    last: Last = None,
-    study: Study = "",
+    *,
+    filters: Filters,
     everything: Everything = False,
     dry_run: DryRun = False,
     by: By = "",
     config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Queue filled copies of a study's images for each destination whose 'fill' takes them.
 
     By ID, or of every accepted proposal that matches the filters. All accepted values of a study go
@@ -69,85 +45,123 @@ def apply(
 
     Example: dicom-ai-node proposals apply --source dates --dry-run
     """
-    selection = narrowed(
-        states=[ProposalState.ACCEPTED],
-        sources=source,
-        rules=rule,
-        keyword=keyword,
-        station=station,
-        first=first,
-        last=last,
-        study=study,
-    )
+    selection = filters.selection([ProposalState.ACCEPTED])
     settings = configuration(config)
     db, actor = open_database(settings), person(by)
     uids = dict.fromkeys(one.study_instance_uid for one in chosen(db, ids, selection, everything))
-    if not uids and not as_json:
-        console.print("no proposal is accepted" if everything else "no accepted proposal matches")
-    failed = copies = 0
-    for uid in uids:
-        try:
-            if dry_run:
-                copies += _planned(settings, db, uid, as_json)
-            else:
-                _apply(settings, db, uid, actor, as_json)
-        except (FillError, UnreadableInstance) as error:
-            complain(f"study {uid}: {error}")
-            failed += 1
-    if dry_run and not as_json:
-        console.print(f"{copies} copies of {len(uids) - failed} studies; nothing was queued")
-    if failed:
-        raise typer.Exit(ExitCode.NO)
+    if dry_run:
+        return _planned(settings, db, list(uids), everything)
+    return _applied(settings, db, list(uids), actor, everything)
 
 
-def _planned(settings: Config, db: Database, uid: str, as_json: bool) -> int:
+def _planned(config: Config, db: Database, uids: Sequence[str], everything: bool) -> Answer:
     from dicom_ai_node.fill.apply import plan
 
-    found = plan(settings, db, uid)
-    filled = {
-        one.destination: [each.proposal.proposed.keyword for each in one.admitted]
-        for one in found.taking
-    }
-    if as_json:
-        print_json({"study_instance_uid": uid, "images": len(found.images), "filled": filled})
-    else:
-        where = "; ".join(f"{name}: {', '.join(keywords)}" for name, keywords in filled.items())
-        console.print(f"{uid}: {len(found.images)} images, {where}")
-    return found.deliveries
+    plans = _Each(uids, lambda uid: plan(config, db, uid))
+
+    def line(found: tuple[str, "Plan"]) -> Iterator[Block]:
+        uid, planned = found
+        filled = _filled(planned.taking).items()
+        where = "; ".join(f"{name}: {', '.join(keywords)}" for name, keywords in filled)
+        yield f"{uid}: {len(planned.images)} images, {where}"
+
+    def blocks() -> Iterator[Block]:
+        yield from _none(uids, everything)
+        copies = sum(planned.deliveries for planned in plans.done)
+        yield f"{copies} copies of {len(plans.done)} studies; nothing was queued"
+
+    return Answer(
+        plans.found(),
+        json=lambda found: {
+            "study_instance_uid": found[0],
+            "images": len(found[1].images),
+            "filled": _filled(found[1].taking),
+        },
+        each=line,
+        blocks=blocks(),
+        ok=plans.complete,
+    )
 
 
-def _apply(settings: Config, db: Database, uid: str, actor: str, as_json: bool) -> None:
+def _applied(
+    config: Config, db: Database, uids: Sequence[str], actor: str, everything: bool
+) -> Answer:
     from dicom_ai_node.fill.apply import apply as apply_study
     from dicom_ai_node.fill.apply import copy_maker
     from dicom_ai_node.spool import Spool
 
-    spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
-    done = apply_study(
-        settings, db, spool, uid, actor=actor, account=account(), make=make, now=time.time()
+    spool, make = Spool(config.storage.spool), copy_maker(db, config.report)
+    who = {"actor": actor, "account": account()}
+
+    def applied(uid: str) -> "Applied":
+        return apply_study(config, db, spool, uid, **who, make=make, now=time.time())
+
+    def lines(found: tuple[str, "Applied"]) -> Iterator[Block]:
+        uid, done = found
+        before = "" if done.queued else "; those that were due have been queued before"
+        yield f"{uid}: {done.queued} copies queued of {done.images} images{before}"
+        for one in done.admissions:
+            if config.destinations[one.destination].fill == "none":
+                continue  # it never asked for copies
+            for keyword, reason in one.refused.items():
+                yield f"not to {one.destination}: {keyword}: {reason}"
+
+    studies = _Each(uids, applied)
+    return Answer(
+        studies.found(),
+        json=_applied_record,
+        each=lines,
+        blocks=_none(uids, everything),
+        ok=studies.complete,
     )
-    if as_json:
-        print_json(
-            {
-                "study_instance_uid": uid,
-                "images": done.images,
-                "queued": done.queued,
-                "destinations": {
-                    one.destination: {
-                        "filled": [each.proposal.proposed.keyword for each in one.admitted],
-                        "refused": dict(one.refused),
-                    }
-                    for one in done.admissions
-                },
-            }
-        )
-        return
-    before = "" if done.queued else "; those that were due have been queued before"
-    console.print(f"{uid}: {done.queued} copies queued of {done.images} images{before}")
-    for one in done.admissions:
-        if settings.destinations[one.destination].fill == "none":
-            continue  # it never asked for copies
-        for keyword, reason in one.refused.items():
-            console.print(f"not to {one.destination}: {keyword}: {reason}")
+
+
+def _applied_record(found: tuple[str, "Applied"]) -> dict[str, Any]:
+    uid, done = found
+    filled = _filled(done.admissions)
+    return {
+        "study_instance_uid": uid,
+        "images": done.images,
+        "queued": done.queued,
+        "destinations": {
+            one.destination: {"filled": filled[one.destination], "refused": dict(one.refused)}
+            for one in done.admissions
+        },
+    }
+
+
+def _filled(admissions: Iterable["Admission"]) -> dict[str, list[str]]:
+    return {
+        one.destination: [each.proposal.proposed.keyword for each in one.admitted]
+        for one in admissions
+    }
+
+
+def _none(uids: Sequence[str], everything: bool) -> Iterator[Block]:
+    if not uids:
+        yield "no proposal is accepted" if everything else "no accepted proposal matches"
+
+
+class _Each(Generic[Done]):
+    """What came of each study; one that cannot be filled holds up nothing else."""
+
+    def __init__(self, uids: Sequence[str], work: Callable[[str], Done]) -> None:
+        self._uids, self._work = uids, work
+        self.done: list[Done] = []
+
+    def found(self) -> Iterator[tuple[str, Done]]:
+        """Yield each study with what came of it; complain of the others."""
+        for uid in self._uids:
+            try:
+                self.done.append(self._work(uid))
+            except (FillError, UnreadableInstance) as error:
+                complain(f"study {uid}: {error}")
+                continue
+            yield uid, self.done[-1]
+
+    def complete(self) -> bool:
+        """Whether there was no complaint."""
+        return len(self.done) == len(self._uids)
 
 
 def preview(
@@ -157,8 +171,7 @@ def preview(
         bool, typer.Option("--all", help="Also file meta, sequences and private elements.")
     ] = False,
     config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Print what a destination would get changed, tag by tag. Sends and keeps nothing.
 
     The filled attributes first, then what else changes at the top of the data set; --all adds the
@@ -170,7 +183,6 @@ def preview(
     """
     from dicom_ai_node.fill.apply import copy_maker
     from dicom_ai_node.fill.preview import preview as previews
-    from dicom_ai_node.report.copies import difference
     from dicom_ai_node.spool import Spool
 
     settings = configuration(config)
@@ -179,30 +191,34 @@ def preview(
     db = open_database(settings)
     asked = existing(db, proposal_id)
     spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
-    shown = previews(settings, db, spool, asked, destination, make=make, now=time.time())
-    for one in shown:
-        # A file that is sent as it is may be one that cannot be read.
-        changes = difference(one.original, one.content) if one.content != one.original else []
-        if as_json:
-            print_json(
-                {
-                    "kind": one.kind,
-                    "sop_instance_uid": one.sop_instance_uid,
-                    "changes": [asdict(change) for change in changes],
-                    "note": one.note,
-                }
-            )
-            continue
-        note = f": {one.note}" if one.note else ""
-        console.print(f"{one.sop_instance_uid} to {destination}, {one.kind}{note}")
-        ranked = sorted(changes, key=_rank)
-        lines = [change for change in ranked if every or _rank(change) < _DETAIL]
-        for change in lines:
-            console.print(f"  {change}", soft_wrap=True)
-        if len(lines) < len(ranked):
-            console.print(
-                f"  and {len(ranked) - len(lines)} more that say where it comes from: --all"
-            )
+
+    def lines(shown: "Preview") -> Iterator[Block]:
+        note = f": {shown.note}" if shown.note else ""
+        yield f"{shown.sop_instance_uid} to {destination}, {shown.kind}{note}"
+        ranked = sorted(_changes(shown), key=_rank)
+        said = [change for change in ranked if every or _rank(change) < _DETAIL]
+        for change in said:
+            yield Whole(f"  {change}")
+        if len(said) < len(ranked):
+            yield f"  and {len(ranked) - len(said)} more that say where it comes from: --all"
+
+    return Answer(
+        previews(settings, db, spool, asked, destination, make=make, now=time.time()),
+        json=lambda shown: {
+            "kind": shown.kind,
+            "sop_instance_uid": shown.sop_instance_uid,
+            "changes": [asdict(change) for change in _changes(shown)],
+            "note": shown.note,
+        },
+        each=lines,
+    )
+
+
+def _changes(shown: "Preview") -> "list[Change]":
+    from dicom_ai_node.report.copies import difference
+
+    # A file that is sent as it is may be one that cannot be read.
+    return difference(shown.original, shown.content) if shown.content != shown.original else []
 
 
 _DETAIL = 2

@@ -1,19 +1,29 @@
-"""The model bundles: ``model list``, ``show`` and ``verify``."""
+"""The model bundles: ``model list``, ``show``, ``verify``, ``export`` and ``compare``."""
 
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from dicom_ai_node.cli.common import AsJson, console, print_json
-from dicom_ai_node.cli.tables import cut_left
+from dicom_ai_node.cli.common import check_folder, configuration, open_database
+from dicom_ai_node.cli.options import Bundle, ConfigFile, Weeks
+from dicom_ai_node.cli.printing import Answer, Block, cut_left, pairs, table
 from dicom_ai_node.output import escaped_json
+from dicom_ai_node.terminal import console
 
-Name = Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")]
+if TYPE_CHECKING:
+    from dicom_ai_node.inference.bundle import Figure, Manifest
+
+_WEEK = 7 * 86400.0
+_FIGURES = ("age MAE, years", "age coverage at 90 %", "sex accuracy")
+_MOST_FIGURES = 12
 
 
-def list_(as_json: AsJson = False) -> None:
+def list_() -> Answer:
     """List the shipped bundles.
 
     Example: dicom-ai-node model list
@@ -21,40 +31,42 @@ def list_(as_json: AsJson = False) -> None:
     from dicom_ai_node.config.paths import shipped_bundles
     from dicom_ai_node.inference.bundle import default_bundle, load_manifest
 
-    default = default_bundle()
-    table = Table("Name", "Version", "SHA-256", "Default", "Folder", box=None)
+    rows = []
     for path in shipped_bundles().values():
         identity = load_manifest(path).identity
-        row = (identity.name, identity.version, identity.sha256, path == default, str(path))
-        if as_json:
-            keys = ("name", "version", "sha256", "default", "path")
-            print_json(dict(zip(keys, row, strict=True)))
-        else:
-            place = cut_left(row[4], console.width // 3)
-            table.add_row(*row[:2], row[2][:16], "yes" if row[3] else "", place)
-    if not as_json:
-        console.print(table)
+        sha256, default = identity.sha256, path == default_bundle()
+        rows.append((identity.name, identity.version, sha256, default, str(path)))
+    keys, room = ("name", "version", "sha256", "default", "path"), console.width // 3
+    cells = [
+        (name, version, sha256[:16], "yes" if default else "", cut_left(path, room))
+        for name, version, sha256, default, path in rows
+    ]
+    return Answer(
+        rows,
+        json=lambda row: dict(zip(keys, row, strict=True)),
+        blocks=[table(("Name", "Version", "SHA-256", "Default", "Folder"), cells)],
+    )
 
 
-def show(name: Name = "default", as_json: AsJson = False) -> None:
+def show(name: Bundle = "default") -> Answer:
     """Show a bundle: what it is for, what it was trained on, how well it does.
 
     The whole manifest, with its calibration and every figure, is in --json.
 
     Example: dicom-ai-node model show default
     """
-    from dicom_ai_node.cli.model_shown import print_bundle
     from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
 
     path = resolve_bundle(name)
     manifest = load_manifest(path)
-    if as_json:
-        typer.echo(escaped_json(manifest.model_dump_json(indent=2)))
-    else:
-        print_bundle(manifest, path=str(path))
+    return Answer(
+        [manifest],
+        json=lambda whole: escaped_json(whole.model_dump_json(indent=2)),
+        blocks=_bundle_blocks(manifest, path),
+    )
 
 
-def verify(name: Name = "default", as_json: AsJson = False) -> None:
+def verify(name: Bundle = "default") -> Answer:
     """Check that a bundle is complete and that its weights are the ones it was made with.
 
     Example: dicom-ai-node model verify default
@@ -62,9 +74,132 @@ def verify(name: Name = "default", as_json: AsJson = False) -> None:
     from dicom_ai_node.inference.bundle import resolve_bundle
     from dicom_ai_node.inference.bundle import verify as verify_bundle
 
-    path: Path = resolve_bundle(name)
+    path = resolve_bundle(name)
     identity = verify_bundle(path).identity
-    if as_json:
-        print_json({"path": str(path), "sha256": identity.sha256, "valid": True})
+    return Answer(
+        [{"path": str(path), "sha256": identity.sha256, "valid": True}],
+        blocks=[f"{identity.name} {identity.version}: weights {identity.sha256} as expected"],
+    )
+
+
+def export(
+    onnx: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+    name: Bundle = "default",
+    opset: Annotated[int, typer.Option(min=18, max=23, help="ONNX operator set.")] = 18,
+) -> Answer:
+    """Write a bundle's network as ONNX, and check that it answers as before.
+
+    Needs the packages of dicom-ai-node[onnx]. docs/interoperability.md says what the network
+    expects and how its raw answers are to be read.
+
+    Example: dicom-ai-node model export default --onnx chest.onnx
+    """
+    from dicom_ai_node.inference.bundle import resolve_bundle
+    from dicom_ai_node.inference.export import export as write
+
+    if onnx.parent.is_dir():
+        check_folder("--onnx", onnx.parent)
+    difference = write(resolve_bundle(name), onnx, opset=opset)
+    if difference is None:
+        found = Text("unchecked: onnxruntime is not installed", style="yellow")
     else:
-        console.print(f"{identity.name} {identity.version}: weights {identity.sha256} as expected")
+        found = Text(f"largest relative difference to torch {difference:.1e}")
+    return Answer(
+        [{"path": str(onnx), "difference": difference}],
+        blocks=[
+            Text.assemble(f"{onnx}: ", found),
+            Text("Its answers are raw, uncalibrated. Not a medical device.", style="dim"),
+        ],
+    )
+
+
+def compare(weeks: Weeks = 12, config: ConfigFile = None) -> Answer:
+    """Say which bundle did better on the site's own trusted headers: the live one or the shadow.
+
+    Differences are paired, shadow minus live, with 95 % intervals; a patient counts once a week.
+    Exit code 1 when there is nothing to compare.
+
+    Example: dicom-ai-node model compare --weeks 8
+    """
+    from dicom_ai_node.monitor.compare import compare as differences
+    from dicom_ai_node.monitor.compare import verdict
+    from dicom_ai_node.monitor.observation import Role
+    from dicom_ai_node.store.monitor import load_observations, newest_bundle
+
+    settings = configuration(config)
+    db = open_database(settings)
+    bundles = {role: newest_bundle(db, role) for role in Role}
+    since = time.time() - weeks * _WEEK
+    # By bundle, not by role: one of them may have changed places meanwhile.
+    live, shadow = (
+        load_observations(db, since=since, model_sha256=bundles[role]) if bundles[role] else []
+        for role in (Role.LIVE, Role.SHADOW)
+    )
+    found = differences(live, shadow)
+    rows = []
+    for one in found:
+        interval = "" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})"
+        values = f"{one.live:.3f}", f"{one.shadow:.3f}", f"{one.difference:+.3f}{interval}"
+        rows.append((one.quantity, str(one.n), *values))
+    columns = ("", "Studies", "Live", "Shadow", "Difference (95 % interval)")
+    blocks: list[Block] = [*([table(columns, rows)] if rows else []), verdict(found)]
+    if not found and not settings.model.shadow:
+        blocks.append(Text("[model] shadow names no second bundle", style="yellow"))
+    record = {
+        "live": bundles[Role.LIVE] or None,
+        "shadow": bundles[Role.SHADOW] or None,
+        "weeks": weeks,
+        "differences": [asdict(one) for one in found],
+        "verdict": verdict(found),
+    }
+    return Answer([record], blocks=blocks, ok=bool(found))
+
+
+def _bundle_blocks(manifest: "Manifest", path: Path) -> Iterator[Block]:
+    """A screen; the whole manifest is in ``--json``."""
+    training = manifest.training
+    low, high = training.age_range
+    gates = manifest.thresholds
+    rows = [
+        ("name", f"{manifest.name} {manifest.version}, {manifest.architecture}"),
+        ("folder", str(path)),
+        ("weights", manifest.sha256),
+        ("sees", f"{manifest.size} x {manifest.size} pixels, contract {manifest.input.contract}"),
+        (
+            "answers",
+            f"when chest >= {gates.chest:g}, frontal >= {gates.frontal:g},"
+            f" in distribution >= {gates.in_distribution:g}",
+        ),
+        (
+            "trained on",
+            f"{training.images} images of {training.patients} patients of"
+            f" {len(training.sources)} sources, ages {low:.0f} to {high:.0f}",
+        ),
+        ("", training.summary),
+        ("intended use", manifest.intended_use),
+        ("not for", manifest.not_for),
+    ]
+    if (own := manifest.recalibration) is not None:
+        words = f"on {own.date}, {own.images} images of {own.patients} patients of this site"
+        rows.append(("recalibrated", f"{words}; before: version {own.base_version}"))
+    yield pairs(rows)
+    found = [
+        (one.dataset, one.quantity, f"{one.value:.3g}{_interval(one)}", str(one.n))
+        for one in _main(manifest.figures)
+    ]
+    if found:
+        title = "Figures of whole data sets, images that every gate lets pass"
+        columns = ("Measured on", "What", "Value (95 %)", "Images")
+        yield table(columns, found[:_MOST_FIGURES], title=title)
+    yield Text("whole: dicom-ai-node model show --json; figures in CARD.md", style="dim")
+
+
+def _interval(figure: "Figure") -> str:
+    return "" if figure.low is None else f" ({figure.low:.3g} to {figure.high:.3g})"
+
+
+def _main(figures: Sequence["Figure"]) -> Iterator["Figure"]:
+    """The figures that one looks for first: of whole data sets, not of their parts."""
+    whole = [one for one in figures if not one.group and one.gated]
+    for quantity in _FIGURES:
+        yield from (one for one in whole if one.quantity == quantity)

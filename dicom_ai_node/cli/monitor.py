@@ -1,6 +1,7 @@
 """The network on the site's own studies: ``monitor``, ``monitor resume``, ``monitor shadow``."""
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -10,24 +11,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dicom_ai_node.cli.common import (
-    AsJson,
-    ConfigFile,
-    configuration,
-    console,
-    open_database,
-    print_json,
-    when,
-)
-from dicom_ai_node.cli.tables import WIDE
-from dicom_ai_node.cli.who import account, person, signed
+from dicom_ai_node.cli.commands import MARKUP, printed
+from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
+from dicom_ai_node.cli.options import ConfigFile, Weeks
+from dicom_ai_node.cli.printing import WIDE, Answer, Block, when
 from dicom_ai_node.config import Config
 from dicom_ai_node.monitor.charts import Point
 from dicom_ai_node.monitor.figures import Figure, Summary, tabulate
 from dicom_ai_node.monitor.observation import Role, week_name
 from dicom_ai_node.monitor.tally import PLAIN
 from dicom_ai_node.ops.drift import Charts, draw
-from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import (
     Flag,
     Mode,
@@ -38,9 +31,15 @@ from dicom_ai_node.store.monitor import (
     switch,
     switches,
 )
+from dicom_ai_node.terminal import console
 
-app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 _WEEK = 7 * 86400.0
+Who = Annotated[str, typer.Option(help="Who decides.")]
+Why = Annotated[str, typer.Option(help="Why.")]
+_MODES = {
+    Mode.LIVE: "live: reports are sent",
+    Mode.SHADOW: "in shadow mode: what the network took part in is kept and not sent",
+}
 
 
 class By(StrEnum):
@@ -57,23 +56,12 @@ class By(StrEnum):
     WEEK = "week"
 
 
-Who = Annotated[str, typer.Option(help="Who decides.")]
-Why = Annotated[str, typer.Option(help="Why.")]
-
-
-def _open(path: Path | None) -> tuple[Config, Database]:
-    config = configuration(path)
-    return config, open_database(config)
-
-
-@app.callback(invoke_without_command=True)
 def monitor(
     context: typer.Context,
     by: Annotated[By, typer.Option(help="One line for each.")] = By.ALL,
-    weeks: Annotated[int, typer.Option(min=1, help="Studies of so many weeks.")] = 12,
+    weeks: Weeks = 12,
     config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Show error, coverage, sex accuracy and gate refusals against trusted headers, and drift.
 
     Intervals are 95 % ones; a patient counts once a week. The last weeks need not be over; a chart
@@ -82,35 +70,32 @@ def monitor(
     Example: dicom-ai-node monitor --by station --weeks 12
     """
     if context.invoked_subcommand is not None:
-        return
-    settings, db = _open(config)
-    now = time.time()
+        return Answer()
+    settings = configuration(config)
+    db, now = open_database(settings), time.time()
     charts = draw(db, settings.monitor, now=now)
     observations = load_observations(
         db, since=now - weeks * _WEEK, model_sha256=charts.model_sha256, role=Role.LIVE
     )
     groups = tabulate(observations, by=by)
-    flags = open_flags(db, charts.model_sha256)
-    if as_json:
-        print_json(
-            {
-                "model_sha256": charts.model_sha256 or None,
-                "mode": mode(db),
-                "by": by,
-                "weeks": weeks,
-                "groups": [asdict(group) for group in groups],
-                "drift": _drift(charts, flags),
-                "switches": [asdict(one) | {"at": when(one.at)} for one in switches(db)],
-            }
-        )
-        return
-    _print_groups(by, groups)
-    for line in _words(charts, flags, settings):
-        console.print(line)
-    _print_switches(switches(db), mode(db))
+    flags, decisions = open_flags(db, charts.model_sha256), switches(db)
+    record = {
+        "model_sha256": charts.model_sha256 or None,
+        "mode": mode(db),
+        "by": by,
+        "weeks": weeks,
+        "groups": [asdict(group) for group in groups],
+        "drift": _drift(charts, flags),
+        "switches": [asdict(one) | {"at": when(one.at)} for one in decisions],
+    }
+    blocks = [
+        _table(by, groups),
+        *_words(charts, flags, settings),
+        *_switches(decisions, mode(db)),
+    ]
+    return Answer([record], blocks=blocks)
 
 
-@app.command()
 def resume(
     by: Who,
     reason: Why,
@@ -121,34 +106,38 @@ def resume(
         ),
     ] = False,
     config: ConfigFile = None,
-) -> None:
+) -> str:
     """Accept how things are: close the flags, and send what the network says again.
 
     Studies withheld meanwhile stay so until 'requeue --withheld'. The decision is kept for good.
 
     Example: dicom-ai-node monitor resume --by "A. Person" --reason "detector 2 was replaced"
     """
-    _switch(config, Mode.LIVE, by, reason, new_reference=new_reference)
+    return _switch(config, Mode.LIVE, by, reason, new_reference=new_reference)
 
 
-@app.command()
-def shadow(by: Who, reason: Why, config: ConfigFile = None) -> None:
+def shadow(by: Who, reason: Why, config: ConfigFile = None) -> str:
     """Keep what the network says and send none of it, until 'monitor resume'.
 
     Example: dicom-ai-node monitor shadow --by "A. Person" --reason "first weeks of a new bundle"
     """
-    _switch(config, Mode.SHADOW, by, reason)
+    return _switch(config, Mode.SHADOW, by, reason)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
+app.callback(invoke_without_command=True)(printed(monitor))
+app.command("resume")(printed(resume))
+app.command("shadow")(printed(shadow))
 
 
 def _switch(
     path: Path | None, wanted: Mode, by: str, reason: str, *, new_reference: bool = False
-) -> None:
+) -> str:
     for name, text in (("--by", by), ("--reason", reason)):
         if not text.strip():
             raise typer.BadParameter("must not be empty", param_hint=name)
-    _, db = _open(path)
     switch(
-        db,
+        open_database(configuration(path)),
         wanted,
         actor=person(by),
         account=account(),
@@ -156,16 +145,10 @@ def _switch(
         now=time.time(),
         new_reference=new_reference,
     )
-    console.print(f"the model is {_MODES[wanted]}")
+    return f"the model is {_MODES[wanted]}"
 
 
-_MODES = {
-    Mode.LIVE: "live: reports are sent",
-    Mode.SHADOW: "in shadow mode: what the network took part in is kept and not sent",
-}
-
-
-def _print_groups(by: By, groups: list[Summary]) -> None:
+def _table(by: By, groups: Sequence[Summary]) -> Table:
     columns = (
         "Studies",
         "MAE, years",
@@ -185,7 +168,7 @@ def _print_groups(by: By, groups: list[Summary]) -> None:
             _percent(group.refused),
         )
         table.add_row(group.group, str(group.n), *map(Text, figures))
-    console.print(table)
+    return table
 
 
 def _years(figure: Figure) -> str:
@@ -226,12 +209,10 @@ def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str | Text
     return [Text.assemble(("drift", "bold red"), rate), *(f"  {flag.text}" for flag in flags)]
 
 
-def _print_switches(decisions: list[Switch], now: Mode) -> None:
-    console.print(f"the model is {_MODES[now]}")
+def _switches(decisions: Sequence[Switch], now: Mode) -> Iterator[Block]:
+    yield f"the model is {_MODES[now]}"
     for one in decisions:
-        console.print(
-            f"  {when(one.at)} {one.mode} by {signed(one.actor, one.account)}: {one.reason}"
-        )
+        yield f"  {when(one.at)} {one.mode} by {signed(one.actor, one.account)}: {one.reason}"
 
 
 def _drift(charts: Charts, flags: list[Flag]) -> dict[str, Any]:

@@ -1,30 +1,24 @@
-"""The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``."""
+"""The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``; ``echo`` and ``demo``."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from dicom_ai_node.cli.common import (
-    AsJson,
-    ConfigFile,
-    ExitCode,
-    configuration,
-    console,
-    find_config,
-    print_json,
-)
+from dicom_ai_node.cli.common import configuration, find_config
+from dicom_ai_node.cli.options import AsJson, ConfigFile
+from dicom_ai_node.cli.printing import Answer, Block, Whole
 from dicom_ai_node.config import NO_CALLERS, Config, located
 from dicom_ai_node.config.example import example
 from dicom_ai_node.config.peers import Destination
-from dicom_ai_node.errors import ConfigError, StorageError
+from dicom_ai_node.errors import ConfigError, ExitCode, StorageError
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import reasons_of_quarantine
 
 _PATIENCE_SECONDS = 15.0
-
 _MOST_REASONS = 5
 
 
@@ -61,8 +55,7 @@ def check_config(
         Path | None,
         typer.Option(help="Of --example: folder of spool and database. Default: var beside it."),
     ] = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Check the configuration and say what is in force. Exit code 2 when it has faults.
 
     Relative paths in it lead from the folder of the file, wherever a command is run.
@@ -73,39 +66,42 @@ def check_config(
     """
     if show_example:
         typer.echo(example(data.absolute() if data else None), nl=False)
-        return
+        return Answer()
     if data is not None:
         raise ConfigError("--data: expected with --example only")
-    path = find_config(config)
     checked = configuration(config)
-    if as_json:
-        typer.echo(checked.model_dump_json(exclude={"storage": {"database"}, "log": {"hash_key"}}))
-        return
-    console.print(f"{path}: no faults", soft_wrap=True)
-    for line in _places(checked):
-        console.print(line, soft_wrap=True)
-    node = checked.node
-    console.print(f"{node.ae_title} listens on {node.bind}:{node.port}")
-    callers = ", ".join(caller.ae_title for caller in checked.receive.callers)
-    everybody = "everybody" if checked.receive.anybody else "this machine"
-    console.print(f"callers: {callers or everybody}")
-    if checked.refuses_other_machines:
-        console.print(f"no callers: {NO_CALLERS}", style="yellow")
-    for name, one in checked.destinations.items():
-        console.print(f"to {name}, {one.ae_title} at {one.host}:{one.port}: {_sent(one)}")
-    if not any(one.send for one in checked.destinations.values()):
-        console.print("no destination: reports are made and kept, but not sent", style="yellow")
-    for name, source in checked.sources.items():
-        console.print(f"can be audited: {source.kind}:{name}")
-    if (worklist := checked.worklist) is not None:
+    secret = {"storage": {"database"}, "log": {"hash_key"}}
+    return Answer(
+        [checked],
+        json=lambda whole: whole.model_dump_json(exclude=secret),
+        blocks=_in_force(find_config(config), checked),
+    )
+
+
+def _in_force(path: Path, config: Config) -> Iterator[Block]:
+    node, receive, worklist = config.node, config.receive, config.worklist
+    yield Whole(f"{path}: no faults")
+    yield from _places(config)
+    yield f"{node.ae_title} listens on {node.bind}:{node.port}"
+    everybody = "everybody" if receive.anybody else "this machine"
+    yield f"callers: {', '.join(caller.ae_title for caller in receive.callers) or everybody}"
+    if config.refuses_other_machines:
+        yield Text(f"no callers: {NO_CALLERS}", style="yellow")
+    for name, peer in config.destinations.items():
+        yield f"to {name}, {peer.ae_title} at {peer.host}:{peer.port}: {_sent(peer)}"
+    if not any(peer.send for peer in config.destinations.values()):
+        yield Text("no destination: reports are made and kept, but not sent", style="yellow")
+    for name, source in config.sources.items():
+        yield f"can be audited: {source.kind}:{name}"
+    if worklist is not None:
         at = f"{worklist.ae_title} at {worklist.host}:{worklist.port}"
-        console.print(f"the worklist is asked: {at}")
+        yield f"the worklist is asked: {at}"
 
 
-def _places(settings: Config) -> tuple[str, str]:
+def _places(settings: Config) -> Iterator[Block]:
     """Say where a node keeps what it has."""
-    db = Database(settings.storage.database)
-    return f"spool: {settings.storage.spool}", f"database: {db.place}"
+    yield Whole(f"spool: {settings.storage.spool}")
+    yield Whole(f"database: {Database(settings.storage.database).place}")
 
 
 def _sent(one: Destination) -> str:
@@ -118,7 +114,7 @@ def _sent(one: Destination) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
+def status(config: ConfigFile = None) -> Answer:
     """Say how the node is: processes, queues, disk. Exit code 1 when it is not ready.
 
     Example: dicom-ai-node status --json
@@ -130,20 +126,20 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
     prober = Prober(lambda begin: readiness(settings, db, begin=begin), patience=_PATIENCE_SECONDS)
     report = prober.readiness()
     reasons = [] if report.stuck else _quarantined(db)
-    if as_json:
-        where = {"configuration": str(located(find_config(config))), "database": db.place}
-        put_aside = {"quarantined": [{"reason": why, "count": count} for why, count in reasons]}
-        print_json(where | report.as_dict() | put_aside)
-    else:
-        console.print(f"configuration: {located(find_config(config))}", soft_wrap=True)
-        for line in _places(settings):
-            console.print(line, soft_wrap=True)
-        for check in report.checks:
-            mark = ("ok  ", "green") if check.ok else ("FAIL", "red")
-            console.print(Text.assemble(mark, f" {check.name}: {check.text}"), soft_wrap=True)
-        _print_quarantine(settings, reasons)
-    if not report.ready:
-        raise typer.Exit(ExitCode.NO)
+    where = str(located(find_config(config)))
+    put_aside = [{"reason": why, "count": count} for why, count in reasons]
+    record = {"configuration": where, "database": db.place} | report.as_dict()
+    marks = {True: ("ok  ", "green"), False: ("FAIL", "red")}
+    checks = [
+        Whole(Text.assemble(marks[check.ok], f" {check.name}: {check.text}"))
+        for check in report.checks
+    ]
+    blocks = [Whole(f"configuration: {where}"), *_places(settings), *checks]
+    return Answer(
+        [record | {"quarantined": put_aside}],
+        blocks=[*blocks, *_in_quarantine(settings, reasons)],
+        ok=report.ready,
+    )
 
 
 def _quarantined(db: Database) -> list[tuple[str, int]]:
@@ -153,17 +149,17 @@ def _quarantined(db: Database) -> list[tuple[str, int]]:
         return []  # the check of the database says why
 
 
-def _print_quarantine(settings: Config, reasons: list[tuple[str, int]]) -> None:
+def _in_quarantine(settings: Config, reasons: list[tuple[str, int]]) -> Iterator[Block]:
     """Say how much was put aside, and for which reasons: nobody else would tell."""
     there = sum(1 for _ in Spool(settings.storage.spool).quarantine.glob("*.dcm"))
     if not reasons or not there:  # or a person has removed them
         return
-    console.print(f"quarantine: {there} files, see dicom-ai-node quarantine", style="yellow")
+    yield Text(f"quarantine: {there} files, see dicom-ai-node quarantine", style="yellow")
     for reason, count in reasons[:_MOST_REASONS]:
-        console.print(f"  {count} x {reason}", soft_wrap=True)
+        yield Whole(f"  {count} x {reason}")
 
 
-def upgrade(config: ConfigFile = None) -> None:
+def upgrade(config: ConfigFile = None) -> str:
     """Make the database, or bring it to the newest schema; 'serve' does it by itself.
 
     Needed once for an audit on a machine where no node has run.
@@ -172,4 +168,47 @@ def upgrade(config: ConfigFile = None) -> None:
     """
     db = Database(configuration(config).storage.database)
     before = db.revision()
-    console.print(f"schema {before or 'empty'} -> {db.upgrade()}, of {db.place}", soft_wrap=True)
+    return f"schema {before or 'empty'} -> {db.upgrade()}, of {db.place}"
+
+
+def echo(
+    name: Annotated[
+        str,
+        typer.Argument(help="A name of [destinations] or [sources], pacs:NAME, or worklist."),
+    ],
+    config: ConfigFile = None,
+) -> Answer:
+    """Ask whether a peer answers: C-ECHO and what it accepts, or QIDO-RS of a DICOMweb archive.
+
+    Exit code 1 when it does not answer, or not as the configuration needs it.
+
+    Example: dicom-ai-node echo pacs
+
+    Example: dicom-ai-node echo worklist
+    """
+    from dicom_ai_node.ops.echo import echo as ask
+
+    answer = ask(configuration(config), name)
+    return Answer([answer.as_dict()], blocks=[Text(answer.text)], ok=answer.ok)
+
+
+def demo(
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of DICOM, PNG or JPEG images instead of the synthetic ones."),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep spool, database, log and reports in this folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a PACS and the node on this machine, and see the reports come back.
+
+    Exit code 1 when an expected report did not arrive or is not valid.
+
+    Example: dicom-ai-node demo --images my-radiographs/
+    """
+    from dicom_ai_node.demo.run import run_demo
+
+    if not run_demo(images, keep=keep, as_json=as_json):
+        raise typer.Exit(ExitCode.NO)

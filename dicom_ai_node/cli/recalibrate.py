@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
-from dicom_ai_node.cli.common import (
-    AsJson,
-    ConfigFile,
-    ExitCode,
-    check_folder,
-    complain,
-    console,
-    plain_terminal,
-    print_json,
-    progress_console,
-)
+from dicom_ai_node.cli.common import check_folder
+from dicom_ai_node.cli.options import AsJson, Bundle, ConfigFile
+from dicom_ai_node.cli.printing import Answer, Whole, table
 from dicom_ai_node.config import load_config
-from dicom_ai_node.errors import ConfigError
+from dicom_ai_node.errors import ConfigError, ExitCode
+from dicom_ai_node.terminal import complain, plain_terminal, progress_console
 
 if TYPE_CHECKING:
     from dicom_ai_node.inference.bundle import Manifest
@@ -33,9 +25,7 @@ COLUMN = "path"
 
 def recalibrate(
     out: Annotated[Path, typer.Option(help="Folder of the new bundle; made.")],
-    bundle: Annotated[
-        str, typer.Argument(help="A shipped bundle's name, or a folder.")
-    ] = "default",
+    bundle: Bundle = "default",
     from_: Annotated[
         list[Path] | None,
         typer.Option("--from", help="DICOM file, or folder that is searched (may be repeated)."),
@@ -52,7 +42,7 @@ def recalibrate(
     ] = 200,
     config: ConfigFile = None,
     as_json: AsJson = False,
-) -> None:
+) -> Answer:
     """Calibrate a bundle on a site's own images and write it as a new bundle.
 
     Used is one image of each study whose age and sex no header rule has anything against, and that
@@ -88,33 +78,34 @@ def recalibrate(
         except KeyboardInterrupt:
             complain(f"interrupted: nothing is written to {out}")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
-    tell(made, out, as_json=as_json)
+    return calibrated(made, out)
 
 
-def tell(made: "Manifest", out: Path, *, as_json: bool) -> None:
-    """Print what was made and what it changes."""
+def calibrated(made: "Manifest", out: Path) -> Answer:
+    """Say what was made and what it changes."""
     found = made.recalibration
     assert found is not None
-    if as_json:
-        names = {"path": str(out), "name": made.name, "version": made.version}
-        print_json(names | {"sha256": made.sha256} | found.model_dump(mode="json"))
-        return
-    table = Table("Interval", "Coverage before", "after", "Width before", "after", box=None)
-    for before, after in zip(found.before, found.after, strict=True):
-        table.add_row(
+    rows = [
+        (
             f"{before.level} %",
             f"{before.coverage:.1%}",
             f"{after.coverage:.1%}",
             f"{before.width:.1f} years",
             f"{after.width:.1f} years",
         )
-    console.print(table)
-    for reason, count in found.files.items():
-        console.print(f"{reason}: {count} files")
-    console.print(
-        f"{out}: {made.name} {made.version}, calibrated on {found.images} images of"
-        f" {found.patients} patients",
-        soft_wrap=True,
+        for before, after in zip(found.before, found.after, strict=True)
+    ]
+    names = {"path": str(out), "name": made.name, "version": made.version}
+    return Answer(
+        [names | {"sha256": made.sha256} | found.model_dump(mode="json")],
+        blocks=[
+            table(("Interval", "Coverage before", "after", "Width before", "after"), rows),
+            *(f"{reason}: {count} files" for reason, count in found.files.items()),
+            Whole(
+                f"{out}: {made.name} {made.version}, calibrated on {found.images} images of"
+                f" {found.patients} patients"
+            ),
+        ],
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dicom_ai_node.cli.tables import uncounted
+from dicom_ai_node.cli.printing import uncounted
 from dicom_ai_node.types import AttributeStatus, Outcome, Severity
 
 _STATUS = {

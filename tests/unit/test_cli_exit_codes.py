@@ -288,6 +288,6 @@ def test_no_command_ends_in_a_traceback(
         raise raised
 
     monkeypatch.setattr(study_queries, "find", ended)
-    monkeypatch.setattr("dicom_ai_node.cli.archive.find", ended)
+    monkeypatch.setattr("dicom_ai_node.cli.studies.find", ended)
     monkeypatch.setattr(cli, "silence_output", lambda: None)
     assert ends(monkeypatch, "studies") == code

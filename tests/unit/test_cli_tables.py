@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dicom_ai_node.analyse.record import to_json
 from dicom_ai_node.cli import app
-from dicom_ai_node.cli.tables import cut_left, cut_right, shown_path
+from dicom_ai_node.cli.printing import cut_left, cut_right, shown_path
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import record_quarantine
 from dicom_ai_node.store.patients import StudyHeader

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
+from dicom_ai_node.cli.common import account, signed
 from dicom_ai_node.cli.monitor import By
-from dicom_ai_node.cli.who import account, signed
 from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.figures import GROUPS
 from dicom_ai_node.monitor.observation import Role, week_of

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
-from dicom_ai_node.cli.recalibrate import tell
+from dicom_ai_node.cli.printing import print_answer
+from dicom_ai_node.cli.recalibrate import calibrated
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
@@ -121,7 +122,7 @@ def test_the_table_shows_before_and_after(
 ) -> None:
     manifest = bundle.load_manifest(made[0])
     assert manifest.recalibration is not None
-    tell(manifest, made[0], as_json=False)
+    print_answer(calibrated(manifest, made[0]))
     shown = capsys.readouterr().out
     for covered in (*manifest.recalibration.before, *manifest.recalibration.after):
         assert f"{covered.coverage:.1%}" in shown

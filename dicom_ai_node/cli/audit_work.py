@@ -19,13 +19,13 @@ from rich.text import Text
 
 from dicom_ai_node.audit.campaign import Ending, Preview
 from dicom_ai_node.audit.campaign import Progress as Counts
-from dicom_ai_node.cli.common import ExitCode, complain, plain_terminal, progress_console
 from dicom_ai_node.config import Config
-from dicom_ai_node.errors import NodeError
+from dicom_ai_node.errors import ExitCode, NodeError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.ops.role import stop_on_signals
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent
+from dicom_ai_node.terminal import complain, plain_terminal, progress_console
 
 _ENDINGS = {
     Ending.LEFT: "was paused or cancelled by a person",

@@ -1,28 +1,29 @@
 """``check-header``: the header rules over files, without network or PACS."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from dicom_ai_node.cli.common import (
-    AsJson,
-    ConfigFile,
-    ExitCode,
-    complain,
-    console,
-    print_json,
+from dicom_ai_node.cli.options import ConfigFile, Paths
+from dicom_ai_node.cli.printing import (
+    Answer,
+    Block,
+    Csv,
+    Form,
+    counted,
+    cut_left,
+    file_column,
+    shown_path,
+    table,
+    uncounted,
 )
-from dicom_ai_node.cli.tables import counted, cut_left, file_column, shown_path, uncounted
 from dicom_ai_node.config import load_config
-from dicom_ai_node.output import CsvWriter, visible
+from dicom_ai_node.output import visible
 
-Paths = Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")]
 _CSV = ("path", "age", "sex", "status_age", "status_sex", "rules", "proposals", "error")
 _SEVERITIES = ("error", "warning", "information")
 
@@ -30,11 +31,8 @@ _SEVERITIES = ("error", "warning", "information")
 def check_header(
     paths: Paths,
     config: ConfigFile = None,
-    form: Annotated[
-        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
-    ] = "table",
-    as_json: AsJson = False,
-) -> None:
+    form: Annotated[Form, typer.Option("--format", help="How to print.")] = "table",
+) -> Answer:
     """Hold headers against the rules, without network or PACS.
 
     Each file is checked on its own. Exit code 1 when a file could not be read as DICOM, or a folder
@@ -46,35 +44,25 @@ def check_header(
     """
     from dicom_ai_node.analyse.headers import check_file
 
-    settings = load_config(config)
-    today = datetime.now(UTC).date()
-    wanted = "json" if as_json else form
-    writer = CsvWriter(sys.stdout)
-    if wanted == "csv":
-        writer.writerow(_CSV)
+    settings, today = load_config(config), datetime.now(UTC).date()
     files, empty = searched(paths)
     done: list[dict[str, Any]] = []
-    interrupted = False
-    try:
+
+    def documents() -> Iterator[dict[str, Any]]:
         for path in files:
-            done.append(
-                check_file(path, settings.rules, today=today, limits=settings.limits.bounds)
-            )
-            if wanted == "json":
-                print_json(done[-1])
-            elif wanted == "csv":
-                writer.writerow(_row(done[-1]))
-    except KeyboardInterrupt:
-        interrupted = True
-    if wanted == "table" and done:
-        _print(done, paths)
-    for folder in empty:
-        complain(f"{folder}: no file in this folder")
-    if interrupted:
-        complain(f"interrupted: {len(done)} of {len(files)} files are checked")
-        raise typer.Exit(ExitCode.INTERRUPTED)
-    if empty or any(one["error"] is not None for one in done):
-        raise typer.Exit(ExitCode.NO)
+            document = check_file(path, settings.rules, today=today, limits=settings.limits.bounds)
+            done.append(document)
+            yield document
+
+    return Answer(
+        documents(),
+        csv=Csv(_CSV, _row),
+        form=form,
+        blocks=_blocks(done, paths),
+        faults=[f"{folder}: no file in this folder" for folder in empty],
+        ok=lambda: not empty and all(one["error"] is None for one in done),
+        interrupted=lambda: f"{len(done)} of {len(files)} files are checked",
+    )
 
 
 def searched(paths: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -92,23 +80,24 @@ def _below(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _print(done: list[dict[str, Any]], paths: list[Path]) -> None:
+def _blocks(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator[Block]:
+    if not done:
+        return
     shown = [shown_path(one["path"], paths) for one in done]
     column, width = file_column(shown)
-    table = Table(column, "Age", "Sex", "What the header says", box=None)
+    rows = []
     for path, one in zip(shown, done, strict=True):
         recorded = one["recorded"] or {}
         age, sex = recorded.get("age", ""), recorded.get("sex", "")
-        table.add_row(cut_left(path, width), age, sex, Text("\n".join(_words(one))))
-    console.print(table)
-    for line in counted(one["rules"] for one in done):
-        console.print(line)
+        rows.append((cut_left(path, width), age, sex, Text("\n".join(_words(one)))))
+    yield table((column, "Age", "Sex", "What the header says"), rows)
+    yield from counted(one["rules"] for one in done)
     wrong = sum(
         not one["error"] and set(one["status"].values()) - {"CONSISTENT", "NOT_ASSESSED"} != set()
         for one in done
     )
     unreadable = sum(one["error"] is not None for one in done)
-    console.print(f"{len(done)} files, {wrong} to be looked at, {unreadable} unreadable")
+    yield f"{len(done)} files, {wrong} to be looked at, {unreadable} unreadable"
 
 
 def _words(document: dict[str, Any]) -> list[str]:

@@ -1,0 +1,203 @@
+"""``infer``: files are estimated without a PACS."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.progress import Progress
+from rich.text import Text
+
+from dicom_ai_node.cli.check_header import searched
+from dicom_ai_node.cli.common import check_folder
+from dicom_ai_node.cli.options import AsJson, ConfigFile, Paths
+from dicom_ai_node.cli.printing import (
+    WIDE,
+    Answer,
+    Block,
+    Lines,
+    Whole,
+    counted,
+    cut_left,
+    file_column,
+    shown_path,
+    table,
+    uncounted,
+)
+from dicom_ai_node.config import load_config
+from dicom_ai_node.errors import NodeError
+from dicom_ai_node.terminal import console, plain_terminal, progress_console
+from dicom_ai_node.types import Head, SaliencyMethod
+
+if TYPE_CHECKING:
+    from dicom_ai_node.analyse.saliency import Pictures
+
+_WEAK_EVIDENCE = (
+    "Grad-CAM's map of the sex shows where the image is striking more than what speaks for a sex:"
+    " --saliency-method score-cam shows that better."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """Which saliency maps are asked for, as options."""
+
+    saliency: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Write a PNG of what each answer rests on into this folder."
+        ),
+    ] = None
+    saliency_method: Annotated[
+        Literal["grad-cam", "score-cam"],
+        typer.Option(help="Of --saliency; score-cam takes seconds an image."),
+    ] = "grad-cam"
+    saliency_head: Annotated[
+        Literal["age", "sex", "both"], typer.Option(help="Of --saliency: which answers.")
+    ] = "both"
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The answers that are explained."""
+        return tuple(Head) if self.saliency_head == "both" else (Head(self.saliency_head),)
+
+
+def infer(
+    paths: Paths,
+    config: ConfigFile = None,
+    sr: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Write a report per study into this folder."),
+    ] = None,
+    *,
+    maps: Maps,
+    as_json: AsJson = False,
+) -> Answer:
+    """Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.
+
+    Every image is shown to the network, whatever the policy says of flagged studies. PNG and
+    JPEG have no header: nothing is compared, and --sr has no report on them. Exit code 1 when a
+    file is none of the three, a folder holds no file, or a report could not be written.
+
+    --saliency writes UID-age.png and UID-sex.png, by SOPInstanceUID, of each image that is
+    answered; what was refused or abstained has none, and its reason is in the output. Which file
+    has which picture is told below the answers, and with --json in "saliency".
+
+    Example: dicom-ai-node infer study/ --sr reports/ --saliency maps/
+    """
+    settings = load_config(config)  # if one is named; this command works without
+    for option, folder in (("--sr", sr), ("--saliency", maps.saliency)):
+        if folder is not None:
+            check_folder(option, folder)
+    files, empty = searched(paths)
+    files = [file for file in files if not _is_map(file, maps.saliency)]
+    faults = [f"{folder}: no file in this folder" for folder in empty]
+    if not files:
+        nothing = "no file but maps that were written here before"
+        raise NodeError("\n".join(faults) or nothing)
+    done: list[dict[str, Any]] = []
+
+    def documents() -> Iterator[dict[str, Any]]:
+        from dicom_ai_node.analyse.files import analyse_files
+
+        with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
+            task = progress.add_task("images", total=len(files))
+            pictures = _pictures(maps, progress)
+            for answer in analyse_files(files, settings, reports=sr, pictures=pictures):
+                faults.extend(filter(None, [answer.fault]))
+                done.append(answer.document)
+                yield answer.document
+                progress.advance(task)
+
+    def said() -> Iterator[str]:
+        """The faults that the table does not say."""
+        in_table = () if as_json else [f"{one['path']}: " for one in done if _is_unreadable(one)]
+        yield from (fault for fault in faults if not fault.startswith(tuple(in_table)))
+
+    return Answer(
+        documents(),
+        blocks=_blocks(done, paths, maps),
+        faults=said(),
+        ok=lambda: not faults,
+        interrupted=lambda: f"{len(done)} of {len(files)} files are answered",
+    )
+
+
+def _pictures(maps: Maps, progress: Progress) -> "Pictures | None":
+    from dicom_ai_node.analyse.saliency import Pictures
+
+    if maps.saliency is None:
+        return None
+    method = SaliencyMethod(maps.saliency_method)
+    passes = _passes(progress) if method is SaliencyMethod.SCORE_CAM else None
+    return Pictures(maps.saliency, method, maps.heads, passes)
+
+
+def _is_unreadable(document: dict[str, Any]) -> bool:
+    return bool(document["reason"]) and document["reason"]["code"] == "unreadable"
+
+
+def _is_map(file: Path, folder: Path | None) -> bool:
+    """Whether an earlier run wrote this file: maps are pictures, but no images to be answered."""
+    named = file.name.endswith(tuple(f"-{head.value}.png" for head in Head))
+    return folder is not None and named and file.parent.resolve() == folder.resolve()
+
+
+def _blocks(done: Sequence[dict[str, Any]], paths: Sequence[Path], maps: Maps) -> Iterator[Block]:
+    if not done:
+        return
+    yield _table(done, paths)
+    if pictures := sum(one["kind"] == "picture" for one in done):
+        yield f"{pictures} PNG or JPEG without a header: nothing recorded to compare with."
+    yield from counted(one["rules"] for one in done)
+    if maps.saliency is not None:
+        drawn = [one for one in done if one["saliency"]]
+        yield f"{sum(len(one['saliency']) for one in drawn)} saliency maps in {maps.saliency}"
+        for one in drawn:  # names of pictures are UIDs, which the table does not show
+            names = " ".join(Path(path).name for path in one["saliency"])
+            yield Whole(f"  {one['path']}: {names}")
+        if maps.saliency_method == "grad-cam" and Head.SEX in maps.heads and drawn:
+            yield Text(_WEAK_EVIDENCE, style="yellow")
+    yield Text("Inferred, not verified. Not a medical device.", style="dim")
+
+
+def _table(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Block:
+    shown = [shown_path(one["path"], paths) for one in done]
+    column, width = file_column(shown)
+    names = ["Outcome", "Age", "90 %", "Sex", "p(F)", "Rules"]
+    rows = [
+        (cut_left(path, width), *_infer_row(one)) for path, one in zip(shown, done, strict=True)
+    ]
+    reasons = [_why_not(one) for one in done]
+    if console.width < WIDE:
+        return Lines(["File", *names], rows, reasons, called="Reason", gives=[6])
+    with_reasons = [(*row, reason) for row, reason in zip(rows, reasons, strict=True)]
+    return table((column, *names, "Reason"), with_reasons)
+
+
+def _passes(progress: Progress) -> Callable[[int, int], None]:
+    """Return what shows how far the map of the present image is."""
+    task = progress.add_task("score-cam", total=None)
+
+    def tell(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
+    return tell
+
+
+def _infer_row(document: dict[str, Any]) -> list[str]:
+    age, sex = document["age"], document["sex"]
+    return [
+        document["outcome"],
+        f"{age['estimate']:.0f}" if age else "",
+        "{:.0f}-{:.0f}".format(*age["interval90"]) if age else "",
+        sex["estimate"] if sex else "",
+        f"{sex['probability_female']:.3f}" if sex else "",
+        uncounted(document["rules"]),
+    ]
+
+
+def _why_not(document: dict[str, Any]) -> str:
+    """Say why there is no age, no sex, or neither."""
+    return "; ".join(dict.fromkeys(one["text"] for one in document["unanswered"]))

@@ -1,0 +1,310 @@
+"""What the node knows: ``studies``, ``show``, ``quarantine``; and ``requeue``."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from dicom_ai_node.cli import verdict
+from dicom_ai_node.cli.common import configuration, open_database
+from dicom_ai_node.cli.options import ConfigFile, Limit, StudyUid
+from dicom_ai_node.cli.printing import (
+    Answer,
+    Block,
+    Lines,
+    Whole,
+    count_of,
+    minute,
+    pairs,
+    table,
+    when,
+)
+from dicom_ai_node.errors import ConfigError, NodeError
+from dicom_ai_node.ops import logs
+from dicom_ai_node.output import visible
+from dicom_ai_node.spool import Spool
+from dicom_ai_node.store import Database, deliveries, results
+from dicom_ai_node.store import studies as study_queue
+from dicom_ai_node.store.instances import quarantined
+from dicom_ai_node.store.queries import StudyDetail, StudyRow, find
+from dicom_ai_node.store.queries import show as find_one
+from dicom_ai_node.study import State
+
+
+def studies(
+    config: ConfigFile = None,
+    state: Annotated[
+        list[State] | None, typer.Option(help="Only these states (may be repeated).")
+    ] = None,
+    flagged: Annotated[
+        bool | None,
+        typer.Option("--flagged/--not-flagged", help="Only studies that the rules flagged."),
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(help="Received at or after.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Received before.")] = None,
+    limit: Limit = 100,
+) -> Answer:
+    """List studies, newest first: recorded age and sex, estimate, verdict, rules to look at.
+
+    In a wide terminal, or in a pipe, each study is one line that begins with its UID.
+
+    Example: dicom-ai-node studies --state failed --state undelivered --since 2026-01-31
+    """
+    rows = find(
+        open_database(configuration(config)),
+        states=state or (),
+        flagged=flagged,
+        since=since.timestamp() if since else None,
+        until=until.timestamp() if until else None,
+        limit=limit,
+    )
+    return Answer(rows, json=_record, blocks=_studies_blocks(rows, limit))
+
+
+def _studies_blocks(rows: Sequence[StudyRow], limit: int) -> Iterator[Block]:
+    yield Lines(
+        ("Date", "Recorded", "Estimate (90 %)", "Verdict", "Flags", "State"),
+        [_line(row) for row in rows],
+        [row.study_instance_uid for row in rows],
+        called="Study",
+        gives=(3, 4),
+    )
+    yield count_of(rows, limit, "studies")
+
+
+def show(study_uid: StudyUid, config: ConfigFile = None) -> Answer:
+    """Show one study: the verdict, then findings, images, every transition and each delivery.
+
+    The whole answer of the rules and the network is in --json.
+
+    Example: dicom-ai-node show 1.2.840.99999.1.2.3 --json
+    """
+    settings = configuration(config)
+    logs.use_key(settings.log, settings.storage.spool)
+    detail = find_one(open_database(settings), study_uid)
+    if detail is None:
+        raise NodeError(f"no study {study_uid}")
+    log_id = logs.hashed(study_uid)
+    return Answer(
+        [detail],
+        json=lambda found: _detail(found) | {"log_id": log_id},
+        blocks=_study_blocks(detail, log_id),
+    )
+
+
+def quarantine(config: ConfigFile = None, limit: Limit = 100) -> Answer:
+    """List what was received and could not be filed, with its reason, newest first.
+
+    The files are below the spool; 'gone' are those that a person has removed since.
+
+    Example: dicom-ai-node quarantine
+    """
+    settings = configuration(config)
+    rows = quarantined(open_database(settings), limit=limit)
+    spool = Spool(settings.storage.spool)
+    gone = {row.path for row in rows if not spool.path(row.path).exists()}
+    counts = Counter(row.reason for row in rows).most_common()
+    lines = Lines(
+        ("Received", "From", "Reason"),
+        [(minute(row.at), row.calling_ae, row.reason) for row in rows],
+        [f"{Path(row.path).name}{' (gone)' if row.path in gone else ''}" for row in rows],
+        called="File",
+        gives=(2,),
+    )
+    return Answer(
+        rows,
+        json=lambda row: asdict(row) | {"at": when(row.at), "gone": row.path in gone},
+        blocks=[
+            *(Whole(f"{count} x {reason}") for reason, count in counts),
+            lines,
+            Whole(f"in {spool.quarantine}"),
+            count_of(rows, limit, "objects"),
+        ],
+    )
+
+
+def requeue(
+    study_uid: StudyUid = "",
+    dead: Annotated[bool, typer.Option("--dead", help="All dead letters, of every study.")] = False,
+    withheld: Annotated[
+        bool, typer.Option("--withheld", help="All studies whose report shadow mode withheld.")
+    ] = False,
+    config: ConfigFile = None,
+) -> Answer:
+    """Analyse a study again, or send dead letters again.
+
+    A study with dead letters has them put back in their queue; any other is analysed again. An
+    unchanged result is not sent twice. What shadow mode withheld is analysed again too, and sent
+    once the model is live; studies that retention has taken the images of stay as they are.
+    Destinations that are waited for are tried at once, and are
+    offered the best kind of report again, whatever they accepted before.
+
+    Example: dicom-ai-node requeue --dead
+    """
+    if bool(study_uid) + dead + withheld != 1:
+        raise ConfigError("give either a StudyInstanceUID, --dead or --withheld")
+    db, now = open_database(configuration(config)), time.time()
+    if withheld:
+        count, lost = results.requeue_withheld(db, now=now)
+        said = f"{count} studies to be analysed again, {lost} have no images any more"
+        return Answer([{"studies": count, "without_images": lost}], blocks=[said])
+    count = deliveries.requeue_dead(db, study_uid=study_uid or None, now=now)
+    deliveries.start_over(db)
+    state = None if count or not study_uid else _analysed_again(db, study_uid, now)
+    said = f"{study_uid} is {state}" if state else f"{count} deliveries back in their queue"
+    return Answer([{"deliveries": count, "study_state": state}], blocks=[said])
+
+
+def _analysed_again(db: Database, study_uid: str, now: float) -> State:
+    state = study_queue.requeue(db, study_uid, now=now)
+    if state is None:
+        raise NodeError(f"no study {study_uid}")
+    return state
+
+
+def _line(row: StudyRow) -> tuple[str, ...]:
+    result = row.result
+    if result is None:
+        return verdict.iso(row.study_date), "", "", row.reason, "", row.state
+    return (
+        verdict.iso(row.study_date),
+        verdict.recorded(result),
+        verdict.estimate(result),
+        verdict.verdict(result),
+        verdict.flags(result),
+        row.state,
+    )
+
+
+def _record(row: StudyRow) -> dict[str, Any]:
+    values = asdict(row)
+    reason = {"code": values.pop("reason_code"), "text": values.pop("reason")}
+    result = values.pop("result") or {}
+    check = result.get("audit") or {}
+    return values | {
+        "reason": reason if reason["code"] else None,
+        "received_at": when(row.received_at),
+        "updated_at": when(row.updated_at),
+        "outcome": result.get("outcome"),
+        "recorded": check.get("recorded"),
+        "status": {name: check[name] for name in ("age", "sex")} if check else None,
+        "rules": list(dict.fromkeys(one["rule"] for one in check.get("findings", ()))),
+        "age": result.get("age"),
+        "sex": result.get("sex"),
+    }
+
+
+def _detail(detail: StudyDetail) -> dict[str, Any]:
+    parts = ("instances", "transitions", "reports", "deliveries")
+    return _record(detail.study) | {
+        "instances": [],
+        **{part: [_times(one) for one in getattr(detail, part)] for part in parts},
+        "result": detail.result,
+    }
+
+
+def _times(values: dict[str, Any]) -> dict[str, Any]:
+    def text(key: str, value: Any) -> Any:
+        return (
+            (when(value) or None) if key.endswith(("_at", "not_before")) or key == "at" else value
+        )
+
+    return {key: text(key, value) for key, value in values.items()}
+
+
+def _study_blocks(detail: StudyDetail, log_id: str) -> Iterator[Block]:
+    """The verdict in about ten lines, and below it what it was made from."""
+    yield Whole(Text(f"study {visible(detail.study.study_instance_uid)}"))
+    yield pairs(_summary(detail))
+    yield Text(f"in the log: {log_id}", style="dim")
+    found = list(verdict.findings(detail.result)) if detail.result else []
+    if found:
+        yield table(("Rule", "Finding"), found, title="Findings")
+    if detail.instances:
+        yield Text("Images", style="italic")
+        yield _images(detail)
+    yield from _history(
+        "History", detail.transitions, ("at", "event", "from_state", "to_state", "reason")
+    )
+    yield from _history(
+        "Deliveries",
+        detail.deliveries,
+        ("destination", "kind", "state", "attempts", "settled_at", "error"),
+    )
+
+
+def _summary(detail: StudyDetail) -> Iterator[tuple[str, str]]:
+    row, result = detail.study, detail.result
+    yield "state", ": ".join(filter(None, (row.state, row.reason)))
+    dates = [f"of {verdict.iso(row.study_date)}"] if row.study_date else []
+    came = f"received {minute(row.received_at)}"
+    yield "images", ", ".join([f"{row.instances}", *dates, came])
+    if result is None:
+        return
+    yield "recorded", verdict.recorded(result)
+    yield "estimate", verdict.estimate_in_words(result)
+    yield "verdict", verdict.verdict(result)
+    if found := verdict.flags(result):
+        yield "flags", found
+    for attribute, reason in verdict.unanswered(result):
+        yield f"no {attribute}", reason
+    for made in result["audit"]["proposals"]:
+        yield "proposed", f"{made['keyword']} = {made['value']}, from {made['source']}"
+    if model := result["model"]:
+        yield "network", f"{model['name']} {model['version']}"
+    if detail.deliveries:
+        yield "sent", _sent(detail.deliveries)
+
+
+def _sent(deliveries: Sequence[dict[str, Any]]) -> str:
+    words = [f"{one['kind']} to {one['destination']}: {one['state']}" for one in deliveries]
+    return ", ".join(dict.fromkeys(words))
+
+
+def _images(detail: StudyDetail) -> Lines:
+    images = (detail.result or {}).get("images", ())
+    said = {one["image"]["sop_instance_uid"]: _said(one) for one in images}
+    return Lines(
+        ("Received", "Version", "What became of it", "Forwarded"),
+        [
+            (
+                minute(one["received_at"]),
+                str(one["version"]),
+                said.get(one["sop_instance_uid"], ""),
+                ": ".join(filter(None, (one["forwarded"], one["forward_note"]))),
+            )
+            for one in detail.instances
+        ],
+        [one["sop_instance_uid"] for one in detail.instances],
+        called="SOP Instance UID",
+        gives=(2, 3),
+    )
+
+
+def _said(image: dict[str, Any]) -> str:
+    reason, prediction = image["reason"], image["prediction"]
+    if reason:
+        return f"{image['outcome']}: {reason['text']}"
+    if prediction is None:
+        return str(image["outcome"])
+    age, female = prediction["age"], prediction["probability_female"]
+    return f"{age:.0f} years, {'F' if female >= 0.5 else 'M'}"
+
+
+def _history(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Iterator[Block]:
+    names = [one.removesuffix("_at").replace("_state", "").replace("_", " ") for one in columns]
+    cells = [[_cell(name, row[name]) for name in columns] for row in rows]
+    if cells:
+        yield table(map(str.capitalize, names), cells, title=title)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "at" or name.endswith("_at"):
+        return when(value).replace("T", " ").rpartition("+")[0] if value else ""
+    return "" if value is None else str(value)
