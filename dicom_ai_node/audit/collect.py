@@ -27,12 +27,8 @@ log = structlog.get_logger()
 def collect(session: Session) -> Ending:
     """Collect until all is settled, or until told to end; the audit's lease must be held.
 
-    Raises
-    ------
-    AuditError, ConfigError
-        The audit cannot go on.
-    StorageError
-        Nothing can be stored at the moment.
+    Raises AuditError or ConfigError where the audit cannot go on, StorageError where nothing can be
+    stored at the moment.
     """
     try:
         session.begin()

@@ -39,12 +39,7 @@ class Lister:
         """List every part that is not yet stored.
 
         A part that cannot be listed after all attempts is a finding; only when it is the first,
-        so that nothing is known of the source, is the audit at its end.
-
-        Raises
-        ------
-        AuditError
-            The first part cannot be listed.
+        so that nothing is known of the source, is the audit at its end (AuditError).
         """
         parts: Sequence[Slice] | None = None
         progress, failures = self.session.progress, 0
@@ -162,13 +157,7 @@ class Lister:
 def preview(
     source: Source, spec: AuditSpec, rules: RulesSettings, *, on_progress: Callable[[Preview], None]
 ) -> Preview:
-    """List and count what the audit would be about; nothing is fetched or stored.
-
-    Raises
-    ------
-    DeliveryError
-        The source cannot be listed; nothing is tried again.
-    """
+    """List and count what the audit would be about; nothing is fetched, stored or tried again."""
     parts = source.slices(spec)
     found = Preview(slices=len(parts))
     everything = DistinctStudies(spec.limit)

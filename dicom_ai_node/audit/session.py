@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,12 +88,8 @@ class Session:
     def source(self, *, paced: bool) -> Source:
         """Return the open source as soon as it may be asked; ``paced`` for a study.
 
-        One that was away is asked for nothing until it answers a probe.
-
-        Raises
-        ------
-        Ended
-            The audit is to end before that.
+        One that was away is asked for nothing until it answers a probe. Raises Ended where the
+        audit is to end before that.
         """
         while True:
             self._hold(paced=paced)
@@ -108,11 +106,7 @@ class Session:
 
         It is where the source answers a probe right now, and where it had come back since it broke
         off over the same before. Else it is taken to be away as a whole, and the audit waits.
-
-        Raises
-        ------
-        Ended
-            The process was asked to stop meanwhile.
+        Raises Ended where the process was asked to stop meanwhile.
         """
         if self.pacing.hold(self.task.now(), paced=False) is None:
             try:
@@ -136,12 +130,8 @@ class Session:
     def ask(self, seconds: float | None, call: Callable[[], _T]) -> _T:
         """Return what ``call`` into the source returns.
 
-        Raises
-        ------
-        Ended
-            The process was asked to stop and ``stop_seconds`` are over.
-        TimeoutError
-            It took longer than ``seconds``. The source has been dropped.
+        Raises Ended where the process was asked to stop and ``stop_seconds`` are over, TimeoutError
+        where it took longer than ``seconds``; then the source has been dropped.
         """
         task = self.task
         try:
@@ -223,39 +213,23 @@ def within(
 ) -> _T:
     """Return what ``call`` returns, or raise what it raises.
 
-    A call that is given up cannot be ended in Python: its thread lives on, without harm to the end
-    of the process, and what it holds must not be used again.
-
-    Parameters
-    ----------
-    seconds
-        Longest duration, None for any.
-    stop
-        Ends the wait ``grace_seconds`` after it was set.
-
-    Raises
-    ------
-    TimeoutError
-        It took longer than ``seconds``.
-    Stopped
-        ``stop`` was set.
+    Raises TimeoutError where it takes longer than ``seconds`` (None: any), and Stopped
+    ``grace_seconds`` after ``stop`` was set. A call that is given up cannot be ended in Python: its
+    thread lives on, without harm to the end of the process, and what it holds must not be used
+    again.
     """
-    outcome: list[_T] = []
-    raised: list[BaseException] = []
-    done = threading.Event()
+    outcome: Future[_T] = Future()
 
     def work() -> None:
         try:
-            outcome.append(call())
+            outcome.set_result(call())
         except BaseException as error:  # noqa: BLE001
-            raised.append(error)
-        finally:
-            done.set()
+            outcome.set_exception(error)
 
     threading.Thread(target=work, name="watched", daemon=True).start()
     began = time.monotonic()
     stopped_at: float | None = None
-    while not done.wait(_POLL_SECONDS):
+    while not futures.wait([outcome], _POLL_SECONDS).done:
         now = time.monotonic()
         if seconds is not None and now - began > seconds:
             raise TimeoutError(f"no answer within {seconds:g} s")
@@ -263,6 +237,4 @@ def within(
             stopped_at = now
         if stopped_at is not None and now - stopped_at >= grace_seconds:
             raise Stopped
-    if raised:
-        raise raised[0]
-    return outcome[0]
+    return outcome.result()

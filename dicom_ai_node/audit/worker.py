@@ -44,14 +44,9 @@ def work(
 ) -> Ending:
     """Work on one audit, whose lease ``owner`` holds, until it is done or told to end.
 
-    The lease is given back. What keeps the audit from going on is written to it.
-
-    Raises
-    ------
-    StorageError
-        The database or the spool failed; the audit still runs.
-    NodeError
-        The audit has failed; it may be resumed.
+    The lease is given back. What keeps the audit from going on is written to it. Raises
+    StorageError where the database or the spool failed and the audit still runs; another NodeError
+    where the audit has failed and may be resumed.
     """
     with _leased(config, db, audit_id, owner):
         try:

@@ -51,10 +51,7 @@ class IncomingFiles:
     def into(self, folder: Path, expected: Collection[str]) -> Iterator[None]:
         """Take instances meanwhile; any where ``expected`` is empty.
 
-        Raises
-        ------
-        StorageError
-            At the end: the folder could not take what came.
+        Raises StorageError at the end where the folder could not take what came.
         """
         with self._lock:
             self._folder, self._expected = folder, frozenset(expected)
@@ -146,10 +143,7 @@ def _refusal(status: int, comment: str) -> Dataset:
 def write(folder: Path, sop_uid: str, *content: bytes | memoryview) -> Path:
     """Write the file of one instance, for this account alone; in place of an earlier one.
 
-    Raises
-    ------
-    StorageError
-        The folder could not take it.
+    Raises StorageError where the folder cannot take it.
     """
     # A UID of the peer's becomes a name only where it cannot be a path.
     stem = sop_uid if is_uid(sop_uid) else hashlib.sha256(sop_uid.encode()).hexdigest()

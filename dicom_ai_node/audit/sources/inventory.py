@@ -67,14 +67,8 @@ def take_inventory(
 ) -> Inventory | None:
     """Ask for series and images; None where the peer answers no query of series.
 
-    A series whose modality is not said counts as wanted.
-
-    Raises
-    ------
-    PeerUnavailable
-        The association was lost.
-    PeerRefused
-        The peer answers such queries, and not of this study.
+    A series whose modality is not said counts as wanted. Raises PeerUnavailable where the
+    association was lost, PeerRefused where the peer answers such queries, and not of this study.
     """
     found = _ask(exchange, services, "SERIES", cfind.SERIES, StudyInstanceUID=listed.key)
     if not found:

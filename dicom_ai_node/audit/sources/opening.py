@@ -21,12 +21,8 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
     """Return the source ``named``: ``pacs:NAME``, ``web:NAME``, ``folder:PATH`` or ``node``.
 
     ``modalities`` are those of the spec: of a study, images of others are neither listed nor
-    fetched. No peer is asked yet.
-
-    Raises
-    ------
-    ConfigError
-        There is no such source; the message says which there are.
+    fetched. No peer is asked yet. Raises ConfigError, which says what there is, where there is no
+    such source.
     """
     kind, _, name = named.partition(":")
     if kind == "folder" and name:
