@@ -30,8 +30,10 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.types import (
     AttributeStatus,
+    CheckedAttribute,
     Finding,
     HeaderCheck,
     ImageRef,
@@ -40,15 +42,15 @@ from dicom_ai_node.types import (
     Prediction,
     PriorStudy,
     Reason,
-    Recorded,
     StudyResult,
     WorklistAnswer,
 )
 
 NO_HEADER = HeaderCheck(
-    recorded=Recorded("", "", None, None),
-    age=AttributeStatus.CONSISTENT,
-    sex=AttributeStatus.CONSISTENT,
+    {
+        keyword: CheckedAttribute(attribute.name, "", AttributeStatus.CONSISTENT)
+        for keyword, attribute in ATTRIBUTES.items()
+    }
 )
 """Of a picture that is not DICOM: nothing is recorded, so nothing contradicts the image."""
 

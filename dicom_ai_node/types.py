@@ -3,8 +3,8 @@
 Ages are in years, probabilities in [0, 1], DICOM values as they stand in the header.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -13,9 +13,12 @@ if TYPE_CHECKING:  # processes that see no pixels load no numpy for these two na
     import numpy as np
     from numpy.typing import NDArray
 
+AttributeValue = float | str
+"""A recorded value as it is read: a number in the unit of its attribute, or a code."""
+
 
 class AttributeStatus(StrEnum):
-    """What the check says of one recorded attribute (PatientAge or PatientSex)."""
+    """What the check says of one recorded attribute, such as PatientAge."""
 
     CONSISTENT = "CONSISTENT"
     MISSING = "MISSING"
@@ -97,78 +100,74 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """Age and sex as the header of the study states them."""
+class CheckedAttribute:
+    """What a study records of one attribute, and what the header rules say of it."""
 
-    age: str
-    """PatientAge as sent, '' when absent or empty."""
-    sex: str
-    """PatientSex as sent, '' when absent or empty."""
-    age_years: float | None
-    """PatientAge in years, None when it cannot be read or is a placeholder."""
-    birth_date_age: float | None
-    """Years from PatientBirthDate to StudyDate, None when either cannot be used."""
+    name: str
+    """Its short name in findings and in JSON: ``age``, ``sex``."""
+    recorded: str
+    """As sent, '' when absent or empty."""
+    status: AttributeStatus
+    value: AttributeValue | None = None
+    """As read: PatientAge in years, the code of PatientSex. None when it cannot be read or is a
+    placeholder."""
+    meant: AttributeValue | None = None
+    """What a MALFORMED one surely means: nothing is wrong with it but its form."""
+    censored: bool = False
+    """It is a lower bound, not a value: a de-identified '90 or over'."""
+
+    @property
+    def number(self) -> float | None:
+        """The value of a numeric attribute."""
+        return self.value if isinstance(self.value, float) else None
+
+    @property
+    def stated(self) -> AttributeValue | None:
+        """What is recorded, whatever its form and whatever speaks against it."""
+        return self.value if self.meant is None else self.meant
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderCheck:
     """The answer of the header rules for one study."""
 
-    recorded: Recorded
-    age: AttributeStatus
-    sex: AttributeStatus
+    attributes: Mapping[str, CheckedAttribute] = field(hash=False)
+    """By DICOM keyword, in the order of ``rules/attributes.py``."""
     findings: tuple[Finding, ...] = ()
     proposals: tuple[Proposal, ...] = ()
     exempt: str = ""
     """Why image and header must not be held against each other ('' when they may be)."""
-    censored_age: bool = False
-    """PatientAge is a de-identified '90 or over': a lower bound, not an age."""
-    meant_age: float | None = None
-    """Years that a MALFORMED PatientAge surely means: nothing is wrong with it but its form."""
-    meant_sex: str = ""
-    """``M`` or ``F`` where a MALFORMED PatientSex surely means it, else ''."""
+    birth_date_age: float | None = None
+    """Years from PatientBirthDate to StudyDate, None when either cannot be used."""
 
-    @property
-    def trusted_age(self) -> float | None:
-        """The recorded age in years that the image is compared with; None when a rule doubts it.
+    def trusted(self, keyword: str) -> AttributeValue | None:
+        """The recorded value that the image is compared with; None when a rule doubts it.
 
         Of a check of the header alone. After the image has been compared, the worst misses of the
         network are CONFLICT_IMAGE, and what is left flatters it.
         """
-        if self.exempt or self.censored_age:
+        row = self.attributes.get(keyword)
+        if row is None or self.exempt or row.censored:
             return None
-        if self.age is AttributeStatus.CONSISTENT:
-            return self.recorded.age_years
-        return self.meant_age if self.age is AttributeStatus.MALFORMED else None
+        if row.status is AttributeStatus.CONSISTENT:
+            return row.value
+        return row.meant if row.status is AttributeStatus.MALFORMED else None
+
+    def with_status(self, keyword: str, status: AttributeStatus) -> "HeaderCheck":
+        """Return this check with another status of one attribute."""
+        row = replace(self.attributes[keyword], status=status)
+        return replace(self, attributes={**self.attributes, keyword: row})
 
     @property
-    def trusted_sex(self) -> str:
-        """The recorded sex, ``M`` or ``F``, as :attr:`trusted_age`; '' when a rule doubts it."""
-        if self.exempt:
-            return ""
-        if self.sex is AttributeStatus.CONSISTENT:
-            sex = self.recorded.sex.strip()
-            return sex if sex in {"F", "M"} else ""
-        return self.meant_sex if self.sex is AttributeStatus.MALFORMED else ""
-
-    @property
-    def stated_age(self) -> float | None:
-        """Years that PatientAge states, whatever its form and whatever speaks against it."""
-        years = self.recorded.age_years
-        return self.meant_age if years is None else years
-
-    @property
-    def stated_sex(self) -> str:
-        """The same of PatientSex; '' where it is not assessed."""
-        if self.sex is AttributeStatus.NOT_ASSESSED:
-            return ""
-        return self.meant_sex or self.recorded.sex
+    def statuses(self) -> Mapping[str, AttributeStatus]:
+        """The status of each attribute by its short name."""
+        return {row.name: row.status for row in self.attributes.values()}
 
     @property
     def flagged(self) -> bool:
-        """Whether PatientAge or PatientSex is missing or implausible."""
+        """Whether an attribute is missing, malformed, implausible or in conflict."""
         fine = {AttributeStatus.CONSISTENT, AttributeStatus.NOT_ASSESSED}
-        return self.age not in fine or self.sex not in fine
+        return any(row.status not in fine for row in self.attributes.values())
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -59,15 +59,11 @@ def without_name(error: UnreadableInstance, path: Path) -> str:
 
 def recorded_part(checked: HeaderCheck) -> dict[str, Any]:
     """Return what the header states, for JSON."""
-    recorded = checked.recorded
-    years = recorded.birth_date_age
-    return {
-        "age": recorded.age,
-        "sex": recorded.sex,
-        "birth_date_age": None if years is None else round(years, 2),
-    }
+    years = checked.birth_date_age
+    recorded = {row.name: row.recorded for row in checked.attributes.values()}
+    return recorded | {"birth_date_age": None if years is None else round(years, 2)}
 
 
 def status_part(checked: HeaderCheck) -> dict[str, str]:
-    """Return the status of both attributes, for JSON."""
-    return {"age": checked.age, "sex": checked.sex}
+    """Return the status of each attribute, for JSON."""
+    return dict(checked.statuses)

@@ -17,6 +17,7 @@ from dicom_ai_node.decide.study import outside_training_ages
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.rules import Header
+from dicom_ai_node.rules.attributes import trusted_age, trusted_sex
 from dicom_ai_node.types import ImageRef, Outcome, Prediction, Reason
 
 log = structlog.get_logger()
@@ -42,8 +43,8 @@ def observe(
         role=role,
         outcome=result.outcome,
         reason_code=reason.code,
-        sex=prepared.check.trusted_sex,
-        age=prepared.check.trusted_age,
+        sex=trusted_sex(prepared.check),
+        age=trusted_age(prepared.check),
         **_equipment(prepared.sources),
     )
     # Also where the image contradicts that age: counted, only the misses would be.

@@ -11,6 +11,7 @@ from pydicom import Dataset
 from dicom_ai_node.decide.stored import result_to_json
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.rules.attributes import comparable_age, stated_sex
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.types import StudyResult
 
@@ -37,7 +38,7 @@ def result_key(result: StudyResult, digests: Sequence[str], settings: str) -> st
         "outcome": result.outcome,
         "reason": result.reason.code if result.reason else "",
         "unanswered": [(one.attribute, one.reason.code) for one in result.unanswered],
-        "status": [result.check.age, result.check.sex],
+        "status": list(result.check.statuses.values()),
         "rules": result.check.rules,
         "images": sorted((one.image.sop_instance_uid, one.outcome) for one in result.images),
     }
@@ -55,9 +56,9 @@ def study_header(source: Dataset, result: StudyResult) -> StudyHeader:
     return StudyHeader(
         patient_key="" if check.exempt or shifted else patient_key(source),
         study_date=_day(text_of(source, "StudyDate")),
-        sex=_short(check.stated_sex),
+        sex=_short(stated_sex(check)),
         birth_date=_short(text_of(source, "PatientBirthDate")),
-        age_years=None if check.censored_age else check.stated_age,
+        age_years=comparable_age(check),
     )
 
 

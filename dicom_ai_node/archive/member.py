@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any, TypeVar
 
 from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules.attributes import comparable_age, stated_sex
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import Header, usual
 from dicom_ai_node.rules.rule import Entry, Hit
@@ -123,9 +124,9 @@ class Member:
         return PriorStudy(
             study_instance_uid=self.key,
             study_date=self.day,
-            sex=self.check.stated_sex,
+            sex=stated_sex(self.check),
             birth_date=self.usual("PatientBirthDate"),
-            age_years=None if self.check.censored_age else self.check.stated_age,
+            age_years=comparable_age(self.check),
         )
 
 

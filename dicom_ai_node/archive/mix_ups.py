@@ -30,6 +30,7 @@ from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool_age
+from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 from dicom_ai_node.rules.image import RULES
 from dicom_ai_node.types import (
     AgeEstimate,
@@ -178,7 +179,7 @@ def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[
         for one in cases
         if "H1" not in disabled
         and (estimate := _compared_age(one.result, policy)) is not None
-        and (recorded := one.check.trusted_age) is not None
+        and (recorded := trusted_age(one.check)) is not None
     }
     sides = {key: beyond(recorded, trained) for key, (recorded, _, trained) in ages.items()}
     deviations = {
@@ -190,7 +191,7 @@ def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[
         for one in cases
         if "H2" not in disabled
         and (appearance := stated_sex(one.result, policy)) is not None
-        and (sex := one.check.trusted_sex)
+        and (sex := trusted_sex(one.check))
     }
     # What lies beyond the trained ages says nothing of how well the others are estimated.
     spread = observed_spread([one for key, one in deviations.items() if not sides[key]])
@@ -288,17 +289,17 @@ def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) 
         low, high = verdict.age.interval90
         text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
         findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
-        check = replace(check, age=AttributeStatus.CONFLICT_IMAGE)
+        check = check.with_status(AGE, AttributeStatus.CONFLICT_IMAGE)
     if verdict.sex_found:
         text = f"recorded sex has probability {verdict.sex_p:.2g}"
         findings.append(_finding("H2", f"{_WORDING}: {text}"))
-        check = replace(check, sex=AttributeStatus.CONFLICT_IMAGE)
+        check = check.with_status(SEX, AttributeStatus.CONFLICT_IMAGE)
     if verdict.mix_up:
         findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies{_odds(verdict)}"))
         if verdict.age_p is not None and verdict.age_p < WORTH_A_LOOK:
-            check = replace(check, age=AttributeStatus.CONFLICT_IMAGE)
+            check = check.with_status(AGE, AttributeStatus.CONFLICT_IMAGE)
         if verdict.sex_p is not None and verdict.sex_p < _HALF:
-            check = replace(check, sex=AttributeStatus.CONFLICT_IMAGE)
+            check = check.with_status(SEX, AttributeStatus.CONFLICT_IMAGE)
     reason = _not_assessable(result)
     if reason is not None and reason.code == OUTSIDE_TRAINING and verdict.age_found:
         reason = None  # the recorded age that forbade an answer is the one that is contradicted

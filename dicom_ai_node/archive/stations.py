@@ -115,12 +115,8 @@ def _spikes(members: Sequence[Member], settings: RulesSettings) -> Iterator[tupl
 
 def _confirmed_by_dates(member: Member) -> bool:
     """Whether the dates say the same as PatientAge: a children's ward has many of one year."""
-    recorded = member.check.recorded
-    return (
-        recorded.age_years is not None
-        and recorded.birth_date_age is not None
-        and abs(recorded.age_years - recorded.birth_date_age) < 2
-    )
+    recorded, implied = member.check.attributes["PatientAge"].number, member.check.birth_date_age
+    return recorded is not None and implied is not None and abs(recorded - implied) < 2
 
 
 def _shared_birth_dates(

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.decide.stored import check_from_json, check_to_json
 from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderCheck, SexEstimate
 
 
@@ -50,7 +51,12 @@ class AuditedStudy:
     """Pseudonym: a hash of PatientID and issuer, '' without one."""
     study_date: date | None
     origin: Origin
-    check: Annotated[HeaderCheck, Field(alias="audit")]
+    check: Annotated[
+        HeaderCheck,
+        Field(alias="audit"),
+        PlainSerializer(check_to_json),
+        BeforeValidator(check_from_json),
+    ]
     """With the findings over the archive (C3, C6, G1 to G8) and of group H (H1 to H4)."""
     proposals: tuple[FillProposal, ...] = ()
     """The best value of the ladder for age and for sex, if any; kept nowhere but in the report."""

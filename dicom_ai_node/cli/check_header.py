@@ -101,11 +101,10 @@ def _blocks(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator[B
 
 
 def _words(document: dict[str, Any]) -> list[str]:
-    """What is said of a file: both statuses, each finding with its reason, what is proposed."""
+    """What is said of a file: each status, each finding with its reason, what is proposed."""
     if document["error"] is not None:
         return [visible(document["error"])]
-    status = document["status"]
-    lines = [f"age {status['age']}, sex {status['sex']}"]
+    lines = [", ".join(f"{name} {status}" for name, status in document["status"].items())]
     named = [
         one
         for one in document["findings"]

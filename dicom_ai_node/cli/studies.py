@@ -193,7 +193,7 @@ def _record(row: StudyRow) -> dict[str, Any]:
         "updated_at": when(row.updated_at),
         "outcome": result.get("outcome"),
         "recorded": check.get("recorded"),
-        "status": {name: check[name] for name in ("age", "sex")} if check else None,
+        "status": verdict.statuses(check) if check else None,
         "rules": list(dict.fromkeys(one["rule"] for one in check.get("findings", ()))),
         "age": result.get("age"),
         "sex": result.get("sex"),

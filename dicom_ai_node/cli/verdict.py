@@ -29,8 +29,13 @@ def iso(day: str) -> str:
 
 def recorded(result: Result) -> str:
     """Return PatientAge and PatientSex as they were sent."""
-    values = result["audit"]["recorded"]
-    return " ".join(filter(None, (values["age"] or "-", values["sex"] or "-")))
+    check = result["audit"]
+    return " ".join(check["recorded"][name] or "-" for name in statuses(check))
+
+
+def statuses(check: dict[str, Any]) -> dict[str, str]:
+    """Return the status of each attribute under check by its short name."""
+    return {name: check[name] for name in check["recorded"] if name in check}
 
 
 def estimate(result: Result) -> str:
@@ -58,9 +63,8 @@ def estimate_in_words(result: Result) -> str:
 
 
 def verdict(result: Result) -> str:
-    """Return what is wrong with age and sex, 'consistent' when nothing is."""
-    check = result["audit"]
-    status = {name: AttributeStatus(check[name]) for name in ("age", "sex")}
+    """Return what is wrong with what is recorded, 'consistent' when nothing is."""
+    status = {name: AttributeStatus(one) for name, one in statuses(result["audit"]).items()}
     wrong = [name for name in status if status[name] not in _QUIET]
     if not wrong:
         unclear = [name for name in status if status[name] is AttributeStatus.NOT_ASSESSED]

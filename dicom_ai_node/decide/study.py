@@ -9,6 +9,7 @@ from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool_age, pool_sex
+from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
@@ -40,7 +41,7 @@ def wants_network(check: HeaderCheck, policy: PolicySettings) -> bool:
 def noteworthy(check: HeaderCheck) -> bool:
     """Whether a report would say more than that the header is in order.
 
-    It does where age or sex is missing, wrong or in conflict, and where any rule warns.
+    It does where an attribute is missing, wrong or in conflict, and where any rule warns.
     """
     return check.flagged or any(
         found.severity is not Severity.INFORMATION for found in check.findings
@@ -157,7 +158,7 @@ def _no_sex(sex: SexEstimate, check: HeaderCheck, policy: PolicySettings) -> Rea
 
     What is recorded comes before what the image says: 'O' and the like are never held against it.
     """
-    if check.sex is AttributeStatus.NOT_ASSESSED:
+    if check.attributes[SEX].status is AttributeStatus.NOT_ASSESSED:
         return Reason("sex_not_assessed", check.exempt or _NOT_ASSESSED)
     if sex.certainty >= policy.min_sex_certainty:
         return None
@@ -193,9 +194,9 @@ def _common_reason(images: Sequence[ImageResult]) -> Reason:
 
 def outside_training_ages(check: HeaderCheck, ages: tuple[float, float]) -> bool:
     """Whether the header says that the patient is younger or older than the training data."""
-    years = check.trusted_age
-    if years is None and check.age in (AttributeStatus.MISSING, AttributeStatus.MALFORMED):
-        years = None if check.censored_age else check.recorded.birth_date_age
+    years, row = trusted_age(check), check.attributes[AGE]
+    if years is None and row.status in (AttributeStatus.MISSING, AttributeStatus.MALFORMED):
+        years = None if row.censored else check.birth_date_age
     return years is not None and beyond(years, ages) != 0
 
 
@@ -225,11 +226,11 @@ def _held_against_image(
         low, high = age.interval90
         text = f"recorded age is far outside the 90 % interval {low:.0f} to {high:.0f} years"
         findings.append(Finding("H1", Severity.WARNING, "age", f"{_WORDING}: {text}"))
-        check = replace(check, age=AttributeStatus.CONFLICT_IMAGE)
+        check = check.with_status(AGE, AttributeStatus.CONFLICT_IMAGE)
     if "H2" not in disabled and sex is not None and _sex_conflicts(check, sex, policy):
         text = f"recorded sex has probability {1 - sex.certainty:.3f}"
         findings.append(Finding("H2", Severity.WARNING, "sex", f"{_WORDING}: {text}"))
-        check = replace(check, sex=AttributeStatus.CONFLICT_IMAGE)
+        check = check.with_status(SEX, AttributeStatus.CONFLICT_IMAGE)
     if "H3" not in disabled and len(findings) == 2:
         text = f"{_WORDING} in age and sex: possible mix-up of studies, please review"
         findings.append(Finding("H3", Severity.INFORMATION, "identity", text))
@@ -248,7 +249,7 @@ def _age_conflicts(
     An age that the network never learnt counts as the nearest that it did, and only on its own
     side: a chest that looks younger than the oldest trained does not look 90 either.
     """
-    recorded = check.trusted_age
+    recorded = trusted_age(check)
     if "H1" in disabled or recorded is None:
         return False
     low, high = (age.mu + policy.age_alert_widening * (bound - age.mu) for bound in age.interval90)
@@ -257,7 +258,7 @@ def _age_conflicts(
 
 
 def _sex_conflicts(check: HeaderCheck, sex: SexEstimate, policy: PolicySettings) -> bool:
-    recorded = check.trusted_sex
+    recorded = trusted_sex(check)
     if not recorded:
         return False
     female = sex.probability_female

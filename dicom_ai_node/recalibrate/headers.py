@@ -13,6 +13,12 @@ from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules.attributes import (
+    comparable_age,
+    stated_sex,
+    trusted_age,
+    trusted_sex,
+)
 from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
 
@@ -90,18 +96,19 @@ def trust(
         if reason:
             files[reason] += len(study.files)
         else:
-            years = checked.trusted_age
+            years = trusted_age(checked)
             assert years is not None
-            found.append(Trusted(study, years, checked.trusted_sex == "F"))
+            found.append(Trusted(study, years, trusted_sex(checked) == "F"))
     return found
 
 
 def distrust(checked: HeaderCheck) -> str:
     """Return why the header must not calibrate anything, '' when it may."""
-    if checked.trusted_age is None:
-        consistent = checked.age is AttributeStatus.CONSISTENT
-        return "age_censored" if consistent else f"age_{checked.age.lower()}"
-    return "" if checked.trusted_sex else f"sex_{checked.sex.lower()}"
+    for keyword, row in checked.attributes.items():
+        if checked.trusted(keyword) is None:
+            consistent = row.status is AttributeStatus.CONSISTENT
+            return f"{row.name}_{'censored' if consistent else row.status.lower()}"
+    return ""
 
 
 def _prior(study: SiteStudy, checked: HeaderCheck) -> PriorStudy:
@@ -109,7 +116,7 @@ def _prior(study: SiteStudy, checked: HeaderCheck) -> PriorStudy:
     return PriorStudy(
         study_instance_uid=study.uid,
         study_date=read_date(header.clean("StudyDate")),
-        sex=checked.stated_sex,
+        sex=stated_sex(checked),
         birth_date=header.clean("PatientBirthDate"),
-        age_years=None if checked.censored_age else checked.stated_age,
+        age_years=comparable_age(checked),
     )

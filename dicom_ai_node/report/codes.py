@@ -6,6 +6,7 @@ Sequence of every report.
 """
 
 import re
+from collections.abc import Mapping
 
 from pydicom.sr.coding import Code
 
@@ -135,13 +136,16 @@ SCOPE = Code("SCOPE", CODING_SCHEME, "Scope of the result")
 SCOPE_STUDY = Code("STUDY", CODING_SCHEME, "The study as a whole")
 SCOPE_IMAGE = Code("IMAGE", CODING_SCHEME, "One image")
 SCOPE_HEADER = Code("HEADER", CODING_SCHEME, "The header as recorded")
-AGE_STATUS = Code("AGESTAT", CODING_SCHEME, "Status of the recorded age")
+RECORDED_STATUS: Mapping[str, Code] = {
+    "PatientAge": Code("AGESTAT", CODING_SCHEME, "Status of the recorded age"),
+    "PatientSex": Code("SEXSTAT", CODING_SCHEME, "Status of the recorded sex"),
+}
+"""One for each attribute under check, by keyword."""
 NO_ANSWER = {
     "age": Code("NOAGE", CODING_SCHEME, "Why no age is stated"),
     "sex": Code("NOSEX", CODING_SCHEME, "Why no sex is stated"),
 }
 """One for each attribute that a group gives no estimate of."""
-SEX_STATUS = Code("SEXSTAT", CODING_SCHEME, "Status of the recorded sex")
 STATUS = {
     AttributeStatus.CONSISTENT: "No inconsistency found",
     AttributeStatus.MISSING: "Missing from the record",

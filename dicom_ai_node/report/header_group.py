@@ -1,11 +1,11 @@
-"""The "Header audit" measurement group: what the rules say of the recorded age and sex.
+"""The "Header audit" measurement group: what the rules say of what is recorded.
 
 Its numbers are the record, not measurements of the network, and stand under concepts of their own:
 Age Reported is PatientAge in the unit in which it was sent, Age calculated is PatientBirthDate to
 StudyDate. The status codes are private, because the standard has none for a wrong record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -16,6 +16,7 @@ from highdicom.sr import (
     TextContentItem,
     TrackingIdentifier,
 )
+from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_ai_node.config.stages import ReportSettings
@@ -23,7 +24,7 @@ from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.report import codes, text
 from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.report.recorded import recorded_age
-from dicom_ai_node.types import HeaderCheck, ImageRef, Recorded
+from dicom_ai_node.types import HeaderCheck, ImageRef
 
 TITLE = "Header audit"
 
@@ -34,8 +35,12 @@ def header_group(
     *,
     identity: ReportIdentity,
     settings: ReportSettings,
+    concepts: Mapping[str, Code] = codes.RECORDED_STATUS,
 ) -> MeasurementsAndQualitativeEvaluations:
-    """Return the group (TID 1501) with the rules engine as its algorithm (TID 4019)."""
+    """Return the group (TID 1501) with the rules engine as its algorithm (TID 4019).
+
+    ``concepts`` names the status of each attribute under check.
+    """
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=UID(uid_of("tracking", TITLE, identity.study_instance_uid)),
@@ -46,11 +51,13 @@ def header_group(
             version=text.plain(identity.rules_version),
             manufacturer=settings.manufacturer,
         ),
-        measurements=_ages(check.recorded) or None,
+        measurements=_ages(check) or None,
         qualitative_evaluations=[
             QualitativeEvaluation(codes.SCOPE, codes.SCOPE_HEADER),
-            QualitativeEvaluation(codes.AGE_STATUS, codes.status_code(check.age)),
-            QualitativeEvaluation(codes.SEX_STATUS, codes.status_code(check.sex)),
+            *(
+                QualitativeEvaluation(concepts[keyword], codes.status_code(row.status))
+                for keyword, row in check.attributes.items()
+            ),
         ],
         source_images=[
             SourceImageForMeasurementGroup(one.sop_class_uid, one.sop_instance_uid)
@@ -63,13 +70,13 @@ def header_group(
     return group
 
 
-def _ages(recorded: Recorded) -> list[Measurement]:
+def _ages(check: HeaderCheck) -> list[Measurement]:
     ages = []
-    reported = recorded_age(recorded)
+    reported = recorded_age(check)
     if reported is not None:
         ages.append(Measurement(name=codes.AGE_REPORTED, value=reported[0], unit=reported[1]))
-    if recorded.birth_date_age is not None:
-        years = round(float(recorded.birth_date_age), 1)
+    if check.birth_date_age is not None:
+        years = round(float(check.birth_date_age), 1)
         ages.append(Measurement(name=codes.AGE_CALCULATED, value=years, unit=codes.YEAR))
     return ages
 

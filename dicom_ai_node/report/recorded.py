@@ -10,7 +10,7 @@ from pydicom.sr.coding import Code
 from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
-from dicom_ai_node.types import ImageRef, ImageResult, Recorded
+from dicom_ai_node.types import HeaderCheck, ImageRef, ImageResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,11 @@ class NamedImage:
     """'' where the file could not be read."""
 
 
-def recorded_age(recorded: Recorded) -> tuple[int, Code] | None:
+def recorded_age(check: HeaderCheck) -> tuple[int, Code] | None:
     """Return PatientAge as number and unit (CID 7456), None when it is empty or unusable."""
-    match = re.fullmatch(r"(\d{3})([DWMY])", recorded.age.strip())
-    if match is None or recorded.age_years is None:
+    row = check.attributes["PatientAge"]
+    match = re.fullmatch(r"(\d{3})([DWMY])", row.recorded.strip())
+    if match is None or row.value is None:
         return None
     return int(match[1]), codes.AGE_UNIT[match[2]]
 

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_ai_node.report import summary, text
-from dicom_ai_node.types import AgeEstimate, HeaderCheck, Outcome, SexEstimate, StudyResult
+from dicom_ai_node.rules.attributes import AGE, SEX, stated_age
+from dicom_ai_node.types import (
+    AgeEstimate,
+    AttributeValue,
+    HeaderCheck,
+    Outcome,
+    SexEstimate,
+    StudyResult,
+)
 
 COLUMNS = 1024
 MOST_ROWS = 1400
@@ -121,14 +129,13 @@ def line_height(size: int) -> int:
 
 def _age(page: _Page, result: StudyResult) -> None:
     page.heading("AGE")
-    recorded = summary.recorded_age(result.check)
-    page.write(f"Recorded: {recorded}")
+    page.write(f"Recorded: {summary.recorded(AGE, result.check.attributes[AGE])}")
     answered = result.outcome is Outcome.ESTIMATED
     age = result.age if answered else None
     if age is not None:
         page.write(f"The image suggests {text.age_line(age)}", shade=_WHITE)
     _why_not(page, result, "age")
-    years = result.check.stated_age
+    years = stated_age(result.check)
     if age is not None or years is not None:
         _scale(page, age, years)
 
@@ -177,17 +184,17 @@ class _Place:
 
 def _sex(page: _Page, result: StudyResult) -> None:
     page.heading("SEX")
-    page.write(f"Recorded: {summary.recorded_sex(result.check)}")
+    row = result.check.attributes[SEX]
+    page.write(f"Recorded: {summary.recorded(SEX, row)}")
     sex = text.reported_sex(result) if result.outcome is Outcome.ESTIMATED else None
     if sex is not None:
         page.write(f"The image suggests {text.sex_line(sex)}", shade=_WHITE)
         page.y += 6
-        recorded = result.check.meant_sex or result.check.recorded.sex.strip()
-        _bars(page, sex, recorded)
+        _bars(page, sex, row.stated)
     _why_not(page, result, "sex")
 
 
-def _bars(page: _Page, sex: SexEstimate, recorded: str) -> None:
+def _bars(page: _Page, sex: SexEstimate, recorded: AttributeValue | None) -> None:
     """Draw the probability of each sex, with a mark at the one that is recorded."""
     left, right = 180, 760
     sure = text.percent(sex.certainty)  # rounded down once, so that both add up to 100

@@ -3,8 +3,16 @@
 Printable ASCII, as all text of a report.
 """
 
+from collections.abc import Callable, Mapping
+
 from dicom_ai_node.report import text
-from dicom_ai_node.types import AttributeStatus, HeaderCheck, Outcome, StudyResult
+from dicom_ai_node.types import (
+    AttributeStatus,
+    CheckedAttribute,
+    HeaderCheck,
+    Outcome,
+    StudyResult,
+)
 
 NOT_VERIFIED = "Inferred by a program, not verified by a person; not a medical device."
 
@@ -28,7 +36,7 @@ def summary(result: StudyResult) -> str:
     """Return what the report says: header, image, verdict, and that nobody has verified it."""
     return " ".join(
         [
-            f"Header: {recorded_age(result.check)}, {recorded_sex(result.check)}.",
+            f"Header: {', '.join(recorded(*one) for one in result.check.attributes.items())}.",
             f"Image: {_image(result)}.",
             verdict(result.check),
             NOT_VERIFIED,
@@ -37,40 +45,45 @@ def summary(result: StudyResult) -> str:
 
 
 def verdict(check: HeaderCheck) -> str:
-    """Return what is wrong with the recorded age and sex, in one sentence."""
+    """Return what is wrong with what is recorded, in one sentence."""
     if check.exempt:
         return f"Not assessed: {text.plain(check.exempt)}."
-    if check.age is check.sex and check.age in _STATUS:
-        return _reviewed(f"Recorded age and sex {_STATUS[check.age][1]}", check)
+    names, statuses = " and ".join(check.statuses), set(check.statuses.values())
+    if len(check.statuses) > 1 and len(statuses) == 1 and statuses <= _STATUS.keys():
+        return _reviewed(f"Recorded {names} {_STATUS[statuses.pop()][1]}", check)
     said = [
         f"recorded {name} {_STATUS[status][0]}"
-        for name, status in (("age", check.age), ("sex", check.sex))
+        for name, status in check.statuses.items()
         if status in _STATUS
     ]
     if not said:
-        return "Nothing speaks against the recorded age and sex."
+        return f"Nothing speaks against the recorded {names}."
     sentence = " and ".join(said)
     return _reviewed(sentence[0].upper() + sentence[1:], check)
 
 
-def recorded_age(check: HeaderCheck) -> str:
-    """Return the age as recorded, and what it means where that is not plain."""
-    sent, years = check.recorded.age, check.stated_age
-    if not sent:
-        return "no age"
-    if years is None:
-        return f"age {text.quoted(sent)}"
-    bound = " or over" if check.censored_age else ""
-    return f"age {text.quoted(sent)} ({spoken_age(years)}{bound})"
+def recorded(keyword: str, row: CheckedAttribute) -> str:
+    """Return a value as recorded, and what it means where that is not plain."""
+    if not row.recorded:
+        return f"no {row.name}"
+    word = _WORDS[keyword](row) if keyword in _WORDS else ""
+    said = f"{row.name} {text.quoted(row.recorded)}"
+    return f"{said} ({word})" if word else said
 
 
-def recorded_sex(check: HeaderCheck) -> str:
-    """Return the sex as recorded, in a word where it is one that DICOM knows."""
-    sent = check.recorded.sex
-    word = _SEXES.get(sent.strip())
-    if not sent:
-        return "no sex"
-    return f"sex {text.quoted(sent)} ({word})" if word else f"sex {text.quoted(sent)}"
+def _age_in_words(row: CheckedAttribute) -> str:
+    bound = " or over" if row.censored else ""
+    return f"{spoken_age(row.stated)}{bound}" if isinstance(row.stated, float) else ""
+
+
+def _sex_in_words(row: CheckedAttribute) -> str:
+    return _SEXES.get(row.recorded.strip(), "")
+
+
+_WORDS: Mapping[str, Callable[[CheckedAttribute], str]] = {
+    "PatientAge": _age_in_words,
+    "PatientSex": _sex_in_words,
+}
 
 
 def spoken_age(years: float) -> str:

@@ -64,18 +64,19 @@ def reported_sex(result: StudyResult) -> SexEstimate | None:
     NOT_ASSESSED stands for a recorded 'O', sex parameters for clinical use and the like: there an
     image can say nothing of the attribute, so nothing is said.
     """
-    return None if result.check.sex is AttributeStatus.NOT_ASSESSED else result.sex
+    status = result.check.attributes["PatientSex"].status
+    return None if status is AttributeStatus.NOT_ASSESSED else result.sex
 
 
 def recorded_line(check: HeaderCheck) -> str:
     """Return the raw values that were checked."""
-    recorded = check.recorded
-    line = f"PatientAge={quoted(recorded.age)}; PatientSex={quoted(recorded.sex)}"
-    if check.censored_age:
-        line += "; PatientAge is a de-identified lower bound"
+    said = [f"{keyword}={quoted(row.recorded)}" for keyword, row in check.attributes.items()]
+    for keyword, row in check.attributes.items():
+        if row.censored:
+            said.append(f"{keyword} is a de-identified lower bound")
     if check.exempt:
-        line += f"; not held against the image: {plain(check.exempt)}"
-    return line
+        said.append(f"not held against the image: {plain(check.exempt)}")
+    return "; ".join(said)
 
 
 def finding_lines(check: HeaderCheck) -> list[str]:
@@ -92,4 +93,4 @@ def finding_lines(check: HeaderCheck) -> list[str]:
 
 def differs(check: HeaderCheck) -> bool:
     """Return whether image and record disagree."""
-    return AttributeStatus.CONFLICT_IMAGE in (check.age, check.sex)
+    return AttributeStatus.CONFLICT_IMAGE in check.statuses.values()

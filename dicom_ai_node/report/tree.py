@@ -32,7 +32,7 @@ from dicom_ai_node.report.groups import measurement_groups
 from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.report.recorded import NamedImage, recorded_age
 from dicom_ai_node.report.summary import summary
-from dicom_ai_node.types import HeaderCheck, Recorded, StudyResult
+from dicom_ai_node.types import HeaderCheck, StudyResult
 
 
 def content_tree(
@@ -90,18 +90,18 @@ def _observation_context(check: HeaderCheck, settings: ReportSettings) -> Observ
     context = ObservationContext(
         observer_device_context=ObserverContext(standard.DCM.Device, device),
     )
-    context.extend(_subject(check.recorded))
+    context.extend(_subject(check))
     return context
 
 
-def _subject(recorded: Recorded) -> list[Dataset]:
+def _subject(check: HeaderCheck) -> list[Dataset]:
     """TID 1006 with TID 1007 Subject Context, Patient, of which highdicom has no template."""
     relationship = "HAS OBS CONTEXT"
     items = [CodeContentItem(codes.SUBJECT_CLASS, codes.PATIENT, relationship)]
-    sex = codes.SEX.get(recorded.sex.strip())
+    sex = codes.SEX.get(check.attributes["PatientSex"].recorded.strip())
     if sex is not None:
         items.append(CodeContentItem(codes.SUBJECT_SEX, sex, relationship))
-    age = recorded_age(recorded)
+    age = recorded_age(check)
     if age is not None:
         items.append(
             NumContentItem(codes.SUBJECT_AGE, age[0], age[1], relationship_type=relationship)

@@ -1,4 +1,4 @@
-"""Runs the rules over a study and sums up what they say of its age and its sex.
+"""Runs the rules over a study and sums up what they say of each attribute under check.
 
 The status of an attribute, the first that applies:
 
@@ -7,31 +7,29 @@ The status of an attribute, the first that applies:
    given (F6), or the worklist says 'O' (G6).
 2. MALFORMED, MISSING, IMPLAUSIBLE, CONFLICT_HEADER, in this order, where a rule says so.
 3. NOT_ASSESSED where there is no usable value and the rule that would say so is disabled.
-4. CONSISTENT. A de-identified '90 or over' is that too, with ``censored_age`` set (E8).
+4. CONSISTENT. A de-identified '90 or over' is that too, and ``censored`` (E8).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import TypeVar
 
 from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.rules.coherence import animal
 from dicom_ai_node.rules.header import Header, distinct
-from dicom_ai_node.rules.meaning import sex_meant, years_meant
 from dicom_ai_node.rules.placeholders import quality_control, test_name
-from dicom_ai_node.rules.proposals import propose_age, propose_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.registry import RULES
-from dicom_ai_node.rules.rule import Case, Entry, Hit
+from dicom_ai_node.rules.rule import Case, Entry, Hit, Rule, Usual
 from dicom_ai_node.types import (
     AttributeStatus,
+    CheckedAttribute,
     Finding,
     HeaderCheck,
     PriorStudy,
     Proposal,
-    Recorded,
     WorklistAnswer,
 )
 
@@ -45,7 +43,6 @@ _LACKING = _PRECEDENCE[:3]
 # A study of a thousand instances that all differ must not make a thousand lines.
 _MOST_PER_RULE = 4
 
-_Value = TypeVar("_Value", str, float)
 Fired = tuple[Entry, Hit]
 
 
@@ -56,6 +53,8 @@ def check(
     worklist: WorklistAnswer | None = None,
     settings: RulesSettings,
     today: date,
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
+    rules: Mapping[str, Rule] = RULES,
 ) -> HeaderCheck:
     """Answer for one study, given the headers of its instances in any order.
 
@@ -66,55 +65,52 @@ def check(
     case = Case(
         readings=tuple(Reading.of(header, settings, today) for header in distinct(headers)),
         priors=tuple(sorted(set(priors), key=repr)),
-        recorded=_recorded(readings, settings),
+        usual={keyword: _usual(attribute, readings) for keyword, attribute in attributes.items()},
         settings=settings,
         today=today,
         worklist=worklist,
     )
-    fired = tuple(_fired(case)) if headers else ()
+    fired = tuple(_fired(case, rules)) if headers else ()
     exempt = _exempt(case)
-    age, age_rule = _status("age", fired)
-    sex, sex_rule = _status("sex", fired)
-    if exempt or (age is None and case.recorded.age_years is None):
-        age = AttributeStatus.NOT_ASSESSED
-    if exempt or case.sex_respected or (sex is None and case.recorded.sex not in {"M", "F"}):
-        sex = AttributeStatus.NOT_ASSESSED
-    proposals = [
-        *(propose_age(case, age_rule, lacking=age in _LACKING) if _open(age) else ()),
-        *(propose_sex(case, sex_rule, lacking=sex in _LACKING) if _open(sex) else ()),
-    ]
-    meant_age = meant_sex = None
-    if age is AttributeStatus.MALFORMED and not _doubted("age", fired):
-        meant_age = years_meant(case.readings)
-    if sex is AttributeStatus.MALFORMED and not _doubted("sex", fired):
-        meant_sex = sex_meant(case.readings)
+    checked: dict[str, CheckedAttribute] = {}
+    proposals: list[Proposal] = []
+    for keyword, attribute in attributes.items():
+        status, rule = _status(attribute, fired)
+        unusable = status is None and case.usual[keyword].value is None
+        if exempt or attribute.respected(case) or unusable:
+            status = AttributeStatus.NOT_ASSESSED
+        elif status is not None:
+            proposals.extend(attribute.propose(case, rule, lacking=status in _LACKING))
+        checked[keyword] = _checked(attribute, case, status or AttributeStatus.CONSISTENT, fired)
     return HeaderCheck(
-        recorded=case.recorded,
-        age=age or AttributeStatus.CONSISTENT,
-        sex=sex or AttributeStatus.CONSISTENT,
+        checked,
         findings=tuple(_finding(rule, hit) for rule, hit in fired),
         proposals=_worth_making(proposals, case),
         exempt=exempt,
-        censored_age=any(
-            reading.censored_age and str(reading.age) == case.recorded.age for reading in readings
-        ),
-        meant_age=meant_age,
-        meant_sex=meant_sex or "",
+        birth_date_age=_birth_date_age(readings, settings),
     )
 
 
-def amended(checked: HeaderCheck, fired: Sequence[Fired]) -> HeaderCheck:
+def amended(
+    check: HeaderCheck,
+    fired: Sequence[Fired],
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
+) -> HeaderCheck:
     """The check of a study with what was found when it was held against others.
 
     A status gives way to one that comes before it in the order above; NOT_ASSESSED never does.
     """
     return replace(
-        checked,
-        age=_before(checked.age, _status("age", fired)[0]),
-        sex=_before(checked.sex, _status("sex", fired)[0]),
-        findings=(*checked.findings, *(_finding(rule, hit) for rule, hit in fired)),
-        meant_age=None if _doubted("age", fired) else checked.meant_age,
-        meant_sex="" if _doubted("sex", fired) else checked.meant_sex,
+        check,
+        attributes={
+            keyword: replace(
+                row,
+                status=_before(row.status, _status(attributes[keyword], fired)[0]),
+                meant=None if _doubted(attributes[keyword], fired) else row.meant,
+            )
+            for keyword, row in check.attributes.items()
+        },
+        findings=(*check.findings, *(_finding(rule, hit) for rule, hit in fired)),
     )
 
 
@@ -124,67 +120,75 @@ def _before(now: AttributeStatus, other: AttributeStatus | None) -> AttributeSta
     return next(status for status in (*_PRECEDENCE, now) if status in {now, other})
 
 
-def _recorded(readings: Sequence[Reading], settings: RulesSettings) -> Recorded:
-    """Age and sex of the study: of what its instances say, what is usable, then what is usual."""
-    years = {
-        str(reading.age): reading.age.years
-        for reading in readings
-        if reading.age is not None and not reading.placeholder_age
-    }
-    age = _usual((reading.header.clean("PatientAge") for reading in readings), years.__contains__)
-    sex = _usual((reading.sex for reading in readings), {"M", "F", "O"}.__contains__)
-    implied = [reading.implied_age for reading in readings if reading.implied_age is not None]
-    possible = [years for years in implied if 0 <= years <= settings.maximum_implied_age]
-    return Recorded(
-        age=age or "",
-        sex=sex or "",
-        age_years=years.get(age or ""),
-        birth_date_age=_usual(possible, lambda _: True),
+def _checked(
+    attribute: Attribute, case: Case, status: AttributeStatus, fired: Sequence[Fired]
+) -> CheckedAttribute:
+    usual, meant = case.usual[attribute.keyword], None
+    if status is AttributeStatus.MALFORMED and not _doubted(attribute, fired):
+        meant = attribute.meant(case.readings)
+    return CheckedAttribute(
+        attribute.name,
+        usual.text,
+        status,
+        usual.value,
+        meant,
+        censored=any(
+            attribute.censored(reading) and reading.header.clean(attribute.keyword) == usual.text
+            for reading in case.readings
+        ),
     )
 
 
-def _usual(values: Iterable[_Value], usable: Callable[[_Value], bool]) -> _Value | None:
-    """The most frequent of the usable values, else of the others that are not empty."""
-    counts = Counter(value for value in values if value != "")
-    ranked = sorted(counts, key=lambda value: (not usable(value), -counts[value], value))
-    return ranked[0] if ranked else None
+def _usual(attribute: Attribute, readings: Sequence[Reading]) -> Usual:
+    """The most frequent of the values that can be used, else of the others that are not empty."""
+    texts = [reading.header.clean(attribute.keyword) for reading in readings]
+    read = zip(texts, map(attribute.read, readings), strict=True)
+    usable = {text: value for text, value in read if value is not None}
+    counts = Counter(filter(None, texts))
+    ranked = sorted(counts, key=lambda text: (text not in usable, -counts[text], text))
+    text = ranked[0] if ranked else ""
+    return Usual(text, usable.get(text))
 
 
-def _fired(case: Case) -> Iterator[Fired]:
-    for identifier, rule in RULES.items():
+def _birth_date_age(readings: Sequence[Reading], settings: RulesSettings) -> float | None:
+    """The most frequent of the ages that the dates of the instances make and a person reaches."""
+    implied = [reading.implied_age for reading in readings if reading.implied_age is not None]
+    counts = Counter(years for years in implied if 0 <= years <= settings.maximum_implied_age)
+    return min(counts, key=lambda years: (-counts[years], years), default=None)
+
+
+def _fired(case: Case, rules: Mapping[str, Rule]) -> Iterator[Fired]:
+    for identifier, rule in rules.items():
         if identifier in case.settings.disabled:
             continue
-        hits = dict.fromkeys(rule.check(case))
-        if not hits:
-            continue
         per_attribute: Counter[str] = Counter()
-        for hit in hits:
+        for hit in dict.fromkeys(rule.check(case)):
             about = hit.attribute or rule.attribute
             per_attribute[about] += 1
             if per_attribute[about] <= _MOST_PER_RULE:
                 yield rule, hit
 
 
-def _status(attribute: str, fired: Sequence[Fired]) -> tuple[AttributeStatus | None, str]:
+def _status(attribute: Attribute, fired: Sequence[Fired]) -> tuple[AttributeStatus | None, str]:
     """What the rules that fired make of the attribute, and the first rule that says so."""
     made = _made(attribute, fired)
     return next(((s, made[s]) for s in _PRECEDENCE if s in made), (None, ""))
 
 
-def _doubted(attribute: str, fired: Sequence[Fired]) -> bool:
+def _doubted(attribute: Attribute, fired: Sequence[Fired]) -> bool:
     """Whether more is wrong with the attribute than its form."""
     return not _made(attribute, fired).keys() <= {AttributeStatus.MALFORMED}
 
 
-def _made(attribute: str, fired: Sequence[Fired]) -> dict[AttributeStatus, str]:
+def _made(attribute: Attribute, fired: Sequence[Fired]) -> dict[AttributeStatus, str]:
     """Each status that the rules that fired make of the attribute, and the first that does."""
     made: dict[AttributeStatus, str] = {}
     for rule, hit in fired:
         about = hit.attribute or rule.attribute
         status = None
-        if about == attribute:
+        if about == attribute.name:
             status = hit.status or rule.status
-        elif attribute == "age" and about == "dates":
+        elif about in attribute.counts:
             status = hit.status
         if status is not None:
             made.setdefault(status, rule.id)
@@ -200,10 +204,6 @@ def _exempt(case: Case) -> str:
     if case.settings.exclude_test_names and any(test_name(reading) for reading in case.readings):
         return "a test or unidentified patient by name"
     return ""
-
-
-def _open(status: AttributeStatus | None) -> bool:
-    return status not in {None, AttributeStatus.NOT_ASSESSED}
 
 
 def _finding(rule: Entry, hit: Hit) -> Finding:

@@ -53,7 +53,9 @@ def _instances(case: Case) -> Iterator[Hit]:
 
 def _sexes(case: Case) -> list[tuple[date | None, str, bool]]:
     """(study date, M or F, whether it is this study) over the patient, by date; undated first."""
-    sex = case.recorded.sex if case.recorded.sex in {"M", "F"} else sex_meant(case.readings)
+    sex = case.usual["PatientSex"].text
+    if sex not in {"M", "F"}:
+        sex = sex_meant(case.readings)
     if case.sex_respected or not sex:
         return []
     studies = [(prior.study_date, prior.sex.strip(" \0"), False) for prior in comparable(case)]
@@ -97,9 +99,8 @@ def same_birth_date(reading: Reading, other: date) -> bool:
 
 
 def _ages_not_monotone(case: Case) -> Iterator[Hit]:
-    age, day = case.recorded.age_years, case.study_date
-    if age is None:
-        age = years_meant(case.readings)
+    usual, day = case.usual["PatientAge"].value, case.study_date
+    age = usual if isinstance(usual, float) else years_meant(case.readings)
     if age is None or day is None or any(reading.censored_age for reading in case.readings):
         return
     for prior in comparable(case):

@@ -88,7 +88,7 @@ def propose_sex(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
         if value and only_value(reading.sex) != value:
             yield Proposal("PatientSex", value, "PatientSex", rule)
     listed = case.worklist.sex if case.worklist else ""
-    if lacking and listed in {"M", "F"} and case.recorded.sex.strip().upper() in NO_SEX:
+    if lacking and listed in {"M", "F"} and case.usual["PatientSex"].text.strip().upper() in NO_SEX:
         yield Proposal("PatientSex", listed, "PatientSex of the worklist", rule)
     theirs = {prior.sex.strip(" \0") for prior in comparable(case)} - {""}
     # One 'O' among them, and the others say nothing about this study.

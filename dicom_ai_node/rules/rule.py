@@ -6,7 +6,13 @@ from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.types import AttributeStatus, PriorStudy, Recorded, Severity, WorklistAnswer
+from dicom_ai_node.types import (
+    AttributeStatus,
+    AttributeValue,
+    PriorStudy,
+    Severity,
+    WorklistAnswer,
+)
 
 if TYPE_CHECKING:
     from dicom_ai_node.config.rules import RulesSettings
@@ -17,13 +23,24 @@ OTHER_SEXES = frozenset("ODX")
 
 
 @dataclass(frozen=True, slots=True)
+class Usual:
+    """What the instances of a study say of an attribute: what can be used, then what is usual."""
+
+    text: str
+    """As sent, '' when no instance says anything."""
+    value: AttributeValue | None
+    """As read, None when it cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One study: its instances and the other studies of its patient."""
 
     readings: tuple[Reading, ...]
     """One for each different header, in an order that does not depend on that of arrival."""
     priors: tuple[PriorStudy, ...]
-    recorded: Recorded
+    usual: Mapping[str, Usual]
+    """By keyword, for each attribute under check."""
     settings: "RulesSettings"
     today: date
     worklist: WorklistAnswer | None = None

@@ -19,6 +19,7 @@ from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report.elements import encode, raw_element
 from dicom_ai_node.report.recorded import named_images
+from dicom_ai_node.rules.ages import parse_age
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
@@ -33,7 +34,6 @@ from dicom_ai_node.types import (
     Prediction,
     Proposal,
     Reason,
-    Recorded,
     SaliencyMap,
     SaliencyMethod,
     Severity,
@@ -41,6 +41,7 @@ from dicom_ai_node.types import (
     StudyResult,
     Unanswered,
 )
+from tests.builders.checks import header_check
 
 MODEL = ModelIdentity("chest-age-sex", "1.0.0", "0123456789abcdef" * 4)
 STUDY_UID = uid_of("sample", "study")
@@ -134,13 +135,21 @@ def check(
     age: AttributeStatus = AttributeStatus.CONSISTENT,
     sex: AttributeStatus = AttributeStatus.CONSISTENT,
     *,
-    recorded: Recorded | None = None,
+    recorded: tuple[str, str] = ("063Y", "F"),
+    birth_date_age: float | None = 63.37,
     findings: Sequence[Finding] = (),
     proposals: Sequence[Proposal] = (),
 ) -> HeaderCheck:
-    """Return a check of the header of :func:`source`."""
-    recorded = recorded or Recorded("063Y", "F", 63.0, 63.37)
-    return HeaderCheck(recorded, age, sex, tuple(findings), tuple(proposals))
+    """Return a check of the header of :func:`source`, with other recorded values."""
+    return header_check(
+        age,
+        sex,
+        recorded=recorded,
+        years=parse_age(recorded[0]),
+        birth_date_age=birth_date_age,
+        findings=findings,
+        proposals=proposals,
+    )
 
 
 def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
@@ -198,16 +207,16 @@ def _conflict() -> Sample:
         Finding("H2", Severity.WARNING, "sex", f"{wording}: recorded sex has probability 0.003"),
     ]
     conflict = AttributeStatus.CONFLICT_IMAGE
-    recorded = Recorded("021Y", "M", 21.0, 21.2)
-    checked = check(conflict, conflict, recorded=recorded, findings=findings)
+    checked = check(
+        conflict, conflict, recorded=("021Y", "M"), birth_date_age=21.2, findings=findings
+    )
     header = source(PatientAge=b"021Y", PatientSex=b"M", PatientBirthDate=b"20030101")
     return Sample(replace(sample.result, check=checked), [header])
 
 
 def _sex_other() -> Sample:
     sample = estimated(1)
-    recorded = Recorded("063Y", "O", 63.0, 63.37)
-    checked = check(sex=AttributeStatus.NOT_ASSESSED, recorded=recorded)
+    checked = check(sex=AttributeStatus.NOT_ASSESSED, recorded=("063Y", "O"))
     why = Reason("sex_not_assessed", "PatientSex is not assessed in this study")
     result = replace(sample.result, check=checked, sex=None, unanswered=(Unanswered("sex", why),))
     return Sample(result, [source(PatientSex=b"O")])
@@ -218,7 +227,8 @@ def _half() -> Sample:
     sample = estimated(1)
     checked = check(
         AttributeStatus.MISSING,
-        recorded=Recorded("", "F", None, None),
+        recorded=("", "F"),
+        birth_date_age=None,
         findings=[
             Finding("B5", Severity.WARNING, "age", "PatientAge and PatientBirthDate are empty")
         ],
@@ -257,7 +267,7 @@ def _header_only() -> Sample:
     missing = AttributeStatus.MISSING
     checked = check(
         missing,
-        recorded=Recorded("", "F", None, 63.37),
+        recorded=("", "F"),
         findings=[Finding("B3", Severity.WARNING, "age", "PatientAge is empty")],
         proposals=[Proposal("PatientAge", "063Y", "PatientBirthDate and StudyDate", "B3")],
     )

@@ -49,7 +49,7 @@ def test_files_become_headers_and_a_result(tmp_path: Path, depth: Depth) -> None
         assert seen.result is None  # the listing was suspicious, the header is sound
     else:
         assert seen.result is not None
-        assert (seen.result.outcome, seen.result.check.age) == (
+        assert (seen.result.outcome, seen.result.check.attributes["PatientAge"].status) == (
             Outcome.ESTIMATED,
             AttributeStatus.CONSISTENT,
         )

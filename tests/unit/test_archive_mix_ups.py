@@ -29,19 +29,18 @@ from dicom_ai_node.types import (
     Outcome,
     Prediction,
     Reason,
-    Recorded,
     Severity,
     SexEstimate,
     StudyResult,
 )
+from tests.builders.checks import age_and_sex, header_check
 
 AS_CALIBRATED = Spread()
 CONSISTENT = AttributeStatus.CONSISTENT
 
 
 def header(years: float | None = 60.0, recorded: str = "F", **changes: Any) -> HeaderCheck:
-    plain = HeaderCheck(Recorded("060Y", recorded, years, None), CONSISTENT, CONSISTENT)
-    return replace(plain, **changes)
+    return header_check(years=years, recorded=("060Y", recorded), **changes)
 
 
 def case(
@@ -246,7 +245,7 @@ def test_both_wrong_is_a_mix_up_and_ranks_first() -> None:
     assert batch.verdicts["b"].score > batch.verdicts["a"].score > 0
     check = with_findings(both, batch.verdicts["b"])
     assert "H3" in check.rules
-    assert (check.age, check.sex) == (AttributeStatus.CONFLICT_IMAGE,) * 2
+    assert age_and_sex(check) == (AttributeStatus.CONFLICT_IMAGE,) * 2
 
 
 def test_one_wrong_and_other_studies_that_contradict_are_a_mix_up() -> None:

@@ -40,6 +40,7 @@ from dicom_ai_node.types import (
     SexEstimate,
     StudyResult,
 )
+from tests.builders.checks import age_and_sex
 from tests.builders.headers import TODAY, Value, header
 
 RULES = RulesSettings()
@@ -121,7 +122,7 @@ def test_a_study_is_said_what_its_header_its_image_and_its_source_say(report: Au
     assert said["1.2.900"].check.rules == ("B3",)
     mixed = said["1.2.902"]
     assert mixed.check.rules == ("H1", "H2", "H3")
-    assert (mixed.check.age, mixed.check.sex) == (AttributeStatus.CONFLICT_IMAGE,) * 2
+    assert age_and_sex(mixed.check) == (AttributeStatus.CONFLICT_IMAGE,) * 2
     assert mixed.suspicion.alert
     assert mixed.suspicion.mix_up
     assert report.budget.alerts == 1
@@ -155,8 +156,8 @@ def test_a_disabled_rule_of_the_image_is_silent_and_alerts_nobody(
     assert (suspicion.age_found, suspicion.sex_found) == ("H1" in left, "H2" in left)
     assert suspicion.alert is bool(left)
     assert (said.budget.alerts > 0) is bool(left)
-    assert (mixed.check.age is AttributeStatus.CONFLICT_IMAGE) is ("H1" in left)
-    assert (mixed.check.sex is AttributeStatus.CONFLICT_IMAGE) is ("H2" in left)
+    assert (age_and_sex(mixed.check)[0] is AttributeStatus.CONFLICT_IMAGE) is ("H1" in left)
+    assert (age_and_sex(mixed.check)[1] is AttributeStatus.CONFLICT_IMAGE) is ("H2" in left)
 
 
 def test_a_stricter_false_discovery_rate_finds_less_and_is_said() -> None:
@@ -186,9 +187,9 @@ def test_the_findings_of_a_single_study_do_not_come_back() -> None:
     """A result was decided alone, by the policy's thresholds: the batch decides anew."""
     one = estimated(collected("1"), 45.0, 0.01)
     assert one.result is not None
-    own = replace(one.result.check, age=AttributeStatus.CONFLICT_IMAGE)
+    own = one.result.check.with_status("PatientAge", AttributeStatus.CONFLICT_IMAGE)
     (said,) = concluded([replace(one, result=replace(one.result, check=own))]).studies
-    assert said.check.age is AttributeStatus.CONSISTENT or "H1" in said.check.rules
+    assert age_and_sex(said.check)[0] is AttributeStatus.CONSISTENT or "H1" in said.check.rules
 
 
 def test_the_budget_is_of_days_with_studies() -> None:

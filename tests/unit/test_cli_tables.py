@@ -23,7 +23,6 @@ from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
     Finding,
-    HeaderCheck,
     ImageRef,
     ImageResult,
     ModelIdentity,
@@ -31,11 +30,11 @@ from dicom_ai_node.types import (
     Prediction,
     Proposal,
     Reason,
-    Recorded,
     Severity,
     StudyResult,
     Unanswered,
 )
+from tests.builders.checks import header_check
 from tests.builders.dicom_bytes import AGE, EXPLICIT, UIDS, data_set, dicom_file
 from tests.builders.rows import CR, SR, TIMING, claim_one, file_instance
 
@@ -52,12 +51,13 @@ def answer() -> StudyResult:
         Finding("D5", Severity.WARNING, "dates", "Study and acquisition are three days apart"),
         Finding("H1", Severity.ERROR, "age", "the recorded age is improbable for the image"),
     )
-    check = HeaderCheck(
-        Recorded("010Y", "O", 10.0, None),
+    check = header_check(
         AttributeStatus.CONFLICT_IMAGE,
         AttributeStatus.NOT_ASSESSED,
-        findings,
-        (Proposal("PatientAge", "066Y", "PatientBirthDate and StudyDate", "E2"),),
+        recorded=("010Y", "O"),
+        years=10.0,
+        findings=findings,
+        proposals=(Proposal("PatientAge", "066Y", "PatientBirthDate and StudyDate", "E2"),),
     )
     seen = Prediction(63.2, 6.0, (52.1, 74.4), 0.7, 0.99, 0.99, 0.5)
     image = ImageResult(ImageRef(CR, SOP, "1.2.3"), Outcome.ESTIMATED, None, seen)

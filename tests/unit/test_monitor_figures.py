@@ -1,6 +1,6 @@
 """Figures of groups, and what is taken for the truth."""
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,16 +11,15 @@ from dicom_ai_node.monitor.observation import (
     week_name,
     week_of,
 )
-from dicom_ai_node.types import AttributeStatus, HeaderCheck, Outcome, Recorded
+from dicom_ai_node.rules.attributes import trusted_age, trusted_sex
+from dicom_ai_node.types import AttributeStatus, Outcome
+from tests.builders.checks import header_check
 from tests.builders.observations import FIRST_WEEK, seen
-
-FINE = HeaderCheck(
-    Recorded("060Y", "F", 60.0, None), AttributeStatus.CONSISTENT, AttributeStatus.CONSISTENT
-)
 
 
 def test_a_header_that_no_rule_doubts_is_a_label() -> None:
-    assert (FINE.trusted_age, FINE.trusted_sex) == (60.0, "F")
+    fine = header_check()
+    assert (trusted_age(fine), trusted_sex(fine)) == (60.0, "F")
 
 
 @pytest.mark.parametrize(
@@ -29,12 +28,12 @@ def test_a_header_that_no_rule_doubts_is_a_label() -> None:
         {"exempt": "quality control"},
         {"age": AttributeStatus.CONFLICT_HEADER, "sex": AttributeStatus.MISSING},
         {"censored_age": True, "sex": AttributeStatus.NOT_ASSESSED},
-        {"recorded": Recorded("", "O", None, None)},
+        {"recorded": ("", "O"), "years": None},
     ],
 )
-def test_anything_else_is_not(change: dict[str, object]) -> None:
-    doubted = replace(FINE, **change)  # type: ignore[arg-type]
-    assert (doubted.trusted_age, doubted.trusted_sex) == (None, "")
+def test_anything_else_is_not(change: dict[str, Any]) -> None:
+    doubted = header_check(**change)
+    assert (trusted_age(doubted), trusted_sex(doubted)) == (None, "")
 
 
 def test_a_share_has_wilsons_interval() -> None:

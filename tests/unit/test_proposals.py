@@ -3,12 +3,14 @@
 import inspect
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from dicom_ai_node.config.stages import FillSettings
-from dicom_ai_node.decide.proposals import _SOURCES, accepted_by_policy, propose
+from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.rules import proposals as rules
+from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.study.proposals import (
     PROPOSAL_TRANSITIONS,
     STANDING,
@@ -26,21 +28,23 @@ from dicom_ai_node.types import (
     PriorStudy,
     Proposal,
     ProposalSource,
-    Recorded,
     Severity,
     SexEstimate,
     StudyResult,
     WorklistAnswer,
 )
+from tests.builders.checks import age_and_sex, header_check
 from tests.builders.headers import Changes, Value, checked, listed, prior
 
 S = ProposalSource
 SETTINGS = FillSettings(max_age_interval=30, min_sex_certainty=0.95)
 MODEL = ModelIdentity("chest", "1.1", "0" * 64)
-MISSING = HeaderCheck(
-    Recorded("", "", None, None),
+missing = partial(
+    header_check,
     AttributeStatus.MISSING,
     AttributeStatus.MISSING,
+    recorded=("", ""),
+    years=None,
     findings=(
         Finding("B3", Severity.INFORMATION, "age", "PatientAge is absent"),
         Finding("B5", Severity.WARNING, "dates", "age and birth date are missing"),
@@ -50,7 +54,7 @@ MISSING = HeaderCheck(
 
 
 def estimated(
-    check: HeaderCheck = MISSING,
+    check: HeaderCheck | None = None,
     *,
     mu: float = 63.7,
     width: float = 20.0,
@@ -59,7 +63,7 @@ def estimated(
     return StudyResult(
         "1.1",
         Outcome.ESTIMATED,
-        check,
+        check or missing(),
         age=AgeEstimate(mu, 6.0, (mu - width / 2, mu + width / 2)),
         sex=SexEstimate(female),
         model=MODEL,
@@ -108,8 +112,8 @@ def test_only_an_answered_study_has_inferred_values(outcome: Outcome) -> None:
 
 
 def test_exempt_studies_and_censored_ages_get_nothing() -> None:
-    assert proposed(estimated(replace(MISSING, exempt="veterinary patient"))) == {}
-    assert proposed(estimated(replace(MISSING, censored_age=True))).keys() == {"PatientSex"}
+    assert proposed(estimated(missing(exempt="veterinary patient"))) == {}
+    assert proposed(estimated(missing(censored_age=True))).keys() == {"PatientSex"}
 
 
 @pytest.mark.parametrize(
@@ -122,8 +126,8 @@ def test_exempt_studies_and_censored_ages_get_nothing() -> None:
     ],
 )
 def test_nothing_is_inferred_against_a_value(status: AttributeStatus) -> None:
-    recorded = Recorded("040Y", "M", 40.0, None)
-    assert proposed(estimated(HeaderCheck(recorded, status, status))) == {}
+    recorded = header_check(status, status, recorded=("040Y", "M"), years=40.0)
+    assert proposed(estimated(recorded)) == {}
 
 
 @pytest.mark.parametrize("sex", ["O", "X", "D", "I", "1", "o"])
@@ -172,13 +176,14 @@ def test_the_better_source_wins_whatever_the_order() -> None:
         Proposal("PatientAge", "066Y", "PatientAge of the worklist", "B3"),
         Proposal("PatientAge", "064Y", "PatientBirthDate and StudyDate", "B3"),
     )
-    result = estimated(replace(MISSING, proposals=candidates))
+    result = estimated(missing(proposals=candidates))
     assert proposed(result)["PatientAge"] == ("064Y", S.DATES)
 
 
 def test_a_source_that_contradicts_itself_is_passed_over_and_nothing_is_guessed() -> None:
     twice = tuple(Proposal("PatientAge", one, "PatientAge", "A1") for one in ("064Y", "046Y"))
-    result = estimated(replace(MISSING, age=AttributeStatus.MALFORMED, proposals=twice))
+    check = missing(proposals=twice).with_status("PatientAge", AttributeStatus.MALFORMED)
+    result = estimated(check)
     assert "PatientAge" not in proposed(result)
     answer = Proposal("PatientAge", "064Y", "PatientAge of the worklist", "A1")
     third = replace(result.check, proposals=(*twice, answer))
@@ -192,7 +197,7 @@ def test_who_is_other_in_the_worklist_is_given_no_sex() -> None:
 
 def test_against_a_header_the_worklist_is_a_finding_and_no_proposal() -> None:
     result = from_header(worklist=listed(birth_date="19500415", sex="M"))
-    assert (result.check.age, result.check.sex) == (AttributeStatus.CONFLICT_HEADER,) * 2
+    assert age_and_sex(result.check) == (AttributeStatus.CONFLICT_HEADER,) * 2
     assert result.check.rules == ("G6",)
     assert S.WORKLIST not in {source for _, source in proposed(result).values()}
 
@@ -200,7 +205,8 @@ def test_against_a_header_the_worklist_is_a_finding_and_no_proposal() -> None:
 def test_every_source_that_the_rules_name_has_a_rung() -> None:
     named = set(re.findall(r'"(Patient[A-Za-z ]+)"', inspect.getsource(rules)))
     assert "PatientSex of other studies" in named
-    assert named <= _SOURCES.keys() | {"PatientBirthDate", "PatientID"}
+    rungs = {source for attribute in ATTRIBUTES.values() for source in attribute.sources}
+    assert named <= rungs | {"PatientBirthDate", "PatientID"}
 
 
 def test_the_table_of_decisions() -> None:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
@@ -7,21 +8,16 @@ from dicom_ai_node.analyse.record import result_key, study_header, to_json
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
-    HeaderCheck,
     Outcome,
-    Recorded,
     SexEstimate,
     StudyResult,
 )
+from tests.builders.checks import header_check
 
 
-def result(**changes: object) -> StudyResult:
-    check = HeaderCheck(
-        Recorded("060Y", "F", 60.0, None), AttributeStatus.CONSISTENT, AttributeStatus.CONSISTENT
-    )
-    check = replace(check, **changes)  # type: ignore[arg-type]
+def result(**changes: Any) -> StudyResult:
     age, sex = AgeEstimate(60.0, 5.0, (50.0, 70.0)), SexEstimate(0.99)
-    return StudyResult("1.1", Outcome.ESTIMATED, check, age=age, sex=sex)
+    return StudyResult("1.1", Outcome.ESTIMATED, header_check(**changes), age=age, sex=sex)
 
 
 def source(**values: str) -> Dataset:
@@ -44,7 +40,7 @@ def test_the_key_follows_decisions_and_not_the_last_digits() -> None:
 
 
 def test_nul_reaches_no_database() -> None:
-    dirty = result(recorded=Recorded("045Y\0\x12", "M\0F", None, None))
+    dirty = result(recorded=("045Y\0\x12", "M\0F"), years=None)
     assert "\0" not in to_json(dirty)["audit"]["recorded"]["age"]
     assert "\0" not in study_header(source(), dirty).sex
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -17,14 +18,15 @@ from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.sheet import COLUMNS, MOST_ROWS, draw_sheet, finding_words, wrapped
 from dicom_ai_node.types import (
     AgeEstimate,
+    AttributeStatus,
     Finding,
     Reason,
-    Recorded,
     Severity,
     SexEstimate,
     StudyResult,
     Unanswered,
 )
+from tests.builders.checks import header_check
 from tests.builders.reports import Sample, samples
 
 KINDS = sorted(samples())
@@ -158,9 +160,15 @@ def test_the_findings_are_words_and_not_codes() -> None:
 LONG = "does not go with " + "PatientWeight-and-everything-else-" * 9 + " nor with the rest of it"
 
 
-def extreme(**check: object) -> StudyResult:
-    result = samples()["conflict"].result
-    return replace(result, check=replace(result.check, **check))
+def extreme(**changes: Any) -> StudyResult:
+    result, conflict = samples()["conflict"].result, AttributeStatus.CONFLICT_IMAGE
+    as_sampled = {
+        "recorded": ("021Y", "M"),
+        "years": 21.0,
+        "birth_date_age": 21.2,
+        "findings": result.check.findings,
+    }
+    return replace(result, check=header_check(conflict, conflict, **as_sampled | changes))
 
 
 @pytest.mark.parametrize(
@@ -168,11 +176,11 @@ def extreme(**check: object) -> StudyResult:
     [
         extreme(findings=tuple(Finding("X", Severity.ERROR, "age", LONG) for _ in range(6))),
         extreme(exempt=LONG),
-        extreme(recorded=Recorded("\\\\".join(["066Y"] * 30), "Male or female " * 20, None, None)),
-        extreme(recorded=Recorded("150Y", "M", 150.0, None)),
-        extreme(recorded=Recorded("000D", "M", 0.0, None)),
-        extreme(recorded=Recorded("063Y", "F", 63.0, None)),
-        extreme(recorded=Recorded("100Y", "F", 100.0, None)),
+        extreme(recorded=("\\\\".join(["066Y"] * 30), "Male or female " * 20), years=None),
+        extreme(recorded=("150Y", "M"), years=150.0),
+        extreme(recorded=("000D", "M"), years=0.0),
+        extreme(recorded=("063Y", "F"), years=63.0),
+        extreme(recorded=("100Y", "F"), years=100.0),
         replace(extreme(), age=AgeEstimate(1.0, 0.1, (0.0, 110.0))),
         replace(extreme(), age=AgeEstimate(108.0, 0.1, (104.0, 110.0))),
         replace(extreme(), sex=SexEstimate(0.0)),
@@ -184,7 +192,7 @@ def extreme(**check: object) -> StudyResult:
             unanswered=tuple(Unanswered(name, Reason("x", LONG * 2)) for name in ("age", "sex")),
         ),
         replace(extreme(), study_instance_uid="1" * 64),
-        extreme(exempt="x " * 5000, recorded=Recorded("9" * 5000, "M" * 5000, None, None)),
+        extreme(exempt="x " * 5000, recorded=("9" * 5000, "M" * 5000), years=None),
     ],
     ids=lambda _: "",
 )

@@ -270,8 +270,9 @@ def test_the_three_objects_hold_one_tree_that_highdicom_reads(kind: str) -> None
 def _recorded(age: str, years: float | None) -> Sample:
     sample = estimated(1)
     check = sample.result.check
-    recorded = replace(check.recorded, age=age, age_years=years)
-    result = replace(sample.result, check=replace(check, recorded=recorded))
+    row = replace(check.attributes["PatientAge"], recorded=age, value=years)
+    attributes = {**check.attributes, "PatientAge": row}
+    result = replace(sample.result, check=replace(check, attributes=attributes))
     return Sample(result, sample.sources)
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import check, parse_age
-from dicom_ai_node.types import AttributeStatus, PriorStudy, Severity
+from dicom_ai_node.rules.attributes import trusted_age, trusted_sex
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy, Severity
+from tests.builders.checks import age_and_sex
 from tests.builders.headers import TODAY, Value, checked, prior
 
 CONSISTENT = AttributeStatus.CONSISTENT
@@ -56,7 +58,7 @@ SIIM: dict[str, Value] = {
 )
 def test_statuses(changes: dict[str, Value], age: AttributeStatus, sex: AttributeStatus) -> None:
     result = checked(changes)
-    assert (result.age, result.sex) == (age, sex)
+    assert age_and_sex(result) == (age, sex)
     assert result.flagged == (not {age, sex} <= {CONSISTENT, NOT_ASSESSED})
 
 
@@ -121,31 +123,37 @@ def test_proposals_from_other_studies_come_last_and_only_when_they_agree() -> No
 
 def test_one_image_fills_the_other() -> None:
     result = checked({}, {"PatientSex": "", "PatientAge": ""})
-    assert (result.age, result.sex) == (CONFLICT, CONFLICT)
+    assert age_and_sex(result) == (CONFLICT, CONFLICT)
     assert [(p.keyword, p.value) for p in result.proposals] == [
         ("PatientAge", "063Y"),
         ("PatientSex", "F"),
     ]
 
 
+def age_of(result: HeaderCheck) -> tuple[str, object]:
+    row = result.attributes["PatientAge"]
+    return row.recorded, row.value
+
+
 def test_recorded_prefers_what_can_be_used_and_is_usual() -> None:
     result = checked({"PatientAge": "63"}, {"PatientAge": "63"}, {"PatientAge": "063Y"})
-    assert (result.recorded.age, result.recorded.age_years) == ("063Y", 63.0)
+    assert age_of(result) == ("063Y", 63.0)
     result = checked({"PatientSex": "M"}, {"PatientSex": "F"}, {"PatientSex": "F"})
-    assert result.recorded.sex == "F"
+    assert result.attributes["PatientSex"].recorded == "F"
     result = checked(SIIM)
-    assert (result.recorded.age, result.recorded.age_years) == ("64", None)
-    assert result.recorded.birth_date_age is None
-    assert checked({"PatientAge": "000Y"}).recorded.age_years is None
-    assert 63.1 < (checked().recorded.birth_date_age or 0) < 63.2
+    assert age_of(result) == ("64", None)
+    assert result.birth_date_age is None
+    assert age_of(checked({"PatientAge": "000Y"}))[1] is None
+    assert 63.1 < (checked().birth_date_age or 0) < 63.2
 
 
 def test_censored_age_is_no_mismatch() -> None:
     result = checked({"PatientAge": "090Y", "PatientIdentityRemoved": "YES"})
-    assert result.age is CONSISTENT
-    assert result.censored_age
-    assert result.recorded.age_years == 90
-    assert not checked({"PatientAge": "090Y", "PatientBirthDate": ""}).censored_age
+    assert age_and_sex(result)[0] is CONSISTENT
+    assert result.attributes["PatientAge"].censored
+    assert age_of(result)[1] == 90
+    identified = checked({"PatientAge": "090Y", "PatientBirthDate": ""})
+    assert not identified.attributes["PatientAge"].censored
 
 
 @pytest.mark.parametrize(
@@ -171,31 +179,33 @@ def test_one_image_of_quality_control_exempts_no_patient() -> None:
 def test_test_names_are_exempt_where_a_site_says_so() -> None:
     result = checked({"PatientName": "Phantom", "PatientAge": ""}, exclude_test_names=True)
     assert result.exempt
-    assert result.age is NOT_ASSESSED
+    assert age_and_sex(result)[0] is NOT_ASSESSED
 
 
 def test_modified_dates_are_not_computed_with() -> None:
     result = checked({"PatientAge": "020Y", "LongitudinalTemporalInformationModified": "MODIFIED"})
     assert result.rules == ("D10",)
-    assert result.recorded.birth_date_age is None
+    assert result.birth_date_age is None
 
 
 def test_a_disabled_rule_makes_not_assessed_of_what_it_would_have_found() -> None:
-    assert checked({"PatientAge": ""}, disabled=("B3",)).age is NOT_ASSESSED
-    assert checked({"PatientAge": "000Y"}, disabled=("C1",)).age is NOT_ASSESSED
-    assert checked({"PatientSex": "Male"}, disabled=("A3",)).sex is NOT_ASSESSED
+    assert age_and_sex(checked({"PatientAge": ""}, disabled=("B3",)))[0] is NOT_ASSESSED
+    assert age_and_sex(checked({"PatientAge": "000Y"}, disabled=("C1",)))[0] is NOT_ASSESSED
+    assert age_and_sex(checked({"PatientSex": "Male"}, disabled=("A3",)))[1] is NOT_ASSESSED
 
 
 def test_priors_of_the_same_study_and_of_nobody_do_not_count() -> None:
     conflicting = prior(date(2023, 6, 10), sex="M", birth_date="19400101")
-    assert checked(priors=(conflicting,)).sex is CONFLICT
-    assert checked({"PatientID": ""}, priors=(conflicting,)).sex is CONSISTENT
-    assert checked({"StudyInstanceUID": "1.2.9"}, priors=(conflicting,)).sex is CONSISTENT
+    assert age_and_sex(checked(priors=(conflicting,)))[1] is CONFLICT
+    assert age_and_sex(checked({"PatientID": ""}, priors=(conflicting,)))[1] is CONSISTENT
+    itself = checked({"StudyInstanceUID": "1.2.9"}, priors=(conflicting,))
+    assert age_and_sex(itself)[1] is CONSISTENT
 
 
 def test_no_header_is_nothing_to_assess() -> None:
     result = check([], settings=RulesSettings(), today=TODAY)
-    assert (result.age, result.sex, result.findings) == (NOT_ASSESSED, NOT_ASSESSED, ())
+    assert age_and_sex(result) == (NOT_ASSESSED, NOT_ASSESSED)
+    assert result.findings == ()
 
 
 def test_reasons_quote_what_was_sent_in_ascii_on_one_line() -> None:
@@ -214,7 +224,7 @@ def test_findings_of_one_rule_are_limited() -> None:
 def test_a_name_never_makes_a_sex() -> None:
     for name in ("Meier^Anna", "Meier^Hans^^Mr.", "Meier^Anna^^Mrs."):
         assert checked({"PatientName": name, "PatientSex": ""}).proposals == ()
-        assert checked({"PatientName": name, "PatientSex": "M"}).sex is CONSISTENT
+        assert age_and_sex(checked({"PatientName": name, "PatientSex": "M"}))[1] is CONSISTENT
 
 
 def test_a_cleft_between_years_and_months_is_an_error() -> None:
@@ -253,8 +263,8 @@ NO_AGES = ("0", "000", "120", "999", "UNK", "66\\67")
 )
 def test_what_an_age_in_a_wrong_form_means(changes: dict[str, Value], years: float | None) -> None:
     result = checked(changes)
-    assert result.age is MALFORMED, "what it means does not make it right"
-    assert (result.meant_age, result.trusted_age) == (years, years)
+    assert age_and_sex(result)[0] is MALFORMED, "what it means does not make it right"
+    assert (result.attributes["PatientAge"].meant, trusted_age(result)) == (years, years)
     sent = [one.value for one in result.proposals if one.source == "PatientAge"]
     if years is not None:
         assert [parse_age(value) for value in sent] == [years], "it is what is proposed, too"
@@ -270,18 +280,18 @@ def test_what_an_age_in_a_wrong_form_means(changes: dict[str, Value], years: flo
     ],
 )
 def test_what_a_sex_in_a_wrong_form_means(changes: dict[str, Value], sex: str) -> None:
-    assert checked(changes).trusted_sex == sex
+    assert trusted_sex(checked(changes)) == sex
 
 
 def test_instances_that_mean_different_ages_mean_none() -> None:
     result = checked({**ALONE, "PatientAge": "66"}, {**ALONE, "PatientAge": "44"})
-    assert (result.age, result.trusted_age) == (MALFORMED, None)
+    assert (age_and_sex(result)[0], trusted_age(result)) == (MALFORMED, None)
     both = checked({**ALONE, "PatientAge": "66"}, {**ALONE, "PatientAge": "66", "Modality": "CR"})
-    assert both.trusted_age == 66.0
+    assert trusted_age(both) == 66.0
 
 
 def test_other_studies_are_compared_with_what_an_age_or_a_sex_means() -> None:
     later = PriorStudy("1.2.9", date(2024, 1, 1), "F", "", 50.0)
     result = checked({**ALONE, "PatientAge": "66", "PatientSex": "Male"}, priors=(later,))
     assert {"G3", "G4"} <= set(result.rules)
-    assert (result.trusted_age, result.trusted_sex) == (None, ""), "and no longer believed"
+    assert (trusted_age(result), trusted_sex(result)) == (None, ""), "and no longer believed"

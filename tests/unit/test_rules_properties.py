@@ -11,6 +11,7 @@ from dicom_ai_node.rules import RULES, Header, check, encode_age, parse_age
 from dicom_ai_node.rules.ages import completed, encode_age_at, years_between
 from dicom_ai_node.rules.header import ATTRIBUTES
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
+from tests.builders.checks import age_and_sex
 from tests.builders.headers import SOUND, TODAY, dataset
 
 SETTINGS = RulesSettings()
@@ -58,8 +59,9 @@ def run(study: list[Header], others: list[PriorStudy]) -> HeaderCheck:
 @given(st.lists(headers | typed_headers, max_size=4), st.lists(priors, max_size=3))
 def test_check_is_total(study: list[Header], others: list[PriorStudy]) -> None:
     result = run(study, others)
-    assert isinstance(result.age, AttributeStatus)
-    assert isinstance(result.sex, AttributeStatus)
+    assert list(result.statuses) == ["age", "sex"]
+    assert all(isinstance(one, AttributeStatus) for one in result.statuses.values())
+    assert not result.exempt or {*result.statuses.values()} == {AttributeStatus.NOT_ASSESSED}
     assert set(result.rules) <= set(RULES)
     for finding in result.findings:
         assert finding.attribute in {"age", "sex", "dates", "identity", "image"}
@@ -70,8 +72,9 @@ def test_check_is_total(study: list[Header], others: list[PriorStudy]) -> None:
             assert parse_age(proposal.value) is not None
         else:
             assert (proposal.keyword, proposal.value in {"M", "F"}) == ("PatientSex", True)
-    assert result.recorded.age_years is None or 0 <= result.recorded.age_years < 120
-    assert result.recorded.birth_date_age is None or 0 <= result.recorded.birth_date_age <= 125
+    years = result.attributes["PatientAge"].number
+    assert years is None or 0 <= years < 120
+    assert result.birth_date_age is None or 0 <= result.birth_date_age <= 125
 
 
 @few
@@ -88,7 +91,7 @@ def test_order_does_not_matter(
 def test_other_is_respected(header: Header, others: list[PriorStudy], further: list[str]) -> None:
     study = [Header({**header.values, "PatientSex": sex}) for sex in ["O", *further]]
     result = run(study, others)
-    assert result.sex is AttributeStatus.NOT_ASSESSED
+    assert age_and_sex(result)[1] is AttributeStatus.NOT_ASSESSED
     assert all(proposal.keyword != "PatientSex" for proposal in result.proposals)
     assert not {"G1", "G4"} & {found.rule for found in result.findings if found.attribute == "sex"}
 
@@ -99,9 +102,9 @@ def test_deidentified_and_old_is_never_a_mismatch(header: Header, age: int) -> N
     values = {**SOUND, "PatientAge": f"{age:03d}Y", "PatientIdentityRemoved": "YES"}
     dates = {k: header[k] for k in ("PatientBirthDate", "StudyDate", "PatientWeight")}
     result = run([Header({**values, **dates})], [])
-    assert result.censored_age
-    assert result.age in {AttributeStatus.CONSISTENT, AttributeStatus.IMPLAUSIBLE}
-    assert result.age is AttributeStatus.CONSISTENT or "C2" in result.rules
+    assert result.attributes["PatientAge"].censored
+    assert age_and_sex(result)[0] in {AttributeStatus.CONSISTENT, AttributeStatus.IMPLAUSIBLE}
+    assert age_and_sex(result)[0] is AttributeStatus.CONSISTENT or "C2" in result.rules
 
 
 @few

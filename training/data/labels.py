@@ -7,19 +7,17 @@ birth date and study date. A de-identified '90 or over' is a bound, not a label 
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import RULES, Header, check, parse_age
-from dicom_ai_node.types import AttributeStatus, HeaderCheck
+from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
 
 SETTINGS = RulesSettings()
 # Dates in the future change no status, so that an index does not depend on the day of its making.
 NO_DAY = date.max
-_KEYWORDS = {"age": "PatientAge", "sex": "PatientSex"}
 _MENDABLE = frozenset({AttributeStatus.MALFORMED, AttributeStatus.MISSING})
 
 
@@ -68,22 +66,27 @@ def labels_of_header(header: Header) -> Labels:
     checked = _check(header)
     mended = {
         keyword: _proposal(checked, keyword)
-        for name, keyword in _KEYWORDS.items()
-        if getattr(checked, name) in _MENDABLE
+        for keyword, row in checked.attributes.items()
+        if row.status in _MENDABLE
     }
     found = {keyword: value for keyword, value in mended.items() if value}
     if found:  # a mended value may be implausible too
         checked = _check(replace(header, values={**header.values, **found}))
     if checked.exempt:
         return Labels(None, "", (f"age and sex: {checked.exempt}",))
-    usable = {name for name in _KEYWORDS if getattr(checked, name) is AttributeStatus.CONSISTENT}
-    if checked.censored_age:
-        usable.discard("age")
+    # What is only badly written was mended above: a value in a wrong form is no label.
+    rows = checked.attributes
+    usable = {key: row.value for key, row in rows.items() if _usable(row)}
+    age, sex = usable.get("PatientAge"), usable.get("PatientSex", "")
     return Labels(
-        age=checked.recorded.age_years if "age" in usable else None,
-        sex=checked.recorded.sex if "sex" in usable else "",
-        doubts=tuple(_doubt(checked, name) for name in _KEYWORDS if name not in usable),
+        age=age if isinstance(age, float) else None,
+        sex=str(sex or ""),
+        doubts=tuple(_doubt(checked, row) for key, row in rows.items() if key not in usable),
     )
+
+
+def _usable(row: CheckedAttribute) -> bool:
+    return row.status is AttributeStatus.CONSISTENT and not row.censored
 
 
 def _check(header: Header) -> HeaderCheck:
@@ -97,17 +100,17 @@ def _proposal(checked: HeaderCheck, keyword: str) -> str:
     return "" if keyword == "PatientAge" and parse_age(value) is None else value
 
 
-def _doubt(checked: HeaderCheck, name: str) -> str:
+def _doubt(checked: HeaderCheck, row: CheckedAttribute) -> str:
     """The rule that made the attribute unusable, in words."""
-    status: Mapping[str, AttributeStatus] = {"age": checked.age, "sex": checked.sex}
-    if name == "age" and checked.censored_age:
+    name, status = row.name, row.status
+    if row.censored:
         rule = "E8"
-    elif name == "sex" and checked.sex is AttributeStatus.NOT_ASSESSED:
+    elif name == "sex" and status is AttributeStatus.NOT_ASSESSED:
         rule = "F6"
     else:
-        made = (r for r in checked.rules if RULES[r].status is status[name] and _about(r, name))
+        made = (r for r in checked.rules if RULES[r].status is status and _about(r, name))
         rule = next(made, "")
-    reason = RULES[rule].reason if rule else f"the header rules say {status[name]}"
+    reason = RULES[rule].reason if rule else f"the header rules say {status}"
     return f"{name}: {rule} {reason}" if rule else f"{name}: {reason}"
 
 

@@ -24,10 +24,10 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import (
     AttributeStatus,
+    CheckedAttribute,
     HeaderCheck,
     ImageRef,
     Prediction,
-    Recorded,
 )
 from training.data.project import read
 from training.measure.markdown import table
@@ -88,11 +88,11 @@ def rows(cases: Sequence[PlantedImage], gates: Gates) -> Iterator[list[str]]:
     for group in GROUPS:
         found = Counter[str]()
         for case in filter(group.chosen, cases):
-            recorded = Recorded("", "", group.recorded(case), None)
-            status = AttributeStatus.CONSISTENT, AttributeStatus.MISSING
+            age = CheckedAttribute("age", "", AttributeStatus.CONSISTENT, group.recorded(case))
+            sex = CheckedAttribute("sex", "", AttributeStatus.MISSING)
             result = decide(
                 "1",
-                HeaderCheck(recorded, *status),
+                HeaderCheck({"PatientAge": age, "PatientSex": sex}),
                 [judge(image, case.prediction, gates)],
                 model=None,
                 ages=gates.ages,

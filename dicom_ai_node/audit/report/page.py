@@ -14,6 +14,7 @@ from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
 from dicom_ai_node.audit.sources import not_audited_in_words
 from dicom_ai_node.output import visible
+from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES
 from dicom_ai_node.rules.rule import Entry
 from dicom_ai_node.types import AttributeStatus, Severity
 
@@ -56,6 +57,7 @@ def page(report: AuditReport) -> str:
         flagged=flagged[:MOST_FLAGGED],
         flagged_count=len(flagged),
         flagged_interval=wilson_interval(len(flagged), len(report.studies)),
+        attributes=tuple(ATTRIBUTES),
         statuses=_statuses(report.studies),
         dates=_dates(report),
         images=_images(report.studies),
@@ -88,11 +90,14 @@ def _p_value(p: float | None) -> str:
     return "" if p is None else f"{p:.2g}"
 
 
-def _statuses(studies: Sequence[AuditedStudy]) -> list[tuple[AttributeStatus, int, int]]:
-    """(status, studies with it of age, of sex)."""
-    ages = Counter(one.check.age for one in studies)
-    sexes = Counter(one.check.sex for one in studies)
-    return [(one, ages[one], sexes[one]) for one in AttributeStatus if ages[one] or sexes[one]]
+def _statuses(studies: Sequence[AuditedStudy]) -> Mapping[AttributeStatus, Sequence[int]]:
+    """How many studies have a status, of each attribute under check."""
+    counts = {
+        keyword: Counter(one.check.attributes[keyword].status for one in studies)
+        for keyword in ATTRIBUTES
+    }
+    table = {status: [count[status] for count in counts.values()] for status in AttributeStatus}
+    return {status: numbers for status, numbers in table.items() if any(numbers)}
 
 
 def _images(studies: Sequence[AuditedStudy]) -> Mapping[str, int]:
@@ -113,7 +118,7 @@ def _offenders(studies: Sequence[AuditedStudy]) -> list[AuditedStudy]:
 
     def weight(one: AuditedStudy) -> tuple[int, int, int]:
         errors = sum(finding.severity is Severity.ERROR for finding in one.check.findings)
-        grave = sum(status in _GRAVE for status in (one.check.age, one.check.sex))
+        grave = sum(status in _GRAVE for status in one.check.statuses.values())
         return errors + grave, grave, len(one.check.findings)
 
     alerts = [one for one in studies if one.suspicion.alert]
@@ -231,7 +236,7 @@ def _comparable(studies: Sequence[AuditedStudy]) -> list[tuple[AuditedStudy, plo
         (
             one,
             plots.Dot(
-                one.check.recorded.age_years,
+                years,
                 one.age.mu,
                 one.age.interval90,
                 one.suspicion.age_found or one.suspicion.alert,
@@ -240,7 +245,7 @@ def _comparable(studies: Sequence[AuditedStudy]) -> list[tuple[AuditedStudy, plo
         for one in studies
         if one.suspicion.age_p is not None
         and one.age is not None
-        and one.check.recorded.age_years is not None
+        and (years := one.check.attributes[AGE].number) is not None
     ]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.output import Cell, CsvWriter
+from dicom_ai_node.rules.attributes import AGE, SEX
 from dicom_ai_node.rules.header import usual
 
 COLUMNS = {"AccessionNumber": "accession_number", "PatientID": "patient_id"}
@@ -116,7 +117,7 @@ def rates_table(report: AuditReport) -> str:
 
 
 def _study(one: AuditedStudy) -> list[Cell]:
-    check, recorded = one.check, one.check.recorded
+    check, age, sex = one.check, one.check.attributes[AGE], one.check.attributes[SEX]
     low, high = one.age.interval90 if one.age else (None, None)
     return [
         one.key,
@@ -126,12 +127,12 @@ def _study(one: AuditedStudy) -> list[Cell]:
         one.origin.manufacturer,
         one.origin.model,
         one.origin.software,
-        recorded.age,
-        _rounded(recorded.age_years),
-        _rounded(recorded.birth_date_age),
-        recorded.sex,
-        check.age,
-        check.sex,
+        age.recorded,
+        _rounded(age.number),
+        _rounded(check.birth_date_age),
+        sex.recorded,
+        age.status,
+        sex.status,
         int(check.flagged),
         " ".join(check.rules),
         "; ".join(f"{finding.rule}: {finding.reason}" for finding in check.findings),

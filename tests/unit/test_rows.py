@@ -1,0 +1,175 @@
+"""What is made of rows: an invented attribute, known to nothing in the package, is carried through.
+
+BodyPartExamined, of which only CHEST and HAND can be used.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import pytest
+from pydicom.sr.coding import Code
+
+from dicom_ai_node.analyse.headers import recorded_part, status_part
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import FillSettings, ReportSettings
+from dicom_ai_node.decide.proposals import propose
+from dicom_ai_node.decide.stored import check_from_json, check_to_json
+from dicom_ai_node.decide.study import header_only, noteworthy
+from dicom_ai_node.dicom.marks import CODING_SCHEME
+from dicom_ai_node.report import codes
+from dicom_ai_node.report.header_group import header_group
+from dicom_ai_node.report.identity import ReportIdentity
+from dicom_ai_node.report.summary import summary
+from dicom_ai_node.rules import RULES, Rule
+from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
+from dicom_ai_node.rules.check import amended, check
+from dicom_ai_node.rules.reading import Reading
+from dicom_ai_node.rules.rule import Case, Hit, each, shown
+from dicom_ai_node.types import (
+    AttributeStatus,
+    CheckedAttribute,
+    HeaderCheck,
+    Proposal,
+    ProposalSource,
+    Severity,
+)
+from tests.builders.headers import TODAY, Value, header
+
+KEYWORD = "BodyPartExamined"
+WORDS = {"CHEST", "HAND"}
+
+
+def missing(case: Case) -> Iterator[Hit]:
+    if case.lacks(KEYWORD):
+        yield Hit("BodyPartExamined is absent or empty")
+
+
+def unknown(reading: Reading) -> Iterator[Hit]:
+    text = reading.header.clean(KEYWORD)
+    if text and text not in WORDS:
+        yield Hit(f"BodyPartExamined {shown(text)} is no defined term")
+
+
+def propose_part(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
+    described = {reading.header.clean("StudyDescription").upper() for reading in case.readings}
+    for word in sorted(WORDS):
+        if lacking and any(word in text for text in described):
+            yield Proposal(KEYWORD, word, "StudyDescription", rule)
+
+
+def part_meant(readings: Sequence[Reading]) -> str | None:
+    words = {reading.header.clean(KEYWORD).upper() for reading in readings}
+    return words.pop() if len(words) == 1 and words <= WORDS else None
+
+
+PART = Attribute(
+    KEYWORD,
+    "part",
+    propose_part,
+    part_meant,
+    sources={"StudyDescription": ProposalSource.HEADER},
+    codes=frozenset(WORDS),
+    respected=lambda case: case.usual[KEYWORD].text == "HAND",
+)
+MISSING = Rule(
+    "P1", Severity.WARNING, "part", "It is missing", missing, status=AttributeStatus.MISSING
+)
+UNKNOWN = Rule(
+    "P2", Severity.WARNING, "part", "No term", each(unknown), status=AttributeStatus.MALFORMED
+)
+TABLE: Mapping[str, Attribute] = MappingProxyType({**ATTRIBUTES, KEYWORD: PART})
+
+
+def checked(**changes: Value) -> HeaderCheck:
+    return check(
+        [header(**changes)],
+        settings=RulesSettings(),
+        today=TODAY,
+        attributes=TABLE,
+        rules={**RULES, "P1": MISSING, "P2": UNKNOWN},
+    )
+
+
+@pytest.mark.parametrize(
+    ("recorded", "row", "trusted"),
+    [
+        ("CHEST", CheckedAttribute("part", "CHEST", AttributeStatus.CONSISTENT, "CHEST"), "CHEST"),
+        ("", CheckedAttribute("part", "", AttributeStatus.MISSING), None),
+        (
+            "chest",
+            CheckedAttribute("part", "chest", AttributeStatus.MALFORMED, meant="CHEST"),
+            "CHEST",
+        ),
+        ("LEG", CheckedAttribute("part", "LEG", AttributeStatus.MALFORMED), None),
+        ("HAND", CheckedAttribute("part", "HAND", AttributeStatus.NOT_ASSESSED, "HAND"), None),
+    ],
+)
+def test_its_row_is_checked(recorded: str, row: CheckedAttribute, trusted: str | None) -> None:
+    made = checked(BodyPartExamined=recorded)
+    assert made.attributes[KEYWORD] == row
+    assert made.trusted(KEYWORD) == trusted
+    assert made.flagged == (recorded not in WORDS)
+    assert list(made.statuses) == ["age", "sex", "part"]
+    assert [*made.statuses.values()][:2] == [AttributeStatus.CONSISTENT] * 2
+
+
+def test_nothing_of_an_exempt_study_is_trusted() -> None:
+    made = checked(BodyPartExamined="CHEST", QualityControlSubject="YES")
+    assert made.attributes[KEYWORD].status is AttributeStatus.NOT_ASSESSED
+    assert made.trusted(KEYWORD) is None
+
+
+def test_its_findings_and_proposals_are_carried() -> None:
+    made = checked(BodyPartExamined="")
+    (finding,) = made.findings
+    assert (finding.rule, finding.attribute) == ("P1", "part")
+    assert made.proposals == (Proposal(KEYWORD, "CHEST", "StudyDescription", "P1"),)
+    assert noteworthy(made)
+    (proposed,) = propose(header_only("1.2.3", made), FillSettings(), TABLE)
+    assert (proposed.keyword, proposed.value) == (KEYWORD, "CHEST")
+    assert (proposed.source, proposed.rules) == (ProposalSource.HEADER, ("P1",))
+
+
+def test_a_finding_over_an_archive_changes_its_status() -> None:
+    hit = Hit("no other station has this", status=AttributeStatus.IMPLAUSIBLE)
+    after = amended(checked(BodyPartExamined="CHEST"), [(MISSING, hit)], TABLE)
+    assert after.attributes[KEYWORD].status is AttributeStatus.IMPLAUSIBLE
+    assert after.statuses["age"] is AttributeStatus.CONSISTENT
+
+
+@pytest.mark.parametrize("recorded", ["CHEST", "chest", ""])
+def test_it_is_stored_and_read_back(recorded: str) -> None:
+    made = checked(BodyPartExamined=recorded)
+    stored = json.loads(json.dumps(check_to_json(made, TABLE)))
+    assert (stored["recorded"]["part"], stored["part"]) == (recorded, made.statuses["part"])
+    assert check_from_json(stored, TABLE) == made
+
+
+def test_the_json_of_a_header_names_it() -> None:
+    made = checked(BodyPartExamined="chest")
+    assert recorded_part(made)["part"] == "chest"
+    assert status_part(made) == {"age": "CONSISTENT", "sex": "CONSISTENT", "part": "MALFORMED"}
+
+
+def test_the_report_states_its_status_and_says_it_in_words() -> None:
+    made = checked(BodyPartExamined="chest")
+    concept = Code("PARTSTAT", CODING_SCHEME, "Status of the recorded body part")
+    group = header_group(
+        made,
+        [],
+        identity=ReportIdentity("1.2.3", "digest", "", "2"),
+        settings=ReportSettings(),
+        concepts={**codes.RECORDED_STATUS, KEYWORD: concept},
+    )
+    (status,) = [
+        item.ConceptCodeSequence[0].CodeValue
+        for item in group[0].ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == "PARTSTAT"
+    ]
+    assert status == "MALFORMED"
+    comments = [item.TextValue for item in group[0].ContentSequence if "TextValue" in item]
+    assert any("BodyPartExamined='chest'" in text for text in comments)
+    said = summary(header_only("1.2.3", made))
+    assert re.search(r"part 'chest'\. .*Recorded part is not in the required form", said)
