@@ -283,7 +283,7 @@ def test_live_studies_come_first(db: Database, tmp_path: Path) -> None:
         seen.append(sum(source.asked.values()))
         if len(seen) == 3:
             claimed = claim_one(db, now=clock.at)
-            assert claimed.study_instance_uid == "9.9"
+            assert claimed.study_uid == "9.9"
         if len(seen) == 6:
             with db.write() as connection:
                 connection.exec_driver_sql("UPDATE study SET state = 'reported'")
