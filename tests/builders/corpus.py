@@ -12,8 +12,7 @@ from pydicom.errors import InvalidDicomError
 from dicom_ai_node.dicom.encoding import Encoding
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.report.copies.part10 import elements_of, opened
-from dicom_ai_node.report.copies.splice import spliced
+from dicom_ai_node.report.copies.source import elements_of, opened, spliced
 from tests.builders.dicom_bytes import UIDS, Syntax, dicom_file
 
 CARRIED = Path(pydicom.__file__).parent / "data"

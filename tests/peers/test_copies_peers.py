@@ -27,7 +27,7 @@ from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, filled_copy
-from dicom_ai_node.report.copies.part10 import opened
+from dicom_ai_node.report.copies.source import opened
 from dicom_ai_node.report.validators import dcentvfy, dciodvfy
 from tests.builders.corpus import carried, completed
 from tests.builders.reports import MODEL

@@ -13,7 +13,7 @@ from pydicom.uid import CTImageStorage, JPEGLosslessSV1
 from dicom_ai_node.demo.encodings import set_pixels
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.report.copies import difference
-from dicom_ai_node.report.copies.part10 import opened
+from dicom_ai_node.report.copies.source import opened
 from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import show

@@ -14,7 +14,7 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import Encoding
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.copies import Fill, coerced, filled_copy
-from dicom_ai_node.report.copies.part10 import elements_of, opened
+from dicom_ai_node.report.copies.source import elements_of, opened
 from tests.builders.dicom_bytes import (
     BIG_ENDIAN,
     DEFLATED,

@@ -10,7 +10,7 @@ from blake3 import blake3
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 
 from dicom_ai_node.dicom.encoding import EXPLICIT, LONG_VRS, Part, tag_name
-from dicom_ai_node.report.copies.part10 import elements_of, opened
+from dicom_ai_node.report.copies.source import elements_of, opened
 
 _SHOWN = 64
 """Characters of a value."""

@@ -1,18 +1,35 @@
-"""The file that a copy is made of."""
+"""The file that a copy is made of, taken apart into its elements, and spliced together again.
+
+Elements are put in, replaced and taken out; every other byte stays as it was.
+"""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dicom_ai_node.dicom.encoding import Encoding, Part, tag_of
+from dicom_ai_node.dicom.encoding import ITEM, Encoding, Part, tag_name, tag_of
+from dicom_ai_node.dicom.header import file_meta, inflate
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.part10 import PREFIX_END, file_head, is_part10
+from dicom_ai_node.dicom.syntaxes import encoding_of, is_deflated
 from dicom_ai_node.dicom.uids import is_uid
+from dicom_ai_node.dicom.walk import walk
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
-from dicom_ai_node.report.copies.marks import Previous
-from dicom_ai_node.report.copies.part10 import Part10, elements_of, opened
-from dicom_ai_node.report.copies.splice import found
+from dicom_ai_node.report.copies.history import Previous
 
+MAX_INFLATED: Final = 256 << 20
+"""Bytes that a deflated data set may grow to: 100 megapixels of 16 bit, and room for a header."""
+
+_TRANSFER_SYNTAX: Final = tag_of("TransferSyntaxUID")
+_WHOLE: Final = Limits(
+    header_bytes=sys.maxsize, element_bytes=sys.maxsize, elements=sys.maxsize, depth=DEFAULT.depth
+)
+"""The file is in memory, and was read within the limits of the configuration before."""
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
     tag_of(keyword): (vr, re.compile(pattern))
@@ -30,10 +47,90 @@ _CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
 """VR, and what its values look like (PS3.5 6.2), of the attributes that may be replaced."""
 _FILLED = frozenset({tag_of(AGE), tag_of(SEX)})
 _ANYTHING = re.compile(rb"(?s:.*)")
+_LENGTH_TO_END: Final = 0x00080001
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Part10:
+    """A DICOM file, taken apart."""
+
+    meta: bytes
+    """The File Meta Information, without the preamble."""
+    transfer_syntax_uid: str
+    encoding: Encoding
+    data: bytes
+    """The data set; inflated, where the file holds it deflated."""
+
+
+def opened(content: bytes) -> Part10:
+    """Take a file apart.
+
+    Raises
+    ------
+    UnreadableInstance
+        It is no PS3.10 file, names no transfer syntax, or cannot be inflated.
+    """
+    if not is_part10(content):
+        raise UnreadableInstance("expected a DICOM file (PS3.10), found no DICM at byte 128")
+    file = file_meta(memoryview(content), DEFAULT)
+    assert file is not None, "it has DICM"
+    syntax = file.uid(_TRANSFER_SYNTAX)
+    if not is_uid(syntax):
+        state = "is not a UID" if syntax else "is missing"
+        raise UnreadableInstance(f"TransferSyntaxUID {state} in the File Meta Information")
+    data = content[file.end :]
+    if is_deflated(syntax):
+        data = _inflated(data)
+    return Part10(content[PREFIX_END : file.end], syntax, encoding_of(syntax), data)
+
+
+def elements_of(data: bytes, encoding: Encoding) -> list[Part]:
+    """Return the elements of a data set, its pixel data and what is behind them included.
+
+    Raises
+    ------
+    UnreadableInstance
+        It cannot be followed to its end, or is not in this encoding.
+    """
+    parts = walk(data, encoding, limits=_WHOLE).parts
+    if not encoding.implicit and (mixed := [part.tag for part in parts if not part.vr]):
+        raise UnreadableInstance(
+            f"{tag_name(mixed[0])} has no VR: the data set is not in the transfer syntax that the"
+            " file names"
+        )
+    return parts
+
+
+def rebuilt(file: Part10, data: bytes, *, sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    """Return ``file`` as this program writes it, with another data set."""
+    head = file_head(
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax_uid=file.transfer_syntax_uid,
+    )
+    if is_deflated(file.transfer_syntax_uid):
+        data = _deflated(data)
+    return head + data
+
+
+def _inflated(packed: bytes) -> bytes:
+    inflated = inflate(packed, MAX_INFLATED)
+    if inflated.is_cut or not inflated.has_end:
+        raise UnreadableInstance(
+            f"the deflated data set is cut off, or larger than {MAX_INFLATED} bytes"
+        )
+    return inflated.data
+
+
+def _deflated(data: bytes) -> bytes:
+    """Deflate as RFC 1951 has it, padded to even length (PS3.5 A.5)."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = deflater.compress(data) + deflater.flush()
+    return packed + bytes(len(packed) % 2)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
     """A DICOM file whose elements have been found, none of them decoded."""
 
     file: Part10
@@ -78,7 +175,7 @@ class Source:
         return Previous(conforming, nonconforming)
 
 
-def source_of(content: bytes) -> Source:
+def source_of(content: bytes) -> SourceFile:
     """Read a DICOM file as far as it takes to change it.
 
     Raises
@@ -88,7 +185,7 @@ def source_of(content: bytes) -> Source:
         UIDs that place an instance. The message names no value.
     """
     file = opened(content)
-    source = Source(file, elements_of(file.data, file.encoding))
+    source = SourceFile(file, elements_of(file.data, file.encoding))
     for keyword in _UIDS:
         if not is_uid(source.uid(keyword)):
             state = "is not a UID" if source.value(keyword) else "is missing"
@@ -96,14 +193,100 @@ def source_of(content: bytes) -> Source:
     return source
 
 
-def reason_for(source: Source, fills: Sequence[Fill]) -> str:
+def reason_for(source: SourceFile, fills: Sequence[Fill]) -> str:
     """Return CORRECT where a value is replaced, COERCE where there was none (PS3.3 C.12.1.1.9)."""
     return "CORRECT" if any(source.value(fill.keyword) for fill in fills) else "COERCE"
 
 
-def filled(source: Source, fills: Sequence[Fill]) -> dict[int, bytes | None]:
+def filled(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes | None]:
     """Return the elements of the values that are filled in."""
     return {
         tag_of(fill.keyword): source.encoding.text(fill.keyword, fill.vr, fill.value)
         for fill in fills
     }
+
+
+def found(parts: Sequence[Part], tag: int) -> Part | None:
+    """Return the element of a tag, None where there is none.
+
+    Raises
+    ------
+    UnreadableInstance
+        There are two: readers do not agree on which one counts.
+    """
+    those = [part for part in parts if part.tag == tag]
+    if len(those) > 1:
+        raise UnreadableInstance(f"{tag_name(tag)} stands {len(those)} times in the data set")
+    return those[0] if those else None
+
+
+def spliced(
+    data: bytes,
+    parts: Sequence[Part],
+    changes: Mapping[int, bytes | None],
+    encoding: Encoding,
+) -> bytes:
+    """Return the data set with ``changes``: whole elements by tag, None to take one out.
+
+    A group length (PS3.5 7.2, retired) of a group that changes is set right; so is Length to End.
+    """
+    there = {part.tag for part in parts}
+    new = sorted(tag for tag in changes.keys() - there if changes[tag] is not None)
+    pieces: list[tuple[int, bytes]] = []
+    for part in parts:
+        while new and new[0] < part.tag:
+            pieces.append(_piece(new.pop(0), changes))
+        if part.tag not in changes:
+            pieces.append((part.tag, data[part.start : part.end]))
+        else:
+            pieces.append(_piece(part.tag, changes))
+    pieces += [_piece(tag, changes) for tag in new]
+    tail = data[parts[-1].end :] if parts else data
+    return b"".join([*_with_lengths(pieces, changes, encoding), tail])
+
+
+def appended(
+    data: bytes,
+    part: Part | None,
+    tag: int,
+    item: Callable[[Encoding], bytes],
+    encoding: Encoding,
+) -> bytes:
+    """Return a sequence with one more item; those that are there stay as they stand.
+
+    Raises
+    ------
+    UnreadableInstance
+        What the source has there is no sequence.
+    """
+    if part is None or part.value == part.value_end:
+        return encoding.sequence(tag, [item(encoding)])
+    inner = part.encoding
+    if part.vr not in ("", "SQ", "UN") or inner.tag_at(data, part.value) != ITEM:
+        raise UnreadableInstance(f"{tag_name(tag)} is no sequence of items")
+    value = data[part.value : part.value_end] + item(inner)
+    if part.undefined:
+        return data[part.start : part.value] + value + data[part.value_end : part.end]
+    return encoding.header(tag, part.vr, len(value)) + value
+
+
+def _piece(tag: int, changes: Mapping[int, bytes | None]) -> tuple[int, bytes]:
+    return tag, changes[tag] or b""
+
+
+def _with_lengths(
+    pieces: Sequence[tuple[int, bytes]], changes: Mapping[int, bytes | None], encoding: Encoding
+) -> list[bytes]:
+    """Set the elements right that count the bytes behind them."""
+    groups = {tag >> 16 for tag in changes}
+    elements = [element for _, element in pieces]
+    for number, (tag, element) in enumerate(pieces):
+        group_length = tag & 0xFFFF == 0 and tag >> 16 in groups
+        if len(element) == 12 and (group_length or tag == _LENGTH_TO_END):
+            counted = sum(
+                len(later)
+                for other, later in pieces[number + 1 :]
+                if tag == _LENGTH_TO_END or other >> 16 == tag >> 16
+            )
+            elements[number] = element[:8] + struct.pack(f"{encoding.order}L", counted)
+    return elements

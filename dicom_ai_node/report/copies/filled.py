@@ -1,4 +1,9 @@
-"""Modes B and C: a new instance beside the source, which stays as it is."""
+"""Copies with values filled in: a new instance beside the source, or the same one on its way.
+
+:func:`filled_copy` makes modes B and C: a derived instance, the source stays as it is.
+:func:`coerced` makes mode D: the same instance with PatientAge, on its way to the archive that has
+not seen it yet.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -11,19 +16,26 @@ from dicom_ai_node.dicom.encoding import Encoding, tag_of
 from dicom_ai_node.dicom.uids import PROGRAM_UID, uid_of
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill, checked
-from dicom_ai_node.report.copies.marks import (
+from dicom_ai_node.report.copies.history import (
     contributing_equipment,
     original_attributes,
     private_block,
     sentences,
     source_image,
 )
-from dicom_ai_node.report.copies.part10 import rebuilt
-from dicom_ai_node.report.copies.source import Source, filled, reason_for, source_of
-from dicom_ai_node.report.copies.splice import appended, spliced
+from dicom_ai_node.report.copies.source import (
+    SourceFile,
+    appended,
+    filled,
+    reason_for,
+    rebuilt,
+    source_of,
+    spliced,
+)
 from dicom_ai_node.report.document import local_time
 from dicom_ai_node.types import ModelIdentity, ReportFile
 
+_ORIGINAL_ATTRIBUTES = tag_of("OriginalAttributesSequence")
 SERIES_NUMBER: Final = 90000
 """Added to the source's Series Number, so that copies stand behind everything else."""
 _LO_LENGTH, _ST_LENGTH = 64, 1024
@@ -82,7 +94,64 @@ def filled_copy(
     return ReportFile(sop_class, sop_instance, file)
 
 
-def _uids(source: Source, fills: Sequence[Fill], model: ModelIdentity | None) -> dict[str, str]:
+def stated_age(content: bytes) -> str:
+    """Return PatientAge as it stands in a file, '' where there is none.
+
+    Raises
+    ------
+    UnreadableInstance
+        As :func:`coerced` does.
+    """
+    return source_of(content).value(AGE).decode("latin-1")
+
+
+def coerced(
+    content: bytes, fill: Fill, *, at: datetime, model: ModelIdentity | None = None
+) -> ReportFile:
+    """Return the instance with ``fill`` in it, under its own UIDs.
+
+    Only for who stands between the modality and the archive: an archive that already has the
+    instance would hold two versions under one UID.
+
+    Parameters
+    ----------
+    content
+        The file (PS3.10), in any transfer syntax. It is not transcoded.
+    at
+        When it was decided; the same arguments return the same bytes.
+    model
+        Which network inferred the value.
+
+    Raises
+    ------
+    FillError
+        The value is not one of PatientAge.
+    UnreadableInstance
+        No copy can be made of the file, see :func:`.source.source_of`.
+    """
+    if fill.keyword != AGE:
+        raise FillError(f"{fill.keyword} is never filled in under the UID of the source")
+    fills = checked([fill], allow_sex=False)
+    source = source_of(content)
+    encoding = source.encoding
+    changes = filled(source, fills)
+    previous = source.previous(changes)
+    reason = reason_for(source, fills)
+    changes[_ORIGINAL_ATTRIBUTES] = appended(
+        source.file.data,
+        source.part("OriginalAttributesSequence"),
+        _ORIGINAL_ATTRIBUTES,
+        lambda inner: original_attributes(inner, previous, at=at, reason=reason),
+        encoding,
+    )
+    changes |= private_block(encoding, source.parts, fills, model)
+    sop_class, sop_instance = source.uid("SOPClassUID"), source.uid("SOPInstanceUID")
+    data = spliced(source.file.data, source.parts, changes, encoding)
+    file = rebuilt(source.file, data, sop_class_uid=sop_class, sop_instance_uid=sop_instance)
+    return ReportFile(sop_class, sop_instance, file)
+
+
+def _uids(source: SourceFile, fills: Sequence[Fill], model: ModelIdentity | None) -> dict[str, str]:
     what = [
         repr((one.keyword, one.value, one.source, one.low, one.high, one.probability, one.rules))
         for one in fills
@@ -96,7 +165,7 @@ def _uids(source: Source, fills: Sequence[Fill], model: ModelIdentity | None) ->
     }
 
 
-def _identity(source: Source, uids: dict[str, str], at: datetime) -> dict[int, bytes | None]:
+def _identity(source: SourceFile, uids: dict[str, str], at: datetime) -> dict[int, bytes | None]:
     offset = source.value("TimezoneOffsetFromUTC").decode("latin-1")
     when = local_time(at, offset=offset)
     texts = {
@@ -110,7 +179,7 @@ def _identity(source: Source, uids: dict[str, str], at: datetime) -> dict[int, b
     }
 
 
-def _series(source: Source, fills: Sequence[Fill]) -> dict[int, bytes | None]:
+def _series(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes | None]:
     number = source.value("SeriesNumber").strip(b" ")
     known = int(number) if number.isdigit() and len(number) <= 4 else 0
     description = tag_of("SeriesDescription")
@@ -143,11 +212,11 @@ def _with_suffix(value: bytes, suffix: str) -> bytes:
     return value + b" " * bool(value) + suffix.encode("ascii")
 
 
-def _is_image(source: Source) -> bool:
+def _is_image(source: SourceFile) -> bool:
     return any(part.tag in _PIXELS for part in source.parts) or source.part("ImageType") is not None
 
 
-def _derivation(source: Source, fills: Sequence[Fill]) -> dict[int, bytes | None]:
+def _derivation(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes | None]:
     data, encoding = source.file.data, source.encoding
     image_type, description = tag_of("ImageType"), tag_of("DerivationDescription")
     rest = source.value("ImageType").partition(b"\\")[2] or b"SECONDARY"
@@ -171,7 +240,7 @@ def _derivation(source: Source, fills: Sequence[Fill]) -> dict[int, bytes | None
 
 
 def _history(
-    source: Source,
+    source: SourceFile,
     changes: dict[int, bytes | None],
     fills: Sequence[Fill],
     *,
