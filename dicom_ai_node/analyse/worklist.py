@@ -14,8 +14,7 @@ import structlog
 from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import DeliveryError, PeerRefused
-from dicom_ai_node.peer import quiet_pynetdicom
-from dicom_ai_node.peer.worklist import ask_worklist
+from dicom_ai_node.peer.exchange import ask_worklist
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.worklist import worth_asking
 from dicom_ai_node.rules.worklist_answers import Asked, Key, Keys, Verdict, chosen, matches
@@ -35,7 +34,6 @@ class Worklist:
     """The worklist of ``[worklist]``; several threads may ask, and take turns."""
 
     def __init__(self, config: Config, db: Database) -> None:
-        quiet_pynetdicom()
         self._table = config.worklist
         self._rules = config.rules
         self._calling = config.node.ae_title

@@ -10,7 +10,7 @@ from dicom_ai_node.deliver.association import Offer, connect
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE, VERIFICATION
 from dicom_ai_node.dicom.status import describe_store
 from dicom_ai_node.errors import ConfigError
-from dicom_ai_node.peer import Peer, name_of, quiet_pynetdicom
+from dicom_ai_node.peer import Peer, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,6 @@ def probe(
 
     With ``needs_all`` it is of use only when it accepts every one of them. Raises PeerUnavailable.
     """
-    quiet_pynetdicom()
     offers = [Offer(uid) for uid in (VERIFICATION, *classes)]
     association = connect(peer, offers, calling_ae_title=calling_ae_title)
     status, comment, seconds = None, "", 0.0

@@ -28,7 +28,6 @@ from dicom_ai_node.deliver.dimse import DimseSender
 from dicom_ai_node.deliver.sender import Answer, Outcome, Sender
 from dicom_ai_node.errors import PeerUnavailable, StorageError
 from dicom_ai_node.heartbeat import Heartbeat
-from dicom_ai_node.peer import quiet_pynetdicom
 from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.deliveries import DELIVERIES, ClaimedDelivery, state_of_destination
 from dicom_ai_node.store.overview import overview
@@ -54,7 +53,6 @@ def run(config: Config, *, stop: threading.Event, lease_seconds: float = LEASE_S
     finish in half of ``operate.stop_seconds`` (its peer is silent) has its deliveries handed back
     all the same: what was under way may then be sent again, with the same UID.
     """
-    quiet_pynetdicom()
     db = Database(config.storage.database)
     workers = [
         DestinationWorker(

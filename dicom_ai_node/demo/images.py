@@ -1,21 +1,40 @@
-"""DICOM objects around pictures: Computed Radiography for the demo's studies."""
+"""Synthetic DICOM objects around pictures, and pixels in every transfer syntax that is accepted."""
 
 import hashlib
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, FileMetaDataset
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
     ComputedRadiographyImageStorage,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
 )
 
+from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
+
 STUDY_DATE = date(2026, 3, 14)
+Image = NDArray[Any]
+"""Integers of shape (rows, columns), or (rows, columns, 3)."""
 
 
 def uid(*parts: object) -> str:
@@ -76,24 +95,105 @@ def radiograph(
     for keyword, value in (header | values).items():
         if value is not None:
             setattr(dataset, keyword, value)
-    _set_pixels(dataset, pixels, compressed=compressed)
+    meta = dataset.file_meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    syntax = JPEG2000Lossless if compressed else ExplicitVRLittleEndian
+    set_pixels(dataset, pixels.astype(np.uint16), syntax)
     return dataset
 
 
-def _set_pixels(dataset: Dataset, pixels: NDArray[np.uint16], *, compressed: bool) -> None:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    if compressed:
-        meta.TransferSyntaxUID = JPEG2000Lossless
-        stream = imagecodecs.jpeg2k_encode(
-            pixels, codecformat="j2k", reversible=True, bitspersample=int(dataset.BitsStored)
-        )
-        dataset.PixelData = encapsulate([bytes(stream)])
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
+def set_pixels(ds: Dataset, values: Image, syntax: UID) -> None:
+    """Put ``values`` into ``ds``, whose header describes them, encoded by ``syntax``.
+
+    Raises
+    ------
+    KeyError
+        ``syntax`` is neither of ``NATIVE_SYNTAXES`` nor of :data:`ENCODERS`.
+    """
+    if syntax in NATIVE_SYNTAXES:
+        big = syntax == ExplicitVRBigEndian
+        stored = values.dtype.newbyteorder(">") if big else values.dtype.newbyteorder("<")
+        ds.PixelData = values.astype(stored).tobytes()
+        ds["PixelData"].VR = "OW" if ds.BitsAllocated == 16 else "OB"
     else:
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.PixelData = pixels.astype("<u2").tobytes()
-        dataset["PixelData"].VR = "OW"
-    dataset.file_meta = meta
+        set_codestream(ds, ENCODERS[syntax](values, int(ds.BitsStored)))
+    if not hasattr(ds, "file_meta"):
+        ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+
+
+def set_codestream(ds: Dataset, codestream: bytes, *, fragments: int = 1, bot: bool = True) -> None:
+    """Put ``codestream`` into the pixel data of ``ds``, in so many fragments.
+
+    ``bot``: with a basic offset table (PS3.5 A.4).
+    """
+    ds.PixelData = encapsulate([codestream], fragments_per_frame=fragments, has_bot=bot)
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
+
+
+def rle(values: Image, bits: int = 0) -> bytes:
+    """One RLE frame (PS3.5 annex G), in literal runs; ``bits`` makes no difference."""
+    planes = values[np.newaxis] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    segments = []
+    for plane in planes:
+        cells = np.ascontiguousarray(plane).view(np.uint8).reshape(plane.size, -1)
+        for byte in reversed(range(cells.shape[1])):  # the most significant first
+            raw = cells[:, byte].tobytes()
+            runs = [raw[i : i + 128] for i in range(0, len(raw), 128)]
+            segment = b"".join(bytes([len(run) - 1]) + run for run in runs)
+            segments.append(segment + b"\0" * (len(segment) % 2))
+    header = np.zeros(16, "<u4")
+    header[0] = len(segments)
+    header[1 : len(segments) + 1] = 64 + np.cumsum([0, *map(len, segments[:-1])])
+    return header.tobytes() + b"".join(segments)
+
+
+def _jpeg(values: Image, bits: int) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(values, level=97, bitspersample=8 if bits <= 8 else 12))
+
+
+def _jpeg_lossless(predictor: int) -> Callable[[Image, int], bytes]:
+    return lambda values, bits: bytes(
+        imagecodecs.jpeg8_encode(
+            values.view(f"u{values.dtype.itemsize}"),
+            lossless=True,
+            predictor=predictor,
+            bitspersample=8 * values.dtype.itemsize if values.dtype.kind == "i" else bits,
+        )
+    )
+
+
+def _jpeg_ls(values: Image, **options: int) -> bytes:
+    return bytes(imagecodecs.jpegls_encode(values, **options))
+
+
+def _jpeg2000(values: Image, bits: int, *, reversible: bool, level: int) -> bytes:
+    return bytes(
+        imagecodecs.jpeg2k_encode(
+            values, codecformat="j2k", bitspersample=bits, reversible=reversible, level=level
+        )
+    )
+
+
+def _htj2k(values: Image, *, reversible: bool = True) -> bytes:
+    return bytes(imagecodecs.htj2k_encode(values, reversible=reversible))
+
+
+ENCODERS: dict[UID, Callable[[Image, int], bytes]] = {
+    RLELossless: rle,
+    JPEGBaseline8Bit: _jpeg,
+    JPEGExtended12Bit: _jpeg,
+    JPEGLossless: _jpeg_lossless(4),
+    JPEGLosslessSV1: _jpeg_lossless(1),
+    JPEGLSLossless: lambda values, _: _jpeg_ls(values.view(f"u{values.dtype.itemsize}")),
+    JPEGLSNearLossless: lambda values, _: _jpeg_ls(values, level=2),
+    JPEG2000Lossless: lambda values, bits: _jpeg2000(values, bits, reversible=True, level=0),
+    JPEG2000: lambda values, bits: _jpeg2000(values, bits, reversible=False, level=60),
+    HTJ2KLossless: lambda values, _: _htj2k(values),
+    # imagecodecs writes RPCL progression by default.
+    HTJ2KLosslessRPCL: lambda values, _: _htj2k(values),
+    HTJ2K: lambda values, _: _htj2k(values, reversible=False),
+}
+"""Codestream of (values, bits stored) for every encapsulated syntax."""

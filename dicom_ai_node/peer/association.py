@@ -13,12 +13,12 @@ from typing import Any, Protocol, Self
 
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom import _config, build_role
+from pynetdicom import build_role
 from pynetdicom.presentation import PresentationContext
 
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.peer.pdus import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED
-from dicom_ai_node.peer.requestor import Requestor
+from dicom_ai_node.peer.upper_layer import Requestor
 
 
 class Peer(Protocol):
@@ -161,15 +161,18 @@ class Association:
             self._inbox.leave()
         if "Status" in answer:
             return answer
-        if self._requestor.fault:
-            raise PeerUnavailable(
-                f"{self._where}: its answer cannot be read: {self._requestor.fault}"
-            )
+        self._check_readable()
         if time.monotonic() - start >= self._timeout:
             raise PeerUnavailable(f"{self._where} gave no answer within {self._timeout:g} s")
         if self._handle._sent_abort:
             raise PeerUnavailable(f"{self._where} answered with what is no response")
         raise PeerUnavailable(f"{self._where} ended the association instead of answering")
+
+    def _check_readable(self) -> None:
+        if self._requestor.fault:
+            raise PeerUnavailable(
+                f"{self._where}: its answer cannot be read: {self._requestor.fault}"
+            )
 
     def _next_message_id(self) -> int:
         self._message_id = self._message_id % 0xFFFF + 1
@@ -214,13 +217,6 @@ def status_of(answer: Dataset) -> tuple[int, str]:
 def name_of(sop_class_uid: str) -> str:
     """Return a SOP class in words."""
     return UID(sop_class_uid).name
-
-
-def quiet_pynetdicom() -> None:
-    """Keep pynetdicom from describing each message and PDU to its log, at a cost."""
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
 
 
 def _accepted(handle: Any) -> bool:

@@ -15,7 +15,8 @@ _ELEMENT = struct.Struct("<HHI")
 _PDV = struct.Struct(">BxIIBB")
 _PDV_HEADER = 6
 """Bytes of the Maximum Length that item length, context ID and control header take."""
-_COMMAND, _LAST = 1, 2  # bits of the message control header, PS3.8 E.2
+COMMAND, LAST = 1, 2
+"""Bits of the message control header (PS3.8 E.2)."""
 
 NO_DATA_SET = 0x0101
 NO_UID = "0"
@@ -139,7 +140,7 @@ def p_data(command: bytes, context_id: int, longest: int) -> Iterator[bytes]:
     size = longest - _PDV_HEADER
     for position in range(0, len(command), size):
         part = command[position : position + size]
-        control = _COMMAND | (_LAST if position + size >= len(command) else 0)
+        control = COMMAND | (LAST if position + size >= len(command) else 0)
         yield _PDV.pack(4, len(part) + _PDV_HEADER, len(part) + 2, context_id, control) + part
 
 

@@ -7,17 +7,20 @@ here only silence of everything counts. It also hides the bytes of an answer tha
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
+from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.dsutils import decode
 
-from dicom_ai_node.dicom.classes import FIND, GET, MOVE
+from dicom_ai_node.dicom.classes import FIND, GET, MOVE, WORKLIST
 from dicom_ai_node.dicom.status import (
     CANCELLED,
     PENDING,
@@ -26,14 +29,23 @@ from dicom_ai_node.dicom.status import (
     describe_query,
     is_warning,
 )
+from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
-from dicom_ai_node.peer.association import Association, name_of
+from dicom_ai_node.peer.association import Association, Peer, name_of
 
 _POLL = 0.5
+_RETURNED = (
+    *("SpecificCharacterSet", "AccessionNumber", "PatientID", "IssuerOfPatientID"),
+    *("PatientBirthDate", "PatientSex", "PatientAge", "StudyInstanceUID"),
+)
+_STEP = ("Modality", "ScheduledStationAETitle", "ScheduledProcedureStepStartDate")
+"""Of the step nothing is wanted, but some worklists refuse a query without its sequence."""
+_MOST = 100
+"""Answers that are read. Who has more to say of one study ignores what it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Match:
     """One match of a C-FIND."""
 
     content: bytes
@@ -43,7 +55,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class RetrieveOutcome:
     """How a C-GET or C-MOVE ended, as the peer says."""
 
     status: int
@@ -65,7 +77,7 @@ class Exchange(Association):
 
     def find(
         self, identifier: Dataset, *, model: str = FIND, deadline: float = math.inf
-    ) -> Generator[Answer]:
+    ) -> Generator[Match]:
         """Ask for matches; to stop before the last one ends the association.
 
         ``deadline``, in the time of monotonic(), ends it too, also where answers still come.
@@ -86,9 +98,9 @@ class Exchange(Association):
                 raise PeerRefused(message.Status, text, _comment(message))
             if message.Identifier is not None:
                 content = message.Identifier.getvalue()
-                yield Answer(content, _decoded(content, implicit, little, deflated))
+                yield Match(content, _decoded(content, implicit, little, deflated))
 
-    def get(self, identifier: Dataset) -> Sent:
+    def get(self, identifier: Dataset) -> RetrieveOutcome:
         """Have instances sent on this association; the handler of C-STORE gets them.
 
         Errors of :meth:`find`; what the peer made of it is in the answer, be it a refusal.
@@ -98,7 +110,7 @@ class Exchange(Association):
 
     def move(
         self, identifier: Dataset, destination: str, *, last_arrival: Callable[[], float]
-    ) -> Sent:
+    ) -> RetrieveOutcome:
         """Have instances sent to an AE title; ``last_arrival`` in the time of monotonic().
 
         Errors of :meth:`get`.
@@ -126,9 +138,11 @@ class Exchange(Association):
             raise PeerUnavailable(f"{self._where} ended the association") from error
         return syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
 
-    def _outcome(self, what: str, encoding: Any, last_arrival: Callable[[], float]) -> Sent:
+    def _outcome(
+        self, what: str, encoding: Any, last_arrival: Callable[[], float]
+    ) -> RetrieveOutcome:
         *_, message = self._messages(last_arrival)
-        return Sent(
+        return RetrieveOutcome(
             status=message.Status,
             text=f"{self._where} answered {what} with {describe_query(message.Status)}",
             comment=_comment(message),
@@ -166,16 +180,50 @@ class Exchange(Association):
             _, message = self._handle.dimse.get_msg(block=True)
             if message is not None:
                 return message
-            if self._requestor.fault:
-                raise PeerUnavailable(
-                    f"{self._where}: its answer cannot be read: {self._requestor.fault}"
-                )
+            self._check_readable()
             if not self.alive or self._handle.acse.is_aborted() or not self._handle.dul.is_alive():
                 raise PeerUnavailable(f"{self._where} ended the association instead of answering")
             silent = time.monotonic() - max(start, last_arrival())
             # The timer runs since the last PDU, be it a part of an image.
             if silent >= self._timeout and self._handle.dul.idle_timer_expired():
                 raise PeerUnavailable(f"{self._where} gave no answer within {self._timeout:g} s")
+
+
+def ask_worklist(
+    peer: Peer, matching: Mapping[str, str], *, calling_ae_title: str, deadline: float
+) -> list[Dataset]:
+    """Return what is scheduled where ``matching`` holds, but for answers that are no data sets.
+
+    A worklist need not match on every key (PS3.4 K.2.2.1), and then answers everything that it
+    has: who asks has to look at the answers. ``deadline`` is in the time of monotonic().
+
+    Raises
+    ------
+    PeerRefused
+        It knows no worklist, or does not take the query.
+    PeerUnavailable
+        No association, or no complete answer before the deadline.
+    """
+    if time.monotonic() >= deadline:
+        raise PeerUnavailable(f"{peer.ae_title} at {peer.host}:{peer.port} took all of its time")
+    contexts = [build_context(WORKLIST, list(OFFERED_SYNTAXES))]
+    exchange = Exchange.open(peer, contexts, calling_ae_title=calling_ae_title)
+    try:
+        with closing(exchange.find(_query(matching), model=WORKLIST, deadline=deadline)) as found:
+            answers = [match.dataset for match in islice(found, _MOST)]
+    finally:
+        exchange.release()
+    return [answer for answer in answers if answer is not None]
+
+
+def _query(matching: Mapping[str, str]) -> Dataset:
+    identifier, step = Dataset(), Dataset()
+    for keyword in _RETURNED:
+        setattr(identifier, keyword, matching.get(keyword, ""))
+    for keyword in _STEP:
+        setattr(step, keyword, "")
+    identifier.ScheduledProcedureStepSequence = [step]
+    return identifier
 
 
 def _comment(message: Any) -> str:
@@ -198,4 +246,4 @@ def _failed_uids(identifier: BytesIO | None, encoding: Any) -> tuple[str, ...]:
     except Exception:  # noqa: BLE001 - a value of the peer's, which pydicom converts only now
         return ()
     values = found if isinstance(found, MultiValue | list) else [found]
-    return tuple(str(one) for one in values if one)
+    return tuple(str(uid) for uid in values if uid)

@@ -1,16 +1,19 @@
-"""pynetdicom's upper layer for peers that bend PS3.8, in either direction."""
+"""pynetdicom's connection, upper layer and messages, for peers that bend PS3.7 and PS3.8."""
 
+import socket
 import struct
 from contextlib import suppress
 from typing import Any, Self
 
 import structlog
+from pynetdicom import AE, _config
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu_primitives import A_P_ABORT
+from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
 
 from dicom_ai_node.peer import pdus
-from dicom_ai_node.peer.messages import Messages
+from dicom_ai_node.peer.commands import COMMAND, LAST, NO_UID, Command, Field, Tag, cleaned, encode
 from dicom_ai_node.peer.pdus import AssociateRequest, UnreadablePdu
 
 _HEADER = struct.Struct(">BxI")
@@ -22,6 +25,16 @@ _LARGEST_DATA = 64 * 1024 * 1024
 """Largest P-DATA-TF that is read whole, many times what this node ever says it takes."""
 
 _log = structlog.get_logger()
+
+# A UID of a peer's is a name that is compared and handed on, whatever its form (PS3.5 9.1): one
+# of 68 characters is no reason to lose the association, as pynetdicom does.
+_config.VALIDATORS["UI"] = lambda value: (True, "")
+# It would describe each message and PDU to its log, with UIDs, and at a cost.
+_config.LOG_HANDLER_LEVEL = "none"
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+"""None where there is no such option."""
 
 
 class UpperLayer(DULServiceProvider):  # type: ignore[misc]
@@ -161,3 +174,118 @@ def in_words(error: Exception) -> str:
     return (
         str(error) if isinstance(error, UnreadablePdu) else f"undecodable ({type(error).__name__})"
     )
+
+
+class Messages(DIMSEServiceProvider):  # type: ignore[misc]
+    """Cleans each command set before pynetdicom reads it."""
+
+    def __init__(self, association: Any) -> None:
+        super().__init__(association)
+        self._command = bytearray()
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take the fragments of one P-DATA; errors end the association."""
+        for context_id, value in primitive.presentation_data_value_list:
+            if not value:
+                raise UnreadablePdu("a presentation data value without a control header")
+            if not value[0] & COMMAND:
+                self._hand_on(context_id, value)
+                continue
+            self._command += value[1:]
+            if len(self._command) > LARGEST_CONTROL:
+                raise UnreadablePdu("too long a command set")
+            if value[0] & LAST:
+                command, self._command = bytes(self._command), bytearray()
+                clean = self._cleaned(Command(command), context_id)
+                self._hand_on(context_id, bytes([COMMAND | LAST]) + clean)
+
+    def _cleaned(self, command: Command, context_id: int) -> bytes:
+        elements = cleaned(command)
+        if command.field == Field.C_STORE:
+            # Without one of them pynetdicom would leave the peer without an answer.
+            context = self.assoc._accepted_cx.get(context_id)
+            class_uid = str(context.abstract_syntax) if context else NO_UID
+            elements.setdefault(Tag.AFFECTED_SOP_CLASS_UID, class_uid.encode())
+            elements.setdefault(Tag.AFFECTED_SOP_INSTANCE_UID, NO_UID.encode())
+        return encode(elements)
+
+    def _hand_on(self, context_id: int, value: bytes) -> None:
+        if self.message is None and not value[0] & COMMAND:
+            raise UnreadablePdu("a data set without a command")
+        part = P_DATA()
+        part.presentation_data_value_list.append((context_id, value))
+        super().receive_primitive(part)
+
+
+class Requestor(AE):  # type: ignore[misc]
+    """pynetdicom's AE with three things that it lacks for a client that must never hang.
+
+    It knows why a connection failed, and no single read or write outlasts the timeout: pynetdicom
+    would wait for ever in ``send`` for a peer that has stopped reading. It reads what the peer
+    answers by way of :class:`~dicom_ai_node.peer.upper_layer.UpperLayer`.
+    """
+
+    def __init__(self, ae_title: str, timeout: float) -> None:
+        super().__init__(ae_title)
+        self.connection_timeout = self.acse_timeout = timeout
+        self.dimse_timeout = self.network_timeout = timeout
+        self._timeout = timeout
+        self._socket: _Socket | None = None
+        self._layer: UpperLayer | None = None
+
+    @property
+    def fault(self) -> str:
+        """Why the peer could not be followed, '' when it could."""
+        return self._layer.fault if self._layer else ""
+
+    @property
+    def rejection(self) -> str:
+        """The peer's A-ASSOCIATE-RJ in words, '' when there was none."""
+        return self._layer.rejection if self._layer else ""
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why there was no connection, None when there was."""
+        return self._socket.failure if self._socket else None
+
+    def close(self) -> None:
+        """Close the connection; pynetdicom leaves one that the peer broke off to the collector."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _create_socket(self, association: Association, *args: Any) -> Any:
+        self._layer = UpperLayer.install(association)
+        transport = super()._create_socket(association, *args)
+        self._socket = _Socket(fileno=transport.socket.detach())
+        limit = struct.pack("ll", int(self._timeout), int(self._timeout % 1 * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        # Command and data set leave in two writes, of which Nagle's algorithm would hold the second
+        # back until the peer acknowledges the first.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport.socket = self._socket
+        return transport
+
+
+class _Socket(socket.socket):
+    """A socket that remembers why it could not connect, and acknowledges at once.
+
+    Linux delays acknowledgements by 40 ms, for which many peers wait between the parts of an
+    answer: a query of 10 ms would take 50.
+    """
+
+    failure: OSError | None = None
+
+    def connect(self, address: Any) -> None:
+        try:
+            super().connect(address)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def recv(self, *args: Any) -> bytes:
+        data = super().recv(*args)
+        if _QUICKACK is not None:  # lasts until the kernel changes its mind
+            with suppress(OSError):  # closed meanwhile
+                self.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        return data

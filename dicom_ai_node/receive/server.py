@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from pynetdicom import AE, _config
+from pynetdicom import AE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
@@ -113,7 +113,6 @@ class Receiver:
     """
 
     def __init__(self, config: Config, sessions: Sessions, listener: socket.socket) -> None:
-        _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log quotes UIDs, and is slow
         ae = AE(config.node.ae_title)
         ae.supported_contexts = supported_contexts(config.receive.extra_storage_classes)
         ae.maximum_pdu_size = config.receive.max_pdu

@@ -14,27 +14,22 @@ from typing import NamedTuple, Protocol
 
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT
 
-from dicom_ai_node.dicom.status import SUCCESS
+from dicom_ai_node.dicom.status import SUCCESS, UNRECOGNISED_OPERATION
 from dicom_ai_node.dicom.uids import clean_uid
-from dicom_ai_node.peer.commands import Command, Field, Tag, p_data, response
-from dicom_ai_node.peer.pdus import UnreadablePdu
+from dicom_ai_node.peer.commands import COMMAND, LAST, Command, Field, Tag, p_data, response
+from dicom_ai_node.peer.pdus import A_ASSOCIATE_RQ, P_DATA_TF, UnreadablePdu
 from dicom_ai_node.peer.upper_layer import LARGEST_CONTROL, UpperLayer, check_header, in_words
 from dicom_ai_node.receive.connection import Pace
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.reactor import EventDrivenAssociation, EventDrivenProvider
 from dicom_ai_node.receive.requests import Answer, StoreRequest
 
-_A_ASSOCIATE_RQ, _P_DATA_TF = 0x01, 0x04
 _AWAITING_REQUEST, _ESTABLISHED, _AWAITING_CLOSE = "Sta2", "Sta6", "Sta13"  # PS3.8 table 9-10
-_COMMAND, _LAST = 1, 2  # bits of the message control header, PS3.8 E.2
-_NOT_OFFERED = Answer(0x0211, "only C-ECHO and C-STORE are offered")
-"""Unrecognised operation (PS3.7 annex C)."""
+_NOT_OFFERED = Answer(UNRECOGNISED_OPERATION, "only C-ECHO and C-STORE are offered")
 
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_HEADER = struct.Struct(">IBB")
 
-_LARGEST_COMMAND = LARGEST_CONTROL
-"""Largest command set: it is held in memory."""
 _BUFFER = 256 * 1024
 """Bytes per write: large enough that system calls do not count, small enough for the cache."""
 _PATIENCE = 2.0
@@ -138,11 +133,11 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
             self._pace.begin(time.monotonic())
         header = self._exactly(_PDU_HEADER.size)
         pdu_type, length = _PDU_HEADER.unpack(header)
-        if pdu_type == _P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
+        if pdu_type == P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
             self._read_p_data(length)
             return
         check_header(header, largest=LARGEST_CONTROL)
-        if not self.titles and pdu_type != _A_ASSOCIATE_RQ:
+        if not self.titles and pdu_type != A_ASSOCIATE_RQ:
             raise UnreadablePdu(f"PDU of type {pdu_type:02X}H before any association request")
         pdu, event = self._decode_pdu(bytearray(header + self._exactly(length)))
         self.event_queue.put(event)
@@ -157,7 +152,7 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
             length -= 4 + item_length
             if size < 0 or length < 0:
                 raise UnreadablePdu("lengths of PDU and presentation data value disagree")
-            if control & _COMMAND:
+            if control & COMMAND:
                 self._command_fragment(context_id, control, size)
             else:
                 self._data_fragment(control, size)
@@ -169,11 +164,11 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
         if self._transfer is not None and self._transfer.may_be_over:
             self._finish(self._transfer)
         self._pace.begin(time.monotonic())
-        if self._transfer is not None or len(self._command) + size > _LARGEST_COMMAND:
+        if self._transfer is not None or len(self._command) + size > LARGEST_CONTROL:
             raise UnreadablePdu("command fragment within a data set, or too long a command")
         self._command += self._exactly(size)
         self._pace.add(size)
-        if control & _LAST:
+        if control & LAST:
             command, self._command = Command(bytes(self._command)), bytearray()
             self._begin(command, context_id)
 
@@ -234,7 +229,7 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
             size -= received
             if self._filled == len(self._buffer):
                 self._flush(transfer)
-        if control & _LAST:
+        if control & LAST:
             self._flush(transfer)
             self._finish(transfer)
 

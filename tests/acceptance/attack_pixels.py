@@ -31,7 +31,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from dicom_ai_node.demo.encodings import set_codestream
+from dicom_ai_node.demo.images import set_codestream
 from tests.builders.pixels import UID, radiograph, write
 from tests.builders.receiving import encoded
 

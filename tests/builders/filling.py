@@ -12,8 +12,7 @@ import numpy as np
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from dicom_ai_node.demo.encodings import set_pixels
-from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.demo.images import radiograph, set_pixels
 from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.store import decisions, proposals
 from dicom_ai_node.store.instances import record

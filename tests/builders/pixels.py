@@ -13,7 +13,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from dicom_ai_node.demo.encodings import ENCODERS, Image, rle, set_codestream, set_pixels
+from dicom_ai_node.demo.images import ENCODERS, Image, rle, set_codestream, set_pixels
 
 __all__ = [
     "ENCODERS",

@@ -26,8 +26,7 @@ from dicom_ai_node.audit.sources import Fetched, Listed, Source
 from dicom_ai_node.audit.sources.opening import open_source
 from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.config import parse_config
-from dicom_ai_node.demo.encodings import set_pixels
-from dicom_ai_node.demo.images import uid
+from dicom_ai_node.demo.images import set_pixels, uid
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import Header
 from tests.acceptance.harness import noise

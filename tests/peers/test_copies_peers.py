@@ -23,8 +23,7 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.demo.encodings import set_pixels
-from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.demo.images import radiograph, set_pixels
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, filled_copy
 from dicom_ai_node.report.copies.source import opened

@@ -10,8 +10,7 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import CTImageStorage, JPEGLosslessSV1
 
-from dicom_ai_node.demo.encodings import set_pixels
-from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.demo.images import radiograph, set_pixels
 from dicom_ai_node.report.copies import difference
 from dicom_ai_node.report.copies.source import opened
 from dicom_ai_node.report.validators import dciodvfy

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
-from dicom_ai_node.demo.encodings import ENCODERS
+from dicom_ai_node.demo.images import ENCODERS
 from dicom_ai_node.dicom.classes import (
     ANALYSABLE,
     FILED_ONLY,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.pdu_primitives import P_DATA
 
-import dicom_ai_node.peer.messages  # noqa: F401 - it lets every UID pass
+import dicom_ai_node.peer.upper_layer  # noqa: F401 - it lets every UID pass
 from dicom_ai_node.peer.commands import Command, cleaned, encode, p_data, plain_comment, response
 from dicom_ai_node.peer.pdus import UnreadablePdu
 from tests.builders.wire import command, fragments, parse, us

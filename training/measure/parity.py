@@ -33,8 +33,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from dicom_ai_node.demo.encodings import ENCODERS, set_pixels
-from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.demo.images import ENCODERS, radiograph, set_pixels
 from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.engine import Estimator

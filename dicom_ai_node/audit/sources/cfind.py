@@ -18,7 +18,7 @@ from dicom_ai_node.audit.sources.selection import date_range, halves
 from dicom_ai_node.dicom.status import cannot_process, does_not_match_class, is_out_of_resources
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PeerRefused
-from dicom_ai_node.peer.exchange import Answer, Exchange
+from dicom_ai_node.peer.exchange import Exchange, Match
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.header import ATTRIBUTES
 
@@ -64,14 +64,14 @@ class StudySearch:
         self._connected = connected
         self._demands = next(at for at, one in enumerate(DEMANDS) if one.modality is match_modality)
 
-    def studies(self, spec: AuditSpec, part: Slice) -> Iterator[Answer]:
+    def studies(self, spec: AuditSpec, part: Slice) -> Iterator[Match]:
         """Return every answer, those of one query read to the end before the first is given."""
         for modality in spec.modalities:
             yield from self._found(modality, part, spec.today)
             if not DEMANDS[self._demands].modality:  # that was all of them
                 return
 
-    def _found(self, modality: str, part: Slice, today: date) -> tuple[Answer, ...]:
+    def _found(self, modality: str, part: Slice, today: date) -> tuple[Match, ...]:
         try:
             return self._asked(modality, part)
         except PeerRefused as error:
@@ -82,7 +82,7 @@ class StudySearch:
             first, second = smaller
             return self._found(modality, first, today) + self._found(modality, second, today)
 
-    def _asked(self, modality: str, part: Slice) -> tuple[Answer, ...]:
+    def _asked(self, modality: str, part: Slice) -> tuple[Match, ...]:
         """Ask with the demands that were answered before, else with fewer and fewer."""
         refusal: PeerRefused | None = None
         for number in range(self._demands, len(DEMANDS)):

@@ -13,8 +13,7 @@ from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import FIND
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.values import text_of
-from dicom_ai_node.peer import quiet_pynetdicom
-from dicom_ai_node.peer.exchange import Answer
+from dicom_ai_node.peer.exchange import Match
 from dicom_ai_node.rules import Header
 
 
@@ -33,7 +32,6 @@ class Pacs(RemoteSource[Inventory | None]):
         modalities: Sequence[str],
     ) -> None:
         super().__init__(name, modalities)
-        quiet_pynetdicom()
         self._retrieval = retrieval
         self._queries = Connection(table, FIND, calling_ae_title=calling_ae_title)
         self._search = cfind.StudySearch(
@@ -80,7 +78,7 @@ class Pacs(RemoteSource[Inventory | None]):
         return self._retrieval.fetch(listed, inventory, folder)
 
 
-def _listed(answer: Answer) -> Listed:
+def _listed(answer: Match) -> Listed:
     dataset = answer.dataset
     if dataset is None:
         return Listed(study_key("", answer.content), Header())

@@ -16,13 +16,13 @@ from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import ANALYSABLE, GET, MOVE
 from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES, OFFERED_SYNTAXES
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
-from dicom_ai_node.peer.exchange import Exchange, Sent
+from dicom_ai_node.peer.exchange import Exchange, RetrieveOutcome
 
 _MOST_CLASSES = 127 // len(ACCEPTED_SYNTAXES)
 """A presentation context ID is odd and below 256 (PS3.8 9.3.2.2), and C-GET needs one itself."""
 _POLL = 0.1
 
-_Asked = tuple[list[Sent], PeerUnavailable | None]
+_Asked = tuple[list[RetrieveOutcome], PeerUnavailable | None]
 """How each request ended, or what kept them from it."""
 
 
@@ -193,7 +193,7 @@ class MoveToNode(Move):
         return _settled(files, listed, inventory, asked)
 
 
-def _tried(ask: Callable[[], list[Sent]]) -> _Asked:
+def _tried(ask: Callable[[], list[RetrieveOutcome]]) -> _Asked:
     try:
         return ask(), None
     except PeerUnavailable as error:
