@@ -1,7 +1,5 @@
 """What becomes of a result: deliveries, dead letters, and what retention takes when all is sent."""
 
-import pytest
-
 from dicom_ai_node.store import Database, deliveries, results, retention, studies
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.reports import NewReport, has_result, newest_report
@@ -17,11 +15,6 @@ from tests.builders.rows import (
     finish_one,
     state_of,
 )
-
-
-@pytest.fixture
-def db(any_db: Database) -> Database:
-    return any_db
 
 
 def test_an_unchanged_result_queues_nothing_again(db: Database) -> None:
@@ -172,3 +165,44 @@ def test_an_image_that_is_sent_again_after_retention_stays(db: Database) -> None
 
 def drop(db: Database, *, before: float, now: float) -> int:
     return retention.drop_expired(db, before=before, now=now, limit=10, remove=lambda _: True)
+
+
+def study_uids(claimed: list[deliveries.ClaimedDelivery]) -> list[str]:
+    return [one.study_uid for one in claimed]
+
+
+def test_what_was_postponed_comes_after_what_was_not(db: Database) -> None:
+    for study in ("1.1", "1.2", "1.3"):
+        analysed_study(db, study)
+    first, second, third = claim_deliveries(db, "pacs", now=101)
+    deliveries.postpone(db, first, until=130, status=None, error="lost")
+    deliveries.postpone(db, second, until=120, status=None, error="lost")
+    deliveries.hold(db, "pacs", [third], until=110, error="lost")
+    assert study_uids(claim_deliveries(db, "pacs", now=200)) == ["1.3", "1.2", "1.1"]
+
+
+def test_an_answer_ends_the_failures_of_a_destination_and_silence_does_not(db: Database) -> None:
+    for study in ("1.1", "1.2", "1.3"):
+        analysed_study(db, study)
+    first, second, third = claim_deliveries(db, "pacs", now=101)
+    deliveries.hold(db, "pacs", [], until=110, error="connection refused")
+    deliveries.postpone(db, first, until=130, status=None, error="lost")
+    assert deliveries.state_of_destination(db, "pacs").failures == 1
+    deliveries.postpone(db, second, until=130, status=0xC000, error="refused")
+    assert deliveries.state_of_destination(db, "pacs").failures == 0
+    deliveries.hold(db, "pacs", [], until=110, error="connection refused")
+    deliveries.give_up(db, third, status=0xC000, error="refused", now=102)
+    assert deliveries.state_of_destination(db, "pacs").error == ""
+
+
+def test_starting_over_forgets_the_wait_and_the_accepted_class(db: Database) -> None:
+    for study in ("1.1", "1.2"):
+        analysed_study(db, study)
+    first, second = claim_deliveries(db, "pacs", now=101)
+    deliveries.delivered(db, first, first.files[-1], status=0, now=102)
+    deliveries.hold(db, "pacs", [second], until=500, error="connection refused")
+    state = deliveries.state_of_destination(db, "pacs")
+    assert state.sop_class_uid == first.files[-1].sop_class_uid
+    deliveries.start_over(db)
+    state = deliveries.state_of_destination(db, "pacs")
+    assert (state.sop_class_uid, state.not_before) == ("", 0.0)

@@ -36,11 +36,6 @@ S, P = ProposalSource, ProposalState
 STUDY = "1.1"
 
 
-@pytest.fixture
-def db(any_db: Database) -> Database:
-    return any_db
-
-
 def age(value: str = "063Y", source: ProposalSource = S.INFERENCE) -> FillProposal:
     inferred = source is S.INFERENCE
     return FillProposal(

@@ -33,11 +33,6 @@ from tests.builders.rows import (
 DONE, LATER = 200.0, 1000.0
 
 
-@pytest.fixture
-def db(any_db: Database) -> Database:
-    return any_db
-
-
 def drop(db: Database, *, before: float = LATER) -> list[str]:
     gone: list[str] = []
 

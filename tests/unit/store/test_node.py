@@ -33,19 +33,19 @@ def test_silent_workers_are_forgotten(db: Database) -> None:
     assert [one.name for one in alive(db)] == ["receive-1"]
 
 
-def test_two_who_probe_at_once_both_succeed(any_db: Database) -> None:
+def test_two_who_probe_at_once_both_succeed(db: Database) -> None:
     """Such as ``status`` while the web process is asked."""
     together = threading.Barrier(2)
 
     def probe(number: int) -> int:
         for _ in range(20):
             together.wait(60)
-            write_probe(any_db, now=number)
+            write_probe(db, now=number)
         return number
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(probe, range(2))) == [0, 1]
-    found = get(any_db, "probe")
+    found = get(db, "probe")
     assert found is not None
     assert found.at in (0.0, 1.0)
 

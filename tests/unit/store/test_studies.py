@@ -1,19 +1,11 @@
-"""The database, on SQLite and, where a server is at hand, on PostgreSQL."""
+"""Studies: filed, closed, claimed, analysed, tried again."""
 
-import stat
-from contextlib import ExitStack
-from pathlib import Path
-
-import pytest
-from alembic import command
 from sqlalchemy import select
 
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
-from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database, instances, patients, results, studies
-from dicom_ai_node.store.database import _alembic_config
 from dicom_ai_node.store.instances import Filed
-from dicom_ai_node.store.tables import metadata, transition
+from dicom_ai_node.store.tables import transition
 from dicom_ai_node.study import State
 from dicom_ai_node.types import Reason
 from tests.builders.rows import (
@@ -28,11 +20,6 @@ from tests.builders.rows import (
 )
 
 
-@pytest.fixture
-def db(any_db: Database) -> Database:
-    return any_db
-
-
 def events_of(db: Database, uid: str) -> list[str]:
     with db.read() as connection:
         query = (
@@ -41,100 +28,6 @@ def events_of(db: Database, uid: str) -> list[str]:
             .order_by(transition.c.id)
         )
         return list(connection.execute(query).scalars())
-
-
-def test_the_migration_makes_the_tables_of_the_program(db: Database) -> None:
-    from alembic.autogenerate import compare_metadata
-    from alembic.runtime.migration import MigrationContext
-
-    with db.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    db.check_schema()
-
-
-def upgraded_to(db: Database, revision: str) -> None:
-    with db.write() as connection:
-        config = _alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-
-def test_a_database_of_the_first_schema_goes_on_with_all_that_it_holds(empty_db: Database) -> None:
-    old = empty_db
-    upgraded_to(old, "0007")
-    analysed_study(old, "1.1")
-    old.upgrade()
-    old.check_schema()
-    deliver_all(old, "pacs", now=101)
-    assert state_of(old, "1.1") is State.DELIVERED
-    with pytest.raises(StorageError, match=r"(?i)foreign key"), old.write() as connection:
-        connection.exec_driver_sql("DELETE FROM report")
-
-
-@pytest.mark.parametrize(
-    ("revision", "says"),
-    [
-        ("0004", "its schema is 0004, older than 0007, the first that can be upgraded: move it aw"),
-        ("9999", "its schema is 9999, newer than .*: run the program that made it"),
-    ],
-)
-def test_a_schema_that_is_not_known_is_left_alone_with_what_to_do(
-    empty_db: Database, revision: str, says: str
-) -> None:
-    upgraded_to(empty_db, "0007")
-    with empty_db.write() as connection:
-        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
-    with pytest.raises(StorageError, match=says):
-        empty_db.upgrade()
-    assert empty_db.revision() == revision
-
-
-def test_upgrade_is_idempotent(db: Database) -> None:
-    assert db.upgrade() == db.revision()
-
-
-def test_an_empty_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    empty = Database(f"sqlite:///{tmp_path / 'empty.db'}")
-    with pytest.raises(StorageError, match="db upgrade"):
-        empty.check_schema()
-    empty.close()
-
-
-@pytest.mark.parametrize("name", ["node.db", "a b?%23.db"])
-def test_who_only_looks_makes_no_database(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "var" / name.partition("?")[0]
-    absent = Database(f"sqlite:///{path}")
-    for folder_is_there in (False, True):
-        with pytest.raises(StorageError, match=r"no database at .*/var/.* 'dicom-ai-node db upg"):
-            absent.check_schema()
-        with pytest.raises(StorageError, match="no database at"), absent.write():
-            pass
-        assert not path.exists()
-        if not folder_is_there:
-            path.parent.mkdir()
-    absent.upgrade()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    absent.check_schema()
-    absent.close()
-
-
-def test_an_error_says_which_database(tmp_path: Path) -> None:
-    path = tmp_path / "node.db"
-    path.write_bytes(b"no database at all" * 100)
-    with pytest.raises(StorageError, match=f"database {path}: file is not a database"):
-        Database(f"sqlite:///{path}").check_schema()
-    (tmp_path / "taken").touch()
-    with pytest.raises(StorageError, match=f"database {tmp_path}/taken/node.db: cannot be made"):
-        Database(f"sqlite:///{tmp_path}/taken/node.db").upgrade()
-
-
-def test_no_error_holds_a_password() -> None:
-    url = "postgresql+psycopg://node:geheim@127.0.0.1:1/node?password=secret&connect_timeout=1"
-    with pytest.raises(StorageError) as caught:
-        Database(url).check_schema()
-    assert "database postgresql+psycopg://node@127.0.0.1:1/node: " in str(caught.value)
-    assert "geheim" not in str(caught.value)
-    assert "secret" not in str(caught.value)
 
 
 def test_same_instance_twice_is_one_and_other_content_is_a_version(db: Database) -> None:
@@ -231,14 +124,6 @@ def test_an_expired_lease_is_taken_over_and_its_late_result_discarded(db: Databa
     assert events_of(db, "1.1") == ["quiet", "claim", "lease_expired", "claim", "result"]
 
 
-def test_a_renewed_lease_is_kept(db: Database) -> None:
-    file_instance(db, "1.1")
-    studies.close_due(db, now=20, settings=TIMING)
-    claim_one(db, now=20)
-    studies.STUDIES.renew(db, owner="worker", now=70, lease_seconds=60)
-    assert claim_all(db, now=100, owner="other") == []
-
-
 def claim_all(
     db: Database, *, now: float, owner: str = "worker", limit: int = 10
 ) -> list[studies.ClaimedStudy]:
@@ -274,14 +159,6 @@ def test_a_failed_attempt_waits_and_the_last_one_fails_the_study(db: Database) -
     assert claim_one(db, now=41).attempts == 1
 
 
-def test_a_stopped_worker_hands_back_without_using_up_an_attempt(db: Database) -> None:
-    file_instance(db, "1.1")
-    studies.close_due(db, now=20, settings=TIMING)
-    claim_one(db, now=20)
-    studies.hand_back(db, owner="worker", now=21)
-    assert claim_one(db, now=21).attempts == 1
-
-
 def test_priors_are_found_by_patient_only(db: Database) -> None:
     for uid, patient in (("1.1", "p"), ("1.2", "p"), ("1.3", ""), ("1.4", "q")):
         file_instance(db, uid, f"{uid}.1")
@@ -296,20 +173,6 @@ def test_priors_are_found_by_patient_only(db: Database) -> None:
     assert prior.study_date is not None
     assert prior.study_date.year == 2020
     assert patients.priors(db, patient_key="", except_study="1.1") == []
-
-
-def test_waiting_in_vain_for_a_connection_is_a_storage_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "node.db").touch()
-    database = Database(f"sqlite:///{tmp_path / 'node.db'}")
-    monkeypatch.setattr(database._engine.pool, "_timeout", 0.05)
-    with ExitStack() as held:
-        for _ in range(15):  # the pool and its overflow
-            held.enter_context(database.read())
-        with pytest.raises(StorageError, match="no connection"), database.read():
-            pass
-    database.close()
 
 
 def test_late_policy_keep_still_analyses_what_has_no_result(db: Database) -> None:

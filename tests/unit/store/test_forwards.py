@@ -1,7 +1,5 @@
 """Forwarded images in the database, on SQLite and on PostgreSQL."""
 
-import pytest
-
 from dicom_ai_node.store import Database, deliveries, forwards
 from dicom_ai_node.store.forwards import Outgoing
 from dicom_ai_node.store.instances import record
@@ -11,11 +9,6 @@ from dicom_ai_node.store.retention import drop_expired
 from dicom_ai_node.store.studies import close_due, fail
 from dicom_ai_node.types import Reason
 from tests.builders.rows import TIMING, claim_one, instance
-
-
-@pytest.fixture
-def db(any_db: Database) -> Database:
-    return any_db
 
 
 def enter(db: Database, study: str, sop: str, *, now: float = 0.0, content: str = "a") -> None:

@@ -1,0 +1,127 @@
+"""The schema of a database: made, upgraded, refused; and what is said of one that fails."""
+
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from dicom_ai_node.errors import StorageError
+from dicom_ai_node.store import Database
+from dicom_ai_node.store.database import _alembic_config
+from dicom_ai_node.store.tables import metadata
+from dicom_ai_node.study import State
+from tests.builders.rows import (
+    analysed_study,
+    deliver_all,
+    state_of,
+)
+
+
+def test_the_migration_makes_the_tables_of_the_program(db: Database) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    with db.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    db.check_schema()
+
+
+def upgraded_to(db: Database, revision: str) -> None:
+    with db.write() as connection:
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def test_a_database_of_the_first_schema_goes_on_with_all_that_it_holds(empty_db: Database) -> None:
+    old = empty_db
+    upgraded_to(old, "0007")
+    analysed_study(old, "1.1")
+    old.upgrade()
+    old.check_schema()
+    deliver_all(old, "pacs", now=101)
+    assert state_of(old, "1.1") is State.DELIVERED
+    with pytest.raises(StorageError, match=r"(?i)foreign key"), old.write() as connection:
+        connection.exec_driver_sql("DELETE FROM report")
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [
+        ("0004", "its schema is 0004, older than 0007, the first that can be upgraded: move it aw"),
+        ("9999", "its schema is 9999, newer than .*: run the program that made it"),
+    ],
+)
+def test_a_schema_that_is_not_known_is_left_alone_with_what_to_do(
+    empty_db: Database, revision: str, says: str
+) -> None:
+    upgraded_to(empty_db, "0007")
+    with empty_db.write() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+    with pytest.raises(StorageError, match=says):
+        empty_db.upgrade()
+    assert empty_db.revision() == revision
+
+
+def test_upgrade_is_idempotent(db: Database) -> None:
+    assert db.upgrade() == db.revision()
+
+
+def test_an_empty_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    empty = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(StorageError, match="db upgrade"):
+        empty.check_schema()
+    empty.close()
+
+
+@pytest.mark.parametrize("name", ["node.db", "a b?%23.db"])
+def test_who_only_looks_makes_no_database(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "var" / name.partition("?")[0]
+    absent = Database(f"sqlite:///{path}")
+    for folder_is_there in (False, True):
+        with pytest.raises(StorageError, match=r"no database at .*/var/.* 'dicom-ai-node db upg"):
+            absent.check_schema()
+        with pytest.raises(StorageError, match="no database at"), absent.write():
+            pass
+        assert not path.exists()
+        if not folder_is_there:
+            path.parent.mkdir()
+    absent.upgrade()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    absent.check_schema()
+    absent.close()
+
+
+def test_an_error_says_which_database(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StorageError, match=f"database {path}: file is not a database"):
+        Database(f"sqlite:///{path}").check_schema()
+    (tmp_path / "taken").touch()
+    with pytest.raises(StorageError, match=f"database {tmp_path}/taken/node.db: cannot be made"):
+        Database(f"sqlite:///{tmp_path}/taken/node.db").upgrade()
+
+
+def test_no_error_holds_a_password() -> None:
+    url = "postgresql+psycopg://node:geheim@127.0.0.1:1/node?password=secret&connect_timeout=1"
+    with pytest.raises(StorageError) as caught:
+        Database(url).check_schema()
+    assert "database postgresql+psycopg://node@127.0.0.1:1/node: " in str(caught.value)
+    assert "geheim" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_waiting_in_vain_for_a_connection_is_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "node.db").touch()
+    database = Database(f"sqlite:///{tmp_path / 'node.db'}")
+    monkeypatch.setattr(database._engine.pool, "_timeout", 0.05)
+    with ExitStack() as held:
+        for _ in range(15):  # the pool and its overflow
+            held.enter_context(database.read())
+        with pytest.raises(StorageError, match="no connection"), database.read():
+            pass
+    database.close()
