@@ -37,6 +37,10 @@ from dicom_ai_node.store.reports import StoredFile
 from dicom_ai_node.study.proposals import POLICY, ProposalState
 from dicom_ai_node.types import ProposalSource, ReportFile
 
+_STUDIES_A_RUN = 50
+
+log = structlog.get_logger()
+
 
 class CopyMaker(Protocol):
     """Makes the copy of one image: see ``report/copies.py``."""
@@ -223,12 +227,6 @@ def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
 
 def _is_inferred(one: ProposalDetail) -> bool:
     return one.proposal.proposed.source is ProposalSource.INFERENCE
-
-
-_STUDIES_A_RUN = 50
-
-
-log = structlog.get_logger()
 
 
 def apply_due(

@@ -29,6 +29,10 @@ from dicom_ai_node.store.node import clock_jumps, file_counts, write_probe
 from dicom_ai_node.store.overview import overview
 from dicom_ai_node.study import OPEN_DELIVERIES, OPEN_STATES, DeliveryState
 
+FRESH_SECONDS = 3.0
+"""An answer serves who asks within this long: the checks write."""
+PATIENCE_SECONDS = 5.0
+
 log = structlog.get_logger()
 
 
@@ -191,13 +195,6 @@ def _queues(db: Database, now: float) -> str:
     text = f"{studies} studies open, {waiting} deliveries waiting, {dead} dead"
     stuck = count_stuck(db)
     return f"{text}, accepted proposals of {stuck} studies not applied" if stuck else text
-
-
-FRESH_SECONDS = 3.0
-"""An answer serves who asks within this long: the checks write."""
-
-
-PATIENCE_SECONDS = 5.0
 
 
 class Prober:

@@ -13,15 +13,11 @@ from dicom_ai_node.deliver import LEASE_SECONDS
 from dicom_ai_node.store.clock import Bounds
 
 MEGABYTE = 1024 * 1024
-
-
 _INODES = 1000
-
-
 _INODES_SHARE = 100
-
-
 _DATABASE_SHARE = 20
+STEP_SECONDS = 2.0
+"""A smaller step is taken for the correction of a clock that runs fast or slow."""
 
 
 class Space(StrEnum):
@@ -104,10 +100,6 @@ def database_space(left: Room, settings: StorageSettings) -> Space:
     if left.free < database_mark(left, settings) or left.lacks_inodes:
         return Space.LOW
     return Space.ENOUGH
-
-
-STEP_SECONDS = 2.0
-"""A smaller step is taken for the correction of a clock that runs fast or slow."""
 
 
 @dataclass(frozen=True, slots=True)

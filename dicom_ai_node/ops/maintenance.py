@@ -35,30 +35,17 @@ from dicom_ai_node.store.monitor import drop_observations
 from dicom_ai_node.store.node import forget_silent, note_jump
 from dicom_ai_node.store.studies import close_due
 
-log = structlog.get_logger()
-
-
 Job = tuple[str, Callable[[], object], float]
 """Name, what to do, seconds between two beginnings."""
-
-
 _CLOSE_SECONDS = 0.25
-
-
 _LOOK_SECONDS = 0.5
 """What two looks at two clocks may be apart."""
-
-
 _AFTER_A_FAILURE_SECONDS = 5.0
-
-
 _APPLY_SECONDS = 15.0
-
-
 _DAY = 86400.0
-
-
 _HOUR = 3600.0
+
+log = structlog.get_logger()
 
 
 class Maintenance:

@@ -20,7 +20,6 @@ from dicom_ai_node.ops.child import Child, Patience, RoleCommand
 
 _TICK_SECONDS = 0.1
 
-
 log = structlog.get_logger()
 
 

@@ -18,9 +18,8 @@ from dicom_ai_node.store.tables import audit, audit_study
 from dicom_ai_node.study import AuditedState
 
 _ROWS_A_READ = 500
-
-
 _WAITING = audit_study.c.state == AuditedState.WAITING
+_KEYS_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +174,6 @@ def _settled(row: Row[Any]) -> SettledStudy:
         arrived=row.arrived,
         fault=row.fault,
     )
-
-
-_KEYS_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,10 @@ from dicom_ai_node.study import OPEN_STATES, Event
 from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.types import ModelIdentity
 
+BACKOFF = Backoff(first=600.0, longest=3600.0)
+"""Before a study's proposals are applied by themselves again."""
+_ACCEPTED = proposal.c.state == ProposalState.ACCEPTED
+
 
 @dataclass(frozen=True, slots=True)
 class NewCopy:
@@ -118,13 +122,6 @@ def _insert(connection: Connection, uid: str, file: StoredFile) -> int:
     )
     analysis_id = connection.execute(newest).scalar_one()
     return insert_report(connection, uid, NewReport(COPY, (file,)), analysis_id=analysis_id)
-
-
-BACKOFF = Backoff(first=600.0, longest=3600.0)
-"""Before a study's proposals are applied by themselves again."""
-
-
-_ACCEPTED = proposal.c.state == ProposalState.ACCEPTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dicom_ai_node.types import StoredInstance
 
 _REPORTED = frozenset({State.REPORTED, State.DELIVERED, State.UNDELIVERED})
 """A study that has a result, which ``late_policy = "keep"`` leaves as it is."""
+_PAGE = 500
 
 
 class Filed(StrEnum):
@@ -199,9 +200,6 @@ def _notify(
     ).scalar_one()
     if state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN:
         apply_event(connection, uid, event, now=now, settings=settings)
-
-
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)

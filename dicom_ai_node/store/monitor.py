@@ -25,8 +25,6 @@ from dicom_ai_node.store.tables import (
 from dicom_ai_node.types import Outcome
 
 _FILLED = ("received_at", "patient")
-
-
 _LONGEST = {"manufacturer": 64, "model_name": 64, "station": 64, "software": 64, "view": 16}
 
 

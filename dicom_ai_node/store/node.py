@@ -11,10 +11,9 @@ from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import instance, node_value, worker
 
 _JUMPS = "clock_jumps"
-
-
 _PROBE_BYTES = 32 * 1024
 """More than the rows of an image take: a log that has room for this has room for them."""
+_COUNTS = "spool_files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,6 @@ def write_probe(db: Database, *, now: float) -> None:
     # On a server this shows that the session may write; its disk is its administrator's.
     size = _PROBE_BYTES if db.is_sqlite else 16
     put(db, "probe", secrets.token_hex(size // 2), now=now)
-
-
-_COUNTS = "spool_files"
 
 
 @dataclass(frozen=True, slots=True)
