@@ -5,8 +5,10 @@
 each would take seconds for its imports.
 """
 
+import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -79,7 +81,11 @@ def serve() -> None:
     """Answer requests until standard input ends."""
     sys.path[:] = [path for path in sys.path if path != str(Path(__file__).parent)]
     for module in PRELOADED:
-        __import__(module)
+        importlib.import_module(module)
+    package = importlib.import_module("dicom_ai_node")
+    for found in pkgutil.walk_packages(package.__path__, "dicom_ai_node."):
+        if "migrations" not in found.name and not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()

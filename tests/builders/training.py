@@ -14,7 +14,7 @@ SIDE = 64
 
 
 class Tiny:
-    """Images in memory, some of them for the gates; the rest of a :class:`Data`."""
+    """Material in memory, some of it for the gates."""
 
     def __init__(self, count: int = 24) -> None:
         self.items = [

@@ -1,5 +1,6 @@
 import time
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_weights_are_repetitions() -> None:
     p, female = sexes(60, 2)
     mu, years = ages(60, 3)
     weights = resamples([str(i // 2) for i in range(60)], count=20)
-    pairs = {
+    pairs: dict[metrics.Statistic, tuple[Any, Any]] = {
         metrics.mae: (mu, years),
         metrics.rmse: (mu, years),
         metrics.r2: (mu, years),

@@ -63,7 +63,7 @@ def test_of_an_even_number_the_lower_middle_is_the_median() -> None:
 def test_of_equals_the_path_decides_whatever_the_order_of_the_rows() -> None:
     one = table("val", [2, -2, 2.00001], [0.4, 0.6, 0.9])
     assert rules(one) == {BEST: 2, MEDIAN: 1, WORST: 0, UNSURE: 1}
-    backwards = one.where(np.array([2, 1, 0]))  # type: ignore[arg-type]
+    backwards = one.where(np.array([2, 1, 0]))
     assert rules(backwards) == {BEST: 0, MEDIAN: 1, WORST: 2, UNSURE: 1}
 
 

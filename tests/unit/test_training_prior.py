@@ -16,7 +16,8 @@ def posterior(years: np.ndarray, density: np.ndarray, seed: int, noise: float = 
     """Logits of a network that has learnt the image's likelihood and the training set's prior."""
     seen = years + np.random.default_rng(seed).normal(0, noise, len(years))
     likelihood = -np.square(prior.YEARS - seen[:, None]) / (2 * noise**2)
-    return likelihood + density
+    logits: np.ndarray = likelihood + density
+    return logits
 
 
 def test_the_density_is_one_and_has_a_floor() -> None:

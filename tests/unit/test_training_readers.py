@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
@@ -262,7 +263,7 @@ def test_spr(tmp_path: Path) -> None:
 
 
 def test_rsna(tmp_path: Path) -> None:
-    dirty = {"Modality": "CR", "PatientAge": "64", "ViewPosition": "AP"}
+    dirty: dict[str, Any] = {"Modality": "CR", "PatientAge": "64", "ViewPosition": "AP"}
     dicom(tmp_path / "stage_2_train_images/aa.dcm", PatientSex="F", PatientID="aa", **dirty)
     dicom(tmp_path / "stage_2_train_images/bb.dcm", PatientSex="M", PatientAge="155")
     dicom(tmp_path / "stage_2_test_images/cc.dcm", PatientSex="M", PatientAge="7")
@@ -281,8 +282,8 @@ def test_rsna(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_dicom_files(tmp_path: Path) -> None:
-    study = {"PatientID": "4711", "PatientSex": "F", "StudyDate": "20230610"}
-    maker = {"Manufacturer": "ACME", "ManufacturerModelName": "One"}
+    study: dict[str, Any] = {"PatientID": "4711", "PatientSex": "F", "StudyDate": "20230610"}
+    maker: dict[str, Any] = {"Manufacturer": "ACME", "ManufacturerModelName": "One"}
     dicom(tmp_path / "a/1", PatientAge="063Y", ViewPosition="PA", **study, **maker)
     dicom(tmp_path / "a/2", PatientBirthDate="19600415", ViewPosition="LL", **study)
     dicom(tmp_path / "b/3", PatientAge="063Y", PatientBirthDate="19800415", **study)

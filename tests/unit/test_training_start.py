@@ -26,6 +26,8 @@ def published(architecture: str) -> nn.Module:
     made: nn.Module = getattr(models, architecture)(weights=None)
     for module in made.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -71,7 +73,7 @@ def test_features_are_those_of_torchvision(
         expected.load_state_dict(maps(made).state_dict())
     first = next(module for module in expected.modules() if isinstance(module, nn.Conv2d))
     pads = [0, 1, 0, 1] if architecture == "mobilenet_v2" else 4 * [int(first.padding[0])]
-    bare = nn.Conv2d(3, first.out_channels, first.kernel_size, stride=2, bias=False)
+    bare = nn.Conv2d(3, first.out_channels, first.kernel_size[0], stride=2, bias=False)
     bare.load_state_dict(first.state_dict())
     network._replace(expected, start.FIRST[architecture][0], bare)
     torch.testing.assert_close(

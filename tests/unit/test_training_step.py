@@ -56,7 +56,7 @@ def test_an_unknown_label_moves_nothing() -> None:
     unknown = {name: torch.full((2,), NAN) for name in ("age", "female", "frontal", "chest")}
     total, _ = loss.total(network(torch.rand(2, 1, 32, 32)), unknown)
     assert total.item() == 0.0
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     assert all(not p.grad.any() for p in network.parameters() if p.grad is not None)
 
 
@@ -172,6 +172,8 @@ def test_frozen_norms_compute_what_the_network_computes() -> None:
     torch.manual_seed(0)
     network = Network("mobilenet_v2").eval()
     for norm in [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2.0)
     x = torch.rand(2, 1, 64, 64)

@@ -150,7 +150,17 @@ class About:
     not_for: str
 
 
-class Data(Protocol):
+class Material(Protocol):
+    """What a run is trained with."""
+
+    def trained(self) -> list[LabelledImage]:
+        """What a network is trained with, in a fixed order, without pixels."""
+
+    def training(self, side: int) -> Images:
+        """The same with pixels, in as few bits as are enough."""
+
+
+class Data(Material, Protocol):
     """Where a run's images come from, and which are for what."""
 
     @property
@@ -164,12 +174,6 @@ class Data(Protocol):
     @property
     def chooses(self) -> str:
         """The role that chooses how much of the ages' prior is taken out."""
-
-    def trained(self) -> list[LabelledImage]:
-        """What a network is trained with, in a fixed order, without pixels."""
-
-    def training(self, side: int) -> Images:
-        """The same with pixels, in as few bits as are enough."""
 
     def load(self, side: int, *roles: str) -> Images:
         """Images in ``roles`` with 16 bits, as they are measured."""

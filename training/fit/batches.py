@@ -13,7 +13,7 @@ from torch import Tensor
 from training.data import augment
 from training.data import images as data
 from training.data.findings import targets
-from training.data.images import Data
+from training.data.images import Material
 from training.data.tables import DataError
 from training.fit.config import RunConfig
 
@@ -109,7 +109,7 @@ def frequencies(config: RunConfig, images: data.Images) -> NDArray[np.float64]:
 class Batches:
     """The training images, and the batches made of them on the device."""
 
-    def __init__(self, config: RunConfig, data: Data, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, data: Material, device: torch.device) -> None:
         self.images = data.training(config.pixels)
         labels = {name: self.images.column(name) for name in LABELS}
         labels[FURTHER] = targets(self.images.items)

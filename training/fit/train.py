@@ -22,7 +22,7 @@ from rich.progress import Progress, TextColumn
 
 from dicom_ai_node.errors import BundleError
 from training.data.archive import ArchiveData
-from training.data.images import Data
+from training.data.images import Data, Material
 from training.data.tables import DataError
 from training.fit import checkpoint, start
 from training.fit import config as settings
@@ -32,7 +32,7 @@ from training.fit.config import RunConfig, data_of
 from training.fit.run import Log, Run, device_of
 
 
-def train(config: RunConfig, root: Path, data: Data) -> None:
+def train(config: RunConfig, root: Path, data: Material) -> None:
     """Run until the budget is used up, from the last checkpoint if there is one.
 
     Raises
