@@ -17,6 +17,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from pydicom import Dataset
@@ -72,8 +74,11 @@ class Formats:
         self.ports: dict[str, int] = {}
         self.known: set[str] = set()
 
-    def make(self) -> None:
-        """Write every format below ``out/formats``, and then mask it."""
+    def make(self, skipped: Sequence[str]) -> None:
+        """Write every format below ``out/formats``, and then mask it.
+
+        ``skipped``: steps that an earlier run into the same folder has taken.
+        """
         with Commands(self.tree, self.out, self.env) as self.commands:
             for step in (
                 self.demo,
@@ -88,6 +93,8 @@ class Formats:
                 self.errors,
             ):
                 began = time.monotonic()
+                if step.__name__ in skipped:
+                    continue
                 step()
                 print(f"{step.__name__:10} {time.monotonic() - began:6.1f} s", flush=True)
         self.pacs.close()
@@ -103,8 +110,6 @@ class Formats:
 
     def demo(self) -> None:
         self.run("demo/json", "demo", "--json", "--keep", "demo", code=0)
-        pixels = inputs.small(inputs.demo_pixels(self.out / "demo" / "spool"))
-        self.pixels = [pixels[0], pixels[1], pixels[6]]  # a woman, a man, a lateral view
         inputs.headers(self.pixels, self.out / "headers")
         inputs.odd_files(self.pixels[0], self.out / "odd")
         inputs.archive(self.pixels, self.out / "archive")
@@ -328,6 +333,12 @@ class Formats:
         known |= {inputs.uid(study, "series") for study in studies}
         return Mask({"OUT": self.out, "OLD": self.old, "TREE": self.tree}, self.ports, known)
 
+    @cached_property
+    def pixels(self) -> list[inputs.Grey]:
+        """Of a woman, of a man, and a lateral view."""
+        pixels = inputs.small(inputs.demo_pixels(self.out / "demo" / "spool"))
+        return [pixels[0], pixels[1], pixels[6]]
+
     def mask_all(self) -> None:
         """Add the DICOM files that were written and sent, and mask every text."""
         mask = self._mask()
@@ -408,6 +419,7 @@ def main() -> None:
     parser.add_argument("--tree", type=Path, help="root of the checkout whose formats are written")
     parser.add_argument("--out", type=Path, help="a new folder for them")
     parser.add_argument("--old", type=Path, help="folder of a run whose databases are upgraded")
+    parser.add_argument("--skip", nargs="+", default=(), help="steps that --out has already")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"))
     parser.add_argument("--lines", type=int, default=12, help="of a difference, at most")
     options = parser.parse_args()
@@ -415,8 +427,8 @@ def main() -> None:
         sys.exit(compare(*options.compare, lines=options.lines))
     if options.tree is None or options.out is None:
         parser.error("--tree and --out, or --compare")
-    options.out.mkdir(parents=True)
-    Formats(options.tree, options.out, options.old).make()
+    options.out.mkdir(parents=True, exist_ok=bool(options.skip))
+    Formats(options.tree, options.out, options.old).make(options.skip)
 
 
 if __name__ == "__main__":
