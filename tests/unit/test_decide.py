@@ -65,7 +65,7 @@ def answer(
         ({"chest": 0.4, "frontal": 0.1}, "not_a_chest"),
     ],
 )
-def test_each_gate_abstains_with_its_reason(change: dict[str, float], code: str) -> None:
+def test_each_gate_abstains_with_its_reason(change: dict[str, Any], code: str) -> None:
     judged = judge(IMAGE, replace(GOOD, **change), GATES)
     assert judged.outcome is Outcome.ABSTAINED
     assert judged.reason is not None
@@ -268,7 +268,7 @@ def reasons(result: StudyResult) -> dict[str, str]:
 
 VAGUE = replace(GOOD, age_interval90=(20.0, 90.0))
 UNDECIDED = replace(GOOD, probability_female=0.6)
-OTHER = {"sex": AttributeStatus.NOT_ASSESSED, "recorded_sex": "O"}
+OTHER: dict[str, Any] = {"sex": AttributeStatus.NOT_ASSESSED, "recorded_sex": "O"}
 
 
 @pytest.mark.parametrize(
