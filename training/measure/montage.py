@@ -62,7 +62,7 @@ class ChosenImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ExplainedImage:
+class ImageWithMaps:
     """One image as the network saw it, shape (S, S) in [0, 1], and its maps."""
 
     pixels: NDArray[np.float32]
@@ -113,7 +113,7 @@ def describe(table: PredictionTable, case: ChosenImage, licence: str) -> str:
 def draw(
     table: PredictionTable,
     cases: Sequence[ChosenImage],
-    seen: Sequence[ExplainedImage],
+    seen: Sequence[ImageWithMaps],
     captions: Sequence[str],
 ) -> Canvas:
     """The figure: two images a line, each data set on lines of its project."""
@@ -131,7 +131,7 @@ def draw(
     return canvas
 
 
-def _show(part: SubFigure, seen: ExplainedImage, caption: str) -> None:
+def _show(part: SubFigure, seen: ImageWithMaps, caption: str) -> None:
     part.suptitle(caption, fontsize=8, x=0.02, ha="left")
     left, *others = part.subplots(1, 1 + len(Head))
     left.imshow(seen.pixels, cmap="gray", vmin=0, vmax=1)
@@ -155,7 +155,7 @@ def write(out: Path, estimator: Estimator, table: PredictionTable, root: Path) -
         path = str(table.image[case.row])
         pixels = normalise(project.read(root / path), estimator.size)
         seen.append(
-            ExplainedImage(pixels, explain(estimator.network, pixels, device=estimator.device))
+            ImageWithMaps(pixels, explain(estimator.network, pixels, device=estimator.device))
         )
         captions.append(describe(table, case, licences.get(path) or "unknown"))
     canvas = draw(table, cases, seen, captions)
