@@ -55,7 +55,7 @@ _WORDING = "inferred characteristics differ from the record"
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class BatchStudy:
     """One study of a batch: the check of its header, and what the network said."""
 
     key: str
@@ -65,7 +65,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class BatchVerdict:
     """What the batch says of one study."""
 
     age_p: float | None = None
@@ -86,7 +86,7 @@ class Verdict:
 class Batch:
     """What a batch says of its studies, and of itself."""
 
-    verdicts: Mapping[str, Verdict]
+    verdicts: Mapping[str, BatchVerdict]
     threshold: float | None
     """Smallest score that alerts, None when nothing does."""
     expected_ppv: float | None
@@ -96,7 +96,7 @@ class Batch:
 
 
 def judge_batch(
-    cases: Sequence[Case],
+    cases: Sequence[BatchStudy],
     *,
     false_discovery_rate: float,
     budget: int | None,
@@ -173,7 +173,9 @@ class _Tested:
         )
 
 
-def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[str]) -> _Tested:
+def _tested(
+    cases: Sequence[BatchStudy], policy: PolicySettings, disabled: Collection[str]
+) -> _Tested:
     ages = {
         one.key: (recorded, estimate, _trained(one.result))
         for one in cases
@@ -206,7 +208,7 @@ def _tested(cases: Sequence[Case], policy: PolicySettings, disabled: Collection[
 
 
 def _verdict(
-    case: Case,
+    case: BatchStudy,
     *,
     age: AgeEstimate | None,
     age_p: float | None,
@@ -214,12 +216,12 @@ def _verdict(
     found: Sequence[bool],
     p: float,
     mix_ups: bool,
-) -> Verdict:
+) -> BatchVerdict:
     age_found, sex_found, pair_found = found
     contradicted = not _OTHER_STUDIES.isdisjoint(case.check.rules)
     mix_up = mix_ups and (pair_found or age_found + sex_found + contradicted >= 2)
     suspicious = any(found) or p < WORTH_A_LOOK
-    return Verdict(
+    return BatchVerdict(
         age=age,
         age_p=age_p,
         sex_p=sex_p,
@@ -279,7 +281,9 @@ def _probability(sex: str, estimate: SexEstimate) -> float:
     return min(1.0, max(female if sex == "F" else 1 - female, SMALLEST_P))
 
 
-def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) -> HeaderCheck:
+def with_findings(
+    case: BatchStudy, verdict: BatchVerdict, disabled: Collection[str] = ()
+) -> HeaderCheck:
     """The check of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE.
 
     ``disabled`` are the rules that the batch was judged without.
@@ -308,7 +312,7 @@ def with_findings(case: Case, verdict: Verdict, disabled: Collection[str] = ()) 
     return replace(check, findings=(*check.findings, *findings))
 
 
-def _odds(verdict: Verdict) -> str:
+def _odds(verdict: BatchVerdict) -> str:
     age, sex = verdict.age_p, verdict.sex_p
     said = [
         *([f"recorded age p = {age:.2g}"] if age is not None else ()),

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from dicom_ai_node.archive import identities, listing, stations
 from dicom_ai_node.archive.member import ArchiveRule, Collected, Member, patients
-from dicom_ai_node.archive.stations import Group, groups_of
+from dicom_ai_node.archive.stations import StationGroup, groups_of
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.check import Fired, amended, check
 from dicom_ai_node.rules.header import Header, distinct
@@ -72,7 +72,7 @@ def audit_archive(
 
 def judge_groups(
     members: Sequence[Member], settings: RulesSettings
-) -> tuple[tuple[Member, ...], Sequence[Group]]:
+) -> tuple[tuple[Member, ...], Sequence[StationGroup]]:
     """The studies with findings of G7, and the groups that were judged."""
     if _LAST in settings.disabled:
         return tuple(members), []

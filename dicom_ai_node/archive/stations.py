@@ -21,7 +21,7 @@ ORIGINS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class StationGroup:
     """The studies of one station, manufacturer, model or software version."""
 
     by: str
@@ -32,11 +32,11 @@ class Group:
     unusual: bool = False
 
 
-def groups_of(members: Sequence[Member], settings: RulesSettings) -> list[Group]:
+def groups_of(members: Sequence[Member], settings: RulesSettings) -> list[StationGroup]:
     """Groups that are large enough to be judged, each against the rest of the archive (G7)."""
     read = [member for member in members if member.headers]
     judged = [
-        Group(by, name, inside, _p_value(inside, read))
+        StationGroup(by, name, inside, _p_value(inside, read))
         for by, keyword in ORIGINS.items()
         for name, inside in sorted(grouped(read, methodcaller("usual", keyword)).items())
         if settings.group_minimum <= len(inside) < len(read)
@@ -48,7 +48,7 @@ def groups_of(members: Sequence[Member], settings: RulesSettings) -> list[Group]
     return [replace(group, unusual=(group.by, group.name) in unexplained) for group in judged]
 
 
-def _unexplained(groups: Sequence[Group], read: Sequence[Member]) -> set[tuple[str, str]]:
+def _unexplained(groups: Sequence[StationGroup], read: Sequence[Member]) -> set[tuple[str, str]]:
     """Those of ``groups`` that are unusual without the ones that are more so.
 
     Else one console made its manufacturer unusual. A group that is most of such a console's studies

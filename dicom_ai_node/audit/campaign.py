@@ -83,7 +83,7 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Preview:
+class DryRun:
     """The counts of a dry run."""
 
     slices: int

@@ -11,7 +11,7 @@ import structlog
 from dicom_ai_node.audit.campaign import Ended, Ending
 from dicom_ai_node.audit.listing import Lister
 from dicom_ai_node.audit.pacing import Hold
-from dicom_ai_node.audit.session import Session, describe
+from dicom_ai_node.audit.session import AuditSession, describe
 from dicom_ai_node.audit.sources import Source
 from dicom_ai_node.audit.study import Attempt, gather, listed_from_row
 from dicom_ai_node.errors import ConfigError, PeerUnavailable, StorageError
@@ -24,7 +24,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 log = structlog.get_logger()
 
 
-def collect(session: Session) -> Ending:
+def collect(session: AuditSession) -> Ending:
     """Collect until all is settled, or until told to end; the audit's lease must be held.
 
     Raises AuditError or ConfigError where the audit cannot go on, StorageError where nothing can be
@@ -48,7 +48,7 @@ def collect(session: Session) -> Ending:
 class Collector:
     """Works off the studies that were listed."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: AuditSession) -> None:
         self.session = session
         self._db = session.db
         self._task = session.task

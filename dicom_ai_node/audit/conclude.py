@@ -9,7 +9,7 @@ from types import MappingProxyType
 from dicom_ai_node.archive.member import Collected, Member
 from dicom_ai_node.archive.mix_ups import (
     Batch,
-    Case,
+    BatchStudy,
     judge_batch,
     stated_age,
     stated_sex,
@@ -58,7 +58,7 @@ def conclude(
         raise ValueError("one study was collected twice")
     members = audit_archive(gathered, settings=rules, today=spec.today)
     days = len({one.day for one in members if one.day})
-    cases = [Case(one.key, one.check, kept[one.key].result) for one in members]
+    cases = [BatchStudy(one.key, one.check, kept[one.key].result) for one in members]
     batch = judge_batch(
         cases,
         false_discovery_rate=spec.false_discovery_rate,

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import structlog
 
-from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ended, Ending, Preview
-from dicom_ai_node.audit.session import Session, describe
+from dicom_ai_node.audit.campaign import AuditSpec, Depth, DryRun, Ended, Ending
+from dicom_ai_node.audit.session import AuditSession, describe
 from dicom_ai_node.audit.sources import Slice, Source
 from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.audit.study import listed_to_row, missing_part_to_row
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 class Lister:
     """The listing of one audit."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: AuditSession) -> None:
         self.session = session
         self._task = session.task
         self._counted: set[int] = set()
@@ -155,11 +155,11 @@ class Lister:
 
 
 def preview(
-    source: Source, spec: AuditSpec, rules: RulesSettings, *, on_progress: Callable[[Preview], None]
-) -> Preview:
+    source: Source, spec: AuditSpec, rules: RulesSettings, *, on_progress: Callable[[DryRun], None]
+) -> DryRun:
     """List and count what the audit would be about; nothing is fetched, stored or tried again."""
     parts = source.slices(spec)
-    found = Preview(slices=len(parts))
+    found = DryRun(slices=len(parts))
     everything = DistinctStudies(spec.limit)
     for part in parts:
         for listed in everything.of(source.list(spec, part)):

@@ -56,7 +56,7 @@ class Task:
     """Sleeps so many seconds, or until ``stop``; that event's own wait when None."""
 
 
-class Session:
+class AuditSession:
     """One process at work on one audit."""
 
     def __init__(self, db: Database, task: Task, pacing: Pacing | None = None) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ending, Progress
 from dicom_ai_node.audit.collect import collect
-from dicom_ai_node.audit.session import Session, Task, describe
+from dicom_ai_node.audit.session import AuditSession, Task, describe
 from dicom_ai_node.audit.sources import Source, opening
 from dicom_ai_node.audit.study import Analyse, folder_of, remove_abandoned
 from dicom_ai_node.config import Config
@@ -52,7 +52,7 @@ def work(
         try:
             task = _task(config, db, audit_id, owner, stop, on_progress)
             try:
-                return collect(Session(db, task))
+                return collect(AuditSession(db, task))
             finally:
                 shutil.rmtree(task.folder, ignore_errors=True)
         except StorageError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from dicom_ai_node.audit.campaign import AuditSpec, Preview
+from dicom_ai_node.audit.campaign import AuditSpec, DryRun
 from dicom_ai_node.audit.sources import Source, not_audited_in_words
 from dicom_ai_node.cli.printing import Answer, Block, Whole, cut_left, minute, table, when
 from dicom_ai_node.config import Config
@@ -58,7 +58,7 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> Answer:
     )
 
 
-def _preview_blocks(settings: Config, found: Preview, minutes: float | None) -> Iterator[Block]:
+def _preview_blocks(settings: Config, found: DryRun, minutes: float | None) -> Iterator[Block]:
     yield f"{found.studies} studies with {found.instances} instances, as far as the source says"
     yield from _not_audited(found.not_audited)
     yield f"{found.flagged} are flagged by their listing alone"

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dicom_ai_node.audit.campaign import Ending, Preview
+from dicom_ai_node.audit.campaign import DryRun, Ending
 from dicom_ai_node.audit.campaign import Progress as Counts
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import ExitCode, NodeError
@@ -64,7 +64,7 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
 
 
 @contextmanager
-def previewed(*, as_json: bool) -> Iterator[Callable[[Preview], None]]:
+def previewed(*, as_json: bool) -> Iterator[Callable[[DryRun], None]]:
     """Show a bar for a dry run, and yield what moves it."""
     with Progress(console=progress_console, disable=as_json or plain_terminal()) as bars:
         listing = bars.add_task("listing", total=None)

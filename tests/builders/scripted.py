@@ -9,7 +9,7 @@ from typing import Any
 
 from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.audit.session import Session, Task
+from dicom_ai_node.audit.session import AuditSession, Task
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, Slice
 from dicom_ai_node.audit.study import Seen, collected_from_row
 from dicom_ai_node.config.rules import RulesSettings
@@ -156,7 +156,7 @@ def session(
     spec: AuditSpec = SPEC,
     stop: threading.Event | None = None,
     **settings: Any,
-) -> Session:
+) -> AuditSession:
     clock = clock or Clock()
     task = Task(
         audit_id=number,
@@ -171,7 +171,7 @@ def session(
         now=clock.now,
         wait=clock.wait,
     )
-    return Session(db, task)
+    return AuditSession(db, task)
 
 
 def collected(db: Database, number: int) -> dict[str, Collected]:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_ai_node.archive.mix_ups import Batch, Case, Verdict, judge_batch, with_findings
+from dicom_ai_node.archive.mix_ups import (
+    Batch,
+    BatchStudy,
+    BatchVerdict,
+    judge_batch,
+    with_findings,
+)
 from dicom_ai_node.archive.statistics import (
     Spread,
     age_p_value,
@@ -51,24 +57,24 @@ def case(
     female: float | None = 0.999,
     half: float = 10.0,
     outcome: Outcome = Outcome.ESTIMATED,
-) -> Case:
+) -> BatchStudy:
     own = check or header()
     estimate = AgeEstimate(age, 6.0, (age - half, age + half)) if age is not None else None
     appearance = SexEstimate(female) if female is not None else None
-    return Case(key, own, StudyResult(key, outcome, own, age=estimate, sex=appearance))
+    return BatchStudy(key, own, StudyResult(key, outcome, own, age=estimate, sex=appearance))
 
 
-def judged(cases: list[Case], budget: int | None = None, rate: float = 0.1) -> Batch:
+def judged(cases: list[BatchStudy], budget: int | None = None, rate: float = 0.1) -> Batch:
     return judge_batch(cases, false_discovery_rate=rate, budget=budget, policy=PolicySettings())
 
 
-def _age(one: Case) -> float:
+def _age(one: BatchStudy) -> float:
     assert one.result is not None
     assert one.result.age is not None
     return one.result.age.mu
 
 
-def sound(count: int) -> list[Case]:
+def sound(count: int) -> list[BatchStudy]:
     """Studies of which nothing is wrong, with errors as the intervals promise."""
     rng = random.Random(count)
     return [
@@ -123,7 +129,7 @@ def test_a_network_that_is_too_sure_here_is_believed_less() -> None:
     assert sex_p_values([*doubtful, 0.06])[-1] > 2 * sex_p_values([*([0.9] * 1200), 0.06])[-1]
 
 
-def _drawn(rng: random.Random, wrong: float, heavy: bool) -> tuple[list[Case], set[str]]:
+def _drawn(rng: random.Random, wrong: float, heavy: bool) -> tuple[list[BatchStudy], set[str]]:
     """Studies of whom a share ``wrong`` has another person's age and sex in the header."""
     cases, mixed = [], set()
     for at in range(600):
@@ -178,16 +184,16 @@ def test_what_is_censored_respected_exempt_or_wrong_already_is_not_compared(
     check: HeaderCheck,
 ) -> None:
     verdict = judged([case("x", check), *sound(50)]).verdicts["x"]
-    assert verdict == Verdict()
+    assert verdict == BatchVerdict()
 
 
 @pytest.mark.parametrize("outcome", [Outcome.ABSTAINED, Outcome.REFUSED, Outcome.HEADER_ONLY])
 def test_nothing_is_compared_where_a_gate_failed(outcome: Outcome) -> None:
     one = case("x", header(20.0, "M"), outcome=outcome)
-    assert judged([one]).verdicts["x"] == Verdict()
+    assert judged([one]).verdicts["x"] == BatchVerdict()
 
 
-def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> Case:
+def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> BatchStudy:
     """A study whose recorded age the network, trained to 80, never learnt; as `decide` left it."""
     image = ImageRef("1.2.840.10008.5.1.4.1.1.1", f"1.2.{len(key)}", "1.2")
     seen = Prediction(mu, 6.0, (mu - half, mu + half), 0.99, 0.99, 0.99, 0.5)
@@ -199,7 +205,7 @@ def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> Cas
         ages=(9.0, 80.0),
         policy=PolicySettings(),
     )
-    return Case(key, header(years), result)
+    return BatchStudy(key, header(years), result)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +240,7 @@ def test_true_old_ages_are_rarely_found_however_many_there_are() -> None:
 
 def test_the_policy_says_how_certain_the_network_must_be() -> None:
     one = case("x", header(20.0, "M"), half=23.0, female=0.7)
-    assert judged([one]).verdicts["x"] == Verdict()
+    assert judged([one]).verdicts["x"] == BatchVerdict()
 
 
 def test_both_wrong_is_a_mix_up_and_ranks_first() -> None:
@@ -263,7 +269,7 @@ def test_an_image_that_cannot_be_assessed_is_told() -> None:
     one = case("x", outcome=Outcome.ABSTAINED)
     assert one.result is not None
     abstained = replace(one, result=replace(one.result, reason=Reason("not_frontal", "lateral")))
-    assert with_findings(abstained, Verdict()).rules == ("H4",)
+    assert with_findings(abstained, BatchVerdict()).rules == ("H4",)
 
 
 def test_a_small_budget_alerts_the_worst_and_says_what_to_expect() -> None:
@@ -285,7 +291,7 @@ def test_a_small_budget_alerts_the_worst_and_says_what_to_expect() -> None:
 
 
 def test_without_anything_to_compare_nothing_is_said() -> None:
-    batch = judged([Case("x", header(), None)], 10)
+    batch = judged([BatchStudy("x", header(), None)], 10)
     assert (batch.threshold, batch.expected_ppv, batch.prevalence) == (None, None, None)
 
 
@@ -307,7 +313,7 @@ cases = st.lists(
 @settings(deadline=None)
 @given(cases, st.none() | st.integers(0, 5), st.randoms(use_true_random=False))
 def test_it_is_total_and_independent_of_the_order(
-    batch: list[Case], budget: int | None, rng: random.Random
+    batch: list[BatchStudy], budget: int | None, rng: random.Random
 ) -> None:
     once = judged(batch, budget)
     assert once.verdicts.keys() == {one.key for one in batch}

@@ -7,7 +7,7 @@ from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import Fetched, Listed, Slice, cfind
 from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take_inventory
 from dicom_ai_node.audit.sources.remote import NO_STUDY, OptionalService, RemoteSource
-from dicom_ai_node.audit.sources.retrieval import Connection, Retrieval
+from dicom_ai_node.audit.sources.retrieval import PacsAssociation, Retrieval
 from dicom_ai_node.audit.sources.selection import study_key
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import FIND
@@ -33,7 +33,7 @@ class Pacs(RemoteSource[Inventory | None]):
     ) -> None:
         super().__init__(name, modalities)
         self._retrieval = retrieval
-        self._queries = Connection(table, FIND, calling_ae_title=calling_ae_title)
+        self._queries = PacsAssociation(table, FIND, calling_ae_title=calling_ae_title)
         self._search = cfind.StudySearch(
             name, self._queries.exchange, match_modality=table.match_modality
         )

@@ -154,7 +154,7 @@ class _Piece:
         return _Piece(self.objects + other.objects, self.lost + other.lost, other.more)
 
 
-class _Ended(Exception):
+class _TooManyAnswers(Exception):
     """A query has more answers than can be paged through."""
 
 
@@ -179,7 +179,7 @@ class Pager:
         try:
             # Without dates as far as it goes: no window of dates finds a study without one.
             yield from self._pages(query, DEEPEST if dated and smaller else None)
-        except _Ended as error:
+        except _TooManyAnswers as error:
             if smaller is None or not dated:
                 what = f"the rest of {date_range(part)}" if dated else "studies without a StudyDate"
                 yield Unlisted(f"{_place(query)} rest", f"{what}: {error}")
@@ -197,13 +197,15 @@ class Pager:
                 if len(piece) == self._page_size:  # full once more: the offset is ignored
                     yield from self._without_offset(query)
                 elif more:
-                    raise _Ended(f"the service lists {offset} studies and says there are more")
+                    raise _TooManyAnswers(
+                        f"the service lists {offset} studies and says there are more"
+                    )
                 return
             yield from (one for digest, one in fresh.items() if digest not in seen)
             yield from piece.lost
             seen |= fresh.keys()
             offset, more = offset + len(piece), piece.more
-        raise _Ended(f"more than {offset} studies")
+        raise _TooManyAnswers(f"more than {offset} studies")
 
     def _without_offset(self, query: Query) -> Iterator[Mapping[str, Any]]:
         """Ask for more and more at once, until fewer come than were asked for."""
@@ -213,7 +215,9 @@ class Pager:
             yield from page.objects
             count = len(page.objects)
             if count <= before or limit > DEEPEST:
-                raise _Ended(f"the service lists {count} studies at most, whatever the offset")
+                raise _TooManyAnswers(
+                    f"the service lists {count} studies at most, whatever the offset"
+                )
             if count < limit and not page.more:
                 return
             limit, before = 2 * limit, count
@@ -229,7 +233,7 @@ class Pager:
         except PeerRefused as error:
             if limit == self._page_size and not self._answers_some(query, offset):
                 if offset:
-                    raise _Ended(str(error)) from error
+                    raise _TooManyAnswers(str(error)) from error
                 if not self._search.ask_for_less(query, error):
                     raise
                 return self._piece(query, offset, limit)

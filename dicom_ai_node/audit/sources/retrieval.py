@@ -36,7 +36,7 @@ class Retrieval(Protocol):
         """Give back connections."""
 
 
-class Connection:
+class PacsAssociation:
     """An association with a PACS: opened when it is needed, and anew when it was lost."""
 
     def __init__(self, table: PacsTable, service: str, *, calling_ae_title: str) -> None:
@@ -76,7 +76,7 @@ class Get:
     """C-GET: the images come on the association that asks for them."""
 
     def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
-        self._connection = Connection(table, GET, calling_ae_title=calling_ae_title)
+        self._connection = PacsAssociation(table, GET, calling_ae_title=calling_ae_title)
         self._incoming = IncomingFiles()
 
     def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
@@ -98,7 +98,7 @@ class Move:
     def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
         self._table = table
         self._destination = table.move_ae_title or calling_ae_title
-        self._connection = Connection(table, MOVE, calling_ae_title=calling_ae_title)
+        self._connection = PacsAssociation(table, MOVE, calling_ae_title=calling_ae_title)
 
     def close(self) -> None:
         """Release the association."""
