@@ -18,127 +18,58 @@ from dicom_ai_node.cli.commands import MARKUP, Command, Group
 from dicom_ai_node.errors import ExitCode, NodeError
 from dicom_ai_node.terminal import complain, silence_output
 
-_COMMANDS: dict[str, tuple[str, str]] = {
-    "serve": (
-        "node:serve",
-        "Run the node: receivers, analyser, deliverer, maintenance and web, supervised.",
-    ),
-    "status": (
-        "node:status",
-        "Say how the node is: processes, queues, disk. Exit code 1 when it is not ready.",
-    ),
-    "check-config": (
-        "node:check_config",
-        "Check the configuration and say what is in force. Exit code 2 when it has faults.",
-    ),
-    "role": ("node:role", ""),
-    "studies": (
-        "studies:studies",
-        "List studies, newest first: recorded age and sex, estimate, verdict, rules to look at.",
-    ),
-    "show": (
-        "studies:show",
-        "Show one study: the verdict, then findings, images, every transition and each delivery.",
-    ),
-    "quarantine": (
-        "studies:quarantine",
-        "List what was received and could not be filed, with its reason, newest first.",
-    ),
-    "requeue": ("studies:requeue", "Analyse a study again, or send dead letters again."),
-    "infer": (
-        "infer:infer",
-        "Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.",
-    ),
-    "check-header": (
-        "check_header:check_header",
-        "Hold headers against the rules, without network or PACS.",
-    ),
-    "echo": (
-        "node:echo",
-        "Ask whether a peer answers: C-ECHO and what it accepts, or QIDO-RS of a DICOMweb archive.",
-    ),
-    "demo": (
-        "node:demo",
-        "Run a PACS and the node on this machine, and see the reports come back.",
-    ),
-    "db upgrade": (
-        "node:upgrade",
-        "Make the database, or bring it to the newest schema; 'serve' does it by itself.",
-    ),
-    "model recalibrate": (
-        "recalibrate:recalibrate",
-        "Calibrate a bundle on a site's own images and write it as a new bundle.",
-    ),
-    "model compare": (
-        "model:compare",
-        "Say which bundle did better on the site's own trusted headers: the live one or the"
-        " shadow.",
-    ),
-    "model list": ("model:list_", "List the shipped bundles."),
-    "model show": (
-        "model:show",
-        "Show a bundle: what it is for, what it was trained on, how well it does.",
-    ),
-    "model verify": (
-        "model:verify",
-        "Check that a bundle is complete and that its weights are the ones it was made with.",
-    ),
-    "model export": (
-        "model:export",
-        "Write a bundle's network as ONNX, and check that it answers as before.",
-    ),
-    "monitor": (
-        "monitor:app",
-        "Show error, coverage, sex accuracy and gate refusals against trusted headers, and drift.",
-    ),
-    "proposals list": ("proposals:list_", "List proposals, newest first."),
-    "proposals show": (
-        "proposals:show",
-        "Show one proposal: value, source, interval or probability, rules, every decision.",
-    ),
-    "proposals accept": (
-        "decide:accept",
-        "Accept proposals: their values are right. Nothing is sent before they are applied.",
-    ),
-    "proposals reject": (
-        "decide:reject",
-        "Reject proposals: the same value from the same source is not proposed again.",
-    ),
-    "proposals apply": (
-        "copies:apply",
-        "Queue filled copies of a study's images for each destination whose 'fill' takes them.",
-    ),
-    "proposals preview": (
-        "copies:preview",
-        "Print what a destination would get changed, tag by tag. Sends and keeps nothing.",
-    ),
-    "audit start": (
-        "audit:start",
-        "Audit an archive. Runs here until it is done; Ctrl-C pauses it, with exit code 130.",
-    ),
-    "audit list": ("audit:list_", "List audits, newest first."),
-    "audit show": (
-        "audit:show",
-        "Show one audit: how far it is, how fast, what it waits for, its faults.",
-    ),
-    "audit pause": (
-        "audit:pause",
-        "Pause a running audit, wherever it runs, after the study under way.",
-    ),
-    "audit cancel": (
-        "audit:cancel",
-        "End an audit for good. What it collected stays and can be reported.",
-    ),
-    "audit resume": (
-        "audit:resume",
-        "Go on with an audit that was paused, failed or killed. Nothing is asked for twice.",
-    ),
-    "audit report": (
-        "audit:report",
-        "Write what an audit found as HTML, CSV and JSON. May be asked for while it runs.",
-    ),
-}
-"""Module and function of each command, and its first line in the help, as its docstring has it."""
+_COMMANDS = """\
+node
+  serve: Run the node: receivers, analyser, deliverer, maintenance and web, supervised.
+  status: Say how the node is: processes, queues, disk. Exit code 1 when it is not ready.
+  check-config: Check the configuration and say what is in force. Exit code 2 when it has faults.
+  role:
+studies
+  studies: List studies, newest first: recorded age and sex, estimate, verdict, rules to look at.
+  show: Show one study: the verdict, then findings, images, every transition and each delivery.
+  quarantine: List what was received and could not be filed, with its reason, newest first.
+  requeue: Analyse a study again, or send dead letters again.
+infer
+  infer: Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.
+check_header
+  check-header: Hold headers against the rules, without network or PACS.
+node
+  echo: Ask whether a peer answers: C-ECHO and what it accepts, or QIDO-RS of a DICOMweb archive.
+  demo: Run a PACS and the node on this machine, and see the reports come back.
+  db upgrade: Make the database, or bring it to the newest schema; 'serve' does it by itself.
+recalibrate
+  model recalibrate: Calibrate a bundle on a site's own images and write it as a new bundle.
+model
+  model compare: Say which bundle did better on the site's own trusted headers: the live one or the
+    shadow.
+  model list: List the shipped bundles.
+  model show: Show a bundle: what it is for, what it was trained on, how well it does.
+  model verify: Check that a bundle is complete and that its weights are the ones it was made with.
+  model export: Write a bundle's network as ONNX, and check that it answers as before.
+monitor
+  monitor: Show error, coverage, sex accuracy and gate refusals against trusted headers, and drift.
+proposals
+  proposals list: List proposals, newest first.
+  proposals show: Show one proposal: value, source, interval or probability, rules, every decision.
+decide
+  proposals accept: Accept proposals: their values are right. Nothing is sent before they are
+    applied.
+  proposals reject: Reject proposals: the same value from the same source is not proposed again.
+copies
+  proposals apply: Queue filled copies of a study's images for each destination whose 'fill' takes
+    them.
+  proposals preview: Print what a destination would get changed, tag by tag. Sends and keeps
+    nothing.
+audit
+  audit start: Audit an archive. Runs here until it is done; Ctrl-C pauses it, with exit code 130.
+  audit list: List audits, newest first.
+  audit show: Show one audit: how far it is, how fast, what it waits for, its faults.
+  audit pause: Pause a running audit, wherever it runs, after the study under way.
+  audit cancel: End an audit for good. What it collected stays and can be reported.
+  audit resume: Go on with an audit that was paused, failed or killed. Nothing is asked for twice.
+  audit report: Write what an audit found as HTML, CSV and JSON. May be asked for while it runs.
+"""
+"""Commands below the module of their function, each with the first line of its help, as there."""
 
 _GROUPS = {
     "db": "The database.",
@@ -157,9 +88,14 @@ class _Commands(Group):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for path, (place, first_line) in _COMMANDS.items():
+        module = ""
+        for line in _COMMANDS.replace("\n    ", " ").splitlines():
+            if not line.startswith(" "):
+                module = line
+                continue
+            path, _, first_line = line.strip().partition(":")
             group, _, name = path.rpartition(" ")
-            self._commands_of(group)[name] = Command(name, place, first_line)
+            self._commands_of(group)[name] = Command(name, module, first_line.strip())
 
     def _commands_of(self, group: str) -> Any:
         if not group:

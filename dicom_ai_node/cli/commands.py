@@ -19,17 +19,17 @@ MARKUP: Final = "markdown"
 class Command(TyperCommand):
     """A command that stands in the help with its first line, and is imported when it is run."""
 
-    def __init__(self, name: str, place: str, first_line: str) -> None:
+    def __init__(self, name: str, module: str, first_line: str) -> None:
         super().__init__(name, help=first_line, hidden=not first_line)
-        self._place = place
+        self._module = module
 
     def imported(self) -> Any:
-        """Return the command itself."""
-        module, _, name = self._place.partition(":")
-        found = getattr(import_module(f"{__package__}.{module}"), name)
-        if isinstance(found, typer.Typer):
-            app = found
-        else:
+        """Return the command itself: the function of its name, or a group that is an app."""
+        module = import_module(f"{__package__}.{self._module}")
+        name = str(self.name).replace("-", "_")
+        found = getattr(module, "list_" if name == "list" else name)
+        app = found
+        if not isinstance(found, typer.Typer):
             app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
             app.command(self.name)(printed(found))
         command = typer.main.get_command(app)

@@ -56,7 +56,7 @@ class By(StrEnum):
     WEEK = "week"
 
 
-def monitor(
+def figures(
     context: typer.Context,
     by: Annotated[By, typer.Option(help="One line for each.")] = By.ALL,
     weeks: Weeks = 12,
@@ -124,10 +124,10 @@ def shadow(by: Who, reason: Why, config: ConfigFile = None) -> str:
     return _switch(config, Mode.SHADOW, by, reason)
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
-app.callback(invoke_without_command=True)(printed(monitor))
-app.command("resume")(printed(resume))
-app.command("shadow")(printed(shadow))
+monitor = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
+monitor.callback(invoke_without_command=True)(printed(figures))
+monitor.command("resume")(printed(resume))
+monitor.command("shadow")(printed(shadow))
 
 
 def _switch(
