@@ -73,7 +73,7 @@ import json, logging, signal, sys, threading
 import structlog
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.ops.process import inherited_listener
-from dicom_ai_node.receive import run
+from dicom_ai_node.receive.server import run
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())

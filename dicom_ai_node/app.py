@@ -29,8 +29,8 @@ from dicom_ai_node.ops.process import (
 from dicom_ai_node.ops.role import Place, Work, places
 from dicom_ai_node.ops.role import run_role as be
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
-from dicom_ai_node.slots import Slots
-from dicom_ai_node.slots import make as make_slots
+from dicom_ai_node.receive.slots import Slots
+from dicom_ai_node.receive.slots import make as make_slots
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 

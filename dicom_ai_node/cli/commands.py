@@ -54,12 +54,12 @@ def printed(function: Callable[..., Any]) -> Callable[..., None]:
     given = inspect.signature(function, eval_str=True)
     groups = {name: one.annotation for name, one in given.parameters.items() if _is_group(one)}
     parameters = {one.name: one for one in _spread(given)}
-    answers, takes_form = given.return_annotation is Answer, "as_json" in parameters
-    if answers and not takes_form:
+    answers, takes_json = given.return_annotation is Answer, "as_json" in parameters
+    if answers and not takes_json:
         parameters["as_json"] = _option("as_json", AsJson, False)
 
     def run(**values: Any) -> None:
-        as_json = values["as_json"] if takes_form else values.pop("as_json", False)
+        as_json = values["as_json"] if takes_json else values.pop("as_json", False)
         for name, group in groups.items():
             values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
         found = function(**values)

@@ -108,21 +108,23 @@ def as_table(rows: Sequence[StoredProposal]) -> Table:
     """Return proposals as a table; station and study have room only on a wide terminal."""
     wide = console.width >= _WIDE
     columns = ["ID", "Attribute", "Recorded", "Proposed", "Source", "State", "Rules", "Study date"]
-    table = Table(*columns, *(("Station", whole("Study")) if wide else ()), box=None)
-    for row in rows:
-        one = row.proposed
-        table.add_row(
-            str(row.id),
-            one.keyword,
-            one.recorded,
-            one.value,
-            one.source,
-            row.state,
-            " ".join(one.rules),
-            row.study_date,
-            *((row.station, row.study_instance_uid) if wide else ()),
-        )
-    return table
+    return table(
+        [*columns, *(("Station", whole("Study")) if wide else ())],
+        [
+            (
+                str(row.id),
+                row.proposed.keyword,
+                row.proposed.recorded,
+                row.proposed.value,
+                row.proposed.source,
+                row.state,
+                " ".join(row.proposed.rules),
+                row.study_date,
+                *((row.station, row.study_instance_uid) if wide else ()),
+            )
+            for row in rows
+        ],
+    )
 
 
 def show(proposal_id: Id, config: ConfigFile = None) -> Answer:

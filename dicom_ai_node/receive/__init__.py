@@ -6,7 +6,3 @@ A C-STORE takes this way: :mod:`~dicom_ai_node.receive.admission` lets the peer 
 (:mod:`~dicom_ai_node.receive.incoming`) while it arrives, and sends the answer that
 :class:`~dicom_ai_node.receive.filing.Filing` gives when the file is durable and its row committed.
 """
-
-from dicom_ai_node.receive.server import run
-
-__all__ = ["run"]

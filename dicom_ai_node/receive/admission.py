@@ -13,7 +13,7 @@ from enum import Enum
 from threading import Lock
 
 from dicom_ai_node.config.processes import ReceiveSettings
-from dicom_ai_node.slots import Address, Slots
+from dicom_ai_node.receive.slots import Address, Slots
 
 
 class Rejection(Enum):

@@ -26,7 +26,7 @@ from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.reactor import EventDrivenAssociation
 from dicom_ai_node.receive.session import Sessions
-from dicom_ai_node.slots import Slots
+from dicom_ai_node.receive.slots import Slots
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 

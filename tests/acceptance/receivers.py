@@ -12,7 +12,7 @@ import psutil
 
 from dicom_ai_node.listening import listen
 from dicom_ai_node.ops.process import LISTENER_VARIABLE, SLOTS_VARIABLE
-from dicom_ai_node.slots import make as make_slots
+from dicom_ai_node.receive.slots import make as make_slots
 from dicom_ai_node.store import Database
 from tests.acceptance.harness import wait_until
 from tests.builders.ports import free_port

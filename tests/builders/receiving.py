@@ -32,7 +32,7 @@ from pynetdicom.presentation import build_context
 
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.ops.process import LISTENER_VARIABLE
-from dicom_ai_node.receive import run
+from dicom_ai_node.receive.server import run
 from dicom_ai_node.store import Database
 from tests.builders.databases import opened
 from tests.builders.ports import free_port

@@ -10,13 +10,13 @@ import pytest
 
 from dicom_ai_node.config.processes import ReceiveSettings
 from dicom_ai_node.receive.admission import Admission, Rejection
-from dicom_ai_node.slots import Slots, make
+from dicom_ai_node.receive.slots import Slots, make
 
 ONE, OTHER = ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("2001:db8::1")
 
 SIBLING = """
 import ipaddress, sys, time
-from dicom_ai_node.slots import Slots
+from dicom_ai_node.receive.slots import Slots
 slots = Slots(int(sys.argv[1]), row=1, columns=4)
 for _ in range(3):
     slots.take(ipaddress.ip_address("10.0.0.1"))
