@@ -18,9 +18,9 @@ from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.terminal import complain
 
 if TYPE_CHECKING:
-    from dicom_ai_node.fill.admission import Admission
+    from dicom_ai_node.fill.admission import FillAdmission
     from dicom_ai_node.fill.apply import Applied, Plan
-    from dicom_ai_node.fill.preview import Preview
+    from dicom_ai_node.fill.preview import FillPreview
     from dicom_ai_node.report.copies import Change
 
 Done = TypeVar("Done")
@@ -130,7 +130,7 @@ def _applied_record(found: tuple[str, "Applied"]) -> dict[str, Any]:
     }
 
 
-def _filled(admissions: Iterable["Admission"]) -> dict[str, list[str]]:
+def _filled(admissions: Iterable["FillAdmission"]) -> dict[str, list[str]]:
     return {
         one.destination: [each.proposal.proposed.keyword for each in one.admitted]
         for one in admissions
@@ -192,7 +192,7 @@ def preview(
     asked = existing(db, proposal_id)
     spool, make = Spool(settings.storage.spool), copy_maker(db, settings.report)
 
-    def lines(shown: "Preview") -> Iterator[Block]:
+    def lines(shown: "FillPreview") -> Iterator[Block]:
         note = f": {shown.note}" if shown.note else ""
         yield f"{shown.sop_instance_uid} to {destination}, {shown.kind}{note}"
         ranked = sorted(_changes(shown), key=_rank)
@@ -214,7 +214,7 @@ def preview(
     )
 
 
-def _changes(shown: "Preview") -> "list[Change]":
+def _changes(shown: "FillPreview") -> "list[Change]":
     from dicom_ai_node.report.copies import difference
 
     # A file that is sent as it is may be one that cannot be read.

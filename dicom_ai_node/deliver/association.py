@@ -39,7 +39,7 @@ def offers_for(sop_class_uid: str) -> tuple[Offer, ...]:
     return Offer(sop_class_uid, (str(RLELossless),)), native
 
 
-class Association(peer.Association):
+class StoreAssociation(peer.Association):
     """An open association over which objects are stored."""
 
     @property
@@ -108,7 +108,7 @@ class Association(peer.Association):
 
 def connect(
     destination: peer.Peer, offers: Iterable[Offer], *, calling_ae_title: str
-) -> Association:
+) -> StoreAssociation:
     """Open an association that proposes ``offers``, each in a presentation context of its own.
 
     Raises
@@ -117,4 +117,4 @@ def connect(
         Unknown host, no connection, rejected, aborted or no answer: the message says which.
     """
     contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in offers]
-    return Association.open(destination, contexts, calling_ae_title=calling_ae_title)
+    return StoreAssociation.open(destination, contexts, calling_ae_title=calling_ae_title)

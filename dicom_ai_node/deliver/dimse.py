@@ -10,12 +10,12 @@ from pydicom.filereader import read_file_meta_info
 from dicom_ai_node.config import Config
 from dicom_ai_node.deliver.association import (
     CLASSES_OF_KIND,
-    Association,
     Offer,
+    StoreAssociation,
     connect,
     offers_for,
 )
-from dicom_ai_node.deliver.sender import Answer, Outcome
+from dicom_ai_node.deliver.sender import DeliveryAnswer, DeliveryOutcome
 from dicom_ai_node.dicom.classes import VERIFICATION
 from dicom_ai_node.dicom.status import (
     DUPLICATE_SOP_INSTANCE,
@@ -45,7 +45,7 @@ class DimseSender:
         self._spool: Path = config.storage.spool.absolute()
         self._calling = config.node.ae_title
         self._destination = config.destinations[name]
-        self._association: Association | None = None
+        self._association: StoreAssociation | None = None
         self._sent = 0
 
     def open(self, batch: Sequence[ClaimedDelivery]) -> None:
@@ -68,7 +68,7 @@ class DimseSender:
             calling_ae_title=self._calling,
         )
 
-    def send(self, claimed: ClaimedDelivery, *, preferred: str) -> Outcome:
+    def send(self, claimed: ClaimedDelivery, *, preferred: str) -> DeliveryOutcome:
         """Send one delivery in its own SOP class, or in the first that the destination takes."""
         association = self._association
         assert association is not None
@@ -77,7 +77,7 @@ class DimseSender:
                 return self._send_file(association, claimed.files[0])
             return self._send_report(association, claimed.files, preferred)
         except UnreadableInstance as error:
-            return Outcome(Answer.UNREADABLE, error=str(error))
+            return DeliveryOutcome(DeliveryAnswer.UNREADABLE, error=str(error))
         finally:
             self._sent += 1
 
@@ -97,8 +97,8 @@ class DimseSender:
         return []
 
     def _send_report(
-        self, association: Association, files: Sequence[StoredFile], preferred: str
-    ) -> Outcome:
+        self, association: StoreAssociation, files: Sequence[StoredFile], preferred: str
+    ) -> DeliveryOutcome:
         """Send a report in the first SOP class that the destination takes.
 
         ``files`` are the same report in several SOP classes, best first; the ``preferred`` class
@@ -110,12 +110,12 @@ class DimseSender:
             if file.sop_class_uid in association.accepted:
                 status, comment = association.store(_read_report(self._spool, file))
                 outcome = _outcome(file, status, comment)
-                if outcome.answer is not Answer.OTHER_CLASS:
+                if outcome.answer is not DeliveryAnswer.OTHER_CLASS:
                     return outcome
         names = ", ".join(name_of(file.sop_class_uid) for file in files)
         return outcome or _not_accepted(f"no presentation context was accepted; proposed: {names}")
 
-    def _send_file(self, association: Association, file: StoredFile) -> Outcome:
+    def _send_file(self, association: StoreAssociation, file: StoredFile) -> DeliveryOutcome:
         """Send an image byte for byte, in its own SOP class and transfer syntax.
 
         A destination that does not take that transfer syntax does not get it: a copy is never
@@ -131,7 +131,7 @@ class DimseSender:
         return _outcome(file, status, comment)
 
 
-def judge(status: int) -> Answer:
+def judge(status: int) -> DeliveryAnswer:
     """Return what the status of a C-STORE response means (PS3.4 B.2.3, PS3.7 9.1.1.1.9, Annex C).
 
     Defined for every status, an unknown one is a refusal. 0x0111 (duplicate SOP instance) is
@@ -139,25 +139,25 @@ def judge(status: int) -> Answer:
     was lost.
     """
     if status in {SUCCESS, DUPLICATE_SOP_INSTANCE} or is_warning(status):
-        return Answer.STORED
+        return DeliveryAnswer.STORED
     if status in {NO_SUCH_SOP_CLASS, SOP_CLASS_NOT_SUPPORTED} or does_not_match_class(status):
-        return Answer.OTHER_CLASS
+        return DeliveryAnswer.OTHER_CLASS
     if status == RESOURCE_LIMITATION or is_out_of_resources(status):
-        return Answer.BUSY
-    return Answer.REFUSED
+        return DeliveryAnswer.BUSY
+    return DeliveryAnswer.REFUSED
 
 
-def _outcome(file: StoredFile, status: int, comment: str) -> Outcome:
+def _outcome(file: StoredFile, status: int, comment: str) -> DeliveryOutcome:
     answer, shown = judge(status), f"0x{status:04X}"
-    if answer is Answer.STORED:
-        return Outcome(answer, file, status, shown)
+    if answer is DeliveryAnswer.STORED:
+        return DeliveryOutcome(answer, file, status, shown)
     text = f"{describe_store(status)} for {name_of(file.sop_class_uid)}"
-    return Outcome(answer, None, status, shown, f"{text}: {comment}" if comment else text)
+    return DeliveryOutcome(answer, None, status, shown, f"{text}: {comment}" if comment else text)
 
 
-def _not_accepted(text: str) -> Outcome:
+def _not_accepted(text: str) -> DeliveryOutcome:
     status = SOP_CLASS_NOT_SUPPORTED
-    return Outcome(Answer.OTHER_CLASS, None, status, f"0x{status:04X}", text)
+    return DeliveryOutcome(DeliveryAnswer.OTHER_CLASS, None, status, f"0x{status:04X}", text)
 
 
 def _offer_of(spool: Path, file: StoredFile) -> Offer:

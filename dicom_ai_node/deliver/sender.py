@@ -13,7 +13,7 @@ from dicom_ai_node.store.deliveries import ClaimedDelivery
 from dicom_ai_node.store.reports import StoredFile
 
 
-class Answer(StrEnum):
+class DeliveryAnswer(StrEnum):
     """What to do with a delivery after it was sent."""
 
     STORED = "stored"
@@ -29,10 +29,10 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeliveryOutcome:
     """What came of sending one delivery."""
 
-    answer: Answer
+    answer: DeliveryAnswer
     file: StoredFile | None = None
     """Which of the report's files the destination has; None when it has none."""
     status: int | None = None
@@ -55,7 +55,7 @@ class Sender(Protocol):
             There is none.
         """
 
-    def send(self, claimed: ClaimedDelivery, *, preferred: str) -> Outcome:
+    def send(self, claimed: ClaimedDelivery, *, preferred: str) -> DeliveryOutcome:
         """Send one delivery of the batch, in the ``preferred`` SOP class if it may travel in it.
 
         Raises
@@ -75,7 +75,7 @@ class Sender(Protocol):
 class FakeSender:
     """Stores everything, but for what ``answers`` says; remembers what it was asked for."""
 
-    answers: Callable[[ClaimedDelivery], Outcome | Exception | None] = lambda _: None
+    answers: Callable[[ClaimedDelivery], DeliveryOutcome | Exception | None] = lambda _: None
     """The outcome of a delivery, or what to raise; None: stored, in its first file."""
     unreachable: Exception | None = None
     """Raised instead of opening a connection."""
@@ -89,13 +89,13 @@ class FakeSender:
             raise self.unreachable
         self.is_open = True
 
-    def send(self, claimed: ClaimedDelivery, *, preferred: str) -> Outcome:
+    def send(self, claimed: ClaimedDelivery, *, preferred: str) -> DeliveryOutcome:
         """Answer as told."""
         self.sent.append(claimed.id)
         found = self.answers(claimed)
         if isinstance(found, Exception):
             raise found
-        return found or Outcome(Answer.STORED, claimed.files[0], 0, "0x0000")
+        return found or DeliveryOutcome(DeliveryAnswer.STORED, claimed.files[0], 0, "0x0000")
 
     def close(self) -> None:
         """Close."""

@@ -25,7 +25,7 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.deliver import LEASE_SECONDS
 from dicom_ai_node.deliver.dimse import DimseSender
-from dicom_ai_node.deliver.sender import Answer, Outcome, Sender
+from dicom_ai_node.deliver.sender import DeliveryAnswer, DeliveryOutcome, Sender
 from dicom_ai_node.errors import PeerUnavailable, StorageError
 from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.store import Database, deliveries
@@ -192,7 +192,9 @@ class DestinationWorker:
             if claimed.kind == "sr" and outcome.file is not None:
                 preferred = outcome.file.sop_class_uid
 
-    def _settle(self, claimed: ClaimedDelivery, outcome: Outcome, *, seconds: float) -> None:
+    def _settle(
+        self, claimed: ClaimedDelivery, outcome: DeliveryOutcome, *, seconds: float
+    ) -> None:
         """Write down what came of a delivery that was sent."""
         if outcome.file is None:
             self._refused(claimed, outcome)
@@ -211,9 +213,11 @@ class DestinationWorker:
             seconds=round(seconds, 3),
         )
 
-    def _refused(self, claimed: ClaimedDelivery, outcome: Outcome) -> None:
-        refused_for_good = outcome.answer is not Answer.BUSY and claimed.attempts >= MAX_REFUSALS
-        hopeless = outcome.answer is Answer.UNREADABLE or refused_for_good
+    def _refused(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
+        refused_for_good = (
+            outcome.answer is not DeliveryAnswer.BUSY and claimed.attempts >= MAX_REFUSALS
+        )
+        hopeless = outcome.answer is DeliveryAnswer.UNREADABLE or refused_for_good
         if hopeless or self._is_overdue(claimed):
             self._give_up(claimed, outcome)
         else:
@@ -222,7 +226,7 @@ class DestinationWorker:
     def _lose(self, claimed: ClaimedDelivery, unsent: list[ClaimedDelivery], error: str) -> None:
         """Settle the loss of the connection while ``claimed`` was under way."""
         until = self._hold(unsent, error)
-        lost = Outcome(Answer.REFUSED, error=error)
+        lost = DeliveryOutcome(DeliveryAnswer.REFUSED, error=error)
         if self._is_overdue(claimed):
             self._give_up(claimed, lost)
         else:
@@ -237,7 +241,7 @@ class DestinationWorker:
         waiting = []
         for claimed in unsent:
             if self._is_overdue(claimed):
-                self._give_up(claimed, Outcome(Answer.REFUSED, error=error))
+                self._give_up(claimed, DeliveryOutcome(DeliveryAnswer.REFUSED, error=error))
             else:
                 waiting.append(claimed)
         deliveries.hold(self._db, self.name, waiting, until=until, error=error)
@@ -250,17 +254,17 @@ class DestinationWorker:
         )
         return until
 
-    def _postpone(self, claimed: ClaimedDelivery, start: float, outcome: Outcome) -> None:
+    def _postpone(self, claimed: ClaimedDelivery, start: float, outcome: DeliveryOutcome) -> None:
         until, status, error = start + self._pause(claimed.attempts), outcome.status, outcome.error
         deliveries.postpone(self._db, claimed, until=until, status=status, error=error)
         self._log_trouble("delivery_postponed", claimed, outcome)
 
-    def _give_up(self, claimed: ClaimedDelivery, outcome: Outcome) -> None:
+    def _give_up(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         status, error = outcome.status, outcome.error
         deliveries.give_up(self._db, claimed, status=status, error=error, now=time.time())
         self._log_trouble("delivery_given_up", claimed, outcome)
 
-    def _log_trouble(self, event: str, claimed: ClaimedDelivery, outcome: Outcome) -> None:
+    def _log_trouble(self, event: str, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
         # Without the error's text: it may carry the peer's comment, which may name a patient.
         log.warning(
             event,

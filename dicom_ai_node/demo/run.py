@@ -19,7 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from dicom_ai_node.config.peers import Destination
-from dicom_ai_node.deliver.association import Association, Offer, connect
+from dicom_ai_node.deliver.association import Offer, StoreAssociation, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic
 from dicom_ai_node.dicom.classes import VERIFICATION
@@ -147,7 +147,7 @@ def _send(datasets: Sequence[Dataset], port: int) -> None:
     association.release()
 
 
-def _open(port: int, offers: Sequence[Offer]) -> Association:
+def _open(port: int, offers: Sequence[Offer]) -> StoreAssociation:
     node = Destination(host="127.0.0.1", port=port, ae_title="DICOMAINODE")
     return connect(node, offers, calling_ae_title="DEMOMODALITY")
 

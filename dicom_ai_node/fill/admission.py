@@ -12,7 +12,7 @@ from dicom_ai_node.types import ProposalSource
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class FillAdmission:
     """What one destination gets of a study's proposals."""
 
     destination: str
@@ -37,7 +37,7 @@ class Admission:
 
 def admit(
     name: str, destination: Destination, offered: Sequence[ProposalDetail], mode: Mode
-) -> Admission:
+) -> FillAdmission:
     """Return what of ``offered`` may go to a destination while the model is in ``mode``.
 
     PatientSex is of the patient, not of the study: an archive that keeps one record for a patient
@@ -52,7 +52,7 @@ def admit(
             refused[one.proposal.proposed.keyword] = reason
         else:
             admitted.append(one)
-    return Admission(name, destination.research, tuple(admitted), refused)
+    return FillAdmission(name, destination.research, tuple(admitted), refused)
 
 
 def _reason_against(destination: Destination, one: ProposalDetail, mode: Mode) -> str:

@@ -19,7 +19,7 @@ import structlog
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.errors import FillError, NodeError, StorageError, StorageFull
-from dicom_ai_node.fill.admission import Admission, admit, approver, fill_of
+from dicom_ai_node.fill.admission import FillAdmission, admit, approver, fill_of
 from dicom_ai_node.report.copies import filled_copy
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, monitor
@@ -60,11 +60,11 @@ class Plan:
     """What applying a study's proposals would send."""
 
     images: tuple[HeldInstance, ...]
-    admissions: tuple[Admission, ...]
+    admissions: tuple[FillAdmission, ...]
     """Of every destination, those that get nothing included."""
 
     @property
-    def taking(self) -> list[Admission]:
+    def taking(self) -> list[FillAdmission]:
         """Those destinations that get something."""
         return [one for one in self.admissions if one.admitted]
 
@@ -81,7 +81,7 @@ class Applied:
     images: int
     queued: int
     """Deliveries that are new; 0 when everything had been queued before."""
-    admissions: tuple[Admission, ...]
+    admissions: tuple[FillAdmission, ...]
     """Of every destination, those that get nothing included."""
 
 
@@ -150,7 +150,7 @@ def plan(config: Config, db: Database, uid: str) -> Plan:
 
 
 def copies(
-    spool: Spool, images: Sequence[HeldInstance], to: Admission, make: CopyMaker
+    spool: Spool, images: Sequence[HeldInstance], to: FillAdmission, make: CopyMaker
 ) -> Iterator[tuple[bytes, ReportFile]]:
     """Yield each image of a study with its copy for a destination, both as files.
 
@@ -191,12 +191,12 @@ def _accepted_at(one: ProposalDetail) -> float:
     return one.approval.at if one.approval else one.proposal.updated_at
 
 
-def _key(one: Admission) -> tuple[object, ...]:
+def _key(one: FillAdmission) -> tuple[object, ...]:
     """Destinations with the same key get the same copies."""
     return (one.research, *(each.proposal.id for each in one.admitted))
 
 
-def _refusals(admissions: Sequence[Admission]) -> str:
+def _refusals(admissions: Sequence[FillAdmission]) -> str:
     if not admissions:
         return "none is configured"
     return "; ".join(

@@ -18,7 +18,7 @@ from dicom_ai_node.report.copies import coerced, stated_age
 from dicom_ai_node.rules.ages import read_age
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards
-from dicom_ai_node.store.forwards import Outgoing, Waiting
+from dicom_ai_node.store.forwards import Outgoing, WaitingImage
 from dicom_ai_node.store.overview import overview
 from dicom_ai_node.store.proposals import ProposalDetail, applicable
 from dicom_ai_node.types import FillProposal, ProposalSource
@@ -94,7 +94,9 @@ class Gateway:
                 return one
         return None
 
-    def _outgoing(self, image: Waiting, age: ProposalDetail | None, *, overdue: bool) -> Outgoing:
+    def _outgoing(
+        self, image: WaitingImage, age: ProposalDetail | None, *, overdue: bool
+    ) -> Outgoing:
         """Return what is sent for an image: itself, or a durable copy with the accepted age."""
         if self._coerces and not image.was_analysed:
             return Outgoing(image, image.path, "no analysis has seen it")
@@ -115,7 +117,7 @@ class Gateway:
         log.warning("forwarded_as_received", instance=image.sop_instance_uid, reason=reason)
         return Outgoing(image, image.path, reason)
 
-    def _filled(self, image: Waiting, age: ProposalDetail) -> Outgoing:
+    def _filled(self, image: WaitingImage, age: ProposalDetail) -> Outgoing:
         try:
             content = self._spool.path(image.path).read_bytes()
         except OSError as error:

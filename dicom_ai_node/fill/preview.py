@@ -18,7 +18,7 @@ from dicom_ai_node.study.proposals import ProposalState
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class FillPreview:
     """One image, and what would be sent for it."""
 
     kind: str
@@ -41,7 +41,7 @@ def preview(
     *,
     make: CopyMaker,
     now: float,
-) -> Iterator[Preview]:
+) -> Iterator[FillPreview]:
     """Yield what would go to ``destination`` if ``asked`` were accepted by a person now.
 
     First the copies that :func:`.apply.apply` would make, then the images as the gateway would
@@ -64,7 +64,7 @@ def preview(
         raise FillError(f"{destination} does not take it: {said}")
     if one.admitted:
         for source, copy in copies(spool, analysable_instances(db, uid), one, make):
-            yield Preview(COPY, copy.sop_instance_uid, source, copy.content)
+            yield FillPreview(COPY, copy.sop_instance_uid, source, copy.content)
     if forwarded:
         yield from _forwarded(config, db, spool, asked)
 
@@ -79,7 +79,7 @@ def _as_if_accepted(one: ProposalDetail, now: float) -> ProposalDetail:
 
 def _forwarded(
     config: Config, db: Database, spool: Spool, age: ProposalDetail
-) -> Iterator[Preview]:
+) -> Iterator[FillPreview]:
     uid = age.proposal.study_instance_uid
     own = {one.ae_title for one in config.forwarding.values()}
     before = already_queued(db, uid)
@@ -95,4 +95,4 @@ def _forwarded(
         if image.sop_uid in before:
             note = "it was forwarded before, and goes no second time"
         kind = RECEIVED if content == source else COERCED
-        yield Preview(kind, image.sop_uid, source, content, note)
+        yield FillPreview(kind, image.sop_uid, source, content, note)

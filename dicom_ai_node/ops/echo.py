@@ -14,7 +14,7 @@ from dicom_ai_node.errors import ConfigError, did_you_mean
 WORKLIST_NAME = "worklist"
 
 
-class Answer(Protocol):
+class EchoAnswer(Protocol):
     """What a peer answered."""
 
     @property
@@ -47,7 +47,7 @@ class WebAnswer:
         return asdict(self)
 
 
-def echo(config: Config, name: str) -> Answer:
+def echo(config: Config, name: str) -> EchoAnswer:
     """Ask the peer called ``name``: a destination, ``KIND:NAME`` or a source, or ``worklist``.
 
     Of a destination and a source that share a name, the destination is asked.
@@ -76,7 +76,7 @@ def echo(config: Config, name: str) -> Answer:
     raise ConfigError(f"no destination or source {name!r}{hint}; there are: {there}")
 
 
-def _echo_source(config: Config, name: str, source: SourceTable) -> Answer:
+def _echo_source(config: Config, name: str, source: SourceTable) -> EchoAnswer:
     calling = config.node.ae_title
     if isinstance(source, PacsTable):
         classes = [FIND, GET if source.retrieve == "get" else MOVE]

@@ -12,7 +12,7 @@ import structlog
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.ops.machine import (
-    Space,
+    SpaceLeft,
     bounds_of,
     database_mark,
     database_space,
@@ -126,7 +126,7 @@ def _reason(db: Database, error: StorageError) -> str:
 def _database_space(db: Database, config: Config) -> str:
     assert db.file is not None
     left = room(db.file)
-    if database_space(left, config.storage) is not Space.ENOUGH:
+    if database_space(left, config.storage) is not SpaceLeft.ENOUGH:
         wanted = megabytes(database_mark(left, config.storage))
         raise _Wrong(f"{left} where the database lies, wanted are {wanted}")
     return f"{left} where the database lies"
@@ -143,9 +143,9 @@ def _writable(spool: Spool) -> str:
 def _space(spool: Spool, config: Config) -> str:
     left = room(spool.root)
     match spool_space(left, config.storage):
-        case Space.OUT:
+        case SpaceLeft.OUT:
             raise _Wrong(f"{left}, images are refused below {config.storage.min_free_mb} MB")
-        case Space.LOW:
+        case SpaceLeft.LOW:
             raise _Wrong(f"{left}, wanted are {config.storage.warn_free_mb} MB")
     return str(left)
 

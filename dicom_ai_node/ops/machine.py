@@ -20,7 +20,7 @@ STEP_SECONDS = 2.0
 """A smaller step is taken for the correction of a clock that runs fast or slow."""
 
 
-class Space(StrEnum):
+class SpaceLeft(StrEnum):
     """How much room there is."""
 
     ENOUGH = "enough"
@@ -31,7 +31,7 @@ class Space(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FreeSpace:
     """What a file system has left for this user."""
 
     free: int
@@ -58,7 +58,7 @@ def megabytes(size: int) -> str:
     return f"{size / MEGABYTE:.{0 if size >= 10 * MEGABYTE else 1}f} MB"
 
 
-def room(path: Path) -> Room:
+def room(path: Path) -> FreeSpace:
     """Return what is left on the file system of ``path``, which may not exist yet.
 
     Raises
@@ -70,7 +70,7 @@ def room(path: Path) -> Room:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     status = os.statvfs(folder)
-    return Room(
+    return FreeSpace(
         free=status.f_bavail * status.f_frsize,
         total=status.f_blocks * status.f_frsize,
         inodes=status.f_favail if status.f_files else None,
@@ -78,16 +78,16 @@ def room(path: Path) -> Room:
     )
 
 
-def spool_space(left: Room, settings: StorageSettings) -> Space:
+def spool_space(left: FreeSpace, settings: StorageSettings) -> SpaceLeft:
     """Hold what is left for the spool against the two marks of ``[storage]``."""
     if left.free < settings.min_free_mb * MEGABYTE:
-        return Space.OUT
+        return SpaceLeft.OUT
     if left.free < settings.warn_free_mb * MEGABYTE or left.lacks_inodes:
-        return Space.LOW
-    return Space.ENOUGH
+        return SpaceLeft.LOW
+    return SpaceLeft.ENOUGH
 
 
-def database_mark(left: Room, settings: StorageSettings) -> int:
+def database_mark(left: FreeSpace, settings: StorageSettings) -> int:
     """Return how many bytes should be free where a database file lies.
 
     ``database_warn_free_mb``, but no more than a twentieth of a small file system.
@@ -95,11 +95,11 @@ def database_mark(left: Room, settings: StorageSettings) -> int:
     return min(settings.database_warn_free_mb * MEGABYTE, left.total // _DATABASE_SHARE)
 
 
-def database_space(left: Room, settings: StorageSettings) -> Space:
+def database_space(left: FreeSpace, settings: StorageSettings) -> SpaceLeft:
     """Hold what is left for a database file against its mark."""
     if left.free < database_mark(left, settings) or left.lacks_inodes:
-        return Space.LOW
-    return Space.ENOUGH
+        return SpaceLeft.LOW
+    return SpaceLeft.ENOUGH
 
 
 @dataclass(frozen=True, slots=True)

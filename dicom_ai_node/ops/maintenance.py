@@ -19,7 +19,7 @@ from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.machine import (
     ClockWatch,
     Jump,
-    Space,
+    SpaceLeft,
     bounds_of,
     database_space,
     room,
@@ -55,7 +55,7 @@ class Maintenance:
         self.config = config
         self.db = db
         self.spool = spool
-        self._space: dict[str, Space] = {}
+        self._space: dict[str, SpaceLeft] = {}
         self._applying = True
         self._reconciler = Reconciler(config, db, spool)
         self._bounds = bounds_of(config)
@@ -155,7 +155,7 @@ class Maintenance:
         self._applying = True
         return count
 
-    def watch_space(self) -> dict[str, Space]:
+    def watch_space(self) -> dict[str, SpaceLeft]:
         """Log when free space falls below a mark of ``[storage]``, and when it is back."""
         settings = self.config.storage
         places = {"spool": (self.spool.root, spool_space)}
@@ -164,11 +164,11 @@ class Maintenance:
         for name, (path, judge) in places.items():
             left = room(path)
             found = judge(left, settings)
-            if found is not self._space.get(name, Space.ENOUGH):
+            if found is not self._space.get(name, SpaceLeft.ENOUGH):
                 report = {
-                    Space.ENOUGH: log.info,
-                    Space.LOW: log.warning,
-                    Space.OUT: log.error,
+                    SpaceLeft.ENOUGH: log.info,
+                    SpaceLeft.LOW: log.warning,
+                    SpaceLeft.OUT: log.error,
                 }[found]
                 report(f"space_{found}", where=name, left=str(left))
             self._space[name] = found

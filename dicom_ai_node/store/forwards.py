@@ -39,7 +39,7 @@ GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingImage:
     """An image that is to be forwarded: the newest version of what came under its UID."""
 
     instance_id: int
@@ -58,7 +58,7 @@ class Waiting:
 class Outgoing:
     """What is sent for an image that waits."""
 
-    image: Waiting
+    image: WaitingImage
     path: str
     """Of the file that is sent, relative to the spool: the received one, or a durable copy."""
     note: str = ""
@@ -124,7 +124,7 @@ def studies_due(db: Database, *, before: float, limit: int) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
-def waiting(db: Database, uid: str, *, before: float, limit: int) -> list[Waiting]:
+def waiting(db: Database, uid: str, *, before: float, limit: int) -> list[WaitingImage]:
     """Return the images of a study that are to be queued now, the oldest first.
 
     An image is due when the analysis of its study has ended, however it did; or when it was
@@ -201,8 +201,8 @@ def _newest(connection: Connection, sop: str, uid: str) -> Row[Any]:
     return connection.execute(query).one()
 
 
-def _waiting(row: Row[Any], received_at: float, seen_until: float) -> Waiting:
-    return Waiting(
+def _waiting(row: Row[Any], received_at: float, seen_until: float) -> WaitingImage:
+    return WaitingImage(
         instance_id=row.id,
         sop_class_uid=row.sop_class_uid,
         sop_instance_uid=row.sop_instance_uid,

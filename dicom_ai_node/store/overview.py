@@ -25,7 +25,7 @@ from dicom_ai_node.study import OPEN_DELIVERIES, OPEN_STATES, State
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class DestinationContact:
     """A destination that could not be reached."""
 
     failures: int
@@ -47,7 +47,7 @@ class Overview:
     """When the oldest study in each open state began to wait, seconds since the epoch."""
     oldest_delivery: Mapping[str, float]
     """When the oldest unsent delivery to each destination was queued."""
-    destinations: Mapping[str, Waiting]
+    destinations: Mapping[str, DestinationContact]
     instances: int
     """Filed since the beginning; their files may be gone since."""
     dropped: int
@@ -130,8 +130,8 @@ def _oldest_deliveries(connection: Connection) -> dict[str, float]:
     return {name: float(at) for name, at in connection.execute(query)}
 
 
-def _destinations(connection: Connection) -> dict[str, Waiting]:
+def _destinations(connection: Connection) -> dict[str, DestinationContact]:
     return {
-        row.name: Waiting(row.failures, row.not_before, row.contacted_at)
+        row.name: DestinationContact(row.failures, row.not_before, row.contacted_at)
         for row in connection.execute(select(destination))
     }

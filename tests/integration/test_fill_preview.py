@@ -9,14 +9,16 @@ import pytest
 from pydicom import dcmread
 
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.fill.preview import Preview, preview
+from dicom_ai_node.fill.preview import FillPreview, preview
 from dicom_ai_node.store import proposals
 from dicom_ai_node.study.proposals import ProposalState
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 from tests.builders.forwarding import Gate, gate
 
 
-def shown(box: Ward, uid: str, name: str = "pacs", keyword: str = "PatientAge") -> list[Preview]:
+def shown(
+    box: Ward, uid: str, name: str = "pacs", keyword: str = "PatientAge"
+) -> list[FillPreview]:
     asked = proposals.show(box.db, box.proposal(uid, keyword).id)
     assert asked is not None
     return list(preview(box.config, box.db, box.spool, asked, name, make=make, now=time.time()))

@@ -8,15 +8,17 @@ import pytest
 
 from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.deliver import worker as module
-from dicom_ai_node.deliver.sender import Answer, FakeSender, Outcome
+from dicom_ai_node.deliver.sender import DeliveryAnswer, DeliveryOutcome, FakeSender
 from dicom_ai_node.deliver.worker import MAX_REFUSALS, DestinationWorker
 from dicom_ai_node.errors import PeerUnavailable, StorageError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.deliveries import ClaimedDelivery, state_of_destination
 from tests.builders.rows import analysed_study, deliveries_of
 
-Answers = Callable[[ClaimedDelivery], Outcome | Exception | None]
-REFUSED = Outcome(Answer.REFUSED, status=0xC000, shown="0xC000", error="cannot understand: Mueller")
+Answers = Callable[[ClaimedDelivery], DeliveryOutcome | Exception | None]
+REFUSED = DeliveryOutcome(
+    DeliveryAnswer.REFUSED, status=0xC000, shown="0xC000", error="cannot understand: Mueller"
+)
 DAY = 86400.0
 
 
@@ -46,10 +48,12 @@ def test_what_is_stored_is_delivered_and_its_class_remembered(db: Database) -> N
     assert state_of_destination(db, "pacs").sop_class_uid.endswith(".88.33")
 
 
-@pytest.mark.parametrize("answer", [Answer.BUSY, Answer.REFUSED, Answer.OTHER_CLASS])
-def test_what_is_refused_waits_alone(db: Database, answer: Answer) -> None:
+@pytest.mark.parametrize(
+    "answer", [DeliveryAnswer.BUSY, DeliveryAnswer.REFUSED, DeliveryAnswer.OTHER_CLASS]
+)
+def test_what_is_refused_waits_alone(db: Database, answer: DeliveryAnswer) -> None:
     queued(db, 2)
-    refused = Outcome(answer, status=0xA700, error="no room")
+    refused = DeliveryOutcome(answer, status=0xA700, error="no room")
     work(db, lambda one: refused if one.study_uid == "1.1" else None)
     first, second = deliveries_of(db)
     assert (first.state, first.status, first.error) == ("queued", 0xA700, "no room")
@@ -61,14 +65,14 @@ def test_the_last_refusal_makes_a_dead_letter_and_want_of_room_never_does(db: Da
     queued(db, 2)
     with db.write() as connection:
         connection.exec_driver_sql(f"UPDATE delivery SET attempts = {MAX_REFUSALS - 1}")
-    busy = Outcome(Answer.BUSY, status=0xA700, error="no room")
+    busy = DeliveryOutcome(DeliveryAnswer.BUSY, status=0xA700, error="no room")
     work(db, lambda one: REFUSED if one.study_uid == "1.1" else busy)
     assert [row.state for row in deliveries_of(db)] == ["dead", "queued"]
 
 
 def test_a_damaged_file_is_a_dead_letter_at_once(db: Database) -> None:
     queued(db)
-    work(db, lambda _: Outcome(Answer.UNREADABLE, error="a.dcm: damaged"))
+    work(db, lambda _: DeliveryOutcome(DeliveryAnswer.UNREADABLE, error="a.dcm: damaged"))
     (row,) = deliveries_of(db)
     assert (row.state, row.status, row.error) == ("dead", None, "a.dcm: damaged")
 
@@ -77,7 +81,7 @@ def test_what_is_overdue_is_given_up_after_any_failure(db: Database) -> None:
     queued(db, 3, age=2 * DAY)
     fails = {
         "1.1": REFUSED,
-        "1.2": Outcome(Answer.BUSY, error="no room"),
+        "1.2": DeliveryOutcome(DeliveryAnswer.BUSY, error="no room"),
         "1.3": PeerUnavailable("gone"),
     }
     work(db, lambda one: fails[one.study_uid], give_up_days=1)

@@ -13,7 +13,7 @@ from dicom_ai_node.audit.study import folder_of
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.ops import machine, maintenance, retention
-from dicom_ai_node.ops.machine import Space
+from dicom_ai_node.ops.machine import SpaceLeft
 from dicom_ai_node.ops.maintenance import Maintenance
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, audits
@@ -206,7 +206,7 @@ def test_low_space_is_said_once_and_again_when_it_is_over(
     tmp_path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = 0
-    monkeypatch.setattr(maintenance, "room", lambda _: machine.Room(free, 10**10, None))
+    monkeypatch.setattr(maintenance, "room", lambda _: machine.FreeSpace(free, 10**10, None))
     settings = config(tmp_path, min_free_mb=10, warn_free_mb=100, database_warn_free_mb=50)
     kept = Maintenance(settings, db, Spool(settings.storage.spool))
     with capture_logs() as logged:
@@ -224,7 +224,10 @@ def test_low_space_is_said_once_and_again_when_it_is_over(
 
 def test_free_space_is_told_for_a_spool_that_is_not_there_yet(tmp_path: Path) -> None:
     assert machine.room(tmp_path / "not" / "yet").free > 0
-    assert machine.spool_space(machine.Room(0, 0, None), config(tmp_path).storage) is Space.ENOUGH
+    assert (
+        machine.spool_space(machine.FreeSpace(0, 0, None), config(tmp_path).storage)
+        is SpaceLeft.ENOUGH
+    )
 
 
 def test_the_role_does_its_jobs_until_it_is_stopped(tmp_path: Path, db: Database) -> None:
