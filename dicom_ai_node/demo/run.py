@@ -23,6 +23,7 @@ from dicom_ai_node.deliver.association import Offer, StoreAssociation, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic
 from dicom_ai_node.dicom.classes import VERIFICATION
+from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.errors import NodeError, PeerUnavailable
 from dicom_ai_node.output import json_text
 from dicom_ai_node.report.validators import dciodvfy
@@ -142,7 +143,7 @@ def _send(datasets: Sequence[Dataset], port: int) -> None:
     association = _open(port, [Offer(sop_class, (syntax,)) for sop_class, syntax in sorted(pairs)])
     for dataset in datasets:
         status, comment = association.store(dataset)
-        if status != 0x0000:
+        if status != SUCCESS:
             raise NodeError(f"the node answered a C-STORE with 0x{status:04X} {comment}")
     association.release()
 

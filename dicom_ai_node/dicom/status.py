@@ -16,6 +16,8 @@ DOES_NOT_MATCH_CLASS: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
 FAILED_HERE: Final = 0xC001
 """Cannot understand, by a fault of this program: told apart from what the sender did wrong."""
+ATTRIBUTE_ERRORS: Final = range(0x0105, 0x0111)
+"""An attribute is not known, or its value is wrong."""
 CANCELLED: Final = 0xFE00
 PENDING: Final = frozenset({0xFF00, 0xFF01})
 

@@ -80,9 +80,9 @@ def items_of(
     data: bytes, encoding: Encoding, *, tag: int, vr: str, limits: Limits
 ) -> tuple[tuple[Item, ...], Encoding]:
     """Return the items in the value of a sequence, and how they are encoded; errors of walk()."""
-    one = _Walk(data, limits, 0)
-    inner = one.inner(vr, 0, encoding)
-    items, _ = one.items(tag, 0, len(data), inner, depth=1, open_end=False, opaque=False)
+    whole = _Walk(data, limits, 0)
+    inner = whole.inner(vr, 0, encoding)
+    items, _ = whole.items(tag, 0, len(data), inner, depth=1, open_end=False, opaque=False)
     return items, inner
 
 
@@ -129,12 +129,14 @@ class _Walk:
             vr, value, length, written = self._head(offset, end, encoding, tag)
             self._count(tag)
             if length == UNDEFINED:
-                part = self._undefined(tag, vr, offset, value, end, written, depth)
+                part = self._sequence(tag, vr, offset, value, end, written, depth, open_end=True)
             else:
                 if length > end - value:
                     raise self._cut(tag, end)
                 if vr == "SQ" or (tag in SEQUENCES and self._may_be_items(vr, value, length)):
-                    part = self._defined(tag, vr, offset, value, value + length, written, depth)
+                    part = self._sequence(
+                        tag, vr, offset, value, value + length, written, depth, open_end=False
+                    )
                 elif length > largest and tag not in PIXELS:
                     raise _too_much(
                         tag, f"a value of {length} bytes, more", "element_bytes", largest
@@ -154,12 +156,8 @@ class _Walk:
         if end - offset < 8:
             raise self._cut(tag, end)
         if encoding.implicit:
-            return (
-                "",
-                offset + 8,
-                _MARKS[encoding.order].unpack_from(self._data, offset)[2],
-                encoding,
-            )
+            length = _MARKS[encoding.order].unpack_from(self._data, offset)[2]
+            return "", offset + 8, length, encoding
         _, _, code, short = _HEADS[encoding.order].unpack_from(self._data, offset)
         known = _VRS.get(code)
         if known is None:
@@ -172,37 +170,34 @@ class _Walk:
             return vr, offset + 8, short, encoding
         if end - offset < 12:
             raise self._cut(tag, end)
-        return (
-            vr,
-            offset + 12,
-            _LONG[encoding.order].unpack_from(self._data, offset + 8)[0],
-            encoding,
-        )
+        (length,) = _LONG[encoding.order].unpack_from(self._data, offset + 8)
+        return vr, offset + 12, length, encoding
 
-    def _undefined(
-        self, tag: int, vr: str, start: int, value: int, end: int, encoding: Encoding, depth: int
+    def _sequence(
+        self,
+        tag: int,
+        vr: str,
+        start: int,
+        value: int,
+        end: int,
+        encoding: Encoding,
+        depth: int,
+        *,
+        open_end: bool,
     ) -> Part:
+        """Return a sequence, or an element of fragments: from ``value`` to ``end`` at most."""
         inner = self.inner(vr, value, encoding)
-        opaque = vr in _FRAGMENTS
-        items, after = self.items(
-            tag, value, end, inner, depth=depth + 1, open_end=True, opaque=opaque
-        )
-        return Part(tag, vr, start, value, after, True, inner, None if opaque else items)
-
-    def _defined(
-        self, tag: int, vr: str, start: int, value: int, end: int, encoding: Encoding, depth: int
-    ) -> Part:
-        inner = self.inner(vr, value, encoding)
+        opaque = open_end and vr in _FRAGMENTS
         items: tuple[Item, ...] | None
         try:
-            items, _ = self.items(
-                tag, value, end, inner, depth=depth + 1, open_end=False, opaque=False
+            items, after = self.items(
+                tag, value, end, inner, depth=depth + 1, open_end=open_end, opaque=opaque
             )
         except _Unfollowed:
-            if vr != "UN":  # which may hold anything
+            if open_end or vr != "UN":  # which may hold anything
                 raise
-            items = None
-        return Part(tag, vr, start, value, end, False, inner, items)
+            items, after = None, end
+        return Part(tag, vr, start, value, after, open_end, inner, None if opaque else items)
 
     def items(
         self,

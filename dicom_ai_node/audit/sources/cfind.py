@@ -15,7 +15,12 @@ from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import Slice
 from dicom_ai_node.audit.sources.remote import DEMANDS, Demands
 from dicom_ai_node.audit.sources.selection import date_range, halves
-from dicom_ai_node.dicom.status import cannot_process, does_not_match_class, is_out_of_resources
+from dicom_ai_node.dicom.status import (
+    ATTRIBUTE_ERRORS,
+    cannot_process,
+    does_not_match_class,
+    is_out_of_resources,
+)
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange, Match
@@ -49,7 +54,6 @@ _REQUIRED = (
     "StudyInstanceUID",
 )
 """Return keys that every peer has to know (PS3.4 C.6.2.1.2)."""
-_BAD_ATTRIBUTES = range(0x0105, 0x0111)
 
 log = structlog.get_logger()
 
@@ -112,7 +116,7 @@ def _identifier(demands: Demands, modality: str, part: Slice) -> Dataset:
 
 
 def _may_be_the_demands(status: int) -> bool:
-    return does_not_match_class(status) or cannot_process(status) or status in _BAD_ATTRIBUTES
+    return does_not_match_class(status) or cannot_process(status) or status in ATTRIBUTE_ERRORS
 
 
 def query(level: str, keys: Iterable[str], **matching: str) -> Dataset:
