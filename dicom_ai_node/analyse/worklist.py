@@ -16,8 +16,7 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import DeliveryError, PeerRefused
 from dicom_ai_node.peer.exchange import ask_worklist
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.worklist import worth_asking
-from dicom_ai_node.rules.worklist_answers import Asked, Key, Keys, Verdict, chosen, matches
+from dicom_ai_node.rules.worklist import Asked, Key, Keys, Verdict, chosen, matches, worth_asking
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import save_worklist_answer, worklist_answer_of
 from dicom_ai_node.types import HeaderCheck, WorklistAnswer

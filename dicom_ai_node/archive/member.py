@@ -7,8 +7,8 @@ from datetime import date
 from typing import Any, TypeVar
 
 from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules.ages_and_dates import read_date
 from dicom_ai_node.rules.attributes import comparable_age, stated_sex
-from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.rules.header import Header, usual
 from dicom_ai_node.rules.rule import Entry, Hit
 from dicom_ai_node.types import HeaderCheck, PriorStudy, StudyResult

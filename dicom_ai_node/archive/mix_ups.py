@@ -31,7 +31,7 @@ from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool_age
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
-from dicom_ai_node.rules.image import RULES
+from dicom_ai_node.rules.image import ESTIMATE_RULES
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
@@ -322,7 +322,7 @@ def _odds(verdict: BatchVerdict) -> str:
 
 
 def _finding(rule: str, reason: str) -> Finding:
-    return Finding(rule, RULES[rule].severity, RULES[rule].attribute, reason)
+    return Finding(rule, ESTIMATE_RULES[rule].severity, ESTIMATE_RULES[rule].attribute, reason)
 
 
 def _not_assessable(result: StudyResult | None) -> Reason | None:

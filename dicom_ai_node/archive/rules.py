@@ -12,9 +12,8 @@ from dicom_ai_node.archive import identities, listing, stations
 from dicom_ai_node.archive.member import ArchiveRule, Collected, Member, patients
 from dicom_ai_node.archive.stations import StationGroup, groups_of
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules.check import Fired, amended, check
+from dicom_ai_node.rules.check import IMAGE_RULES, RULES, Fired, amended, check
 from dicom_ai_node.rules.header import Header, distinct
-from dicom_ai_node.rules.registry import IMAGE_RULES, RULES
 from dicom_ai_node.rules.rule import Entry
 from dicom_ai_node.types import PriorStudy
 

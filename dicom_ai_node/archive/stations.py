@@ -7,7 +7,7 @@ from operator import methodcaller
 from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
 from dicom_ai_node.archive.statistics import benjamini_hochberg, hypergeometric_tail
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules.calendar_dates import write_date
+from dicom_ai_node.rules.ages_and_dates import write_date
 from dicom_ai_node.rules.rule import Hit, by_id, shown
 from dicom_ai_node.types import AttributeStatus, Severity
 

@@ -222,7 +222,7 @@ def uncounted(rules: Iterable[str]) -> str:
 
 def counted(rules: Iterable[Sequence[str]]) -> list[str]:
     """Say of how many files the other rules hold, a line for each."""
-    from dicom_ai_node.rules.registry import RULES
+    from dicom_ai_node.rules.check import RULES
 
     every = list(rules)
     found = {rule: sum(rule in one for one in every) for rule in sorted(_COUNTED)}

@@ -58,7 +58,7 @@ class Filters:
         ConfigError
             A keyword or a rule that there is none of, or dates the wrong way round.
         """
-        from dicom_ai_node.rules.registry import IMAGE_RULES, RULES
+        from dicom_ai_node.rules.check import IMAGE_RULES, RULES
 
         if self.keyword and self.keyword not in _KEYWORDS:
             raise ConfigError(f"--keyword {self.keyword!r}: {' or '.join(_KEYWORDS)} was expected")

@@ -9,9 +9,8 @@ answer.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dicom_ai_node.config.stages import FillSettings
-from dicom_ai_node.rules.ages import encode_estimate
-from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES, SEX, Attribute
-from dicom_ai_node.rules.proposals import NO_SEX
+from dicom_ai_node.rules.ages_and_dates import encode_estimate
+from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES, NO_SEX, SEX, Attribute
 from dicom_ai_node.types import (
     AttributeStatus,
     FillProposal,

@@ -15,7 +15,7 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import FillError, NodeError, StorageError
 from dicom_ai_node.fill.admission import approver, fill_of
 from dicom_ai_node.report.copies import coerced, stated_age
-from dicom_ai_node.rules.ages import read_age
+from dicom_ai_node.rules.ages_and_dates import read_age
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards
 from dicom_ai_node.store.forwards import Outgoing, WaitingImage

@@ -13,13 +13,13 @@ from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules.ages_and_dates import read_date
 from dicom_ai_node.rules.attributes import (
     comparable_age,
     stated_sex,
     trusted_age,
     trusted_sex,
 )
-from dicom_ai_node.rules.calendar_dates import read_date
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
 
 Track = Callable[[str, int], Callable[[], object]]

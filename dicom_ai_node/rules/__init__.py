@@ -4,10 +4,9 @@
 :class:`~dicom_ai_node.types.HeaderCheck`. Pure: no files, no clock, no database.
 """
 
-from dicom_ai_node.rules.ages import encode_age, encode_estimate, parse_age
-from dicom_ai_node.rules.check import check
+from dicom_ai_node.rules.ages_and_dates import encode_age, encode_estimate, parse_age
+from dicom_ai_node.rules.check import RULES, RULES_VERSION, check
 from dicom_ai_node.rules.header import Header
-from dicom_ai_node.rules.registry import RULES, RULES_VERSION
 from dicom_ai_node.rules.rule import Rule
 
 __all__ = [

@@ -5,8 +5,8 @@ Silent where an age is a placeholder (C1, C2) or censored (E8), or where dates m
 
 from collections.abc import Iterator
 
-from dicom_ai_node.rules.ages import UNIT_NAMES, YEARS_PER_UNIT, completed
-from dicom_ai_node.rules.body import contradictions
+from dicom_ai_node.rules.ages_and_dates import UNIT_NAMES, YEARS_PER_UNIT, completed
+from dicom_ai_node.rules.meaning import contradictions
 from dicom_ai_node.rules.reading import Comparison, Reading
 from dicom_ai_node.rules.rule import Hit, Rule, by_id, each
 from dicom_ai_node.types import AttributeStatus, Severity

@@ -1,4 +1,4 @@
-"""Runs the rules over a study and sums up what they say of each attribute under check.
+"""The table of rules; runs it over a study and sums up what it says of each attribute.
 
 The status of an attribute, the first that applies:
 
@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from types import MappingProxyType
 
 from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules import age, coherence, dates, history, image, missing, syntax, worklist
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
-from dicom_ai_node.rules.coherence import animal
 from dicom_ai_node.rules.header import Header, distinct
-from dicom_ai_node.rules.placeholders import quality_control, test_name
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.registry import RULES
 from dicom_ai_node.rules.rule import Case, Entry, Hit, Rule, Usual
 from dicom_ai_node.types import (
     AttributeStatus,
@@ -32,6 +31,29 @@ from dicom_ai_node.types import (
     Proposal,
     WorklistAnswer,
 )
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        **syntax.RULES,
+        **missing.RULES,
+        **dates.RULES,
+        **age.RULES,
+        **coherence.RULES,
+        **history.RULES,
+        **worklist.RULES,
+        **image.RULES,
+    }
+)
+"""Every rule over one study by id, in the order in which findings are listed."""
+
+IMAGE_RULES: Mapping[str, Entry] = MappingProxyType({**image.PIXEL_RULES, **image.ESTIMATE_RULES})
+"""What needs the pixels or the estimate: it is found by ``pixels`` and ``decide``."""
+
+RULES_VERSION = "2"
+"""Changes whenever a rule, its default limits or the precedence of statuses changes.
+
+It is part of a report's UID: the same study under other rules is another report.
+"""
 
 _PRECEDENCE = (
     AttributeStatus.MALFORMED,
@@ -197,11 +219,13 @@ def _made(attribute: Attribute, fired: Sequence[Fired]) -> dict[AttributeStatus,
 
 def _exempt(case: Case) -> str:
     """Why nothing of this study is held against its image, '' when it may be."""
-    if any(animal(reading) for reading in case.readings):
+    if any(coherence.animal(reading) for reading in case.readings):
         return "veterinary patient"
-    if quality_control(case):
+    if missing.quality_control(case):
         return "quality control, not a patient"
-    if case.settings.exclude_test_names and any(test_name(reading) for reading in case.readings):
+    if case.settings.exclude_test_names and any(
+        missing.test_name(reading) for reading in case.readings
+    ):
         return "a test or unidentified patient by name"
     return ""
 

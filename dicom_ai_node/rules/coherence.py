@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator
 
 from dicom_ai_node.rules.meaning import meant_sex, salvaged_age
-from dicom_ai_node.rules.reading import Reading
+from dicom_ai_node.rules.reading import DESCRIPTIONS, Reading, read_decimal, stated
 from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
-from dicom_ai_node.rules.text import DESCRIPTIONS, read_decimal, stated
 from dicom_ai_node.types import AttributeStatus, Severity
 
 _OBSTETRIC = re.compile(

@@ -6,12 +6,12 @@ All of it is silent when de-identification modified the dates (D10).
 from collections.abc import Iterator
 from datetime import date, timedelta
 
-from dicom_ai_node.rules.ages import years_between
-from dicom_ai_node.rules.calendar_dates import (
+from dicom_ai_node.rules.ages_and_dates import (
     other_calendar,
     shift_century,
     swap_day_and_month,
     write_date,
+    years_between,
 )
 from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading
 from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown

@@ -11,7 +11,7 @@ from dicom_ai_node.dicom.values import PADDING, as_sent, encodings, raw_element,
 
 # Keyword -> (tag, VR), PS3.6. Tags are spelled out because pydicom 3.0 lacks some of them, and VRs
 # because a file in implicit VR names none and a bad one names a wrong one.
-ATTRIBUTES: Mapping[str, tuple[int, str]] = {
+ELEMENTS: Mapping[str, tuple[int, str]] = {
     "SpecificCharacterSet": (0x00080005, "CS"),
     "StudyDate": (0x00080020, "DA"),
     "AcquisitionDate": (0x00080022, "DA"),
@@ -101,7 +101,7 @@ class Header:
         values: dict[str, str] = {}
         undecodable: set[str] = set()
         codecs = encodings(ds)
-        for keyword, (tag, vr) in ATTRIBUTES.items():
+        for keyword, (tag, vr) in ELEMENTS.items():
             element = raw_element(ds, tag)
             if element is None:
                 continue

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
 
-from dicom_ai_node.rules.calendar_dates import read_date, write_date
+from dicom_ai_node.rules.ages_and_dates import read_date, write_date
 from dicom_ai_node.rules.meaning import sex_meant, years_meant
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Case, Hit, Rule, by_id, shown

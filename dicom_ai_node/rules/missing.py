@@ -1,17 +1,33 @@
-"""B: attributes that no instance of the study fills (types after PS3.3 C.7.1.1 and C.7.2.2)."""
+"""B and C: attributes that no instance fills, and values that systems write when they know none.
 
-from collections.abc import Callable, Iterator
+Types are after PS3.3 C.7.1.1 and C.7.2.2.
+"""
 
-from dicom_ai_node.rules.rule import Case, Check, Hit, Rule, by_id
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from dicom_ai_node.rules.reading import Reading
+from dicom_ai_node.rules.rule import Case, Hit, Rule, by_id, each, shown
 from dicom_ai_node.types import AttributeStatus, Severity
 
+_LETTERS = re.compile(r"[^\W\d_]+")
 
-def _when(wrong: Callable[[Case], bool], reason: str) -> Check:
+
+def _when(
+    identifier: str,
+    severity: Severity,
+    attribute: str,
+    reason: str,
+    wrong: Callable[[Case], bool],
+    status: AttributeStatus | None = None,
+) -> Rule:
+    """A rule whose finding has no more to say than the rule."""
+
     def check(case: Case) -> Iterator[Hit]:
         if wrong(case):
             yield Hit(reason)
 
-    return check
+    return Rule(identifier, severity, attribute, reason, check, status=status)
 
 
 def _sex_absent(case: Case) -> bool:
@@ -20,66 +36,165 @@ def _sex_absent(case: Case) -> bool:
     )
 
 
-def _sex_empty(case: Case) -> bool:
-    return case.lacks("PatientSex") and not _sex_absent(case)
+def _zero_age(reading: Reading) -> Iterator[Hit]:
+    if reading.age and reading.age.number == 0 and reading.placeholder_age:
+        yield Hit(
+            f"PatientAge {reading.age} stands for no age; 000D would be right, on the day of birth"
+            if reading.age.unit != "D"
+            else "PatientAge 000D although PatientBirthDate is not StudyDate"
+        )
 
 
-def _rule(
-    identifier: str,
-    severity: Severity,
-    attribute: str,
-    reason: str,
-    wrong: Callable[[Case], bool],
-    status: AttributeStatus | None = None,
-) -> Rule:
-    return Rule(identifier, severity, attribute, reason, _when(wrong, reason), status=status)
+def _high_age(reading: Reading) -> Iterator[Hit]:
+    settings = reading.settings
+    if reading.age is None or reading.age.years < settings.remarkable_age:
+        return
+    if reading.age.years >= settings.maximum_age:
+        yield Hit(f"PatientAge {reading.age} is {settings.maximum_age} years or more")
+    else:
+        yield Hit(
+            f"PatientAge {reading.age} is {settings.remarkable_age} years or more",
+            severity=Severity.WARNING,
+        )
 
 
+def _birth_placeholder(reading: Reading) -> Iterator[Hit]:
+    if reading.placeholder_birth:
+        text = reading.header.clean("PatientBirthDate")
+        yield Hit(f"PatientBirthDate {shown(text)} is what systems write for an unknown date")
+
+
+def _year_only(reading: Reading) -> Iterator[Hit]:
+    if reading.year_only:
+        text = reading.header.clean("PatientBirthDate")
+        yield Hit(
+            f"PatientBirthDate {shown(text)}: month and day look filled in, only the year counts"
+        )
+
+
+def test_name(reading: Reading) -> str:
+    """The word of PatientName that marks no identified patient, '' when there is none."""
+    return test_word(reading.header.clean("PatientName"), reading.settings.test_names)
+
+
+def test_word(name: str, test_names: Sequence[str]) -> str:
+    """The first of ``test_names`` that ``name`` holds, '' when it holds none.
+
+    Whole words only: Tester and Probst are patients.
+    """
+    words = f" {' '.join(_LETTERS.findall(name.casefold()))} "
+    return next((word for word in test_names if f" {word.casefold()} " in words), "")
+
+
+def quality_control(case: Case) -> bool:
+    """The subject is a phantom, or every image is one of quality control (PS3.3 C.7.1.1)."""
+
+    def says_yes(reading: Reading, keyword: str) -> bool:
+        return reading.header.clean(keyword).upper() == "YES"
+
+    readings = case.readings
+    return any(says_yes(reading, "QualityControlSubject") for reading in readings) or (
+        bool(readings) and all(says_yes(reading, "QualityControlImage") for reading in readings)
+    )
+
+
+def _not_a_patient(reading: Reading) -> Iterator[Hit]:
+    word = test_name(reading)
+    if word:
+        # The word and not the name: it is enough to understand the finding.
+        yield Hit(f"PatientName contains {shown(word)}")
+    for keyword in ("QualityControlSubject", "QualityControlImage"):
+        if reading.header.clean(keyword).upper() == "YES":
+            yield Hit(f"{keyword} is YES")
+
+
+_MISSING = AttributeStatus.MISSING
 RULES = by_id(
-    _rule(
+    _when(
         "B1",
         Severity.WARNING,
         "sex",
         "PatientSex is absent; it is of type 2 and has to be there, if only empty",
         _sex_absent,
-        AttributeStatus.MISSING,
+        _MISSING,
     ),
-    _rule(
+    _when(
         "B2",
         Severity.INFORMATION,
         "sex",
         "PatientSex is empty",
-        _sex_empty,
-        AttributeStatus.MISSING,
+        lambda case: case.lacks("PatientSex") and not _sex_absent(case),
+        _MISSING,
     ),
-    _rule(
+    _when(
         "B3",
         Severity.WARNING,
         "age",
         "PatientAge is absent or empty",
         lambda case: case.lacks("PatientAge"),
-        AttributeStatus.MISSING,
+        _MISSING,
     ),
-    _rule(
+    _when(
         "B4",
         Severity.WARNING,
         "dates",
         "PatientBirthDate is absent or empty",
         lambda case: case.lacks("PatientBirthDate"),
     ),
-    _rule(
+    _when(
         "B5",
         Severity.WARNING,
         "age",
         "PatientAge and PatientBirthDate are both missing",
         lambda case: case.lacks("PatientAge") and case.lacks("PatientBirthDate"),
-        AttributeStatus.MISSING,
+        _MISSING,
     ),
-    _rule(
+    _when(
         "B6",
         Severity.WARNING,
         "dates",
         "StudyDate is absent or empty",
         lambda case: case.lacks("StudyDate"),
+    ),
+    Rule(
+        "C1",
+        Severity.WARNING,
+        "age",
+        "PatientAge is zero (000D is right when the patient was born on the day of the study)",
+        each(_zero_age),
+        status=AttributeStatus.IMPLAUSIBLE,
+    ),
+    Rule(
+        "C2",
+        Severity.ERROR,
+        "age",
+        "PatientAge is beyond a human life (warning: beyond nearly every human life)",
+        each(_high_age),
+        status=AttributeStatus.IMPLAUSIBLE,
+        tunables=("maximum_age", "remarkable_age"),
+    ),
+    Rule(
+        "C4",
+        Severity.WARNING,
+        "dates",
+        "PatientBirthDate is what systems write for an unknown date",
+        each(_birth_placeholder),
+        tunables=("placeholder_birth_dates",),
+    ),
+    Rule(
+        "C5",
+        Severity.INFORMATION,
+        "dates",
+        "PatientBirthDate is on a day that stands for 'only the year is known'",
+        each(_year_only),
+        tunables=("year_only_days", "year_only_widening"),
+    ),
+    Rule(
+        "C7",
+        Severity.INFORMATION,
+        "identity",
+        "The name or the quality control attributes say that this is no identified patient",
+        each(_not_a_patient),
+        tunables=("test_names", "exclude_test_names"),
     ),
 )

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 from dicom_ai_node.dicom.values import encodings_of
-from dicom_ai_node.rules.ages import read_age
-from dicom_ai_node.rules.calendar_dates import read_date
-from dicom_ai_node.rules.header import ATTRIBUTES
+from dicom_ai_node.rules.ages_and_dates import read_age, read_date
+from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading
 from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
 from dicom_ai_node.types import AttributeStatus, Severity
@@ -15,7 +14,7 @@ _ABOUT = {
     "PatientSex": "sex",
     **dict.fromkeys(DATE_KEYWORDS, "dates"),
 }
-_RESTRICTED = tuple(k for k, (_, vr) in ATTRIBUTES.items() if vr in {"AS", "CS", "DA"})
+_RESTRICTED = tuple(k for k, (_, vr) in ELEMENTS.items() if vr in {"AS", "CS", "DA"})
 
 
 def _age_string(reading: Reading) -> Iterator[Hit]:

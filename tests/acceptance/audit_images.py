@@ -34,7 +34,7 @@ from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid
 from dicom_ai_node.rules import RULES_VERSION, Header
-from dicom_ai_node.rules.ages import encode_age_at
+from dicom_ai_node.rules.ages_and_dates import encode_age_at
 from dicom_ai_node.store import audit_studies
 from tests.acceptance.audit_orthanc import configure, findings, kill, new, report, run
 from tests.builders.archive import TODAY

@@ -22,7 +22,7 @@ from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.pixels.header import quiet
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.ages import encode_age_at
+from dicom_ai_node.rules.ages_and_dates import encode_age_at
 from tests.builders.headers import Value, dataset
 
 TODAY = date(2025, 1, 15)

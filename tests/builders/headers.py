@@ -10,7 +10,7 @@ from pydicom.tag import Tag
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import Header, check
-from dicom_ai_node.rules.header import ATTRIBUTES
+from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.types import HeaderCheck, PriorStudy, WorklistAnswer
 
 TODAY = date(2024, 1, 15)
@@ -43,10 +43,10 @@ def dataset(**changes: Value) -> Dataset:
     """A sound header with ``changes``; None leaves an attribute out, bytes are not padded."""
     ds = Dataset()
     values: dict[str, Value] = {**SOUND, **changes}
-    for keyword, value in sorted(values.items(), key=lambda pair: ATTRIBUTES[pair[0]][0]):
+    for keyword, value in sorted(values.items(), key=lambda pair: ELEMENTS[pair[0]][0]):
         if value is None:
             continue
-        number, vr = ATTRIBUTES[keyword]
+        number, vr = ELEMENTS[keyword]
         ds[number] = RawDataElement(
             Tag(number), vr, len(encoded(value)), encoded(value), 0, False, True
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dicom_ai_node.archive.rules import ARCHIVE_RULES
 from dicom_ai_node.audit.outcome import AuditReport
-from dicom_ai_node.rules.registry import RULES
+from dicom_ai_node.rules.check import RULES
 from tests.builders.archive import Planted
 
 

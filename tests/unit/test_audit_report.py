@@ -31,7 +31,7 @@ from dicom_ai_node.audit.report.tables import (
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.rules import Header, check
-from dicom_ai_node.rules.header import ATTRIBUTES
+from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.types import (
     AgeEstimate,
     AttributeStatus,
@@ -259,9 +259,9 @@ def test_one_study_twice_is_an_error() -> None:
         concluded([collected("1"), collected("1")])
 
 
-anything = st.dictionaries(st.sampled_from(sorted(ATTRIBUTES)), st.text(max_size=12))
+anything = st.dictionaries(st.sampled_from(sorted(ELEMENTS)), st.text(max_size=12))
 texts = st.sampled_from(["20230610", "19600415", "063Y", "M", "F", "O", "A^B", "1", ""])
-likely = st.dictionaries(st.sampled_from(sorted(ATTRIBUTES)), texts)
+likely = st.dictionaries(st.sampled_from(sorted(ELEMENTS)), texts)
 headers = st.builds(Header, anything | likely)
 facts = st.builds(
     StudyFacts,

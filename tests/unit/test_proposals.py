@@ -9,7 +9,7 @@ import pytest
 
 from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
-from dicom_ai_node.rules import proposals as rules
+from dicom_ai_node.rules import attributes as rules
 from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.study.proposals import (
     PROPOSAL_TRANSITIONS,

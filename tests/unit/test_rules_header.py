@@ -13,8 +13,8 @@ from pydicom.dataelem import RawDataElement
 from dicom_ai_node.archive.rules import ALL_RULES, ARCHIVE_RULES, markdown_table
 from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
 from dicom_ai_node.rules import RULES, Header, check, encode_age, parse_age
-from dicom_ai_node.rules.ages import encode_age_at, encode_estimate, salvage_age
-from dicom_ai_node.rules.header import ATTRIBUTES, CLINICAL_SEX_PARAMETERS
+from dicom_ai_node.rules.ages_and_dates import encode_age_at, encode_estimate, salvage_age
+from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, ELEMENTS
 from tests.builders.headers import TODAY, dataset, header
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "header-rules.md"
@@ -69,7 +69,7 @@ def test_values_are_cut() -> None:
 
 
 def test_keywords_and_tags_are_those_of_the_standard() -> None:
-    for keyword, (tag, vr) in ATTRIBUTES.items():
+    for keyword, (tag, vr) in ELEMENTS.items():
         # pydicom 3.0 lacks (0010,0041) to (0010,0046).
         if keyword not in CLINICAL_SEX_PARAMETERS:
             assert pydicom.datadict.keyword_for_tag(tag) == keyword

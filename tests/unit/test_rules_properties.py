@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import RULES, Header, check, encode_age, parse_age
-from dicom_ai_node.rules.ages import completed, encode_age_at, years_between
-from dicom_ai_node.rules.header import ATTRIBUTES
+from dicom_ai_node.rules.ages_and_dates import completed, encode_age_at, years_between
+from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import SOUND, TODAY, dataset
@@ -34,12 +34,12 @@ likely = {
 anything = st.none() | st.binary(max_size=24)
 values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
-    optional={keyword: likely.get(keyword, st.nothing()) | anything for keyword in ATTRIBUTES},
+    optional={keyword: likely.get(keyword, st.nothing()) | anything for keyword in ELEMENTS},
 )
 headers = values.map(lambda changes: Header.from_dataset(dataset(**changes)))
 typed_headers = st.builds(
     Header,
-    st.dictionaries(st.sampled_from(sorted(ATTRIBUTES)), st.text(max_size=20)),
+    st.dictionaries(st.sampled_from(sorted(ELEMENTS)), st.text(max_size=20)),
 )
 priors = st.builds(
     PriorStudy,

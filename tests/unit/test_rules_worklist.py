@@ -4,8 +4,7 @@ import pytest
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.worklist import worth_asking
-from dicom_ai_node.rules.worklist_answers import Asked, Key, Keys, Verdict, chosen
+from dicom_ai_node.rules.worklist import Asked, Key, Keys, Verdict, chosen, worth_asking
 from dicom_ai_node.types import AttributeStatus, Severity, WorklistAnswer
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import ANOTHER_PATIENT, TODAY, Changes, Value, checked, header, listed

@@ -25,7 +25,7 @@ from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange, Match
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.header import ATTRIBUTES
+from dicom_ai_node.rules.header import ELEMENTS
 
 STUDY = (
     *("SpecificCharacterSet", "StudyDate", "AccessionNumber", "ModalitiesInStudy"),
@@ -161,8 +161,8 @@ def tag_of(keyword: str) -> int:
 
 
 def _tag_and_vr(keyword: str) -> tuple[int, str]:
-    if keyword in ATTRIBUTES:
-        return ATTRIBUTES[keyword]
+    if keyword in ELEMENTS:
+        return ELEMENTS[keyword]
     tag = tag_for_keyword(keyword)
     assert tag is not None, keyword
     return tag, "IS" if keyword.startswith("NumberOf") else "CS" if "Modal" in keyword else "UI"

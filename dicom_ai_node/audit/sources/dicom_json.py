@@ -9,7 +9,7 @@ from typing import Any
 
 from dicom_ai_node.dicom.values import CODES, ITEMS, SCHEME, says_something
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.header import ATTRIBUTES
+from dicom_ai_node.rules.header import ELEMENTS
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _LONGEST = 4096  # as in Header.from_dataset
@@ -25,7 +25,7 @@ def header_of(answer: Mapping[str, Any]) -> Header:
     the place of what is no character.
     """
     values = {}
-    for keyword, (tag, vr) in ATTRIBUTES.items():
+    for keyword, (tag, vr) in ELEMENTS.items():
         text = text_of(answer, tag, vr)
         if text is not None:
             values[keyword] = text

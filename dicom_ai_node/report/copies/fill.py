@@ -6,7 +6,7 @@ from typing import Final
 
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.text import percent
-from dicom_ai_node.rules.ages import read_age
+from dicom_ai_node.rules.ages_and_dates import read_age
 
 AGE: Final = "PatientAge"
 SEX: Final = "PatientSex"
