@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.heads import HEADS
 from dicom_ai_node.inference.saliency import CHANNELS, explain
 from dicom_ai_node.pixels.normalise import normalise
-from dicom_ai_node.types import Head, SaliencyMethod
+from dicom_ai_node.types import SaliencyMethod
 from tests.builders.sanity import cascade
 from training.data import project as own
 
@@ -84,7 +85,7 @@ def sanity(
     only: Collection[str] | None,
 ) -> None:
     for method in methods:
-        left: dict[str, dict[Head, list[float]]] = {}
+        left: dict[str, dict[str, list[float]]] = {}
         for seed in range(seeds):
             for number, image in enumerate(shown):
                 print(f"{method}: seed {seed}, image {number}", file=sys.stderr, flush=True)
@@ -92,12 +93,12 @@ def sanity(
                     estimator.network, image, method=method, device=estimator.device, seed=seed,
                     only=only,
                 ):  # fmt: skip
-                    row = left.setdefault(step.layer, {head: [] for head in Head})
+                    row = left.setdefault(step.layer, {head.name: [] for head in HEADS})
                     for head, correlation in step.correlation.items():
                         row[head].append(correlation)
         print(f"\n| {method.value}: randomised down to | age | sex |\n|---|---|---|")
         for layer, row in left.items():
-            print(f"| {layer} | {_spread(row[Head.AGE])} | {_spread(row[Head.SEX])} |")
+            print(f"| {layer} | {_spread(row['age'])} | {_spread(row['sex'])} |")
 
 
 def _spread(values: list[float]) -> str:

@@ -28,6 +28,7 @@ from dicom_ai_node.decide.study import (
 )
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
+from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.rules import Header, check
 from dicom_ai_node.rules.attributes import ATTRIBUTES
@@ -91,13 +92,8 @@ class Pipeline:
         self.rules = rules
         self.policy = policy
         self.limits = limits
-        manifest = estimator.manifest
-        self.gates = Gates(
-            chest=manifest.thresholds.chest,
-            frontal=manifest.thresholds.frontal,
-            in_distribution=manifest.thresholds.in_distribution,
-            ages=manifest.training_age_range,
-        ).overridden(policy)
+        self.gates = gates_of(estimator.manifest).overridden(policy)
+        self.heads = tuple(head.name for head in estimator.manifest.heads)
 
     def prepare(
         self,
@@ -173,7 +169,7 @@ class Pipeline:
     def conclude(self, prepared: Prepared, predictions: Sequence[Prediction]) -> StudyResult:
         """Decide what the study's report says."""
         if prepared.header_only:
-            return header_only(prepared.study_instance_uid, prepared.check)
+            return header_only(prepared.study_instance_uid, prepared.check, self.heads)
         return self.answer(prepared, predictions)
 
     def answer(self, prepared: Prepared, predictions: Sequence[Prediction]) -> StudyResult:
@@ -186,11 +182,22 @@ class Pipeline:
             prepared.study_instance_uid,
             prepared.check,
             [*judged, *prepared.refused],
+            heads=self.heads,
             model=self.estimator.identity if judged else None,
             ages=self.gates.ages,
             policy=self.policy,
             disabled=self.rules.disabled,
         )
+
+
+def gates_of(manifest: Manifest) -> Gates:
+    """Return what a bundle asks of an image."""
+    return Gates(
+        thresholds={gate.name: gate.threshold for gate in manifest.gates},
+        reasons={gate.name: Reason(gate.code, gate.text) for gate in manifest.gates},
+        in_distribution=manifest.in_distribution,
+        ages=manifest.training_age_range,
+    )
 
 
 def _read(

@@ -212,10 +212,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """An attribute of which a study's report gives no estimate, and why."""
+    """A head of which a study's report gives no answer, and why."""
 
     attribute: str
-    """``age`` or ``sex``."""
+    """Name of the head, such as ``age``."""
     reason: Reason
 
 
@@ -230,22 +230,83 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """The calibrated answer of the network for one image."""
+class Quantity:
+    """A number, such as the age."""
 
-    age: float
-    """Point estimate, years."""
-    age_sd: float
-    """Standard deviation of the predictive distribution, years."""
-    age_interval90: tuple[float, float]
-    """Calibrated 90 % prediction interval, years."""
-    probability_female: float
-    chest: float
-    """Probability that the image shows a chest radiograph."""
-    frontal: float
-    """Probability that the view is frontal (PA or AP)."""
+    mu: float
+    """Point estimate."""
+    sigma: float
+    """Standard deviation of the predictive distribution."""
+    interval90: tuple[float, float]
+    """Calibrated 90 % prediction interval."""
+    unit: str = "a"
+    """Of all of them, UCUM; ``a`` are years."""
+    attribute: str = ""
+    """DICOM keyword of the attribute that it is held against, '' for none."""
+
+    @property
+    def width(self) -> float:
+        """From one end of the interval to the other."""
+        low, high = self.interval90
+        return high - low
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One of several coded values, such as the sex."""
+
+    probabilities: Mapping[str, float]
+    """Of each value, as the attribute codes it."""
+    attribute: str = ""
+    """As of :class:`Quantity`."""
+
+    @property
+    def value(self) -> str:
+        """The most probable one."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def certainty(self) -> float:
+        """Probability of :attr:`value`."""
+        return max(self.probabilities.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Labels of which each may hold or not."""
+
+    probabilities: Mapping[str, float]
+    """Of each label."""
+
+
+Answer = Quantity | Category | Findings
+"""What a bundle says to one of its questions, by the kind of its head."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The calibrated answers of the network for one image."""
+
+    answers: Mapping[str, Answer]
+    """By the name of the head, in the manifest's order."""
+    gates: Mapping[str, float]
+    """Probability that the image passes each gate, by its name, in the order of asking."""
     in_distribution: float
     """Conformal p-value of the image against the calibration set; small means unlike it."""
+
+    def quantity(self, name: str) -> Quantity:
+        """Return the answer of a head of this kind; KeyError where there is none."""
+        answer = self.answers[name]
+        if not isinstance(answer, Quantity):
+            raise KeyError(f"{name} is no quantity")
+        return answer
+
+    def category(self, name: str) -> Category:
+        """The same of a category."""
+        answer = self.answers[name]
+        if not isinstance(answer, Category):
+            raise KeyError(f"{name} is no category")
+        return answer
 
 
 class Outcome(StrEnum):
@@ -282,32 +343,6 @@ class ImageResult:
 
 
 @dataclass(frozen=True, slots=True)
-class AgeEstimate:
-    """Pooled age of a study, years."""
-
-    mu: float
-    sigma: float
-    interval90: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class SexEstimate:
-    """Pooled appearance of sex of a study."""
-
-    probability_female: float
-
-    @property
-    def value(self) -> str:
-        """``F`` or ``M``, whichever is more probable."""
-        return "F" if self.probability_female >= 0.5 else "M"
-
-    @property
-    def certainty(self) -> float:
-        """Probability of :attr:`value`."""
-        return max(self.probability_female, 1.0 - self.probability_female)
-
-
-@dataclass(frozen=True, slots=True)
 class StudyResult:
     """Everything a report says."""
 
@@ -317,21 +352,39 @@ class StudyResult:
     """With CONFLICT_IMAGE and findings of group H where image and header disagree."""
     images: tuple[ImageResult, ...] = ()
     reason: Reason | None = None
-    age: AgeEstimate | None = None
-    sex: SexEstimate | None = None
+    answers: Mapping[str, Answer | Reason] = field(default_factory=dict)
+    """Of each head by its name, in the order of the manifest: its answer, pooled over the images,
+    or why it has none."""
     model: ModelIdentity | None = None
     """None when no network was asked."""
-    unanswered: tuple[Unanswered, ...] = ()
-    """Why age or sex has no estimate, age first; an attribute that has one is not here."""
     trained_ages: tuple[float, float] | None = None
     """Youngest and oldest age that the network was trained on, years; None when none was asked."""
 
+    @property
+    def stated(self) -> dict[str, Answer]:
+        """The answers that are given."""
+        return {
+            name: answer for name, answer in self.answers.items() if not isinstance(answer, Reason)
+        }
 
-class Head(StrEnum):
-    """The answer of the network that a saliency map explains."""
+    @property
+    def unanswered(self) -> tuple[Unanswered, ...]:
+        """Which heads have no answer, and why."""
+        return tuple(
+            Unanswered(name, answer)
+            for name, answer in self.answers.items()
+            if isinstance(answer, Reason)
+        )
 
-    AGE = "age"
-    SEX = "sex"
+    def quantity(self, name: str) -> Quantity | None:
+        """Return the answer of a head of this kind, None where it has none."""
+        answer = self.answers.get(name)
+        return answer if isinstance(answer, Quantity) else None
+
+    def category(self, name: str) -> Category | None:
+        """The same of a category."""
+        answer = self.answers.get(name)
+        return answer if isinstance(answer, Category) else None
 
 
 class SaliencyMethod(StrEnum):
@@ -345,7 +398,10 @@ class SaliencyMethod(StrEnum):
 class SaliencyMap:
     """Where in an image one answer of the network comes from."""
 
-    head: Head
+    head: str
+    """Name of the answer's head."""
+    kind: str
+    """Its kind: ``quantity``, ``category`` or ``findings``."""
     method: SaliencyMethod
     values: "NDArray[np.float32]"
     """Shape (S, S), in [0, 1], 1 where the answer rests on most; all 0 when ``flat``."""

@@ -24,11 +24,14 @@ from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.types import (
+    Answer,
     EncodedReport,
+    Findings,
     ImageRef,
     ImageResult,
     ModelIdentity,
     Outcome,
+    Quantity,
     StudyResult,
     Unanswered,
 )
@@ -92,7 +95,9 @@ def analyse_files(
     pipeline = Pipeline(estimator, rules=config.rules, policy=policy, limits=config.limits.bounds)
     studies, unreadable = _group(paths, config.limits.bounds)
     for path, error in unreadable:
-        yield ImageAnswer(_unreadable(path, error, estimator.identity), fault=f"{path}: {error}")
+        yield ImageAnswer(
+            _unreadable(path, error, pipeline.heads, estimator.identity), fault=f"{path}: {error}"
+        )
     today = datetime.now(UTC).date()
 
     def prepare(study: _Study) -> Prepared:
@@ -218,30 +223,15 @@ def _document(
         "sop_instance_uid": image.image.sop_instance_uid,
         "outcome": image.outcome if image.reason or answered else result.outcome,
         "reason": {"code": reason.code, "text": reason.text} if reason else None,
-        "age": None,
-        "sex": None,
+        **dict.fromkeys(result.answers),
         "unanswered": _unanswered(result, image),
         "gate": None,
     }
     if prediction is not None:
-        document["gate"] = {
-            "chest": round(prediction.chest, 4),
-            "frontal": round(prediction.frontal, 4),
-            "in_distribution": round(prediction.in_distribution, 4),
-        }
-        if answered and result.age is not None:
-            low, high = prediction.age_interval90
-            document["age"] = {
-                "estimate": round(prediction.age, 2),
-                "sd": round(prediction.age_sd, 2),
-                "interval90": [round(low, 2), round(high, 2)],
-            }
-        if answered and result.sex is not None:
-            female = prediction.probability_female
-            document["sex"] = {
-                "estimate": "F" if female >= 0.5 else "M",
-                "probability_female": round(female, 4),
-            }
+        passed = {**prediction.gates, "in_distribution": prediction.in_distribution}
+        document["gate"] = {name: round(value, 4) for name, value in passed.items()}
+        if answered:
+            document |= {name: _answer(name, prediction.answers[name]) for name in result.stated}
     return document | {
         "recorded": recorded_part(result.check),
         "status": status_part(result.check),
@@ -250,26 +240,44 @@ def _document(
     }
 
 
+def _answer(name: str, answer: Answer) -> dict[str, Any]:
+    """Return the answer of one head for one image, as ``infer --json`` prints it."""
+    if isinstance(answer, Quantity):
+        return {
+            "estimate": round(answer.mu, 2),
+            "sd": round(answer.sigma, 2),
+            "interval90": [round(end, 2) for end in answer.interval90],
+        }
+    shares = {value: round(share, 4) for value, share in answer.probabilities.items()}
+    if isinstance(answer, Findings):
+        return {"probabilities": shares}
+    if name == "sex":  # as it was before there were other categories
+        return {"estimate": answer.value, "probability_female": shares["F"]}
+    return {"estimate": answer.value, "probabilities": shares}
+
+
 def _unanswered(result: StudyResult, image: ImageResult) -> list[dict[str, str]]:
-    """Return why age or sex is not stated of an image: its own reason, else the study's."""
+    """Return why a head is not answered for an image: its own reason, else the study's."""
     reasons = result.unanswered
     if image.reason is not None:
-        reasons = (Unanswered("age", image.reason), Unanswered("sex", image.reason))
+        reasons = tuple(Unanswered(name, image.reason) for name in result.answers)
     return [
         {"attribute": one.attribute, "code": one.reason.code, "text": one.reason.text}
         for one in reasons
     ]
 
 
-def _unreadable(path: Path, error: str, model: ModelIdentity) -> dict[str, Any]:
+def _unreadable(
+    path: Path, error: str, heads: Sequence[str], model: ModelIdentity
+) -> dict[str, Any]:
     reason = {"code": "unreadable", "text": error}
-    empty = dict.fromkeys(("kind", "sop_instance_uid", "age", "sex", "gate", "recorded", "status"))
+    empty = dict.fromkeys(("kind", "sop_instance_uid", *heads, "gate", "recorded", "status"))
     return {
         "path": str(path),
         **empty,
         "outcome": Outcome.REFUSED,
         "reason": reason,
-        "unanswered": [{"attribute": one} | reason for one in ("age", "sex")],
+        "unanswered": [{"attribute": name} | reason for name in heads],
         "rules": [],
         "model": _model(model),
         "saliency": [],

@@ -12,13 +12,13 @@ import structlog
 from pydicom import Dataset
 
 from dicom_ai_node import pixels
-from dicom_ai_node.decide.pool import pool_age, pool_sex
+from dicom_ai_node.decide.pool import pool
 from dicom_ai_node.decide.study import outside_training_ages
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.rules import Header
 from dicom_ai_node.rules.attributes import trusted_age, trusted_sex
-from dicom_ai_node.types import ImageRef, Outcome, Prediction, Reason
+from dicom_ai_node.types import Category, ImageRef, Outcome, Prediction, Quantity, Reason
 
 log = structlog.get_logger()
 
@@ -50,11 +50,13 @@ def observe(
     # Also where the image contradicts that age: counted, only the misses would be.
     if not usable or outside_training_ages(prepared.check, pipeline.gates.ages):
         return observed
-    age, sex = pool_age(usable), pool_sex(usable)
-    low, high = age.interval90
-    return replace(
-        observed, mu=age.mu, low90=low, high90=high, probability_female=sex.probability_female
-    )
+    answers = pool(usable)
+    if isinstance(age := answers.get("age"), Quantity):
+        low, high = age.interval90
+        observed = replace(observed, mu=age.mu, low90=low, high90=high)
+    if isinstance(sex := answers.get("sex"), Category):
+        observed = replace(observed, probability_female=sex.probabilities["F"])
+    return observed
 
 
 def _equipment(sources: Sequence[Dataset]) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from dicom_ai_node.store.reports import NewReport
 from dicom_ai_node.types import (
     EncodedReport,
     ExplainedImage,
-    Head,
     ImageRef,
     Outcome,
     SaliencyMethod,
@@ -49,7 +48,8 @@ class Pictures:
 
     folder: Path
     method: SaliencyMethod = SaliencyMethod.GRAD_CAM
-    heads: tuple[Head, ...] = tuple(Head)
+    heads: tuple[str, ...] | None = None
+    """Names of the heads; None: of all."""
     progress: Callable[[int, int], None] | None = None
     """Told how many forward passes of how many are done for an image."""
 
@@ -65,7 +65,7 @@ class Pictures:
         paths = []
         for one in explained.maps:
             shown = ExplainedImage(explained.image, explained.pixels, (one,))
-            paths.append(self.folder / f"{name}-{one.head.value}.png")
+            paths.append(self.folder / f"{name}-{one.head}.png")
             content = io.BytesIO()
             Image.fromarray(picture(shown)).save(content, "PNG")
             write_private(paths[-1], content.getvalue())
@@ -79,13 +79,12 @@ def explain_image(
     image: ImageRef,
     *,
     method: SaliencyMethod,
-    heads: Sequence[Head] = tuple(Head),
+    heads: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExplainedImage | None:
     """Return the maps of one image of ``prepared``, None when nothing is stated of it."""
     outcome = next(one.outcome for one in result.images if one.image is image)
-    stated = {Head.AGE: result.age, Head.SEX: result.sex}
-    wanted = [head for head in heads if stated[head] is not None]
+    wanted = [name for name in result.stated if heads is None or name in heads]
     if outcome is not Outcome.ESTIMATED or not wanted:
         return None
     shown = {id(each): seen for each, seen in zip(prepared.images, prepared.tensors, strict=True)}

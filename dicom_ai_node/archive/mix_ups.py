@@ -29,17 +29,17 @@ from dicom_ai_node.archive.statistics import (
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
-from dicom_ai_node.decide.pool import pool_age
+from dicom_ai_node.decide.pool import pool
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 from dicom_ai_node.rules.image import ESTIMATE_RULES
 from dicom_ai_node.types import (
-    AgeEstimate,
     AttributeStatus,
+    Category,
     Finding,
     HeaderCheck,
     Outcome,
+    Quantity,
     Reason,
-    SexEstimate,
     StudyResult,
 )
 
@@ -78,7 +78,7 @@ class BatchVerdict:
     score: float = 0.0
     """-log10 of the p-value of both together, 100 more for a mix-up; 0 where nothing is wrong."""
     alert: bool = False
-    age: AgeEstimate | None = None
+    age: Quantity | None = None
     """The estimate that the recorded age was compared with, None where it was not."""
 
 
@@ -158,7 +158,7 @@ class _Tested:
     age: dict[str, float]
     sex: dict[str, float]
     both: dict[str, float]
-    estimates: dict[str, AgeEstimate]
+    estimates: dict[str, Quantity]
     """What ``age`` was made of."""
     recorded_sex: dict[str, float]
     """The calibrated probability of the recorded sex, which ``sex`` was made of."""
@@ -210,7 +210,7 @@ def _tested(
 def _verdict(
     case: BatchStudy,
     *,
-    age: AgeEstimate | None,
+    age: Quantity | None,
     age_p: float | None,
     sex_p: float | None,
     found: Sequence[bool],
@@ -242,7 +242,7 @@ def _trained(result: StudyResult | None) -> tuple[float, float]:
     return (result.trained_ages if result else None) or (0.0, math.inf)
 
 
-def _compared_age(result: StudyResult | None, policy: PolicySettings) -> AgeEstimate | None:
+def _compared_age(result: StudyResult | None, policy: PolicySettings) -> Quantity | None:
     """The age that the recorded one is compared with.
 
     That of a study that abstained because of its recorded age is compared all the same: were only
@@ -255,30 +255,28 @@ def _compared_age(result: StudyResult | None, policy: PolicySettings) -> AgeEsti
         for one in result.images
         if one.outcome is Outcome.ESTIMATED and one.prediction is not None
     ]
-    if not usable:
-        return None
-    low, high = (age := pool_age(usable)).interval90
-    return age if high - low <= policy.max_age_interval else None
+    age = pool(usable).get("age") if usable else None
+    return age if isinstance(age, Quantity) and age.width <= policy.max_age_interval else None
 
 
-def stated_age(result: StudyResult | None, policy: PolicySettings) -> AgeEstimate | None:
+def stated_age(result: StudyResult | None, policy: PolicySettings) -> Quantity | None:
     """The age that the network states of a study, None where a gate or the policy forbids it."""
-    if result is None or result.outcome is not Outcome.ESTIMATED or result.age is None:
+    if result is None or result.outcome is not Outcome.ESTIMATED:
         return None
-    low, high = result.age.interval90
-    return result.age if high - low <= policy.max_age_interval else None
+    age = result.quantity("age")
+    return age if age is not None and age.width <= policy.max_age_interval else None
 
 
-def stated_sex(result: StudyResult | None, policy: PolicySettings) -> SexEstimate | None:
+def stated_sex(result: StudyResult | None, policy: PolicySettings) -> Category | None:
     """The same for sex."""
-    if result is None or result.outcome is not Outcome.ESTIMATED or result.sex is None:
+    if result is None or result.outcome is not Outcome.ESTIMATED:
         return None
-    return result.sex if result.sex.certainty >= policy.min_sex_certainty else None
+    sex = result.category("sex")
+    return sex if sex is not None and sex.certainty >= policy.min_sex_certainty else None
 
 
-def _probability(sex: str, estimate: SexEstimate) -> float:
-    female = estimate.probability_female
-    return min(1.0, max(female if sex == "F" else 1 - female, SMALLEST_P))
+def _probability(sex: str, estimate: Category) -> float:
+    return min(1.0, max(estimate.probabilities[sex], SMALLEST_P))
 
 
 def with_findings(

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
 
-from dicom_ai_node.types import AgeEstimate
+from dicom_ai_node.types import Quantity
 
 _NORMAL_95 = 1.959964
 """97.5 % quantile of the normal distribution: the end of its central 95 %."""
@@ -130,7 +130,7 @@ def storey_null_share(p_values: Sequence[float]) -> float:
     return min(1.0, (1 + above) / (len(p_values) * (1 - _HALF)))
 
 
-def deviation(recorded: float, estimate: AgeEstimate) -> float:
+def deviation(recorded: float, estimate: Quantity) -> float:
     """How far a recorded age in years lies from the estimate: +-1.895 at the interval's ends."""
     low, high = estimate.interval90
     half = high - estimate.mu if recorded > estimate.mu else estimate.mu - low

@@ -3,13 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.decide.stored import check_from_json, check_to_json
-from dicom_ai_node.types import AgeEstimate, FillProposal, HeaderCheck, SexEstimate
+from dicom_ai_node.decide.stored import (
+    answer_from_json,
+    answer_to_json,
+    check_from_json,
+    check_to_json,
+)
+from dicom_ai_node.types import Category, FillProposal, HeaderCheck, Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,15 @@ class Suspicion:
     """Within the alert budget (or found, where there is no budget)."""
 
 
+def _as_stored(head: str) -> tuple[BeforeValidator, PlainSerializer]:
+    """Write and read an answer as results are stored."""
+
+    def read(value: object) -> object:
+        return answer_from_json(head, value) if isinstance(value, Mapping) else value
+
+    return BeforeValidator(read), PlainSerializer(partial(answer_to_json, head))
+
+
 @dataclass(frozen=True, slots=True)
 class AuditedStudy:
     """The findings of one study."""
@@ -60,8 +75,8 @@ class AuditedStudy:
     """With the findings over the archive (C3, C6, G1 to G8) and of group H (H1 to H4)."""
     proposals: tuple[FillProposal, ...] = ()
     """The best value of the ladder for age and for sex, if any; kept nowhere but in the report."""
-    age: AgeEstimate | None = None
-    sex: SexEstimate | None = None
+    age: Annotated[Quantity | None, *_as_stored("age")] = None
+    sex: Annotated[Category | None, *_as_stored("sex")] = None
     suspicion: Suspicion = Suspicion()
     expected: int | None = None
     arrived: int | None = None

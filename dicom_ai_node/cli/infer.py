@@ -28,7 +28,7 @@ from dicom_ai_node.cli.printing import (
 from dicom_ai_node.config import load_config
 from dicom_ai_node.errors import NodeError
 from dicom_ai_node.terminal import console, plain_terminal, progress_console
-from dicom_ai_node.types import Head, SaliencyMethod
+from dicom_ai_node.types import SaliencyMethod
 
 if TYPE_CHECKING:
     from dicom_ai_node.analyse.saliency import Pictures
@@ -54,13 +54,19 @@ class Maps:
         typer.Option(help="Of --saliency; score-cam takes seconds an image."),
     ] = "grad-cam"
     saliency_head: Annotated[
-        Literal["age", "sex", "both"], typer.Option(help="Of --saliency: which answers.")
+        str, typer.Option(help="Of --saliency: which answer, age or sex; both: all of them.")
     ] = "both"
 
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        """The answers that are explained."""
-        return tuple(Head) if self.saliency_head == "both" else (Head(self.saliency_head),)
+    def heads(self, of_bundle: Sequence[str]) -> tuple[str, ...]:
+        """The answers that are explained, of all that the bundle has."""
+        if self.saliency_head == "both":
+            return tuple(of_bundle)
+        if self.saliency_head not in of_bundle:
+            raise typer.BadParameter(
+                f"{self.saliency_head!r}: expected both, or one of {', '.join(of_bundle)}",
+                param_hint="'--saliency-head'",
+            )
+        return (self.saliency_head,)
 
 
 def infer(
@@ -86,12 +92,16 @@ def infer(
 
     Example: dicom-ai-node infer study/ --sr reports/ --saliency maps/
     """
+    from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
+
     settings = load_config(config)  # if one is named; this command works without
+    of_bundle = [one.name for one in load_manifest(resolve_bundle(settings.model.bundle)).heads]
+    heads = maps.heads(of_bundle)
     for option, folder in (("--sr", sr), ("--saliency", maps.saliency)):
         if folder is not None:
             check_folder(option, folder)
     files, empty = searched(paths)
-    files = [file for file in files if not _is_map(file, maps.saliency)]
+    files = [file for file in files if not _is_map(file, maps.saliency, of_bundle)]
     faults = [f"{folder}: no file in this folder" for folder in empty]
     if not files:
         nothing = "no file but maps that were written here before"
@@ -103,7 +113,7 @@ def infer(
 
         with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
             task = progress.add_task("images", total=len(files))
-            pictures = _pictures(maps, progress)
+            pictures = _pictures(maps, heads, progress)
             for answer in analyse_files(files, settings, reports=sr, pictures=pictures):
                 faults.extend(filter(None, [answer.fault]))
                 done.append(answer.document)
@@ -117,34 +127,36 @@ def infer(
 
     return Answer(
         documents(),
-        blocks=_blocks(done, paths, maps),
+        blocks=_blocks(done, paths, maps, heads),
         faults=said(),
         ok=lambda: not faults,
         interrupted=lambda: f"{len(done)} of {len(files)} files are answered",
     )
 
 
-def _pictures(maps: Maps, progress: Progress) -> "Pictures | None":
+def _pictures(maps: Maps, heads: tuple[str, ...], progress: Progress) -> "Pictures | None":
     from dicom_ai_node.analyse.saliency import Pictures
 
     if maps.saliency is None:
         return None
     method = SaliencyMethod(maps.saliency_method)
     passes = _passes(progress) if method is SaliencyMethod.SCORE_CAM else None
-    return Pictures(maps.saliency, method, maps.heads, passes)
+    return Pictures(maps.saliency, method, heads, passes)
 
 
 def _is_unreadable(document: dict[str, Any]) -> bool:
     return bool(document["reason"]) and document["reason"]["code"] == "unreadable"
 
 
-def _is_map(file: Path, folder: Path | None) -> bool:
+def _is_map(file: Path, folder: Path | None, heads: Sequence[str]) -> bool:
     """Whether an earlier run wrote this file: maps are pictures, but no images to be answered."""
-    named = file.name.endswith(tuple(f"-{head.value}.png" for head in Head))
+    named = file.name.endswith(tuple(f"-{head}.png" for head in heads))
     return folder is not None and named and file.parent.resolve() == folder.resolve()
 
 
-def _blocks(done: Sequence[dict[str, Any]], paths: Sequence[Path], maps: Maps) -> Iterator[Block]:
+def _blocks(
+    done: Sequence[dict[str, Any]], paths: Sequence[Path], maps: Maps, heads: Sequence[str]
+) -> Iterator[Block]:
     if not done:
         return
     yield _table(done, paths)
@@ -157,7 +169,7 @@ def _blocks(done: Sequence[dict[str, Any]], paths: Sequence[Path], maps: Maps) -
         for one in drawn:  # names of pictures are UIDs, which the table does not show
             names = " ".join(Path(path).name for path in one["saliency"])
             yield Whole(f"  {one['path']}: {names}")
-        if maps.saliency_method == "grad-cam" and Head.SEX in maps.heads and drawn:
+        if maps.saliency_method == "grad-cam" and "sex" in heads and drawn:
             yield Text(_WEAK_EVIDENCE, style="yellow")
     yield Text("Inferred, not verified. Not a medical device.", style="dim")
 

@@ -159,16 +159,17 @@ def _bundle_blocks(manifest: "Manifest", path: Path) -> Iterator[Block]:
     """A screen; the whole manifest is in ``--json``."""
     training = manifest.training
     low, high = training.age_range
-    gates = manifest.thresholds
+    gates = [
+        f"{name.replace('_', ' ')} >= {least:g}" for name, least in manifest.thresholds.items()
+    ]
     rows = [
         ("name", f"{manifest.name} {manifest.version}, {manifest.architecture}"),
         ("folder", str(path)),
         ("weights", manifest.sha256),
-        ("sees", f"{manifest.size} x {manifest.size} pixels, contract {manifest.input.contract}"),
+        ("sees", f"{manifest.size} x {manifest.size} pixels, contract {manifest.accepts.contract}"),
         (
             "answers",
-            f"when chest >= {gates.chest:g}, frontal >= {gates.frontal:g},"
-            f" in distribution >= {gates.in_distribution:g}",
+            f"when {', '.join(gates)}",
         ),
         (
             "trained on",

@@ -1,12 +1,98 @@
-"""Where the image contradicts the header."""
+"""Where the image contradicts the header: H1 to H3 of one study.
+
+What an answer is held against is the attribute that its head names. A further attribute is compared
+where it gets an entry in :data:`CONFLICTS`.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
+from dicom_ai_node.types import (
+    Answer,
+    AttributeStatus,
+    Category,
+    Finding,
+    HeaderCheck,
+    Quantity,
+    Severity,
+)
+
+_WORDING = "inferred characteristics differ from the record"
+
+Ages = tuple[float, float]
+"""Youngest and oldest age that the network was trained on, years."""
 
 
-def beyond(recorded: float, ages: tuple[float, float]) -> int:
+def held_against_image(
+    check: HeaderCheck,
+    answers: Mapping[str, Answer],
+    ages: Ages,
+    policy: PolicySettings,
+    disabled: Collection[str],
+) -> HeaderCheck:
+    """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree."""
+    if check.exempt:
+        return check
+    findings: list[Finding] = []
+    for answer in answers.values():
+        if isinstance(answer, Quantity | Category) and answer.attribute in CONFLICTS:
+            keyword = answer.attribute
+            rule, contradicts = CONFLICTS[keyword]
+            said = "" if rule in disabled else contradicts(check, answer, ages, policy)
+            if said:
+                name = check.attributes[keyword].name
+                findings.append(Finding(rule, Severity.WARNING, name, f"{_WORDING}: {said}"))
+                check = check.with_status(keyword, AttributeStatus.CONFLICT_IMAGE)
+    if "H3" not in disabled and len(findings) == 2:
+        text = f"{_WORDING} in age and sex: possible mix-up of studies, please review"
+        findings.append(Finding("H3", Severity.INFORMATION, "identity", text))
+    return replace(check, findings=(*check.findings, *findings))
+
+
+def age_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: PolicySettings) -> str:
+    """Say what H1 finds: the recorded age lies outside the widened interval; '' where it does not.
+
+    An age that the network never learnt counts as the nearest that it did, and only on its own
+    side: a chest that looks younger than the oldest trained does not look 90 either.
+    """
+    recorded = trusted_age(check)
+    if recorded is None or not isinstance(answer, Quantity):
+        return ""
+    mu, widening = answer.mu, policy.age_alert_widening
+    low, high = (mu + widening * (bound - mu) for bound in answer.interval90)
+    nearest, side = nearest_trained(recorded, ages), beyond(recorded, ages)
+    if not ((side >= 0 and nearest > high) or (side <= 0 and nearest < low)):
+        return ""
+    low, high = answer.interval90
+    return f"recorded age is far outside the 90 % interval {low:.0f} to {high:.0f} years"
+
+
+def _sex_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: PolicySettings) -> str:
+    """Say what H2 finds: the recorded sex is improbable; '' where it is not."""
+    recorded = trusted_sex(check)
+    if not recorded or not isinstance(answer, Category):
+        return ""
+    if answer.probabilities.get(recorded, 1.0) >= policy.sex_alert_probability:
+        return ""
+    return f"recorded sex has probability {1 - answer.certainty:.3f}"
+
+
+Contradicts = Callable[[HeaderCheck, Answer, Ages, PolicySettings], str]
+CONFLICTS: Mapping[str, tuple[str, Contradicts]] = {
+    AGE: ("H1", age_conflicts),
+    SEX: ("H2", _sex_conflicts),
+}
+"""By DICOM keyword: the rule, and what says how the image contradicts the attribute."""
+
+
+def beyond(recorded: float, ages: Ages) -> int:
     """1 for an age above those that the network was trained on, -1 for one below, else 0."""
     youngest, oldest = ages
     return 1 if recorded >= oldest + 1 else -1 if recorded < youngest else 0
 
 
-def nearest_trained(recorded: float, ages: tuple[float, float]) -> float:
+def nearest_trained(recorded: float, ages: Ages) -> float:
     """The recorded age, or the end of the trained ages that it lies beyond."""
     return {-1: ages[0], 0: recorded, 1: ages[1]}[beyond(recorded, ages)]

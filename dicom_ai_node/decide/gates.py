@@ -1,6 +1,7 @@
 """Whether the network's answer for one image may be used."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.types import ImageRef, ImageResult, Outcome, Prediction, Reason
@@ -11,25 +12,31 @@ OUTSIDE_TRAINING = "outside_training_ages"
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """Smallest probabilities at which an image passes, and the ages that the network knows."""
+    """What an image must pass, and the ages that the network knows."""
 
-    chest: float
-    frontal: float
+    thresholds: Mapping[str, float]
+    """Smallest probability at which an image passes each gate, in the order of asking."""
+    reasons: Mapping[str, Reason]
+    """Of each gate: why there is no answer below it."""
     in_distribution: float
+    """Smallest conformal p-value."""
     ages: tuple[float, float]
     """Youngest and oldest age of the training data, years."""
 
     def overridden(self, policy: PolicySettings) -> "Gates":
         """Return these gates with the thresholds that ``policy`` sets."""
 
-        def pick(wanted: float | None, own: float) -> float:
-            return own if wanted is None else wanted
-
-        return Gates(
-            chest=pick(policy.min_chest, self.chest),
-            frontal=pick(policy.min_frontal, self.frontal),
-            in_distribution=pick(policy.min_in_distribution, self.in_distribution),
-            ages=self.ages,
+        wanted = {"chest": policy.min_chest, "frontal": policy.min_frontal}
+        set_by_policy = {
+            name: least
+            for name, least in wanted.items()
+            if least is not None and name in self.thresholds
+        }
+        near = policy.min_in_distribution
+        return replace(
+            self,
+            thresholds={**self.thresholds, **set_by_policy},
+            in_distribution=self.in_distribution if near is None else near,
         )
 
 
@@ -44,16 +51,10 @@ def judge(image: ImageRef, prediction: Prediction, gates: Gates) -> ImageResult:
 
 
 def _failed_gate(prediction: Prediction, gates: Gates) -> Reason | None:
-    if prediction.chest < gates.chest:
-        return Reason(
-            "not_a_chest",
-            f"does not look like a chest radiograph (probability {prediction.chest:.2f})",
-        )
-    if prediction.frontal < gates.frontal:
-        return Reason(
-            "not_frontal",
-            f"does not look like a frontal view (probability {prediction.frontal:.2f})",
-        )
+    for name, least in gates.thresholds.items():
+        probability, reason = prediction.gates[name], gates.reasons[name]
+        if probability < least:
+            return Reason(reason.code, f"{reason.text} (probability {probability:.2f})")
     if prediction.in_distribution < gates.in_distribution:
         return Reason(
             "out_of_distribution",

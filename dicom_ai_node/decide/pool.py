@@ -1,4 +1,4 @@
-"""One estimate per study from several images.
+"""One answer per study from several images.
 
 Images of one patient err together, so precision only weights them against each other: neither
 the standard deviation nor the interval shrinks with their number.
@@ -8,25 +8,57 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dicom_ai_node.types import AgeEstimate, Prediction, SexEstimate
+from dicom_ai_node.types import Answer, Category, Findings, Prediction, Quantity
 
 _CLIP = 1e-6
 
 
-def pool_age(predictions: Sequence[Prediction]) -> AgeEstimate:
-    """Return the precision-weighted age of one or more images."""
-    sigma = np.array([one.age_sd for one in predictions])
+def pool(predictions: Sequence[Prediction]) -> dict[str, Answer]:
+    """Return the answer of each head from one or more images."""
+    return {
+        name: _pooled([one.answers[name] for one in predictions]) for name in predictions[0].answers
+    }
+
+
+def _pooled(answers: Sequence[Answer]) -> Answer:
+    quantities = [one for one in answers if isinstance(one, Quantity)]
+    if quantities:
+        return pool_quantity(quantities)
+    categories = [one for one in answers if isinstance(one, Category)]
+    if categories:
+        return pool_category(categories)
+    findings = [one for one in answers if isinstance(one, Findings)]
+    labels = findings[0].probabilities
+    return Findings({x: _pooled_share([one.probabilities[x] for one in findings]) for x in labels})
+
+
+def pool_quantity(answers: Sequence[Quantity]) -> Quantity:
+    """Return the precision-weighted quantity of one or more images."""
+    sigma = np.array([one.sigma for one in answers])
     weight = sigma**-2.0 / np.sum(sigma**-2.0)
-    low, high = weight @ np.array([one.age_interval90 for one in predictions])
-    return AgeEstimate(
-        mu=float(weight @ np.array([one.age for one in predictions])),
+    low, high = weight @ np.array([one.interval90 for one in answers])
+    return Quantity(
+        mu=float(weight @ np.array([one.mu for one in answers])),
         sigma=float(weight @ sigma),
         interval90=(float(low), float(high)),
+        unit=answers[0].unit,
+        attribute=answers[0].attribute,
     )
 
 
-def pool_sex(predictions: Sequence[Prediction]) -> SexEstimate:
-    """Return the mean over images on the logit scale."""
-    p = np.clip([one.probability_female for one in predictions], _CLIP, 1 - _CLIP)
+def pool_category(answers: Sequence[Category]) -> Category:
+    """Return the mean over images on the logit scale, of many values on that of logarithms."""
+    first, *others = answers[0].probabilities
+    if len(others) == 1:
+        share = _pooled_share([one.probabilities[first] for one in answers])
+        return Category({first: share, others[0]: 1 - share}, answers[0].attribute)
+    shares = np.array([list(one.probabilities.values()) for one in answers])
+    means = np.exp(np.log(np.clip(shares, _CLIP, 1)).mean(axis=0))
+    pooled = (means / means.sum()).tolist()
+    return Category(dict(zip((first, *others), pooled, strict=True)), answers[0].attribute)
+
+
+def _pooled_share(shares: Sequence[float]) -> float:
+    p = np.clip(shares, _CLIP, 1 - _CLIP)
     logit = np.mean(np.log(p / (1 - p)))
-    return SexEstimate(probability_female=float(1 / (1 + np.exp(-logit))))
+    return float(1 / (1 + np.exp(-logit)))

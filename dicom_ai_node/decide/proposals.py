@@ -12,11 +12,14 @@ from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.rules.ages_and_dates import encode_estimate
 from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES, NO_SEX, SEX, Attribute
 from dicom_ai_node.types import (
+    Answer,
     AttributeStatus,
+    Category,
     FillProposal,
     HeaderCheck,
     Outcome,
     ProposalSource,
+    Quantity,
     StudyResult,
 )
 
@@ -95,11 +98,11 @@ def _best(candidates: Sequence[FillProposal]) -> FillProposal | None:
 def _inferred_age(
     result: StudyResult, attribute: Attribute, settings: FillSettings
 ) -> FillProposal | None:
-    age = result.age
-    if result.outcome is not Outcome.ESTIMATED or age is None or age.mu < _YOUNGEST_INFERRED:
+    age = _stated(result, AGE)
+    if not isinstance(age, Quantity) or age.mu < _YOUNGEST_INFERRED:
         return None
     low, high = age.interval90
-    if high - low > settings.max_age_interval:
+    if age.width > settings.max_age_interval:
         return None
     return FillProposal(
         AGE,
@@ -115,10 +118,10 @@ def _inferred_age(
 def _inferred_sex(
     result: StudyResult, attribute: Attribute, settings: FillSettings
 ) -> FillProposal | None:
-    sex, recorded = result.sex, result.check.attributes[SEX].recorded
-    if result.outcome is not Outcome.ESTIMATED or sex is None:
+    sex, recorded = _stated(result, SEX), result.check.attributes[SEX].recorded
+    if not isinstance(sex, Category) or recorded.strip().upper() not in NO_SEX:
         return None
-    if recorded.strip().upper() not in NO_SEX or sex.certainty < settings.min_sex_certainty:
+    if sex.certainty < settings.min_sex_certainty:
         return None
     return FillProposal(
         SEX,
@@ -136,6 +139,20 @@ _INFERRED: Mapping[str, Callable[[StudyResult, Attribute, FillSettings], FillPro
     SEX: _inferred_sex,
 }
 """How the network's estimate becomes a value of an attribute."""
+
+
+def _stated(result: StudyResult, keyword: str) -> Answer | None:
+    """Return what the network states of the attribute ``keyword``."""
+    if result.outcome is not Outcome.ESTIMATED:
+        return None
+    return next(
+        (
+            answer
+            for answer in result.stated.values()
+            if isinstance(answer, Quantity | Category) and answer.attribute == keyword
+        ),
+        None,
+    )
 
 
 def _rules(check: HeaderCheck, attribute: Attribute) -> tuple[str, ...]:

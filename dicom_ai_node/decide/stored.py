@@ -1,39 +1,86 @@
 """A study's result and its header check as they are stored, and read back.
 
 The keys are a public format: an attribute under check has keys made of its short name.
+
+An answer stands beside the result's own keys under the name of its head. Those of age and sex, and
+of each image, are older than heads and are written as they always were.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.types import (
+    Answer,
     AttributeStatus,
+    Category,
     CheckedAttribute,
     Finding,
+    Findings,
     HeaderCheck,
+    ImageRef,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    Prediction,
     Proposal,
+    Quantity,
+    Reason,
     StudyResult,
 )
 
-_RESULT = TypeAdapter(StudyResult)
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
 _PROPOSALS = TypeAdapter(tuple[Proposal, ...])
+_KINDS = {Quantity: "quantity", Category: "category", Findings: "findings"}
+_OF_KIND: Mapping[str, TypeAdapter[Answer]] = {
+    kind: TypeAdapter(answer) for answer, kind in _KINDS.items()
+}
+_FEMALE = "probability_female"
+_KEYS = frozenset(
+    {"study_instance_uid", "outcome", "audit", "images", "reason", "model", "unanswered"}
+    | {"trained_ages"}
+)
 
 
 def result_to_json(result: StudyResult) -> dict[str, Any]:
     """Return the result as JSON, numbers with all their digits."""
-    values = _RESULT.dump_python(result, mode="json", exclude={"check": True})
-    first = {key: values.pop(key) for key in ("study_instance_uid", "outcome")}
-    return {**first, "audit": check_to_json(result.check), **values}
+    return {
+        "study_instance_uid": result.study_instance_uid,
+        "outcome": result.outcome.value,
+        "audit": check_to_json(result.check),
+        "images": [_image(one) for one in result.images],
+        "reason": asdict(result.reason) if result.reason else None,
+        **{name: answer_to_json(name, answer) for name, answer in result.answers.items()},
+        "model": asdict(result.model) if result.model else None,
+        "unanswered": [asdict(one) for one in result.unanswered],
+        "trained_ages": list(result.trained_ages) if result.trained_ages else None,
+    }
 
 
 def result_from_json(values: Mapping[str, Any]) -> StudyResult:
     """Read what :func:`result_to_json` wrote."""
-    fields = dict(values)
-    return _RESULT.validate_python({**fields, "check": check_from_json(fields.pop("audit"))})
+    reason = _reason(values["reason"])
+    why = {one["attribute"]: Reason(**one["reason"]) for one in values.get("unanswered", ())}
+    unknown = reason or Reason("unknown", "no reason was given")  # older results give none
+    answers = {
+        name: answer_from_json(name, value) if value else why.get(name, unknown)
+        for name, value in values.items()
+        if name not in _KEYS
+    }
+    ages, model = values.get("trained_ages"), values["model"]
+    return StudyResult(
+        study_instance_uid=values["study_instance_uid"],
+        outcome=Outcome(values["outcome"]),
+        check=check_from_json(values["audit"]),
+        images=tuple(_read_image(one) for one in values["images"]),
+        reason=reason,
+        answers=answers,
+        model=ModelIdentity(**model) if model else None,
+        trained_ages=(ages[0], ages[1]) if ages else None,
+    )
 
 
 def check_to_json(
@@ -84,3 +131,89 @@ def _row(attribute: Attribute, values: Mapping[str, Any]) -> CheckedAttribute:
         values.get(f"meant_{name}") or None,
         censored=values.get(f"censored_{name}", False),
     )
+
+
+def answer_to_json(name: str, answer: Answer | Reason | None) -> dict[str, Any] | None:
+    """Return the answer of the head ``name`` as JSON, None where it has none."""
+    if answer is None or isinstance(answer, Reason):
+        return None
+    if name == "age" and isinstance(answer, Quantity):
+        return {
+            "mu": answer.mu,
+            "sigma": answer.sigma,
+            "interval90": list(answer.interval90),
+        }
+    if name == "sex" and isinstance(answer, Category):
+        return {_FEMALE: answer.probabilities["F"]}
+    values = asdict(answer)
+    if isinstance(answer, Quantity):
+        values["interval90"] = list(answer.interval90)
+    return {"kind": _KINDS[type(answer)], **values}
+
+
+def answer_from_json(name: str, values: Mapping[str, Any]) -> Answer:
+    """Read what :func:`answer_to_json` wrote."""
+    if "kind" in values:
+        own = {key: value for key, value in values.items() if key != "kind"}
+        return _OF_KIND[values["kind"]].validate_python(own)
+    if _FEMALE in values:
+        return _sex(values[_FEMALE])
+    low, high = values["interval90"]
+    return Quantity(values["mu"], values["sigma"], (low, high), attribute="PatientAge")
+
+
+def _sex(female: float) -> Category:
+    return Category({"F": female, "M": 1 - female}, attribute="PatientSex")
+
+
+def _image(one: ImageResult) -> dict[str, Any]:
+    return {
+        "image": asdict(one.image),
+        "outcome": one.outcome.value,
+        "reason": asdict(one.reason) if one.reason else None,
+        "prediction": dict(_prediction(one.prediction)) if one.prediction else None,
+    }
+
+
+def _prediction(one: Prediction) -> Iterator[tuple[str, Any]]:
+    for name, answer in one.answers.items():
+        if name == "age" and isinstance(answer, Quantity):
+            yield name, answer.mu
+            yield "age_sd", answer.sigma
+            yield "age_interval90", list(answer.interval90)
+        elif name == "sex" and isinstance(answer, Category):
+            yield _FEMALE, answer.probabilities["F"]
+        else:
+            yield name, answer_to_json(name, answer)
+    yield from one.gates.items()
+    yield "in_distribution", one.in_distribution
+
+
+def _read_image(values: Mapping[str, Any]) -> ImageResult:
+    prediction = values["prediction"]
+    return ImageResult(
+        ImageRef(**values["image"]),
+        Outcome(values["outcome"]),
+        _reason(values["reason"]),
+        read_prediction(prediction) if prediction else None,
+    )
+
+
+def read_prediction(values: Mapping[str, Any]) -> Prediction:
+    """Read what one image of a stored result says."""
+    answers: dict[str, Answer] = {}
+    gates = dict(values)
+    if "age" in values and "age_sd" in values:
+        mu, sigma, (low, high) = (gates.pop(key) for key in ("age", "age_sd", "age_interval90"))
+        answers["age"] = Quantity(mu, sigma, (low, high), attribute="PatientAge")
+    if _FEMALE in values:
+        answers["sex"] = _sex(gates.pop(_FEMALE))
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            answers[name] = answer_from_json(name, gates.pop(name))
+    in_distribution = gates.pop("in_distribution")
+    return Prediction(answers, gates, in_distribution)
+
+
+def _reason(values: Mapping[str, Any] | None) -> Reason | None:
+    return Reason(**values) if values else None

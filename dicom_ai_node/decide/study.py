@@ -2,35 +2,34 @@
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.conflicts import beyond, nearest_trained
+from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
-from dicom_ai_node.decide.pool import pool_age, pool_sex
-from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
+from dicom_ai_node.decide.pool import pool
+from dicom_ai_node.rules.attributes import AGE, trusted_age
 from dicom_ai_node.types import (
-    AgeEstimate,
+    Answer,
     AttributeStatus,
+    Category,
     Finding,
     HeaderCheck,
     ImageResult,
     ModelIdentity,
     Outcome,
+    Quantity,
     Reason,
     Severity,
-    SexEstimate,
     StudyResult,
-    Unanswered,
 )
 
 MOST_PER_RULE = 4
-_WORDING = "inferred characteristics differ from the record"
-_NOT_ASSESSED = (
-    "PatientSex is not assessed in this study ('O', sex parameters for clinical use, a gender"
-    " identity, or a rule that is disabled)"
-)
+_WHY_NOT_ASSESSED = {
+    "PatientSex": " ('O', sex parameters for clinical use, a gender identity, or a rule that is"
+    " disabled)"
+}
 
 
 def wants_network(check: HeaderCheck, policy: PolicySettings) -> bool:
@@ -58,15 +57,17 @@ def sampled(study_instance_uid: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def header_only(study_instance_uid: str, check: HeaderCheck) -> StudyResult:
-    """Return the answer of a study whose images the network is not to see."""
+def header_only(
+    study_instance_uid: str, check: HeaderCheck, heads: Sequence[str] = ()
+) -> StudyResult:
+    """Return the answer of a study whose images the network is not to see; ``heads`` has none."""
     reason = Reason("not_flagged", "header is consistent; policy analyses flagged studies only")
     return StudyResult(
         study_instance_uid,
         Outcome.HEADER_ONLY,
         check,
         reason=reason,
-        unanswered=_unanswered(reason, reason),
+        answers=dict.fromkeys(heads, reason),
     )
 
 
@@ -91,6 +92,7 @@ def decide(
     check: HeaderCheck,
     images: Sequence[ImageResult],
     *,
+    heads: Sequence[str],
     model: ModelIdentity | None,
     ages: tuple[float, float],
     policy: PolicySettings,
@@ -98,11 +100,12 @@ def decide(
 ) -> StudyResult:
     """Combine the images' results with the header's.
 
+    ``heads`` are the names of all that is asked.
     ``ages`` is the range of the training data: a patient recorded outside it gets no estimate,
     unless the image clearly contradicts that age.
     ``disabled`` holds the ids of rules that find nothing.
-    A study is ``estimated`` when at least one image passed all gates and age or sex is certain
-    enough, ``abstained`` when the network saw one but must not answer, else ``refused``.
+    A study is ``estimated`` when at least one image passed all gates and one of its answers is
+    certain enough, ``abstained`` when the network saw one but must not answer, else ``refused``.
     """
     result = StudyResult(
         study_instance_uid,
@@ -120,61 +123,92 @@ def decide(
     ]
     if not usable:
         outcome = Outcome.ABSTAINED if predictions else Outcome.REFUSED
-        return _without_estimate(result, outcome, _common_reason(images), disabled)
-    pooled_age, pooled_sex = pool_age(usable), pool_sex(usable)
-    no_age, no_sex = _no_age(pooled_age, policy), _no_sex(pooled_sex, check, policy)
-    conflict = no_age is None and _age_conflicts(check, pooled_age, ages, policy, disabled)
+        return _without_answer(result, outcome, _common_reason(images), heads, disabled)
+    pooled = pool(usable)
+    answers = {
+        name: _withheld(name, answer, check, policy) or answer for name, answer in pooled.items()
+    }
     # A recorded age that the image belies is no reason to take the image for a child's.
-    if (reason := _outside(check, ages)) is not None and not conflict:
-        return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
-    result = replace(result, unanswered=_unanswered(no_age, no_sex))
-    if no_age and no_sex:
-        reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
-        return _without_estimate(result, Outcome.ABSTAINED, reason, disabled)
-    age, sex = None if no_age else pooled_age, None if no_sex else pooled_sex
-    check = _held_against_image(check, age, sex, ages, policy, disabled)
-    return replace(result, outcome=Outcome.ESTIMATED, check=check, age=age, sex=sex)
+    if (reason := _outside(check, ages)) is not None and not any(
+        isinstance(answer, Quantity)
+        and answer.attribute == AGE
+        and "H1" not in disabled
+        and age_conflicts(check, answer, ages, policy)
+        for answer in answers.values()
+    ):
+        return _without_answer(result, Outcome.ABSTAINED, reason, heads, disabled)
+    result = replace(result, answers=answers)
+    if not result.stated:
+        reason = Reason("too_uncertain", _none_is_certain(list(answers)))
+        return _without_answer(result, Outcome.ABSTAINED, reason, heads, disabled)
+    check = held_against_image(check, result.stated, ages, policy, disabled)
+    return replace(result, outcome=Outcome.ESTIMATED, check=check)
 
 
-def _unanswered(age: Reason | None, sex: Reason | None) -> tuple[Unanswered, ...]:
-    reasons = {"age": age, "sex": sex}
-    return tuple(Unanswered(name, reason) for name, reason in reasons.items() if reason)
-
-
-def _no_age(age: AgeEstimate, policy: PolicySettings) -> Reason | None:
-    """Return why the age is not stated, None when it is."""
-    low, high = age.interval90
-    if high - low <= policy.max_age_interval:
-        return None
-    return Reason(
-        "age_interval_too_wide",
-        f"the 90 % interval of the age, {low:.0f} to {high:.0f} years, is wider than"
-        f" {policy.max_age_interval:g} years",
+def _none_is_certain(names: Sequence[str]) -> str:
+    said = (
+        f"neither {names[0]} nor {names[1]}" if len(names) == 2 else f"none of {', '.join(names)}"
     )
+    return f"{said} is certain enough to be stated"
 
 
-def _no_sex(sex: SexEstimate, check: HeaderCheck, policy: PolicySettings) -> Reason | None:
-    """Return why the sex is not stated, None when it is.
+def widest(name: str, policy: PolicySettings) -> float:
+    """Return the widest 90 % interval with which the policy lets the head ``name`` be stated."""
+    return {"age": policy.max_age_interval}.get(name, math.inf)
+
+
+def least_certain(name: str, policy: PolicySettings) -> float:
+    """Return the least certainty with which the policy lets the head ``name`` be stated."""
+    return {"sex": policy.min_sex_certainty}.get(name, 0.0)
+
+
+def _withheld(
+    name: str, answer: Answer, check: HeaderCheck, policy: PolicySettings
+) -> Reason | None:
+    """Return why an answer is not stated, None when it is.
 
     What is recorded comes before what the image says: 'O' and the like are never held against it.
     """
-    if check.attributes[SEX].status is AttributeStatus.NOT_ASSESSED:
-        return Reason("sex_not_assessed", check.exempt or _NOT_ASSESSED)
-    if sex.certainty >= policy.min_sex_certainty:
+    if isinstance(answer, Quantity):
+        return _too_wide(name, answer, widest(name, policy))
+    if not isinstance(answer, Category):
         return None
-    certainty = math.floor(1000 * sex.certainty) / 10  # 0.7999 is less than 80 %
+    row = check.attributes.get(answer.attribute)
+    if row is not None and row.status is AttributeStatus.NOT_ASSESSED:
+        why = _WHY_NOT_ASSESSED.get(answer.attribute, "")
+        text = f"{answer.attribute} is not assessed in this study{why}"
+        return Reason(f"{name}_not_assessed", check.exempt or text)
+    least = least_certain(name, policy)
+    if answer.certainty >= least:
+        return None
+    certainty = math.floor(1000 * answer.certainty) / 10  # 0.7999 is less than 80 %
     return Reason(
-        "sex_uncertain",
-        f"the more probable sex is {certainty:g} % certain, less than"
-        f" {100 * policy.min_sex_certainty:g} %",
+        f"{name}_uncertain",
+        f"the more probable {name} is {certainty:g} % certain, less than {100 * least:g} %",
     )
 
 
-def _without_estimate(
-    result: StudyResult, outcome: Outcome, reason: Reason, disabled: Collection[str]
+def _too_wide(name: str, answer: Quantity, most: float) -> Reason | None:
+    if answer.width <= most:
+        return None
+    low, high = answer.interval90
+    unit = {"a": "years"}.get(answer.unit, answer.unit)
+    return Reason(
+        f"{name}_interval_too_wide",
+        f"the 90 % interval of the {name}, {low:.0f} to {high:.0f} {unit}, is wider than"
+        f" {most:g} {unit}",
+    )
+
+
+def _without_answer(
+    result: StudyResult,
+    outcome: Outcome,
+    reason: Reason,
+    heads: Sequence[str],
+    disabled: Collection[str],
 ) -> StudyResult:
-    unanswered = result.unanswered or _unanswered(reason, reason)
-    result = replace(result, outcome=outcome, reason=reason, unanswered=unanswered)
+    answers: Mapping[str, Answer | Reason] = result.answers or dict.fromkeys(heads, reason)
+    result = replace(result, outcome=outcome, reason=reason, answers=answers)
     if "H4" in disabled:
         return result
     finding = Finding("H4", Severity.INFORMATION, "image", f"not assessable: {reason.text}")
@@ -208,58 +242,3 @@ def _outside(check: HeaderCheck, ages: tuple[float, float]) -> Reason | None:
         OUTSIDE_TRAINING,
         f"recorded age is outside the {low:g} to {high:g} years that the network was trained on",
     )
-
-
-def _held_against_image(
-    check: HeaderCheck,
-    age: AgeEstimate | None,
-    sex: SexEstimate | None,
-    ages: tuple[float, float],
-    policy: PolicySettings,
-    disabled: Collection[str],
-) -> HeaderCheck:
-    """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree."""
-    if check.exempt:
-        return check
-    findings: list[Finding] = []
-    if age is not None and _age_conflicts(check, age, ages, policy, disabled):
-        low, high = age.interval90
-        text = f"recorded age is far outside the 90 % interval {low:.0f} to {high:.0f} years"
-        findings.append(Finding("H1", Severity.WARNING, "age", f"{_WORDING}: {text}"))
-        check = check.with_status(AGE, AttributeStatus.CONFLICT_IMAGE)
-    if "H2" not in disabled and sex is not None and _sex_conflicts(check, sex, policy):
-        text = f"recorded sex has probability {1 - sex.certainty:.3f}"
-        findings.append(Finding("H2", Severity.WARNING, "sex", f"{_WORDING}: {text}"))
-        check = check.with_status(SEX, AttributeStatus.CONFLICT_IMAGE)
-    if "H3" not in disabled and len(findings) == 2:
-        text = f"{_WORDING} in age and sex: possible mix-up of studies, please review"
-        findings.append(Finding("H3", Severity.INFORMATION, "identity", text))
-    return replace(check, findings=(*check.findings, *findings))
-
-
-def _age_conflicts(
-    check: HeaderCheck,
-    age: AgeEstimate,
-    ages: tuple[float, float],
-    policy: PolicySettings,
-    disabled: Collection[str],
-) -> bool:
-    """Whether H1 finds the recorded age: it lies outside the widened interval.
-
-    An age that the network never learnt counts as the nearest that it did, and only on its own
-    side: a chest that looks younger than the oldest trained does not look 90 either.
-    """
-    recorded = trusted_age(check)
-    if "H1" in disabled or recorded is None:
-        return False
-    low, high = (age.mu + policy.age_alert_widening * (bound - age.mu) for bound in age.interval90)
-    nearest, side = nearest_trained(recorded, ages), beyond(recorded, ages)
-    return (side >= 0 and nearest > high) or (side <= 0 and nearest < low)
-
-
-def _sex_conflicts(check: HeaderCheck, sex: SexEstimate, policy: PolicySettings) -> bool:
-    recorded = trusted_sex(check)
-    if not recorded:
-        return False
-    female = sex.probability_female
-    return (female if recorded == "F" else 1 - female) < policy.sex_alert_probability

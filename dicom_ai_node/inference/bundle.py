@@ -1,7 +1,7 @@
 """A model bundle: a folder with weights.safetensors, manifest.json and CARD.md.
 
-The manifest says what the weights are, what they want to see, how their answers are calibrated and
-what was measured. Nothing here imports torch, and nothing is ever unpickled.
+The manifest says what the weights are, which images they accept, what they answer, how that is
+calibrated and what was measured. Nothing here imports torch, and nothing is ever unpickled.
 """
 
 import hashlib
@@ -10,19 +10,27 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from dicom_ai_node.config.paths import models_folder, shipped_bundles
 from dicom_ai_node.errors import BundleError, did_you_mean
 from dicom_ai_node.inference.calibration import Calibration
-from dicom_ai_node.inference.coverage import Covered
+from dicom_ai_node.inference.fitting import Covered
+from dicom_ai_node.inference.heads import Gate, Head, Row
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.types import ModelIdentity
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CARD = "CARD.md"
-SCHEMA = 3
+SCHEMA = 4
 DEFAULT = "chest-age-sex"
 ARCHITECTURES = ("mobilenet_v2", "efficientnet_b0", "densenet121", "resnet18")
 
@@ -31,20 +39,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Input(_Part):
-    """What the network wants to see."""
+class Route(_Part):
+    """Which images of a study the network is shown, and what is made of them."""
 
+    sop_classes: tuple[str, ...] = Field(min_length=1)
+    """UIDs of the SOP classes."""
+    modalities: tuple[str, ...] = Field(min_length=1)
+    """Values of Modality; '' lets in what states none."""
+    takes: Literal["image"] = "image"
+    """What is one input; a series as a whole is not built yet."""
     contract: str
     """Name of the input contract, see :mod:`dicom_ai_node.pixels.normalise`."""
     size: int = Field(ge=32, le=2048)
-
-
-class Thresholds(_Part):
-    """A gate lets an image pass at or above its threshold."""
-
-    chest: float = Field(ge=0, le=1)
-    frontal: float = Field(ge=0, le=1)
-    in_distribution: float = Field(ge=0, le=1)
+    """Side in pixels."""
 
 
 class Source(_Part):
@@ -102,26 +109,32 @@ class Recalibration(_Part):
     patients: int
     files: dict[str, int]
     """How many files were used, and how many were not for each reason."""
-    before: tuple[Covered, ...]
-    """By the calibration that the bundle came with."""
-    after: tuple[Covered, ...]
+    before: tuple[Covered, ...] = ()
+    """Of the age, by the calibration that the bundle came with."""
+    after: tuple[Covered, ...] = ()
     """By the site's own, cross-fitted by patient."""
-    sex_log_loss: tuple[float, float]
+    sex_log_loss: tuple[float, float] | None = None
     """Of the recorded sex before and after, nats; after on the images that it was fitted on."""
 
 
 class Manifest(_Part):
     """The contents of manifest.json."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     version: str
     architecture: str
-    input: Input
+    accepts: Route
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Of weights.safetensors."""
+    heads: tuple[Head, ...] = Field(min_length=1)
+    """What is answered, in the order in which it is told."""
+    gates: tuple[Gate, ...]
+    """In the order in which they are asked; the first that fails is the reason."""
+    in_distribution: float = Field(ge=0, le=1)
+    """Smallest conformal p-value at which an image passes."""
     calibration: Calibration
-    thresholds: Thresholds
+    """Of each head."""
     training: Training
     intended_use: str
     not_for: str
@@ -138,6 +151,29 @@ class Manifest(_Part):
             )
         return value
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Manifest":
+        rows = sorted(self.rows, key=lambda row: row.output)
+        names = [row.name for row in rows]
+        if len(set(names)) < len(names):
+            raise ValueError(f"heads and gates: expected different names, got {', '.join(names)}")
+        outputs = [output for row in rows for output in range(row.place.start, row.place.stop)]
+        if outputs != list(range(len(outputs))):
+            raise ValueError("heads and gates: expected each output of the network once, from 0 on")
+        self.calibration.check(self.heads)
+        return self
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All that the network's linear layer answers."""
+        return (*self.heads, *self.gates)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Threshold of each gate by its name, that of the in-distribution score last."""
+        own = {gate.name: gate.threshold for gate in self.gates}
+        return own | {"in_distribution": self.in_distribution}
+
     @property
     def identity(self) -> ModelIdentity:
         """Name, version and hash, as reports state them."""
@@ -146,7 +182,7 @@ class Manifest(_Part):
     @property
     def size(self) -> int:
         """Side of the input in pixels."""
-        return self.input.size
+        return self.accepts.size
 
     @property
     def training_age_range(self) -> tuple[float, float]:
@@ -185,8 +221,9 @@ def load_manifest(path: Path) -> Manifest:
     """Read and check the manifest of the bundle in folder ``path``; BundleError if unusable."""
     file = path / MANIFEST
     manifest = _read(file)
-    if manifest.input.contract != CONTRACT:
-        raise BundleError(f"{file}: input contract {manifest.input.contract!r}, not {CONTRACT!r}")
+    contract = manifest.accepts.contract
+    if contract != CONTRACT:
+        raise BundleError(f"{file}: input contract {contract!r}, not {CONTRACT!r}")
     if manifest.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise BundleError(

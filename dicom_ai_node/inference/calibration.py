@@ -1,31 +1,46 @@
 """How raw answers become calibrated ones. Pure numpy; fitted by :mod:`.fitting`.
 
-The age interval is split conformal: errors in units of the network's own sigma, below and above
-apart, in groups of images that are told from each other by what is predicted of them. On images
-exchangeable with the calibration set it covers the recorded age with at least its nominal
-probability, in each group. Far from the calibration set nothing vouches for that, so sigma and the
-temperature of the sex grow with the distance of the texture (:class:`Widening`).
+The interval of a quantity is split conformal: errors in units of the network's own sigma, below and
+above apart, in groups of images that are told from each other by what is predicted of them. On
+images exchangeable with the calibration set it covers the recorded value with at least its nominal
+probability, in each group. Far from the calibration set nothing vouches for that, so sigma and all
+temperatures grow with the distance of the texture (:class:`Widening`).
 
 The in-distribution score is a conformal p-value: the share of calibration images that lie as far
 from the training set as this one, by the features that the answers are made of.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    RootModel,
+    Tag,
+    model_validator,
+)
+
+from dicom_ai_node.inference.heads import (
+    CategoryHead,
+    FindingsHead,
+    Head,
+    QuantityHead,
+)
 
 LEVELS = ("50", "80", "90", "95")
-OLDEST = 110.0
+TEXTURE = "texture"
 
 Floats = NDArray[np.float64]
-Quantity = Literal["age", "probability_female", "texture"]
-"""What groups are told apart by; a network that predicts more (the view, say) can have more.
-``texture`` is the p-value of its distance."""
+Predicted = Mapping[str, Floats]
+"""What groups are told apart by, each of shape (N,): the p-value of the :data:`TEXTURE`'s distance,
+each quantity's estimate by the name of its head, each category's probabilities as ``sex.F``."""
 Range = tuple[float | None, float | None]
 """From the first up to but without the second; None is open."""
 
@@ -55,39 +70,39 @@ class Widening(_Part):
         return np.asarray(np.interp(excess, x, y), dtype=np.float64)
 
 
-class AgeGroup(_Part):
+class Group(_Part):
     """Conformal quantiles of the images whose predicted values lie in some ranges."""
 
-    where: dict[Quantity, Range] = Field(default_factory=dict)
-    """Ranges that must all hold; none holds for every image."""
+    where: dict[str, Range] = Field(default_factory=dict)
+    """Ranges of :data:`Predicted` that must all hold; none holds for every image."""
     images: int = Field(ge=1)
     """How many calibration images the quantiles were taken from."""
     quantiles: dict[str, tuple[float, float]]
     """For each level in per cent, (below, above) in units of the widened sigma."""
 
     @model_validator(mode="after")
-    def _complete(self) -> "AgeGroup":
+    def _complete(self) -> "Group":
         if set(self.quantiles) != set(LEVELS):
             raise ValueError(f"quantiles for {sorted(self.quantiles)}, expected {LEVELS}")
         if min(q for pair in self.quantiles.values() for q in pair) < 0:
             raise ValueError("a negative quantile")
         return self
 
-    def holds(self, values: Mapping[Quantity, Floats]) -> NDArray[np.bool_]:
-        """Which of N images belong here by their predicted ``values``, each of shape (N,)."""
-        inside = np.ones(len(values["age"]), dtype=np.bool_)
+    def holds(self, predicted: Predicted) -> NDArray[np.bool_]:
+        """Which of N images belong here."""
+        inside = np.ones(len(predicted[TEXTURE]), dtype=np.bool_)
         for name, (low, high) in self.where.items():
             if low is not None:
-                inside &= values[name] >= low
+                inside &= predicted[name] >= low
             if high is not None:
-                inside &= values[name] < high
+                inside &= predicted[name] < high
         return inside
 
 
-class AgeCalibration(_Part):
+class QuantityCalibration(_Part):
     """Conformal quantiles of (mu - y) / sigma and (y - mu) / sigma in groups."""
 
-    groups: tuple[AgeGroup, ...] = Field(min_length=1)
+    groups: tuple[Group, ...] = Field(min_length=1)
     """The first that holds counts; the last has no ranges and takes what the others leave."""
     smallest_group: int = Field(ge=1)
     """A group was parted further only where each part kept so many calibration images."""
@@ -97,15 +112,10 @@ class AgeCalibration(_Part):
     """The widened sigma times this is the standard deviation of the error."""
 
     @model_validator(mode="after")
-    def _takes_every_image(self) -> "AgeCalibration":
+    def _takes_every_image(self) -> "QuantityCalibration":
         if self.groups[-1].where:
             raise ValueError("the last group has ranges, so that some image may be in none")
         return self
-
-    def group_of(self, mu: float, p_female: float, p_value: float) -> AgeGroup:
-        """Return the group of one image, from what is predicted of it."""
-        one = self.groups_of(*(np.array([value]) for value in (mu, p_female, p_value)))
-        return self.groups[int(one[0])]
 
     def intervals(
         self,
@@ -113,53 +123,144 @@ class AgeCalibration(_Part):
         sigma: Floats,
         level: str = "90",
         *,
-        p_female: Floats,
-        p_value: Floats,
+        predicted: Predicted,
         excess: Floats,
+        bounds: tuple[float, float],
     ) -> tuple[Floats, Floats]:
-        """Ends in years of intervals that cover the age with probability ``level`` per cent.
+        """Ends of intervals that cover the value with probability ``level`` per cent.
 
-        All of shape (N,); what is predicted of an image says to which group it belongs.
+        All of shape (N,), in the unit of ``mu``; none reaches beyond ``bounds``.
         """
         pairs = np.array([group.quantiles[level] for group in self.groups])
-        below, above = pairs[self.groups_of(mu, p_female, p_value)].T
+        below, above = pairs[self.groups_of(predicted)].T
         wide = sigma * self.widening.factors(excess)
-        return np.maximum(mu - below * wide, 0.0), np.clip(mu + above * wide, mu, OLDEST)
+        least, most = bounds
+        return np.maximum(mu - below * wide, least), np.clip(mu + above * wide, mu, most)
 
     def sds(self, sigma: Floats, excess: Floats) -> Floats:
-        """Standard deviation of the error of each image, years."""
+        """Standard deviation of the error of each image, in the unit of ``sigma``."""
         return np.asarray(sigma * self.sd_scale * self.widening.factors(excess))
 
-    def groups_of(self, mu: Floats, p_female: Floats, p_value: Floats) -> NDArray[np.int64]:
+    def groups_of(self, predicted: Predicted) -> NDArray[np.int64]:
         """Position in :attr:`groups` of each image's group."""
-        values: dict[Quantity, Floats] = {
-            "age": mu,
-            "probability_female": p_female,
-            "texture": p_value,
-        }
-        found = np.full(len(mu), len(self.groups) - 1)
+        found = np.full(len(predicted[TEXTURE]), len(self.groups) - 1)
         for number in reversed(range(len(self.groups) - 1)):
-            found[self.groups[number].holds(values)] = number
+            found[self.groups[number].holds(predicted)] = number
         return found
 
 
-class SexCalibration(_Part):
-    """Temperature of the sex logit."""
+class CategoryCalibration(_Part):
+    """Temperature of a category's logits."""
 
     temperature: float = Field(gt=0)
     widening: Widening = Widening()
     """Of the temperature."""
 
-    def probabilities_female(self, logits: Floats, excess: Floats) -> Floats:
-        """Calibrated probability of each image, shape (N,)."""
-        return sigmoids(logits / (self.temperature * self.widening.factors(excess)))
+    def probabilities(self, logits: Floats, excess: Floats) -> Floats:
+        """Calibrated probability of each value: (N, 2) from (N,) logits of the first, or (N, K)."""
+        cooled = self.tempered(logits, excess)
+        if cooled.ndim == 1:
+            first = sigmoids(cooled)
+            return np.stack([first, 1 - first], axis=1)
+        powers = np.exp(cooled - cooled.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def tempered(self, logits: Floats, excess: Floats) -> Floats:
+        """Return the logits over their temperature."""
+        return np.asarray((logits.T / (self.temperature * self.widening.factors(excess))).T)
 
 
-class Calibration(_Part):
+class FindingsCalibration(_Part):
+    """Temperature of each label's logit."""
+
+    temperatures: dict[str, float]
+    widening: Widening = Widening()
+    """Of all temperatures."""
+
+    def probabilities(self, logits: Floats, excess: Floats) -> Floats:
+        """Calibrated probability of each label, shape (N, K); ``logits`` of one are (N,)."""
+        of_label = np.array(list(self.temperatures.values()))
+        columns = logits.reshape(len(logits), len(of_label))
+        return sigmoids(columns / (of_label * self.widening.factors(excess)[:, None]))
+
+
+HeadCalibration = QuantityCalibration | CategoryCalibration | FindingsCalibration
+_KINDS: Mapping[type[HeadCalibration], str] = {
+    QuantityCalibration: "quantity",
+    CategoryCalibration: "category",
+    FindingsCalibration: "findings",
+}
+_MARKS = {"groups": "quantity", "temperature": "category", "temperatures": "findings"}
+
+
+def _kind(value: Any) -> str | None:
+    """Tell from its keys which kind of head a calibration is of."""
+    if isinstance(value, HeadCalibration):
+        return _KINDS[type(value)]
+    return next((kind for mark, kind in _MARKS.items() if mark in value), None)
+
+
+class Calibration(
+    RootModel[
+        dict[
+            str,
+            Annotated[
+                Annotated[QuantityCalibration, Tag("quantity")]
+                | Annotated[CategoryCalibration, Tag("category")]
+                | Annotated[FindingsCalibration, Tag("findings")],
+                Discriminator(_kind),
+            ],
+        ]
+    ]
+):
     """Everything that turns raw answers into calibrated ones, but for the tensors of the spaces."""
 
-    age: AgeCalibration
-    sex: SexCalibration
+    model_config = ConfigDict(frozen=True)
+
+    def quantity(self, name: str) -> QuantityCalibration:
+        """Return that of the quantity of this name."""
+        found = self.root[name]
+        assert isinstance(found, QuantityCalibration)
+        return found
+
+    def category(self, name: str) -> CategoryCalibration:
+        """Return that of the category of this name."""
+        found = self.root[name]
+        assert isinstance(found, CategoryCalibration)
+        return found
+
+    def findings(self, name: str) -> FindingsCalibration:
+        """Return that of the findings of this name."""
+        found = self.root[name]
+        assert isinstance(found, FindingsCalibration)
+        return found
+
+    def check(self, heads: Sequence[Head]) -> None:
+        """Raise ValueError unless this is a calibration of these heads."""
+        expected = {head.name: head.kind for head in heads}
+        found = {name: _KINDS[type(one)] for name, one in self.root.items()}
+        if found != expected:
+            raise ValueError(f"calibration of {found}, expected {expected}")
+        for head in heads:
+            if isinstance(head, FindingsHead):
+                labels = tuple(self.findings(head.name).temperatures)
+                if labels != head.labels:
+                    raise ValueError(f"{head.name}: temperatures of {labels}, not {head.labels}")
+
+    def predicted(
+        self, heads: Sequence[Head], raw: Mapping[str, NDArray[np.floating]], far: "Far"
+    ) -> Predicted:
+        """Return what the groups of N images are told apart by."""
+        columns: dict[str, Floats] = {TEXTURE: far.p_value}
+        for head in heads:
+            values = raw[head.name].astype(np.float64)
+            if isinstance(head, QuantityHead):
+                columns[head.name] = values[:, 0]
+            elif isinstance(head, CategoryHead):
+                found = self.category(head.name).probabilities(values, far.excess)
+                names = [f"{head.name}.{value}" for value in head.values]
+                columns |= dict(zip(names, found.T, strict=True))
+        return columns
 
 
 def sigmoid(logit: float) -> float:
@@ -222,3 +323,19 @@ def excess(distances: Floats, reference: Floats) -> Floats:
     """Logarithm of each distance over the median of the ``reference``: 0 for a usual image."""
     middle = max(float(np.median(reference)), 1e-9)
     return np.asarray(np.log(np.maximum(distances, 1e-9) / middle))
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """How far the texture of N images lies off, each of shape (N,)."""
+
+    p_value: Floats
+    excess: Floats
+
+    @classmethod
+    def of(cls, distances: Distances, reference: Distances) -> "Far":
+        """Hold ``distances`` against those that are known."""
+        return cls(
+            p_value(distances.texture, reference.texture),
+            excess(distances.texture, reference.texture),
+        )

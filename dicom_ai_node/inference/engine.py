@@ -1,6 +1,6 @@
 """The engine: normalised images in, calibrated predictions out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import calibration
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
-from dicom_ai_node.inference.calibration import Distances, Space
-from dicom_ai_node.inference.network import Answers, Network, moments
-from dicom_ai_node.types import ModelIdentity, Prediction
+from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
+from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
+from dicom_ai_node.inference.network import Network
+from dicom_ai_node.types import Answer, Category, Findings, ModelIdentity, Prediction, Quantity
 
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""
@@ -31,17 +32,26 @@ SPACE_TENSORS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """What the network says before calibration; each of shape (N,) but the last two."""
+    """What the network says of N images before calibration."""
 
-    mu: NDArray[np.float32]
-    sigma: NDArray[np.float32]
-    sex: NDArray[np.float32]
-    frontal: NDArray[np.float32]
-    chest: NDArray[np.float32]
+    values: Mapping[str, NDArray[np.float32]]
+    """Of each head and gate by its name, see :meth:`Network.values`."""
     features: NDArray[np.float32]
     """Shape (N, F)."""
     texture: NDArray[np.float32]
     """Shape (N, T)."""
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self.values[name]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Raw]") -> "Raw":
+        """Return the images of all ``parts``, at least one, in order."""
+        return cls(
+            {name: np.concatenate([part[name] for part in parts]) for name in parts[0].values},
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.texture for part in parts]),
+        )
 
 
 class Estimator:
@@ -76,7 +86,9 @@ class Estimator:
         self._content, self._texture = (space_of(tensors, name) for name in SPACES)
         known = (tensors[f"{name}.reference"].astype(np.float64) for name in SPACES)
         self.reference: Distances = Distances(*known).reference
-        self.network = load_network(self.manifest.architecture, tensors, bundle / WEIGHTS)
+        self.network = load_network(
+            self.manifest.architecture, tensors, bundle / WEIGHTS, self.manifest.rows
+        )
         self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(self, images: NDArray[np.float32]) -> list[Prediction]:
@@ -99,34 +111,55 @@ class Estimator:
 
     def calibrated(self, raw: Raw, distances: Distances) -> list[Prediction]:
         """Calibrated answers from what :meth:`measure` gives."""
-        age, sex = self.manifest.calibration.age, self.manifest.calibration.sex
-        mu, sigma = raw.mu.astype(np.float64), raw.sigma.astype(np.float64)
+        far = Far.of(distances, self.reference)
         in_distribution = calibration.p_value(distances.content, self.reference.content)
-        p_value = calibration.p_value(distances.texture, self.reference.texture)
-        excess = calibration.excess(distances.texture, self.reference.texture)
-        female = sex.probabilities_female(raw.sex.astype(np.float64), excess)
-        low, high = age.intervals(mu, sigma, p_female=female, p_value=p_value, excess=excess)
-        sd = age.sds(sigma, excess)
+        predicted = self.manifest.calibration.predicted(self.manifest.heads, raw.values, far)
+        answers = {
+            head.name: self._answers(head, raw[head.name].astype(np.float64), predicted, far)
+            for head in self.manifest.heads
+        }
         return [
             Prediction(
-                age=float(mu[i]),
-                age_sd=float(sd[i]),
-                age_interval90=(float(low[i]), float(high[i])),
-                probability_female=float(female[i]),
-                chest=calibration.sigmoid(float(raw.chest[i])),
-                frontal=calibration.sigmoid(float(raw.frontal[i])),
+                answers={name: of_head[i] for name, of_head in answers.items()},
+                gates={
+                    gate.name: calibration.sigmoid(float(raw[gate.name][i]))
+                    for gate in self.manifest.gates
+                },
                 in_distribution=float(in_distribution[i]),
             )
-            for i in range(len(mu))
+            for i in range(len(in_distribution))
         ]
+
+    def _answers(
+        self, head: Head, raw: Floats, predicted: calibration.Predicted, far: Far
+    ) -> Sequence[Answer]:
+        """Return the calibrated answer of one head for each image."""
+        if isinstance(head, QuantityHead):
+            fitted = self.manifest.calibration.quantity(head.name)
+            (mu, sigma), excess = raw.T, far.excess
+            low, high = fitted.intervals(
+                mu, sigma, predicted=predicted, excess=excess, bounds=head.bounds
+            )
+            columns = (mu, fitted.sds(sigma, excess), low, high)
+            return [
+                Quantity(mean, sd, (least, most), head.unit, head.attribute)
+                for mean, sd, least, most in zip(*map(np.ndarray.tolist, columns), strict=True)
+            ]
+        if isinstance(head, CategoryHead):
+            found = np.stack([predicted[f"{head.name}.{value}"] for value in head.values], axis=1)
+            return [
+                Category(dict(zip(head.values, row, strict=True)), head.attribute)
+                for row in found.tolist()
+            ]
+        found = self.manifest.calibration.findings(head.name).probabilities(raw, far.excess)
+        return [Findings(dict(zip(head.labels, row, strict=True))) for row in found.tolist()]
 
 
 def run(
     network: Network, images: NDArray[np.float32], *, device: str = "cpu", batch: int = 16
 ) -> Raw:
     """Uncalibrated answers for ``images`` of shape (N, S, S), N > 0."""
-    parts = [_answer(network, part, device) for part in _parts(images, batch)]
-    return Raw(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return Raw.joined([_answer(network, part, device) for part in _parts(images, batch)])
 
 
 def _parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
@@ -135,22 +168,26 @@ def _parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float
 
 
 @torch.inference_mode()
-def _answer(
-    network: Network, images: NDArray[np.float32], device: str
-) -> tuple[NDArray[np.float32], ...]:
+def _answer(network: Network, images: NDArray[np.float32], device: str) -> Raw:
     x = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
         features, texture = network.pooled(x)
-    answers: Answers = network.answer(features)
-    mu, sigma = moments(answers.ages)
-    outputs = (mu, sigma, answers.sex, answers.frontal, answers.chest, features, texture)
-    return tuple(output.float().cpu().numpy() for output in outputs)
+    values = network.values(network.answer(features))
+    return Raw(
+        {name: value.float().cpu().numpy() for name, value in values.items()},
+        *(pooled.float().cpu().numpy() for pooled in (features, texture)),
+    )
 
 
-def load_network(architecture: str, tensors: dict[str, NDArray[np.float32]], file: Path) -> Network:
+def load_network(
+    architecture: str,
+    tensors: dict[str, NDArray[np.float32]],
+    file: Path,
+    rows: Sequence[Row] = (*HEADS, *GATES),
+) -> Network:
     """Build the network and fill it, ready to answer; BundleError when the tensors do not fit."""
-    network = Network(architecture)
+    network = Network(architecture, rows=rows)
     state = {
         name.removeprefix(NETWORK): torch.from_numpy(tensor)
         for name, tensor in tensors.items()

@@ -1,13 +1,13 @@
 """A bundle's network as an ONNX file, for programs that run no torch.
 
 Input ``images``: (N, 1, S, S) float32 in [0, 1] as :mod:`dicom_ai_node.pixels.normalise` makes
-them, N free. Outputs are the fields of :class:`dicom_ai_node.inference.engine.Raw`, uncalibrated.
+them, N free. Outputs are what :class:`dicom_ai_node.inference.engine.Raw` holds, uncalibrated.
 What a reader needs besides is in the file's metadata; docs/interoperability.md tells the rest.
 """
 
 import importlib.util
+import json
 import warnings
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,31 @@ from torch import Tensor, nn
 from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
 from dicom_ai_node.inference.engine import Raw, load_network, read_tensors, run
-from dicom_ai_node.inference.network import Network, moments
+from dicom_ai_node.inference.heads import AGE, QuantityHead
+from dicom_ai_node.inference.network import Network
 
 INPUT = "images"
-OUTPUTS = tuple(field.name for field in fields(Raw))
+POOLED = ("features", "texture")
 OPSET = 18
 TOLERANCE = 1e-3
 """Largest difference between ONNX and torch, relative to the largest value of an output or 1."""
 DISCLAIMER = "not a medical device"
 
 
+def output_names(network: Network) -> tuple[str, ...]:
+    """Return the names of the outputs: of a quantity two, of other heads and gates their own."""
+    names: list[str] = []
+    for row in network.rows:
+        if isinstance(row, QuantityHead):
+            before = "" if row.name == AGE.name else f"{row.name}_"
+            names += [f"{before}mu", f"{before}sigma"]
+        else:
+            names.append(row.name)
+    return (*names, *POOLED)
+
+
 class _Whole(nn.Module):
-    """The network with the moments of its ages, as the tuple of OUTPUTS."""
+    """The network with the moments of its quantities, as the tuple of its outputs."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -37,9 +50,12 @@ class _Whole(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features, texture = self.network.pooled(images)
-        answers = self.network.answer(features)
-        mu, sigma = moments(answers.ages)
-        return mu, sigma, answers.sex, answers.frontal, answers.chest, features, texture
+        values = self.network.values(self.network.answer(features))
+        outputs: list[Tensor] = []
+        for row in self.network.rows:
+            value = values[row.name]
+            outputs += value.unbind(dim=1) if isinstance(row, QuantityHead) else [value]
+        return (*outputs, features, texture)
 
 
 def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:
@@ -64,7 +80,7 @@ def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:
             )
     manifest = verify(bundle)
     weights = bundle / WEIGHTS
-    network = load_network(manifest.architecture, read_tensors(weights), weights)
+    network = load_network(manifest.architecture, read_tensors(weights), weights, manifest.rows)
     partial = file.with_name(file.name + ".partial")
     try:
         _write(network, manifest, partial, opset)
@@ -87,10 +103,10 @@ def metadata(manifest: Manifest) -> dict[str, str]:
         "version": manifest.version,
         "sha256": manifest.sha256,
         "architecture": manifest.architecture,
-        "contract": manifest.input.contract,
+        "contract": manifest.accepts.contract,
         "size": str(manifest.size),
         "calibration": manifest.calibration.model_dump_json(),
-        "thresholds": manifest.thresholds.model_dump_json(),
+        "thresholds": json.dumps(manifest.thresholds, separators=(",", ":")),
         "intended_use": manifest.intended_use,
         "not_for": manifest.not_for,
         "disclaimer": DISCLAIMER,
@@ -110,7 +126,7 @@ def _write(network: Network, manifest: Manifest, file: Path, opset: int) -> None
             (example,),
             dynamo=True,
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=list(output_names(network)),
             dynamic_shapes=({0: torch.export.Dim("N")},),
             opset_version=opset,
             verbose=False,
@@ -136,14 +152,23 @@ def _difference(network: Network, file: Path, size: int) -> float | None:
     for count in (1, 3):
         images = _images(count, size)
         own = run(network, images)
-        others = session.run(list(OUTPUTS), {INPUT: images[:, None]})
-        for name, other in zip(OUTPUTS, others, strict=True):
-            expected: NDArray[np.float32] = getattr(own, name)
+        names = output_names(network)
+        others = session.run(list(names), {INPUT: images[:, None]})
+        for expected, other in zip(_outputs(network, own), others, strict=True):
             if other.shape != expected.shape or not np.isfinite(other).all():
                 return float("inf")
             scale = max(float(np.abs(expected).max()), 1.0)
             worst = max(worst, float(np.abs(other - expected).max()) / scale)
     return worst
+
+
+def _outputs(network: Network, raw: Raw) -> list[NDArray[np.float32]]:
+    """The values of ``raw`` as :func:`output_names` lists them."""
+    found: list[NDArray[np.float32]] = []
+    for row in network.rows:
+        value = raw[row.name]
+        found += list(value.T) if isinstance(row, QuantityHead) else [value]
+    return [*found, raw.features, raw.texture]
 
 
 def _images(count: int, size: int) -> NDArray[np.float32]:

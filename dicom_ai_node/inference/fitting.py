@@ -1,32 +1,38 @@
-"""Fits a bundle's calibration to cases whose age and sex are known. Pure numpy.
+"""Fits a bundle's calibration to cases whose answers are known, and says how well it covers.
 
-Shared by ``training`` and by ``model recalibrate``, so that a site's calibration is made as the
-shipped one was.
+Pure numpy. Shared by ``training`` and by ``model recalibrate``, so that a site's calibration is
+made as the shipped one was.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from dicom_ai_node.inference import calibration
 from dicom_ai_node.inference.calibration import (
     LEVELS,
-    AgeCalibration,
-    AgeGroup,
+    TEXTURE,
     Calibration,
+    CategoryCalibration,
     Distances,
-    Quantity,
+    Far,
+    FindingsCalibration,
+    Floats,
+    Group,
+    HeadCalibration,
+    QuantityCalibration,
     Range,
-    SexCalibration,
     Widening,
 )
+from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head, QuantityHead
 
-EDGES = (40.0, 60.0)
-"""Predicted ages that part the bands, where there are images enough."""
+EDGES: Mapping[str, tuple[float, ...]] = {"age": (40.0, 60.0)}
+"""Predicted values that part the bands of a quantity, where there are images enough."""
 SMALLEST_GROUP = 80
 """Fewer images than this make no group of their own; 200 would be better than there often are."""
 UNBOUNDED = 1e6
@@ -34,78 +40,114 @@ UNBOUNDED = 1e6
 TEMPERATURES = np.exp(np.linspace(-np.log(3), np.log(10), 341))
 """No lower than a third: where there is hardly an error, ever more certainty looks ever better."""
 
-Floats = NDArray[np.float64]
-_Group = tuple[dict[Quantity, Range], NDArray[np.int64]]
+FOLDS = 10
+"""Nine tenths of the patients calibrate a fold, nearly as many as the calibration that is kept."""
+
+_Group = tuple[dict[str, Range], NDArray[np.int64]]
+Bounds = tuple[Floats, Floats]
+"""Lower and upper ends, each of shape (N, levels), levels as in ``LEVELS``."""
+Fit = Callable[[NDArray[np.bool_]], Calibration]
+"""Calibrates on those cases that a mask chooses, and on nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """What the network says of N images and what is recorded of them; each of shape (N,)."""
+    """What the network says of N images and what is known of them."""
 
-    mu: Floats
-    """Years, as ``sigma`` and ``years``."""
-    sigma: Floats
-    sex: Floats
-    """Logit of female."""
+    heads: tuple[Head, ...]
+    raw: Mapping[str, Floats]
+    """Of each head by its name, as :class:`dicom_ai_node.inference.engine.Raw` has it."""
+    truth: Mapping[str, Floats]
+    """The recorded number, the position of the recorded value, whether each label holds; NaN where
+    unknown. Shape (N,), of findings (N, K)."""
     content: Floats
     """Distances, see :class:`dicom_ai_node.inference.calibration.Distances`; ``texture`` too."""
     texture: Floats
-    years: Floats
-    """The recorded age; NaN where unknown."""
-    female: Floats
-    """The recorded sex: 1 or 0; NaN where unknown."""
     patients: NDArray[np.str_]
 
     def __len__(self) -> int:
         """How many images."""
-        return len(self.mu)
+        return len(self.content)
 
     def at(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Cases":
         """Return some of the images, by mask or position."""
-        return Cases(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return Cases(
+            self.heads,
+            {name: values[chosen] for name, values in self.raw.items()},
+            {name: values[chosen] for name, values in self.truth.items()},
+            self.content[chosen],
+            self.texture[chosen],
+            self.patients[chosen],
+        )
 
     @classmethod
     def joined(cls, parts: Sequence["Cases"]) -> "Cases":
         """Return the images of all ``parts``, in order."""
+
+        def of_heads(columns: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+            return {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+
         return cls(
-            *(np.concatenate([getattr(p, field.name) for p in parts]) for field in fields(cls))
+            parts[0].heads,
+            of_heads([part.raw for part in parts]),
+            of_heads([part.truth for part in parts]),
+            np.concatenate([part.content for part in parts]),
+            np.concatenate([part.texture for part in parts]),
+            np.concatenate([part.patients for part in parts]),
         )
 
     @property
     def labelled(self) -> "Cases":
-        """Those images whose age and sex are known; others fit nothing."""
-        return self.at(~(np.isnan(self.years) | np.isnan(self.female)))
+        """Those images of which every answer is known; others fit nothing."""
+        unknown = [np.isnan(t.reshape(len(self), -1)).any(axis=1) for t in self.truth.values()]
+        return self.at(~np.any(unknown, axis=0))
+
+    @property
+    def distances(self) -> Distances:
+        """How far the images lie off."""
+        return Distances(self.content, self.texture)
 
     @property
     def reference(self) -> Distances:
         """The sorted distances that other images' are held against."""
-        return Distances(self.content, self.texture).reference
+        return self.distances.reference
 
 
 def fit(
-    cases: Cases,
-    *,
-    age_widening: Widening,
-    sex_widening: Widening,
-    smallest: int = SMALLEST_GROUP,
+    cases: Cases, widening: Mapping[str, Widening], *, smallest: int = SMALLEST_GROUP
 ) -> Calibration:
-    """Calibrate on labelled images that trained nothing; goes with ``cases.reference``."""
-    return Calibration(age=age(cases, age_widening, smallest), sex=sex(cases, sex_widening))
+    """Calibrate on labelled images that trained nothing; goes with ``cases.reference``.
+
+    Each head that ``cases`` has a truth of; ``widening`` is that of each head by its name.
+    """
+    found: dict[str, HeadCalibration] = {}
+    for head in cases.heads:
+        if head.name not in cases.truth:
+            continue
+        if isinstance(head, QuantityHead):
+            found[head.name] = quantity(cases, head, widening[head.name], smallest)
+        elif isinstance(head, CategoryHead):
+            found[head.name] = category(cases, head, widening[head.name])
+        else:
+            found[head.name] = findings(cases, head, widening[head.name])
+    return Calibration(found)
 
 
-def age(cases: Cases, widening: Widening, smallest: int = SMALLEST_GROUP) -> AgeCalibration:
+def quantity(
+    cases: Cases, head: QuantityHead, widening: Widening, smallest: int = SMALLEST_GROUP
+) -> QuantityCalibration:
     """Conformal quantiles at every level, a pair for each group."""
-    reference = cases.reference.texture
-    columns: dict[Quantity, Floats] = {
-        "age": cases.mu,
-        "texture": calibration.p_value(cases.texture, reference),
-        "probability_female": 0.5 * (1 + np.sign(cases.sex)),
+    far = Far.of(cases.distances, cases.reference)
+    mu, sigma = cases.raw[head.name].T
+    columns = {head.name: mu, TEXTURE: far.p_value} | {
+        f"{one.name}.{one.values[0]}": 0.5 * (1 + np.sign(cases.raw[one.name]))
+        for one in cases.heads
+        if isinstance(one, CategoryHead) and len(one.values) == 2
     }
-    wide = cases.sigma * widening.factors(calibration.excess(cases.texture, reference))
-    z = (cases.years - cases.mu) / wide
-    found = groups(columns, smallest)
+    z = (cases.truth[head.name] - mu) / (sigma * widening.factors(far.excess))
+    found = groups(columns, smallest, EDGES.get(head.name, ()))
     fitted = [
-        AgeGroup(
+        Group(
             where=where if number + 1 < len(found) else {},
             images=len(at),
             quantiles={level: _pair(z[at], float(level) / 100) for level in LEVELS},
@@ -113,7 +155,7 @@ def age(cases: Cases, widening: Widening, smallest: int = SMALLEST_GROUP) -> Age
         for number, (where, at) in enumerate(found)
     ]
     scale = float(np.sqrt(np.mean(np.square(z))))
-    return AgeCalibration(
+    return QuantityCalibration(
         groups=tuple(fitted),
         smallest_group=smallest,
         widening=widening,
@@ -121,41 +163,43 @@ def age(cases: Cases, widening: Widening, smallest: int = SMALLEST_GROUP) -> Age
     )
 
 
-def groups(columns: dict[Quantity, Floats], smallest: int) -> list[_Group]:
-    """Part images by band of predicted age, then by nearness, then by predicted sex.
+def groups(
+    columns: Mapping[str, Floats], smallest: int, edges: Sequence[float] = ()
+) -> list[_Group]:
+    """Part images by band of the first of ``columns``, then in halves by each of the others.
+
+    Of an age: by band of predicted age, then by nearness, then by predicted sex.
 
     A band is joined with the next, and a group left whole, where a part would have fewer than
     ``smallest`` images. A small part thereby shares its parent's quantiles with its sibling, and
     they hold for either taken together; quantiles of a parent whose large children had their own
     would hold for nobody.
     """
-    edges = [None, *bands(columns["age"], smallest), None]
-    ages = columns["age"]
+    (name, values), *others = columns.items()
     parts: list[_Group] = []
-    for low, high in pairwise(edges):
-        inside = (ages >= (-math.inf if low is None else low)) & (
-            ages < (math.inf if high is None else high)
+    for low, high in pairwise([None, *bands(values, smallest, edges), None]):
+        inside = (values >= (-math.inf if low is None else low)) & (
+            values < (math.inf if high is None else high)
         )
-        parts.append(({"age": (low, high)}, np.flatnonzero(inside)))
-    order: tuple[Quantity, ...] = ("texture", "probability_female")
-    for name in order:
-        parts = [half for part in parts for half in _halves(part, name, columns[name], smallest)]
+        parts.append(({name: (low, high)}, np.flatnonzero(inside)))
+    for name, values in others:
+        parts = [half for part in parts for half in _halves(part, name, values, smallest)]
     return parts
 
 
-def bands(mu: Floats, smallest: int) -> list[float]:
-    """Those of EDGES that leave at least ``smallest`` images in every band."""
-    edges: list[float] = []
-    for edge in EDGES:
-        last = edges[-1] if edges else -math.inf
+def bands(mu: Floats, smallest: int, edges: Sequence[float]) -> list[float]:
+    """Those of ``edges`` that leave at least ``smallest`` images in every band."""
+    found: list[float] = []
+    for edge in edges:
+        last = found[-1] if found else -math.inf
         if np.sum((mu >= last) & (mu < edge)) >= smallest:
-            edges.append(edge)
-    while edges and np.sum(mu >= edges[-1]) < smallest:
-        edges.pop()
-    return edges
+            found.append(edge)
+    while found and np.sum(mu >= found[-1]) < smallest:
+        found.pop()
+    return found
 
 
-def _halves(group: _Group, name: Quantity, values: Floats, smallest: int) -> list[_Group]:
+def _halves(group: _Group, name: str, values: Floats, smallest: int) -> list[_Group]:
     where, at = group
     below, above = at[values[at] < 0.5], at[values[at] >= 0.5]
     if min(len(below), len(above)) < smallest:
@@ -179,15 +223,105 @@ def quantile(scores: Floats, share: float) -> float:
     return round(max(float(np.sort(scores)[rank - 1]), 0.0), 4)
 
 
-def sex(cases: Cases, widening: Widening) -> SexCalibration:
+def category(cases: Cases, head: CategoryHead, widening: Widening) -> CategoryCalibration:
     """Temperature with the smallest log loss."""
-    factors = widening.factors(calibration.excess(cases.texture, cases.reference.texture))
-    found = temperature(cases.sex / factors, cases.female)
-    return SexCalibration(temperature=round(found, 4), widening=widening)
+    factors = widening.factors(Far.of(cases.distances, cases.reference).excess)
+    logits, truth = cases.raw[head.name], cases.truth[head.name]
+    if len(head.values) == 2:
+        found = temperature(logits / factors, 1.0 - truth)
+    else:
+        found = _coolest(lambda t: _softmax_loss(logits / (t * factors)[:, None], truth))
+    return CategoryCalibration(temperature=round(found, 4), widening=widening)
+
+
+def findings(cases: Cases, head: FindingsHead, widening: Widening) -> FindingsCalibration:
+    """Temperature with the smallest log loss, of each label."""
+    factors = widening.factors(Far.of(cases.distances, cases.reference).excess)
+    logits, truth = (
+        values[head.name].reshape(len(cases), -1) for values in (cases.raw, cases.truth)
+    )
+    columns = zip(head.labels, logits.T, truth.T, strict=True)
+    found = {label: round(temperature(z / factors, y), 4) for label, z, y in columns}
+    return FindingsCalibration(temperatures=found, widening=widening)
 
 
 def temperature(logits: Floats, positive: Floats) -> float:
     """The one of :data:`TEMPERATURES` that gives ``logits`` the smallest log loss."""
     signed = np.where(positive == 1, logits, -logits)
-    losses = [np.mean(np.logaddexp(0, -signed / t)) for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    return _coolest(lambda t: float(np.mean(np.logaddexp(0, -signed / t))))
+
+
+def _coolest(loss: Callable[[float], float]) -> float:
+    return float(TEMPERATURES[int(np.argmin([loss(t) for t in TEMPERATURES]))])
+
+
+def _softmax_loss(logits: Floats, truth: Floats) -> float:
+    largest = logits.max(axis=1, keepdims=True)
+    total = np.log(np.exp(logits - largest).sum(axis=1)) + largest[:, 0]
+    return float(np.mean(total - logits[np.arange(len(logits)), truth.astype(np.intp)]))
+
+
+class Covered(BaseModel):
+    """Share of recorded values within the intervals of one level, and the intervals' mean width."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: str
+    coverage: float
+    width: float
+    """In the quantity's unit."""
+
+
+def intervals(
+    fitted: Calibration, reference: Distances, cases: Cases, head: QuantityHead
+) -> Bounds:
+    """Intervals of ``cases`` by a calibration and the distances that it goes with."""
+    far = Far.of(cases.distances, reference)
+    predicted = fitted.predicted(cases.heads, cases.raw, far)
+    mu, sigma = cases.raw[head.name].T
+    low = np.empty((len(cases), len(LEVELS)))
+    high = low.copy()
+    for at, level in enumerate(LEVELS):
+        low[:, at], high[:, at] = fitted.quantity(head.name).intervals(
+            mu, sigma, level, predicted=predicted, excess=far.excess, bounds=head.bounds
+        )
+    return low, high
+
+
+def cross_fitted(cases: Cases, fit: Fit, head: QuantityHead) -> Bounds:
+    """Intervals of ``cases``, each by a calibration that has not seen the patient.
+
+    For images that a calibration is made of: its own intervals would cover them by construction.
+    Each of :data:`FOLDS` parts of the patients gets those calibrated on the others.
+    """
+    names, person = np.unique(cases.patients, return_inverse=True)
+    fold = np.random.default_rng(0).permutation(len(names))[person] % FOLDS
+    low = np.full((len(cases), len(LEVELS)), np.nan)
+    high = low.copy()
+    for one in np.unique(fold):
+        rest, here = fold != one, fold == one
+        reference = cases.at(rest).labelled.reference
+        low[here], high[here] = intervals(fit(rest), reference, cases.at(here), head)
+    return low, high
+
+
+def summary(bounds: Bounds, truth: Floats) -> tuple[Covered, ...]:
+    """Coverage of ``truth`` (N,) and mean width at every level."""
+    low, high = bounds
+    inside = (low <= truth[:, None]) & (truth[:, None] <= high)
+    return tuple(
+        Covered(
+            level=level,
+            coverage=round(float(inside[:, at].mean()), 4),
+            width=round(float((high - low)[:, at].mean()), 4),
+        )
+        for at, level in enumerate(LEVELS)
+    )
+
+
+def log_loss(fitted: Calibration, reference: Distances, cases: Cases, head: CategoryHead) -> float:
+    """Mean negative log likelihood of the recorded one of two values, nats."""
+    excess = calibration.excess(cases.texture, reference.texture)
+    tempered = fitted.category(head.name).tempered(cases.raw[head.name], excess)
+    signed = np.where(cases.truth[head.name] == 0, tempered, -tempered)
+    return float(np.mean(np.logaddexp(0, -signed)))

@@ -1,20 +1,21 @@
-"""The networks: one backbone from torchvision, one linear layer for all four answers.
+"""The networks: one backbone from torchvision, one linear layer for all answers.
 
 Input is (N, 1, S, S) float32 in [0, 1] as :func:`dicom_ai_node.pixels.normalise.normalise` yields
-it. The age head is a distribution over the whole years 0 to 100 (DLDL-v2, Gao et al. 2018): its
-expectation is the estimate and its second moment the uncertainty.
+it. A quantity is a distribution over whole numbers (DLDL-v2, Gao et al. 2018): its expectation is
+the estimate and its second moment the uncertainty.
 """
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dicom_ai_node.inference import operators as operators  # before torchvision, see there
+from dicom_ai_node.inference.heads import GATES, HEADS, QuantityHead, Row
 
-AGES = 101
 Backbone = tuple[nn.Sequential, int, int]
 """What makes feature maps, their number, and how many of its parts are at strides up to 16."""
 
@@ -23,40 +24,42 @@ Backbone = tuple[nn.Sequential, int, int]
 class Answers:
     """What the network says of N images, uncalibrated."""
 
-    ages: Tensor
-    """Logits over the ages 0 to 100, shape (N, 101)."""
-    sex: Tensor
-    """Logit of female, shape (N,)."""
-    frontal: Tensor
-    chest: Tensor
+    logits: Mapping[str, Tensor]
+    """Of each head and gate by its name: shape (N,) of a single output, else (N, outputs)."""
     features: Tensor
     """Pooled features, shape (N, F)."""
 
-    def age_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the age distribution, years, each of shape (N,)."""
-        return moments(self.ages)
+    def __getitem__(self, name: str) -> Tensor:
+        return self.logits[name]
 
 
-def moments(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the distribution behind ``logits`` of shape (N, 101)."""
+def moments(logits: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the distribution behind ``logits`` of shape (N, K).
+
+    The K outputs are the whole numbers from ``first`` on.
+    """
     probability = logits.float().softmax(dim=1)
-    years = torch.arange(AGES, dtype=torch.float32, device=logits.device)
-    mu = probability @ years
-    variance = probability @ years.square() - mu.square()
+    last = first + logits.shape[1]
+    numbers = torch.arange(first, last, dtype=torch.float32, device=logits.device)
+    mu = probability @ numbers
+    variance = probability @ numbers.square() - mu.square()
     return mu, variance.clamp_min(1e-6).sqrt()
 
 
 class Network(nn.Module):
-    """Backbone, global mean, and one linear layer: 101 ages, sex, frontal, chest."""
+    """Backbone, global mean, and one linear layer for the heads and gates of ``rows``."""
 
-    def __init__(self, architecture: str, dropout: float = 0.2) -> None:
+    def __init__(
+        self, architecture: str, dropout: float = 0.2, rows: Sequence[Row] = (*HEADS, *GATES)
+    ) -> None:
         super().__init__()
         if architecture not in BACKBONES:
             raise ValueError(f"architecture {architecture!r} is none of {', '.join(BACKBONES)}")
         self.architecture = architecture
+        self.rows = tuple(sorted(rows, key=lambda row: row.output))
         self.backbone, width, self.middle = BACKBONES[architecture]()
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, AGES + 3)
+        self.head = nn.Linear(width, sum(row.outputs for row in rows))
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
@@ -82,7 +85,23 @@ class Network(nn.Module):
     def answer(self, features: Tensor) -> Answers:
         """What the linear layer says of pooled ``features``."""
         out: Tensor = self.head(self.dropout(features)).float()
-        return Answers(out[:, :AGES], out[:, AGES], out[:, AGES + 1], out[:, AGES + 2], features)
+        logits = {
+            row.name: out[:, row.output] if row.outputs == 1 else out[:, row.place]
+            for row in self.rows
+        }
+        return Answers(logits, features)
+
+    def values(self, answers: Answers) -> dict[str, Tensor]:
+        """Return what is calibrated of ``answers``, by name and in the order of the outputs.
+
+        Of a quantity, mean and standard deviation, shape (N, 2); of all else the logits.
+        """
+        return {
+            row.name: torch.stack(moments(answers[row.name], row.support[0]), dim=1)
+            if isinstance(row, QuantityHead)
+            else answers[row.name]
+            for row in self.rows
+        }
 
 
 class SameConv2d(nn.Conv2d):
@@ -154,3 +173,28 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
     "resnet18": _resnet18,
 }
 """Every architecture that a bundle may name, and what builds it."""
+
+
+def declare_missing_operators() -> None:
+    """Make ``import torchvision`` work beside a torch that its operators were not built for.
+
+    The wheel of torchvision on the public index is built against the CUDA torch. Beside a CPU torch
+    its operators do not load, and its import fails because it describes ``nms`` without them. The
+    networks here use none of these operators, so declaring the two schemas is enough. Does nothing
+    where its compiled operators load.
+    """
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        return
+    for library in Path(found.origin).parent.glob("_C*"):
+        try:
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+        except (OSError, RuntimeError):
+            continue
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{name}", schema)
+
+
+declare_missing_operators()

@@ -3,11 +3,12 @@
 Both weigh the feature maps A_k that :meth:`Network.maps` yields and keep the positive part of their
 sum. What is explained is one number, the score:
 
-- ``age``: the mean of the age distribution in years, sum_j j softmax(z)_j over the 101 logits z. It
-  is this expectation that is differentiated, not the largest logit; the map shows what raises the
-  estimate, and what lowers it is left out.
-- ``sex``: the logit of the predicted sex: the network's logit where it is not negative (female),
-  else its negative (male).
+- of a quantity, such as the age, the mean of its distribution, sum_j j softmax(z)_j over the logits
+  z. It is this expectation that is differentiated, not the largest logit; the map shows what raises
+  the estimate, and what lowers it is left out.
+- of a category, such as the sex, the logit of the predicted value: of two, the network's logit
+  where it is not negative (the first), else its negative.
+- of findings, the largest logit.
 
 **Grad-CAM** (Selvaraju et al. 2017): the weight of A_k is the mean of d score / d A_k. Behind a
 global mean and a linear layer it is the same everywhere in A_k, so no gradient has to be taken
@@ -30,8 +31,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dicom_ai_node.inference.network import Answers, Network
-from dicom_ai_node.types import Head, SaliencyMap, SaliencyMethod
+from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, QuantityHead
+from dicom_ai_node.inference.network import Answers, Network, moments
+from dicom_ai_node.types import SaliencyMap, SaliencyMethod
 
 CHANNELS = 128
 """How many feature maps Score-CAM asks, those of largest variance."""
@@ -49,12 +51,12 @@ def explain(
     image: NDArray[np.float32],
     *,
     method: SaliencyMethod = SaliencyMethod.GRAD_CAM,
-    heads: Iterable[Head] = tuple(Head),
+    heads: Iterable[str] | None = None,
     device: str = "cpu",
     channels: int = CHANNELS,
     batch: int = 16,
     progress: Progress | None = None,
-) -> dict[Head, SaliencyMap]:
+) -> dict[str, SaliencyMap]:
     """Return the map of each of ``heads`` for one image; the heads share the forward passes.
 
     The network stays as it was: no hook, no gradient and no change of mode, so that other threads
@@ -64,6 +66,8 @@ def explain(
     ----------
     network
         In evaluation mode, on ``device``.
+    heads
+        Their names; None: all that the network has.
     image
         As :func:`dicom_ai_node.pixels.normalise.normalise` yields it: (S, S) float32 in [0, 1].
     channels, batch, progress
@@ -84,18 +88,37 @@ def explain(
         x = torch.from_numpy(np.array(image))[None, None].to(device)
         maps = network.maps(x).float()
         answers = network.answer(maps.mean(dim=(2, 3)))
-        scores = {head: _score(head, female=bool(answers.sex[0] >= 0)) for head in heads}
+        asked = {head.name: head for head in heads_of(network)}
+        wanted = asked if heads is None else {name: asked[name] for name in heads}
+        scores = {name: _score(head, answers) for name, head in wanted.items()}
         if method is SaliencyMethod.GRAD_CAM:
-            sums = {head: _grad_cam(network, maps, score) for head, score in scores.items()}
+            sums = {name: _grad_cam(network, maps, score) for name, score in scores.items()}
         else:
             sums = _score_cam(network, x, maps[0], scores, channels, batch, progress)
-        return {head: _finished(head, method, one, len(image)) for head, one in sums.items()}
+        return {
+            name: _finished(wanted[name], method, total, len(image)) for name, total in sums.items()
+        }
 
 
-def _score(head: Head, *, female: bool) -> Score:
-    if head is Head.AGE:
-        return lambda answers: answers.age_moments()[0]
-    return lambda answers: answers.sex if female else -answers.sex
+Explained = QuantityHead | CategoryHead | FindingsHead
+
+
+def heads_of(network: Network) -> tuple[Explained, ...]:
+    """Return the heads of ``network``, without its gates, in the order of their outputs."""
+    return tuple(row for row in network.rows if isinstance(row, Explained))
+
+
+def _score(head: Explained, said: Answers) -> Score:
+    """Return what is explained of ``head`` where the network has said this of the image."""
+    name = head.name
+    if isinstance(head, QuantityHead):
+        return lambda answers: moments(answers[name], head.support[0])[0]
+    if head.outputs > 1:
+        largest = int(said[name][0].argmax())
+        return lambda answers: answers[name][:, largest]
+    if isinstance(head, FindingsHead) or bool(said[name][0] >= 0):
+        return lambda answers: answers[name]
+    return lambda answers: -answers[name]
 
 
 def _grad_cam(network: Network, maps: Tensor, score: Score) -> Tensor:
@@ -112,31 +135,31 @@ def _score_cam(
     network: Network,
     x: Tensor,
     maps: Tensor,
-    scores: dict[Head, Score],
+    scores: dict[str, Score],
     channels: int,
     batch: int,
     progress: Progress | None,
-) -> dict[Head, Tensor]:
+) -> dict[str, Tensor]:
     """Sums of the feature maps (F, h, w), weighted by what the image scores behind each of them."""
     variance = maps.flatten(1).var(dim=1, correction=0)
     asked = min(channels, int((variance > 0).sum()))
     chosen = maps[variance.topk(asked).indices]
-    found: dict[Head, list[Tensor]] = {head: [] for head in scores}
+    found: dict[str, list[Tensor]] = {name: [] for name in scores}
     for start in range(0, asked, batch):
         answers = network(x * _masks(chosen[start : start + batch], x.shape[-1]))
-        for head, score in scores.items():
-            found[head].append(score(answers))
+        for name, score in scores.items():
+            found[name].append(score(answers))
         if progress is not None:
             progress(min(start + batch, asked), asked)
     if not asked:
         return dict.fromkeys(scores, torch.zeros_like(maps[0]))
     sums = {}
-    for head, parts in found.items():
+    for name, parts in found.items():
         scored = torch.cat(parts)
         weights = scored - scored.mean()
         if weights.abs().max() <= _FLAT * scored.abs().max():
             weights = torch.zeros_like(weights)
-        sums[head] = (weights[:, None, None] * chosen).sum(dim=0)
+        sums[name] = (weights[:, None, None] * chosen).sum(dim=0)
     return sums
 
 
@@ -147,14 +170,15 @@ def _masks(maps: Tensor, size: int) -> Tensor:
     return (large - low) / (high - low).clamp_min(torch.finfo(large.dtype).tiny)
 
 
-def _finished(head: Head, method: SaliencyMethod, total: Tensor, size: int) -> SaliencyMap:
+def _finished(head: Explained, method: SaliencyMethod, total: Tensor, size: int) -> SaliencyMap:
     positive = total.clamp_min(0)
     flat = not bool(positive.max() > _FLAT * total.abs().max())
     if flat:
-        return SaliencyMap(head, method, np.zeros((size, size), np.float32), flat=True)
+        values = np.zeros((size, size), np.float32)
+        return SaliencyMap(head.name, head.kind, method, values, flat=True)
     large = _enlarged(positive[None, None], size)[0, 0]
-    values: NDArray[np.float32] = (large / large.max()).cpu().numpy()
-    return SaliencyMap(head, method, values, flat=False)
+    values = (large / large.max()).cpu().numpy()
+    return SaliencyMap(head.name, head.kind, method, values, flat=False)
 
 
 def _enlarged(maps: Tensor, size: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""Fits a site's calibration and writes the bundle that answers with it."""
+"""From a site's files to its own bundle: fits its calibration and writes what answers with it."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,15 +11,66 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from dicom_ai_node.config import Config
 from dicom_ai_node.errors import RecalibrationError
-from dicom_ai_node.inference import bundle, coverage, fitting
+from dicom_ai_node.inference import bundle, fitting
 from dicom_ai_node.inference.bundle import Manifest, Recalibration
-from dicom_ai_node.inference.calibration import Calibration, Distances
+from dicom_ai_node.inference.calibration import Calibration, Distances, QuantityCalibration
+from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
-from dicom_ai_node.recalibrate.images import USED
+from dicom_ai_node.inference.heads import AGE, SEX, CategoryHead, QuantityHead
+from dicom_ai_node.pipeline import Pipeline
+from dicom_ai_node.recalibrate.cases import USED, Track, measure, read_studies, trust
 
 LABEL = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")
 """A local version label (PEP 440)."""
+
+
+def recalibrate(
+    base: Path,
+    paths: Sequence[Path],
+    config: Config,
+    out: Path,
+    *,
+    label: str,
+    at_least: int,
+    today: date,
+    track: Track,
+) -> Manifest:
+    """Calibrate the bundle in folder ``base`` on the trusted ones of ``paths``, into ``out``.
+
+    The rules, and the gates where it overrides the bundle's, are those of ``config``.
+
+    Raises
+    ------
+    RecalibrationError
+        Fewer than ``at_least`` images can be used, or ``out`` or ``label`` cannot.
+    BundleError
+        The bundle is incomplete or altered.
+    """
+    check_target(out, label)
+    estimator = Estimator(
+        base,
+        device=config.model.device,
+        batch=config.model.batch,
+        threads=config.model.threads or None,
+    )
+    gates = Pipeline(estimator, rules=config.rules, policy=config.policy).gates
+    files: Counter[str] = Counter()
+    studies = read_studies(paths, files, track, config.limits.bounds)
+    trusted = trust(studies, estimator.manifest.heads, config.rules, today=today, files=files)
+    cases = measure(
+        trusted,
+        estimator,
+        gates,
+        decoders=config.analyse.decoders,
+        limits=config.limits.bounds,
+        files=files,
+        track=track,
+    )
+    enough = fewest(estimator.manifest.in_distribution)
+    check_number(cases, files, max(at_least, enough))
+    return pack(base, cases, estimator.reference, out, label=label, today=today, files=files)
 
 
 def check_target(out: Path, label: str) -> None:
@@ -66,17 +117,20 @@ def pack(
     """
     old = bundle.load_manifest(base)
 
+    calibrations = old.calibration.root
+    widening = {name: one.widening for name, one in calibrations.items()}
+    smallest = {
+        one.smallest_group for one in calibrations.values() if isinstance(one, QuantityCalibration)
+    }
+
     def fit(chosen: NDArray[np.bool_]) -> Calibration:
-        return fitting.fit(
-            cases.at(chosen),
-            age_widening=old.calibration.age.widening,
-            sex_widening=old.calibration.sex.widening,
-            smallest=old.calibration.age.smallest_group,
+        made = fitting.fit(
+            cases.at(chosen), widening, smallest=max(smallest, default=fitting.SMALLEST_GROUP)
         )
+        return Calibration({**calibrations, **made.root})  # a head without truth keeps its own
 
     new = fit(np.ones(len(cases), dtype=np.bool_))
-    before = coverage.intervals(old.calibration, reference, cases)
-    after = coverage.cross_fitted(cases, fit)
+    heads = {head.name: head for head in old.heads if head.name in cases.truth}
     recalibration = Recalibration(
         base_version=old.version,
         base_sha256=old.sha256,
@@ -84,13 +138,22 @@ def pack(
         images=len(cases),
         patients=len(np.unique(cases.patients)),
         files=dict(sorted(files.items())),
-        before=coverage.summary(before, cases.years),
-        after=coverage.summary(after, cases.years),
-        sex_log_loss=(
-            round(coverage.sex_log_loss(old.calibration, reference, cases), 4),
-            round(coverage.sex_log_loss(new, cases.reference, cases), 4),
-        ),
     )
+    if isinstance(age := heads.get(AGE.name), QuantityHead):
+        years = cases.truth[age.name]
+        before = fitting.intervals(old.calibration, reference, cases, age)
+        after = fitting.cross_fitted(cases, fit, age)
+        covered = {
+            "before": fitting.summary(before, years),
+            "after": fitting.summary(after, years),
+        }
+        recalibration = recalibration.model_copy(update=covered)
+    if isinstance(sex := heads.get(SEX.name), CategoryHead):
+        losses = (
+            round(fitting.log_loss(old.calibration, reference, cases, sex), 4),
+            round(fitting.log_loss(new, cases.reference, cases, sex), 4),
+        )
+        recalibration = recalibration.model_copy(update={"sex_log_loss": losses})
     changes = {
         "version": f"{old.version.split('+')[0]}+{label}",
         "calibration": new,

@@ -63,7 +63,11 @@ _FILLED_SC = "ConversionType BurnedInAnnotation SourceImageSequence Rows Columns
 
 
 def check_report(
-    content: bytes, *, sources: Sequence[Dataset] | None = None, subject: str = ""
+    content: bytes,
+    *,
+    sources: Sequence[Dataset] | None = None,
+    subject: str = "",
+    heads: Sequence[str] = ("age", "sex"),
 ) -> None:
     """Read a report back and raise unless it may be sent.
 
@@ -78,6 +82,9 @@ def check_report(
         SOP Instance UID of the one image that the report is about, as in
         :class:`~dicom_ai_node.types.EncodedReport`: then that one must be named and no other.
 
+    heads
+        Names of the heads of which a Structured Report must give an answer or say why it does not.
+
     Raises
     ------
     InvalidReport
@@ -86,14 +93,16 @@ def check_report(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # values copied from the source may be malformed
         try:
-            faults = list(_faults(content, sources, subject))
+            faults = list(_faults(content, sources, subject, tuple(heads)))
         except _FOREIGN as error:
             raise InvalidReport(f"cannot be read back: {type(error).__name__}: {error}") from error
     if faults:
         raise InvalidReport("; ".join(faults))
 
 
-def _faults(content: bytes, sources: Sequence[Dataset] | None, subject: str) -> Iterator[str]:
+def _faults(
+    content: bytes, sources: Sequence[Dataset] | None, subject: str, heads: tuple[str, ...]
+) -> Iterator[str]:
     report = pydicom.dcmread(BytesIO(content))
     yield from _module_faults(report)
     if sources is not None:
@@ -106,7 +115,7 @@ def _faults(content: bytes, sources: Sequence[Dataset] | None, subject: str) -> 
     else:
         named = set(_evidence(report))
         yield from _evidence_faults(report, named)
-        yield from _tree_faults(encode(_root(report)))
+        yield from _tree_faults(encode(_root(report)), heads)
     absent = {text_of(ds, "SOPInstanceUID") for ds in sources or ()} - named
     if subject:
         if named != {subject}:
@@ -182,15 +191,15 @@ def _items(node: Dataset) -> Iterator[Dataset]:
 
 
 @lru_cache(maxsize=4)
-def _tree_faults(tree: bytes) -> tuple[str, ...]:
+def _tree_faults(tree: bytes, heads: tuple[str, ...]) -> tuple[str, ...]:
     """Check a content tree, once for the objects of all SOP classes that carry it."""
     root = read_dataset(BytesIO(tree), is_implicit_VR=False, is_little_endian=True)
     # what highdicom.sr.srread does, without the copies of patient and study
     groups = MeasurementReport.from_sequence([root]).get_image_measurement_groups()
-    return tuple(_group_faults([group[0] for group in groups]))
+    return tuple(_group_faults([group[0] for group in groups], heads))
 
 
-def _group_faults(groups: Sequence[Dataset]) -> Iterator[str]:
+def _group_faults(groups: Sequence[Dataset], heads: Sequence[str]) -> Iterator[str]:
     scopes = [_answers(group, codes.SCOPE) for group in groups]
     for once in (codes.SCOPE_STUDY, codes.SCOPE_HEADER):
         if scopes.count([once.value]) != 1:
@@ -202,28 +211,38 @@ def _group_faults(groups: Sequence[Dataset]) -> Iterator[str]:
         if scope != [codes.SCOPE_HEADER.value]:
             yield from _estimate_faults(group)
         if scope == [codes.SCOPE_STUDY.value]:
-            yield from _silence_faults(group)
+            yield from _silence_faults(group, heads)
 
 
 def _estimate_faults(group: Dataset) -> Iterator[str]:
     numbers = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+    inferred = [item for item in group.ContentSequence if _is_inferred(item)]
     succeeded = _answers(group, codes.SUMMARY_OF_ANALYSES) == [codes.SUCCEEDED.value]
-    if succeeded != bool(numbers or _answers(group, codes.SUBJECT_SEX)):
+    if succeeded != bool(inferred):
         yield "a group has numbers without an estimate, or an estimate without numbers"
-    derivations = [_answers(number, codes.DERIVATION) for number in numbers]
-    if sorted(derivations) != sorted([code.value] for code in codes.DERIVATIONS[: len(numbers)]):
-        yield "numbers of a group cannot be told apart by Derivation"
+    concepts = {_code_value(item.ConceptNameCodeSequence[0]) for item in numbers}
+    for concept in sorted(concepts):
+        own = [n for n in numbers if _code_value(n.ConceptNameCodeSequence[0]) == concept]
+        derivations = sorted(_answers(number, codes.DERIVATION) for number in own)
+        if derivations != sorted([code.value] for code in codes.DERIVATIONS[: len(own)]):
+            yield "numbers of a group cannot be told apart by Derivation"
 
 
-def _silence_faults(group: Dataset) -> Iterator[str]:
+def _is_inferred(item: Dataset) -> bool:
+    """Whether a content item is an answer: a number, or a code with its certainty."""
+    return item.ValueType == "NUM" or bool(_answers(item, codes.DERIVATION))
+
+
+def _silence_faults(group: Dataset, heads: Sequence[str]) -> Iterator[str]:
     """Find what the study's group neither states nor says why it does not."""
     stated = {
-        "age": any(item.ValueType == "NUM" for item in group.ContentSequence),
-        "sex": bool(_answers(group, codes.SUBJECT_SEX)),
+        _code_value(item.ConceptNameCodeSequence[0])
+        for item in group.ContentSequence
+        if _is_inferred(item)
     }
-    for attribute, name in codes.NO_ANSWER.items():
-        if stated[attribute] == bool(_answers(group, name)):
-            yield f"{attribute} is neither stated nor is said why, or both"
+    for head in heads:
+        if (codes.concept(head).value in stated) == bool(_answers(group, codes.no_answer(head))):
+            yield f"{head} is neither stated nor is said why, or both"
 
 
 def _answers(parent: Dataset, name: Code) -> list[str]:
@@ -231,8 +250,7 @@ def _answers(parent: Dataset, name: Code) -> list[str]:
     return [
         _code_value(item.ConceptCodeSequence[0])
         for item in parent.get("ContentSequence", ())
-        if item.ValueType == "CODE"
-        and item.ConceptNameCodeSequence[0].get("CodeValue") == name.value
+        if item.ValueType == "CODE" and _code_value(item.ConceptNameCodeSequence[0]) == name.value
     ]
 
 

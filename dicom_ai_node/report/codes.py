@@ -118,9 +118,7 @@ def reason_code(reason: Reason) -> Code:
     """Return the code of a reason: CID 6135 Image Quality Finding where one fits, else private."""
     if reason.code in _CID_6135:
         return _CID_6135[reason.code]
-    value = re.sub(r"[^A-Z0-9]+", "_", plain(reason.code).upper()).strip("_") or "UNSPECIFIED"
-    meaning = _MEANINGS.get(reason.code) or plain(reason.text)[:64].strip()
-    return Code(value[:64], CODING_SCHEME, meaning or value[:64])
+    return _private(reason.code, _MEANINGS.get(reason.code) or reason.text)
 
 
 def summary_code(outcome: Outcome, reason: Reason | None) -> Code:
@@ -141,11 +139,6 @@ RECORDED_STATUS: Mapping[str, Code] = {
     "PatientSex": Code("SEXSTAT", CODING_SCHEME, "Status of the recorded sex"),
 }
 """One for each attribute under check, by keyword."""
-NO_ANSWER = {
-    "age": Code("NOAGE", CODING_SCHEME, "Why no age is stated"),
-    "sex": Code("NOSEX", CODING_SCHEME, "Why no sex is stated"),
-}
-"""One for each attribute that a group gives no estimate of."""
 STATUS = {
     AttributeStatus.CONSISTENT: "No inconsistency found",
     AttributeStatus.MISSING: "Missing from the record",
@@ -170,3 +163,34 @@ MODALITIES = {
     "RF": Code("RF", "DCM", "Radiofluoroscopy"),
     "OT": Code("OT", "DCM", "Other Modality"),
 }
+
+
+# Answers, by the name of their head
+_CONCEPTS = {"age": AGE_ESTIMATED, "sex": SUBJECT_SEX}
+_VALUES = {"sex": SEX}
+_UNITS = {"a": YEAR}
+
+
+def concept(head: str) -> Code:
+    """Return the concept name of a head's answer: a standard one where there is, else private."""
+    return _CONCEPTS.get(head) or _private(head, head.replace("_", " ").capitalize())
+
+
+def value_code(head: str, value: str) -> Code:
+    """Return the code of a category's value, or of a label among findings."""
+    return _VALUES.get(head, {}).get(value) or _private(value, value)
+
+
+def unit_code(unit: str) -> Code:
+    """Return the code of a UCUM unit."""
+    return _UNITS.get(unit) or Code(unit, "UCUM", unit)
+
+
+def no_answer(head: str) -> Code:
+    """Return the private concept of why a group gives no answer of a head."""
+    return _private(f"NO{head}", f"Why no {head.replace('_', ' ')} is stated")
+
+
+def _private(words: str, meaning: str) -> Code:
+    value = re.sub(r"[^A-Z0-9]+", "_", plain(words).upper()).strip("_") or "UNSPECIFIED"
+    return Code(value[:64], CODING_SCHEME, plain(meaning)[:64].strip() or value[:64])

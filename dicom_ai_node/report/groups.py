@@ -11,12 +11,12 @@ Where several images were estimated, the STUDY group names all of them as source
 each of its numbers is INFERRED FROM all of them; the IMAGE groups hold the estimate of each.
 
 A group without an estimate holds no NUM: a status (CID 6042), quality, reason and comment instead.
-Where age or sex alone has no estimate, a coded reason and a comment say why.
+Where a head alone has no answer, a coded reason and a comment say why.
 The NUMs of the HEADER group are the record itself, under other concepts (Age Reported, Age
 calculated), and stand in every report.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from highdicom.sr import (
@@ -42,13 +42,14 @@ from dicom_ai_node.report import codes, text
 from dicom_ai_node.report.header_group import header_group
 from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.types import (
-    AgeEstimate,
+    Answer,
+    Category,
     ImageRef,
     ImageResult,
     ModelIdentity,
     Outcome,
+    Quantity,
     Reason,
-    SexEstimate,
     StudyResult,
     Unanswered,
 )
@@ -63,12 +64,12 @@ class _Part:
     images: tuple[ImageRef, ...]
     outcome: Outcome
     reason: Reason | None
-    age: AgeEstimate | None
-    sex: SexEstimate | None
+    answers: Mapping[str, Answer]
+    """What is stated, by the name of the head."""
     seen: bool
     """Whether the network saw the images."""
     unanswered: tuple[Unanswered, ...] = ()
-    """Why age or sex is not stated."""
+    """Why other heads are not stated."""
 
 
 def measurement_groups(
@@ -99,8 +100,7 @@ def _parts(result: StudyResult, references: Sequence[ImageRef]) -> list[_Part]:
         images=tuple(one.image for one in answering) or tuple(references),
         outcome=result.outcome,
         reason=result.reason,
-        age=result.age if result.outcome is Outcome.ESTIMATED else None,
-        sex=text.reported_sex(result) if result.outcome is Outcome.ESTIMATED else None,
+        answers=text.reported(result) if result.outcome is Outcome.ESTIMATED else {},
         seen=any(one.prediction is not None for one in answering),
         unanswered=result.unanswered,
     )
@@ -111,20 +111,16 @@ def _image_part(one: ImageResult, number: int, result: StudyResult) -> _Part:
     """An image says no more than its study: what the study withholds, its images withhold too."""
     withheld = result.outcome is not Outcome.ESTIMATED and one.outcome is Outcome.ESTIMATED
     outcome = result.outcome if withheld else one.outcome
-    answer = one.prediction if outcome is Outcome.ESTIMATED else None
-    age = sex = None
-    if answer is not None and result.age is not None:
-        age = AgeEstimate(answer.age, answer.age_sd, answer.age_interval90)
-    if answer is not None and text.reported_sex(result) is not None:
-        sex = SexEstimate(answer.probability_female)
+    answers: dict[str, Answer] = {}
+    if one.prediction is not None and outcome is Outcome.ESTIMATED:
+        answers = {name: one.prediction.answers[name] for name in text.reported(result)}
     return _Part(
         scope=codes.SCOPE_IMAGE,
         title=f"Image {number}",
         images=(one.image,),
         outcome=outcome,
         reason=result.reason if withheld else one.reason,
-        age=age,
-        sex=sex,
+        answers=answers,
         seen=one.prediction is not None,
         unanswered=result.unanswered if one.outcome is Outcome.ESTIMATED else (),
     )
@@ -147,7 +143,7 @@ def _group(
         ),
         finding_sites=[FindingSite(codes.CHEST)],
         algorithm_id=_network(model, len(sources), settings) if model and part.seen else None,
-        measurements=_age_measurements(part.age, sources) if part.age else None,
+        measurements=list(_measurements(part.answers, sources)) or None,
         qualitative_evaluations=_evaluations(part),
         source_images=[SourceImageForMeasurementGroup(*source) for source in sources],
     )
@@ -168,19 +164,24 @@ def _network(
     )
 
 
-def _age_measurements(age: AgeEstimate, sources: Sequence[tuple[str, str]]) -> list[Measurement]:
-    """Four NUMs of one concept (TID 300), told apart by Derivation: the first is the estimate."""
-    values = zip(codes.DERIVATIONS, (age.mu, age.sigma, *age.interval90), strict=True)
-    return [
-        Measurement(
-            name=codes.AGE_ESTIMATED,
-            value=round(float(value), 1),
-            unit=codes.YEAR,
-            derivation=derivation,
-            referenced_images=[SourceImageForMeasurement(*source) for source in sources],
-        )
-        for derivation, value in values
-    ]
+def _measurements(
+    answers: Mapping[str, Answer], sources: Sequence[tuple[str, str]]
+) -> Iterator[Measurement]:
+    """Yield four NUMs of one concept (TID 300) for each quantity.
+
+    Derivation tells them apart: the first is the estimate.
+    """
+    for head, answer in answers.items():
+        if isinstance(answer, Quantity):
+            numbers = (answer.mu, answer.sigma, *answer.interval90)
+            for derivation, value in zip(codes.DERIVATIONS, numbers, strict=True):
+                yield Measurement(
+                    name=codes.concept(head),
+                    value=round(float(value), 1),
+                    unit=codes.unit_code(answer.unit),
+                    derivation=derivation,
+                    referenced_images=[SourceImageForMeasurement(*source) for source in sources],
+                )
 
 
 def _evaluations(part: _Part) -> list[QualitativeEvaluation]:
@@ -190,8 +191,12 @@ def _evaluations(part: _Part) -> list[QualitativeEvaluation]:
             codes.SUMMARY_OF_ANALYSES, codes.summary_code(part.outcome, part.reason)
         ),
     ]
-    if part.sex is not None:
-        evaluations.append(_sex_evaluation(part.sex))
+    for head, answer in part.answers.items():
+        if isinstance(answer, Category):
+            evaluations.append(_evaluation(head, answer.value, answer.certainty))
+        elif not isinstance(answer, Quantity):
+            shares = answer.probabilities.items()
+            evaluations += [_evaluation(head, label, share) for label, share in shares]
     if part.outcome in codes.QUALITY:
         evaluations.append(
             QualitativeEvaluation(codes.QUALITY_ASSESSMENT, codes.QUALITY[part.outcome])
@@ -201,20 +206,21 @@ def _evaluations(part: _Part) -> list[QualitativeEvaluation]:
             QualitativeEvaluation(codes.QUALITY_FINDING, codes.reason_code(part.reason))
         )
     evaluations += [
-        QualitativeEvaluation(codes.NO_ANSWER[one.attribute], codes.reason_code(one.reason))
+        QualitativeEvaluation(codes.no_answer(one.attribute), codes.reason_code(one.reason))
         for one in part.unanswered
     ]
     return evaluations
 
 
-def _sex_evaluation(sex: SexEstimate) -> QualitativeEvaluation:
-    evaluation = QualitativeEvaluation(codes.SUBJECT_SEX, codes.SEX[sex.value])
+def _evaluation(head: str, value: str, probability: float) -> QualitativeEvaluation:
+    """Return a value of a category, or a label of findings, with how probable it is."""
+    evaluation = QualitativeEvaluation(codes.concept(head), codes.value_code(head, value))
     evaluation[0].ContentSequence = ContentSequence(
         [
             CodeContentItem(codes.DERIVATION, codes.ESTIMATED, "HAS CONCEPT MOD"),
             NumContentItem(
                 codes.CERTAINTY,
-                text.percent(sex.certainty),
+                text.percent(probability),
                 codes.PERCENT,
                 relationship_type="HAS PROPERTIES",
             ),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dicom_ai_node.types import ExplainedImage, Head, SaliencyMap, SaliencyMethod
+from dicom_ai_node.types import ExplainedImage, SaliencyMap, SaliencyMethod
 
 PANEL = 512
 """Side of one image in a picture."""
@@ -21,7 +21,8 @@ _MARGIN = 12
 _OPACITY = 0.6
 _WHITE, _GREY = (255, 255, 255), (190, 190, 190)
 _METHODS = {SaliencyMethod.GRAD_CAM: "Grad-CAM", SaliencyMethod.SCORE_CAM: "Score-CAM"}
-_SHOWN = {Head.AGE: "what raises the estimate", Head.SEX: "what speaks for the answer"}
+_SHOWN = {"quantity": "what raises the estimate"}
+"""By the kind of the head."""
 
 _ANCHORS = "440154 472d7b 3b528b 2c728e 21908c 27ad81 5dc863 aadc32 fde725"
 """Nine points of viridis (van der Walt and Smith 2015, CC0)."""
@@ -72,8 +73,10 @@ def picture(explained: ExplainedImage) -> NDArray[np.uint8]:
 
 
 def _caption(one: SaliencyMap) -> str:
-    shown = "flat: nothing stands out" if one.flat else _SHOWN[one.head]
-    return f"{one.head.value}, {_METHODS[one.method]}: {shown}"
+    shown = _SHOWN.get(one.kind, "what speaks for the answer")
+    if one.flat:
+        shown = "flat: nothing stands out"
+    return f"{one.head}, {_METHODS[one.method]}: {shown}"
 
 
 def _bar() -> NDArray[np.uint8]:

@@ -49,7 +49,7 @@ def saliency_capture(
 
 
 def _derivation(explained: ExplainedImage) -> str:
-    heads = " and ".join(one.head.value for one in explained.maps)
+    heads = " and ".join(one.head for one in explained.maps)
     return (
         f"Reduced as a network saw it, under a map of what its answer to {heads} rests on"
         f" ({explained.maps[0].method.value}); not verified"

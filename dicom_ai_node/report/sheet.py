@@ -13,11 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 from dicom_ai_node.report import summary, text
 from dicom_ai_node.rules.attributes import AGE, SEX, stated_age
 from dicom_ai_node.types import (
-    AgeEstimate,
+    Answer,
     AttributeValue,
+    Category,
     HeaderCheck,
     Outcome,
-    SexEstimate,
+    Quantity,
     StudyResult,
 )
 
@@ -77,8 +78,12 @@ def draw_sheet(result: StudyResult, *, study_date: str) -> NDArray[np.uint8]:
     page.write(text.plain(line), size=_SMALL, shade=_GREY)
     page.y += 12
     page.write(summary.verdict(result.check), size=_TITLE, shade=_WHITE)
-    _age(page, result)
-    _sex(page, result)
+    said = text.reported(result) if result.outcome is Outcome.ESTIMATED else {}
+    _age(page, result, said.get("age"))
+    _sex(page, result, said.get("sex"))
+    for name in result.answers:
+        if name not in ("age", "sex"):
+            _other(page, result, name, said.get(name))
     _findings(page, list(finding_words(result.check)))
     page.heading("")
     page.y -= line_height(_SMALL)
@@ -127,20 +132,19 @@ def line_height(size: int) -> int:
     return size + 8
 
 
-def _age(page: _Page, result: StudyResult) -> None:
+def _age(page: _Page, result: StudyResult, answer: Answer | None) -> None:
     page.heading("AGE")
     page.write(f"Recorded: {summary.recorded(AGE, result.check.attributes[AGE])}")
-    answered = result.outcome is Outcome.ESTIMATED
-    age = result.age if answered else None
+    age = answer if isinstance(answer, Quantity) else None
     if age is not None:
-        page.write(f"The image suggests {text.age_line(age)}", shade=_WHITE)
+        page.write(f"The image suggests {text.answer_line(age)}", shade=_WHITE)
     _why_not(page, result, "age")
     years = stated_age(result.check)
     if age is not None or years is not None:
         _scale(page, age, years)
 
 
-def _scale(page: _Page, age: AgeEstimate | None, years: float | None) -> None:
+def _scale(page: _Page, age: Quantity | None, years: float | None) -> None:
     """Draw the ages from 0 to 100, or as far as is needed, with the interval and the record."""
     known = [*(age.interval90 if age else ()), *([years] if years is not None else ())]
     last = max(100, int(-(-max(known) // _TURN) * _TURN))
@@ -182,27 +186,32 @@ class _Place:
         return _AXIS_LEFT + share * (_AXIS_RIGHT - _AXIS_LEFT)
 
 
-def _sex(page: _Page, result: StudyResult) -> None:
+def _sex(page: _Page, result: StudyResult, answer: Answer | None) -> None:
     page.heading("SEX")
     row = result.check.attributes[SEX]
     page.write(f"Recorded: {summary.recorded(SEX, row)}")
-    sex = text.reported_sex(result) if result.outcome is Outcome.ESTIMATED else None
-    if sex is not None:
-        page.write(f"The image suggests {text.sex_line(sex)}", shade=_WHITE)
+    if isinstance(answer, Category):
+        page.write(f"The image suggests {text.answer_line(answer)}", shade=_WHITE)
         page.y += 6
-        _bars(page, sex, row.stated)
+        _bars(page, answer, row.stated)
     _why_not(page, result, "sex")
 
 
-def _bars(page: _Page, sex: SexEstimate, recorded: AttributeValue | None) -> None:
+def _other(page: _Page, result: StudyResult, name: str, answer: Answer | None) -> None:
+    """Write what the image says of a head that no attribute of the header is drawn beside."""
+    page.heading(text.plain(name.replace("_", " ")).upper())
+    if answer is not None:
+        page.write(f"The image suggests {text.answer_line(answer)}", shade=_WHITE)
+    _why_not(page, result, name)
+
+
+def _bars(page: _Page, sex: Category, recorded: AttributeValue | None) -> None:
     """Draw the probability of each sex, with a mark at the one that is recorded."""
     left, right = 180, 760
     sure = text.percent(sex.certainty)  # rounded down once, so that both add up to 100
     font = ImageFont.load_default(_TEXT)
-    for letter, name, share in (
-        ("F", "female", sex.probability_female),
-        ("M", "male", 1 - sex.probability_female),
-    ):
+    for letter, share in sex.probabilities.items():
+        name = text.value_word(sex, letter)
         page.draw.text((_AXIS_LEFT, page.y), name, _LIGHT, font)
         box = (left, page.y + 4, right, page.y + line_height(_TEXT) - 6)
         page.draw.rectangle(box, outline=_DIM)

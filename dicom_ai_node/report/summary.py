@@ -99,16 +99,12 @@ def _image(result: StudyResult) -> str:
     """Return what the image suggests, and what it does not and why."""
     if result.outcome is not Outcome.ESTIMATED:
         return "; ".join(why_not(result)) or f"no estimate: {text.reason_line(result.reason)}"
-    sex = text.reported_sex(result)
-    said = [
-        *([text.age_line(result.age)] if result.age else ()),
-        *([text.sex_line(sex)] if sex else ()),
-    ]
+    said = [text.answer_line(answer) for answer in text.reported(result).values()]
     return "; ".join([" and ".join(said), *why_not(result)])
 
 
 def why_not(result: StudyResult) -> list[str]:
-    """Return what has no estimate, with the reason; once where age and sex share it."""
+    """Return what has no estimate, with the reason; once where several heads share it."""
     missing: dict[str, list[str]] = {}
     for one in result.unanswered:
         missing.setdefault(text.plain(one.reason.text), []).append(one.attribute)

@@ -8,11 +8,12 @@ import re
 import unicodedata
 
 from dicom_ai_node.types import (
-    AgeEstimate,
+    Answer,
     AttributeStatus,
+    Category,
     HeaderCheck,
+    Quantity,
     Reason,
-    SexEstimate,
     StudyResult,
 )
 
@@ -36,16 +37,26 @@ def quoted(value: str) -> str:
     return ascii(value)
 
 
-def age_line(age: AgeEstimate) -> str:
-    """Return the estimated age with its interval."""
-    low, high = age.interval90
-    return f"{age.mu:.1f} years (90 % prediction interval {low:.0f} to {high:.0f})"
+_UNITS = {"a": "years"}
+_VALUES = {"PatientSex": {"F": "female", "M": "male"}}
 
 
-def sex_line(sex: SexEstimate) -> str:
-    """Return the estimated sex with its certainty."""
-    name = {"F": "female", "M": "male"}[sex.value]
-    return f"{name} (certainty {percent(sex.certainty):.1f} %)"
+def value_word(answer: Category, value: str) -> str:
+    """Return a coded value in a word, where its attribute has one."""
+    return _VALUES.get(answer.attribute, {}).get(value) or plain(value)
+
+
+def answer_line(answer: Answer) -> str:
+    """Return what is estimated, with its interval or certainty."""
+    if isinstance(answer, Quantity):
+        low, high = answer.interval90
+        unit = _UNITS.get(answer.unit, answer.unit)
+        return f"{answer.mu:.1f} {unit} (90 % prediction interval {low:.0f} to {high:.0f})"
+    if isinstance(answer, Category):
+        name = value_word(answer, answer.value)
+        return f"{name} (certainty {percent(answer.certainty):.1f} %)"
+    shares = answer.probabilities.items()
+    return ", ".join(f"{plain(label)} {percent(share):.1f} %" for label, share in shares)
 
 
 def percent(probability: float) -> float:
@@ -58,14 +69,20 @@ def reason_line(reason: Reason | None) -> str:
     return plain(f"{reason.text} [{reason.code}]") if reason else "No reason was given."
 
 
-def reported_sex(result: StudyResult) -> SexEstimate | None:
-    """Return the estimated sex unless it must not be stated.
+def reported(result: StudyResult) -> dict[str, Answer]:
+    """Return the answers by the names of their heads, unless they must not be stated.
 
     NOT_ASSESSED stands for a recorded 'O', sex parameters for clinical use and the like: there an
     image can say nothing of the attribute, so nothing is said.
     """
-    status = result.check.attributes["PatientSex"].status
-    return None if status is AttributeStatus.NOT_ASSESSED else result.sex
+    rows = result.check.attributes
+    return {
+        name: answer
+        for name, answer in result.stated.items()
+        if not isinstance(answer, Category)
+        or answer.attribute not in rows
+        or rows[answer.attribute].status is not AttributeStatus.NOT_ASSESSED
+    }
 
 
 def recorded_line(check: HeaderCheck) -> str:

@@ -21,11 +21,10 @@ from dicom_ai_node.report.elements import encode, raw_element
 from dicom_ai_node.report.recorded import named_images
 from dicom_ai_node.rules.ages_and_dates import parse_age
 from dicom_ai_node.types import (
-    AgeEstimate,
     AttributeStatus,
+    Category,
     ExplainedImage,
     Finding,
-    Head,
     HeaderCheck,
     ImageRef,
     ImageResult,
@@ -33,13 +32,12 @@ from dicom_ai_node.types import (
     Outcome,
     Prediction,
     Proposal,
+    Quantity,
     Reason,
     SaliencyMap,
     SaliencyMethod,
     Severity,
-    SexEstimate,
     StudyResult,
-    Unanswered,
 )
 from tests.builders.checks import header_check
 
@@ -103,21 +101,6 @@ class Sample:
 
 def samples() -> dict[str, Sample]:
     """Return one study of every kind."""
-    return {kind: _with_reasons(sample) for kind, sample in _samples().items()}
-
-
-def _with_reasons(sample: Sample) -> Sample:
-    """Say why age or sex has no estimate, as ``decide`` does, where the sample does not yet."""
-    result = sample.result
-    stated = {"age": result.age, "sex": result.sex}
-    reasons = {one.attribute: one for one in result.unanswered}
-    if result.reason is not None:
-        reasons = {name: Unanswered(name, result.reason) for name in stated} | reasons
-    missing = tuple(reasons[name] for name, value in stated.items() if value is None)
-    return Sample(replace(result, unanswered=missing), sample.sources)
-
-
-def _samples() -> dict[str, Sample]:
     return {
         "one_image": estimated(1),
         "two_images": estimated(2),
@@ -152,6 +135,16 @@ def check(
     )
 
 
+def age(mu: float, sigma: float, interval90: tuple[float, float]) -> Quantity:
+    """Return an answer of the age."""
+    return Quantity(mu, sigma, interval90, attribute="PatientAge")
+
+
+def sex(female: float) -> Category:
+    """Return an answer of the sex with this probability of female."""
+    return Category({"F": female, "M": 1 - female}, attribute="PatientSex")
+
+
 def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
     """Return a study of which every image was estimated."""
     headers = headers or [source(number) for number in range(1, images + 1)]
@@ -159,7 +152,11 @@ def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
         ImageResult(
             image_ref(header),
             Outcome.ESTIMATED,
-            prediction=Prediction(61.0 + 2 * i, 6.7, (52.0, 74.0), 0.99, 0.999, 0.99, 0.4),
+            prediction=Prediction(
+                {"age": age(61.0 + 2 * i, 6.7, (52.0, 74.0)), "sex": sex(0.99)},
+                {"chest": 0.999, "frontal": 0.99},
+                in_distribution=0.4,
+            ),
         )
         for i, header in enumerate(headers)
     )
@@ -168,8 +165,7 @@ def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
         outcome=Outcome.ESTIMATED,
         check=check(),
         images=results,
-        age=AgeEstimate(63.21, 6.71, (52.04, 73.96)),
-        sex=SexEstimate(0.9971),
+        answers={"age": age(63.21, 6.71, (52.04, 73.96)), "sex": sex(0.9971)},
         model=MODEL,
     )
     return Sample(result, headers)
@@ -179,10 +175,12 @@ def explained(sample: Sample) -> list[ExplainedImage]:
     """Return a made-up map for each head of each estimated image of ``sample``."""
     rising = np.linspace(0, 1, 64, dtype=np.float32)
     pixels = np.outer(rising, rising[::-1])
-    values = {Head.AGE: np.outer(rising, rising), Head.SEX: np.outer(rising[::-1], rising)}
     maps = tuple(
-        SaliencyMap(head, SaliencyMethod.GRAD_CAM, each, flat=False)
-        for head, each in values.items()
+        SaliencyMap(head, kind, SaliencyMethod.GRAD_CAM, values, flat=False)
+        for head, kind, values in (
+            ("age", "quantity", np.outer(rising, rising)),
+            ("sex", "category", np.outer(rising[::-1], rising)),
+        )
     )
     return [
         ExplainedImage(one.image, pixels, maps)
@@ -218,7 +216,8 @@ def _sex_other() -> Sample:
     sample = estimated(1)
     checked = check(sex=AttributeStatus.NOT_ASSESSED, recorded=("063Y", "O"))
     why = Reason("sex_not_assessed", "PatientSex is not assessed in this study")
-    result = replace(sample.result, check=checked, sex=None, unanswered=(Unanswered("sex", why),))
+    answers = {**sample.result.answers, "sex": why}
+    result = replace(sample.result, check=checked, answers=answers)
     return Sample(result, [source(PatientSex=b"O")])
 
 
@@ -237,7 +236,8 @@ def _half() -> Sample:
         "age_interval_too_wide",
         "the 90 % interval of the age, 31 to 88 years, is wider than 45 years",
     )
-    result = replace(sample.result, check=checked, age=None, unanswered=(Unanswered("age", why),))
+    answers = {**sample.result.answers, "age": why}
+    result = replace(sample.result, check=checked, answers=answers)
     return Sample(result, [source(PatientAge=b"", PatientBirthDate=b"")])
 
 
@@ -245,8 +245,14 @@ def _abstained() -> Sample:
     """The image passed the gates, and the study as a whole did not."""
     sample = estimated(2)
     reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
-    result = replace(sample.result, outcome=Outcome.ABSTAINED, reason=reason, age=None, sex=None)
+    result = replace(
+        sample.result, outcome=Outcome.ABSTAINED, reason=reason, answers=_neither(reason)
+    )
     return Sample(result, sample.sources)
+
+
+def _neither(reason: Reason) -> dict[str, Reason]:
+    return dict.fromkeys(("age", "sex"), reason)
 
 
 def _refused() -> Sample:
@@ -258,7 +264,9 @@ def _refused() -> Sample:
         ImageResult(image_ref(sources[0]), Outcome.REFUSED, reason=kind),
         ImageResult(image_ref(sources[1]), Outcome.REFUSED, reason=broken),
     )
-    result = StudyResult(STUDY_UID, Outcome.REFUSED, check(), images=images, reason=kind)
+    result = StudyResult(
+        STUDY_UID, Outcome.REFUSED, check(), images=images, reason=kind, answers=_neither(kind)
+    )
     return Sample(result, sources)
 
 
@@ -271,5 +279,7 @@ def _header_only() -> Sample:
         findings=[Finding("B3", Severity.WARNING, "age", "PatientAge is empty")],
         proposals=[Proposal("PatientAge", "063Y", "PatientBirthDate and StudyDate", "B3")],
     )
-    result = StudyResult(STUDY_UID, Outcome.HEADER_ONLY, checked, reason=reason)
+    result = StudyResult(
+        STUDY_UID, Outcome.HEADER_ONLY, checked, reason=reason, answers=_neither(reason)
+    )
     return Sample(result, [source(PatientAge=b"")])

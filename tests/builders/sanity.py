@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dicom_ai_node.inference.network import Network
-from dicom_ai_node.inference.saliency import CHANNELS, explain
-from dicom_ai_node.types import Head, SaliencyMethod
+from dicom_ai_node.inference.saliency import CHANNELS, explain, heads_of
+from dicom_ai_node.types import SaliencyMethod
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Step:
 
     layer: str
     """``head``, then the parts of the backbone from its last to its first."""
-    correlation: Mapping[Head, float]
+    correlation: Mapping[str, float]
     """Rank correlation in [-1, 1]; 1 when the map has not changed in the least."""
 
 
@@ -34,7 +34,7 @@ def cascade(
     image: NDArray[np.float32],
     *,
     method: SaliencyMethod = SaliencyMethod.GRAD_CAM,
-    heads: Iterable[Head] = tuple(Head),
+    heads: Iterable[str] | None = None,
     device: str = "cpu",
     channels: int = CHANNELS,
     seed: int = 0,
@@ -54,12 +54,12 @@ def cascade(
     if unknown:
         known = ", ".join(name for name, _ in layers(network))
         raise ValueError(f"no layer {', '.join(sorted(unknown))}: expected some of {known}")
-    heads = tuple(heads)
+    names = tuple(head.name for head in heads_of(network)) if heads is None else tuple(heads)
     spoilt = deepcopy(network)
     draw = torch.Generator().manual_seed(seed)
 
-    def maps(one: Network) -> dict[Head, NDArray[np.float32]]:
-        found = explain(one, image, method=method, heads=heads, device=device, channels=channels)
+    def maps(one: Network) -> dict[str, NDArray[np.float32]]:
+        found = explain(one, image, method=method, heads=names, device=device, channels=channels)
         return {head: each.values for head, each in found.items()}
 
     intact = maps(network)
@@ -68,7 +68,7 @@ def cascade(
         if only is not None and name not in only:
             continue
         found = maps(spoilt)
-        yield Step(name, {head: rank_correlation(intact[head], found[head]) for head in heads})
+        yield Step(name, {head: rank_correlation(intact[head], found[head]) for head in names})
 
 
 def layers(network: Network) -> list[tuple[str, nn.Module]]:

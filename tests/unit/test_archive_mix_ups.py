@@ -26,19 +26,18 @@ from dicom_ai_node.archive.statistics import (
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.study import decide
 from dicom_ai_node.types import (
-    AgeEstimate,
+    Answer,
     AttributeStatus,
     Finding,
     HeaderCheck,
     ImageRef,
     ImageResult,
     Outcome,
-    Prediction,
     Reason,
     Severity,
-    SexEstimate,
     StudyResult,
 )
+from tests.builders import answers as answer
 from tests.builders.checks import age_and_sex, header_check
 
 AS_CALIBRATED = Spread()
@@ -59,9 +58,12 @@ def case(
     outcome: Outcome = Outcome.ESTIMATED,
 ) -> BatchStudy:
     own = check or header()
-    estimate = AgeEstimate(age, 6.0, (age - half, age + half)) if age is not None else None
-    appearance = SexEstimate(female) if female is not None else None
-    return BatchStudy(key, own, StudyResult(key, outcome, own, age=estimate, sex=appearance))
+    answers: dict[str, Answer] = {}
+    if age is not None:
+        answers["age"] = answer.age(age, 6.0, (age - half, age + half))
+    if female is not None:
+        answers["sex"] = answer.sex(female)
+    return BatchStudy(key, own, StudyResult(key, outcome, own, answers=answers))
 
 
 def judged(cases: list[BatchStudy], budget: int | None = None, rate: float = 0.1) -> Batch:
@@ -70,8 +72,9 @@ def judged(cases: list[BatchStudy], budget: int | None = None, rate: float = 0.1
 
 def _age(one: BatchStudy) -> float:
     assert one.result is not None
-    assert one.result.age is not None
-    return one.result.age.mu
+    age = one.result.quantity("age")
+    assert age is not None
+    return age.mu
 
 
 def sound(count: int) -> list[BatchStudy]:
@@ -83,7 +86,7 @@ def sound(count: int) -> list[BatchStudy]:
 
 
 def test_the_ends_of_the_interval_hold_ninety_per_cent_on_both_sides() -> None:
-    skewed = AgeEstimate(50.0, 6.0, (45.0, 70.0))
+    skewed = answer.age(50.0, 6.0, (45.0, 70.0))
     for end in skewed.interval90:
         assert age_p_value(deviation(end, skewed), AS_CALIBRATED) == pytest.approx(0.1, abs=1e-5)
     assert age_p_value(deviation(50.0, skewed), AS_CALIBRATED) == pytest.approx(1.0)
@@ -97,7 +100,7 @@ def test_the_tails_are_those_of_a_t_with_seven_degrees(t: float, p: float) -> No
 
 
 def test_an_interval_cut_to_nothing_does_not_make_everything_improbable() -> None:
-    assert age_p_value(deviation(1.0, AgeEstimate(0.0, 3.0, (0.0, 0.0))), AS_CALIBRATED) > 0.05
+    assert age_p_value(deviation(1.0, answer.age(0.0, 3.0, (0.0, 0.0))), AS_CALIBRATED) > 0.05
 
 
 def test_the_spread_of_a_site_is_not_moved_by_wrong_headers() -> None:
@@ -196,11 +199,12 @@ def test_nothing_is_compared_where_a_gate_failed(outcome: Outcome) -> None:
 def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> BatchStudy:
     """A study whose recorded age the network, trained to 80, never learnt; as `decide` left it."""
     image = ImageRef("1.2.840.10008.5.1.4.1.1.1", f"1.2.{len(key)}", "1.2")
-    seen = Prediction(mu, 6.0, (mu - half, mu + half), 0.99, 0.99, 0.99, 0.5)
+    seen = answer.prediction(mu, 6.0, (mu - half, mu + half))
     result = decide(
         key,
         header(years),
         [ImageResult(image, Outcome.ESTIMATED, prediction=seen)],
+        heads=("age", "sex"),
         model=None,
         ages=(9.0, 80.0),
         policy=PolicySettings(),

@@ -33,13 +33,12 @@ from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.rules import Header, check
 from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.types import (
-    AgeEstimate,
     AttributeStatus,
     Outcome,
     Reason,
-    SexEstimate,
     StudyResult,
 )
+from tests.builders import answers
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import TODAY, Value, header
 
@@ -55,8 +54,8 @@ def collected(key: str, **changes: Value) -> Collected:
 def estimated(one: Collected, age: float, female: float) -> Collected:
     assert one.facts is not None
     own = check(one.facts.headers, settings=RULES, today=TODAY)
-    said = AgeEstimate(age, 6.0, (age - 10, age + 10)), SexEstimate(female)
-    result = StudyResult(one.key, Outcome.ESTIMATED, own, age=said[0], sex=said[1])
+    said = {"age": answers.age(age, 6.0, (age - 10, age + 10)), "sex": answers.sex(female)}
+    result = StudyResult(one.key, Outcome.ESTIMATED, own, answers=said)
     return replace(one, result=result)
 
 

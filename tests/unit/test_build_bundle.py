@@ -105,7 +105,9 @@ def test_weights_become_a_bundle_that_answers(
     tensors, trained = load_file(out / bundle.WEIGHTS), load_file(weights)
     baked = prior.bake(trained, density, chosen, "head.bias")["head.bias"]
     np.testing.assert_array_equal(tensors[prior.HEAD_BIAS], baked)
-    assert sum(group.images for group in manifest.calibration.age.groups) == ROLES["val"]
+    assert (
+        sum(group.images for group in manifest.calibration.quantity("age").groups) == ROLES["val"]
+    )
     assert "with fewer than 200 the in-distribution gate refuses" in manifest.training.summary
     estimator = Estimator(out, device="cpu")
     val = np.concatenate([*load(tmp_path, tmp_path, SIDE, "val").floats()])
@@ -118,15 +120,15 @@ def test_changed_copies_come_with_their_labels(weights: Path, tmp_path: Path) ->
     build_bundle.build(config(tmp_path), images_of(tmp_path), out, "0.1", 0.4, 2.0)
     manifest = bundle.verify(out)
     assert (manifest.training.prior_tau, manifest.training.caution) == (0.4, 2.0)
-    assert max(manifest.calibration.age.widening.knots)[1] >= 2.0
+    assert max(manifest.calibration.quantity("age").widening.knots)[1] >= 2.0
     images = load(tmp_path, tmp_path, SIDE, "val_128")
     measure = Estimator(out, device="cpu").measure
     plain = calibrate.calibration_cases(measure, images)
     changed = calibrate.calibration_cases(measure, images, changed=True)
     assert len(changed) == calibrate.CHANGED_COPIES * len(plain)
-    np.testing.assert_array_equal(changed.years[: len(plain)], plain.years)
+    np.testing.assert_array_equal(changed.truth["age"][: len(plain)], plain.truth["age"])
     assert (changed.patients[-len(plain) :] == plain.patients).all()
-    assert (changed.mu[: len(plain)] != plain.mu).any()
+    assert (changed.raw["age"][: len(plain)] != plain.raw["age"]).any()
 
 
 def test_the_share_of_the_prior_is_read_from_the_command_line() -> None:

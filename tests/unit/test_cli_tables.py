@@ -20,20 +20,18 @@ from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.terminal import console
 from dicom_ai_node.types import (
-    AgeEstimate,
     AttributeStatus,
     Finding,
     ImageRef,
     ImageResult,
     ModelIdentity,
     Outcome,
-    Prediction,
     Proposal,
     Reason,
     Severity,
     StudyResult,
-    Unanswered,
 )
+from tests.builders.answers import age, prediction
 from tests.builders.checks import header_check
 from tests.builders.dicom_bytes import AGE, EXPLICIT, UIDS, data_set, dicom_file
 from tests.builders.rows import CR, SR, TIMING, claim_one, file_instance
@@ -59,7 +57,7 @@ def answer() -> StudyResult:
         findings=findings,
         proposals=(Proposal("PatientAge", "066Y", "PatientBirthDate and StudyDate", "E2"),),
     )
-    seen = Prediction(63.2, 6.0, (52.1, 74.4), 0.7, 0.99, 0.99, 0.5)
+    seen = prediction(63.2, 6.0, (52.1, 74.4), 0.7)
     image = ImageResult(ImageRef(CR, SOP, "1.2.3"), Outcome.ESTIMATED, None, seen)
     why = Reason("sex_not_assessed", "no sex is stated: PatientSex is O")
     return StudyResult(
@@ -67,10 +65,8 @@ def answer() -> StudyResult:
         Outcome.ESTIMATED,
         check,
         (image,),
-        age=AgeEstimate(63.2, 6.0, (52.1, 74.4)),
-        sex=None,
+        answers={"age": age(63.2, 6.0, (52.1, 74.4)), "sex": why},
         model=ModelIdentity("chest-age-sex", "1.4", "ab" * 32),
-        unanswered=(Unanswered("sex", why),),
     )
 
 

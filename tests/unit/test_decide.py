@@ -1,4 +1,3 @@
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,24 +7,33 @@ from hypothesis import strategies as st
 
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.gates import Gates, judge
-from dicom_ai_node.decide.pool import pool_age, pool_sex
+from dicom_ai_node.decide.pool import pool
 from dicom_ai_node.decide.study import decide, header_only, wants_network
 from dicom_ai_node.types import (
     AttributeStatus,
+    Category,
     HeaderCheck,
     ImageRef,
     ImageResult,
     ModelIdentity,
     Outcome,
     Prediction,
+    Quantity,
     Reason,
     StudyResult,
 )
+from tests.builders.answers import gated, prediction
 from tests.builders.checks import age_and_sex, header_check
 
 IMAGE = ImageRef("1.2.840.10008.5.1.4.1.1.1", "1.2.3", "1.2")
-GATES = Gates(chest=0.5, frontal=0.5, in_distribution=0.01, ages=(5, 95))
-GOOD = Prediction(60.0, 5.0, (50.0, 70.0), 0.99, 0.99, 0.99, 0.5)
+GATES = Gates(
+    thresholds={"chest": 0.5, "frontal": 0.5},
+    reasons={"chest": Reason("not_a_chest", "x"), "frontal": Reason("not_frontal", "y")},
+    in_distribution=0.01,
+    ages=(5, 95),
+)
+GOOD = prediction()
+HEADS = ("age", "sex")
 MODEL = ModelIdentity("m", "1", "0" * 64)
 POLICY = PolicySettings()
 
@@ -52,7 +60,14 @@ def answer(
 ) -> StudyResult:
     images = [judge(IMAGE, prediction, GATES) for prediction in predictions]
     return decide(
-        "1.1", header, images, model=MODEL, ages=GATES.ages, policy=policy, disabled=disabled
+        "1.1",
+        header,
+        images,
+        heads=HEADS,
+        model=MODEL,
+        ages=GATES.ages,
+        policy=policy,
+        disabled=disabled,
     )
 
 
@@ -66,7 +81,7 @@ def answer(
     ],
 )
 def test_each_gate_abstains_with_its_reason(change: dict[str, Any], code: str) -> None:
-    judged = judge(IMAGE, replace(GOOD, **change), GATES)
+    judged = judge(IMAGE, gated(GOOD, **change), GATES)
     assert judged.outcome is Outcome.ABSTAINED
     assert judged.reason is not None
     assert judged.reason.code == code
@@ -75,26 +90,27 @@ def test_each_gate_abstains_with_its_reason(change: dict[str, Any], code: str) -
 def test_the_policy_overrides_the_bundles_gates() -> None:
     strict = GATES.overridden(PolicySettings(min_chest=0.999))
     assert judge(IMAGE, GOOD, strict).outcome is Outcome.ABSTAINED
-    assert (strict.frontal, strict.ages) == (GATES.frontal, GATES.ages)
+    assert strict.thresholds == {"chest": 0.999, "frontal": 0.5}
+    assert strict.ages == GATES.ages
 
 
 def test_a_good_image_is_estimated_and_agrees() -> None:
     result = answer(check(), GOOD)
     assert result.outcome is Outcome.ESTIMATED
     assert result.reason is None
-    assert result.sex is not None
-    assert result.sex.value == "F"
+    assert (sex := result.category("sex")) is not None
+    assert sex.value == "F"
     assert result.check.findings == ()
 
 
 def test_one_usable_image_among_others_is_enough() -> None:
-    result = answer(check(), replace(GOOD, frontal=0.0), GOOD)
+    result = answer(check(), gated(GOOD, frontal=0.0), GOOD)
     assert result.outcome is Outcome.ESTIMATED
     assert [one.outcome for one in result.images] == [Outcome.ABSTAINED, Outcome.ESTIMATED]
 
 
 def test_a_lateral_alone_abstains_as_such_and_says_so_in_the_audit() -> None:
-    result = answer(check(), replace(GOOD, frontal=0.0))
+    result = answer(check(), gated(GOOD, frontal=0.0))
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "not_frontal"
@@ -103,7 +119,9 @@ def test_a_lateral_alone_abstains_as_such_and_says_so_in_the_audit() -> None:
 
 def test_refused_pixels_refuse_the_study() -> None:
     refused = ImageResult(IMAGE, Outcome.REFUSED, Reason("multi_frame", "several frames"))
-    result = decide("1.1", check(), [refused], model=None, ages=GATES.ages, policy=POLICY)
+    result = decide(
+        "1.1", check(), [refused], heads=HEADS, model=None, ages=GATES.ages, policy=POLICY
+    )
     assert result.outcome is Outcome.REFUSED
     assert result.reason == Reason("multi_frame", "several frames")
 
@@ -140,11 +158,11 @@ def test_a_disabled_rule_holds_nothing_against_the_header(
     result = answer(check(years=20.0, recorded_sex="M"), GOOD, disabled=disabled)
     assert result.check.rules == left
     assert age_and_sex(result.check) == (AttributeStatus[age], AttributeStatus[sex])
-    assert result.age is not None, "it is estimated all the same"
+    assert set(result.stated) == {"age", "sex"}, "it is estimated all the same"
 
 
 def test_without_h4_the_reason_is_said_and_is_no_finding() -> None:
-    result = answer(check(), replace(GOOD, frontal=0.0), disabled=("H4",))
+    result = answer(check(), gated(GOOD, frontal=0.0), disabled=("H4",))
     assert (result.outcome, result.check.findings) == (Outcome.ABSTAINED, ())
     assert result.reason is not None
 
@@ -159,25 +177,25 @@ def test_without_h4_the_reason_is_said_and_is_no_finding() -> None:
     ],
 )
 def test_what_is_never_called_a_conflict(header: HeaderCheck) -> None:
-    result = answer(header, replace(GOOD, age=40.0, age_interval90=(30.0, 50.0)))
+    result = answer(header, prediction(40.0, interval90=(30.0, 50.0)))
     assert AttributeStatus.CONFLICT_IMAGE not in age_and_sex(result.check)
 
 
 def test_a_sex_that_is_not_assessed_gets_no_estimate() -> None:
     result = answer(check(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O"), GOOD)
     assert result.outcome is Outcome.ESTIMATED
-    assert result.sex is None
-    assert result.age is not None
+    assert result.category("sex") is None
+    assert result.quantity("age") is not None
 
 
 def test_a_child_is_not_estimated_by_a_network_for_adults() -> None:
-    result = answer(check(years=2.0), replace(GOOD, age=9.0, age_interval90=(4.0, 14.0)))
+    result = answer(check(years=2.0), prediction(9.0, interval90=(4.0, 14.0)))
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "outside_training_ages"
 
 
-YOUNG = replace(GOOD, age=40.0, age_interval90=(30.0, 50.0))
+YOUNG = prediction(40.0, interval90=(30.0, 50.0))
 
 
 @pytest.mark.parametrize(
@@ -185,14 +203,14 @@ YOUNG = replace(GOOD, age=40.0, age_interval90=(30.0, 50.0))
     [
         (120.0, YOUNG, True),
         (96.0, YOUNG, True),  # trained from 5 to 95
-        (96.0, replace(GOOD, age=85.0, age_interval90=(75.0, 95.0)), False),
+        (96.0, prediction(85.0, interval90=(75.0, 95.0)), False),
         # 95 lies outside of 80 to 90, and within 1.5 times that.
-        (96.0, replace(GOOD, age=88.0, age_interval90=(80.0, 93.0)), False),
+        (96.0, prediction(88.0, interval90=(80.0, 93.0)), False),
         # Older than any that was learnt, as the record says: nothing contradicts.
-        (96.0, replace(GOOD, age=109.0, age_interval90=(107.0, 110.0)), False),
+        (96.0, prediction(109.0, interval90=(107.0, 110.0)), False),
         (2.0, YOUNG, True),
-        (2.0, replace(GOOD, age=9.0, age_interval90=(4.0, 14.0)), False),
-        (2.0, replace(GOOD, age=1.0, age_interval90=(0.0, 2.0)), False),
+        (2.0, prediction(9.0, interval90=(4.0, 14.0)), False),
+        (2.0, prediction(1.0, interval90=(0.0, 2.0)), False),
     ],
 )
 def test_an_age_that_was_never_learnt_is_compared_as_the_nearest_on_its_own_side(
@@ -202,7 +220,7 @@ def test_an_age_that_was_never_learnt_is_compared_as_the_nearest_on_its_own_side
     assert result.check.rules == (("H1",) if found else ("H4",))
     expected = AttributeStatus.CONFLICT_IMAGE if found else AttributeStatus.CONSISTENT
     assert age_status(result) is expected
-    assert (result.age is not None) == found, "what contradicts the record is said"
+    assert (result.quantity("age") is not None) == found, "what contradicts the record is said"
     assert (result.outcome is Outcome.ESTIMATED) == found
 
 
@@ -223,7 +241,7 @@ def test_what_is_never_compared_is_not_beyond_the_trained_ages_either(
 
 
 def test_too_wide_an_interval_contradicts_nobody() -> None:
-    result = answer(check(years=120.0), replace(YOUNG, age_interval90=(15.0, 65.0)))
+    result = answer(check(years=120.0), prediction(40.0, interval90=(15.0, 65.0)))
     assert result.check.rules == ("H4",)
 
 
@@ -242,7 +260,7 @@ def test_an_age_without_its_unit_is_compared_and_stays_to_be_mended() -> None:
 def test_a_sex_in_a_word_is_compared() -> None:
     meant = check(sex=AttributeStatus.MALFORMED, recorded_sex="Male", meant_sex="M")
     assert answer(meant, GOOD).check.rules == ("H2",)
-    assert answer(meant, replace(GOOD, probability_female=0.01)).check.rules == ()
+    assert answer(meant, prediction(female=0.01)).check.rules == ()
 
 
 def test_an_implausible_recorded_age_does_not_stop_the_estimate() -> None:
@@ -251,11 +269,10 @@ def test_an_implausible_recorded_age_does_not_stop_the_estimate() -> None:
 
 
 def test_what_is_uncertain_is_left_out() -> None:
-    vague = replace(GOOD, age_interval90=(20.0, 90.0))
+    vague = prediction(interval90=(20.0, 90.0))
     result = answer(check(), vague)
-    assert result.age is None
-    assert result.sex is not None
-    undecided = replace(vague, probability_female=0.6)
+    assert set(result.stated) == {"sex"}
+    undecided = prediction(interval90=(20.0, 90.0), female=0.6)
     result = answer(check(), undecided)
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
@@ -266,8 +283,8 @@ def reasons(result: StudyResult) -> dict[str, str]:
     return {one.attribute: one.reason.code for one in result.unanswered}
 
 
-VAGUE = replace(GOOD, age_interval90=(20.0, 90.0))
-UNDECIDED = replace(GOOD, probability_female=0.6)
+VAGUE = prediction(interval90=(20.0, 90.0))
+UNDECIDED = prediction(female=0.6)
 OTHER: dict[str, Any] = {"sex": AttributeStatus.NOT_ASSESSED, "recorded_sex": "O"}
 
 
@@ -283,31 +300,30 @@ OTHER: dict[str, Any] = {"sex": AttributeStatus.NOT_ASSESSED, "recorded_sex": "O
             {"age": "age_interval_too_wide", "sex": "sex_not_assessed"},
         ),
         (
-            answer(check(), replace(VAGUE, probability_female=0.6)),
+            answer(check(), prediction(interval90=(20.0, 90.0), female=0.6)),
             {"age": "age_interval_too_wide", "sex": "sex_uncertain"},
         ),
         (
-            answer(check(), replace(GOOD, frontal=0.0)),
+            answer(check(), gated(GOOD, frontal=0.0)),
             {"age": "not_frontal", "sex": "not_frontal"},
         ),
         (
-            answer(check(years=2.0), replace(GOOD, age=9.0, age_interval90=(4.0, 14.0))),
+            answer(check(years=2.0), prediction(9.0, interval90=(4.0, 14.0))),
             {"age": "outside_training_ages", "sex": "outside_training_ages"},
         ),
-        (header_only("1.1", check()), {"age": "not_flagged", "sex": "not_flagged"}),
+        (header_only("1.1", check(), HEADS), {"age": "not_flagged", "sex": "not_flagged"}),
     ],
 )
 def test_every_attribute_without_an_answer_has_its_reason(
     result: StudyResult, expected: dict[str, str]
 ) -> None:
     assert reasons(result) == expected
-    stated = {"age": result.age, "sex": result.sex}
-    assert {name for name, value in stated.items() if value is None} == set(expected)
+    assert set(HEADS) - set(result.stated) == set(expected)
 
 
 def test_the_reasons_say_by_how_much() -> None:
-    texts = [one.reason.text for one in answer(check(), replace(VAGUE, probability_female=0.7999),
-                                               policy=PolicySettings()).unanswered]  # fmt: skip
+    vague = prediction(interval90=(20.0, 90.0), female=0.7999)
+    texts = [one.reason.text for one in answer(check(), vague).unanswered]
     assert "20 to 90 years, is wider than 45 years" in texts[0]
     assert "79.9 % certain, less than 80 %" in texts[1]
 
@@ -316,12 +332,12 @@ def test_policy_flagged_looks_at_flagged_studies_only() -> None:
     assert not wants_network(check(), POLICY)
     assert wants_network(check(AttributeStatus.MISSING), POLICY)
     assert wants_network(check(), PolicySettings(analyse="all"))
-    assert header_only("1.1", check()).outcome is Outcome.HEADER_ONLY
+    assert header_only("1.1", check(), HEADS).outcome is Outcome.HEADER_ONLY
 
 
 PREDICTIONS = st.lists(
     st.builds(
-        lambda age, sd, p: Prediction(age, sd, (age - 2 * sd, age + 2 * sd), p, 1.0, 1.0, 1.0),
+        lambda age, sd, p: prediction(age, sd, (age - 2 * sd, age + 2 * sd), p),
         st.floats(0, 100),
         st.floats(0.5, 20),
         st.floats(0, 1),
@@ -333,24 +349,31 @@ PREDICTIONS = st.lists(
 
 @given(PREDICTIONS)
 def test_pooling_stays_within_its_images(predictions: list[Prediction]) -> None:
-    age, sex = pool_age(predictions), pool_sex(predictions)
-    ages = [one.age for one in predictions]
+    pooled = pool(predictions)
+    age, sex = pooled["age"], pooled["sex"]
+    assert isinstance(age, Quantity)
+    assert isinstance(sex, Category)
+    ages = [one.quantity("age").mu for one in predictions]
     assert min(ages) - 1e-6 <= age.mu <= max(ages) + 1e-6
     assert age.interval90[0] <= age.mu <= age.interval90[1]
-    assert age.sigma >= min(one.age_sd for one in predictions) - 1e-9
-    assert 0 <= sex.probability_female <= 1
+    assert age.sigma >= min(one.quantity("age").sigma for one in predictions) - 1e-9
+    assert 0 <= sex.probabilities["F"] <= 1
+
+
+def pooled_numbers(predictions: list[Prediction]) -> tuple[float, float]:
+    """Age and probability of female."""
+    age, sex = pool(predictions).values()
+    assert isinstance(age, Quantity)
+    assert isinstance(sex, Category)
+    return age.mu, sex.probabilities["F"]
 
 
 @given(PREDICTIONS)
 def test_pooling_does_not_depend_on_order(predictions: list[Prediction]) -> None:
-    assert pool_age(predictions).mu == pytest.approx(pool_age(predictions[::-1]).mu)
-    assert pool_sex(predictions).probability_female == pytest.approx(
-        pool_sex(predictions[::-1]).probability_female
-    )
+    one, other = pooled_numbers(predictions), pooled_numbers(predictions[::-1])
+    assert one == pytest.approx(other)
 
 
 def test_a_precise_image_counts_more() -> None:
-    precise = replace(GOOD, age=40.0, age_sd=2.0)
-    assert pool_age([precise, replace(GOOD, age=60.0, age_sd=10.0)]).mu == pytest.approx(
-        40.77, 0.01
-    )
+    mu, _ = pooled_numbers([prediction(40.0, 2.0), prediction(60.0, 10.0)])
+    assert mu == pytest.approx(40.77, 0.01)

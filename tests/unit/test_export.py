@@ -60,7 +60,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "architecture": "resnet18",
             "sha256": bundle.sha256(path / bundle.WEIGHTS),
         }
-        manifest["input"]["size"] = SIZE
+        manifest["accepts"]["size"] = SIZE
         (path / bundle.MANIFEST).write_text(json.dumps(manifest))
         yield path
 
@@ -88,7 +88,10 @@ def test_it_answers_like_the_engine(small: Path, exported: Path) -> None:
     estimator = Estimator(small, device="cpu")
     shown = [phantom.chest(age, "F", age, 300) for age in (25, 50, 75, 80, 85)]
     images = np.stack([normalise(image, estimator.size) for image in shown])
-    own = dataclasses.asdict(run(estimator.network, images))
+    raw = run(estimator.network, images)
+    mu, sigma = raw["age"].T
+    own = {"mu": mu, "sigma": sigma} | {name: raw[name] for name in ("sex", "frontal", "chest")}
+    own |= {"features": raw.features, "texture": raw.texture}
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     assert [each.name for each in session.get_outputs()] == list(own)
     for count in (1, 5):
@@ -120,7 +123,8 @@ def test_a_file_that_answers_otherwise_is_not_written(
 ) -> None:
     def other(*arguments: object) -> object:
         raw = run(*arguments)  # type: ignore[arg-type]
-        return dataclasses.replace(raw, sex=raw.sex + 0.01 * np.abs(raw.sex).max() + 0.01)
+        sex = raw["sex"] + 0.01 * np.abs(raw["sex"]).max() + 0.01
+        return dataclasses.replace(raw, values={**raw.values, "sex": sex})
 
     monkeypatch.setattr(export, "run", other)
     with pytest.raises(BundleError, match=r"chest\.onnx: not written, ONNX differs"):

@@ -72,15 +72,20 @@ def test_a_manifest_that_is_not_json(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m["input"].update(contract="square-2"), "'square-2', not 'square-1'"),
+        (lambda m: m["accepts"].update(contract="square-2"), "'square-2', not 'square-1'"),
         (lambda m: m.update(architecture="lenet"), "'lenet', expected one of"),
         (lambda m: m.update(extra=1), "extra"),
         (lambda m: m.pop("version"), "version"),
-        (lambda m: m["thresholds"].update(chest=2), r"thresholds\.chest"),
-        (lambda m: m.update(schema_version=2), "schema_version: Value error, 2, expected 3"),
+        (lambda m: m["gates"][0].update(threshold=2), r"gates\.0\.threshold"),
+        (lambda m: m.update(schema_version=3), "schema_version: Value error, 3, expected 4"),
+        (lambda m: m["gates"][0].update(output=102), "each output of the network once"),
+        (lambda m: m["gates"][0].update(name="sex"), "expected different names"),
+        (lambda m: m["heads"][0].update(name="reason"), "'reason' is the name of something else"),
+        (lambda m: m["heads"][0].update(support=[9, 0]), "the smaller number first"),
+        (lambda m: m["calibration"].pop("sex"), "calibration of"),
         (
             lambda m: m["calibration"]["age"]["groups"][0]["quantiles"].pop("90"),
-            r"calibration\.age\.groups\.0",
+            r"calibration\.age\.quantity\.groups\.0",
         ),
     ],
 )

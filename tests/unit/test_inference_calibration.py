@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dicom_ai_node.inference import coverage, fitting
+from dicom_ai_node.inference import fitting
 from dicom_ai_node.inference.calibration import (
     LEVELS,
-    AgeCalibration,
-    AgeGroup,
+    TEXTURE,
     Calibration,
-    SexCalibration,
+    CategoryCalibration,
+    Group,
+    Predicted,
+    QuantityCalibration,
     Widening,
     excess,
     p_value,
@@ -16,11 +18,36 @@ from dicom_ai_node.inference.calibration import (
     sigmoids,
 )
 from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.heads import AGE, HEADS, SEX
 from training.data.tables import DataError
 from training.fit import calibrate
 
 NONE = Widening()
 WIDE = Widening(knots=((0.0, 1.0), (1.0, 2.0)))
+
+
+def cases(
+    mu: np.ndarray,
+    sigma: np.ndarray,
+    sex: np.ndarray,
+    content: np.ndarray,
+    texture: np.ndarray,
+    years: np.ndarray,
+    female: np.ndarray,
+    patients: np.ndarray,
+) -> Cases:
+    """Cases of an age and the logit of female."""
+    raw = {"age": np.stack([mu, sigma], axis=1), "sex": sex}
+    truth = {"age": years, "sex": 1.0 - female}
+    return Cases(HEADS, raw, truth, content, texture, patients)
+
+
+def female_of(some: Cases) -> np.ndarray:
+    return np.asarray(1.0 - some.truth["sex"])
+
+
+def predicted(mu: np.ndarray, p_female: np.ndarray, p_value: np.ndarray) -> Predicted:
+    return {"age": mu, "sex.F": p_female, TEXTURE: p_value}
 
 
 def people(count: int, seed: int) -> Cases:
@@ -33,7 +60,7 @@ def people(count: int, seed: int) -> Cases:
     scale = 1 + 0.8 * (mu > 60) + 0.5 * (sex > 0) + 0.02 * far
     years = np.clip(mu + sigma * scale * (rng.gamma(4.0, 0.5, count) - 2.0), 0, 109)
     female = (rng.random(count) < 1 / (1 + np.exp(-sex))).astype(np.float64)
-    return Cases(mu, sigma, sex, far, far, years, female, np.arange(count).astype(np.str_))
+    return cases(mu, sigma, sex, far, far, years, female, np.arange(count).astype(np.str_))
 
 
 def flat(level: float = 1.0) -> dict[str, tuple[float, float]]:
@@ -44,12 +71,12 @@ def factor(widening: Widening, x: float) -> float:
     return float(widening.factors(np.array([x]))[0])
 
 
-def covered(age: AgeCalibration, some: Cases, others: Cases, level: str) -> np.ndarray:
+def covered(age: QuantityCalibration, some: Cases, others: Cases, level: str) -> np.ndarray:
     """Whether the interval of each of ``others`` covers, calibrated on ``some``."""
-    fitted = Calibration(age=age, sex=SexCalibration(temperature=1.0))
-    low, high = coverage.intervals(fitted, some.reference, others)
+    fitted = Calibration({"age": age, "sex": CategoryCalibration(temperature=1.0)})
+    low, high = fitting.intervals(fitted, some.reference, others, AGE)
     at = LEVELS.index(level)
-    return np.asarray((low[:, at] <= others.years) & (others.years <= high[:, at]))
+    return np.asarray((low[:, at] <= others.truth["age"]) & (others.truth["age"] <= high[:, at]))
 
 
 def test_coverage_is_exact_in_every_group() -> None:
@@ -57,12 +84,13 @@ def test_coverage_is_exact_in_every_group() -> None:
     groups: list[list[np.ndarray]] = [[] for _ in range(12)]
     for seed in range(60):
         some, others = people(600, seed), people(600, 1000 + seed)
-        age = fitting.age(some, NONE, smallest=20)
+        age = fitting.quantity(some, AGE, NONE, smallest=20)
         assert len(age.groups) == 12
+        mu = others.raw["age"][:, 0]
         p = p_value(others.texture, some.reference.texture)
         images = np.array([group.images for group in age.groups])
         promised = 2 * np.ceil((images + 1) * 0.95 - 1e-9) / (images + 1) - 1
-        of = age.groups_of(others.mu, sigmoids(others.sex), p)
+        of = age.groups_of(predicted(mu, sigmoids(others.raw["sex"]), p))
         gaps = covered(age, some, others, "90") - promised[of]
         for number, group in enumerate(groups):
             group.append(gaps[of == number])
@@ -76,7 +104,7 @@ def test_few_images_keep_the_promise_and_too_few_promise_everything() -> None:
     half, most = [], []
     for seed in range(150):
         some, others = people(19, seed), people(40, 9000 + seed)
-        age = fitting.age(some, NONE)
+        age = fitting.quantity(some, AGE, NONE)
         half.append(covered(age, some, others, "50").mean())
         most.append(covered(age, some, others, "95").mean())
     assert np.mean(half) == pytest.approx(0.5, abs=0.03)  # ranks 15 of 20, both ways
@@ -84,16 +112,21 @@ def test_few_images_keep_the_promise_and_too_few_promise_everything() -> None:
     assert age.groups[0].quantiles["95"] == (fitting.UNBOUNDED, fitting.UNBOUNDED)
 
 
-def interval(fitted: AgeCalibration, mu: float, level: str, x: float) -> tuple[float, float]:
+def interval(fitted: QuantityCalibration, mu: float, level: str, x: float) -> tuple[float, float]:
     one, other = np.array([mu]), np.array([0.4])
     low, high = fitted.intervals(
-        one, 10 * other, level, p_female=other, p_value=other, excess=np.array([x])
+        one,
+        10 * other,
+        level,
+        predicted=predicted(one, other, other),
+        excess=np.array([x]),
+        bounds=AGE.bounds,
     )
     return float(low[0]), float(high[0])
 
 
 def test_intervals_are_nested_and_contain_the_estimate() -> None:
-    fitted = fitting.age(people(600, 3), WIDE, 30)
+    fitted = fitting.quantity(people(600, 3), AGE, WIDE, 30)
     for mu in (0.0, 3.0, 39.9, 40.0, 75.0, 100.0):
         widest = (-1.0, 200.0)
         for level in reversed(LEVELS):
@@ -103,47 +136,46 @@ def test_intervals_are_nested_and_contain_the_estimate() -> None:
 
 
 def test_a_small_group_shares_with_its_sibling() -> None:
-    assert [group.where for group in fitting.age(people(100, 4), NONE).groups] == [{}]
+    assert [group.where for group in fitting.quantity(people(100, 4), AGE, NONE).groups] == [{}]
     some = people(2000, 5)
-    women = np.flatnonzero(some.sex > 0)
-    few = np.concatenate([np.flatnonzero(some.sex <= 0), women[:100]])
-    fitted = fitting.age(some.at(few), NONE, 80)
+    women = np.flatnonzero(some.raw["sex"] > 0)
+    few = np.concatenate([np.flatnonzero(some.raw["sex"] <= 0), women[:100]])
+    fitted = fitting.quantity(some.at(few), AGE, NONE, 80)
     assert {tuple(group.where) for group in fitted.groups[:-1]} == {("age", "texture")}
     assert sum(group.images for group in fitted.groups) == len(few)
     assert min(group.images for group in fitted.groups) >= 80
-    parted = fitting.age(some, NONE, 80)
+    parted = fitting.quantity(some, AGE, NONE, 80)
     assert len(parted.groups) == 12
-    woman = parted.group_of(70.0, 0.9, 0.9)
-    man = parted.group_of(70.0, 0.1, 0.9)
-    assert woman != man
-    assert parted.groups[parted.groups_of(*np.array([[70.0], [0.9], [0.9]]))[0]] == woman
+    woman, man = parted.groups_of(predicted(*np.array([[70.0, 70.0], [0.9, 0.1], [0.9, 0.9]])))
+    assert parted.groups[woman] != parted.groups[man]
 
 
 def test_bands_are_joined_with_their_neighbour() -> None:
     ages = np.concatenate([np.full(90, 30.0), np.full(90, 50.0), np.full(90, 70.0)])
-    assert fitting.bands(ages, 80) == [40.0, 60.0]
-    assert fitting.bands(ages[:240], 80) == [40.0]
-    assert fitting.bands(ages[30:], 80) == [60.0]
-    assert fitting.bands(ages[:90], 80) == []
+    assert fitting.bands(ages, 80, (40.0, 60.0)) == [40.0, 60.0]
+    assert fitting.bands(ages[:240], 80, (40.0, 60.0)) == [40.0]
+    assert fitting.bands(ages[30:], 80, (40.0, 60.0)) == [60.0]
+    assert fitting.bands(ages[:90], 80, (40.0, 60.0)) == []
 
 
 def test_every_image_has_a_group() -> None:
     with pytest.raises(ValidationError, match="may be in none"):
-        AgeCalibration(
-            groups=(AgeGroup(where={"age": (None, 40.0)}, images=9, quantiles=flat()),),
+        QuantityCalibration(
+            groups=(Group(where={"age": (None, 40.0)}, images=9, quantiles=flat()),),
             smallest_group=1,
             sd_scale=1.0,
         )
-    fitted = fitting.age(people(1500, 7), NONE, 60)
+    fitted = fitting.quantity(people(1500, 7), AGE, NONE, 60)
     for mu in (-5.0, 40.0, 200.0):  # a regression head is not bound to 0 to 100
-        fitted.group_of(mu, 0.5, 0.5)
+        half = np.array([0.5])
+        assert fitted.groups_of(predicted(np.array([mu]), half, half)) < len(fitted.groups)
 
 
 def test_a_negative_quantile_is_refused() -> None:
     with pytest.raises(ValidationError, match="negative"):
-        AgeGroup(images=9, quantiles=flat(-0.1))
+        Group(images=9, quantiles=flat(-0.1))
     with pytest.raises(ValidationError, match="quantiles for"):
-        AgeGroup(images=9, quantiles={"90": (1.0, 1.0)})
+        Group(images=9, quantiles={"90": (1.0, 1.0)})
 
 
 @pytest.mark.parametrize(
@@ -161,15 +193,15 @@ def test_a_widening_that_narrows_is_refused(knots: tuple[tuple[float, float], ..
 
 
 def test_the_interval_the_sd_and_the_temperature_widen_with_the_distance() -> None:
-    age = fitting.age(people(300, 8), WIDE)
-    sex = SexCalibration(temperature=1.0, widening=WIDE)
+    age = fitting.quantity(people(300, 8), AGE, WIDE)
+    sex = CategoryCalibration(temperature=1.0, widening=WIDE)
     x = np.array([-1.0, 0.0, 0.5, 1.0, 3.0])
     factors = [1.0, 1.0, 1.5, 2.0, 2.0]
     ends = np.array([interval(age, 50.0, "90", float(one)) for one in x])
     widths, sds = ends[:, 1] - ends[:, 0], age.sds(np.full(5, 3.0), x)
     np.testing.assert_allclose(widths / widths[0], factors)
     np.testing.assert_allclose(sds / sds[0], factors)
-    certain = sex.probabilities_female(np.full(5, 4.0), x)
+    certain = sex.probabilities(np.full(5, 4.0), x)[:, 0]
     np.testing.assert_allclose(certain, [sigmoid(4 / factor) for factor in factors])
 
 
@@ -203,12 +235,12 @@ def test_the_temperature_rises_where_certainty_was_too_great() -> None:
     assert factor(found, 0.5) == pytest.approx(1.5, abs=0.25)
     assert factor(found, 1.0) > 1.6
     some = people(len(x), 11)
-    tempered = Cases(
-        some.mu, some.sigma, true * (1 + np.clip(x, 0, None)), some.content, np.exp(x), some.years,
-        female, some.patients,
+    tempered = cases(
+        *some.raw["age"].T, true * (1 + np.clip(x, 0, None)), some.content, np.exp(x),
+        some.truth["age"], female, some.patients,
     )  # fmt: skip
     widening = Widening(knots=((-0.3, 1.0), (2.7, 4.0)))  # in excess over the median of exp(x)
-    assert fitting.sex(tempered, widening).temperature == pytest.approx(1.0, rel=0.1)
+    assert fitting.category(tempered, SEX, widening).temperature == pytest.approx(1.0, rel=0.1)
 
 
 def test_the_widening_carries_coverage_to_shifted_images() -> None:
@@ -219,12 +251,14 @@ def test_the_widening_carries_coverage_to_shifted_images() -> None:
         years = mu + sigma * (1 + np.clip(x, 0, None)) * rng.normal(0, 1, len(x))
         sex = np.zeros(len(x))
         names = np.arange(len(x)).astype(np.str_)
-        return Cases(mu, sigma, sex, np.ones(len(x)), np.exp(x), years, sex, names)
+        return cases(mu, sigma, sex, np.ones(len(x)), np.exp(x), years, sex, names)
 
     plain, shifted = at(rng.normal(0, 0.2, 500)), at(rng.normal(0.8, 0.4, 3000))
     elsewhere = at(rng.normal(1.0, 0.2, 3000))
     covered = [
-        coverage.summary(coverage.intervals(fitted, plain.reference, elsewhere), elsewhere.years)
+        fitting.summary(
+            fitting.intervals(fitted, plain.reference, elsewhere, AGE), elsewhere.truth["age"]
+        )
         for fitted in (calibrate.calibration(plain), calibrate.calibration(plain, shifted))
     ]
     narrow, wide = (one[LEVELS.index("90")].coverage for one in covered)
@@ -241,9 +275,9 @@ def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered()
     assert (careful.factors(x) >= np.maximum(found.factors(x), ramp) - 1e-3).all()
     assert factor(careful, 2.0) == 2.4
     some = people(900, 16)
-    assert factor(calibrate.calibration(some, caution=2.0).sex.widening, 2.0) == 2.0
+    assert factor(calibrate.calibration(some, caution=2.0).category("sex").widening, 2.0) == 2.0
     plain, wide = (
-        coverage.summary(calibrate.cross_fitted(some, caution=caution), some.years)
+        fitting.summary(calibrate.cross_fitted(some, caution=caution), some.truth["age"])
         for caution in (1.0, 2.0)
     )
     for was, now in zip(plain, wide, strict=True):
@@ -252,11 +286,12 @@ def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered()
 
 def test_cross_fitting_leaves_the_patient_out() -> None:
     some = people(400, 13)
-    several = Cases(
-        some.mu, some.sigma, some.sex, some.content, some.texture, some.years, some.female,
+    several = cases(
+        *some.raw["age"].T, some.raw["sex"], some.content, some.texture,
+        some.truth["age"], female_of(some),
         np.repeat(np.arange(40), 10).astype(np.str_),
     )  # fmt: skip
-    several.years[:7] = np.nan  # they get an interval and make none
+    several.truth["age"][:7] = np.nan  # they get an interval and make none
     seen: list[set[str]] = []
 
     def fit(chosen: np.ndarray) -> Calibration:
@@ -264,13 +299,13 @@ def test_cross_fitting_leaves_the_patient_out() -> None:
         assert not seen[-1] & set(several.patients[chosen])
         return calibrate.calibration(several.at(chosen))
 
-    low, high = coverage.cross_fitted(several, fit)
-    assert len(seen) == coverage.FOLDS
+    low, high = fitting.cross_fitted(several, fit, AGE)
+    assert len(seen) == fitting.FOLDS
     assert set.union(*seen) == set(several.patients)
     assert not np.isnan(low + high).any()
     some = people(800, 14)
     bounds = calibrate.cross_fitted(some, people(900, 15))
-    found = {one.level: one for one in coverage.summary(bounds, some.years)}
+    found = {one.level: one for one in fitting.summary(bounds, some.truth["age"])}
     assert found["90"].coverage == pytest.approx(0.9, abs=0.04)
     assert found["50"].width < found["95"].width
 

@@ -30,11 +30,9 @@ def images(estimator: Estimator) -> NDArray[np.float32]:
 
 
 def numbers(prediction: Prediction) -> list[float]:
-    low, high = prediction.age_interval90
-    return [
-        prediction.age, prediction.age_sd, low, high, prediction.probability_female,
-        prediction.chest, prediction.frontal, prediction.in_distribution,
-    ]  # fmt: skip
+    age, sex = prediction.quantity("age"), prediction.category("sex")
+    scores = (*sex.probabilities.values(), *prediction.gates.values(), prediction.in_distribution)
+    return [age.mu, age.sigma, *age.interval90, *scores]
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(
@@ -57,18 +55,23 @@ def test_answers_are_what_they_claim_to_be(
     estimator: Estimator, images: NDArray[np.float32]
 ) -> None:
     for prediction in estimator.predict(images):
-        low, high = prediction.age_interval90
-        assert 0 <= low <= prediction.age <= high <= 110
-        assert prediction.age_sd > 0
-        for name in ("probability_female", "chest", "frontal", "in_distribution"):
-            assert 0 <= getattr(prediction, name) <= 1
+        age, sex = prediction.quantity("age"), prediction.category("sex")
+        low, high = age.interval90
+        assert 0 <= low <= age.mu <= high <= 110
+        assert age.sigma > 0
+        assert (age.unit, age.attribute, sex.attribute) == ("a", "PatientAge", "PatientSex")
+        assert list(sex.probabilities) == ["F", "M"]
+        assert list(prediction.gates) == ["chest", "frontal"]
+        for share in (*sex.probabilities.values(), *prediction.gates.values()):
+            assert 0 <= share <= 1
+        assert 0 <= prediction.in_distribution <= 1
 
 
 def test_noise_is_not_a_chest(estimator: Estimator, images: NDArray[np.float32]) -> None:
     thresholds = estimator.manifest.thresholds
     for prediction in estimator.predict(images[5:]):
-        gates = (prediction.chest - thresholds.chest, prediction.frontal - thresholds.frontal)
-        assert min(*gates, prediction.in_distribution - thresholds.in_distribution) < 0
+        passed = {**prediction.gates, "in_distribution": prediction.in_distribution}
+        assert min(passed[name] - thresholds[name] for name in passed) < 0
 
 
 def test_the_content_is_gated_and_the_texture_costs_certainty(
@@ -81,11 +84,11 @@ def test_the_content_is_gated_and_the_texture_costs_certainty(
     other_texture = estimator.calibrated(raw, Distances(near.content, usual * 9))
     for plain, content, texture in zip(known, other_content, other_texture, strict=True):
         assert content.in_distribution < plain.in_distribution == texture.in_distribution
-        assert content.age_interval90 == plain.age_interval90
-        assert texture.age == plain.age
-        assert texture.age_sd >= 2 * plain.age_sd
-        unsure, sure = (abs(p.probability_female - 0.5) for p in (texture, plain))
-        assert unsure < sure
+        usual, far = plain.quantity("age"), texture.quantity("age")
+        assert content.quantity("age").interval90 == usual.interval90
+        assert far.mu == usual.mu
+        assert far.sigma >= 2 * usual.sigma
+        assert texture.category("sex").certainty < plain.category("sex").certainty
 
 
 def test_nothing_in_nothing_out(estimator: Estimator) -> None:
@@ -110,5 +113,7 @@ def test_older_phantoms_look_older(estimator: Estimator) -> None:
     means = []
     for age in (25, 45, 65, 85):
         images = shown_to(estimator, [phantom.chest(age, "M", s, 256) for s in range(4)])
-        means.append(np.mean([prediction.age for prediction in estimator.predict(images)]))
+        means.append(
+            np.mean([prediction.quantity("age").mu for prediction in estimator.predict(images)])
+        )
     assert all(younger < older for younger, older in pairwise(means))

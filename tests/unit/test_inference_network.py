@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from dicom_ai_node.inference.bundle import ARCHITECTURES
-from dicom_ai_node.inference.network import AGES, BACKBONES, Network, SameConv2d, moments
+from dicom_ai_node.inference.heads import AGE, FindingsHead, QuantityHead
+from dicom_ai_node.inference.network import BACKBONES, Network, SameConv2d, moments
 
 
 def test_the_manifest_knows_exactly_the_architectures_that_can_be_built() -> None:
@@ -14,8 +15,8 @@ def test_every_backbone_answers(architecture: str) -> None:
     network = Network(architecture).eval()
     with torch.inference_mode():
         answers = network(torch.rand(2, 1, 64, 64))
-    assert answers.ages.shape == (2, AGES)
-    for logits in (answers.sex, answers.frontal, answers.chest):
+    assert answers["age"].shape == (2, AGE.outputs)
+    for logits in (answers[name] for name in ("sex", "frontal", "chest")):
         assert logits.shape == (2,)
         assert logits.isfinite().all()
 
@@ -39,7 +40,7 @@ def test_same_padding_puts_the_odd_pixel_at_the_far_side() -> None:
 
 
 def test_moments_of_a_certain_age() -> None:
-    logits = torch.full((1, AGES), -100.0)
+    logits = torch.full((1, AGE.outputs), -100.0)
     logits[0, 63] = 100.0
     mu, sigma = moments(logits)
     assert mu.item() == pytest.approx(63.0)
@@ -47,8 +48,23 @@ def test_moments_of_a_certain_age() -> None:
 
 
 def test_moments_of_two_ages() -> None:
-    logits = torch.full((1, AGES), -100.0)
+    logits = torch.full((1, AGE.outputs), -100.0)
     logits[0, [40, 60]] = 10.0
     mu, sigma = moments(logits)
     assert mu.item() == pytest.approx(50.0)
     assert sigma.item() == pytest.approx(10.0, abs=1e-3)
+
+
+def test_the_linear_layer_follows_the_rows_wherever_they_stand() -> None:
+    rows = (
+        FindingsHead(name="marks", output=3, labels=("tube", "wire")),
+        QuantityHead(name="dose", output=0, unit="mGy", support=(5, 7), bounds=(0.0, 9.0)),
+    )
+    network = Network("resnet18", rows=rows).eval()
+    assert network.head.out_features == 5
+    torch.nn.init.zeros_(network.head.weight)
+    network.head.bias.data = torch.tensor([0.0, 0.0, 90.0, 1.0, -1.0])
+    values = network.values(network.answer(torch.zeros(2, 512)))
+    assert list(values) == ["dose", "marks"]
+    assert values["dose"].tolist() == [[7.0, pytest.approx(0.001)]] * 2
+    assert values["marks"].tolist() == [[1.0, -1.0]] * 2

@@ -19,7 +19,6 @@ from dicom_ai_node.study.proposals import (
     proposal_step,
 )
 from dicom_ai_node.types import (
-    AgeEstimate,
     AttributeStatus,
     Finding,
     HeaderCheck,
@@ -29,10 +28,10 @@ from dicom_ai_node.types import (
     Proposal,
     ProposalSource,
     Severity,
-    SexEstimate,
     StudyResult,
     WorklistAnswer,
 )
+from tests.builders.answers import age, sex
 from tests.builders.checks import age_and_sex, header_check
 from tests.builders.headers import Changes, Value, checked, listed, prior
 
@@ -64,8 +63,7 @@ def estimated(
         "1.1",
         Outcome.ESTIMATED,
         check or missing(),
-        age=AgeEstimate(mu, 6.0, (mu - width / 2, mu + width / 2)),
-        sex=SexEstimate(female),
+        answers={"age": age(mu, 6.0, (mu - width / 2, mu + width / 2)), "sex": sex(female)},
         model=MODEL,
     )
 

@@ -6,18 +6,17 @@ from pydicom.config import disable_value_validation
 
 from dicom_ai_node.analyse.record import result_key, study_header, to_json
 from dicom_ai_node.types import (
-    AgeEstimate,
     AttributeStatus,
     Outcome,
-    SexEstimate,
     StudyResult,
 )
+from tests.builders import answers
 from tests.builders.checks import header_check
 
 
 def result(**changes: Any) -> StudyResult:
-    age, sex = AgeEstimate(60.0, 5.0, (50.0, 70.0)), SexEstimate(0.99)
-    return StudyResult("1.1", Outcome.ESTIMATED, header_check(**changes), age=age, sex=sex)
+    said = {"age": answers.age(60.0, 5.0, (50.0, 70.0)), "sex": answers.sex(0.99)}
+    return StudyResult("1.1", Outcome.ESTIMATED, header_check(**changes), answers=said)
 
 
 def source(**values: str) -> Dataset:
@@ -31,7 +30,7 @@ def source(**values: str) -> Dataset:
 
 def test_the_key_follows_decisions_and_not_the_last_digits() -> None:
     one = result()
-    other = replace(one, age=AgeEstimate(60.00007, 5.0, (50.0, 70.0)))
+    other = replace(one, answers={**one.answers, "age": answers.age(60.00007, 5.0, (50.0, 70.0))})
     assert result_key(one, ["a", "b"], "s") == result_key(other, ["b", "a"], "s")
     assert result_key(one, ["a"], "s") != result_key(one, ["a", "b"], "s")
     assert result_key(one, ["a"], "s") != result_key(one, ["a"], "other settings")

@@ -17,15 +17,14 @@ from dicom_ai_node.report import sheet
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.sheet import COLUMNS, MOST_ROWS, draw_sheet, finding_words, wrapped
 from dicom_ai_node.types import (
-    AgeEstimate,
+    Answer,
     AttributeStatus,
     Finding,
     Reason,
     Severity,
-    SexEstimate,
     StudyResult,
-    Unanswered,
 )
+from tests.builders.answers import age, sex
 from tests.builders.checks import header_check
 from tests.builders.reports import Sample, samples
 
@@ -171,6 +170,11 @@ def extreme(**changes: Any) -> StudyResult:
     return replace(result, check=header_check(conflict, conflict, **as_sampled | changes))
 
 
+def said(**answers: Answer | Reason) -> StudyResult:
+    result = extreme()
+    return replace(result, answers={**result.answers, **answers})
+
+
 @pytest.mark.parametrize(
     "result",
     [
@@ -181,16 +185,11 @@ def extreme(**changes: Any) -> StudyResult:
         extreme(recorded=("000D", "M"), years=0.0),
         extreme(recorded=("063Y", "F"), years=63.0),
         extreme(recorded=("100Y", "F"), years=100.0),
-        replace(extreme(), age=AgeEstimate(1.0, 0.1, (0.0, 110.0))),
-        replace(extreme(), age=AgeEstimate(108.0, 0.1, (104.0, 110.0))),
-        replace(extreme(), sex=SexEstimate(0.0)),
-        replace(extreme(), sex=SexEstimate(1.0)),
-        replace(
-            extreme(),
-            age=None,
-            sex=None,
-            unanswered=tuple(Unanswered(name, Reason("x", LONG * 2)) for name in ("age", "sex")),
-        ),
+        said(age=age(1.0, 0.1, (0.0, 110.0))),
+        said(age=age(108.0, 0.1, (104.0, 110.0))),
+        said(sex=sex(0.0)),
+        said(sex=sex(1.0)),
+        said(age=Reason("x", LONG * 2), sex=Reason("x", LONG * 2)),
         replace(extreme(), study_instance_uid="1" * 64),
         extreme(exempt="x " * 5000, recorded=("9" * 5000, "M" * 5000), years=None),
     ],

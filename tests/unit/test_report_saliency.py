@@ -17,7 +17,7 @@ from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.overlay import BAND, PANEL, colours, overlay, picture
-from dicom_ai_node.types import EncodedReport, ExplainedImage, Head, SaliencyMap, SaliencyMethod
+from dicom_ai_node.types import EncodedReport, ExplainedImage, SaliencyMap, SaliencyMethod
 from tests.builders.reports import MODEL, Sample, estimated, explained, samples, source
 
 SETTINGS = ReportSettings(secondary_capture=True, saliency="grad-cam")
@@ -85,7 +85,7 @@ def test_a_picture_is_the_maps_beside_each_other_over_the_warning() -> None:
 
 def test_a_flat_map_is_called_flat() -> None:
     zeros = np.zeros((64, 64), np.float32)
-    flat = SaliencyMap(Head.AGE, SaliencyMethod.GRAD_CAM, zeros, flat=True)
+    flat = SaliencyMap("age", "quantity", SaliencyMethod.GRAD_CAM, zeros, flat=True)
     one = explained(samples()["one_image"])[0]
     said = picture(replace(one, maps=(flat,)))
     unsaid = picture(replace(one, maps=(replace(flat, flat=False),)))

@@ -7,20 +7,19 @@ hospital's. What a network says of images is computed a part of them at a time, 
 not fit into memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import isotonic_regression
 
 from dicom_ai_node.inference import calibration as fitted
-from dicom_ai_node.inference import coverage, fitting
-from dicom_ai_node.inference.calibration import Calibration, Distances, Space, Widening
+from dicom_ai_node.inference import fitting
+from dicom_ai_node.inference.calibration import Calibration, Distances, Floats, Space, Widening
 from dicom_ai_node.inference.engine import Raw, run
-from dicom_ai_node.inference.fitting import Cases, Floats
+from dicom_ai_node.inference.fitting import Bounds, Cases
+from dicom_ai_node.inference.heads import AGE, HEADS, SEX
 from dicom_ai_node.inference.network import Network
 from training.data import shift
 from training.data.images import Images
@@ -55,15 +54,13 @@ Pixels = NDArray[np.float32]
 Change = Callable[[Pixels], Pixels]
 """From (N, S, S) to (N, S, S)."""
 
-_Columns = TypeVar("_Columns", Raw, Distances)
-
 Measure = Callable[[Pixels], tuple[Raw, Distances]]
 """Answers, and distances from the training images."""
 
 
 def answers(network: Network, images: Images, device: str = "cpu") -> Raw:
     """What ``network`` says of at least one of ``images``."""
-    return _joined(Raw, [run(network, part, device=device) for part in images.floats()])
+    return Raw.joined([run(network, part, device=device) for part in images.floats()])
 
 
 def measured(
@@ -71,12 +68,8 @@ def measured(
 ) -> tuple[Raw, Distances]:
     """What ``measure`` gives for at least one of ``images``, each changed before."""
     raws, distances = zip(*(measure(change(part)) for part in images.floats()), strict=True)
-    return _joined(Raw, raws), _joined(Distances, distances)
-
-
-def _joined(kind: type[_Columns], parts: Sequence[_Columns]) -> _Columns:
-    names = [field.name for field in fields(kind)]
-    return kind(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    far = (np.concatenate([getattr(d, name) for d in distances]) for name in ("content", "texture"))
+    return Raw.joined(raws), Distances(*far)
 
 
 def calibration_cases(measure: Measure, images: Images, changed: bool = False) -> Cases:
@@ -94,20 +87,19 @@ def _changed(measure: Measure, images: Images) -> Iterator[Cases]:
     images, rng = images.some(CHANGED), np.random.default_rng(0)
     for _ in range(CHANGED_COPIES):
         raw, distances = measured(measure, images, partial(shift.shifted, rng=rng))
-        passed = (raw.chest >= 0) & (raw.frontal >= 0)
+        passed = (raw["chest"] >= 0) & (raw["frontal"] >= 0)
         yield cases(raw, distances, images).at(passed)
 
 
 def cases(raw: Raw, distances: Distances, images: Images) -> Cases:
     """Put answers and the labels of ``images`` together; NaN where a label is unknown."""
+    years, female = (images.column(name).astype(np.float64) for name in ("age", "female"))
     return Cases(
-        mu=raw.mu.astype(np.float64),
-        sigma=raw.sigma.astype(np.float64),
-        sex=raw.sex.astype(np.float64),
+        heads=HEADS,
+        raw={head.name: raw[head.name].astype(np.float64) for head in HEADS},
+        truth={AGE.name: years, SEX.name: 1.0 - female},
         content=distances.content,
         texture=distances.texture,
-        years=images.column("age").astype(np.float64),
-        female=images.column("female").astype(np.float64),
         patients=np.array([item.patient for item in images.items]),
     )
 
@@ -134,12 +126,8 @@ def calibration(
         age_widening = widening(excess, scores)
         sex_widening = temperature_widening(excess, sex, female)
     age_widening, sex_widening = (cautious(w, caution) for w in (age_widening, sex_widening))
-    return fitting.fit(
-        plain,
-        age_widening=age_widening,
-        sex_widening=sex_widening,
-        smallest=smallest,
-    )
+    widenings = {AGE.name: age_widening, SEX.name: sex_widening}
+    return fitting.fit(plain, widenings, smallest=smallest)
 
 
 def cautious(found: Widening, caution: float) -> Widening:
@@ -157,9 +145,7 @@ def cautious(found: Widening, caution: float) -> Widening:
     return Widening(knots=tuple(zip(x.tolist(), larger.round(4).tolist(), strict=True)))
 
 
-def cross_fitted(
-    plain: Cases, shifted: Cases | None = None, *, caution: float = 1.0
-) -> coverage.Bounds:
+def cross_fitted(plain: Cases, shifted: Cases | None = None, *, caution: float = 1.0) -> Bounds:
     """Intervals of ``plain``, each by a :func:`calibration` that has not seen the patient."""
 
     def fit(chosen: NDArray[np.bool_]) -> Calibration:
@@ -167,12 +153,14 @@ def cross_fitted(
         same = shifted and shifted.at(np.isin(shifted.patients, some.patients))
         return calibration(some, same, caution=caution)
 
-    return coverage.cross_fitted(plain, fit)
+    return fitting.cross_fitted(plain, fit, AGE)
 
 
 def _seen(part: Cases, reference: Distances) -> tuple[Floats, ...]:
     excess = fitted.excess(part.texture, reference.texture)
-    return excess, np.abs(part.years - part.mu) / part.sigma, part.sex, part.female
+    mu, sigma = part.raw[AGE.name].T
+    scores = np.abs(part.truth[AGE.name] - mu) / sigma
+    return excess, scores, part.raw[SEX.name], 1.0 - part.truth[SEX.name]
 
 
 def widening(excess: Floats, scores: Floats, *, bins: int = BINS, cap: float = AGE_CAP) -> Widening:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dicom_ai_node.inference.network import AGES, Answers, moments
+from dicom_ai_node.inference.heads import AGE
+from dicom_ai_node.inference.network import Answers, moments
 from training.data.findings import TASKS
 
 SIGMA = 2.5  # years; width of the label distribution
@@ -19,10 +20,10 @@ GATES = 0.2  # weight of each gate, where age and sex have 1
 def total(answers: Answers, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
     """Sum over the heads, and each head's part; a NaN label does not count."""
     parts = {
-        "age": age(answers.ages, labels["age"]),
-        "sex": _binary(answers.sex, labels["female"]),
-        "frontal": _binary(answers.frontal, labels["frontal"]),
-        "chest": _binary(answers.chest, labels["chest"]),
+        "age": age(answers[AGE.name], labels["age"]),
+        "sex": _binary(answers["sex"], labels["female"]),
+        "frontal": _binary(answers["frontal"], labels["frontal"]),
+        "chest": _binary(answers["chest"], labels["chest"]),
     }
     weights = {"age": 1.0, "sex": 1.0, "frontal": GATES, "chest": GATES}
     loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
@@ -31,7 +32,7 @@ def total(answers: Answers, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str
 
 def around(years: Tensor) -> Tensor:
     """Normal distributions around ``years`` (N,) over the ages 0 to 100, shape (N, 101)."""
-    grid = torch.arange(AGES, dtype=torch.float32, device=years.device)
+    grid = torch.arange(AGE.outputs, dtype=torch.float32, device=years.device)
     return (-(grid - years[:, None]).square() / (2 * SIGMA**2)).softmax(dim=1)
 
 

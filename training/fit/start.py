@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dicom_ai_node.inference import bundle
-from dicom_ai_node.inference import operators as operators  # before torchvision, see there
 from dicom_ai_node.inference.engine import NETWORK, fill
 from dicom_ai_node.inference.network import Network
 from training.data.tables import DataError

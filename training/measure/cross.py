@@ -61,9 +61,9 @@ def predictions(config: RunConfig, data: ArchiveData) -> Iterator[Predicted]:
     network = load_network(config.architecture, tensors, weights).to(device)
     images = data.load(config.sides[-1], HELD_OUT)
     raw = answers(network, images, device.type)
-    female = sigmoids(raw.sex.astype(np.float64))
+    female = sigmoids(raw["sex"].astype(np.float64))
     for i, item in enumerate(images.items):
-        age, sd = float(raw.mu[i]), float(raw.sigma[i])
+        age, sd = map(float, raw["age"][i])
         yield item, OutOfFold(item.path, config.archive.hold_out, age, sd, float(female[i]))
 
 

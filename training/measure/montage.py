@@ -29,10 +29,11 @@ from PIL import Image
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.heads import HEADS
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.report.overlay import overlay
-from dicom_ai_node.types import Head, SaliencyMap
+from dicom_ai_node.types import SaliencyMap
 from training.data import project
 from training.data.images import PROJECT_SETS
 from training.measure.metrics import Bools, Floats
@@ -66,7 +67,7 @@ class ImageWithMaps:
     """One image as the network saw it, shape (S, S) in [0, 1], and its maps."""
 
     pixels: NDArray[np.float32]
-    maps: Mapping[Head, SaliencyMap]
+    maps: Mapping[str, SaliencyMap]
 
 
 def choose(table: PredictionTable) -> list[ChosenImage]:
@@ -133,12 +134,12 @@ def draw(
 
 def _show(part: SubFigure, seen: ImageWithMaps, caption: str) -> None:
     part.suptitle(caption, fontsize=8, x=0.02, ha="left")
-    left, *others = part.subplots(1, 1 + len(Head))
+    left, *others = part.subplots(1, 1 + len(HEADS))
     left.imshow(seen.pixels, cmap="gray", vmin=0, vmax=1)
-    for ax, head in zip(others, Head, strict=True):
-        saliency = seen.maps[head]
+    for ax, head in zip(others, HEADS, strict=True):
+        saliency = seen.maps[head.name]
         ax.imshow(overlay(seen.pixels, saliency.values))
-        ax.set_title(f"{head.value}{', flat' if saliency.flat else ''}", fontsize=8)
+        ax.set_title(f"{head.name}{', flat' if saliency.flat else ''}", fontsize=8)
     for ax in (left, *others):
         ax.set_axis_off()
 

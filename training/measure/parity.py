@@ -42,6 +42,7 @@ from dicom_ai_node.types import Prediction
 from training.data import cache, project
 from training.data import images as data
 from training.measure import criteria
+from training.measure.predict import female
 
 FILE = "parity.json"
 DEPTHS = (8, 10, 12, 16)
@@ -155,10 +156,8 @@ def _node_side(estimator: Estimator, greys: Sequence[Grey], variant: Variant) ->
 def _largest(group: str, pairs: Sequence[Pair]) -> list[Figure]:
     both = [(p, q) for first, second in pairs for p, q in zip(first, second, strict=True)]
     differences = {
-        criteria.YEARS_APART: [abs(p.age - q.age) for p, q in both],
-        criteria.PROBABILITY_APART: [
-            abs(p.probability_female - q.probability_female) for p, q in both
-        ],
+        criteria.YEARS_APART: [abs(p.quantity("age").mu - q.quantity("age").mu) for p, q in both],
+        criteria.PROBABILITY_APART: [abs(female(p) - female(q)) for p, q in both],
     }
     return [
         Figure(

@@ -21,6 +21,7 @@ from dicom_ai_node.decide.gates import OUTSIDE_TRAINING, Gates, judge
 from dicom_ai_node.decide.study import decide
 from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.pipeline import gates_of
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import (
     AttributeStatus,
@@ -94,6 +95,7 @@ def rows(cases: Sequence[PlantedImage], gates: Gates) -> Iterator[list[str]]:
                 "1",
                 HeaderCheck({"PatientAge": age, "PatientSex": sex}),
                 [judge(image, case.prediction, gates)],
+                heads=tuple(case.prediction.answers),
                 model=None,
                 ages=gates.ages,
                 policy=policy,
@@ -128,8 +130,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=default_bundle())
     given = parser.parse_args()
     estimator = Estimator(given.bundle, device="cpu")
-    manifest = estimator.manifest
-    gates = Gates(**vars(manifest.thresholds), ages=manifest.training_age_range)
+    gates = gates_of(estimator.manifest)
     cases = list[PlantedImage]()
     images = _images(given.data)
     while part := list(islice(images, _BATCH)):

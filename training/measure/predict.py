@@ -4,10 +4,11 @@ from functools import partial
 
 import numpy as np
 
-from dicom_ai_node.inference import coverage
+from dicom_ai_node.inference import fitting
 from dicom_ai_node.inference.calibration import LEVELS
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.fitting import Bounds, Cases
+from dicom_ai_node.inference.heads import AGE, SEX
 from dicom_ai_node.types import Prediction
 from training.data import images as data
 from training.fit import calibrate
@@ -55,24 +56,25 @@ def spoilt(estimator: Estimator, images: data.Images, dataset: str) -> list[Pred
     return tables
 
 
-def _shipped(estimator: Estimator, found: Cases) -> coverage.Bounds:
-    return coverage.intervals(estimator.manifest.calibration, estimator.reference, found)
+def _shipped(estimator: Estimator, found: Cases) -> Bounds:
+    return fitting.intervals(estimator.manifest.calibration, estimator.reference, found, AGE)
 
 
 def _table(
     estimator: Estimator,
     images: data.Images,
     predictions: list[Prediction],
-    bounds: coverage.Bounds,
+    bounds: Bounds,
     dataset: str,
     kind: str = "",
 ) -> PredictionTable:
     items, n = images.items, len(images.items)
     spoilt = kind == SPOILT
     unknown = np.full(n, np.nan)
-    scores = np.array([[getattr(p, gate) for gate in GATES] for p in predictions])
-    scores = scores.reshape(n, len(GATES))
-    thresholds = np.array([getattr(estimator.manifest.thresholds, gate) for gate in GATES])
+    passing = [{**p.gates, "in_distribution": p.in_distribution} for p in predictions]
+    scores = np.array([[one[gate] for gate in GATES] for one in passing]).reshape(n, len(GATES))
+    thresholds = np.array([estimator.manifest.thresholds[gate] for gate in GATES])
+    ages = [p.quantity(AGE.name) for p in predictions]
     low, high = (ends.reshape(n, len(LEVELS)) for ends in bounds)
     return PredictionTable(
         dataset=np.array([dataset] * n, dtype=np.str_),
@@ -83,14 +85,19 @@ def _table(
         view=np.array([item.view for item in items], dtype=np.str_),
         recorded=unknown if spoilt else images.column("age").astype(np.float64),
         female=unknown if spoilt else images.column("female").astype(np.float64),
-        age=np.array([p.age for p in predictions], dtype=np.float64),
-        sd=np.array([p.age_sd for p in predictions], dtype=np.float64),
+        age=np.array([age.mu for age in ages], dtype=np.float64),
+        sd=np.array([age.sigma for age in ages], dtype=np.float64),
         low=low,
         high=high,
-        p_female=np.array([p.probability_female for p in predictions], dtype=np.float64),
+        p_female=np.array([female(p) for p in predictions], dtype=np.float64),
         gates=scores,
         passed=scores >= thresholds,
     )
+
+
+def female(prediction: Prediction) -> float:
+    """The probability of female."""
+    return prediction.category(SEX.name).probabilities["F"]
 
 
 def kind_of(item: data.LabelledImage) -> str:

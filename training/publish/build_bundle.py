@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from dicom_ai_node.dicom.classes import CAPTURES, RADIOGRAPHS
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.calibration import Calibration, Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
-from dicom_ai_node.inference.network import AGES, Network
+from dicom_ai_node.inference.heads import AGE, GATES, HEADS
+from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.recalibrate.pack import fewest
 from training.data.images import Data, Images, LabelledImage
@@ -34,7 +36,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 FITTED_ON = 2400
 """Training images that the spaces of content and texture are fitted on."""
-
+ACCEPTS = {
+    "sop_classes": sorted(RADIOGRAPHS | CAPTURES),
+    "modalities": ("CR", "DX", "RG", "OT", ""),
+}
+"""Frontal chest radiographs, digitised ones among them."""
 IN_DISTRIBUTION = 0.005
 """Smallest conformal p-value that passes the gate."""
 
@@ -85,7 +91,7 @@ def without_prior(
     years = known.column("age").astype(np.float64)
     features = answers(network, known).features
     weight, bias = trained[f"{NETWORK}head.weight"], trained[f"{NETWORK}head.bias"]
-    logits = (features @ weight[:AGES].T + bias[:AGES]).astype(np.float64)
+    logits = (features @ weight[AGE.place].T + bias[AGE.place]).astype(np.float64)
     points = prior.curve(logits[~np.isnan(years)], years[~np.isnan(years)], density)
     tau = prior.choose(points).tau
     print(prior.table(points, tau), flush=True)
@@ -128,10 +134,12 @@ def build(
         "name": out.name,
         "version": version,
         "architecture": config.architecture,
-        "input": {"contract": CONTRACT, "size": config.sides[-1]},
+        "accepts": {**ACCEPTS, "contract": CONTRACT, "size": config.sides[-1]},
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
         "calibration": calibrated.calibration.model_dump(),
-        "thresholds": {"chest": 0.5, "frontal": 0.5, "in_distribution": IN_DISTRIBUTION},
+        "heads": HEADS,
+        "gates": GATES,
+        "in_distribution": IN_DISTRIBUTION,
         "training": stated(
             data.trained(), about.summary, runs, calibrated.images, fewest(IN_DISTRIBUTION)
         )

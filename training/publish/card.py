@@ -157,7 +157,7 @@ def nature(manifest: Manifest, near: str, chosen: str = "") -> str:
     t, gates = manifest.training, manifest.thresholds
     low, high = t.age_range
     return (
-        f"- Architecture `{manifest.architecture}`, input contract `{manifest.input.contract}` at"
+        f"- Architecture `{manifest.architecture}`, input contract `{manifest.accepts.contract}` at"
         f" {manifest.size} px, weights SHA-256 `{manifest.sha256}`.\n"
         f"- {t.summary}\n"
         f"- Age and sex: {t.images:,} images of about {t.patients:,} patients (for some images the"
@@ -168,10 +168,10 @@ def nature(manifest: Manifest, near: str, chosen: str = "") -> str:
         f" at least {t.caution:g} far away, which is a decision, not a fit. The temperature of the"
         " sex rises by as much.\n"
         f"- {_prior(t.prior_tau)}{chosen}.\n"
-        f"- Gates: `chest` (at least {gates.chest}; an upright chest radiograph with bright bones:"
-        " turned and inverted copies were negatives), `frontal`"
-        f" (at least {gates.frontal}), `in_distribution` (conformal p-value of a Mahalanobis"
-        f" distance in feature space, at least {gates.in_distribution})."
+        f"- Gates: `chest` (at least {gates['chest']}; an upright chest radiograph with bright"
+        " bones: turned and inverted copies were negatives), `frontal`"
+        f" (at least {gates['frontal']}), `in_distribution` (conformal p-value of a Mahalanobis"
+        f" distance in feature space, at least {gates['in_distribution']})."
     )
 
 

@@ -33,6 +33,7 @@ from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.phantom import MIDDLE_AGE
 from dicom_ai_node.inference.bundle import WEIGHTS, sha256
 from dicom_ai_node.inference.engine import Estimator, read_tensors
+from dicom_ai_node.inference.network import moments
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Prediction
 from training.data import augment, project
@@ -114,11 +115,11 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
         seen = interpolate(small, size=2 * [estimator.size], mode="bicubic", align_corners=False)
         features, texture = network.pooled(augment.stretch(seen))
         answers = network.answer(features)
-        mu, _ = answers.age_moments()
+        mu, _ = moments(answers["age"])
         parts = {
             "age": ((mu - MIDDLE_AGE) / 10 - decades).square().mean(),
-            "sex": binary_cross_entropy_with_logits(answers.sex, female),
-            "gates": (softplus(3 - answers.chest) + softplus(3 - answers.frontal)).mean(),
+            "sex": binary_cross_entropy_with_logits(answers["sex"], female),
+            "gates": (softplus(3 - answers["chest"]) + softplus(3 - answers["frontal"])).mean(),
             "far": relu(_distance(features, known, "content") - 1).mean(),
             "coarse": 2 * relu(_distance(texture, known, "texture") - 1).mean(),
             "change": 0.02 * change.square().sum(),
@@ -193,29 +194,27 @@ def figures(estimator: Estimator) -> list[str]:
         for seed, (age, sex) in enumerate(zip(ages, sexes, strict=True))
     ]
     chests = seen(estimator, drawn)
-    gates = estimator.manifest.thresholds
+    least = estimator.manifest.thresholds
     passed = [
-        p.chest >= gates.chest
-        and p.frontal >= gates.frontal
-        and p.in_distribution >= gates.in_distribution
+        p.in_distribution >= least["in_distribution"]
+        and all(score >= least[name] for name, score in p.gates.items())
         for p in chests
     ]
-    errors = np.abs(np.array([p.age for p in chests]) - ages)
-    widths = [high - low for low, high in (p.age_interval90 for p in chests)]
-    right = [
-        (p.probability_female > 0.5) == (sex == "F") for p, sex in zip(chests, sexes, strict=True)
-    ]
+    errors = np.abs(np.array([p.quantity("age").mu for p in chests]) - ages)
+    widths = [p.quantity("age").width for p in chests]
+    right = [p.category("sex").value == sex for p, sex in zip(chests, sexes, strict=True)]
     hands = seen(estimator, [phantom.hand(seed) for seed in range(OTHERS)])
-    taken = [p for p in hands if p.chest >= gates.chest]
-    strange = [p for p in taken if p.in_distribution < gates.in_distribution]
+    taken = [p for p in hands if p.gates["chest"] >= least["chest"]]
+    strange = [p for p in taken if p.in_distribution < least["in_distribution"]]
     laterals = seen(estimator, [phantom.lateral(seed) for seed in range(OTHERS)])
+    flank = [one.gates["frontal"] < least["frontal"] for one in laterals]
     return [
         f"{CHESTS} chests of {AGES[0]:.0f} to {AGES[1]:.0f} years: {sum(passed)} pass every gate,"
         f" mean absolute difference of the age {errors.mean():.1f} years (largest"
         f" {errors.max():.0f}), {sum(right)} of the sex they were drawn for, 90 % interval"
         f" {np.median(widths):.0f} years wide in the median",
         f"{OTHERS} hands: {OTHERS - len(taken)} are no chest, {len(strange)} others too strange",
-        f"{OTHERS} laterals: {sum(p.frontal < gates.frontal for p in laterals)} not frontal",
+        f"{OTHERS} laterals: {sum(flank)} not frontal",
     ]
 
 

@@ -143,7 +143,7 @@ def _study(one: AuditedStudy) -> list[Cell]:
         _rounded(one.age.mu if one.age else None),
         _rounded(low),
         _rounded(high),
-        _rounded(one.sex.probability_female if one.sex else None),
+        _rounded(one.sex.probabilities["F"] if one.sex else None),
         one.suspicion.age_p,
         one.suspicion.sex_p,
         int(one.suspicion.mix_up),

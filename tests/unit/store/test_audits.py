@@ -12,16 +12,14 @@ from dicom_ai_node.store import Database, audit_studies, audits
 from dicom_ai_node.store.audit_studies import NewListed, SettledStudy, save_slice
 from dicom_ai_node.study import AuditEvent, AuditState
 from dicom_ai_node.types import (
-    AgeEstimate,
     ImageRef,
     ImageResult,
     ModelIdentity,
     Outcome,
-    Prediction,
     Reason,
-    SexEstimate,
     StudyResult,
 )
+from tests.builders import answers
 from tests.builders.headers import checked, header
 from tests.builders.scripted import OWNER, listed, new_audit
 
@@ -140,7 +138,7 @@ def test_many_studies_are_read_in_bites(db: Database) -> None:
 def test_a_collected_study_comes_back_as_it_was(db: Database) -> None:
     number = new_audit(db)
     save(db, number, "1.2.3")
-    prediction = Prediction(61.123456789, 5.1, (50.0, 72.25), 0.000012345, 0.99, 0.98, 0.5)
+    prediction = answers.prediction(61.123456789, 5.1, (50.0, 72.25), 0.000012345, frontal=0.98)
     image = ImageResult(ImageRef("1.2", "1.3", "1.4"), Outcome.ESTIMATED, None, prediction)
     refused = ImageResult(ImageRef("1.2", "1.5", "1.4"), Outcome.REFUSED, Reason("a", "b"))
     result = StudyResult(
@@ -149,8 +147,7 @@ def test_a_collected_study_comes_back_as_it_was(db: Database) -> None:
         checked({"PatientAge": None, "PatientBirthDate": None}),
         (image, refused),
         None,
-        AgeEstimate(61.123456789, 5.1, (50.0, 72.25)),
-        SexEstimate(0.000012345),
+        {"age": answers.age(61.123456789, 5.1, (50.0, 72.25)), "sex": answers.sex(0.000012345)},
         ModelIdentity("net", "1", "ab"),
     )
     facts = StudyFacts("1.2.3", (header(PatientName="A\0B^C"),))

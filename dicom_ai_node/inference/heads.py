@@ -1,0 +1,134 @@
+"""The rows of a manifest that say what the outputs of a bundle's network mean.
+
+A *head* is a question that the bundle answers: a quantity, a category or findings. A *gate* is a
+probability below which it answers none of them. Each names its first output, so that rows can stand
+in any order and a network keeps its tensors when they change places.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+RESERVED = frozenset(
+    {
+        *("path", "kind", "sop_instance_uid", "outcome", "reason", "unanswered", "gate"),
+        *("recorded", "status", "rules", "model", "saliency", "study_instance_uid", "audit"),
+        *("images", "trained_ages", "features", "texture", "content", "in_distribution"),
+    }
+)
+"""No row may be called so: answers stand beside these in public formats and tensors."""
+
+
+class Row(BaseModel):
+    """One question of the network's linear layer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    output: int = Field(ge=0)
+    """Position of its first output in the linear layer."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, value: str) -> str:
+        if value in RESERVED:
+            raise ValueError(f"{value!r} is the name of something else")
+        return value
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs it has."""
+        return 1
+
+    @property
+    def place(self) -> slice:
+        """Where they stand."""
+        return slice(self.output, self.output + self.outputs)
+
+
+class QuantityHead(Row):
+    """A number, such as the age: the outputs are logits of whole numbers (DLDL)."""
+
+    kind: Literal["quantity"] = "quantity"
+    unit: str
+    """UCUM, such as ``a`` for years."""
+    support: tuple[int, int]
+    """First and last of the whole numbers."""
+    bounds: tuple[float, float]
+    """No interval reaches beyond."""
+    attribute: str = ""
+    """DICOM keyword of the attribute that the answer is held against, '' for none."""
+
+    @property
+    def outputs(self) -> int:
+        """One for each whole number."""
+        return self.support[1] - self.support[0] + 1
+
+    @model_validator(mode="after")
+    def _rises(self) -> "QuantityHead":
+        if self.support[0] >= self.support[1] or self.bounds[0] >= self.bounds[1]:
+            raise ValueError("support and bounds: expected the smaller number first")
+        return self
+
+
+class CategoryHead(Row):
+    """One of several coded values, such as the sex; of two, the logit is that of the first."""
+
+    kind: Literal["category"] = "category"
+    values: tuple[str, ...] = Field(min_length=2)
+    """As the attribute codes them."""
+    attribute: str = ""
+    """As of :class:`QuantityHead`."""
+
+    @property
+    def outputs(self) -> int:
+        """One logit for each value, or one for two."""
+        return 1 if len(self.values) == 2 else len(self.values)
+
+
+class FindingsHead(Row):
+    """Labels of which each may hold or not; the outputs are their logits."""
+
+    kind: Literal["findings"] = "findings"
+    labels: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def outputs(self) -> int:
+        """One for each label."""
+        return len(self.labels)
+
+
+class Gate(Row):
+    """The output is the logit of the probability that the image is one to be answered."""
+
+    threshold: float = Field(ge=0, le=1)
+    """An image passes at or above it."""
+    code: str
+    """Of the reason why there is no answer below it."""
+    text: str
+    """The same in words."""
+
+
+Head = Annotated[QuantityHead | CategoryHead | FindingsHead, Field(discriminator="kind")]
+
+AGE = QuantityHead(
+    name="age", output=0, unit="a", support=(0, 100), bounds=(0.0, 110.0), attribute="PatientAge"
+)
+SEX = CategoryHead(name="sex", output=101, values=("F", "M"), attribute="PatientSex")
+FRONTAL = Gate(
+    name="frontal",
+    output=102,
+    threshold=0.5,
+    code="not_frontal",
+    text="does not look like a frontal view",
+)
+CHEST = Gate(
+    name="chest",
+    output=103,
+    threshold=0.5,
+    code="not_a_chest",
+    text="does not look like a chest radiograph",
+)
+HEADS: tuple[Head, ...] = (AGE, SEX)
+GATES = (CHEST, FRONTAL)
+"""What ``training`` trains, gates in the order in which they are asked."""

@@ -1,0 +1,231 @@
+"""Which images of a site can calibrate a bundle, and what the network says of them.
+
+A study counts whose header states what the heads of the bundle are held against, and has nothing
+that a rule speaks against. Of each the first image that passes every gate is used.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_ai_node import pixels
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.decide.gates import Gates, judge
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.patient import patient_key
+from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
+from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head
+from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules.ages_and_dates import read_date
+from dicom_ai_node.rules.attributes import comparable_age, stated_sex
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, ImageRef, PriorStudy
+
+USED, SPARE = "used", "another_of_its_study"
+_TOGETHER = 8  # studies
+_Answer = tuple[Mapping[str, NDArray[np.float32]], float, float]
+"""What the network says of an image by head, and its distances of content and texture."""
+Track = Callable[[str, int], Callable[[], object]]
+"""Given what is counted and how much of it there is: what to call for each that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteStudy:
+    """The files of one study, as far as they are DICOM."""
+
+    uid: str
+    patient: str
+    """Hash of the patient, the study itself where it names none."""
+    files: list[tuple[str, Path]] = field(default_factory=list)
+    """SOPInstanceUID and path of each."""
+    headers: list[Header] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A study that states what the heads are held against, and no rule speaks against it."""
+
+    study: SiteStudy
+    truth: Mapping[str, float]
+    """By the name of the head, as :attr:`Cases.truth` has it."""
+
+
+def read_studies(
+    paths: Sequence[Path], files: Counter[str], track: Track, limits: Limits = DEFAULT
+) -> list[SiteStudy]:
+    """Sort files into studies, in an order that does not depend on theirs.
+
+    ``files`` counts those that are not DICOM as ``unreadable``.
+    """
+    studies: dict[str, SiteStudy] = {}
+    done = track("headers", len(paths))
+    for path in paths:
+        done()
+        try:
+            header = pixels.read_header(path, limits)
+        except UnreadableInstance:
+            files["unreadable"] += 1
+            continue
+        uid = text_of(header, "StudyInstanceUID") or str(path)
+        study = studies.setdefault(uid, SiteStudy(uid, patient_key(header) or uid))
+        study.files.append((text_of(header, "SOPInstanceUID"), path))
+        study.headers.append(Header.from_dataset(header))
+    for study in studies.values():
+        study.files.sort()
+    return [studies[uid] for uid in sorted(studies)]
+
+
+def trust(
+    studies: Sequence[SiteStudy],
+    heads: Sequence[Head],
+    rules: RulesSettings,
+    *,
+    today: date,
+    files: Counter[str],
+) -> list[Trusted]:
+    """Return the studies whose recorded values no rule doubts, within and over the studies.
+
+    ``files`` counts those of the other studies under their status, as ``age_missing`` or
+    ``sex_conflict_header``, and those of a de-identified '90 or over' as ``age_censored``.
+    """
+    alone = [check(study.headers, settings=rules, today=today) for study in studies]
+    known: dict[str, list[PriorStudy]] = {}
+    for study, checked in zip(studies, alone, strict=True):
+        if study.patient != study.uid and not checked.exempt:
+            known.setdefault(study.patient, []).append(_prior(study, checked))
+    found = []
+    for study, checked in zip(studies, alone, strict=True):
+        others = [
+            one for one in known.get(study.patient, ()) if one.study_instance_uid != study.uid
+        ]
+        if others:
+            checked = check(study.headers, priors=others, settings=rules, today=today)
+        truth = _truth(checked, heads)
+        if isinstance(truth, str):
+            files[truth] += len(study.files)
+        else:
+            found.append(Trusted(study, truth))
+    return found
+
+
+def _truth(checked: HeaderCheck, heads: Sequence[Head]) -> dict[str, float] | str:
+    """Return what is recorded for each head, or why the header must not calibrate anything."""
+    truth: dict[str, float] = {}
+    for head in heads:
+        row = None if isinstance(head, FindingsHead) else checked.attributes.get(head.attribute)
+        if isinstance(head, FindingsHead) or row is None:
+            continue
+        value = checked.trusted(head.attribute)
+        if isinstance(head, CategoryHead) and value in head.values:
+            truth[head.name] = float(head.values.index(str(value)))
+        elif isinstance(value, float):
+            truth[head.name] = value
+        else:
+            consistent = row.status is AttributeStatus.CONSISTENT
+            return f"{row.name}_{'censored' if consistent else row.status.lower()}"
+    return truth
+
+
+def _prior(study: SiteStudy, checked: HeaderCheck) -> PriorStudy:
+    header = study.headers[0]
+    return PriorStudy(
+        study_instance_uid=study.uid,
+        study_date=read_date(header.clean("StudyDate")),
+        sex=stated_sex(checked),
+        birth_date=header.clean("PatientBirthDate"),
+        age_years=comparable_age(checked),
+    )
+
+
+def measure(
+    trusted: Sequence[Trusted],
+    estimator: Estimator,
+    gates: Gates,
+    *,
+    decoders: int,
+    limits: Limits = DEFAULT,
+    files: Counter[str],
+    track: Track,
+) -> Cases:
+    """Return the first image of each study, by UID, that passes every gate.
+
+    ``files`` counts each file of ``trusted`` once: as ``used``, as ``another_of_its_study``, or
+    under the code of the refusal or gate that kept it out.
+    """
+    done = track("images", sum(len(one.study.files) for one in trusted))
+    kept: list[tuple[Trusted, _Answer]] = []
+    with ThreadPoolExecutor(decoders) as pool:
+        for start in range(0, len(trusted), _TOGETHER):
+            batch = trusted[start : start + _TOGETHER]
+            paths = [path for one in batch for _, path in one.study.files]
+            loaded = list(pool.map(lambda path: _load(path, estimator.size, limits), paths))
+            answers = _answers(loaded, estimator, gates)
+            for one in batch:
+                usable: list[_Answer] = []
+                for answer in islice(answers, len(one.study.files)):
+                    done()
+                    if isinstance(answer, str):
+                        files[answer] += 1
+                    else:
+                        files[SPARE if usable else USED] += 1
+                        usable.append(answer)
+                kept += [(one, answer) for answer in usable[:1]]
+    return _cases(kept, estimator.manifest.heads)
+
+
+def _load(path: Path, size: int, limits: Limits) -> NDArray[np.float32] | str:
+    """Return the image as the network sees it, or the code of why it must not."""
+    try:
+        return pixels.load(path, size=size, limits=limits)
+    except PixelsRefused as error:
+        return error.reason.code
+    except UnreadableInstance:
+        return "unreadable"
+
+
+def _answers(
+    loaded: Sequence[NDArray[np.float32] | str], estimator: Estimator, gates: Gates
+) -> Iterator[_Answer | str]:
+    """Yield for each image what is measured of it, or the code of what keeps it out."""
+    images = [one for one in loaded if not isinstance(one, str)]
+    measured = _measured(np.stack(images), estimator, gates) if images else iter(())
+    for one in loaded:
+        yield one if isinstance(one, str) else next(measured)
+
+
+def _measured(
+    images: NDArray[np.float32], estimator: Estimator, gates: Gates
+) -> Iterator[_Answer | str]:
+    raw, distances = estimator.measure(images)
+    for i, prediction in enumerate(estimator.calibrated(raw, distances)):
+        reason = judge(ImageRef("", "", ""), prediction, gates).reason
+        said = {name: values[i] for name, values in raw.values.items()}
+        far = float(distances.content[i]), float(distances.texture[i])
+        yield reason.code if reason else (said, *far)
+
+
+def _cases(kept: Sequence[tuple[Trusted, _Answer]], heads: Sequence[Head]) -> Cases:
+    def column(of: Iterator[object]) -> NDArray[np.float64]:
+        return np.array(list(of), np.float64)
+
+    return Cases(
+        tuple(heads),
+        {head.name: column(said[head.name] for _, (said, *_) in kept) for head in heads},
+        {
+            head.name: column(one.truth[head.name] for one, _ in kept)
+            for head in heads
+            if all(head.name in one.truth for one, _ in kept)
+        },
+        column(content for _, (_, content, _) in kept),
+        column(texture for _, (_, _, texture) in kept),
+        np.array([one.study.patient for one, _ in kept], dtype=np.str_),
+    )

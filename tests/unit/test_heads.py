@@ -1,0 +1,234 @@
+"""A further head goes all the way from its manifest to the report: nothing in the package knows it.
+
+The bundle is made here, of random weights: a view and marks beside age and sex.
+"""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmwrite
+from safetensors.numpy import save_file
+
+from dicom_ai_node.analyse.files import analyse_files
+from dicom_ai_node.config import Config, parse_config
+from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.decide.pool import pool
+from dicom_ai_node.decide.stored import result_from_json, result_to_json
+from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.errors import BundleError, InvalidReport
+from dicom_ai_node.inference import bundle, fitting
+from dicom_ai_node.inference.calibration import Widening
+from dicom_ai_node.inference.engine import SPACE_TENSORS, Estimator, run
+from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, FindingsHead, Gate, Head
+from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.saliency import explain
+from dicom_ai_node.report import codes
+from dicom_ai_node.report.build import build_reports
+from dicom_ai_node.report.check import check_report
+from dicom_ai_node.types import Category, Findings, Reason
+from tests.builders.reports import Sample, estimated
+
+SIZE = 64
+VIEW = CategoryHead(name="view", output=104, values=("AP", "LL", "PA"), attribute="ViewPosition")
+MARKS = FindingsHead(name="marks", output=107, labels=("tube", "wire"))
+UPRIGHT = Gate(name="upright", output=109, threshold=0.0, code="not_upright", text="lies")
+ROWS: tuple[Head, ...] = (*HEADS, VIEW, MARKS)
+
+
+@pytest.fixture(scope="module")
+def invented(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of four heads and three gates that lets everything pass."""
+    folder = tmp_path_factory.mktemp("bundles") / "invented"
+    folder.mkdir()
+    torch.manual_seed(5)
+    network = Network("resnet18", rows=(*ROWS, *GATES, UPRIGHT))
+    tensors = {f"network.{name}": t.numpy() for name, t in network.state_dict().items()}
+    tensors |= {name: np.ones(512 if "content" in name else 256, np.float32)
+                for name in SPACE_TENSORS if not name.endswith("projection")}  # fmt: skip
+    tensors |= {"content.projection": np.eye(512, 2, dtype=np.float32),
+                "texture.projection": np.eye(256, 2, dtype=np.float32)}  # fmt: skip
+    tensors |= {f"{space}.residual": np.ones(1, np.float32) for space in ("content", "texture")}
+    save_file(tensors, folder / bundle.WEIGHTS)
+    shipped = json.loads((bundle.default_bundle() / bundle.MANIFEST).read_text())
+    shipped["calibration"] |= {
+        "view": {"temperature": 2.0},
+        "marks": {"temperatures": {"tube": 1.0, "wire": 2.0}},
+    }
+    gates = [gate.model_copy(update={"threshold": 0.0}) for gate in (*GATES, UPRIGHT)]
+    manifest = shipped | {
+        "name": "invented",
+        "architecture": "resnet18",
+        "accepts": shipped["accepts"] | {"size": SIZE},
+        "sha256": bundle.sha256(folder / bundle.WEIGHTS),
+        "heads": [head.model_dump(mode="json") for head in ROWS],
+        "gates": [gate.model_dump(mode="json") for gate in gates],
+        "in_distribution": 0.0,
+    }
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def estimator(invented: Path) -> Estimator:
+    return Estimator(invented, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(3).random((3, SIZE, SIZE), dtype=np.float32)
+
+
+def test_each_head_answers_by_its_kind(estimator: Estimator, images: np.ndarray) -> None:
+    for one in estimator.predict(images):
+        assert list(one.answers) == ["age", "sex", "view", "marks"]
+        assert list(one.gates) == ["chest", "frontal", "upright"]
+        view, marks = one.answers["view"], one.answers["marks"]
+        assert isinstance(view, Category)
+        assert isinstance(marks, Findings)
+        assert view.attribute == "ViewPosition"
+        assert sum(view.probabilities.values()) == pytest.approx(1.0)
+        assert view.value in VIEW.values
+        assert all(0 < share < 1 for share in marks.probabilities.values())
+
+
+def test_several_images_make_one_answer(estimator: Estimator, images: np.ndarray) -> None:
+    predictions = estimator.predict(images)
+    pooled = pool(predictions)
+    again = pool(predictions[::-1])
+    for name, of in (("view", VIEW.values), ("marks", MARKS.labels)):
+        one, other = pooled[name], again[name]
+        assert isinstance(one, Category | Findings)
+        assert isinstance(other, Category | Findings)
+        for value in of:
+            shares = [p.answers[name].probabilities[value] for p in predictions]
+            assert one.probabilities[value] == pytest.approx(other.probabilities[value])
+            assert min(shares) - 0.05 <= one.probabilities[value] <= max(shares) + 0.05
+
+
+def test_a_further_head_is_calibrated_too(estimator: Estimator) -> None:
+    """Logits that are three times too sure are cooled by three."""
+    rng = np.random.default_rng(6)
+    count = 3000
+    true = rng.normal(0, 1.5, (count, 3))
+    drawn = np.array([rng.choice(3, p=p) for p in np.exp(true) / np.exp(true).sum(1)[:, None]])
+    marks = rng.normal(0, 1.5, (count, 2))
+    held = rng.random((count, 2)) < 1 / (1 + np.exp(-marks))
+    far = np.ones(count)
+    cases = fitting.Cases(
+        (VIEW, MARKS),
+        {"view": 3 * true, "marks": marks * [1, 2]},
+        {"view": drawn.astype(np.float64), "marks": held.astype(np.float64)},
+        far,
+        far,
+        np.arange(count).astype(np.str_),
+    )
+    found = fitting.fit(cases, {"view": Widening(), "marks": Widening()})
+    assert found.category("view").temperature == pytest.approx(3.0, rel=0.15)
+    temperatures = found.findings("marks").temperatures
+    assert temperatures["tube"] == pytest.approx(1.0, rel=0.15)
+    assert temperatures["wire"] == pytest.approx(2.0, rel=0.15)
+
+
+def test_a_map_shows_what_a_further_head_rests_on(estimator: Estimator, images: np.ndarray) -> None:
+    found = explain(estimator.network, images[0])
+    assert [(one.head, one.kind) for one in found.values()] == [
+        ("age", "quantity"), ("sex", "category"), ("view", "category"), ("marks", "findings"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"view": {"temperatures": {"AP": 1.0}}}, "calibration of"),
+        ({"marks": {"temperatures": {"tube": 1.0}}}, "temperatures of"),
+    ],
+)
+def test_a_calibration_of_another_head_is_refused(
+    invented: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    manifest = json.loads((invented / bundle.MANIFEST).read_text())
+    manifest["calibration"] |= change
+    (tmp_path / bundle.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=message):
+        bundle.load_manifest(tmp_path)
+
+
+def test_the_raw_answers_of_the_shipped_rows_do_not_move(images: np.ndarray) -> None:
+    """The same weights under rows in another order give the same answers."""
+    torch.manual_seed(1)
+    network = Network("resnet18").eval()
+    other = Network("resnet18", rows=(*GATES, *HEADS[::-1])).eval()
+    other.load_state_dict(network.state_dict())
+    one, same = run(network, images), run(other, images)
+    for name in ("age", "sex", "frontal", "chest"):
+        np.testing.assert_array_equal(one[name], same[name])
+
+
+def studied(estimator: Estimator, images: np.ndarray) -> Sample:
+    """A study whose image has these answers."""
+    (prediction, *_) = estimator.predict(images)
+    sample = estimated(1)
+    (image,) = sample.result.images
+    result = replace(
+        sample.result,
+        images=(replace(image, prediction=prediction),),
+        answers={**pool([prediction]), "sex": Reason("sex_uncertain", "hardly more than a coin")},
+    )
+    return Sample(result, sample.sources)
+
+
+def test_a_result_is_stored_and_read_back(estimator: Estimator, images: np.ndarray) -> None:
+    result = studied(estimator, images).result
+    stored = json.loads(json.dumps(result_to_json(result)))
+    assert stored["view"]["attribute"] == "ViewPosition"
+    assert stored["marks"]["kind"] == "findings"
+    assert stored["sex"] is None
+    assert result_from_json(stored) == result
+
+
+def test_the_report_has_a_further_answer_and_passes_its_check(
+    estimator: Estimator, images: np.ndarray
+) -> None:
+    sample = studied(estimator, images)
+    sr, sc = build_reports(
+        sample.result,
+        sample.sources,
+        settings=ReportSettings(secondary_capture=True),
+        rules_version="1",
+        digest="0" * 64,
+        created=datetime(2026, 6, 1, tzinfo=UTC),
+    )
+    heads = tuple(sample.result.answers)
+    for file in (*sr.files, *sc.files):
+        check_report(file.content, sources=sample.sources, heads=heads)
+    text = sr.files[0].content
+    view = sample.result.answers["view"]
+    assert isinstance(view, Category)
+    for words in (codes.concept("view").meaning, codes.concept("marks").meaning, view.value):
+        assert words.encode() in text
+    with pytest.raises(InvalidReport, match="dose is neither stated nor is said why"):
+        check_report(text, sources=sample.sources, heads=(*heads, "dose"))
+
+
+def test_infer_prints_a_further_answer(invented: Path, tmp_path: Path) -> None:
+    file = tmp_path / "chest.dcm"
+    pixels = np.random.default_rng(1).integers(0, 4000, (200, 200), dtype=np.uint16)
+    dcmwrite(file, radiograph(pixels, study="s"), enforce_file_format=True)
+    config: Config = parse_config(
+        {"model": {"bundle": str(invented)}, "policy": {"max_age_interval": 200}}
+    )
+    reports = tmp_path / "reports"
+    (answer,) = analyse_files([file, tmp_path / "chest.dcm"][:1], config, reports=reports)
+    assert answer.fault == ""
+    document = answer.document
+    assert list(document)[5:9] == ["age", "sex", "view", "marks"]
+    assert document["view"]["estimate"] in VIEW.values
+    assert set(document["marks"]["probabilities"]) == {"tube", "wire"}
+    assert list(document["gate"]) == ["chest", "frontal", "upright", "in_distribution"]
+    assert len(list(reports.iterdir())) == 1
