@@ -47,7 +47,7 @@ _FIRST_INFLATED: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class RawHeader:
     """The elements of a header, found and not converted."""
 
     data: bytes | memoryview
@@ -79,9 +79,9 @@ class Header:
 class FileHeader:
     """The header of a file, with its File Meta Information."""
 
-    meta: Header | None
+    meta: RawHeader | None
     """None where the file has none."""
-    header: Header
+    header: RawHeader
     deflated: memoryview | None
     """The deflated data set, None of all others."""
 
@@ -134,7 +134,7 @@ def header_of_file(data: memoryview, limits: Limits) -> FileHeader:
 
 def header_at(
     data: memoryview, start: int, transfer_syntax_uid: str, limits: Limits, *, sop_class: str = ""
-) -> Header:
+) -> RawHeader:
     """Follow the header of the data set at ``start``; errors of :func:`header_of_file`.
 
     The transfer syntax says how it should be encoded, '' says nothing. The first element may say
@@ -148,16 +148,16 @@ def header_at(
 
 def _header(
     data: bytes | memoryview, start: int, stated: Encoding | None, limits: Limits, sop_class: str
-) -> Header:
+) -> RawHeader:
     encoding = _encoding(data, start, stated) or stated or EXPLICIT
     parts, end = walk(data, encoding, start=start, stop=is_pixel_data, limits=limits)
-    header = Header(data, encoding, parts, end)
+    header = RawHeader(data, encoding, parts, end)
     if _is_cut_image(header, sop_class):
         raise ends_at(parts[-1].tag, behind=True)
     return header
 
 
-def _deflated_header(data: memoryview, limits: Limits, sop_class: str) -> Header:
+def _deflated_header(data: memoryview, limits: Limits, sop_class: str) -> RawHeader:
     """Follow the header of a deflated data set (PS3.5 A.5), and inflate little more than it."""
     for size in (_FIRST_INFLATED, limits.header_bytes + _FIRST_INFLATED):
         inflated = inflate(data, size)
@@ -215,15 +215,15 @@ def sequence_of(raw: RawDataElement) -> Items | None:
     return Items([_dataset(value, item.parts, inner, "iso8859") for item in items])
 
 
-def file_meta(data: memoryview, limits: Limits) -> Header | None:
+def file_meta(data: memoryview, limits: Limits) -> RawHeader | None:
     """Follow the File Meta Information (PS3.10 7.1) by its group: its length is often wrong."""
     start = PREFIX_END if is_part10(data) else 0
     if bytes(data[start : start + 2]) != b"\x02\x00":
-        return Header(data, EXPLICIT, (), start) if start else None
+        return RawHeader(data, EXPLICIT, (), start) if start else None
     parts, end = walk(
         data, EXPLICIT, start=start, stop=lambda tag: tag >> 16 != 0x0002, limits=limits
     )
-    return Header(data, EXPLICIT, parts, end)
+    return RawHeader(data, EXPLICIT, parts, end)
 
 
 def _encoding(data: bytes | memoryview, start: int, stated: Encoding | None) -> Encoding | None:
@@ -233,7 +233,7 @@ def _encoding(data: bytes | memoryview, start: int, stated: Encoding | None) -> 
     return next(fitting, None)
 
 
-def _is_cut_image(header: Header, sop_class: str) -> bool:
+def _is_cut_image(header: RawHeader, sop_class: str) -> bool:
     if header.end < len(header.data) and _ends_at_pixels(header):
         return False
     if (header.uid(_SOP_CLASS) or sop_class) not in IMAGES or not header.parts:
@@ -242,7 +242,7 @@ def _is_cut_image(header: Header, sop_class: str) -> bool:
     return last < _SERIES or _SAMPLES_PER_PIXEL <= last < _PIXEL_REPRESENTATION
 
 
-def _ends_at_pixels(header: Header) -> bool:
+def _ends_at_pixels(header: RawHeader) -> bool:
     if len(header.data) - header.end < 4:
         return False
     return is_pixel_data(header.encoding.tag_at(header.data, header.end))

@@ -58,7 +58,7 @@ class Field(IntEnum):
     C_CANCEL = 0x0FFF
 
 
-class Command:
+class CommandSet:
     """A command set that has arrived.
 
     Raises
@@ -107,7 +107,7 @@ def encode(elements: Mapping[int, bytes]) -> bytes:
 
 
 def response(
-    request: Command,
+    request: CommandSet,
     status: int,
     *,
     comment: str = "",
@@ -144,7 +144,7 @@ def p_data(command: bytes, context_id: int, longest: int) -> Iterator[bytes]:
         yield _PDV.pack(4, len(part) + _PDV_HEADER, len(part) + 2, context_id, control) + part
 
 
-def cleaned(command: Command) -> dict[int, bytes]:
+def cleaned(command: CommandSet) -> dict[int, bytes]:
     """Return the elements that pynetdicom can read, without what is odd in them.
 
     UIDs stay as they are, but for their padding; a priority that does not exist is medium, and a

@@ -13,7 +13,16 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
 
 from dicom_ai_node.peer import pdus
-from dicom_ai_node.peer.commands import COMMAND, LAST, NO_UID, Command, Field, Tag, cleaned, encode
+from dicom_ai_node.peer.commands import (
+    COMMAND,
+    LAST,
+    NO_UID,
+    CommandSet,
+    Field,
+    Tag,
+    cleaned,
+    encode,
+)
 from dicom_ai_node.peer.pdus import AssociateRequest, UnreadablePdu
 
 _HEADER = struct.Struct(">BxI")
@@ -196,10 +205,10 @@ class Messages(DIMSEServiceProvider):  # type: ignore[misc]
                 raise UnreadablePdu("too long a command set")
             if value[0] & LAST:
                 command, self._command = bytes(self._command), bytearray()
-                clean = self._cleaned(Command(command), context_id)
+                clean = self._cleaned(CommandSet(command), context_id)
                 self._hand_on(context_id, bytes([COMMAND | LAST]) + clean)
 
-    def _cleaned(self, command: Command, context_id: int) -> bytes:
+    def _cleaned(self, command: CommandSet, context_id: int) -> bytes:
         elements = cleaned(command)
         if command.field == Field.C_STORE:
             # Without one of them pynetdicom would leave the peer without an answer.

@@ -1,14 +1,14 @@
 """From a file to the square grey image that the networks see; pure but for reading the file."""
 
 from dicom_ai_node.pixels.file import read_header
-from dicom_ai_node.pixels.frame import Frame, Shown, grey, load, read_frame, show
+from dicom_ai_node.pixels.frame import GreyFrame, Shown, grey, load, read_frame, show
 from dicom_ai_node.pixels.normalise import CONTRACT, normalise
 from dicom_ai_node.pixels.pictures import grey_from_picture, is_picture, load_picture
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse_unfit
 
 __all__ = [
     "CONTRACT",
-    "Frame",
+    "GreyFrame",
     "RefusalCode",
     "Shown",
     "grey",

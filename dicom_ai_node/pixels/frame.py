@@ -56,7 +56,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class GreyFrame:
     """One decoded image, still in the units that it was stored in."""
 
     values: NDArray[Any]
@@ -132,7 +132,7 @@ def grey(path: Path) -> NDArray[np.float32]:
     return display.apply(frame.values)
 
 
-def read_frame(path: Path, *, size: int | None = None, limits: Limits = DEFAULT) -> Frame:
+def read_frame(path: Path, *, size: int | None = None, limits: Limits = DEFAULT) -> GreyFrame:
     """Decode the single frame at ``path``, whatever kind of image it is.
 
     With ``size``, the side of the tensor that is wanted, the codec may leave out resolution that
@@ -141,21 +141,23 @@ def read_frame(path: Path, *, size: int | None = None, limits: Limits = DEFAULT)
     return _frame(open_image(path), size, limits)
 
 
-def _frame(image: ImageFile, size: int | None, limits: Limits) -> Frame:
+def _frame(image: ImageFile, size: int | None, limits: Limits) -> GreyFrame:
     layout = layout_of(image.header, limits)
     samples, stream = _samples(image, layout, size, limits)
     if samples.ndim == 3:
         bits, findings = _bits_of_colour(samples, layout, stream)
-        return Frame(grey_plane(samples, bits), Display(), findings)
+        return GreyFrame(grey_plane(samples, bits), Display(), findings)
     padding = stated_padding(image.header)
     stored = stored_values(samples, layout, stream, padding=padding)
     findings = (_finding("I5", stored.fault),) if stored.fault else ()
     if layout.photometric == PALETTE:
-        return Frame(grey_plane(*from_palette(stored.values, image.header)), Display(), findings)
+        return GreyFrame(
+            grey_plane(*from_palette(stored.values, image.header)), Display(), findings
+        )
     display = display_of(image.header, signed=layout.signed)
     dark_is_high = display.dark_is_high
     values = fill_padding(stored.values, padding, stored.layout, dark_is_high=dark_is_high)
-    return Frame(values, display, findings)
+    return GreyFrame(values, display, findings)
 
 
 def _bits_of_colour(

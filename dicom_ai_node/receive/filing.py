@@ -8,7 +8,7 @@ import structlog
 
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.dicom.classes import ANALYSABLE, RADIOGRAPHS
-from dicom_ai_node.dicom.header import Header
+from dicom_ai_node.dicom.header import RawHeader
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.marks import created_here, is_coerced, is_own_report
 from dicom_ai_node.dicom.status import SUCCESS
@@ -18,8 +18,8 @@ from dicom_ai_node.receive.connection import AssociationRows, Connection
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.requests import (
-    Answer,
     Identity,
+    StoreAnswer,
     StoreRequest,
     failed,
     identity_of,
@@ -65,7 +65,7 @@ class Filing:
         self._clock = clock
         self._checkpoint = checkpoint
 
-    def store(self, request: StoreRequest, incoming: Incoming, peer: Connection) -> Answer:
+    def store(self, request: StoreRequest, incoming: Incoming, peer: Connection) -> StoreAnswer:
         """File the instance and return what the response says. Never raises.
 
         0x0000 only when file and row are durable, or when the object is a report of ours.
@@ -73,7 +73,7 @@ class Filing:
         log = _log.bind(calling_ae=peer.calling_ae, address=peer.address)
         try:
             self._store(request, incoming, peer, log)
-            return Answer(SUCCESS)
+            return StoreAnswer(SUCCESS)
         except UnreadableInstance as error:
             self._quarantine(incoming, str(error), peer, log)
             return not_understood(error)
@@ -156,7 +156,7 @@ class Filing:
             association=peer.key,
         )
 
-    def _is_own(self, request: StoreRequest, header: Header) -> bool:
+    def _is_own(self, request: StoreRequest, header: RawHeader) -> bool:
         """Whether a peer sends us our own report or copy, or an image with a value of ours in it.
 
         Analysing a report would never end, and what an image was filled with is no evidence of
@@ -190,7 +190,7 @@ class Filing:
             log.error("instance_not_quarantined", status="C000", reason=reason, error=str(error))
 
 
-def _identify(request: StoreRequest, header: Header) -> Identity:
+def _identify(request: StoreRequest, header: RawHeader) -> Identity:
     identity = identity_of(header)
     if request.sop_class_uid != identity.sop_class_uid:
         raise UnreadableInstance("SOPClassUID is not the Affected SOP Class UID")

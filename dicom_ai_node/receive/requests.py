@@ -11,12 +11,12 @@ from pydicom.datadict import tag_for_keyword
 from pynetdicom.presentation import PresentationContext
 
 from dicom_ai_node.dicom.encoding import tag_of
-from dicom_ai_node.dicom.header import Header, header_at, mapped
+from dicom_ai_node.dicom.header import RawHeader, header_at, mapped
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.status import CANNOT_UNDERSTAND, FAILED_HERE, OUT_OF_RESOURCES
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, StorageFull, UnreadableInstance
-from dicom_ai_node.peer.commands import Command, Tag
+from dicom_ai_node.peer.commands import CommandSet, Tag
 from dicom_ai_node.types import ImageRef
 
 _LONGEST_UID = 64
@@ -26,7 +26,7 @@ _OF_COMMAND = {
 }
 
 
-class Answer(NamedTuple):
+class StoreAnswer(NamedTuple):
     """The status of a response, and why it is no success."""
 
     status: int
@@ -46,7 +46,7 @@ class StoreRequest:
     transfer_syntax_uid: str
 
     @classmethod
-    def of(cls, command: Command, context: PresentationContext) -> Self:
+    def of(cls, command: CommandSet, context: PresentationContext) -> Self:
         """Return what a command set asks for in its presentation context."""
         return cls(
             sop_class_uid=command.text(Tag.AFFECTED_SOP_CLASS_UID),
@@ -82,7 +82,7 @@ class Identity:
 
 def read_header(
     path: Path, *, offset: int, transfer_syntax: str, limits: Limits = DEFAULT
-) -> Header:
+) -> RawHeader:
     """Follow everything before the pixel data of the data set at ``offset``.
 
     Raises
@@ -93,7 +93,7 @@ def read_header(
     return header_at(mapped(path), offset, transfer_syntax, limits)
 
 
-def identity_of(header: Header) -> Identity:
+def identity_of(header: RawHeader) -> Identity:
     """Return the UIDs of an instance.
 
     Raises
@@ -109,7 +109,7 @@ def identity_of(header: Header) -> Identity:
     )
 
 
-def _uid(header: Header, keyword: str) -> str:
+def _uid(header: RawHeader, keyword: str) -> str:
     value = header.uid(tag_of(keyword))
     if not value:
         raise UnreadableInstance(f"{keyword} is missing")
@@ -118,7 +118,7 @@ def _uid(header: Header, keyword: str) -> str:
     return value
 
 
-def not_understood(error: UnreadableInstance) -> Answer:
+def not_understood(error: UnreadableInstance) -> StoreAnswer:
     """Return the answer to what cannot be filed: the reason, and the element that it names first.
 
     Reasons begin with the keyword of the attribute that is wrong, where it is one.
@@ -127,24 +127,24 @@ def not_understood(error: UnreadableInstance) -> Answer:
     of_command = [tag for name, tag in _OF_COMMAND.items() if reason.startswith(name)]
     named = tag_for_keyword(reason.partition(" ")[0])
     of_data_set = [named] if named is not None else []
-    return Answer(CANNOT_UNDERSTAND, reason, tuple((of_command or of_data_set)[:1]))
+    return StoreAnswer(CANNOT_UNDERSTAND, reason, tuple((of_command or of_data_set)[:1]))
 
 
-def too_large(error: InstanceTooLarge) -> Answer:
+def too_large(error: InstanceTooLarge) -> StoreAnswer:
     """Return the answer to what is larger than any radiograph: to send it again would not help."""
-    return Answer(CANNOT_UNDERSTAND, str(error))
+    return StoreAnswer(CANNOT_UNDERSTAND, str(error))
 
 
-def out_of_resources(error: StorageError | OSError) -> Answer:
+def out_of_resources(error: StorageError | OSError) -> StoreAnswer:
     """Return the answer when nothing can be stored now; what exactly is this node's own affair."""
     if isinstance(error, StorageFull):
-        return Answer(OUT_OF_RESOURCES, "too little room to store it; send it again later")
-    return Answer(OUT_OF_RESOURCES, "cannot be stored at this time; send it again later")
+        return StoreAnswer(OUT_OF_RESOURCES, "too little room to store it; send it again later")
+    return StoreAnswer(OUT_OF_RESOURCES, "cannot be stored at this time; send it again later")
 
 
-def failed() -> Answer:
+def failed() -> StoreAnswer:
     """Return the answer when this program failed."""
-    return Answer(FAILED_HERE, "internal error of the receiver; its log says more")
+    return StoreAnswer(FAILED_HERE, "internal error of the receiver; its log says more")
 
 
 def _check(name: str, uid: str) -> None:

@@ -18,7 +18,7 @@ from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.reactor import EventDrivenAssociation
-from dicom_ai_node.receive.requests import Answer, StoreRequest
+from dicom_ai_node.receive.requests import StoreAnswer, StoreRequest
 from dicom_ai_node.receive.stream import SLICE, StreamingProvider
 
 _READER_ENDS_WITHIN = 10.0
@@ -219,7 +219,7 @@ class Session:
         self.connection.arriving.add(incoming)
         return incoming
 
-    def answer(self, request: StoreRequest, incoming: Incoming) -> Answer:
+    def answer(self, request: StoreRequest, incoming: Incoming) -> StoreAnswer:
         """File what has arrived; return what the response says."""
         answer = self._shared.filing.store(request, incoming, self.connection)
         self.connection.answered(incoming, success=answer.status == SUCCESS)

@@ -16,16 +16,16 @@ from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT
 
 from dicom_ai_node.dicom.status import SUCCESS, UNRECOGNISED_OPERATION
 from dicom_ai_node.dicom.uids import clean_uid
-from dicom_ai_node.peer.commands import COMMAND, LAST, Command, Field, Tag, p_data, response
+from dicom_ai_node.peer.commands import COMMAND, LAST, CommandSet, Field, Tag, p_data, response
 from dicom_ai_node.peer.pdus import A_ASSOCIATE_RQ, P_DATA_TF, UnreadablePdu
 from dicom_ai_node.peer.upper_layer import LARGEST_CONTROL, UpperLayer, check_header, in_words
 from dicom_ai_node.receive.connection import Pace
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.reactor import EventDrivenAssociation, EventDrivenProvider
-from dicom_ai_node.receive.requests import Answer, StoreRequest
+from dicom_ai_node.receive.requests import StoreAnswer, StoreRequest
 
 _AWAITING_REQUEST, _ESTABLISHED, _AWAITING_CLOSE = "Sta2", "Sta6", "Sta13"  # PS3.8 table 9-10
-_NOT_OFFERED = Answer(UNRECOGNISED_OPERATION, "only C-ECHO and C-STORE are offered")
+_NOT_OFFERED = StoreAnswer(UNRECOGNISED_OPERATION, "only C-ECHO and C-STORE are offered")
 
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_HEADER = struct.Struct(">IBB")
@@ -44,7 +44,7 @@ class StoreProvider(Protocol):
     def begin(self, request: StoreRequest) -> Incoming:
         """A request has come; its data set follows, and is written to what is returned."""
 
-    def answer(self, request: StoreRequest, incoming: Incoming) -> Answer:
+    def answer(self, request: StoreRequest, incoming: Incoming) -> StoreAnswer:
         """All bytes are there: do what is to be done, and return what the response says."""
 
 
@@ -57,7 +57,7 @@ class _Aborting(Exception):
 
 
 class _Transfer(NamedTuple):
-    command: Command
+    command: CommandSet
     context_id: int
     store: tuple[StoreRequest, Incoming] | None
     """None for another request than C-STORE: it is answered, and its data set is dropped."""
@@ -169,10 +169,10 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
         self._command += self._exactly(size)
         self._pace.add(size)
         if control & LAST:
-            command, self._command = Command(bytes(self._command)), bytearray()
+            command, self._command = CommandSet(bytes(self._command)), bytearray()
             self._begin(command, context_id)
 
-    def _begin(self, command: Command, context_id: int) -> None:
+    def _begin(self, command: CommandSet, context_id: int) -> None:
         """Answer a request, or expect its data set first."""
         context = self.assoc._accepted_cx.get(context_id)
         if context is None:
@@ -200,7 +200,7 @@ class StreamingProvider(UpperLayer, EventDrivenProvider):
             answer = self._store.answer(*transfer.store)
             self._respond(transfer.command, transfer.context_id, answer)
 
-    def _respond(self, command: Command, context_id: int, answer: Answer) -> None:
+    def _respond(self, command: CommandSet, context_id: int, answer: StoreAnswer) -> None:
         message = response(
             command,
             answer.status,

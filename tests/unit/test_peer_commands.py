@@ -10,7 +10,7 @@ from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.pdu_primitives import P_DATA
 
 import dicom_ai_node.peer.upper_layer  # noqa: F401 - it lets every UID pass
-from dicom_ai_node.peer.commands import Command, cleaned, encode, p_data, plain_comment, response
+from dicom_ai_node.peer.commands import CommandSet, cleaned, encode, p_data, plain_comment, response
 from dicom_ai_node.peer.pdus import UnreadablePdu
 from tests.builders.wire import command, fragments, parse, us
 
@@ -22,7 +22,7 @@ VALUES = st.binary(max_size=90) | st.sampled_from([b"", b"\0", us(1), us(0x0101)
 
 @given(st.sampled_from(FIELDS), st.dictionaries(st.sampled_from(TAGS), VALUES))
 def test_any_values_are_read_or_replaced(field: int, odd: dict[int, bytes]) -> None:
-    asked = Command(command(odd | {0x100: us(field)}))
+    asked = CommandSet(command(odd | {0x100: us(field)}))
     elements = cleaned(asked) | {0x800: us(0x0101)}  # what follows is no matter here
     message, primitive = DIMSEMessage(), P_DATA()
     primitive.presentation_data_value_list.append((1, b"\3" + encode(elements)))
@@ -36,12 +36,12 @@ def test_any_values_are_read_or_replaced(field: int, odd: dict[int, bytes]) -> N
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_command_or_unreadable(data: bytes) -> None:
     with suppress(UnreadablePdu):
-        encode(cleaned(Command(data)))
+        encode(cleaned(CommandSet(data)))
 
 
 @given(st.text(), st.integers(8, 200))
 def test_a_response_is_whole_in_pdus_of_any_length(comment: str, longest: int) -> None:
-    asked = Command(command({0x100: us(1), 0x110: us(5)}))
+    asked = CommandSet(command({0x100: us(1), 0x110: us(5)}))
     whole = response(asked, 0xC000, comment=comment, offending=(0x00080018,), sop_class_uid="1.2")
     pdus = list(p_data(whole, 3, longest & ~1))
     assert all(len(pdu) - 6 <= longest for pdu in pdus)

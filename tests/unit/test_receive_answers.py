@@ -9,7 +9,7 @@ from dicom_ai_node.errors import (
     UnreadableInstance,
 )
 from dicom_ai_node.receive.requests import (
-    Answer,
+    StoreAnswer,
     StoreRequest,
     failed,
     not_understood,
@@ -31,7 +31,7 @@ CR = "1.2.840.10008.5.1.4.1.1.1"
         (not_understood(UnreadableInstance("cut off")), 0xC000, "cut off"),
     ],
 )
-def test_every_refusal_has_a_comment(answer: Answer, status: int, words: str) -> None:
+def test_every_refusal_has_a_comment(answer: StoreAnswer, status: int, words: str) -> None:
     assert answer.status == status
     assert words in answer.comment
     assert len(answer.comment) <= 64
