@@ -133,7 +133,7 @@ class Pipeline:
         found: list[Finding] = []
         for image, path in readable:
             try:
-                shown = pixels.show(path, size=self.estimator.size, limits=self.limits)
+                shown = self.show(path)
             except PixelsRefused as error:
                 prepared.refused.append(_refused(image, error.reason))
             except UnreadableInstance:
@@ -145,6 +145,11 @@ class Pipeline:
         if not prepared.header_only:
             prepared.check = with_pixels(checked, found, disabled=self.rules.disabled)
         return prepared
+
+    def show(self, path: Path) -> pixels.Shown:
+        """Return the DICOM image at ``path`` as the bundle sees it, if it accepts it."""
+        manifest = self.estimator.manifest
+        return pixels.show(path, size=manifest.size, limits=self.limits, accepted=manifest.accepted)
 
     def prepare_picture(self, image: ImageRef, path: Path) -> Prepared:
         """Decode a PNG or JPEG; it has no header to check and nothing to be compared with."""

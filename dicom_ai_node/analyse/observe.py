@@ -11,9 +11,9 @@ from typing import Any
 import structlog
 from pydicom import Dataset
 
-from dicom_ai_node import pixels
 from dicom_ai_node.decide.pool import pool
 from dicom_ai_node.decide.study import outside_training_ages
+from dicom_ai_node.inference.bundle import Route
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.rules import Header
@@ -81,20 +81,18 @@ class Shadow:
         self.pipeline = pipeline
 
     def prepare(
-        self, live: Prepared, files: Sequence[tuple[ImageRef, Path]], *, size: int
+        self, live: Prepared, files: Sequence[tuple[ImageRef, Path]], *, accepts: Route
     ) -> Prepared | None:
-        """Return the study at the size of this bundle, None when that fails.
+        """Return the study as this bundle is shown it, None when that fails.
 
-        ``size`` is that of the tensors in ``live``.
+        ``accepts`` is the route of the bundle that ``live`` was prepared for.
         """
-        wanted = self.pipeline.estimator.size
-        if size == wanted or not live.images:
+        if accepts == self.pipeline.estimator.manifest.accepts or not live.images:
             return live
         paths = {image.sop_instance_uid: path for image, path in files}
         try:
             tensors = [
-                pixels.load(paths[image.sop_instance_uid], size=wanted, limits=self.pipeline.limits)
-                for image in live.images
+                self.pipeline.show(paths[image.sop_instance_uid]).tensor for image in live.images
             ]
         except Exception as error:
             log.error("shadow_failed", study=live.study_instance_uid, exc_info=error)

@@ -169,8 +169,8 @@ class Analyser:
         )
         shadow = None
         if self.shadow is not None:
-            size = self.pipeline.estimator.size
-            shadow = self.shadow.prepare(prepared, files, size=size)
+            accepts = self.pipeline.estimator.manifest.accepts
+            shadow = self.shadow.prepare(prepared, files, accepts=accepts)
         return _Ready(claimed, prepared, shadow)
 
     def _fail(self, claimed: ClaimedStudy, error: Exception) -> None:

@@ -25,6 +25,7 @@ from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.fitting import Covered
 from dicom_ai_node.inference.heads import Gate, Head, Row
 from dicom_ai_node.pixels.normalise import CONTRACT
+from dicom_ai_node.pixels.refusals import Accepted
 from dicom_ai_node.types import ModelIdentity
 
 MANIFEST = "manifest.json"
@@ -178,6 +179,11 @@ class Manifest(_Part):
     def identity(self) -> ModelIdentity:
         """Name, version and hash, as reports state them."""
         return ModelIdentity(self.name, self.version, self.sha256)
+
+    @property
+    def accepted(self) -> Accepted:
+        """Which images are shown to the network."""
+        return Accepted(self.accepts.sop_classes, self.accepts.modalities)
 
     @property
     def size(self) -> int:

@@ -31,6 +31,8 @@ from dicom_ai_node.pixels.file import (
 from dicom_ai_node.pixels.layout import PALETTE, Layout, layout_of
 from dicom_ai_node.pixels.normalise import reduce, stretch
 from dicom_ai_node.pixels.refusals import (
+    RADIOGRAPHY,
+    Accepted,
     RefusalCode,
     refuse,
     refuse_long,
@@ -90,7 +92,9 @@ class GreyFrame:
         return self.shown(size).tensor
 
 
-def load(path: Path, *, size: int, limits: Limits = DEFAULT) -> NDArray[np.float32]:
+def load(
+    path: Path, *, size: int, limits: Limits = DEFAULT, accepted: Accepted = RADIOGRAPHY
+) -> NDArray[np.float32]:
     """Return the DICOM image at ``path`` as the networks see it.
 
     Returns
@@ -105,13 +109,15 @@ def load(path: Path, *, size: int, limits: Limits = DEFAULT) -> NDArray[np.float
         The image must not be shown to the network; any code of
         :class:`~dicom_ai_node.pixels.refusals.RefusalCode`.
     """
-    return show(path, size=size, limits=limits).tensor
+    return show(path, size=size, limits=limits, accepted=accepted).tensor
 
 
-def show(path: Path, *, size: int, limits: Limits = DEFAULT) -> Shown:
+def show(
+    path: Path, *, size: int, limits: Limits = DEFAULT, accepted: Accepted = RADIOGRAPHY
+) -> Shown:
     """Return the image of :func:`load`, and what its header says wrongly of its pixels."""
     image = open_image(path, limits)
-    refuse_unfit(image.header)
+    refuse_unfit(image.header, accepted)
     return _frame(image, size, limits).shown(size)
 
 

@@ -6,6 +6,8 @@ the network's gate on pixels does.
 """
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydicom import config
@@ -18,9 +20,20 @@ from dicom_ai_node.dicom.values import sop_class_of
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels.header import integer, quotable, text, texts
 
-MODALITIES = frozenset({"CR", "DX", "RG", "OT", ""})
-"""Modalities of a projection radiograph (PS3.3 C.7.3.1.1.1); OT and '' name none and are let in."""
 _UID = re.compile(r"[0-9.]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Which images a network is shown, by what their headers say of their kind."""
+
+    sop_classes: Collection[str]
+    modalities: Collection[str]
+    """Values of Modality, '' for none."""
+
+
+RADIOGRAPHY = Accepted(RADIOGRAPHS | CAPTURES, ("CR", "DX", "RG", "OT", ""))
+"""Projection radiographs (PS3.3 C.7.3.1.1.1); OT and '' name no modality and are let in."""
 
 
 class RefusalCode(StrEnum):
@@ -64,8 +77,8 @@ def refuse(code: RefusalCode, detail: str = "") -> PixelsRefused:
     return PixelsRefused(code.value, f"{code.text}: {detail}" if detail else code.text)
 
 
-def refuse_unfit(header: Dataset) -> None:
-    """Raise unless the image of ``header`` may be a chest radiograph; reads no pixels.
+def refuse_unfit(header: Dataset, accepted: Accepted = RADIOGRAPHY) -> None:
+    """Raise unless the image of ``header`` is of the kind that is accepted; reads no pixels.
 
     Raises
     ------
@@ -75,11 +88,11 @@ def refuse_unfit(header: Dataset) -> None:
     """
     sop_class = sop_class_of(header)
     modality = text(header, "Modality")
-    if sop_class not in RADIOGRAPHS | CAPTURES:
+    if sop_class not in accepted.sop_classes:
         is_image = not sop_class or "Rows" in header
         code = RefusalCode.NOT_PROJECTION_RADIOGRAPH if is_image else RefusalCode.NOT_AN_IMAGE
         raise refuse(code, f"SOP class {_name(sop_class)}")
-    if modality not in MODALITIES:
+    if modality not in accepted.modalities:
         raise refuse(RefusalCode.NOT_PROJECTION_RADIOGRAPH, f"Modality {quotable(modality)}")
     if "LOCALIZER" in texts(header, "ImageType"):
         raise refuse(RefusalCode.LOCALISER)

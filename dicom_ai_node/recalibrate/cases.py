@@ -22,6 +22,7 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
+from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head
@@ -167,7 +168,7 @@ def measure(
         for start in range(0, len(trusted), _TOGETHER):
             batch = trusted[start : start + _TOGETHER]
             paths = [path for one in batch for _, path in one.study.files]
-            loaded = list(pool.map(lambda path: _load(path, estimator.size, limits), paths))
+            loaded = list(pool.map(lambda path: _load(path, estimator.manifest, limits), paths))
             answers = _answers(loaded, estimator, gates)
             for one in batch:
                 usable: list[_Answer] = []
@@ -182,10 +183,10 @@ def measure(
     return _cases(kept, estimator.manifest.heads)
 
 
-def _load(path: Path, size: int, limits: Limits) -> NDArray[np.float32] | str:
+def _load(path: Path, manifest: Manifest, limits: Limits) -> NDArray[np.float32] | str:
     """Return the image as the network sees it, or the code of why it must not."""
     try:
-        return pixels.load(path, size=size, limits=limits)
+        return pixels.load(path, size=manifest.size, limits=limits, accepted=manifest.accepted)
     except PixelsRefused as error:
         return error.reason.code
     except UnreadableInstance:

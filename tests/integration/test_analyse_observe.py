@@ -36,8 +36,8 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Estimator:
     tensors["content.reference"] = tensors["content.reference"] * 2
     save_file(tensors, folder / bundle.WEIGHTS)
     manifest = bundle.load_manifest(folder)
-    smaller = manifest.input.model_copy(update={"size": 224})
-    changed = {"sha256": bundle.sha256(folder / bundle.WEIGHTS), "input": smaller}
+    smaller = manifest.accepts.model_copy(update={"size": 224})
+    changed = {"sha256": bundle.sha256(folder / bundle.WEIGHTS), "accepts": smaller}
     (folder / bundle.MANIFEST).write_text(manifest.model_copy(update=changed).model_dump_json())
     return Estimator(folder, device="cpu")
 

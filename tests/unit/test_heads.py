@@ -232,3 +232,20 @@ def test_infer_prints_a_further_answer(invented: Path, tmp_path: Path) -> None:
     assert set(document["marks"]["probabilities"]) == {"tube", "wire"}
     assert list(document["gate"]) == ["chest", "frontal", "upright", "in_distribution"]
     assert len(list(reports.iterdir())) == 1
+
+
+def test_a_bundle_sees_what_it_accepts(invented: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    manifest = json.loads((invented / bundle.MANIFEST).read_text())
+    manifest["accepts"]["modalities"] = ["MG"]
+    (other / bundle.MANIFEST).write_text(json.dumps(manifest))
+    (other / bundle.WEIGHTS).symlink_to(invented / bundle.WEIGHTS)
+    file = tmp_path / "chest.dcm"
+    pixels = np.random.default_rng(1).integers(0, 4000, (200, 200), dtype=np.uint16)
+    for modality, refused in (("DX", True), ("MG", False)):
+        image = radiograph(pixels, study="s", Modality=modality)
+        dcmwrite(file, image, enforce_file_format=True)
+        config = parse_config({"model": {"bundle": str(other)}})
+        (answer,) = analyse_files([file], config)
+        assert (answer.document["outcome"] == "refused") == refused

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from dicom_ai_node.dicom.classes import CAPTURES, RADIOGRAPHS
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.calibration import Calibration, Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.heads import AGE, GATES, HEADS
 from dicom_ai_node.inference.network import Network
-from dicom_ai_node.pixels.normalise import CONTRACT
+from dicom_ai_node.pixels import CONTRACT, RADIOGRAPHY
 from dicom_ai_node.recalibrate.pack import fewest
 from training.data.images import Data, Images, LabelledImage
 from training.data.tables import DataError
@@ -37,8 +36,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 FITTED_ON = 2400
 """Training images that the spaces of content and texture are fitted on."""
 ACCEPTS = {
-    "sop_classes": sorted(RADIOGRAPHS | CAPTURES),
-    "modalities": ("CR", "DX", "RG", "OT", ""),
+    "sop_classes": sorted(RADIOGRAPHY.sop_classes),
+    "modalities": RADIOGRAPHY.modalities,
 }
 """Frontal chest radiographs, digitised ones among them."""
 IN_DISTRIBUTION = 0.005
