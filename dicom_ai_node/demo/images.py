@@ -106,10 +106,7 @@ def radiograph(
 def set_pixels(ds: Dataset, values: Image, syntax: UID) -> None:
     """Put ``values`` into ``ds``, whose header describes them, encoded by ``syntax``.
 
-    Raises
-    ------
-    KeyError
-        ``syntax`` is neither of ``NATIVE_SYNTAXES`` nor of :data:`ENCODERS`.
+    Raises KeyError: ``syntax`` is neither of ``NATIVE_SYNTAXES`` nor of :data:`ENCODERS`.
     """
     if syntax in NATIVE_SYNTAXES:
         big = syntax == ExplicitVRBigEndian

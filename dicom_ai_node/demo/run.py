@@ -40,10 +40,7 @@ _SETTLED = {State.DELIVERED, State.SKIPPED, State.FAILED, State.UNDELIVERED}
 def run_demo(images: Path | None, *, keep: Path | None, as_json: bool) -> bool:
     """Run the demo and print its table; return whether every expected report arrived valid.
 
-    Raises
-    ------
-    NodeError
-        When the node does not start, or there is no image to send.
+    Raises NodeError: the node does not start, or there is no image to send.
     """
     console = GuardedConsole(stderr=as_json)
     studies = synthetic() if images is None else from_folder(images)

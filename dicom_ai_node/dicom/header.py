@@ -100,12 +100,7 @@ class FileHeader:
 def mapped(path: Path) -> memoryview:
     """Return the content of a file without reading it.
 
-    Raises
-    ------
-    UnreadableInstance
-        It is empty.
-    OSError
-        It cannot be opened.
+    Raises UnreadableInstance: it is empty; OSError: it cannot be opened.
     """
     with path.open("rb") as file:
         if not file.read(1):  # and cannot be mapped
@@ -116,11 +111,8 @@ def mapped(path: Path) -> memoryview:
 def header_of_file(data: memoryview, limits: Limits) -> FileHeader:
     """Follow the header of a PS3.10 file, or of a bare data set.
 
-    Raises
-    ------
-    UnreadableInstance
-        These are no DICOM data, or the header is cut off, cannot be followed, or goes beyond
-        ``limits``.
+    Raises UnreadableInstance: these are no DICOM data, or the header is cut off, cannot be
+    followed, or goes beyond ``limits``.
     """
     meta = file_meta(data, limits)
     if meta is None and _encoding(data, 0, None) is None:
@@ -188,10 +180,7 @@ class Inflated(NamedTuple):
 def inflate(packed: bytes | memoryview, most: int) -> Inflated:
     """Inflate a data set (PS3.5 A.5) to ``most`` bytes; pydicom has no bound.
 
-    Raises
-    ------
-    UnreadableInstance
-        It cannot be inflated.
+    Raises UnreadableInstance: it cannot be inflated.
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

@@ -121,36 +121,26 @@ ACCEPTED_SYNTAXES: Final = tuple(row.uid for row in TABLE if row.accepted)
 NATIVE_SYNTAXES: Final = tuple(row.uid for row in TABLE if row.coding is Coding.NATIVE)
 OFFERED_SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """What this node proposes for queries and for objects that it encodes, the preferred one first."""
-_BY_UID = {str(row.uid): row for row in TABLE}
-
-
-def syntax_of(uid: str) -> TransferSyntax | None:
-    """Return the row of a transfer syntax, None where it is private or not an image's."""
-    return _BY_UID.get(uid)
+_ENCODINGS = {str(row.uid): row.encoding for row in TABLE}
+_DEFLATED = frozenset(row.uid for row in TABLE if row.deflated)
+_LOSSY = frozenset(row.uid for row in TABLE if row.lossy is Lossy.YES)
 
 
 def encoding_of(uid: str) -> Encoding:
     """Return how a data set in that transfer syntax should be encoded (PS3.5 A)."""
-    row = _BY_UID.get(uid)
-    return row.encoding if row else EXPLICIT
+    return _ENCODINGS.get(uid, EXPLICIT)
 
 
 def native_syntax_of(encoding: Encoding) -> str:
     """Return the transfer syntax of native pixels in a data set of that encoding."""
-    return next(
-        row.uid
-        for row in TABLE
-        if row.coding is Coding.NATIVE and row.encoding == encoding and not row.deflated
-    )
+    return next(uid for uid in NATIVE_SYNTAXES if _ENCODINGS[uid] == encoding)
 
 
 def is_deflated(uid: str) -> bool:
     """Whether a data set in that transfer syntax is deflated as a whole (PS3.5 A.5, A.6, A.11)."""
-    row = _BY_UID.get(uid)
-    return row is not None and row.deflated
+    return uid in _DEFLATED
 
 
 def is_lossy(uid: str) -> bool:
     """Whether that transfer syntax is lossy by definition; False where only the encoder knows."""
-    row = _BY_UID.get(uid)
-    return row is not None and row.lossy is Lossy.YES
+    return uid in _LOSSY

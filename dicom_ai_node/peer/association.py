@@ -81,10 +81,8 @@ class Association:
         ``scp_classes`` are those that the peer shall send us on it (PS3.7 D.3.3.4), as in a C-GET;
         ``handlers`` are pynetdicom's, bound to its events.
 
-        Raises
-        ------
-        PeerUnavailable
-            Unknown host, no connection, rejected, aborted or no answer: the message says which.
+        Raises PeerUnavailable: unknown host, no connection, rejected, aborted or no answer: the
+        message says which.
         """
         timeout = peer.timeout
         where = f"{peer.ae_title} at {peer.host}:{peer.port}"

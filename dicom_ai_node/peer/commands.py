@@ -61,10 +61,7 @@ class Field(IntEnum):
 class CommandSet:
     """A command set that has arrived.
 
-    Raises
-    ------
-    UnreadablePdu
-        It is no command set.
+    Raises UnreadablePdu: it is no command set.
     """
 
     def __init__(self, data: bytes) -> None:

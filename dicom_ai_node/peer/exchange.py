@@ -82,12 +82,8 @@ class Exchange(Association):
 
         ``deadline``, in the time of monotonic(), ends it too, also where answers still come.
 
-        Raises
-        ------
-        PeerRefused
-            It does not take the query; matches may have come before.
-        PeerUnavailable
-            It broke off, gave no valid answer, or not all of it before the deadline.
+        Raises PeerRefused: it does not take the query; matches may have come before;
+        PeerUnavailable: it broke off, gave no valid answer, or not all of it before the deadline.
         """
         implicit, little, deflated = self._send("send_c_find", model, identifier)
         for message in self._messages(deadline=deadline):
@@ -197,12 +193,8 @@ def ask_worklist(
     A worklist need not match on every key (PS3.4 K.2.2.1), and then answers everything that it
     has: who asks has to look at the answers. ``deadline`` is in the time of monotonic().
 
-    Raises
-    ------
-    PeerRefused
-        It knows no worklist, or does not take the query.
-    PeerUnavailable
-        No association, or no complete answer before the deadline.
+    Raises PeerRefused: it knows no worklist, or does not take the query; PeerUnavailable: no
+    association, or no complete answer before the deadline.
     """
     if time.monotonic() >= deadline:
         raise PeerUnavailable(f"{peer.ae_title} at {peer.host}:{peer.port} took all of its time")

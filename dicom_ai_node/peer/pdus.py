@@ -78,10 +78,7 @@ def read_request(pdu: bytes) -> AssociateRequest:
     nobody supports: it is refused alone. One whose ID is even, 0 or taken cannot be answered and is
     left out.
 
-    Raises
-    ------
-    UnreadablePdu
-        It is shorter than its fixed fields or than what its items say.
+    Raises UnreadablePdu: it is shorter than its fixed fields or than what its items say.
     """
     calling, called = titles_of(pdu)
     application, contexts, user = "", dict[int, bytes](), b""
@@ -111,10 +108,7 @@ def clean_accept(pdu: bytes, proposed: Mapping[int, Collection[str]]) -> bytes:
     that was accepted in another syntax, or in none, counts as rejected; what was not proposed is
     left out.
 
-    Raises
-    ------
-    UnreadablePdu
-        It is shorter than its fixed fields or than what its items say.
+    Raises UnreadablePdu: it is shorter than its fixed fields or than what its items say.
     """
     contexts, user = dict[int, bytes](), b""
     for kind, body in _checked(pdu, "A-ASSOCIATE-AC"):

@@ -45,10 +45,8 @@ def decode(
     reduced resolution of at least :data:`REDUCED_SIDE` times that: ten times faster, and the
     tensor differs by 0.001 to 0.003 in the mean (a wavelet low band is not quite an area mean).
 
-    Raises
-    ------
-    PixelsRefused
-        ``size_mismatch``, ``unsupported_layout``, ``too_large`` or ``undecodable``.
+    Raises PixelsRefused: ``size_mismatch``, ``unsupported_layout``, ``too_large`` or
+    ``undecodable``.
     """
     expected = (layout.rows, layout.columns)
     if (stream.rows, stream.columns) != expected:
@@ -152,10 +150,7 @@ def _centred(low_band: Samples, levels: int) -> Samples:
 def decode_rle(data: bytes, layout: Layout) -> Samples:
     """Decode one RLE frame (PS3.5 annex G) into unsigned samples.
 
-    Raises
-    ------
-    PixelsRefused
-        ``undecodable`` or ``truncated``.
+    Raises PixelsRefused: ``undecodable`` or ``truncated``.
     """
     dtype = np.dtype("<u1" if layout.allocated == 8 else "<u2")
     shape = (layout.samples, layout.rows, layout.columns)
@@ -194,10 +189,7 @@ def _is_subsampled(layout: Layout) -> bool:
 def unpack_native(value: memoryview, layout: Layout, *, vr: str, little_endian: bool) -> Samples:
     """View native pixel data (PS3.5 8.2) as unsigned samples, without a copy where possible.
 
-    Raises
-    ------
-    PixelsRefused
-        ``truncated``: fewer bytes than the header promises.
+    Raises PixelsRefused: ``truncated``: fewer bytes than the header promises.
     """
     width = layout.allocated // 8
     expected = native_length(layout)

@@ -55,10 +55,7 @@ class Codestream:
 def inspect(data: bytes) -> Codestream:
     """Read the markers of ``data``.
 
-    Raises
-    ------
-    PixelsRefused
-        ``undecodable``, ``truncated`` or ``unsupported_syntax``.
+    Raises PixelsRefused: ``undecodable``, ``truncated`` or ``unsupported_syntax``.
     """
     try:
         if data.startswith(b"\xff\xd8"):
@@ -180,42 +177,31 @@ def _pieces(sides: Sequence[int], exponents: Sequence[int]) -> int:
     return across * down
 
 
-def _style(data: bytes, position: int) -> _Style:
-    """Read the COD at ``position``, behind its length."""
-    flags, _order, layers, _transform, levels, wide, high = struct.unpack_from(
-        ">BBHBBBB", data, position
-    )
-    if levels > 32:
-        raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 with {levels} levels")
-    precincts = data[position + 10 : position + 11 + levels] if flags & 1 else b""
-    return _Style(layers, levels, (wide + 2, high + 2), precincts)
-
-
-def _component_style(data: bytes, position: int, layers: int) -> _Style:
-    """Read the COC at ``position``, behind its length, of an image of up to 256 components."""
-    flags, levels, wide, high = struct.unpack_from(">BBBB", data, position + 1)
-    if levels > 32:
-        raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 with {levels} levels")
-    precincts = data[position + 7 : position + 8 + levels] if flags & 1 else b""
-    return _Style(layers, levels, (wide + 2, high + 2), precincts)
-
-
 def _styles(data: bytes, position: int, layers: int = 1) -> Iterator[_Style]:
     """Yield the coding styles among the markers of a header that begins at ``position``.
 
-    ``layers`` are those of a style for one component, which states none.
+    ``layers`` are those of a style for one component (COC), which states none. An image has up to
+    256 components here.
     """
     while position + 4 <= len(data):
         marker, length = struct.unpack_from(">HH", data, position)
         if marker < 0xFF00 or marker in (_SOT, _SOD):
             return
         if marker == _COD:
-            style = _style(data, position + 4)
-            layers = style.layers
-            yield style
+            flags, _order, layers = struct.unpack_from(">BBH", data, position + 4)
+            yield _style(data, position + 9, layers, has_precincts=bool(flags & 1))
         elif marker == _COC:
-            yield _component_style(data, position + 4, layers)
+            yield _style(data, position + 6, layers, has_precincts=bool(data[position + 5] & 1))
         position += 2 + length
+
+
+def _style(data: bytes, position: int, layers: int, *, has_precincts: bool) -> _Style:
+    """Read what COD and COC have in common, from the number of levels on."""
+    levels, wide, high = struct.unpack_from(">BBB", data, position)
+    if levels > 32:
+        raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 with {levels} levels")
+    precincts = data[position + 5 : position + 6 + levels] if has_precincts else b""
+    return _Style(layers, levels, (wide + 2, high + 2), precincts)
 
 
 def _complete(data: bytes, position: int, tiles: int) -> tuple[bytes, set[_Style]]:

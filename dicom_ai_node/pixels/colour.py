@@ -40,10 +40,8 @@ def grey_plane(samples: NDArray[Any], bits: int) -> NDArray[Any]:
     -------
     Array of shape (rows, columns): Y of YBR as it is, or the luma of RGB as float32.
 
-    Raises
-    ------
-    PixelsRefused
-        ``colour``: over :data:`TOLERATED_AREA` of the image is coloured by either reading.
+    Raises PixelsRefused: ``colour``: over :data:`TOLERATED_AREA` of the image is coloured by either
+    reading.
     """
     # A fraction of the pixels tells: at most about 256 of each row and column.
     steps = tuple(max(1, side // 256) for side in samples.shape[:2])
@@ -74,10 +72,7 @@ def _luma(samples: NDArray[Any]) -> NDArray[np.float32]:
 def from_palette(indices: NDArray[Any], header: Dataset) -> tuple[NDArray[Any], int]:
     """Look palette indices up (PS3.3 C.7.9): samples of shape (rows, columns, 3), and their bits.
 
-    Raises
-    ------
-    PixelsRefused
-        ``unsupported_layout``: the palette is absent or damaged.
+    Raises PixelsRefused: ``unsupported_layout``: the palette is absent or damaged.
     """
     try:
         with quiet():

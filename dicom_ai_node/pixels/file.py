@@ -44,11 +44,8 @@ class ImageFile:
 def read_header(path: Path, limits: Limits = DEFAULT) -> Dataset:
     """Return the header of the file at ``path``: everything before the pixel data.
 
-    Raises
-    ------
-    UnreadableInstance
-        The file cannot be read, is not DICOM (a PS3.10 file, or a bare data set with SOP UIDs), was
-        cut off within its header, or goes beyond ``limits``.
+    Raises UnreadableInstance: the file cannot be read, is not DICOM (a PS3.10 file, or a bare data
+    set with SOP UIDs), was cut off within its header, or goes beyond ``limits``.
     """
     return _read(path, limits)[0]
 
@@ -101,11 +98,8 @@ def _unreadable(path: Path, expected: str) -> UnreadableInstance:
 def pixel_element(image: ImageFile) -> tuple[str, memoryview | None, int]:
     """Return VR ('' if implicit), native value (None if encapsulated) and the value's offset.
 
-    Raises
-    ------
-    PixelsRefused
-        ``no_pixels``: no PixelData (7FE0,0010), or an empty one; ``unsupported_depth``: floating
-        point pixel data.
+    Raises PixelsRefused: ``no_pixels``: no PixelData (7FE0,0010), or an empty one;
+    ``unsupported_depth``: floating point pixel data.
     """
     head = bytes(image.data[image.start : image.start + 12])
     if len(head) < 8:
@@ -134,10 +128,7 @@ def codestream(image: ImageFile, offset: int, limits: Limits = DEFAULT) -> bytes
     With one frame, all fragments are its own, so the offset tables (which are often absent or
     wrong) are not needed.
 
-    Raises
-    ------
-    PixelsRefused
-        ``truncated``, ``undecodable``, ``too_large`` or ``no_pixels``.
+    Raises PixelsRefused: ``truncated``, ``undecodable``, ``too_large`` or ``no_pixels``.
     """
     fragments = list(_fragments(image, offset))
     # The first item is the basic offset table, unless a careless writer left it out.

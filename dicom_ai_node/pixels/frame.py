@@ -74,10 +74,7 @@ class GreyFrame:
         Values are averaged first and shown afterwards (:mod:`dicom_ai_node.pixels.display` says
         why), then stretched by the contract of :mod:`dicom_ai_node.pixels.normalise`.
 
-        Raises
-        ------
-        PixelsRefused
-            ``blank``.
+        Raises PixelsRefused: ``blank``.
         """
         small = reduce(self.values, size)
         display, passed = self.display.judged(small)
@@ -101,13 +98,8 @@ def load(
     -------
     Array of shape (size, size), float32, in [0, 1]; bones are bright.
 
-    Raises
-    ------
-    UnreadableInstance
-        The file is not DICOM.
-    PixelsRefused
-        The image must not be shown to the network; any code of
-        :class:`~dicom_ai_node.pixels.refusals.RefusalCode`.
+    Raises UnreadableInstance: the file is not DICOM; PixelsRefused: the image must not be shown to
+    the network; any code of :class:`~dicom_ai_node.pixels.refusals.RefusalCode`.
     """
     return show(path, size=size, limits=limits, accepted=accepted).tensor
 

@@ -40,11 +40,8 @@ class Layout:
 def layout_of(header: Dataset, limits: Limits = DEFAULT) -> Layout:
     """Read the layout from ``header``; nothing is allocated yet.
 
-    Raises
-    ------
-    PixelsRefused
-        ``multi_frame``, ``no_pixels``, ``too_large``, ``one_bit``, ``unsupported_depth`` or
-        ``unsupported_layout``.
+    Raises PixelsRefused: ``multi_frame``, ``no_pixels``, ``too_large``, ``one_bit``,
+    ``unsupported_depth`` or ``unsupported_layout``.
     """
     refuse_multi_frame(header)
     rows, columns = _shape(header)

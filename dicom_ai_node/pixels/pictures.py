@@ -56,12 +56,8 @@ def grey_from_picture(path: Path, limits: Limits = DEFAULT) -> NDArray[Any]:
     -------
     Array of shape (rows, columns), uint8, or uint16, int32 or float32 where the picture is deeper.
 
-    Raises
-    ------
-    UnreadableInstance
-        The file cannot be read or is none of :data:`FORMATS`.
-    PixelsRefused
-        ``too_large``, ``one_bit``, ``multi_frame`` or ``undecodable``.
+    Raises UnreadableInstance: the file cannot be read or is none of :data:`FORMATS`; PixelsRefused:
+    ``too_large``, ``one_bit``, ``multi_frame`` or ``undecodable``.
     """
     try:
         with quiet(), Image.open(path, formats=FORMATS) as picture:

@@ -80,11 +80,8 @@ def refuse(code: RefusalCode, detail: str = "") -> PixelsRefused:
 def refuse_unfit(header: Dataset, accepted: Accepted = RADIOGRAPHY) -> None:
     """Raise unless the image of ``header`` is of the kind that is accepted; reads no pixels.
 
-    Raises
-    ------
-    PixelsRefused
-        ``not_an_image``, ``not_projection_radiograph``, ``localiser``, ``for_processing`` or
-        ``multi_frame``.
+    Raises PixelsRefused: ``not_an_image``, ``not_projection_radiograph``, ``localiser``,
+    ``for_processing`` or ``multi_frame``.
     """
     sop_class = sop_class_of(header)
     modality = text(header, "Modality")
@@ -151,10 +148,7 @@ def refuse_private(syntax: str) -> None:
     Such a syntax may order the bytes of its pixels as it likes: GE's 1.2.840.113619.5.2 has a
     little endian data set and big endian pixels. Codestreams say themselves what they are.
 
-    Raises
-    ------
-    PixelsRefused
-        ``unsupported_syntax``.
+    Raises PixelsRefused: ``unsupported_syntax``.
     """
     # IGNORE because a damaged UID is no reason for a warning here.
     if not UID(syntax, config.IGNORE).is_transfer_syntax:

@@ -165,10 +165,7 @@ def fill_padding(
     it to 0 and one dead pixel does not set it. Padding lies along an edge; values that touch none
     are image, whatever the header says (it often declares 0, which saturated pixels have too).
 
-    Raises
-    ------
-    PixelsRefused
-        ``blank``: all of the image is padding.
+    Raises PixelsRefused: ``blank``: all of the image is padding.
     """
     if not stated:
         return values

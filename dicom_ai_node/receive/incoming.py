@@ -52,12 +52,8 @@ class Room:
     def for_bytes(self, size: int) -> Iterator[None]:
         """Within the context so many bytes may be written.
 
-        Raises
-        ------
-        StorageFull
-            They would leave less than ``storage.min_free_mb``.
-        StorageError
-            The file system does not answer.
+        Raises StorageFull: they would leave less than ``storage.min_free_mb``; StorageError: the
+        file system does not answer.
         """
         with self._lock:
             self._grant(size)
@@ -148,10 +144,7 @@ class Incoming:
     def sync(self) -> None:
         """Return when the content is on the disk.
 
-        Raises
-        ------
-        StorageError, InstanceTooLarge
-            What went wrong here, or earlier in :meth:`write`.
+        Raises StorageError, InstanceTooLarge: what went wrong here, or earlier in :meth:`write`.
         """
         if self.failure is None:
             try:

@@ -30,12 +30,8 @@ def read_unfiled(spool: Spool, path: Path, limits: Limits) -> Unfiled:
 
     Who sent it is not in it.
 
-    Raises
-    ------
-    UnreadableInstance
-        It cannot be read, or its content is not what its name says.
-    OSError
-        The disk fails.
+    Raises UnreadableInstance: it cannot be read, or its content is not what its name says; OSError:
+    the disk fails.
     """
     data = mapped(path)
     found = header_of_file(data, limits)

@@ -85,10 +85,7 @@ def read_header(
 ) -> RawHeader:
     """Follow everything before the pixel data of the data set at ``offset``.
 
-    Raises
-    ------
-    UnreadableInstance
-        The header is cut off, cannot be followed, or goes beyond ``limits``.
+    Raises UnreadableInstance: the header is cut off, cannot be followed, or goes beyond ``limits``.
     """
     return header_at(mapped(path), offset, transfer_syntax, limits)
 

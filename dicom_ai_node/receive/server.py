@@ -57,12 +57,7 @@ def run(
     On stop nothing new is accepted, what is in progress is finished, and what does not finish in
     time is aborted: its sender was told nothing and keeps its copy.
 
-    Raises
-    ------
-    ConfigError
-        The port cannot be bound.
-    OSError
-        The spool cannot be written.
+    Raises ConfigError: the port cannot be bound; OSError: the spool cannot be written.
     """
     listener = listener or listen(config.node.bind, config.node.port, key="node")
     warnings.filterwarnings("ignore", module="pydicom")  # they quote values of the data set

@@ -54,10 +54,8 @@ def difference(before: bytes, after: bytes) -> list[Change]:
     the length of a sequence is written does not count. Private sequences of defined length that
     have no VR are compared as bytes.
 
-    Raises
-    ------
-    UnreadableInstance
-        One is not a DICOM file, or its data set cannot be followed to its end.
+    Raises UnreadableInstance: one is not a DICOM file, or its data set cannot be followed to its
+    end.
     """
     old, new = dict(_file(before)), dict(_file(after))
     return [

@@ -69,11 +69,8 @@ _FROM = {True: "", False: "from "}
 def checked(fills: Sequence[Fill], *, allow_sex: bool) -> tuple[Fill, ...]:
     """Return the fills, PatientAge first.
 
-    Raises
-    ------
-    FillError
-        There is none, one is not a value of its attribute, or PatientSex is among them and
-        ``allow_sex`` does not say that this destination may have it.
+    Raises FillError: there is none, one is not a value of its attribute, or PatientSex is among
+    them and ``allow_sex`` does not say that this destination may have it.
     """
     if not fills:
         raise FillError("there is nothing to fill in")

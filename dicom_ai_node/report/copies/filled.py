@@ -68,12 +68,8 @@ def filled_copy(
     allow_sex
         The copy goes to research, or a person approved this very PatientSex.
 
-    Raises
-    ------
-    FillError
-        A value must not be filled in, or the instance was itself made by this program.
-    UnreadableInstance
-        No copy can be made of the file, see :func:`.source.source_of`.
+    Raises FillError: A value must not be filled in, or the instance was itself made by this
+    program; UnreadableInstance: no copy can be made of the file, see :func:`.source.source_of`.
     """
     fills = checked(fills, allow_sex=allow_sex)
     source = source_of(content)
@@ -97,10 +93,7 @@ def filled_copy(
 def stated_age(content: bytes) -> str:
     """Return PatientAge as it stands in a file, '' where there is none.
 
-    Raises
-    ------
-    UnreadableInstance
-        As :func:`coerced` does.
+    Raises UnreadableInstance: as :func:`coerced` does.
     """
     return source_of(content).value(AGE).decode("latin-1")
 
@@ -122,12 +115,8 @@ def coerced(
     model
         Which network inferred the value.
 
-    Raises
-    ------
-    FillError
-        The value is not one of PatientAge.
-    UnreadableInstance
-        No copy can be made of the file, see :func:`.source.source_of`.
+    Raises FillError: the value is not one of PatientAge; UnreadableInstance: no copy can be made of
+    the file, see :func:`.source.source_of`.
     """
     if fill.keyword != AGE:
         raise FillError(f"{fill.keyword} is never filled in under the UID of the source")

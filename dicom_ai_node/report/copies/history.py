@@ -87,10 +87,7 @@ def private_block(
 ) -> dict[int, bytes]:
     """Return the elements of a private block that is still free in the data set (PS3.5 7.8.1).
 
-    Raises
-    ------
-    UnreadableInstance
-        None is free.
+    Raises UnreadableInstance: none is free.
     """
     taken = {part.tag for part in parts}
     blocks = range(_FIRST_BLOCK, _LAST_BLOCK + 1)

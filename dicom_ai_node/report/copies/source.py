@@ -65,10 +65,8 @@ class Part10:
 def opened(content: bytes) -> Part10:
     """Take a file apart.
 
-    Raises
-    ------
-    UnreadableInstance
-        It is no PS3.10 file, names no transfer syntax, or cannot be inflated.
+    Raises UnreadableInstance: it is no PS3.10 file, names no transfer syntax, or cannot be
+    inflated.
     """
     if not is_part10(content):
         raise UnreadableInstance("expected a DICOM file (PS3.10), found no DICM at byte 128")
@@ -87,10 +85,7 @@ def opened(content: bytes) -> Part10:
 def elements_of(data: bytes, encoding: Encoding) -> list[Part]:
     """Return the elements of a data set, its pixel data and what is behind them included.
 
-    Raises
-    ------
-    UnreadableInstance
-        It cannot be followed to its end, or is not in this encoding.
+    Raises UnreadableInstance: it cannot be followed to its end, or is not in this encoding.
     """
     parts = walk(data, encoding, limits=_WHOLE).parts
     if not encoding.implicit and (mixed := [part.tag for part in parts if not part.vr]):
@@ -209,10 +204,7 @@ def filled(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes | None]
 def found(parts: Sequence[Part], tag: int) -> Part | None:
     """Return the element of a tag, None where there is none.
 
-    Raises
-    ------
-    UnreadableInstance
-        There are two: readers do not agree on which one counts.
+    Raises UnreadableInstance: there are two: readers do not agree on which one counts.
     """
     those = [part for part in parts if part.tag == tag]
     if len(those) > 1:
@@ -254,10 +246,7 @@ def appended(
 ) -> bytes:
     """Return a sequence with one more item; those that are there stay as they stand.
 
-    Raises
-    ------
-    UnreadableInstance
-        What the source has there is no sequence.
+    Raises UnreadableInstance: what the source has there is no sequence.
     """
     if part is None or part.value == part.value_end:
         return encoding.sequence(tag, [item(encoding)])
