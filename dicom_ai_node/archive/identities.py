@@ -30,47 +30,47 @@ _MOST_NAMES = 50
 
 def _identities(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     persons = [
-        one
-        for one in members
-        if one.patient
-        and not one.check.exempt
-        and not one.deidentified
-        and not test_word(one.usual("PatientName"), settings.test_names)
+        study
+        for study in members
+        if study.patient
+        and not study.check.exempt
+        and not study.deidentified
+        and not test_word(study.usual("PatientName"), settings.test_names)
     ]
     yield from _merged(persons, settings)
     yield from _split(persons, settings)
 
 
 def _merged(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
-    for own in grouped(members, lambda one: one.patient).values():
-        faces = {one.key: (one.usual("PatientName"), _birth(one, settings)) for one in own}
+    for own in grouped(members, lambda study: study.patient).values():
+        faces = {study.key: (study.usual("PatientName"), _birth(study, settings)) for study in own}
         compared = sorted(set(faces.values()))[:_MOST_NAMES]
         odd = {
             face
             for face in set(faces.values())
             if any(not _belong(face, other) for other in compared)
         }
-        for one in own:
-            if faces[one.key] in odd:
-                yield one, Hit("PatientName is not that of other studies of this PatientID")
+        for study in own:
+            if faces[study.key] in odd:
+                yield study, Hit("PatientName is not that of other studies of this PatientID")
 
 
-def _belong(one: tuple[str, str], other: tuple[str, str]) -> bool:
+def _belong(face: tuple[str, str], other: tuple[str, str]) -> bool:
     """Whether a name and birth date may be those of the person of another.
 
     One part of a name changes with a marriage, and is the same in a family: the birth date decides.
     """
-    family, given = same_person(components(one[0]), components(other[0]))
-    births_differ = bool(one[1] and other[1] and one[1] != other[1])
+    family, given = same_person(components(face[0]), components(other[0]))
+    births_differ = bool(face[1] and other[1] and face[1] != other[1])
     return family and given if births_differ else family or given
 
 
 def _split(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
-    def person(one: Member) -> tuple[str, ...]:
-        birth = _birth(one, settings)
+    def person(study: Member) -> tuple[str, ...]:
+        birth = _birth(study, settings)
         known = birth[4:] not in settings.year_only_days
-        family, given = components(one.usual("PatientName"))
-        sex = one.usual("PatientSex")
+        family, given = components(study.usual("PatientName"))
+        sex = study.usual("PatientSex")
         whole = bool(family and given)
         return (
             " ".join(sorted(family)) if whole else "",
@@ -81,12 +81,12 @@ def _split(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple
 
     issuers = _issuers(members)
     for same in grouped(members, person).values():
-        counts = Counter(issuers[patient] for patient in {one.patient for one in same})
-        for one in same:
-            count = counts[issuers[one.patient]]
+        counts = Counter(issuers[patient] for patient in {study.patient for study in same})
+        for study in same:
+            count = counts[issuers[study.patient]]
             if count > 1:
                 yield (
-                    one,
+                    study,
                     Hit(f"{count} PatientIDs of one issuer have this name, birth date and sex"),
                 )
 
@@ -94,8 +94,10 @@ def _split(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple
 def _issuers(members: Sequence[Member]) -> dict[str, str]:
     """Issuer of each patient's PatientID, '' where no study says it."""
     issuers: dict[str, str] = {}
-    for one in members:
-        issuers[one.patient] = max(issuers.get(one.patient, ""), one.usual("IssuerOfPatientID"))
+    for study in members:
+        issuers[study.patient] = max(
+            issuers.get(study.patient, ""), study.usual("IssuerOfPatientID")
+        )
     return issuers
 
 

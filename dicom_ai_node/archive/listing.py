@@ -56,11 +56,11 @@ def _agrees(keyword: str, listed: Header, headers: Sequence[Header]) -> bool:
     )
 
 
-def _same(keyword: str, one: str, other: str) -> bool:
+def _same(keyword: str, listed: str, other: str) -> bool:
     if keyword != "PatientName":
-        return _plain(keyword, one) == _plain(keyword, other)
+        return _plain(keyword, listed) == _plain(keyword, other)
     # A listing may hold the alphabetic group only, and an archive without the others gives none.
-    groups = zip(one.split("="), other.split("="), strict=False)
+    groups = zip(listed.split("="), other.split("="), strict=False)
     pairs = [(_name(a), _name(b)) for a, b in groups]
     both = [(a, b) for a, b in pairs if a and b]
     return all(_lossy_equal(a, b) for a, b in both) if both else not _name(other)
@@ -77,11 +77,11 @@ def _name(group: str) -> str:
     return unicodedata.normalize("NFC", "^".join(parts)).casefold().rstrip("^ ")
 
 
-def _lossy_equal(one: str, other: str) -> bool:
+def _lossy_equal(name: str, other: str) -> bool:
     """Whether the two are the same but for letters that one of them could not be written with."""
-    return len(one) == len(other) and all(
+    return len(name) == len(other) and all(
         a == b or (a in _LOST and not b.isascii()) or (b in _LOST and not a.isascii())
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(name, other, strict=True)
     )
 
 

@@ -13,7 +13,7 @@ ages are not tested at all, and so make no H3 either; where H2 is, sexes.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dicom_ai_node.archive.statistics import (
@@ -27,15 +27,18 @@ from dicom_ai_node.archive.statistics import (
     storey_null_share,
 )
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.conflicts import beyond, nearest_trained
+from dicom_ai_node.decide.conflicts import (
+    Contradiction,
+    beyond,
+    contradicted,
+    nearest_trained,
+    not_assessable,
+)
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
-from dicom_ai_node.rules.image import ESTIMATE_RULES
 from dicom_ai_node.types import (
-    AttributeStatus,
     Category,
-    Finding,
     HeaderCheck,
     Outcome,
     Quantity,
@@ -51,7 +54,6 @@ _OTHER_STUDIES = frozenset({"G1", "G3", "G4", "G5"})
 _MIX_UPS_FIRST = 100.0
 """Larger than any score: likely mix-ups come before everything else."""
 _HALF = 0.5
-_WORDING = "inferred characteristics differ from the record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +67,33 @@ class BatchStudy:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchVerdict:
-    """What the batch says of one study."""
+class Suspicion:
+    """Image against header (group H) for one study."""
 
     age_p: float | None = None
-    """P-value of the recorded age."""
+    """Two-sided p-value of the recorded age under the estimate; None when not comparable."""
     sex_p: float | None = None
-    """Calibrated probability of the recorded sex."""
+    """Calibrated probability of the recorded sex; None when not comparable."""
     age_found: bool = False
+    """H1: rejected with the false discovery rate held over the batch."""
     sex_found: bool = False
+    """H2: the same for sex."""
     mix_up: bool = False
+    """H3: both, or one with a contradiction to the patient's other studies."""
     score: float = 0.0
     """-log10 of the p-value of both together, 100 more for a mix-up; 0 where nothing is wrong."""
     alert: bool = False
-    age: Quantity | None = None
-    """The estimate that the recorded age was compared with, None where it was not."""
+    """Within the alert budget (or found, where there is no budget)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What a batch says of its studies, and of itself."""
 
-    verdicts: Mapping[str, BatchVerdict]
+    suspicions: Mapping[str, Suspicion]
+    """Of every study, by key."""
+    compared_ages: Mapping[str, Quantity]
+    """The estimates that recorded ages were compared with, by key."""
     threshold: float | None
     """Smallest score that alerts, None when nothing does."""
     expected_ppv: float | None
@@ -109,7 +116,7 @@ def judge_batch(
 
     Keys are unique. The answer does not depend on the order of ``cases``.
     """
-    cases = sorted(cases, key=lambda one: one.key)
+    cases = sorted(cases, key=lambda case: case.key)
     tested = _tested(cases, policy, disabled)
     pairs = tested.pairs if "H3" not in disabled else frozenset()
     families = (
@@ -118,22 +125,21 @@ def judge_batch(
         # All that were tested count, those too whose age or sex alone says that they are no pair.
         (tested.both, _found(tested.both, false_discovery_rate) & pairs),
     )
-    verdicts = {
-        one.key: _verdict(
-            one,
-            age=tested.estimates.get(one.key),
-            age_p=tested.age.get(one.key),
-            sex_p=tested.recorded_sex.get(one.key),
-            found=[one.key in own for _, own in families],
-            p=tested.both.get(one.key, 1.0),
+    suspicions = {
+        case.key: _suspicion(
+            case,
+            age_p=tested.age.get(case.key),
+            sex_p=tested.recorded_sex.get(case.key),
+            found=[case.key in own for _, own in families],
+            p=tested.both.get(case.key, 1.0),
             mix_ups="H3" not in disabled,
         )
-        for one in cases
+        for case in cases
     }
     conflicts = sorted(frozenset().union(*(own for _, own in families)))
     candidates = conflicts if budget is None else tested.both
-    ranked = sorted(candidates, key=lambda key: (-verdicts[key].score, key))
-    alerts = [key for key in ranked if verdicts[key].score > 0][:budget]
+    ranked = sorted(candidates, key=lambda key: (-suspicions[key].score, key))
+    alerts = [key for key in ranked if suspicions[key].score > 0][:budget]
     tested_right = storey_null_share(list(tested.both.values())) * len(tested.both)
     # A right header is found by its age, by its sex, or by both.
     by_chance = sum(max((p[key] for key in own), default=0.0) for p, own in families)
@@ -142,8 +148,9 @@ def judge_batch(
         last = max((tested.both[key] for key in alerts), default=0.0)
         right = max(right, len(alerts) - tested_right * last)
     return Batch(
-        verdicts={**verdicts, **{key: replace(verdicts[key], alert=True) for key in alerts}},
-        threshold=min((verdicts[key].score for key in alerts), default=None),
+        suspicions={**suspicions, **{key: replace(suspicions[key], alert=True) for key in alerts}},
+        compared_ages=tested.estimates,
+        threshold=min((suspicions[key].score for key in alerts), default=None),
         expected_ppv=max(0.0, right) / len(alerts) if alerts else None,
         prevalence=(1 - false_discovery_rate) * len(conflicts) / len(tested.both)
         if tested.both
@@ -177,11 +184,11 @@ def _tested(
     cases: Sequence[BatchStudy], policy: PolicySettings, disabled: Collection[str]
 ) -> _Tested:
     ages = {
-        one.key: (recorded, estimate, _trained(one.result))
-        for one in cases
+        case.key: (recorded, estimate, _trained(case.result))
+        for case in cases
         if "H1" not in disabled
-        and (estimate := _compared_age(one.result, policy)) is not None
-        and (recorded := trusted_age(one.check)) is not None
+        and (estimate := _compared_age(case.result, policy)) is not None
+        and (recorded := trusted_age(case.check)) is not None
     }
     sides = {key: beyond(recorded, trained) for key, (recorded, _, trained) in ages.items()}
     deviations = {
@@ -189,15 +196,15 @@ def _tested(
         for key, (recorded, estimate, trained) in ages.items()
     }
     recorded_sex = {
-        one.key: _probability(sex, appearance)
-        for one in cases
+        case.key: _probability(sex, appearance)
+        for case in cases
         if "H2" not in disabled
-        and (appearance := stated_sex(one.result, policy)) is not None
-        and (sex := trusted_sex(one.check))
+        and (appearance := stated_sex(case.result, policy)) is not None
+        and (sex := trusted_sex(case.check))
     }
     # What lies beyond the trained ages says nothing of how well the others are estimated.
-    spread = observed_spread([one for key, one in deviations.items() if not sides[key]])
-    age = {key: age_p_value(one, spread, sides[key]) for key, one in deviations.items()}
+    spread = observed_spread([far for key, far in deviations.items() if not sides[key]])
+    age = {key: age_p_value(far, spread, sides[key]) for key, far in deviations.items()}
     sexes = dict(zip(recorded_sex, sex_p_values(list(recorded_sex.values())), strict=True))
     both = {
         key: fisher_combined(age.get(key), sexes.get(key))
@@ -207,22 +214,20 @@ def _tested(
     return _Tested(age, sexes, both, estimates, recorded_sex)
 
 
-def _verdict(
+def _suspicion(
     case: BatchStudy,
     *,
-    age: Quantity | None,
     age_p: float | None,
     sex_p: float | None,
     found: Sequence[bool],
     p: float,
     mix_ups: bool,
-) -> BatchVerdict:
+) -> Suspicion:
     age_found, sex_found, pair_found = found
     contradicted = not _OTHER_STUDIES.isdisjoint(case.check.rules)
     mix_up = mix_ups and (pair_found or age_found + sex_found + contradicted >= 2)
     suspicious = any(found) or p < WORTH_A_LOOK
-    return BatchVerdict(
-        age=age,
+    return Suspicion(
         age_p=age_p,
         sex_p=sex_p,
         age_found=age_found,
@@ -251,9 +256,9 @@ def _compared_age(result: StudyResult | None, policy: PolicySettings) -> Quantit
     if result is None or result.reason is None or result.reason.code != OUTSIDE_TRAINING:
         return stated_age(result, policy)
     usable = [
-        one.prediction
-        for one in result.images
-        if one.outcome is Outcome.ESTIMATED and one.prediction is not None
+        image.prediction
+        for image in result.images
+        if image.outcome is Outcome.ESTIMATED and image.prediction is not None
     ]
     age = pool(usable).get("age") if usable else None
     return age if isinstance(age, Quantity) and age.width <= policy.max_age_interval else None
@@ -279,51 +284,42 @@ def _probability(sex: str, estimate: Category) -> float:
     return min(1.0, max(estimate.probabilities[sex], SMALLEST_P))
 
 
-def with_findings(
-    case: BatchStudy, verdict: BatchVerdict, disabled: Collection[str] = ()
-) -> HeaderCheck:
+def with_findings(case: BatchStudy, batch: Batch, disabled: Collection[str] = ()) -> HeaderCheck:
     """The check of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE.
 
     ``disabled`` are the rules that the batch was judged without.
     """
-    check, result, findings = case.check, case.result, list[Finding]()
-    if verdict.age is not None and verdict.age_found:
-        low, high = verdict.age.interval90
-        text = f"recorded age is far from the estimate, 90 % interval {low:.0f} to {high:.0f} years"
-        findings.append(_finding("H1", f"{_WORDING}: {text} (p = {verdict.age_p:.2g})"))
-        check = check.with_status(AGE, AttributeStatus.CONFLICT_IMAGE)
-    if verdict.sex_found:
-        text = f"recorded sex has probability {verdict.sex_p:.2g}"
-        findings.append(_finding("H2", f"{_WORDING}: {text}"))
-        check = check.with_status(SEX, AttributeStatus.CONFLICT_IMAGE)
-    if verdict.mix_up:
-        findings.append(_finding("H3", f"{_WORDING}: possible mix-up of studies{_odds(verdict)}"))
-        if verdict.age_p is not None and verdict.age_p < WORTH_A_LOOK:
-            check = check.with_status(AGE, AttributeStatus.CONFLICT_IMAGE)
-        if verdict.sex_p is not None and verdict.sex_p < _HALF:
-            check = check.with_status(SEX, AttributeStatus.CONFLICT_IMAGE)
-    reason = _not_assessable(result)
-    if reason is not None and reason.code == OUTSIDE_TRAINING and verdict.age_found:
-        reason = None  # the recorded age that forbade an answer is the one that is contradicted
-    if "H4" not in disabled and reason is not None:
-        findings.append(_finding("H4", f"not assessable: {reason.text}"))
-    return replace(check, findings=(*check.findings, *findings))
+    suspicion, age = batch.suspicions[case.key], batch.compared_ages.get(case.key)
+    check = contradicted(case.check, _contradictions(suspicion, age))
+    reason = _not_assessed(case.result)
+    if reason is None or (reason.code == OUTSIDE_TRAINING and suspicion.age_found):
+        return check  # the recorded age that forbade an answer is the one that is contradicted
+    return not_assessable(check, reason, disabled)
 
 
-def _odds(verdict: BatchVerdict) -> str:
-    age, sex = verdict.age_p, verdict.sex_p
-    said = [
-        *([f"recorded age p = {age:.2g}"] if age is not None else ()),
-        *([f"recorded sex has probability {sex:.2g}"] if sex is not None else ()),
-    ]
-    return f" ({', '.join(said)})" if said else ""
+def _contradictions(suspicion: Suspicion, estimate: Quantity | None) -> Iterator[Contradiction]:
+    age, sex = suspicion.age_p, suspicion.sex_p
+    if estimate is not None and suspicion.age_found:
+        low, high = estimate.interval90
+        interval = f"90 % interval {low:.0f} to {high:.0f} years"
+        words = f": recorded age is far from the estimate, {interval} (p = {age:.2g})"
+        yield Contradiction("H1", words, (AGE,))
+    if suspicion.sex_found:
+        yield Contradiction("H2", f": recorded sex has probability {sex:.2g}", (SEX,))
+    if suspicion.mix_up:
+        odds = [
+            *([f"recorded age p = {age:.2g}"] if age is not None else ()),
+            *([f"recorded sex has probability {sex:.2g}"] if sex is not None else ()),
+        ]
+        against = [
+            *([AGE] if age is not None and age < WORTH_A_LOOK else ()),
+            *([SEX] if sex is not None and sex < _HALF else ()),
+        ]
+        said = f" ({', '.join(odds)})" if odds else ""
+        yield Contradiction("H3", f": possible mix-up of studies{said}", tuple(against))
 
 
-def _finding(rule: str, reason: str) -> Finding:
-    return Finding(rule, ESTIMATE_RULES[rule].severity, ESTIMATE_RULES[rule].attribute, reason)
-
-
-def _not_assessable(result: StudyResult | None) -> Reason | None:
+def _not_assessed(result: StudyResult | None) -> Reason | None:
     if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
         return None
     return result.reason or Reason("unknown", "no reason was given")

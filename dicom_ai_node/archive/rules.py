@@ -63,10 +63,13 @@ def audit_archive(
             histories.setdefault(member.patient, []).append(history)
     known = {patient: _bounded(histories[patient]) for patient in histories}
     linked = [
-        _with_others(one, known[one.patient], limits[one.key], today) if one.history else one
-        for one in alone
+        _with_others(member, known[member.patient], limits[member.key], today)
+        if member.history
+        else member
+        for member in alone
     ]
-    return _checked(linked, [one for one in ARCHIVE_RULES.values() if one.id != _LAST], settings)
+    rules = [rule for rule in ARCHIVE_RULES.values() if rule.id != _LAST]
+    return _checked(linked, rules, settings)
 
 
 def judge_groups(
@@ -98,7 +101,7 @@ def _rules_for(
 def _with_others(
     member: Member, known: Sequence[PriorStudy], settings: RulesSettings, today: date
 ) -> Member:
-    priors = [one for one in known if one.study_instance_uid != member.key]
+    priors = [prior for prior in known if prior.study_instance_uid != member.key]
     if not priors:
         return member
     checked = check(member.headers, priors=priors, settings=settings, today=today)
@@ -108,7 +111,7 @@ def _with_others(
 def _bounded(histories: Sequence[PriorStudy]) -> Sequence[PriorStudy]:
     if len(histories) <= _MOST_PRIORS:
         return histories
-    kinds = {(one.sex, one.birth_date): one for one in reversed(histories)}
+    kinds = {(prior.sex, prior.birth_date): prior for prior in reversed(histories)}
     return [kinds[kind] for kind in sorted(kinds)][:_MOST_PRIORS]
 
 
@@ -122,8 +125,10 @@ def _checked(
             for member, hit in rule.check(members, settings):
                 fired.setdefault(member.key, []).append((rule, hit))
     return tuple(
-        one.with_check(amended(one.check, fired[one.key])) if one.key in fired else one
-        for one in members
+        member.with_check(amended(member.check, fired[member.key]))
+        if member.key in fired
+        else member
+        for member in members
     )
 
 

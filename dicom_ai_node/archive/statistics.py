@@ -145,7 +145,7 @@ def observed_spread(deviations: Sequence[float]) -> Spread:
     if len(deviations) < _ENOUGH:
         return Spread()
     centre = median(deviations)
-    around = sorted(abs(one - centre) for one in deviations)
+    around = sorted(abs(deviation - centre) for deviation in deviations)
     return Spread(centre, max(_SMALLEST_SCALE, around[math.ceil(0.8 * len(around)) - 1] / _T7_90))
 
 

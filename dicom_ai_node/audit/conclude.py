@@ -1,15 +1,20 @@
-"""From what was collected to what the audit says. Pure, and independent of the order of studies."""
+"""From what was collected to what an audit says. Pure, and independent of the order of studies."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from dicom_ai_node.archive.member import Collected, Member
 from dicom_ai_node.archive.mix_ups import (
     Batch,
     BatchStudy,
+    Suspicion,
     judge_batch,
     stated_age,
     stated_sex,
@@ -19,19 +24,118 @@ from dicom_ai_node.archive.rules import audit_archive, judge_groups
 from dicom_ai_node.archive.stations import ORIGINS
 from dicom_ai_node.archive.statistics import wilson_interval
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.outcome import (
-    AuditedStudy,
-    AuditReport,
-    Budget,
-    Origin,
-    Rate,
-    Suspicion,
-)
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.decide.proposals import propose
+from dicom_ai_node.decide.stored import (
+    answer_from_json,
+    answer_to_json,
+    check_from_json,
+    check_to_json,
+)
 from dicom_ai_node.decide.study import header_only
-from dicom_ai_node.types import FillProposal, StudyResult
+from dicom_ai_node.types import Category, FillProposal, HeaderCheck, Quantity, StudyResult
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a study was made, as its header says; '' where it says nothing."""
+
+    station: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    software: str = ""
+
+
+def _as_stored(head: str) -> tuple[BeforeValidator, PlainSerializer]:
+    """Write and read an answer as results are stored."""
+
+    def read(value: object) -> object:
+        return answer_from_json(head, value) if isinstance(value, Mapping) else value
+
+    return BeforeValidator(read), PlainSerializer(partial(answer_to_json, head))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedStudy:
+    """The findings of one study."""
+
+    key: str
+    patient: str
+    """Pseudonym: a hash of PatientID and issuer, '' without one."""
+    study_date: date | None
+    origin: Origin
+    check: Annotated[
+        HeaderCheck,
+        Field(alias="audit"),
+        PlainSerializer(check_to_json),
+        BeforeValidator(check_from_json),
+    ]
+    """With the findings over the archive (C3, C6, G1 to G8) and of group H (H1 to H4)."""
+    proposals: tuple[FillProposal, ...] = ()
+    """The best value of the ladder for age and for sex, if any; kept nowhere but in the report."""
+    age: Annotated[Quantity | None, *_as_stored("age")] = None
+    sex: Annotated[Category | None, *_as_stored("sex")] = None
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    expected: int | None = None
+    arrived: int | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many studies of one group have a defect."""
+
+    by: str
+    """``station``, ``manufacturer``, ``model``, ``software`` or ``month``; ``station month``
+    for the plot over time."""
+    group: str
+    studies: int
+    flagged: int
+    """Studies with age or sex missing, malformed, implausible or in conflict."""
+    rules: Mapping[str, int]
+    """Rule id -> studies in which it fired."""
+    interval: tuple[float, float]
+    """95 % Wilson interval of flagged / studies."""
+    unusual: bool = False
+    """G7: the rate lies above that of the rest of the archive beyond chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The alert budget and what it buys."""
+
+    alerts_per_day: float | None
+    days: int
+    """Days of StudyDate that the audit covers."""
+    threshold: float | None
+    """Smallest score that alerts; None when nothing does."""
+    alerts: int
+    expected_ppv: float | None
+    """Expected share of true ones among the alerts; None when there are none."""
+    prevalence: float | None
+    """Estimated share of assessable studies whose header and image disagree."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """Everything a report says."""
+
+    spec: AuditSpec
+    studies: tuple[AuditedStudy, ...]
+    """By key."""
+    rates: tuple[Rate, ...]
+    budget: Budget
+    complete: bool
+    """Whether every listed study was collected; False for a report of a running audit."""
+    listed: int
+    whole_headers: int
+    """Studies of which headers of instances were had, not only what answers to queries say."""
+    rules_version: str
+    model: str = ""
+    """Name and version of the bundle, '' where no network was asked."""
+    not_audited: Mapping[str, int] = field(default_factory=dict)
+    """Why, and how many of what the source answered are left out."""
 
 
 def conclude(
@@ -52,55 +156,48 @@ def conclude(
     A study that could not be retrieved is a finding (S1) and not an error. Never raises for
     what headers contain. Raises ValueError where two of ``collected`` have one key.
     """
-    gathered = list(collected)
-    kept = {one.key: one for one in gathered}
-    if len(kept) < len(gathered):
+    studies = list(collected)
+    results = {study.key: study.result for study in studies}
+    if len(results) < len(studies):
         raise ValueError("one study was collected twice")
-    members = audit_archive(gathered, settings=rules, today=spec.today)
-    days = len({one.day for one in members if one.day})
-    cases = [BatchStudy(one.key, one.check, kept[one.key].result) for one in members]
+    members = audit_archive(studies, settings=rules, today=spec.today)
+    days = len({member.day for member in members if member.day})
+    cases = [BatchStudy(member.key, member.check, results[member.key]) for member in members]
     batch = judge_batch(
         cases,
         false_discovery_rate=spec.false_discovery_rate,
-        budget=_affordable(spec.alerts_per_day, days),
+        budget=None if spec.alerts_per_day is None else int(spec.alerts_per_day * days),
         policy=policy,
         disabled=rules.disabled,
     )
     members, groups = judge_groups(
         [
-            member.with_check(with_findings(case, batch.verdicts[case.key], rules.disabled))
+            member.with_check(with_findings(case, batch, rules.disabled))
             for member, case in zip(members, cases, strict=True)
         ],
         rules,
     )
-    unusual = {(one.by, one.name) for one in groups if one.unusual}
+    unusual = {(group.by, group.name) for group in groups if group.unusual}
     return AuditReport(
         spec=spec,
-        studies=tuple(_audited(one, kept[one.key].result, batch, policy, fill) for one in members),
-        rates=_rates([one for one in members if one.headers], unusual),
-        budget=_budget(spec.alerts_per_day, days, batch),
+        studies=tuple(
+            _audited(member, results[member.key], batch, policy, fill) for member in members
+        ),
+        rates=_rates([member for member in members if member.headers], unusual),
+        budget=Budget(
+            alerts_per_day=spec.alerts_per_day,
+            days=days,
+            threshold=batch.threshold,
+            alerts=sum(suspicion.alert for suspicion in batch.suspicions.values()),
+            expected_ppv=batch.expected_ppv,
+            prevalence=batch.prevalence,
+        ),
         complete=complete,
         listed=listed,
-        whole_headers=sum(one.facts is not None and one.facts.from_files for one in gathered),
+        whole_headers=sum(study.facts is not None and study.facts.from_files for study in studies),
         rules_version=rules_version,
         not_audited=dict(not_audited),
         model=model,
-    )
-
-
-def _affordable(alerts_per_day: float | None, days: int) -> int | None:
-    """Alerts over all days that have studies, None without a budget."""
-    return None if alerts_per_day is None else int(alerts_per_day * days)
-
-
-def _budget(alerts_per_day: float | None, days: int, batch: Batch) -> Budget:
-    return Budget(
-        alerts_per_day=alerts_per_day,
-        days=days,
-        threshold=batch.threshold,
-        alerts=sum(one.alert for one in batch.verdicts.values()),
-        expected_ppv=batch.expected_ppv,
-        prevalence=batch.prevalence,
     )
 
 
@@ -111,25 +208,18 @@ def _audited(
     policy: PolicySettings,
     fill: FillSettings,
 ) -> AuditedStudy:
-    verdict = batch.verdicts[member.key]
+    suspicion = batch.suspicions[member.key]
+    contradicted = batch.compared_ages.get(member.key) if suspicion.age_found else None
     return AuditedStudy(
         key=member.key,
         patient=member.patient,
         study_date=member.day,
-        origin=_origin(member),
+        origin=Origin(**{by: member.usual(keyword) for by, keyword in ORIGINS.items()}),
         check=member.check,
         proposals=_proposals(member, result, fill),
-        age=stated_age(result, policy) or (verdict.age if verdict.age_found else None),
+        age=stated_age(result, policy) or contradicted,
         sex=stated_sex(result, policy),
-        suspicion=Suspicion(
-            age_p=verdict.age_p,
-            sex_p=verdict.sex_p,
-            age_found=verdict.age_found,
-            sex_found=verdict.sex_found,
-            mix_up=verdict.mix_up,
-            score=verdict.score,
-            alert=verdict.alert,
-        ),
+        suspicion=suspicion,
         expected=member.expected,
         arrived=member.arrived,
         fault=member.fault,
@@ -146,10 +236,6 @@ def _proposals(
     return propose(known, fill)
 
 
-def _origin(member: Member) -> Origin:
-    return Origin(**{by: member.usual(keyword) for by, keyword in ORIGINS.items()})
-
-
 def _rates(members: Sequence[Member], unusual: set[tuple[str, str]]) -> tuple[Rate, ...]:
     groups: dict[tuple[str, str], list[Member]] = {}
     for member in members:
@@ -162,19 +248,15 @@ def _rates(members: Sequence[Member], unusual: set[tuple[str, str]]) -> tuple[Ra
 
 def _groups(member: Member) -> list[tuple[str, str]]:
     origins = [(by, member.usual(keyword)) for by, keyword in ORIGINS.items()]
-    month = _month(member.day)
-    if not month:
+    if member.day is None:
         return [*origins, ("month", "")]
+    month = f"{member.day.year:04d}-{member.day.month:02d}"
     return [*origins, ("month", month), ("station month", f"{origins[0][1]} {month}")]
 
 
-def _month(day: date | None) -> str:
-    return f"{day.year:04d}-{day.month:02d}" if day else ""
-
-
 def _rate(by: str, name: str, members: Sequence[Member], unusual: bool) -> Rate:
-    flagged = sum(one.check.flagged for one in members)
-    rules: Mapping[str, int] = Counter(rule for one in members for rule in one.check.rules)
+    flagged = sum(member.check.flagged for member in members)
+    rules: Mapping[str, int] = Counter(rule for member in members for rule in member.check.rules)
     return Rate(
         by=by,
         group=name,

@@ -90,7 +90,7 @@ class Lister:
         while not progress.listing_done:
             some = self._ask(source, lambda: list(islice(answers, _AT_ONCE)))
             self.session.pacing.answered()
-            rows = [listed_to_row(one) for one in some]
+            rows = [listed_to_row(study) for study in some]
             if len(some) < _AT_ONCE:
                 last = number + 1 == len(parts)
                 self._save(rows, done=number + 1, last=last, omitted=self._new(part))
@@ -138,7 +138,7 @@ class Lister:
         )
         if saved is None:
             raise Ended(Ending.LOST)
-        faults = sum(bool(one.fault) for one in rows)
+        faults = sum(bool(row.fault) for row in rows)
         progress.listed += saved
         progress.settled += faults
         progress.faults += faults

@@ -1,14 +1,17 @@
-"""Where the image contradicts the header: H1 to H3 of one study.
+"""Where the image contradicts the header: what H1 to H3 make of it, in a study and in a batch.
 
-What an answer is held against is the attribute that its head names. A further attribute is compared
-where it gets an entry in :data:`CONFLICTS`.
+:func:`contradicted` is the one writer of CONFLICT_IMAGE. What of a single study is in conflict
+follows from the policy's thresholds, and is said here; over a batch the false discovery rate is
+held instead (:mod:`dicom_ai_node.archive.mix_ups`). What an answer is held against is the attribute
+that its head names. A further attribute is compared where it gets an entry in :data:`CONFLICTS`.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
+from dicom_ai_node.rules.image import ESTIMATE_RULES
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
@@ -16,13 +19,47 @@ from dicom_ai_node.types import (
     Finding,
     HeaderCheck,
     Quantity,
-    Severity,
+    Reason,
 )
 
 _WORDING = "inferred characteristics differ from the record"
 
 Ages = tuple[float, float]
 """Youngest and oldest age that the network was trained on, years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """That an image speaks against the header."""
+
+    rule: str
+    """``H1``, ``H2`` or ``H3``."""
+    words: str
+    """For a person; they follow upon the wording that all of them share."""
+    keywords: tuple[str, ...] = ()
+    """The attributes that it puts in conflict."""
+
+
+def contradicted(check: HeaderCheck, found: Iterable[Contradiction]) -> HeaderCheck:
+    """Add the findings of contradictions, and CONFLICT_IMAGE to the attributes that they name."""
+    for contradiction in found:
+        check = _with_finding(check, contradiction.rule, f"{_WORDING}{contradiction.words}")
+        for keyword in contradiction.keywords:
+            check = check.with_status(keyword, AttributeStatus.CONFLICT_IMAGE)
+    return check
+
+
+def not_assessable(check: HeaderCheck, reason: Reason, disabled: Collection[str]) -> HeaderCheck:
+    """Add the finding H4: why nothing is said of the image."""
+    if "H4" in disabled:
+        return check
+    return _with_finding(check, "H4", f"not assessable: {reason.text}")
+
+
+def _with_finding(check: HeaderCheck, rule: str, reason: str) -> HeaderCheck:
+    entry = ESTIMATE_RULES[rule]
+    finding = Finding(rule, entry.severity, entry.attribute, reason)
+    return replace(check, findings=(*check.findings, finding))
 
 
 def held_against_image(
@@ -35,20 +72,17 @@ def held_against_image(
     """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree."""
     if check.exempt:
         return check
-    findings: list[Finding] = []
+    found: list[Contradiction] = []
     for answer in answers.values():
         if isinstance(answer, Quantity | Category) and answer.attribute in CONFLICTS:
-            keyword = answer.attribute
-            rule, contradicts = CONFLICTS[keyword]
+            rule, contradicts = CONFLICTS[answer.attribute]
             said = "" if rule in disabled else contradicts(check, answer, ages, policy)
             if said:
-                name = check.attributes[keyword].name
-                findings.append(Finding(rule, Severity.WARNING, name, f"{_WORDING}: {said}"))
-                check = check.with_status(keyword, AttributeStatus.CONFLICT_IMAGE)
-    if "H3" not in disabled and len(findings) == 2:
-        text = f"{_WORDING} in age and sex: possible mix-up of studies, please review"
-        findings.append(Finding("H3", Severity.INFORMATION, "identity", text))
-    return replace(check, findings=(*check.findings, *findings))
+                found.append(Contradiction(rule, f": {said}", (answer.attribute,)))
+    if "H3" not in disabled and len(found) == 2:
+        words = " in age and sex: possible mix-up of studies, please review"
+        found.append(Contradiction("H3", words))
+    return contradicted(check, found)
 
 
 def age_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: PolicySettings) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image
+from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
 from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
 from dicom_ai_node.decide.pool import pool
 from dicom_ai_node.rules.attributes import AGE, trusted_age
@@ -209,11 +209,7 @@ def _without_answer(
 ) -> StudyResult:
     answers: Mapping[str, Answer | Reason] = result.answers or dict.fromkeys(heads, reason)
     result = replace(result, outcome=outcome, reason=reason, answers=answers)
-    if "H4" in disabled:
-        return result
-    finding = Finding("H4", Severity.INFORMATION, "image", f"not assessable: {reason.text}")
-    check = replace(result.check, findings=(*result.check.findings, finding))
-    return replace(result, check=check)
+    return replace(result, check=not_assessable(result.check, reason, disabled))
 
 
 def _common_reason(images: Sequence[ImageResult]) -> Reason:

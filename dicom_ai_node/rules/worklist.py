@@ -57,15 +57,14 @@ def _against_worklist(case: Case) -> Iterator[Hit]:
         return
     yield from _sex(case, listed)
     birth = usable_birth_date(listed.birth_date, case)
-    recorded = [
+    own = [
         (reading, reading.birth)
         for reading in case.readings
         if reading.birth and not reading.placeholder_birth and not reading.dates_modified
     ]
-    if birth and recorded and not any(same_birth_date(one, birth) for one, _ in recorded):
-        sent, answered = write_date(recorded[0][1]), write_date(birth)
+    if birth and own and not any(same_birth_date(reading, birth) for reading, _ in own):
         yield Hit(
-            f"PatientBirthDate {sent}, and {answered} in the worklist",
+            f"PatientBirthDate {write_date(own[0][1])}, and {write_date(birth)} in the worklist",
             "dates",
             status=AttributeStatus.CONFLICT_HEADER,
         )
@@ -78,10 +77,10 @@ def _sex(case: Case, listed: WorklistAnswer) -> Iterator[Hit]:
         reason = f"PatientSex is {listed.sex} in the worklist: not assessed"
         yield Hit(reason, "sex", severity=Severity.INFORMATION)
         return
-    recorded = {meant_sex(reading) for reading in case.readings} - {""}
-    if listed.sex and recorded and listed.sex not in recorded:
+    own = {meant_sex(reading) for reading in case.readings} - {""}
+    if listed.sex and own and listed.sex not in own:
         yield Hit(
-            f"PatientSex is {recorded.pop()}, and {listed.sex} in the worklist",
+            f"PatientSex is {own.pop()}, and {listed.sex} in the worklist",
             "sex",
             status=AttributeStatus.CONFLICT_HEADER,
         )
@@ -201,7 +200,7 @@ def _other_issuer(keys: Keys, answer: Header) -> bool:
 
 
 def _other_patient(keys: Keys, answer: Header) -> bool:
-    ours, theirs = keys.values[Key.PATIENT], answer.clean(Key.PATIENT)
-    if not ours or not theirs or _other_issuer(keys, answer):
+    own, theirs = keys.values[Key.PATIENT], answer.clean(Key.PATIENT)
+    if not own or not theirs or _other_issuer(keys, answer):
         return False
-    return ours.casefold() != theirs.casefold()
+    return own.casefold() != theirs.casefold()

@@ -12,8 +12,7 @@ from pathlib import Path
 from dicom_ai_node import pixels
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.conclude import conclude
-from dicom_ai_node.audit.outcome import AuditReport
+from dicom_ai_node.audit.conclude import AuditReport, conclude
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings

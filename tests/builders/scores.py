@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_ai_node.archive.rules import ARCHIVE_RULES
-from dicom_ai_node.audit.outcome import AuditReport
+from dicom_ai_node.audit.conclude import AuditReport
 from dicom_ai_node.rules.check import RULES
 from tests.builders.archive import Planted
 

@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_ai_node.archive.mix_ups import (
-    Batch,
-    BatchStudy,
-    BatchVerdict,
-    judge_batch,
-    with_findings,
-)
+from dicom_ai_node.archive.mix_ups import Batch, BatchStudy, Suspicion, judge_batch, with_findings
 from dicom_ai_node.archive.statistics import (
     Spread,
     age_p_value,
@@ -161,7 +155,7 @@ def test_the_false_discovery_rate_is_held(heavy: bool, wrong: float) -> None:
     right = 0
     for _ in range(40):
         cases, mixed = _drawn(rng, wrong, heavy)
-        verdicts = judged(cases).verdicts
+        verdicts = judged(cases).suspicions
         for name, found in (
             ("age", {key for key, one in verdicts.items() if one.age_found}),
             ("sex", {key for key, one in verdicts.items() if one.sex_found}),
@@ -186,14 +180,14 @@ def test_the_false_discovery_rate_is_held(heavy: bool, wrong: float) -> None:
 def test_what_is_censored_respected_exempt_or_wrong_already_is_not_compared(
     check: HeaderCheck,
 ) -> None:
-    verdict = judged([case("x", check), *sound(50)]).verdicts["x"]
-    assert verdict == BatchVerdict()
+    suspicion = judged([case("x", check), *sound(50)]).suspicions["x"]
+    assert suspicion == Suspicion()
 
 
 @pytest.mark.parametrize("outcome", [Outcome.ABSTAINED, Outcome.REFUSED, Outcome.HEADER_ONLY])
 def test_nothing_is_compared_where_a_gate_failed(outcome: Outcome) -> None:
     one = case("x", header(20.0, "M"), outcome=outcome)
-    assert judged([one]).verdicts["x"] == BatchVerdict()
+    assert judged([one]).suspicions["x"] == Suspicion()
 
 
 def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> BatchStudy:
@@ -220,40 +214,41 @@ def test_an_age_that_was_never_learnt_is_tested_as_the_nearest(
     years: float, mu: float, found: bool
 ) -> None:
     cases = [*sound(300), one := beyond_case("beyond", years, mu)]
-    verdict = judged(cases).verdicts["beyond"]
-    assert verdict.age_found == found
-    assert verdict.age_p is not None, "also where the study by itself found nothing"
-    rules = with_findings(one, verdict).rules
+    batch = judged(cases)
+    suspicion = batch.suspicions["beyond"]
+    assert suspicion.age_found == found
+    assert suspicion.age_p is not None, "also where the study by itself found nothing"
+    rules = with_findings(one, batch).rules
     assert ("H1" in rules, "H4" in rules) == (found, not found)
 
 
 def test_ages_beyond_the_trained_ones_do_not_make_the_site_look_worse() -> None:
     old = [beyond_case(f"old{at}", 88.0, 62.0) for at in range(150)]
     alone, together = judged(sound(300)), judged([*sound(300), *old])
-    for key in alone.verdicts:
-        assert alone.verdicts[key].age_p == pytest.approx(together.verdicts[key].age_p)
+    for key in alone.suspicions:
+        assert alone.suspicions[key].age_p == pytest.approx(together.suspicions[key].age_p)
 
 
 def test_true_old_ages_are_rarely_found_however_many_there_are() -> None:
     """Nonagenarians whom the network takes for 74 on average, with its usual errors."""
     rng = random.Random(7)
     old = [beyond_case(f"old{at}", 92.0, 74.0 + rng.gauss(0, 6.0)) for at in range(300)]
-    found = judged([*sound(300), *old]).verdicts
+    found = judged([*sound(300), *old]).suspicions
     assert sum(found[one.key].age_found for one in old) <= 3
 
 
 def test_the_policy_says_how_certain_the_network_must_be() -> None:
     one = case("x", header(20.0, "M"), half=23.0, female=0.7)
-    assert judged([one]).verdicts["x"] == BatchVerdict()
+    assert judged([one]).suspicions["x"] == Suspicion()
 
 
 def test_both_wrong_is_a_mix_up_and_ranks_first() -> None:
     other_age, both = case("a", header(5.0)), case("b", header(25.0, "M"), female=0.9995)
     batch = judged([other_age, both, *sound(100)], budget=2)
-    assert batch.verdicts["b"].mix_up
-    assert not batch.verdicts["a"].mix_up
-    assert batch.verdicts["b"].score > batch.verdicts["a"].score > 0
-    check = with_findings(both, batch.verdicts["b"])
+    assert batch.suspicions["b"].mix_up
+    assert not batch.suspicions["a"].mix_up
+    assert batch.suspicions["b"].score > batch.suspicions["a"].score > 0
+    check = with_findings(both, batch)
     assert "H3" in check.rules
     assert age_and_sex(check) == (AttributeStatus.CONFLICT_IMAGE,) * 2
 
@@ -265,15 +260,15 @@ def test_one_wrong_and_other_studies_that_contradict_are_a_mix_up() -> None:
         sex=AttributeStatus.CONFLICT_HEADER,
         findings=(Finding("G1", Severity.ERROR, "sex", "two sexes"),),
     )
-    verdict = judged([case("x", contradicted), *sound(100)]).verdicts["x"]
-    assert (verdict.age_found, verdict.sex_p, verdict.mix_up) == (True, None, True)
+    suspicion = judged([case("x", contradicted), *sound(100)]).suspicions["x"]
+    assert (suspicion.age_found, suspicion.sex_p, suspicion.mix_up) == (True, None, True)
 
 
 def test_an_image_that_cannot_be_assessed_is_told() -> None:
     one = case("x", outcome=Outcome.ABSTAINED)
     assert one.result is not None
     abstained = replace(one, result=replace(one.result, reason=Reason("not_frontal", "lateral")))
-    assert with_findings(abstained, BatchVerdict()).rules == ("H4",)
+    assert with_findings(abstained, judged([abstained])).rules == ("H4",)
 
 
 def test_a_small_budget_alerts_the_worst_and_says_what_to_expect() -> None:
@@ -282,7 +277,7 @@ def test_a_small_budget_alerts_the_worst_and_says_what_to_expect() -> None:
     few, many = judged([*wrong, *fine], 3), judged([*wrong, *fine], 40)
 
     def alerts(batch: Batch) -> set[str]:
-        return {key for key, one in batch.verdicts.items() if one.alert}
+        return {key for key, one in batch.suspicions.items() if one.alert}
 
     assert alerts(few) == {"w7", "w8", "w9"}
     assert alerts(few) < alerts(many)
@@ -291,7 +286,7 @@ def test_a_small_budget_alerts_the_worst_and_says_what_to_expect() -> None:
     assert many.expected_ppv is not None
     assert few.expected_ppv > 0.95 > many.expected_ppv > 10 / 40 - 0.15
     assert few.prevalence == pytest.approx(10 / 1010, abs=0.003)
-    assert few.threshold == min(few.verdicts[key].score for key in alerts(few))
+    assert few.threshold == min(few.suspicions[key].score for key in alerts(few))
 
 
 def test_without_anything_to_compare_nothing_is_said() -> None:
@@ -320,11 +315,11 @@ def test_it_is_total_and_independent_of_the_order(
     batch: list[BatchStudy], budget: int | None, rng: random.Random
 ) -> None:
     once = judged(batch, budget)
-    assert once.verdicts.keys() == {one.key for one in batch}
-    alerts = sum(one.alert for one in once.verdicts.values())
+    assert once.suspicions.keys() == {one.key for one in batch}
+    alerts = sum(one.alert for one in once.suspicions.values())
     assert budget is None or alerts <= budget
     assert once.expected_ppv is None or 0 <= once.expected_ppv <= 1
-    for one in once.verdicts.values():
+    for one in once.suspicions.values():
         assert not one.alert or one.score > 0
         assert not (one.age_found and one.sex_found) or one.mix_up
     mixed = list(batch)

@@ -7,8 +7,7 @@ from pathlib import Path
 from dicom_ai_node import pixels
 from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.conclude import conclude
-from dicom_ai_node.audit.outcome import AuditReport
+from dicom_ai_node.audit.conclude import AuditReport, conclude
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.rules import RULES, RULES_VERSION, Header

@@ -17,8 +17,7 @@ from pydantic import TypeAdapter
 
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.conclude import conclude
-from dicom_ai_node.audit.outcome import AuditReport
+from dicom_ai_node.audit.conclude import AuditReport, conclude
 from dicom_ai_node.audit.report import plots, write_report
 from dicom_ai_node.audit.report.page import page
 from dicom_ai_node.audit.report.tables import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from dicom_ai_node.audit.outcome import AuditReport
+from dicom_ai_node.audit.conclude import AuditReport
 from dicom_ai_node.audit.report.page import page
 from dicom_ai_node.audit.report.tables import (
     NONE,

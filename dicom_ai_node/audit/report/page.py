@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_ai_node.archive.rules import ALL_RULES
 from dicom_ai_node.archive.statistics import wilson_interval
-from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
+from dicom_ai_node.audit.conclude import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
 from dicom_ai_node.audit.sources import not_audited_in_words
 from dicom_ai_node.output import visible
@@ -49,8 +49,8 @@ def page(report: AuditReport) -> str:
     )
     environment.filters["percent"] = _percent
     environment.filters["p"] = _p_value
-    flagged = [one for one in report.studies if one.check.flagged]
-    faults = [one for one in report.studies if one.fault]
+    flagged = [study for study in report.studies if study.check.flagged]
+    faults = [study for study in report.studies if study.fault]
     offenders = _offenders(report.studies)
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -61,12 +61,12 @@ def page(report: AuditReport) -> str:
         statuses=_statuses(report.studies),
         dates=_dates(report),
         images=_images(report.studies),
-        compared=sum(_compared(one) for one in report.studies),
+        compared=sum(_compared(study) for study in report.studies),
         offenders=offenders[:MOST_OFFENDERS],
         offenders_count=len(offenders),
         rules=_rules(report.studies),
         silent=_silent(report.studies),
-        unusual=[one for one in report.rates if one.unusual],
+        unusual=[rate for rate in report.rates if rate.unusual],
         faults=faults[:MOST_FAULTS],
         faults_count=len(faults),
         asked=_asked(report),
@@ -93,7 +93,7 @@ def _p_value(p: float | None) -> str:
 def _statuses(studies: Sequence[AuditedStudy]) -> Mapping[AttributeStatus, Sequence[int]]:
     """How many studies have a status, of each attribute under check."""
     counts = {
-        keyword: Counter(one.check.attributes[keyword].status for one in studies)
+        keyword: Counter(study.check.attributes[keyword].status for study in studies)
         for keyword in ATTRIBUTES
     }
     table = {status: [count[status] for count in counts.values()] for status in AttributeStatus}
@@ -102,35 +102,39 @@ def _statuses(studies: Sequence[AuditedStudy]) -> Mapping[AttributeStatus, Seque
 
 def _images(studies: Sequence[AuditedStudy]) -> Mapping[str, int]:
     """How many studies the images say something of."""
-    said = [one.suspicion for one in studies]
+    suspicions = [study.suspicion for study in studies]
     return {
-        "ages compared with the image": sum(one.age_p is not None for one in said),
-        "improbable ages (H1)": sum(one.age_found for one in said),
-        "sexes compared with the image": sum(one.sex_p is not None for one in said),
-        "improbable sexes (H2)": sum(one.sex_found for one in said),
-        "possible mix-ups (H3)": sum(one.mix_up for one in said),
-        "not assessable (H4)": sum("H4" in one.check.rules for one in studies),
+        "ages compared with the image": sum(
+            suspicion.age_p is not None for suspicion in suspicions
+        ),
+        "improbable ages (H1)": sum(suspicion.age_found for suspicion in suspicions),
+        "sexes compared with the image": sum(
+            suspicion.sex_p is not None for suspicion in suspicions
+        ),
+        "improbable sexes (H2)": sum(suspicion.sex_found for suspicion in suspicions),
+        "possible mix-ups (H3)": sum(suspicion.mix_up for suspicion in suspicions),
+        "not assessable (H4)": sum("H4" in study.check.rules for study in studies),
     }
 
 
 def _offenders(studies: Sequence[AuditedStudy]) -> list[AuditedStudy]:
     """Alerts by score, then headers with an error or a contradiction, the most of them first."""
 
-    def weight(one: AuditedStudy) -> tuple[int, int, int]:
-        errors = sum(finding.severity is Severity.ERROR for finding in one.check.findings)
-        grave = sum(status in _GRAVE for status in one.check.statuses.values())
-        return errors + grave, grave, len(one.check.findings)
+    def weight(study: AuditedStudy) -> tuple[int, int, int]:
+        errors = sum(finding.severity is Severity.ERROR for finding in study.check.findings)
+        grave = sum(status in _GRAVE for status in study.check.statuses.values())
+        return errors + grave, grave, len(study.check.findings)
 
-    alerts = [one for one in studies if one.suspicion.alert]
-    others = [one for one in studies if not one.suspicion.alert and weight(one)[0]]
+    alerts = [study for study in studies if study.suspicion.alert]
+    others = [study for study in studies if not study.suspicion.alert and weight(study)[0]]
     return [
-        *sorted(alerts, key=lambda one: (-one.suspicion.score, one.key)),
-        *sorted(others, key=lambda one: (*(-part for part in weight(one)), one.key)),
+        *sorted(alerts, key=lambda study: (-study.suspicion.score, study.key)),
+        *sorted(others, key=lambda study: (*(-part for part in weight(study)), study.key)),
     ]
 
 
 def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
-    counts = Counter(rule for one in studies for rule in one.check.rules)
+    counts = Counter(rule for study in studies for rule in study.check.rules)
     return [
         RuleLine(entry, counts[rule], counts[rule] / len(studies))
         for rule, entry in sorted(ALL_RULES.items(), key=lambda item: _in_order(item[0]))
@@ -140,7 +144,7 @@ def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
 
 def _silent(studies: Sequence[AuditedStudy]) -> list[str]:
     """The rules that an audit runs and that fired nowhere: not G6, which asks a worklist."""
-    fired = {rule for one in studies for rule in one.check.rules}
+    fired = {rule for study in studies for rule in study.check.rules}
     return sorted(set(ALL_RULES) - fired - {"G6"}, key=_in_order)
 
 
@@ -148,8 +152,8 @@ def _in_order(rule: str) -> tuple[str, int]:
     return rule[0], int(rule[1:])
 
 
-def _compared(one: AuditedStudy) -> bool:
-    return one.suspicion.age_p is not None or one.suspicion.sex_p is not None
+def _compared(study: AuditedStudy) -> bool:
+    return study.suspicion.age_p is not None or study.suspicion.sex_p is not None
 
 
 def _dates(report: AuditReport) -> str:
@@ -182,7 +186,7 @@ class Drawn:
 
 
 def _rates_plot(rates: Sequence[Rate]) -> Drawn | None:
-    shares = [_share(one) for one in _largest(rates)]
+    shares = [_share(rate) for rate in _largest(rates)]
     if not shares:
         return None
     title = "Flagged studies by station"
@@ -191,36 +195,38 @@ def _rates_plot(rates: Sequence[Rate]) -> Drawn | None:
 
 def _largest(rates: Sequence[Rate]) -> list[Rate]:
     """The unusual stations and the largest others, by name."""
-    stations = [one for one in rates if one.by == "station"]
-    ranked = sorted(stations, key=lambda one: (not one.unusual, -one.studies, one.group))
-    return sorted(ranked[:_MOST_STATIONS], key=lambda one: one.group)
+    stations = [rate for rate in rates if rate.by == "station"]
+    ranked = sorted(stations, key=lambda rate: (not rate.unusual, -rate.studies, rate.group))
+    return sorted(ranked[:_MOST_STATIONS], key=lambda rate: rate.group)
 
 
-def _share(one: Rate) -> plots.Share:
-    label = one.group or "(no StationName)"
-    return plots.Share(label, one.flagged / one.studies, one.interval, one.studies, one.unusual)
+def _share(rate: Rate) -> plots.Share:
+    label = rate.group or "(no StationName)"
+    return plots.Share(
+        label, rate.flagged / rate.studies, rate.interval, rate.studies, rate.unusual
+    )
 
 
 def _time_plot(rates: Sequence[Rate], *, today: date) -> Sequence[str]:
     """Flagged studies of each large station over its own months, none of them after today's."""
     this_month = today.year * 12 + today.month - 1
     months: dict[str, list[Point]] = {}
-    for one in rates:
-        if one.by == "station month" and one.studies >= _SMALLEST_MONTH:
-            station, _, month = one.group.rpartition(" ")
+    for rate in rates:
+        if rate.by == "station month" and rate.studies >= _SMALLEST_MONTH:
+            station, _, month = rate.group.rpartition(" ")
             number = int(month[:4]) * 12 + int(month[5:]) - 1
-            point = (number, one.flagged / one.studies, one.interval)
+            point = (number, rate.flagged / rate.studies, rate.interval)
             if number <= this_month:
                 months.setdefault(station, []).append(point)
     return plots.courses(
         [
             plots.Course(
-                one.group or "(no StationName)",
-                _newest(months[one.group]),
-                one.unusual,
+                rate.group or "(no StationName)",
+                _newest(months[rate.group]),
+                rate.unusual,
             )
-            for one in _largest(rates)
-            if one.group in months
+            for rate in _largest(rates)
+            if rate.group in months
         ],
         title="Flagged studies by month",
     )
@@ -234,18 +240,18 @@ def _comparable(studies: Sequence[AuditedStudy]) -> list[tuple[AuditedStudy, plo
     """Studies whose recorded age was compared with the image."""
     return [
         (
-            one,
+            study,
             plots.Dot(
                 years,
-                one.age.mu,
-                one.age.interval90,
-                one.suspicion.age_found or one.suspicion.alert,
+                study.age.mu,
+                study.age.interval90,
+                study.suspicion.age_found or study.suspicion.alert,
             ),
         )
-        for one in studies
-        if one.suspicion.age_p is not None
-        and one.age is not None
-        and (years := one.check.attributes[AGE].number) is not None
+        for study in studies
+        if study.suspicion.age_p is not None
+        and study.age is not None
+        and (years := study.check.attributes[AGE].number) is not None
     ]
 
 
@@ -263,10 +269,10 @@ def _scatter_plot(studies: Sequence[AuditedStudy]) -> str:
 def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
     """How often the 90 % interval holds the recorded age: by estimated age, and by station."""
     groups: dict[str, list[bool]] = {}
-    for one, dot in _comparable(studies):
+    for study, dot in _comparable(studies):
         inside = dot.interval[0] <= dot.recorded <= dot.interval[1]
         decade = int(dot.estimated // 10) * 10
-        for group in ("all", f"age {decade} to {decade + 9}", one.origin.station):
+        for group in ("all", f"age {decade} to {decade + 9}", study.origin.station):
             groups.setdefault(group, []).append(inside)
     shares = [
         plots.Share(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dicom_ai_node.archive.member import Collected
-from dicom_ai_node.audit.outcome import AuditedStudy, AuditReport, Rate
+from dicom_ai_node.audit.conclude import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.output import Cell, CsvWriter
 from dicom_ai_node.rules.attributes import AGE, SEX
 from dicom_ai_node.rules.header import usual
@@ -64,7 +64,7 @@ class Identifiers:
     def of(cls, collected: Iterable[Collected], keywords: Sequence[str]) -> "Identifiers":
         """Read ``keywords`` of what was collected; of the listing where no instance says them."""
         wanted = tuple(keyword for keyword in COLUMNS if keyword in keywords)
-        values = {one.key: {name: _value(one, name) for name in wanted} for one in collected}
+        values = {study.key: {name: _value(study, name) for name in wanted} for study in collected}
         return cls(wanted, values)
 
     @property
@@ -88,7 +88,7 @@ NONE = Identifiers()
 def studies_table(report: AuditReport, identifiers: Identifiers = NONE) -> str:
     """Every study of the audit; with columns for ``identifiers``, before all others."""
     columns = (*identifiers.columns, *STUDY_COLUMNS)
-    rows = ([*identifiers.of_study(one.key), *_study(one)] for one in report.studies)
+    rows = ([*identifiers.of_study(study.key), *_study(study)] for study in report.studies)
     return _csv(columns, rows)
 
 
@@ -99,13 +99,13 @@ def patients_table(report: AuditReport, identifiers: Identifiers = NONE) -> str:
     """
     named = "PatientID" in identifiers.keywords
     patients: dict[str, list[AuditedStudy]] = {}
-    for one in report.studies:
-        if one.patient:
-            patients.setdefault(one.patient, []).append(one)
+    for study in report.studies:
+        if study.patient:
+            patients.setdefault(study.patient, []).append(study)
     columns = (COLUMNS["PatientID"], *PATIENT_COLUMNS) if named else PATIENT_COLUMNS
     rows: list[list[Cell]] = []
     for patient, studies in sorted(patients.items()):
-        keys = [one.key for one in studies]
+        keys = [study.key for study in studies]
         name: list[Cell] = [identifiers.of_patient(keys, "PatientID")] if named else []
         rows.append([*name, *_patient(patient, studies)])
     return _csv(columns, rows)
@@ -113,20 +113,20 @@ def patients_table(report: AuditReport, identifiers: Identifiers = NONE) -> str:
 
 def rates_table(report: AuditReport) -> str:
     """Every group: how many of its studies are flagged, and which rules fired in how many."""
-    return _csv(RATE_COLUMNS, (_rate(one) for one in report.rates))
+    return _csv(RATE_COLUMNS, (_rate(rate) for rate in report.rates))
 
 
-def _study(one: AuditedStudy) -> list[Cell]:
-    check, age, sex = one.check, one.check.attributes[AGE], one.check.attributes[SEX]
-    low, high = one.age.interval90 if one.age else (None, None)
+def _study(study: AuditedStudy) -> list[Cell]:
+    check, age, sex = study.check, study.check.attributes[AGE], study.check.attributes[SEX]
+    low, high = study.age.interval90 if study.age else (None, None)
     return [
-        one.key,
-        one.patient,
-        one.study_date.isoformat() if one.study_date else "",
-        one.origin.station,
-        one.origin.manufacturer,
-        one.origin.model,
-        one.origin.software,
+        study.key,
+        study.patient,
+        study.study_date.isoformat() if study.study_date else "",
+        study.origin.station,
+        study.origin.manufacturer,
+        study.origin.model,
+        study.origin.software,
         age.recorded,
         _rounded(age.number),
         _rounded(check.birth_date_age),
@@ -137,32 +137,33 @@ def _study(one: AuditedStudy) -> list[Cell]:
         " ".join(check.rules),
         "; ".join(f"{finding.rule}: {finding.reason}" for finding in check.findings),
         "; ".join(
-            f"{made.keyword}={made.value} ({made.source}: {made.detail})" for made in one.proposals
+            f"{made.keyword}={made.value} ({made.source}: {made.detail})"
+            for made in study.proposals
         ),
         check.exempt,
-        _rounded(one.age.mu if one.age else None),
+        _rounded(study.age.mu if study.age else None),
         _rounded(low),
         _rounded(high),
-        _rounded(one.sex.probabilities["F"] if one.sex else None),
-        one.suspicion.age_p,
-        one.suspicion.sex_p,
-        int(one.suspicion.mix_up),
-        _rounded(one.suspicion.score),
-        int(one.suspicion.alert),
-        one.expected,
-        one.arrived,
-        one.fault,
+        _rounded(study.sex.probabilities["F"] if study.sex else None),
+        study.suspicion.age_p,
+        study.suspicion.sex_p,
+        int(study.suspicion.mix_up),
+        _rounded(study.suspicion.score),
+        int(study.suspicion.alert),
+        study.expected,
+        study.arrived,
+        study.fault,
     ]
 
 
 def _patient(patient: str, studies: Sequence[AuditedStudy]) -> list[Cell]:
-    rules = Counter(rule for one in studies for rule in one.check.rules)
+    rules = Counter(rule for study in studies for rule in study.check.rules)
     return [
         patient,
         len(studies),
-        sum(one.check.flagged for one in studies),
-        sum(one.suspicion.alert for one in studies),
-        sum(one.suspicion.mix_up for one in studies),
+        sum(study.check.flagged for study in studies),
+        sum(study.suspicion.alert for study in studies),
+        sum(study.suspicion.mix_up for study in studies),
         _counts(rules),
     ]
 
@@ -171,19 +172,19 @@ def _counts(rules: Mapping[str, int]) -> str:
     return " ".join(f"{rule}:{count}" for rule, count in sorted(rules.items()))
 
 
-def _rate(one: Rate) -> list[Cell]:
-    low, high = one.interval
-    share = one.flagged / one.studies if one.studies else None
+def _rate(rate: Rate) -> list[Cell]:
+    low, high = rate.interval
+    share = rate.flagged / rate.studies if rate.studies else None
     return [
-        one.by,
-        one.group,
-        one.studies,
-        one.flagged,
+        rate.by,
+        rate.group,
+        rate.studies,
+        rate.flagged,
         _rounded(share),
         _rounded(low),
         _rounded(high),
-        int(one.unusual),
-        _counts(one.rules),
+        int(rate.unusual),
+        _counts(rate.rules),
     ]
 
 
@@ -199,8 +200,8 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     return text.getvalue()
 
 
-def _value(one: Collected, keyword: str) -> str:
-    if one.facts is None:
+def _value(study: Collected, keyword: str) -> str:
+    if study.facts is None:
         return ""
-    listed = one.facts.listed
-    return usual(one.facts.headers, keyword) or (listed.clean(keyword) if listed else "")
+    listed = study.facts.listed
+    return usual(study.facts.headers, keyword) or (listed.clean(keyword) if listed else "")
