@@ -113,24 +113,28 @@ def check_from_json(
     """Read what :func:`check_to_json` wrote."""
     return HeaderCheck(
         {key: _row(attribute, values) for key, attribute in attributes.items()},
-        findings=_FINDINGS.validate_python(values["findings"]),
-        proposals=_PROPOSALS.validate_python(values["proposals"]),
-        exempt=values["exempt"],
+        findings=_FINDINGS.validate_python(values.get("findings", ())),
+        proposals=_PROPOSALS.validate_python(values.get("proposals", ())),
+        exempt=values.get("exempt", ""),
         birth_date_age=values["recorded"]["birth_date_age"],
     )
 
 
 def _row(attribute: Attribute, values: Mapping[str, Any]) -> CheckedAttribute:
-    name, unit = attribute.name, attribute.unit
-    recorded = values["recorded"][name]
+    name, unit, recorded = attribute.name, attribute.unit, values["recorded"]
+    meant = values.get(f"meant_{name}")
     return CheckedAttribute(
         name,
-        recorded,
+        recorded[name],
         AttributeStatus(values[name]),
-        values["recorded"][f"{name}_{unit}"] if unit else attribute.code(recorded),
-        values.get(f"meant_{name}") or None,
+        _number(recorded[f"{name}_{unit}"]) if unit else attribute.code(recorded[name]),
+        _number(meant) if unit else meant or None,
         censored=values.get(f"censored_{name}", False),
     )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)  # JSON may say 63 for 63.0
 
 
 def answer_to_json(name: str, answer: Answer | Reason | None) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@
 :class:`~dicom_ai_node.types.HeaderCheck`. Pure: no files, no clock, no database.
 """
 
-from dicom_ai_node.rules.ages_and_dates import encode_age, encode_estimate, parse_age
+from dicom_ai_node.rules.ages_and_dates import encode_estimate, parse_age
 from dicom_ai_node.rules.check import RULES, RULES_VERSION, check
 from dicom_ai_node.rules.header import Header
 from dicom_ai_node.rules.rule import Rule
@@ -15,7 +15,6 @@ __all__ = [
     "Header",
     "Rule",
     "check",
-    "encode_age",
     "encode_estimate",
     "parse_age",
 ]

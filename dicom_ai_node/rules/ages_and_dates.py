@@ -20,7 +20,7 @@ _UNIT_WORDS: Mapping[str, str] = {
     **dict.fromkeys(("d", "day", "days"), "D"),
 }
 
-# A newborn's age is told in days, then weeks, then months; whole years only say enough from two on.
+# A newborn's age is counted in days, then weeks, then months; years say enough from two on.
 _WEEKS_FROM_DAYS = 28
 _MONTHS_FROM_MONTHS = 3
 _YEARS_FROM_YEARS = 2
@@ -60,21 +60,6 @@ def salvage_age(text: str) -> Age | None:
     match = _AS_WRITTEN.fullmatch(text)
     unit = _UNIT_WORDS.get(match[2].lower()) if match else None
     return Age(int(match[1]), unit) if match and unit else None
-
-
-def encode_age(years: float) -> str:
-    """``years`` as a value of VR AS: completed years from two on, before that months, weeks, days.
-
-    Raises ValueError for what three digits cannot hold.
-    """
-    if not math.isfinite(years) or not 0 <= years < 1000:
-        raise ValueError(f"not an age that VR AS can hold: {years}")
-
-    def completed_units(unit: str) -> int:
-        # 5 months are 5 / 12 of a year, which must not come back as 4 months.
-        return math.floor(years / YEARS_PER_UNIT[unit] + 1e-9)
-
-    return str(_in_fitting_unit({unit: completed_units(unit) for unit in YEARS_PER_UNIT}))
 
 
 def encode_estimate(years: float) -> str:

@@ -92,7 +92,7 @@ def _propose_age(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
         if salvaged is not None:
             yield Proposal("PatientAge", str(salvaged), "PatientAge", rule)
     for reading in case.readings:
-        # Of an infant of whom only the year of birth is known, no age can be told.
+        # Of an infant of whom only the year of birth is known, no age follows.
         infant = (reading.implied_age or 0) < case.settings.infant_age
         if reading.span is not None and not (reading.year_only and infant):
             source = "PatientBirthDate and StudyDate"
@@ -122,7 +122,7 @@ def _from_dates(case: Case, birth: date, study: date, source: str, rule: str) ->
 
 
 def _listed_age(case: Case, rule: str) -> Iterator[Proposal]:
-    """The age that a worklist's birth date makes, else that of the study's own order."""
+    """The age that a worklist's birth date makes, else that of the order of this study."""
     listed = case.worklist
     if listed is None:
         return

@@ -29,8 +29,8 @@ def comparable(case: Case) -> tuple[PriorStudy, ...]:
     """
     if case.lacks("PatientID"):
         return ()
-    own = {reading.header.clean("StudyInstanceUID") for reading in case.readings}
-    return tuple(prior for prior in case.priors if prior.study_instance_uid not in own)
+    study_uids = {reading.header.clean("StudyInstanceUID") for reading in case.readings}
+    return tuple(prior for prior in case.priors if prior.study_instance_uid not in study_uids)
 
 
 def usable_birth_date(text: str, case: Case) -> date | None:

@@ -57,14 +57,15 @@ def _against_worklist(case: Case) -> Iterator[Hit]:
         return
     yield from _sex(case, listed)
     birth = usable_birth_date(listed.birth_date, case)
-    own = [
+    recorded = [
         (reading, reading.birth)
         for reading in case.readings
         if reading.birth and not reading.placeholder_birth and not reading.dates_modified
     ]
-    if birth and own and not any(same_birth_date(reading, birth) for reading, _ in own):
+    if birth and recorded and not any(same_birth_date(one, birth) for one, _ in recorded):
+        sent, answered = write_date(recorded[0][1]), write_date(birth)
         yield Hit(
-            f"PatientBirthDate {write_date(own[0][1])}, and {write_date(birth)} in the worklist",
+            f"PatientBirthDate {sent}, and {answered} in the worklist",
             "dates",
             status=AttributeStatus.CONFLICT_HEADER,
         )
@@ -77,10 +78,10 @@ def _sex(case: Case, listed: WorklistAnswer) -> Iterator[Hit]:
         reason = f"PatientSex is {listed.sex} in the worklist: not assessed"
         yield Hit(reason, "sex", severity=Severity.INFORMATION)
         return
-    own = {meant_sex(reading) for reading in case.readings} - {""}
-    if listed.sex and own and listed.sex not in own:
+    recorded = {meant_sex(reading) for reading in case.readings} - {""}
+    if listed.sex and recorded and listed.sex not in recorded:
         yield Hit(
-            f"PatientSex is {own.pop()}, and {listed.sex} in the worklist",
+            f"PatientSex is {recorded.pop()}, and {listed.sex} in the worklist",
             "sex",
             status=AttributeStatus.CONFLICT_HEADER,
         )
@@ -200,7 +201,7 @@ def _other_issuer(keys: Keys, answer: Header) -> bool:
 
 
 def _other_patient(keys: Keys, answer: Header) -> bool:
-    own, theirs = keys.values[Key.PATIENT], answer.clean(Key.PATIENT)
-    if not own or not theirs or _other_issuer(keys, answer):
+    ours, theirs = keys.values[Key.PATIENT], answer.clean(Key.PATIENT)
+    if not ours or not theirs or _other_issuer(keys, answer):
         return False
-    return own.casefold() != theirs.casefold()
+    return ours.casefold() != theirs.casefold()

@@ -12,7 +12,7 @@ from pydicom.dataelem import RawDataElement
 
 from dicom_ai_node.archive.rules import ALL_RULES, ARCHIVE_RULES, markdown_table
 from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
-from dicom_ai_node.rules import RULES, Header, check, encode_age, parse_age
+from dicom_ai_node.rules import RULES, Header, check, parse_age
 from dicom_ai_node.rules.ages_and_dates import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, ELEMENTS
 from tests.builders.headers import TODAY, dataset, header
@@ -88,31 +88,6 @@ def test_every_real_file_can_be_checked(shared_data: Path) -> None:
             # SIIM: an age without its unit, which is clear all the same.
             assert result.rules == ("A1", "B4", "D4", "I4")
             assert [proposal.value[3] for proposal in result.proposals] == ["Y"]
-
-
-@pytest.mark.parametrize(
-    ("years", "text"),
-    [
-        (63.2, "063Y"),
-        (2.0, "002Y"),
-        (1.99, "023M"),
-        (5 / 12, "005M"),
-        (0.25, "003M"),
-        (0.2, "010W"),
-        (28 / 365.25, "004W"),
-        (27 / 365.25, "027D"),
-        (0.0, "000D"),
-        (999.9, "999Y"),
-    ],
-)
-def test_encode_age(years: float, text: str) -> None:
-    assert encode_age(years) == text
-
-
-@pytest.mark.parametrize("years", [-0.1, 1000.0, float("nan"), float("inf")])
-def test_encode_age_refuses_what_three_digits_cannot_hold(years: float) -> None:
-    with pytest.raises(ValueError, match="not an age"):
-        encode_age(years)
 
 
 @pytest.mark.parametrize(
