@@ -168,7 +168,7 @@ def _write_reports(done: _Done, config: Config, folder: Path) -> str:
             predecessor=None,
         )
         for report in encoded:
-            check_report(report.files[0].content, sources=sources)
+            check_report(report.files[0].content, sources=sources, heads=tuple(result.answers))
             _write_best(report, folder)
         for capture in build_captures(
             done.estimator, done.prepared, result, settings=config.report, digest=digest

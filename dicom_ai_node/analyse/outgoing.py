@@ -47,7 +47,10 @@ def write_reports(
         created=datetime.now(UTC),
         predecessor=_predecessor(db, result.study_instance_uid, digest),
     )
-    return tuple(_write(spool, report, sources) for report in encoded)
+    heads = tuple(result.answers)
+    return tuple(
+        store_report(spool, report, fault=_fault(report, sources, heads)) for report in encoded
+    )
 
 
 def _predecessor(db: Database, study_instance_uid: str, key: str) -> Predecessor | None:
@@ -57,10 +60,6 @@ def _predecessor(db: Database, study_instance_uid: str, key: str) -> Predecessor
         return None
     series = series_instance_uid(study_instance_uid, model_sha256=prior.model_sha256, kind="sr")
     return Predecessor(series, {one.sop_class_uid: one.sop_instance_uid for one in prior.files})
-
-
-def _write(spool: Spool, report: EncodedReport, sources: Sequence[Dataset]) -> NewReport:
-    return store_report(spool, report, fault=_fault(report, sources))
 
 
 def store_report(spool: Spool, report: EncodedReport, *, fault: str = "") -> NewReport:
@@ -76,10 +75,10 @@ def store_report(spool: Spool, report: EncodedReport, *, fault: str = "") -> New
     return NewReport(report.kind, tuple(files), quarantined=fault)
 
 
-def _fault(report: EncodedReport, sources: Sequence[Dataset]) -> str:
+def _fault(report: EncodedReport, sources: Sequence[Dataset], heads: Sequence[str]) -> str:
     try:
         for file in report.files:
-            check_report(file.content, sources=sources)
+            check_report(file.content, sources=sources, heads=heads)
     except InvalidReport as error:
         return str(error)
     return ""

@@ -127,7 +127,7 @@ def infer(
 
     return Answer(
         documents(),
-        blocks=_blocks(done, paths, maps, heads),
+        blocks=_blocks(done, paths, maps, heads, of_bundle),
         faults=said(),
         ok=lambda: not faults,
         interrupted=lambda: f"{len(done)} of {len(files)} files are answered",
@@ -155,11 +155,15 @@ def _is_map(file: Path, folder: Path | None, heads: Sequence[str]) -> bool:
 
 
 def _blocks(
-    done: Sequence[dict[str, Any]], paths: Sequence[Path], maps: Maps, heads: Sequence[str]
+    done: Sequence[dict[str, Any]],
+    paths: Sequence[Path],
+    maps: Maps,
+    heads: Sequence[str],
+    of_bundle: Sequence[str],
 ) -> Iterator[Block]:
     if not done:
         return
-    yield _table(done, paths)
+    yield _table(done, paths, of_bundle)
     if pictures := sum(one["kind"] == "picture" for one in done):
         yield f"{pictures} PNG or JPEG without a header: nothing recorded to compare with."
     yield from counted(one["rules"] for one in done)
@@ -174,16 +178,20 @@ def _blocks(
     yield Text("Inferred, not verified. Not a medical device.", style="dim")
 
 
-def _table(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Block:
+def _table(
+    done: Sequence[dict[str, Any]], paths: Sequence[Path], of_bundle: Sequence[str]
+) -> Block:
     shown = [shown_path(one["path"], paths) for one in done]
     column, width = file_column(shown)
-    names = ["Outcome", "Age", "90 %", "Sex", "p(F)", "Rules"]
+    others = [head for head in of_bundle if head not in ("age", "sex")]
+    names = ["Outcome", "Age", "90 %", "Sex", "p(F)", *map(str.capitalize, others), "Rules"]
     rows = [
-        (cut_left(path, width), *_infer_row(one)) for path, one in zip(shown, done, strict=True)
+        (cut_left(path, width), *_infer_row(one, others))
+        for path, one in zip(shown, done, strict=True)
     ]
     reasons = [_why_not(one) for one in done]
     if console.width < WIDE:
-        return Lines(["File", *names], rows, reasons, called="Reason", gives=[6])
+        return Lines(["File", *names], rows, reasons, called="Reason", gives=[len(names)])
     with_reasons = [(*row, reason) for row, reason in zip(rows, reasons, strict=True)]
     return table((column, *names, "Reason"), with_reasons)
 
@@ -198,16 +206,24 @@ def _passes(progress: Progress) -> Callable[[int, int], None]:
     return tell
 
 
-def _infer_row(document: dict[str, Any]) -> list[str]:
-    age, sex = document["age"], document["sex"]
+def _infer_row(document: dict[str, Any], others: Sequence[str]) -> list[str]:
+    age, sex = document.get("age"), document.get("sex")
     return [
         document["outcome"],
         f"{age['estimate']:.0f}" if age else "",
         "{:.0f}-{:.0f}".format(*age["interval90"]) if age else "",
         sex["estimate"] if sex else "",
         f"{sex['probability_female']:.3f}" if sex else "",
+        *(_other(document[head]) for head in others),
         uncounted(document["rules"]),
     ]
+
+
+def _other(answer: dict[str, Any] | None) -> str:
+    """Return what a head beside age and sex answers, of findings the probable ones."""
+    if answer is None or "estimate" in answer:
+        return str(answer["estimate"]) if answer else ""
+    return ", ".join(label for label, share in answer["probabilities"].items() if share >= 0.5)
 
 
 def _why_not(document: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from dicom_ai_node.cli.printing import (
     table,
     when,
 )
+from dicom_ai_node.decide.stored import heads_in, read_prediction
 from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.output import visible
@@ -35,6 +36,7 @@ from dicom_ai_node.store.instances import quarantined
 from dicom_ai_node.store.queries import StudyDetail, StudyRow, find
 from dicom_ai_node.store.queries import show as find_one
 from dicom_ai_node.study import State
+from dicom_ai_node.types import Quantity
 
 
 def studies(
@@ -195,8 +197,8 @@ def _record(row: StudyRow) -> dict[str, Any]:
         "recorded": check.get("recorded"),
         "status": verdict.statuses(check) if check else None,
         "rules": list(dict.fromkeys(one["rule"] for one in check.get("findings", ()))),
-        "age": result.get("age"),
-        "sex": result.get("sex"),
+        **dict.fromkeys(("age", "sex")),
+        **{name: result[name] for name in heads_in(result)},
     }
 
 
@@ -293,8 +295,10 @@ def _said(image: dict[str, Any]) -> str:
         return f"{image['outcome']}: {reason['text']}"
     if prediction is None:
         return str(image["outcome"])
-    age, female = prediction["age"], prediction["probability_female"]
-    return f"{age:.0f} years, {'F' if female >= 0.5 else 'M'}"
+    answers = read_prediction(prediction).answers.values()
+    return ", ".join(
+        verdict.in_unit(one) if isinstance(one, Quantity) else verdict.brief(one) for one in answers
+    )
 
 
 def _history(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Iterator[Block]:

@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from dicom_ai_node.cli.printing import uncounted
-from dicom_ai_node.types import AttributeStatus, Outcome, Severity
+from dicom_ai_node.decide.stored import answers_in
+from dicom_ai_node.types import (
+    Answer,
+    AttributeStatus,
+    Category,
+    Findings,
+    Outcome,
+    Quantity,
+    Severity,
+)
 
 _STATUS = {
     AttributeStatus.CONSISTENT: "consistent",
@@ -39,27 +48,40 @@ def statuses(check: dict[str, Any]) -> dict[str, str]:
 
 
 def estimate(result: Result) -> str:
-    """Return age with its interval, and sex, in a few characters; else what became of it."""
-    parts = []
-    if result["age"]:
-        low, high = result["age"]["interval90"]
-        parts.append(f"{result['age']['mu']:.0f} ({low:.0f}-{high:.0f})")
-    if result["sex"]:
-        parts.append("F" if result["sex"]["probability_female"] >= 0.5 else "M")
-    return " ".join(parts) or _outcome(result)
+    """Return what each head answers in a few characters; else what became of the study."""
+    return " ".join(map(brief, answers_in(result).values())) or _outcome(result)
+
+
+def brief(answer: Answer) -> str:
+    """Return an age with its interval, a sex, or the labels that are more probable than not."""
+    if isinstance(answer, Quantity):
+        low, high = answer.interval90
+        return f"{answer.mu:.0f} ({low:.0f}-{high:.0f})"
+    return answer.value if isinstance(answer, Category) else ",".join(_probable(answer)) or "-"
+
+
+def _probable(answer: Findings) -> list[str]:
+    return [label for label, share in answer.probabilities.items() if share >= 0.5]
+
+
+def in_unit(answer: Quantity) -> str:
+    """Return the point estimate with its unit."""
+    return f"{answer.mu:.0f} {'years' if answer.unit == 'a' else answer.unit}"
 
 
 def estimate_in_words(result: Result) -> str:
-    """Return the same in a sentence."""
-    parts = []
-    if result["age"]:
-        low, high = result["age"]["interval90"]
-        parts.append(f"{result['age']['mu']:.0f} years (90 % between {low:.0f} and {high:.0f})")
-    if result["sex"]:
-        female = result["sex"]["probability_female"]
-        value, share = ("F", female) if female >= 0.5 else ("M", 1 - female)
-        parts.append(f"sex {value} ({share:.1%})")
-    return ", ".join(parts) or _outcome(result)
+    """Return the same as :func:`estimate` in a sentence."""
+    answers = answers_in(result).items()
+    return ", ".join(_in_words(name, answer) for name, answer in answers) or _outcome(result)
+
+
+def _in_words(name: str, answer: Answer) -> str:
+    if isinstance(answer, Quantity):
+        low, high = answer.interval90
+        return f"{in_unit(answer)} (90 % between {low:.0f} and {high:.0f})"
+    if isinstance(answer, Category):
+        return f"{name} {answer.value} ({answer.certainty:.1%})"
+    return f"{name} {', '.join(f'{x} ({p:.1%})' for x, p in answer.probabilities.items())}"
 
 
 def verdict(result: Result) -> str:

@@ -66,9 +66,8 @@ def result_from_json(values: Mapping[str, Any]) -> StudyResult:
     why = {one["attribute"]: Reason(**one["reason"]) for one in values.get("unanswered", ())}
     unknown = reason or Reason("unknown", "no reason was given")  # older results give none
     answers = {
-        name: answer_from_json(name, value) if value else why.get(name, unknown)
-        for name, value in values.items()
-        if name not in _KEYS
+        name: answer_from_json(name, values[name]) if values[name] else why.get(name, unknown)
+        for name in heads_in(values)
     }
     ages, model = values.get("trained_ages"), values["model"]
     return StudyResult(
@@ -135,6 +134,16 @@ def _row(attribute: Attribute, values: Mapping[str, Any]) -> CheckedAttribute:
 
 def _number(value: float | None) -> float | None:
     return None if value is None else float(value)  # JSON may say 63 for 63.0
+
+
+def heads_in(values: Mapping[str, Any]) -> list[str]:
+    """Return the names of the heads that a stored result speaks of."""
+    return [name for name in values if name not in _KEYS]
+
+
+def answers_in(values: Mapping[str, Any]) -> dict[str, Answer]:
+    """Return the answers that a stored result states."""
+    return {name: answer_from_json(name, values[name]) for name in heads_in(values) if values[name]}
 
 
 def answer_to_json(name: str, answer: Answer | Reason | None) -> dict[str, Any] | None:
