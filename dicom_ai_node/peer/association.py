@@ -9,40 +9,20 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import build_role
 from pynetdicom.presentation import PresentationContext
 
+from dicom_ai_node.config.peers import Destination, PacsTable, WorklistTable
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.peer.pdus import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED
 from dicom_ai_node.peer.upper_layer import Requestor
 
-
-class Peer(Protocol):
-    """Where a peer is and how it is talked to: a table of the configuration."""
-
-    @property
-    def host(self) -> str:
-        """Name or address."""
-
-    @property
-    def port(self) -> int:
-        """TCP port."""
-
-    @property
-    def ae_title(self) -> str:
-        """The AE title that it is called by."""
-
-    @property
-    def timeout(self) -> float:
-        """Seconds to connect, and for each answer."""
-
-    @property
-    def max_pdu(self) -> int:
-        """Largest PDU that it may send, bytes."""
+Peer = Destination | PacsTable | WorklistTable
+"""Where a peer is and how it is talked to: a table of the configuration."""
 
 
 class Association:

@@ -43,8 +43,6 @@ class Pace:
         self._began: float | None = None
         self._window_began = 0.0
         self._in_window = 0
-        self.total = 0
-        """Bytes of the message so far."""
 
     @property
     def is_open(self) -> bool:
@@ -55,7 +53,7 @@ class Pace:
         """Its first byte has come; harmless within a message."""
         if self._began is None:
             self._began = self._window_began = now
-            self._in_window = self.total = 0
+            self._in_window = 0
 
     def end(self) -> None:
         """The message is whole."""
@@ -64,7 +62,6 @@ class Pace:
     def add(self, size: int) -> None:
         """So many bytes of it have come."""
         self._in_window += size
-        self.total += size
 
     def excuse(self, seconds: float) -> None:
         """Leave out time in which not the peer but this program was busy."""
