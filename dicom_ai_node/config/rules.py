@@ -27,7 +27,7 @@ RULE_IDS = (
 
 
 class RulesSettings(Table):
-    """``[rules]``: what the header audit takes for wrong. Ages are in years."""
+    """``[rules]``: what the header check takes for wrong. Ages are in years."""
 
     disabled: tuple[str, ...] = Field(
         (),

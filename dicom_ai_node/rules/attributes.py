@@ -84,7 +84,7 @@ class Attribute:
 def _propose_age(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
     """What was sent, in its proper form; what the dates, a worklist, the other studies make."""
     # One image may lack what another has, or have it padded.
-    stated = {str(reading.age) for reading in case.readings if _trusted(reading)}
+    stated = {str(reading.age) for reading in case.readings if _usable(reading)}
     if len(stated) == 1:
         yield Proposal("PatientAge", stated.pop(), "PatientAge", rule)
     for reading in case.readings:
@@ -107,7 +107,8 @@ def _propose_age(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
             yield from _from_dates(case, birth, case.study_date, source, rule)
 
 
-def _trusted(reading: Reading) -> bool:
+def _usable(reading: Reading) -> bool:
+    """Whether the age of an instance can be proposed; :func:`trusted_age` is that of a study."""
     compared = reading.compared
     return (
         reading.age is not None
