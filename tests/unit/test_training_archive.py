@@ -15,7 +15,7 @@ from tests.builders.layouts import picture
 from training.data import augment, roles
 from training.data.folds import read_folds, write_folds
 from training.data.images import Data, Images, LabelledImage, MappedImages
-from training.data.index import Row, write_index
+from training.data.index import IndexRow, write_index
 from training.data.tables import DataError
 from training.fit import config, start
 from training.fit.batches import Batches
@@ -25,8 +25,10 @@ SIDE = 64
 CPU = torch.device("cpu")
 
 
-def row(name: str, patient: str, view: str = "PA", age: float | None = 50.0, sex: str = "F") -> Row:
-    return Row(f"{name}.png", "d", f"d_{patient}" if patient else "", age, sex, view)
+def row(
+    name: str, patient: str, view: str = "PA", age: float | None = 50.0, sex: str = "F"
+) -> IndexRow:
+    return IndexRow(f"{name}.png", "d", f"d_{patient}" if patient else "", age, sex, view)
 
 
 ROWS = [
@@ -48,7 +50,7 @@ def site(tmp_path: Path) -> RunConfig:
         picture(tmp_path / one.image, len(one.image) + ord(one.image[0]), side=SIDE)
     write_index(ROWS, tmp_path / "index.csv")
     write_folds(ROWS, [int(one.patient[2:]) % 2 for one in ROWS], tmp_path / "folds.csv")
-    knees = [Row(f"knees/{n}.png", "knees") for n in range(12)]
+    knees = [IndexRow(f"knees/{n}.png", "knees") for n in range(12)]
     away = [row("away/a", "7"), row("away/b", "2"), row("away/c", "8", "LATERAL")]
     away += [row("away/d", "9", age=None, sex=""), row("away/e", "10")]
     for one in (*knees, *away):

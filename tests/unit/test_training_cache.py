@@ -12,7 +12,7 @@ from tests.builders.layouts import picture
 from tests.builders.pixels import quantised, scene, write_as
 from training.data import cache
 from training.data.cache import build, open_cache
-from training.data.index import Row, files, write_index
+from training.data.index import IndexRow, files, write_index
 from training.data.tables import DataError
 
 SIDE = 24
@@ -33,12 +33,12 @@ def index(tmp_path: Path) -> Path:
     picture(tmp_path / "4.png", seed=4, side=90)
     (tmp_path / "5.png").write_bytes(b"not a picture")
     picture(tmp_path / "6.webp", seed=6, side=70)
-    write_index([Row(name, "d") for name in NAMES], tmp_path / "index.csv")
+    write_index([IndexRow(name, "d") for name in NAMES], tmp_path / "index.csv")
     return tmp_path / "index.csv"
 
 
 NAMES = ("1.dcm", "2.dcm", "3", "4.png", "5.png", "6.webp")
-ROWS = [Row(name, "d") for name in NAMES]
+ROWS = [IndexRow(name, "d") for name in NAMES]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -113,7 +113,7 @@ def test_a_cache_of_something_else_is_not_used(index: Path) -> None:
 
 def test_labels_may_change_without_decoding_again(index: Path) -> None:
     build(ROWS, files(index, ROWS), index.parent / "c", SIDE)
-    relabelled = [Row(row.image, "d", "p", 50.0, "F") for row in ROWS]
+    relabelled = [IndexRow(row.image, "d", "p", 50.0, "F") for row in ROWS]
     assert len(open_cache(index.parent / "c", relabelled).stored) == 6
 
 

@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_ai_node.pixels import normalise
 from tests.builders.pixels import quantised, scene, write_as
 from training.data import near_duplicates
-from training.data.index import Row, write_index
+from training.data.index import IndexRow, write_index
 from training.data.near_duplicates import BITS, SIDE, components, digest, groups, near
 from training.data.tables import DataError
 
@@ -110,9 +110,9 @@ def test_components() -> None:
     assert components(3, []) == [0, 1, 2]
 
 
-def rows_of(*members: tuple[str, str]) -> list[Row]:
+def rows_of(*members: tuple[str, str]) -> list[IndexRow]:
     """Rows with these patients and splits."""
-    return [Row(f"{i}.png", "d", p, split=s) for i, (p, s) in enumerate(members)]
+    return [IndexRow(f"{i}.png", "d", p, split=s) for i, (p, s) in enumerate(members)]
 
 
 def test_a_patient_and_the_twins_of_his_images_are_one_group() -> None:
@@ -133,10 +133,10 @@ def two_sets(tmp_path: Path) -> tuple[Path, Path]:
     chest(7).save(test / "other.png")
     write_as(test / "4.dcm", np.asarray(chest(4)), ExplicitVRLittleEndian, 8)
     (test / "junk.png").write_bytes(b"junk")
-    rows = [Row(f"{seed}.png", "a", f"a_{seed}", split="train") for seed in range(5)]
+    rows = [IndexRow(f"{seed}.png", "a", f"a_{seed}", split="train") for seed in range(5)]
     write_index(rows, train / "index.csv")
     names = ("copy.jpg", "other.png", "4.dcm", "junk.png")
-    write_index([Row(name, "b", split="test") for name in names], test / "index.csv")
+    write_index([IndexRow(name, "b", split="test") for name in names], test / "index.csv")
     return train / "index.csv", test / "index.csv"
 
 

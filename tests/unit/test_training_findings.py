@@ -11,7 +11,7 @@ from training.data.findings import NAMES, TASKS, WORDS, targets
 from training.data.images import LabelledImage
 from training.fit.batches import FURTHER
 from training.fit.config import RunConfig
-from training.fit.loss import FindingsHead
+from training.fit.loss import FindingsTask
 from training.fit.run import Run
 from training.readers.chexpert import FINDINGS
 
@@ -86,7 +86,7 @@ def test_words_mean_findings_of_chestxray14_and_are_those_of_the_readers() -> No
 
 
 def test_what_is_unknown_costs_nothing() -> None:
-    loss = FindingsHead(8).loss(torch.rand(2, 8), torch.full((2, TASKS), NAN))
+    loss = FindingsTask(8).loss(torch.rand(2, 8), torch.full((2, TASKS), NAN))
     assert loss.item() == 0.0
 
 

@@ -8,13 +8,13 @@ import pytest
 from training.data import folds
 from training.data.folds import OutOfFold, assign, read_folds, read_predictions, write_predictions
 from training.data.images import LabelledImage
-from training.data.index import Row, write_index
+from training.data.index import IndexRow, write_index
 from training.data.near_duplicates import groups
 from training.data.tables import DataError
 from training.measure import cross
 
 
-def rows_of(patients: int, seed: int = 0) -> list[Row]:
+def rows_of(patients: int, seed: int = 0) -> list[IndexRow]:
     """One to four images of each of so many patients, most between 30 and 70."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -22,7 +22,7 @@ def rows_of(patients: int, seed: int = 0) -> list[Row]:
         age = float(np.clip(rng.normal(50, 15), 1, 95).round())
         sex = "F" if rng.random() < 0.4 else "M"
         for image in range(rng.integers(1, 5)):
-            rows.append(Row(f"{patient:04d}_{image}.png", "d", f"d_{patient}", age, sex))
+            rows.append(IndexRow(f"{patient:04d}_{image}.png", "d", f"d_{patient}", age, sex))
     return rows
 
 
@@ -61,12 +61,12 @@ def test_folds_depend_on_the_seed_and_not_on_the_order() -> None:
 
 
 def test_unknown_and_rare_labels_are_dealt_out_too() -> None:
-    rows = [Row(f"{i}.png", "d", f"p{i}", None if i % 2 else 3.0 * i) for i in range(40)]
+    rows = [IndexRow(f"{i}.png", "d", f"p{i}", None if i % 2 else 3.0 * i) for i in range(40)]
     assert np.bincount(assign(rows)).tolist() == [8, 8, 8, 8, 8]
 
 
 def test_too_few_patients() -> None:
-    rows = [Row(f"{i}.png", "d", f"p{i % 4}", 50.0, "F") for i in range(40)]
+    rows = [IndexRow(f"{i}.png", "d", f"p{i % 4}", 50.0, "F") for i in range(40)]
     with pytest.raises(DataError, match="at least 5 patients for 5 folds, got 4"):
         assign(rows)
 

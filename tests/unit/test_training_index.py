@@ -8,7 +8,7 @@ import pytest
 from training import readers
 from training.data.index import (
     COLUMNS,
-    Row,
+    IndexRow,
     files,
     read_index,
     read_indexes,
@@ -18,7 +18,7 @@ from training.data.index import (
 from training.data.labels import labels_of_columns
 from training.data.tables import DataError, read_table
 
-FULL = Row(
+FULL = IndexRow(
     image="a/b.png",
     dataset="nih",
     patient="nih_1",
@@ -30,7 +30,7 @@ FULL = Row(
     licence='free "of charge"',
     split="train",
 )
-BARE = Row(image="c.dcm", dataset="dicom")
+BARE = IndexRow(image="c.dcm", dataset="dicom")
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -41,11 +41,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_several_indexes_are_one_with_one_name_for_each_file(tmp_path: Path) -> None:
-    write_index([Row("../nih/1.png", "nih")], tmp_path / "lists/nih.csv")
-    write_index([Row("1.png", "site")], tmp_path / "site/index.csv")
+    write_index([IndexRow("../nih/1.png", "nih")], tmp_path / "lists/nih.csv")
+    write_index([IndexRow("1.png", "site")], tmp_path / "site/index.csv")
     indexes = [tmp_path / "lists/nih.csv", tmp_path / "site/index.csv"]
     assert [row.image for row in read_indexes(tmp_path, indexes)] == ["nih/1.png", "site/1.png"]
-    write_index([Row("1.png", "nih")], tmp_path / "nih/again.csv")
+    write_index([IndexRow("1.png", "nih")], tmp_path / "nih/again.csv")
     with pytest.raises(DataError, match=r"again\.csv: nih/1\.png: .* also in .*nih\.csv"):
         read_indexes(tmp_path, [*indexes, tmp_path / "nih/again.csv"])
 
@@ -101,7 +101,7 @@ def test_a_failed_write_leaves_the_old_index(tmp_path: Path) -> None:
     path = tmp_path / "index.csv"
     write_index([BARE], path)
     with pytest.raises(DataError, match="findings"):
-        write_index([FULL, Row("x", "y", findings=("a|b",))], path)
+        write_index([FULL, IndexRow("x", "y", findings=("a|b",))], path)
     assert read_index(path) == [BARE]
 
 

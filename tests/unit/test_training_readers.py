@@ -11,13 +11,13 @@ from pydicom import Dataset
 from tests.builders.layouts import anonymised, dicom, picture, table
 from training import readers
 from training.data.cache import tensor
-from training.data.index import Row, read_index
+from training.data.index import IndexRow, read_index
 from training.data.tables import DataError
 from training.readers.chexpert import FINDINGS
 from training.readers.layout import view_of
 
 
-def read(layout: str, root: Path) -> tuple[dict[str, Row], Counter[str]]:
+def read(layout: str, root: Path) -> tuple[dict[str, IndexRow], Counter[str]]:
     """Rows by the name of their image, and what was dropped; every image must be there."""
     tally: Counter[str] = Counter()
     rows = list(readers.read(layout, root, tally))
@@ -325,7 +325,7 @@ def test_shared(tmp_path: Path) -> None:
         ["cxr/hannover/b.webp", "hannover", "h_1", "", "F", "unknown", "", "aux", 9, 9, "CC BY"],
     )
     rows, _ = read("shared", tmp_path)
-    expected = Row(
+    expected = IndexRow(
         "cxr/nih/a.webp", "nih", "nih_1", 57, "M", "PA", ("A", "B"), "", "free, so", "val"
     )
     assert rows["a"] == expected
@@ -352,7 +352,7 @@ def test_pictures(tmp_path: Path) -> None:
     (tmp_path / "knee/notes.txt").write_text("x")
     tally: Counter[str] = Counter()
     rows = list(readers.read("pictures", tmp_path, tally))
-    assert rows == [Row("hand/1.png", "hand"), Row("knee/1.webp", "knee")]
+    assert rows == [IndexRow("hand/1.png", "hand"), IndexRow("knee/1.webp", "knee")]
     assert tally == {"image: not a picture": 1}
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
-from training.data.index import PICTURES, Row, files, read_index
+from training.data.index import PICTURES, IndexRow, files, read_index
 from training.data.tables import DataError
 
 WHITE = 65535
@@ -81,12 +81,12 @@ class Cache:
         return scaled
 
 
-def index_hash(rows: Sequence[Row]) -> str:
+def index_hash(rows: Sequence[IndexRow]) -> str:
     """SHA-256 of the images in their order; labels may change without decoding again."""
     return hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
 
 
-def open_cache(out: Path, rows: Sequence[Row]) -> Cache:
+def open_cache(out: Path, rows: Sequence[IndexRow]) -> Cache:
     """Open the finished cache of ``rows`` at ``out`` (without suffix).
 
     Raises
@@ -108,7 +108,7 @@ def open_cache(out: Path, rows: Sequence[Row]) -> Cache:
 
 
 def build(
-    rows: Sequence[Row],
+    rows: Sequence[IndexRow],
     paths: Sequence[Path],
     out: Path,
     side: int,
@@ -165,7 +165,9 @@ def place(folder: Path, index: Path, side: int) -> Path:
     return folder / f"{whole.parent.name}-{whole.stem}-{side}-{key}"
 
 
-def built(rows: Sequence[Row], paths: Sequence[Path], out: Path, side: int, threads: int) -> Cache:
+def built(
+    rows: Sequence[IndexRow], paths: Sequence[Path], out: Path, side: int, threads: int
+) -> Cache:
     """Do as :func:`build`, and show a bar while there is something to do."""
     from rich.console import Console
     from rich.progress import Progress

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.index import Row, files, read_indexes
+from training.data.index import IndexRow, files, read_indexes
 from training.data.near_duplicates import Link, groups, read_links
 from training.data.tables import DataError, read_table, write_table
 
@@ -25,7 +25,7 @@ _COLUMNS = ("image", "fold", "age", "age_sd", "probability_female")
 
 
 def assign(
-    rows: Sequence[Row], duplicates: Iterable[Link] = (), *, count: int = FOLDS, seed: int = 0
+    rows: Sequence[IndexRow], duplicates: Iterable[Link] = (), *, count: int = FOLDS, seed: int = 0
 ) -> NDArray[np.int64]:
     """The fold of each row, 0 to ``count`` - 1.
 
@@ -54,7 +54,7 @@ def assign(
     return folds
 
 
-def _strata(rows: Sequence[Row], count: int) -> NDArray[np.str_]:
+def _strata(rows: Sequence[IndexRow], count: int) -> NDArray[np.str_]:
     """Decade and sex of each row; what is rarer than a row a fold goes together.
 
     Or with the most common, where it is rarer than that even together.
@@ -105,7 +105,9 @@ def read_predictions(path: Path) -> list[OutOfFold]:
     ]
 
 
-def write_folds(rows: Sequence[Row], folds: Sequence[int] | NDArray[np.int64], path: Path) -> None:
+def write_folds(
+    rows: Sequence[IndexRow], folds: Sequence[int] | NDArray[np.int64], path: Path
+) -> None:
     """Write the fold of each image as CSV, for runs that must share their folds."""
     write_table(path, ("image", "fold"), zip((r.image for r in rows), map(int, folds), strict=True))
 

@@ -74,7 +74,7 @@ class LabelledImage:
     view: str = ""
     licence: str = ""
     findings: tuple[str, ...] = ()
-    """As its source names them, see :class:`training.data.index.Row`."""
+    """As its source names them, see :class:`training.data.index.IndexRow`."""
 
 
 class MappedImages:

@@ -1,6 +1,6 @@
 """The index: one line an image, whatever layout its data set came in.
 
-A CSV file in UTF-8 with the columns of :class:`Row`; an empty value is unknown. ``image`` is
+A CSV file in UTF-8 with the columns of :class:`IndexRow`; an empty value is unknown. ``image`` is
 relative to the folder of the index, so that data and index can move together.
 """
 
@@ -20,7 +20,7 @@ OLDEST = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class IndexRow:
     """One image and what is known of it; None or '' where it is unknown or must not be used."""
 
     image: str
@@ -42,10 +42,10 @@ class Row:
     """The data set's own split."""
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+COLUMNS = tuple(field.name for field in fields(IndexRow))
 
 
-def read_index(path: Path) -> list[Row]:
+def read_index(path: Path) -> list[IndexRow]:
     """Every row of the index at ``path``.
 
     Raises
@@ -54,7 +54,7 @@ def read_index(path: Path) -> list[Row]:
         A column is missing, a value is not what its column holds, or an image is listed twice; the
         message names file, line, column and what was expected.
     """
-    rows: list[Row] = []
+    rows: list[IndexRow] = []
     lines: dict[str, int] = {}
     for line in read_table(path, COLUMNS):
         row = _row(line)
@@ -65,14 +65,14 @@ def read_index(path: Path) -> list[Row]:
     return rows
 
 
-def _row(line: CsvLine) -> Row:
+def _row(line: CsvLine) -> IndexRow:
     for column in ("image", "dataset"):
         if not line[column]:
             raise line.wrong(column, "a value")
     for column, allowed in (("sex", SEXES), ("view", VIEWS)):
         if line[column] and line[column] not in allowed:
             raise line.wrong(column, f"{', '.join(allowed)} or nothing")
-    return Row(
+    return IndexRow(
         image=line["image"],
         dataset=line["dataset"],
         patient=line["patient"],
@@ -86,12 +86,12 @@ def _row(line: CsvLine) -> Row:
     )
 
 
-def write_index(rows: Iterable[Row], path: Path) -> None:
+def write_index(rows: Iterable[IndexRow], path: Path) -> None:
     """Write ``rows`` as an index; :func:`read_index` gives them back as they are."""
     write_table(path, COLUMNS, (_values(row) for row in rows))
 
 
-def _values(row: Row) -> list[str]:
+def _values(row: IndexRow) -> list[str]:
     if any("|" in finding for finding in row.findings):
         raise DataError(f"{row.image}: findings: expected names without '|'")
     values = {name: getattr(row, name) for name in COLUMNS}
@@ -100,12 +100,12 @@ def _values(row: Row) -> list[str]:
     return [values[name] for name in COLUMNS]
 
 
-def files(index: Path, rows: Sequence[Row]) -> list[Path]:
+def files(index: Path, rows: Sequence[IndexRow]) -> list[Path]:
     """The image file of each row of the index at ``index``."""
     return [index.parent / row.image for row in rows]
 
 
-def relative_to_folder(folder: Path, root: Path, rows: Iterable[Row]) -> Iterator[Row]:
+def relative_to_folder(folder: Path, root: Path, rows: Iterable[IndexRow]) -> Iterator[IndexRow]:
     """``rows``, whose images are relative to ``root``, with images relative to ``folder``."""
     way = Path(os.path.relpath(root.resolve(), folder.resolve()))
     for row in rows:
@@ -113,7 +113,7 @@ def relative_to_folder(folder: Path, root: Path, rows: Iterable[Row]) -> Iterato
         yield replace(row, image=Path(os.path.normpath(way / row.image)).as_posix())
 
 
-def read_indexes(folder: Path, indexes: Iterable[Path]) -> list[Row]:
+def read_indexes(folder: Path, indexes: Iterable[Path]) -> list[IndexRow]:
     """Every row of several indexes, with images relative to ``folder``.
 
     Raises
@@ -121,7 +121,7 @@ def read_indexes(folder: Path, indexes: Iterable[Path]) -> list[Row]:
     DataError
         An index cannot be read, or two of them hold the same image.
     """
-    rows: list[Row] = []
+    rows: list[IndexRow] = []
     holder: dict[str, Path] = {}
     for index in indexes:
         for row in relative_to_folder(folder, index.parent, read_index(index)):

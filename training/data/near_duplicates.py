@@ -32,7 +32,7 @@ from rich.table import Table
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from training.data.cache import tensor
 from training.data.images import Images
-from training.data.index import Row, files, read_indexes
+from training.data.index import IndexRow, files, read_indexes
 from training.data.tables import DataError
 
 DISTANCE = 26
@@ -198,7 +198,7 @@ def components(count: int, links: Iterable[Link]) -> list[int]:
     return [root(i) for i in range(count)]
 
 
-def groups(rows: Sequence[Row], duplicates: Iterable[Link] = ()) -> list[int]:
+def groups(rows: Sequence[IndexRow], duplicates: Iterable[Link] = ()) -> list[int]:
     """The group of each row: the position of its first member.
 
     A group holds all images of a patient, and of every patient who shares a near-duplicate with
@@ -209,7 +209,7 @@ def groups(rows: Sequence[Row], duplicates: Iterable[Link] = ()) -> list[int]:
     return components(len(rows), [*same, *duplicates])
 
 
-def crossing(rows: Sequence[Row], links: Sequence[Link]) -> dict[tuple[str, str], int]:
+def crossing(rows: Sequence[IndexRow], links: Sequence[Link]) -> dict[tuple[str, str], int]:
     """For each two splits the number of groups of near-duplicates that have members in both."""
     members: dict[int, set[str]] = defaultdict(set)
     for position, group in enumerate(components(len(rows), links)):
@@ -220,7 +220,7 @@ def crossing(rows: Sequence[Row], links: Sequence[Link]) -> dict[tuple[str, str]
     return dict(sorted(found.items()))
 
 
-def report(rows: Sequence[Row], found: Hashed, distance: int) -> dict[str, Any]:
+def report(rows: Sequence[IndexRow], found: Hashed, distance: int) -> dict[str, Any]:
     """Everything about the near-duplicates among ``rows``, for JSON."""
     at = np.array(found.positions, dtype=np.int64)
     pairs = [(int(at[i]), int(at[j]), int(d)) for i, j, d in near(found.digests, distance)]
@@ -245,7 +245,7 @@ def report(rows: Sequence[Row], found: Hashed, distance: int) -> dict[str, Any]:
     }
 
 
-def _member(row: Row) -> dict[str, str]:
+def _member(row: IndexRow) -> dict[str, str]:
     return {
         "image": row.image,
         "dataset": row.dataset,

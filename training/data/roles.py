@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data.images import GATE_TEST, LabelledImage, held_out
-from training.data.index import Row, files, read_index, read_indexes
+from training.data.index import IndexRow, files, read_index, read_indexes
 from training.data.near_duplicates import Link, groups, read_links
 from training.data.tables import DataError
 
@@ -79,7 +79,7 @@ class IndexRoles:
     """One index, and what each of its images is for."""
 
     index: Path
-    rows: list[Row]
+    rows: list[IndexRow]
     items: list[LabelledImage | str]
     """Named as in the folds; or why an image is left out."""
 
@@ -119,7 +119,10 @@ def parts(archive: ArchiveConfig, folds: Mapping[str, int]) -> Iterator[IndexRol
 
 
 def _check(
-    archive: ArchiveConfig, folds: Mapping[str, int], rows: Sequence[Row], links: Sequence[Link]
+    archive: ArchiveConfig,
+    folds: Mapping[str, int],
+    rows: Sequence[IndexRow],
+    links: Sequence[Link],
 ) -> None:
     """Whether every image has a fold, the same for all that belong together."""
     for row, head in zip(rows, groups(rows, links), strict=True):
@@ -142,7 +145,7 @@ def _check(
         )
 
 
-def _inside(row: Row, fold: int, archive: ArchiveConfig) -> LabelledImage | str:
+def _inside(row: IndexRow, fold: int, archive: ArchiveConfig) -> LabelledImage | str:
     measures = fold == archive.hold_out
     frontal = _frontal(row, archive)
     if frontal is None:
@@ -156,19 +159,19 @@ def _inside(row: Row, fold: int, archive: ArchiveConfig) -> LabelledImage | str:
     return replace(item, role=role, age=NAN, female=NAN, frontal=float(frontal), chest=chest)
 
 
-def _other(row: Row, group: str) -> LabelledImage:
+def _other(row: IndexRow, group: str) -> LabelledImage:
     role = GATE_TEST if held_out(group) else "gate"
     return replace(_item(row, role), age=NAN, female=NAN, frontal=NAN, chest=0.0)
 
 
-def _external(row: Row, name: str, archive: ArchiveConfig) -> LabelledImage | str:
+def _external(row: IndexRow, name: str, archive: ArchiveConfig) -> LabelledImage | str:
     item = _item(row, name)
     if not _frontal(row, archive):
         return NOT_FRONTAL
     return item if _labelled(item) else NO_LABELS
 
 
-def _frontal(row: Row, archive: ArchiveConfig) -> bool | None:
+def _frontal(row: IndexRow, archive: ArchiveConfig) -> bool | None:
     """Whether an image is a frontal view; None where that is not known."""
     if not row.view:
         return True if archive.unknown_is_frontal else None
@@ -179,7 +182,7 @@ def _labelled(item: LabelledImage) -> bool:
     return not (np.isnan(item.age) and np.isnan(item.female))
 
 
-def _item(row: Row, role: str) -> LabelledImage:
+def _item(row: IndexRow, role: str) -> LabelledImage:
     """A frontal chest with its labels."""
     return LabelledImage(
         path=row.image,

@@ -54,7 +54,7 @@ def _binary(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[known], labels[known])
 
 
-class FindingsHead(nn.Module):
+class FindingsTask(nn.Module):
     """One linear layer on the pooled features (N, F)."""
 
     def __init__(self, width: int) -> None:

@@ -30,7 +30,7 @@ class Run:
         if config.frozen_norms:
             freeze_norms(self.network)
         freeze_blocks(self.network, config.frozen_blocks)
-        self.further = loss.FindingsHead(self.network.head.in_features).to(device)
+        self.further = loss.FindingsTask(self.network.head.in_features).to(device)
         self.optimiser = torch.optim.AdamW(
             groups(nn.ModuleList([*self._learning().values()]), config.decay),
             lr=config.rate,

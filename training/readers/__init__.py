@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from training.data.index import Row, relative_to_folder, write_index
+from training.data.index import IndexRow, relative_to_folder, write_index
 from training.data.tables import DataError
 from training.readers import chexpert, folders, mimic, nih, padchest, rsna, shared, spr, vindr
 from training.readers.layout import Tally
 
-READERS: Mapping[str, Callable[[Path, Tally], Iterator[Row]]] = {
+READERS: Mapping[str, Callable[[Path, Tally], Iterator[IndexRow]]] = {
     "chexpert": chexpert.read,
     "dicom": folders.read_dicom,
     "mimic": mimic.read,
@@ -34,7 +34,7 @@ READERS: Mapping[str, Callable[[Path, Tally], Iterator[Row]]] = {
 }
 
 
-def read(layout: str, root: Path, tally: Tally | None = None) -> Iterator[Row]:
+def read(layout: str, root: Path, tally: Tally | None = None) -> Iterator[IndexRow]:
     """The rows of the data set below ``root``, in a fixed order.
 
     Raises
@@ -49,7 +49,7 @@ def read(layout: str, root: Path, tally: Tally | None = None) -> Iterator[Row]:
     return READERS[layout](root, Counter() if tally is None else tally)
 
 
-def summary(rows: Sequence[Row]) -> list[tuple[str, int]]:
+def summary(rows: Sequence[IndexRow]) -> list[tuple[str, int]]:
     """What an index holds: names and numbers for a table."""
     counts = [
         ("images", len(rows)),

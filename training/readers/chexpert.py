@@ -10,7 +10,7 @@ Source: the table headers as public code uses them (torchxrayvision, TensorFlow 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from training.data.index import Row
+from training.data.index import IndexRow
 from training.data.labels import labels_of_columns
 from training.data.tables import CsvLine, DataError, read_table
 from training.readers.layout import NO_FILE, Tally, view_of
@@ -35,7 +35,7 @@ FINDINGS = (
 )
 
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+def read(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of CheXpert below ``root``, the folder of ``train.csv``."""
     tables = [root / f"{split}.csv" for split in ("train", "valid")]
     there = [table for table in tables if table.is_file()]
@@ -50,7 +50,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
             labels = labels_of_columns(age=line["Age"], sex=line["Sex"], deidentified=True)
             tally.update(labels.doubts)
             lateral = line["Frontal/Lateral"] == "Lateral"
-            yield Row(
+            yield IndexRow(
                 image=image,
                 dataset="chexpert",
                 patient=f"chexpert_{_patient(line)}",

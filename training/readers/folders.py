@@ -21,7 +21,7 @@ from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels.header import first_item, text
 from dicom_ai_node.rules import Header
-from training.data.index import PICTURES, Row
+from training.data.index import PICTURES, IndexRow
 from training.data.labels import labels_of_header
 from training.readers.layout import Tally, files_below, pseudonym, view_of
 
@@ -32,7 +32,7 @@ NO_PICTURE = "image: not a picture"
 DEVICE = ("Manufacturer", "ManufacturerModelName")
 
 
-def read_dicom(root: Path, tally: Tally) -> Iterator[Row]:
+def read_dicom(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of the radiographs among the files below ``root``."""
     for image in files_below(root):
         row = row_of(root, image, "dicom", tally)
@@ -40,7 +40,7 @@ def read_dicom(root: Path, tally: Tally) -> Iterator[Row]:
             yield row
 
 
-def row_of(root: Path, image: Path, dataset: str, tally: Tally) -> Row | None:
+def row_of(root: Path, image: Path, dataset: str, tally: Tally) -> IndexRow | None:
     """The row of one DICOM file, None when it is no radiograph."""
     try:
         header = pixels.read_header(root / image)
@@ -54,7 +54,7 @@ def row_of(root: Path, image: Path, dataset: str, tally: Tally) -> Row | None:
     labels = labels_of_header(Header.from_dataset(header))
     tally.update(labels.doubts)
     hidden = _patient(header)
-    return Row(
+    return IndexRow(
         image=image.as_posix(),
         dataset=dataset,
         patient=f"{dataset}_{hidden}" if hidden else "",
@@ -79,10 +79,10 @@ def _view(header: Dataset) -> str:
     return view_of(position or (text(item, "CodeMeaning") if item is not None else ""))
 
 
-def read_pictures(root: Path, tally: Tally) -> Iterator[Row]:
+def read_pictures(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of the pictures below ``root``."""
     for path in files_below(root):
         if path.suffix.lower() in PICTURES:
-            yield Row(image=path.as_posix(), dataset=(root / path).resolve().parent.name)
+            yield IndexRow(image=path.as_posix(), dataset=(root / path).resolve().parent.name)
         else:
             tally[NO_PICTURE] += 1

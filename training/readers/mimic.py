@@ -13,7 +13,7 @@ written as 91 and makes no age at all. Source: PhysioNet's pages of MIMIC-CXR-JP
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.index import Row
+from training.data.index import IndexRow
 from training.data.labels import Labels, labels_of_columns
 from training.data.tables import CsvLine, read_table
 from training.readers.chexpert import FINDINGS, findings
@@ -23,7 +23,7 @@ LICENCE = "PhysioNet Credentialed Health Data License 1.5.0"
 CENSORED_ANCHOR = 89
 
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+def read(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of MIMIC-CXR-JPG below ``root``, the folder of its tables."""
     metadata = find_table(root, "mimic-cxr-*-metadata.csv*")
     patients = _patients(find_table(root, "patients.csv*", "hosp/patients.csv*"))
@@ -38,7 +38,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
             continue
         labels = _labels(line, patients.get(subject))
         tally.update(labels.doubts)
-        yield Row(
+        yield IndexRow(
             image=image,
             dataset="mimic",
             patient=f"mimic_{subject}",

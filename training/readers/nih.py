@@ -10,7 +10,7 @@ Source: the data set's own README and table headers as public code uses them (to
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.index import Row
+from training.data.index import IndexRow
 from training.data.labels import labels_of_columns
 from training.data.tables import read_table
 from training.readers.layout import NO_FILE, Tally, by_name, find_table, view_of
@@ -19,7 +19,7 @@ LICENCE = "NIH Clinical Center: free use with attribution"
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender")
 
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+def read(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of ChestX-ray14 below ``root``."""
     table = find_table(root, "Data_Entry_2017*.csv*")
     images = by_name(root, ".png")
@@ -31,7 +31,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
             continue
         labels = labels_of_columns(age=line["Patient Age"], sex=line["Patient Gender"])
         tally.update(labels.doubts)
-        yield Row(
+        yield IndexRow(
             image=images[name],
             dataset="nih",
             # The joined sets of other readers name the same patients the same way.

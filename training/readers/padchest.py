@@ -13,7 +13,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.index import Row
+from training.data.index import IndexRow
 from training.data.labels import labels_of_columns
 from training.data.tables import CsvLine, read_table
 from training.readers.layout import NO_FILE, Tally, by_name, find_table, view_of
@@ -24,7 +24,7 @@ COLUMNS = ("ImageID", "PatientID", "PatientBirth", "StudyDate_DICOM", "PatientSe
 MIDDLE_OF_YEAR = "0701"
 
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+def read(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of PadChest below ``root``."""
     table = find_table(root, "PADCHEST_chest_x*labels*.csv*", "*/PADCHEST_chest_x*labels*.csv*")
     images = by_name(root, ".png")
@@ -38,7 +38,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
             study=line["StudyDate_DICOM"].removesuffix(".0"),
         )
         tally.update(labels.doubts)
-        yield Row(
+        yield IndexRow(
             image=images[line["ImageID"]],
             dataset="padchest",
             patient=f"padchest_{line['PatientID']}" if line["PatientID"] else "",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from training.data.index import Row
+from training.data.index import IndexRow
 from training.data.tables import DataError, read_table
 from training.readers.folders import row_of
 from training.readers.layout import Tally, files_below
@@ -20,7 +20,7 @@ LICENCE = "RSNA Pneumonia Detection Challenge rules: non-commercial"
 CLASSES = {"Normal": "No Finding"}
 
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+def read(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of the RSNA challenge below ``root``."""
     folders = {split: root / f"stage_2_{split}_images" for split in ("train", "test")}
     there = {split: folder for split, folder in folders.items() if folder.is_dir()}

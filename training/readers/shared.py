@@ -9,7 +9,7 @@ finding (joined by ``|``), split, licence. The splits are the table's own; image
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.index import Row
+from training.data.index import IndexRow
 from training.data.labels import labels_of_columns
 from training.data.tables import read_table
 from training.readers.layout import NO_FILE, Tally, view_of
@@ -28,7 +28,7 @@ COLUMNS = (
 OWN_SPLIT = ("hannover",)
 
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+def read(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of the chest radiographs below ``root``."""
     for line in read_table(root / "cxr" / "index.csv", COLUMNS):
         if not (root / line["path"]).is_file():
@@ -36,7 +36,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
             continue
         labels = labels_of_columns(age=line["age_years"], sex=line["sex"])
         tally.update(labels.doubts)
-        yield Row(
+        yield IndexRow(
             image=line["path"],
             dataset=line["source"],
             patient=line["patient_id"],

@@ -11,7 +11,7 @@ patient: find the duplicates before you trust a split.
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.index import Row
+from training.data.index import IndexRow
 from training.data.labels import labels_of_columns
 from training.data.tables import CsvLine, read_table
 from training.readers.layout import NO_FILE, Tally, find_table
@@ -20,7 +20,7 @@ LICENCE = "Kaggle competition rules (SPR X-Ray Age and Gender)"
 SEX = {"0": "F", "1": "M"}
 
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+def read(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of the SPR set below ``root``; an image needs one of the two labels."""
     tables = [find_table(root, f"train_{name}.csv", f"*/train_{name}.csv") for name in SOUGHT]
     ages, sexes = (_column(table, name) for table, name in zip(tables, SOUGHT, strict=True))
@@ -32,7 +32,7 @@ def read(root: Path, tally: Tally) -> Iterator[Row]:
         age = ages[number]["age"] if number in ages else ""
         labels = labels_of_columns(age=age, sex=_sex(sexes.get(number)))
         tally.update(labels.doubts)
-        yield Row(
+        yield IndexRow(
             image=images[number],
             dataset="spr",
             age=labels.age,

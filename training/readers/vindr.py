@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from training.data.index import Row
+from training.data.index import IndexRow
 from training.data.tables import DataError, read_table
 from training.readers.folders import row_of
 from training.readers.layout import Tally, files_below
@@ -23,7 +23,7 @@ from training.readers.layout import Tally, files_below
 LICENCE = "PhysioNet Credentialed Health Data License 1.5.0"
 
 
-def read(root: Path, tally: Tally) -> Iterator[Row]:
+def read(root: Path, tally: Tally) -> Iterator[IndexRow]:
     """Rows of VinDr-CXR below ``root``."""
     splits = [split for split in ("train", "test") if (root / split).is_dir()]
     if not splits:
