@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from dicom_ai_node.inference.network import AGES, moments
+from dicom_ai_node.inference.network import moments
 from training.fit import prior
+
+AGES = len(prior.YEARS)
 
 
 def ages(count: int, seed: int) -> np.ndarray:
