@@ -16,7 +16,15 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import DeliveryError, PeerRefused
 from dicom_ai_node.peer.exchange import ask_worklist
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.worklist import Asked, Key, Keys, Verdict, chosen, matches, worth_asking
+from dicom_ai_node.rules.worklist import (
+    Key,
+    Keys,
+    Verdict,
+    WorklistReply,
+    chosen,
+    matches,
+    worth_asking,
+)
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import save_worklist_answer, worklist_answer_of
 from dicom_ai_node.types import HeaderCheck, WorklistAnswer
@@ -74,11 +82,11 @@ class Worklist:
             log.info("worklist_consulted", study=uid, verdict=known.verdict)
         return known.answer
 
-    def _ask(self, keys: Keys) -> Asked:
+    def _ask(self, keys: Keys) -> WorklistReply:
         with self._turn:
             start = time.monotonic()
             if start < self._not_before:
-                return Asked(Verdict.UNAVAILABLE)
+                return WorklistReply(Verdict.UNAVAILABLE)
             try:
                 asked = self._by_each_key(keys, start)
             except DeliveryError as error:
@@ -91,7 +99,7 @@ class Worklist:
                 self._not_before = start + taken * (1 + _REST)
             return asked
 
-    def _by_each_key(self, keys: Keys, start: float) -> Asked:
+    def _by_each_key(self, keys: Keys, start: float) -> WorklistReply:
         assert self._table is not None
         refusal: PeerRefused | None = None
         for key in keys.askable():
@@ -116,11 +124,11 @@ class Worklist:
                 return asked
         if refusal is not None:
             raise refusal
-        return Asked(Verdict.NOTHING)
+        return WorklistReply(Verdict.NOTHING)
 
-    def _failed(self, reason: str) -> Asked:
+    def _failed(self, reason: str) -> WorklistReply:
         self._failures += 1
         pause = _BACKOFF.seconds(self._failures)
         self._not_before = time.monotonic() + pause
         log.warning("worklist_unavailable", reason=reason, pause=pause)
-        return Asked(Verdict.UNAVAILABLE)
+        return WorklistReply(Verdict.UNAVAILABLE)

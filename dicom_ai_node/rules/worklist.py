@@ -129,7 +129,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WorklistReply:
     """What came of asking about one study."""
 
     verdict: Verdict
@@ -168,26 +168,26 @@ class Keys:
                 yield key
 
 
-def chosen(key: Key, keys: Keys, answers: Sequence[Header]) -> Asked:
+def chosen(key: Key, keys: Keys, answers: Sequence[Header]) -> WorklistReply:
     """Return what ``answers``, asked for by ``key``, say of the study; others are ignored."""
     about = [one for one in answers if matches(key, keys, one)]
     if key is not Key.STUDY:
         about = [one for one in about if one.clean(Key.PATIENT) and not _other_issuer(keys, one)]
     if not about:
-        return Asked(Verdict.NOTHING)
+        return WorklistReply(Verdict.NOTHING)
     others = {_other_patient(keys, one) for one in about}
     issuers = {one.clean("IssuerOfPatientID") for one in about} - {""}
     births = {text for one in about if read_date(text := one.clean("PatientBirthDate"))}
     sexes = {text for one in about if (text := one.clean("PatientSex")) in _SEXES}
     if others == {True}:
-        return Asked(Verdict.ANSWERED, WorklistAnswer(key, other_patient=True))
+        return WorklistReply(Verdict.ANSWERED, WorklistAnswer(key, other_patient=True))
     if max(len(others), len(issuers), len(births), len(sexes)) > 1:
-        return Asked(Verdict.CONTRADICTION)
+        return WorklistReply(Verdict.CONTRADICTION)
     ages = {text for one in about if read_age(text := one.clean("PatientAge"))}
     age = ages.pop() if len(ages) == 1 and key is not Key.PATIENT else ""
     answer = WorklistAnswer(key, birth_date="".join(births), sex="".join(sexes), age=age)
     useful = answer.birth_date or answer.sex or answer.age
-    return Asked(Verdict.ANSWERED, answer) if useful else Asked(Verdict.NOTHING)
+    return WorklistReply(Verdict.ANSWERED, answer) if useful else WorklistReply(Verdict.NOTHING)
 
 
 def matches(key: Key, keys: Keys, answer: Header) -> bool:

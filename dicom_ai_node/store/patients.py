@@ -5,7 +5,7 @@ from datetime import date
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
-from dicom_ai_node.rules.worklist import Asked, Verdict
+from dicom_ai_node.rules.worklist import Verdict, WorklistReply
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import study_header, worklist_answer
 from dicom_ai_node.types import PriorStudy, WorklistAnswer
@@ -59,7 +59,7 @@ def _date(text: str) -> date | None:
         return None
 
 
-def worklist_answer_of(db: Database, uid: str, *, digest: str) -> Asked | None:
+def worklist_answer_of(db: Database, uid: str, *, digest: str) -> WorklistReply | None:
     """Return what was learned of a study by the keys with that digest, None when nothing was."""
     query = (
         select(worklist_answer)
@@ -73,14 +73,16 @@ def worklist_answer_of(db: Database, uid: str, *, digest: str) -> Asked | None:
         return None
     verdict = Verdict(row.verdict)
     if verdict is not Verdict.ANSWERED:
-        return Asked(verdict)
-    return Asked(
+        return WorklistReply(verdict)
+    return WorklistReply(
         verdict,
         WorklistAnswer(row.matched_by, row.other_patient, row.birth_date, row.sex, row.age),
     )
 
 
-def save_worklist_answer(db: Database, uid: str, asked: Asked, *, digest: str, now: float) -> None:
+def save_worklist_answer(
+    db: Database, uid: str, asked: WorklistReply, *, digest: str, now: float
+) -> None:
     """Remember what came of asking about a study, in place of what came of it before."""
     answer = asked.answer or WorklistAnswer("")
     with db.write() as connection:

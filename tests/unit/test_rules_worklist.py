@@ -4,12 +4,12 @@ import pytest
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.worklist import Asked, Key, Keys, Verdict, chosen, worth_asking
+from dicom_ai_node.rules.worklist import Key, Keys, Verdict, WorklistReply, chosen, worth_asking
 from dicom_ai_node.types import AttributeStatus, Severity, WorklistAnswer
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import ANOTHER_PATIENT, TODAY, Changes, Value, checked, header, listed
 
-NOTHING, CONTRADICTION = Asked(Verdict.NOTHING), Asked(Verdict.CONTRADICTION)
+NOTHING, CONTRADICTION = WorklistReply(Verdict.NOTHING), WorklistReply(Verdict.CONTRADICTION)
 KEYS = Keys.of([header(AccessionNumber="A1")])
 EMPTY: Changes = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
 
@@ -26,8 +26,10 @@ def order(**changes: str) -> Header:
     return Header({**values, **changes})
 
 
-def answered(key: Key, birth_date: str = "", sex: str = "", age: str = "") -> Asked:
-    return Asked(Verdict.ANSWERED, WorklistAnswer(key, birth_date=birth_date, sex=sex, age=age))
+def answered(key: Key, birth_date: str = "", sex: str = "", age: str = "") -> WorklistReply:
+    return WorklistReply(
+        Verdict.ANSWERED, WorklistAnswer(key, birth_date=birth_date, sex=sex, age=age)
+    )
 
 
 def asked_about(compare: bool = False, **changes: Value) -> bool:
@@ -129,7 +131,7 @@ def test_values_that_are_none_say_nothing(changes: dict[str, str]) -> None:
 
 def test_an_order_for_another_patient_says_that_and_nothing_else() -> None:
     for key in (Key.STUDY, Key.ORDER):
-        assert chosen(key, KEYS, [order(PatientID="99")]) == Asked(
+        assert chosen(key, KEYS, [order(PatientID="99")]) == WorklistReply(
             Verdict.ANSWERED, WorklistAnswer(key, other_patient=True)
         )
         assert chosen(key, KEYS, [order(PatientID="99"), order()]) == CONTRADICTION
