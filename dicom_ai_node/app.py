@@ -91,7 +91,7 @@ def run_role(name: str, number: int, config: Config) -> int:
     """Be one process of the node until it is told to stop; return the exit code."""
     place = Place(name, number if name == "receive" else 0)
     if place not in places(config):
-        known = ", ".join(one.worker for one in places(config))
+        known = ", ".join(known_place.worker for known_place in places(config))
         raise ConfigError(f"no role {place.worker!r}; there are: {known}")
 
     return be(place, config, partial(_load, place, config))

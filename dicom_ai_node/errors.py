@@ -122,6 +122,6 @@ class PeerRefused(DeliveryError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``, did you mean 'x'?`` for the nearest known name, '' when none is near."""
-    names = {one.casefold(): one for one in known}
+    names = {name.casefold(): name for name in known}
     near = get_close_matches(word.casefold(), names, n=1)
     return f", did you mean {names[near[0]]!r}?" if near else ""

@@ -99,9 +99,9 @@ def write_private(path: Path, content: bytes) -> None:
 
 def make_private(folder: Path) -> list[Path]:
     """Make a folder, and those above it that are missing, for their owner alone; return these."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    for one in reversed(missing):
-        one.mkdir(mode=0o700, exist_ok=True)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
     return missing
 
 

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.cli import audit_shown
+from dicom_ai_node.cli import audit_work
+from dicom_ai_node.cli.commands import AsJson, ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.common import check_folder, configuration, open_database
-from dicom_ai_node.cli.options import AsJson, ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.printing import Answer, Block, Whole
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import AuditError, ConfigError, StorageError
@@ -100,7 +100,9 @@ class Asked:
             raise ConfigError(f"--modality {self.modality!r}: expected at least one, such as CR,DX")
 
     def _modalities(self) -> list[str]:
-        return [one.strip().upper() for one in self.modality.split(",") if one.strip()]
+        return [
+            modality.strip().upper() for modality in self.modality.split(",") if modality.strip()
+        ]
 
 
 def start(
@@ -127,9 +129,9 @@ def start(
     spec = asked.spec()
     settings = configuration(config)
     if dry_run:
-        return audit_shown.dry_run(settings, spec, as_json=as_json)
+        return audit_work.dry_run(settings, spec, as_json=as_json)
     db = open_database(settings)
-    audit_shown.source_of(settings, spec).close()  # ConfigError now, not in the node's log
+    audit_work.source_of(settings, spec).close()  # ConfigError now, not in the node's log
     lease = settings.audit.lease_seconds
     owner = "" if detach else _owner_here(settings)
     made = spec.model_dump(mode="json")
@@ -142,7 +144,7 @@ def list_(config: ConfigFile = None, limit: Limit = 20) -> Answer:
 
     Example: dicom-ai-node audit list --json
     """
-    return audit_shown.listed(audits.find(open_database(configuration(config)), limit=limit))
+    return audit_work.listed(audits.find(open_database(configuration(config)), limit=limit))
 
 
 def show(number: Number, config: ConfigFile = None) -> Answer:
@@ -151,7 +153,7 @@ def show(number: Number, config: ConfigFile = None) -> Answer:
     Example: dicom-ai-node audit show 3
     """
     db = open_database(configuration(config))
-    return audit_shown.audit(db, _known(db, number))
+    return audit_work.audit(db, _known(db, number))
 
 
 def pause(number: Number, config: ConfigFile = None) -> Answer:
@@ -225,8 +227,8 @@ def report(
     named = _allowed(settings, identifiers or [])
     db = open_database(settings)
     row = _known(db, number)
-    collected = [collected_from_row(one) for one in audit_studies.collected(db, number)]
-    gaps = any(one.key.startswith(LISTING) for one in collected)
+    collected = [collected_from_row(stored) for stored in audit_studies.collected(db, number)]
+    gaps = any(study.key.startswith(LISTING) for study in collected)
     found = conclude(
         AuditSpec.model_validate(row.spec),
         collected,
@@ -275,14 +277,12 @@ def _run(settings: Config, db: Database, number: int, owner: str, *, as_json: bo
     """Work here when there is an owner, else say that the node will."""
     if not owner:
         said = f"the node will run audit {number}: dicom-ai-node audit show {number}"
-        return replace(audit_shown.audit(db, _known(db, number)), blocks=[said])
-    from dicom_ai_node.cli import audit_work
-
+        return replace(audit_work.audit(db, _known(db, number)), blocks=[said])
     audit_work.work(settings, db, number, owner, as_json=as_json)
     done = _known(db, number)
     nothing = not done.listed and done.spec["source"].startswith("folder:")
     # The wrong folder, rather than a quiet day.
-    return replace(audit_shown.audit(db, done), ok=not nothing)
+    return replace(audit_work.audit(db, done), ok=not nothing)
 
 
 def _known(db: Database, number: int) -> audits.AuditRow:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from dicom_ai_node.cli.options import ConfigFile, Paths
+from dicom_ai_node.cli.commands import ConfigFile, Paths
 from dicom_ai_node.cli.printing import (
     Answer,
     Block,
@@ -60,7 +60,7 @@ def check_header(
         form=form,
         blocks=_blocks(done, paths),
         faults=[f"{folder}: no file in this folder" for folder in empty],
-        ok=lambda: not empty and all(one["error"] is None for one in done),
+        ok=lambda: not empty and all(document["error"] is None for document in done),
         interrupted=lambda: f"{len(done)} of {len(files)} files are checked",
     )
 
@@ -69,13 +69,13 @@ def searched(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     """Return the files below ``paths``, in order, and the folders in which there is none."""
     found = [(path, list(_below(path))) for path in paths]
     return [file for _, files in found for file in files], [
-        one for one, files in found if not files
+        folder for folder, files in found if not files
     ]
 
 
 def _below(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from sorted(one for one in path.rglob("*") if one.is_file())
+        yield from sorted(file for file in path.rglob("*") if file.is_file())
     else:
         yield path
 
@@ -83,20 +83,21 @@ def _below(path: Path) -> Iterator[Path]:
 def _blocks(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator[Block]:
     if not done:
         return
-    shown = [shown_path(one["path"], paths) for one in done]
+    shown = [shown_path(document["path"], paths) for document in done]
     column, width = file_column(shown)
     rows = []
-    for path, one in zip(shown, done, strict=True):
-        recorded = one["recorded"] or {}
+    for path, document in zip(shown, done, strict=True):
+        recorded = document["recorded"] or {}
         age, sex = recorded.get("age", ""), recorded.get("sex", "")
-        rows.append((cut_left(path, width), age, sex, Text("\n".join(_words(one)))))
+        rows.append((cut_left(path, width), age, sex, Text("\n".join(_words(document)))))
     yield table((column, "Age", "Sex", "What the header says"), rows)
-    yield from counted(one["rules"] for one in done)
+    yield from counted(document["rules"] for document in done)
     wrong = sum(
-        not one["error"] and set(one["status"].values()) - {"CONSISTENT", "NOT_ASSESSED"} != set()
-        for one in done
+        not document["error"]
+        and set(document["status"].values()) - {"CONSISTENT", "NOT_ASSESSED"} != set()
+        for document in done
     )
-    unreadable = sum(one["error"] is not None for one in done)
+    unreadable = sum(document["error"] is not None for document in done)
     yield f"{len(done)} files, {wrong} to be looked at, {unreadable} unreadable"
 
 
@@ -106,12 +107,12 @@ def _words(document: dict[str, Any]) -> list[str]:
         return [visible(document["error"])]
     lines = [", ".join(f"{name} {status}" for name, status in document["status"].items())]
     named = [
-        one
-        for one in document["findings"]
-        if uncounted([one["rule"]]) or one["severity"] != "information"
+        finding
+        for finding in document["findings"]
+        if uncounted([finding["rule"]]) or finding["severity"] != "information"
     ]
-    for one in sorted(named, key=lambda each: _SEVERITIES.index(each["severity"])):
-        lines.append(f"{one['rule']} {visible(one['reason'])}")
+    for finding in sorted(named, key=lambda each: _SEVERITIES.index(each["severity"])):
+        lines.append(f"{finding['rule']} {visible(finding['reason'])}")
     for made in document["proposals"]:
         value = visible(made["value"])
         lines.append(f"proposed {made['keyword']} = {value}, from {made['source']}")
@@ -120,7 +121,7 @@ def _words(document: dict[str, Any]) -> list[str]:
 
 def _row(document: dict[str, Any]) -> list[str]:
     recorded, status = document["recorded"] or {}, document["status"] or {}
-    proposals = [f"{one['keyword']}={one['value']}" for one in document["proposals"]]
+    proposals = [f"{proposal['keyword']}={proposal['value']}" for proposal in document["proposals"]]
     return [
         document["path"],
         recorded.get("age", ""),

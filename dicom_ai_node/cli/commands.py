@@ -1,4 +1,4 @@
-"""Commands that are imported when they are run, made of plain functions.
+"""Commands that are imported when they are run, made of plain functions; options they share.
 
 A function that returns an :class:`Answer` gets ``--json``. A parameter that is a dataclass stands
 for its fields, each of them an option.
@@ -7,13 +7,48 @@ for its fields, each of them an option.
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
+from datetime import datetime
 from importlib import import_module
-from typing import Any, Final, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 MARKUP: Final = "markdown"
+PLACES = (Path("config/node.toml"), Path("/etc/dicom-ai-node/node.toml"))
+DAYS = ["%Y-%m-%d", "%Y%m%d"]
+"""How a day is written on the command line."""
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        envvar="DICOM_AI_NODE_CONFIG",
+        help=f"Configuration file. Default: the first of {', '.join(map(str, PLACES))}.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")]
+Weeks = Annotated[int, typer.Option(min=1, help="Studies of so many weeks.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")
+]
+First = Annotated[datetime | None, typer.Option("--from", formats=DAYS, help="First StudyDate.")]
+Last = Annotated[datetime | None, typer.Option("--to", formats=DAYS, help="Last StudyDate.")]
+StudyUid = Annotated[str, typer.Argument(help="StudyInstanceUID")]
+Bundle = Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")]
+Paths = Annotated[list[Path], typer.Argument(help="Files, or folders that are searched.")]
+By = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        help="Who decides. Default: the user of this session, whose account is recorded anyway.",
+    ),
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why.")]
 
 
 class Command(TyperCommand):
@@ -48,12 +83,15 @@ class Group(TyperGroup):
 
 def printed(function: Callable[..., Any]) -> Callable[..., None]:
     """Return a function as typer takes it, which prints what it returns."""
-    from dicom_ai_node.cli.options import AsJson
     from dicom_ai_node.cli.printing import Answer, Whole, print_answer, print_blocks
 
     given = inspect.signature(function, eval_str=True)
-    groups = {name: one.annotation for name, one in given.parameters.items() if _is_group(one)}
-    parameters = {one.name: one for one in _spread(given)}
+    groups = {
+        name: parameter.annotation
+        for name, parameter in given.parameters.items()
+        if _is_group(parameter)
+    }
+    parameters = {parameter.name: parameter for parameter in _spread(given)}
     answers, takes_json = given.return_annotation is Answer, "as_json" in parameters
     if answers and not takes_json:
         parameters["as_json"] = _option("as_json", AsJson, False)
@@ -61,7 +99,7 @@ def printed(function: Callable[..., Any]) -> Callable[..., None]:
     def run(**values: Any) -> None:
         as_json = values["as_json"] if takes_json else values.pop("as_json", False)
         for name, group in groups.items():
-            values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
         found = function(**values)
         if isinstance(found, Answer):
             print_answer(found, as_json=as_json)
@@ -71,7 +109,7 @@ def printed(function: Callable[..., Any]) -> Callable[..., None]:
     options = list(parameters.values())
     run.__doc__ = function.__doc__
     vars(run)["__signature__"] = given.replace(parameters=options, return_annotation=None)
-    run.__annotations__ = {one.name: one.annotation for one in options}
+    run.__annotations__ = {option.name: option.annotation for option in options}
     return run
 
 
@@ -85,9 +123,9 @@ def _spread(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
             yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             continue
         hints = get_type_hints(parameter.annotation, include_extras=True)
-        for one in fields(parameter.annotation):
-            default = inspect.Parameter.empty if one.default is MISSING else one.default
-            yield _option(one.name, hints[one.name], default)
+        for field in fields(parameter.annotation):
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            yield _option(field.name, hints[field.name], default)
 
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from dicom_ai_node.cli.options import PLACES
+from dicom_ai_node.cli.commands import PLACES
 from dicom_ai_node.config import Config, load_config, located
 from dicom_ai_node.errors import ConfigError, NodeError, StorageError, did_you_mean
 from dicom_ai_node.output import make_private
@@ -68,8 +68,8 @@ def check_folder(option: str, folder: Path) -> None:
         made = make_private(folder)
         with TemporaryFile(dir=folder):
             pass
-        for one in made:
-            one.rmdir()
+        for parent in made:
+            parent.rmdir()
     except OSError as error:
         raise ConfigError(
             f"{option} {folder}: expected a folder to write to: {error.strerror}"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import typer
 
+from dicom_ai_node.cli.commands import By, ConfigFile, DryRun
 from dicom_ai_node.cli.common import account, configuration, open_database, person, unknown_name
-from dicom_ai_node.cli.options import By, ConfigFile, DryRun
 from dicom_ai_node.cli.printing import Answer, Block, Whole
 from dicom_ai_node.cli.proposals import Everything, Filters, Id, Ids, chosen, existing
 from dicom_ai_node.config import Config
@@ -48,7 +48,9 @@ def apply(
     selection = filters.selection([ProposalState.ACCEPTED])
     settings = configuration(config)
     db, actor = open_database(settings), person(by)
-    uids = dict.fromkeys(one.study_instance_uid for one in chosen(db, ids, selection, everything))
+    uids = dict.fromkeys(
+        proposal.study_instance_uid for proposal in chosen(db, ids, selection, everything)
+    )
     if dry_run:
         return _planned(settings, db, list(uids), everything)
     return _applied(settings, db, list(uids), actor, everything)
@@ -100,11 +102,11 @@ def _applied(
         uid, done = found
         before = "" if done.queued else "; those that were due have been queued before"
         yield f"{uid}: {done.queued} copies queued of {done.images} images{before}"
-        for one in done.admissions:
-            if config.destinations[one.destination].fill == "none":
+        for admission in done.admissions:
+            if config.destinations[admission.destination].fill == "none":
                 continue  # it never asked for copies
-            for keyword, reason in one.refused.items():
-                yield f"not to {one.destination}: {keyword}: {reason}"
+            for keyword, reason in admission.refused.items():
+                yield f"not to {admission.destination}: {keyword}: {reason}"
 
     studies = _Each(uids, applied)
     return Answer(
@@ -124,16 +126,19 @@ def _applied_record(found: tuple[str, "Applied"]) -> dict[str, Any]:
         "images": done.images,
         "queued": done.queued,
         "destinations": {
-            one.destination: {"filled": filled[one.destination], "refused": dict(one.refused)}
-            for one in done.admissions
+            admission.destination: {
+                "filled": filled[admission.destination],
+                "refused": dict(admission.refused),
+            }
+            for admission in done.admissions
         },
     }
 
 
 def _filled(admissions: Iterable["FillAdmission"]) -> dict[str, list[str]]:
     return {
-        one.destination: [each.proposal.proposed.keyword for each in one.admitted]
-        for one in admissions
+        admission.destination: [each.proposal.proposed.keyword for each in admission.admitted]
+        for admission in admissions
     }
 
 

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
+from dicom_ai_node.cli.commands import AsJson, By, ConfigFile, DryRun, Reason
 from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
-from dicom_ai_node.cli.options import AsJson, By, ConfigFile, DryRun, Reason
 from dicom_ai_node.cli.printing import Answer, Block, print_blocks, table
 from dicom_ai_node.cli.proposals import Everything, Filters, Ids, as_row, as_table, chosen
 from dicom_ai_node.errors import ConfigError, FillError
@@ -106,12 +106,12 @@ def _acceptable(rows: Sequence[StoredProposal], selection: Selection) -> list[St
         left_out.add("inferred PatientAge")
     for kind in sorted(left_out & kinds.keys()):
         progress_console.print(f"left out: {kinds[kind]} of {kind}; {_WANTED[kind]}")
-    return [one for one in rows if _kind(one) not in left_out]
+    return [row for row in rows if _kind(row) not in left_out]
 
 
-def _kind(one: StoredProposal) -> str:
-    inferred = one.proposed.source is ProposalSource.INFERENCE
-    return f"{'inferred ' if inferred else ''}{one.proposed.keyword}"
+def _kind(row: StoredProposal) -> str:
+    inferred = row.proposed.source is ProposalSource.INFERENCE
+    return f"{'inferred ' if inferred else ''}{row.proposed.keyword}"
 
 
 def _meant(rows: Sequence[StoredProposal], decision: Decision) -> Iterator[Block]:
@@ -120,7 +120,7 @@ def _meant(rows: Sequence[StoredProposal], decision: Decision) -> Iterator[Block
     if not rows:
         return
     kinds = Counter(
-        (one.proposed.keyword, one.proposed.source, " ".join(one.proposed.rules)) for one in rows
+        (row.proposed.keyword, row.proposed.source, " ".join(row.proposed.rules)) for row in rows
     )
     counts = [(str(count), *kind) for kind, count in kinds.most_common()]
     yield table(("Count", "Attribute", "Source", "Rules"), counts)

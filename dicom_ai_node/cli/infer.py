@@ -10,8 +10,8 @@ from rich.progress import Progress
 from rich.text import Text
 
 from dicom_ai_node.cli.check_header import searched
+from dicom_ai_node.cli.commands import AsJson, ConfigFile, Paths
 from dicom_ai_node.cli.common import check_folder
-from dicom_ai_node.cli.options import AsJson, ConfigFile, Paths
 from dicom_ai_node.cli.printing import (
     WIDE,
     Answer,
@@ -95,7 +95,7 @@ def infer(
     from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
 
     settings = load_config(config)  # if one is named; this command works without
-    of_bundle = [one.name for one in load_manifest(resolve_bundle(settings.model.bundle)).heads]
+    of_bundle = [head.name for head in load_manifest(resolve_bundle(settings.model.bundle)).heads]
     heads = maps.heads(of_bundle)
     for option, folder in (("--sr", sr), ("--saliency", maps.saliency)):
         if folder is not None:
@@ -122,7 +122,11 @@ def infer(
 
     def said() -> Iterator[str]:
         """The faults that the table does not say."""
-        in_table = () if as_json else [f"{one['path']}: " for one in done if _is_unreadable(one)]
+        in_table = (
+            ()
+            if as_json
+            else [f"{document['path']}: " for document in done if _is_unreadable(document)]
+        )
         yield from (fault for fault in faults if not fault.startswith(tuple(in_table)))
 
     return Answer(
@@ -164,15 +168,16 @@ def _blocks(
     if not done:
         return
     yield _table(done, paths, of_bundle)
-    if pictures := sum(one["kind"] == "picture" for one in done):
+    if pictures := sum(document["kind"] == "picture" for document in done):
         yield f"{pictures} PNG or JPEG without a header: nothing recorded to compare with."
-    yield from counted(one["rules"] for one in done)
+    yield from counted(document["rules"] for document in done)
     if maps.saliency is not None:
-        drawn = [one for one in done if one["saliency"]]
-        yield f"{sum(len(one['saliency']) for one in drawn)} saliency maps in {maps.saliency}"
-        for one in drawn:  # names of pictures are UIDs, which the table does not show
-            names = " ".join(Path(path).name for path in one["saliency"])
-            yield Whole(f"  {one['path']}: {names}")
+        drawn = [document for document in done if document["saliency"]]
+        count = sum(len(document["saliency"]) for document in drawn)
+        yield f"{count} saliency maps in {maps.saliency}"
+        for document in drawn:  # names of pictures are UIDs, which the table does not show
+            names = " ".join(Path(path).name for path in document["saliency"])
+            yield Whole(f"  {document['path']}: {names}")
         if maps.saliency_method == "grad-cam" and "sex" in heads and drawn:
             yield Text(_WEAK_EVIDENCE, style="yellow")
     yield Text("Inferred, not verified. Not a medical device.", style="dim")
@@ -181,15 +186,15 @@ def _blocks(
 def _table(
     done: Sequence[dict[str, Any]], paths: Sequence[Path], of_bundle: Sequence[str]
 ) -> Block:
-    shown = [shown_path(one["path"], paths) for one in done]
+    shown = [shown_path(document["path"], paths) for document in done]
     column, width = file_column(shown)
     others = [head for head in of_bundle if head not in ("age", "sex")]
     names = ["Outcome", "Age", "90 %", "Sex", "p(F)", *map(str.capitalize, others), "Rules"]
     rows = [
-        (cut_left(path, width), *_infer_row(one, others))
-        for path, one in zip(shown, done, strict=True)
+        (cut_left(path, width), *_infer_row(document, others))
+        for path, document in zip(shown, done, strict=True)
     ]
-    reasons = [_why_not(one) for one in done]
+    reasons = [_why_not(document) for document in done]
     if console.width < WIDE:
         return Lines(["File", *names], rows, reasons, called="Reason", gives=[len(names)])
     with_reasons = [(*row, reason) for row, reason in zip(rows, reasons, strict=True)]
@@ -228,4 +233,4 @@ def _other(answer: dict[str, Any] | None) -> str:
 
 def _why_not(document: dict[str, Any]) -> str:
     """Say why there is no age, no sex, or neither."""
-    return "; ".join(dict.fromkeys(one["text"] for one in document["unanswered"]))
+    return "; ".join(dict.fromkeys(reason["text"] for reason in document["unanswered"]))

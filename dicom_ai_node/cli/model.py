@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from dicom_ai_node.cli.commands import Bundle, ConfigFile, Weeks
 from dicom_ai_node.cli.common import check_folder, configuration, open_database
-from dicom_ai_node.cli.options import Bundle, ConfigFile, Weeks
 from dicom_ai_node.cli.printing import Answer, Block, cut_left, pairs, table
 from dicom_ai_node.output import escaped_json
 from dicom_ai_node.terminal import console
@@ -137,10 +137,16 @@ def compare(weeks: Weeks = 12, config: ConfigFile = None) -> Answer:
     )
     found = differences(live, shadow)
     rows = []
-    for one in found:
-        interval = "" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})"
-        values = f"{one.live:.3f}", f"{one.shadow:.3f}", f"{one.difference:+.3f}{interval}"
-        rows.append((one.quantity, str(one.n), *values))
+    for difference in found:
+        interval = (
+            "" if difference.low is None else f" ({difference.low:+.3f} to {difference.high:+.3f})"
+        )
+        values = (
+            f"{difference.live:.3f}",
+            f"{difference.shadow:.3f}",
+            f"{difference.difference:+.3f}{interval}",
+        )
+        rows.append((difference.quantity, str(difference.n), *values))
     columns = ("", "Studies", "Live", "Shadow", "Difference (95 % interval)")
     blocks: list[Block] = [*([table(columns, rows)] if rows else []), verdict(found)]
     if not found and not settings.model.shadow:
@@ -149,7 +155,7 @@ def compare(weeks: Weeks = 12, config: ConfigFile = None) -> Answer:
         "live": bundles[Role.LIVE] or None,
         "shadow": bundles[Role.SHADOW] or None,
         "weeks": weeks,
-        "differences": [asdict(one) for one in found],
+        "differences": [asdict(difference) for difference in found],
         "verdict": verdict(found),
     }
     return Answer([record], blocks=blocks, ok=bool(found))
@@ -185,8 +191,8 @@ def _bundle_blocks(manifest: "Manifest", path: Path) -> Iterator[Block]:
         rows.append(("recalibrated", f"{words}; before: version {own.base_version}"))
     yield pairs(rows)
     found = [
-        (one.dataset, one.quantity, f"{one.value:.3g}{_interval(one)}", str(one.n))
-        for one in _main(manifest.figures)
+        (figure.dataset, figure.quantity, f"{figure.value:.3g}{_interval(figure)}", str(figure.n))
+        for figure in _main(manifest.figures)
     ]
     if found:
         title = "Figures of whole data sets, images that every gate lets pass"
@@ -200,7 +206,7 @@ def _interval(figure: "Figure") -> str:
 
 
 def _main(figures: Sequence["Figure"]) -> Iterator["Figure"]:
-    """The figures that one looks for first: of whole data sets, not of their parts."""
-    whole = [one for one in figures if not one.group and one.gated]
+    """The figures that figure looks for first: of whole data sets, not of their parts."""
+    whole = [figure for figure in figures if not figure.group and figure.gated]
     for quantity in _FIGURES:
-        yield from (one for one in whole if one.quantity == quantity)
+        yield from (figure for figure in whole if figure.quantity == quantity)

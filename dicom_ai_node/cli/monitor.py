@@ -11,9 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dicom_ai_node.cli.commands import MARKUP, printed
+from dicom_ai_node.cli.commands import MARKUP, ConfigFile, Weeks, printed
 from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
-from dicom_ai_node.cli.options import ConfigFile, Weeks
 from dicom_ai_node.cli.printing import WIDE, Answer, Block, when
 from dicom_ai_node.config import Config
 from dicom_ai_node.monitor.charts import Point
@@ -86,7 +85,7 @@ def figures(
         "weeks": weeks,
         "groups": [asdict(group) for group in groups],
         "drift": _drift(charts, flags),
-        "switches": [asdict(one) | {"at": when(one.at)} for one in decisions],
+        "switches": [asdict(decision) | {"at": when(decision.at)} for decision in decisions],
     }
     blocks = [
         _table(by, groups),
@@ -211,8 +210,9 @@ def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str | Text
 
 def _switches(decisions: Sequence[Switch], now: Mode) -> Iterator[Block]:
     yield f"the model is {_MODES[now]}"
-    for one in decisions:
-        yield f"  {when(one.at)} {one.mode} by {signed(one.actor, one.account)}: {one.reason}"
+    for decision in decisions:
+        who = signed(decision.actor, decision.account)
+        yield f"  {when(decision.at)} {decision.mode} by {who}: {decision.reason}"
 
 
 def _drift(charts: Charts, flags: list[Flag]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from dicom_ai_node.cli.commands import AsJson, ConfigFile
 from dicom_ai_node.cli.common import configuration, find_config
-from dicom_ai_node.cli.options import AsJson, ConfigFile
 from dicom_ai_node.cli.printing import Answer, Block, Whole
 from dicom_ai_node.config import NO_CALLERS, Config, located
 from dicom_ai_node.config.example import example
@@ -104,13 +104,13 @@ def _places(settings: Config) -> Iterator[Block]:
     yield Whole(f"database: {Database(settings.storage.database).place}")
 
 
-def _sent(one: Destination) -> str:
+def _sent(peer: Destination) -> str:
     """Say what a destination gets."""
-    parts: list[str] = [*one.send]
-    if one.fill != "none":
-        parts.append(f"filled copies ({one.fill}{', research' if one.research else ''})")
-    if one.forward != "none":
-        parts.append(f"the received images ({one.forward})")
+    parts: list[str] = [*peer.send]
+    if peer.fill != "none":
+        parts.append(f"filled copies ({peer.fill}{', research' if peer.research else ''})")
+    if peer.forward != "none":
+        parts.append(f"the received images ({peer.forward})")
     return ", ".join(parts) or "nothing"
 
 

@@ -198,7 +198,7 @@ def cut_right(text: str, width: int) -> str:
 
 def shown_path(path: str, given: Sequence[Path]) -> str:
     """Return a path as it is told from its neighbours: relative to the folder that was given."""
-    folders = [one for one in given if one.is_dir()]
+    folders = [path for path in given if path.is_dir()]
     for folder in folders:
         try:
             inside = Path(path).relative_to(folder)
@@ -225,7 +225,7 @@ def counted(rules: Iterable[Sequence[str]]) -> list[str]:
     from dicom_ai_node.rules.check import RULES
 
     every = list(rules)
-    found = {rule: sum(rule in one for one in every) for rule in sorted(_COUNTED)}
+    found = {rule: sum(rule in fired for fired in every) for rule in sorted(_COUNTED)}
     return [
         f"{rule} in {count} of {len(every)}: {RULES[rule].reason}"
         for rule, count in found.items()
@@ -238,7 +238,7 @@ def _print_lines(lines: Lines) -> None:
     if console.width >= WIDE:
         names = (lines.called, *names)
         rows = [(under, *row) for row, under in zip(rows, below, strict=True)]
-        gives, below = [one + 1 for one in gives], ()
+        gives, below = [column + 1 for column in gives], ()
     cells = [[visible(cell) for cell in row] for row in (names, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     for column in gives:

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from dicom_ai_node.cli.commands import ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.common import configuration, open_database, signed
-from dicom_ai_node.cli.options import ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.printing import Answer, Block, count_of, table, when, whole
 from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.store import Database
@@ -191,7 +191,7 @@ def chosen(
             "--from, --to, --study; --all is every one"
         )
     if ids:
-        return [existing(db, one).proposal for one in dict.fromkeys(ids)]
+        return [existing(db, proposal_id).proposal for proposal_id in dict.fromkeys(ids)]
     return store.find(db, selection)[::-1]
 
 
@@ -207,18 +207,18 @@ def existing(db: Database, proposal_id: int) -> ProposalDetail:
 
 def as_row(row: StoredProposal) -> dict[str, Any]:
     """Return a proposal as one object of the JSON output."""
-    one = row.proposed
+    proposed = row.proposed
     return {
         "id": row.id,
         "study_instance_uid": row.study_instance_uid,
-        "keyword": one.keyword,
-        "recorded": one.recorded,
-        "value": one.value,
-        "source": one.source,
-        "detail": one.detail,
-        "interval90": list(one.interval90) if one.interval90 else None,
-        "probability": one.probability,
-        "rules": list(one.rules),
+        "keyword": proposed.keyword,
+        "recorded": proposed.recorded,
+        "value": proposed.value,
+        "source": proposed.source,
+        "detail": proposed.detail,
+        "interval90": list(proposed.interval90) if proposed.interval90 else None,
+        "probability": proposed.probability,
+        "rules": list(proposed.rules),
         "study_date": row.study_date,
         "station": row.station,
         "state": row.state,
@@ -238,13 +238,13 @@ def _detail(detail: ProposalDetail, stuck: Stuck | None) -> dict[str, Any]:
         },
         "events": [
             {
-                "at": when(one.at),
-                "by": one.actor,
-                "account": one.account,
-                "from": one.from_state,
-                "to": one.to_state,
-                "reason": one.reason,
+                "at": when(event.at),
+                "by": event.actor,
+                "account": event.account,
+                "from": event.from_state,
+                "to": event.to_state,
+                "reason": event.reason,
             }
-            for one in detail.events
+            for event in detail.events
         ],
     }

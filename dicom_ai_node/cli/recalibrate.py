@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
+from dicom_ai_node.cli.commands import AsJson, Bundle, ConfigFile
 from dicom_ai_node.cli.common import check_folder
-from dicom_ai_node.cli.options import AsJson, Bundle, ConfigFile
 from dicom_ai_node.cli.printing import Answer, Whole, table
 from dicom_ai_node.config import load_config
 from dicom_ai_node.errors import ConfigError, ExitCode
@@ -117,8 +117,8 @@ def _paths(given: list[Path], index: Path | None) -> list[Path]:
         if not path.exists():
             raise ConfigError(f"--from {path}: expected a file or a folder")
     if index is None:
-        found = [one for path in given for one in ([path] if path.is_file() else path.rglob("*"))]
-        return sorted(one for one in set(found) if one.is_file())
+        found = [file for path in given for file in ([path] if path.is_file() else path.rglob("*"))]
+        return sorted(file for file in set(found) if file.is_file())
     try:
         with index.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)

@@ -12,8 +12,8 @@ import typer
 from rich.text import Text
 
 from dicom_ai_node.cli import verdict
+from dicom_ai_node.cli.commands import ConfigFile, Limit, StudyUid
 from dicom_ai_node.cli.common import configuration, open_database
-from dicom_ai_node.cli.options import ConfigFile, Limit, StudyUid
 from dicom_ai_node.cli.printing import (
     Answer,
     Block,
@@ -196,7 +196,7 @@ def _record(row: StudyRow) -> dict[str, Any]:
         "outcome": result.get("outcome"),
         "recorded": check.get("recorded"),
         "status": verdict.statuses(check) if check else None,
-        "rules": list(dict.fromkeys(one["rule"] for one in check.get("findings", ()))),
+        "rules": list(dict.fromkeys(finding["rule"] for finding in check.get("findings", ()))),
         **dict.fromkeys(("age", "sex")),
         **{name: result[name] for name in heads_in(result)},
     }
@@ -206,7 +206,7 @@ def _detail(detail: StudyDetail) -> dict[str, Any]:
     parts = ("instances", "transitions", "reports", "deliveries")
     return _record(detail.study) | {
         "instances": [],
-        **{part: [_times(one) for one in getattr(detail, part)] for part in parts},
+        **{part: [_times(row) for row in getattr(detail, part)] for part in parts},
         "result": detail.result,
     }
 
@@ -265,25 +265,28 @@ def _summary(detail: StudyDetail) -> Iterator[tuple[str, str]]:
 
 
 def _sent(deliveries: Sequence[dict[str, Any]]) -> str:
-    words = [f"{one['kind']} to {one['destination']}: {one['state']}" for one in deliveries]
+    words = [
+        f"{delivery['kind']} to {delivery['destination']}: {delivery['state']}"
+        for delivery in deliveries
+    ]
     return ", ".join(dict.fromkeys(words))
 
 
 def _images(detail: StudyDetail) -> Lines:
     images = (detail.result or {}).get("images", ())
-    said = {one["image"]["sop_instance_uid"]: _said(one) for one in images}
+    said = {image["image"]["sop_instance_uid"]: _said(image) for image in images}
     return Lines(
         ("Received", "Version", "What became of it", "Forwarded"),
         [
             (
-                minute(one["received_at"]),
-                str(one["version"]),
-                said.get(one["sop_instance_uid"], ""),
-                ": ".join(filter(None, (one["forwarded"], one["forward_note"]))),
+                minute(instance["received_at"]),
+                str(instance["version"]),
+                said.get(instance["sop_instance_uid"], ""),
+                ": ".join(filter(None, (instance["forwarded"], instance["forward_note"]))),
             )
-            for one in detail.instances
+            for instance in detail.instances
         ],
-        [one["sop_instance_uid"] for one in detail.instances],
+        [instance["sop_instance_uid"] for instance in detail.instances],
         called="SOP Instance UID",
         gives=(2, 3),
     )
@@ -302,7 +305,9 @@ def _said(image: dict[str, Any]) -> str:
 
 
 def _history(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Iterator[Block]:
-    names = [one.removesuffix("_at").replace("_state", "").replace("_", " ") for one in columns]
+    names = [
+        column.removesuffix("_at").replace("_state", "").replace("_", " ") for column in columns
+    ]
     cells = [[_cell(name, row[name]) for name in columns] for row in rows]
     if cells:
         yield table(map(str.capitalize, names), cells, title=title)

@@ -104,9 +104,9 @@ def _toml(value: Any) -> str:
     if isinstance(value, Enum):
         return json.dumps(value.value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(one) for one in value) + "]"
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Path):
         return json.dumps(str(value))
     return json.dumps(value)

@@ -37,7 +37,7 @@ def anchored_model(model: ModelSettings, folder: Path) -> ModelSettings:
 
 def anchored_sources(sources: dict[str, SourceTable], folder: Path) -> dict[str, SourceTable]:
     """Return sources whose files of certificates and secrets lie below ``folder``."""
-    return {name: _anchored_source(one, folder) for name, one in sources.items()}
+    return {name: _anchored_source(source, folder) for name, source in sources.items()}
 
 
 def missing_files(sources: dict[str, SourceTable]) -> Iterator[str]:

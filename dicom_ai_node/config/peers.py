@@ -136,14 +136,14 @@ class WorklistTable(Table):
 
 def forwarding(destinations: Mapping[str, Destination]) -> dict[str, Destination]:
     """Return those that get the received images themselves."""
-    return {name: one for name, one in destinations.items() if one.forward != "none"}
+    return {name: peer for name, peer in destinations.items() if peer.forward != "none"}
 
 
 def check_forwarding(
     destinations: Mapping[str, Destination], *, fill: FillSettings, study: StudySettings
 ) -> None:
     """Raise ValueError when ``forward`` asks for what cannot be, or must not."""
-    by_mode = {one.forward: name for name, one in forwarding(destinations).items()}
+    by_mode = {destination.forward: name for name, destination in forwarding(destinations).items()}
     name = by_mode.get("coerced")
     if name is None:
         return

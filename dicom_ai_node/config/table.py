@@ -49,7 +49,7 @@ def _known(whole: type[BaseModel], loc: _Loc) -> set[str]:
     """Return the keys of the table at ``loc``: names of tables and indices lead nowhere."""
     models = [whole]
     for part in loc:
-        fields = [one.model_fields[str(part)] for one in models if part in one.model_fields]
+        fields = [model.model_fields[str(part)] for model in models if part in model.model_fields]
         if fields:
             models = [model for field in fields for model in _models(field.annotation)]
     return {key for model in models for key in model.model_fields}
@@ -58,7 +58,7 @@ def _known(whole: type[BaseModel], loc: _Loc) -> set[str]:
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for one in get_args(annotation) for model in _models(one)]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
 def _path(loc: _Loc) -> _Loc:
