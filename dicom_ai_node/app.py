@@ -138,7 +138,7 @@ def _load(place: Place, config: Config) -> Work:
                 slots=_inherited_slots(place, config),
             )
         case "analyse":
-            from dicom_ai_node.analyse import role as analyse
+            from dicom_ai_node.analyse import worker as analyse
 
             return analyse.load(config)
         case "audit":

@@ -7,7 +7,7 @@ analyser; the names of report files are their UIDs and those depend on content a
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.heartbeat import Heartbeat
+from dicom_ai_node.inference.bundle import resolve_bundle
+from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.spool import Spool
@@ -41,9 +43,43 @@ _AFTER_FAULT_SECONDS = 5.0
 log = structlog.get_logger()
 
 
+def load(config: Config) -> Callable[..., None]:
+    """Load the network, and the one in its shadow; what comes back works until ``stop`` is set."""
+    pipeline = _load(config, config.model.bundle, Role.LIVE)
+    shadow = None
+    if config.model.shadow:
+        shadow = Shadow(_load(config, config.model.shadow, Role.SHADOW))
+    return partial(_run, config, pipeline, shadow)
+
+
+def _run(
+    config: Config, pipeline: Pipeline, shadow: Shadow | None, *, stop: threading.Event
+) -> None:
+    db = Database(config.storage.database)
+    spool = Spool(config.storage.spool)
+    spool.sweep()
+    try:
+        Analyser(config, db, spool, pipeline, shadow).run(stop)
+    finally:
+        db.close()
+
+
+def _load(config: Config, bundle: str, role: Role) -> Pipeline:
+    estimator = Estimator(
+        resolve_bundle(bundle),
+        device=config.model.device,
+        batch=config.model.batch,
+        threads=config.model.threads or None,
+    )
+    log.info("model_loaded", model=estimator.identity.name, role=role, device=estimator.device)
+    return Pipeline(
+        estimator, rules=config.rules, policy=config.policy, limits=config.limits.bounds
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """One study for the network, and for the bundle beside it."""
+    """One study for the network, and for the bundle in its shadow."""
 
     claimed: ClaimedStudy
     prepared: Prepared
@@ -111,18 +147,18 @@ class Analyser:
         self._busy_since = time.monotonic() if batch else 0.0
         # Half of the batch's time is left for what follows: maps never cost a study its report.
         deadline = self._busy_since + settings.max_batch_seconds / 2
-        ready = [one for one in decoders.map(self._guarded_prepare, batch) if one is not None]
-        answers = self.pipeline.predict([one.prepared for one in ready])
-        beside: list[tuple[Observation, ...]] = [() for _ in ready]
+        ready = [item for item in decoders.map(self._guarded_prepare, batch) if item is not None]
+        answers = self.pipeline.predict([item.prepared for item in ready])
+        shadows: list[tuple[Observation, ...]] = [() for _ in ready]
         if self.shadow is not None:
-            beside = self.shadow.observe([one.shadow for one in ready])
-        for one, predictions, others in zip(ready, answers, beside, strict=True):
-            with self._guard(one.claimed):
-                result = self.pipeline.conclude(one.prepared, predictions)
+            shadows = self.shadow.observe([item.shadow for item in ready])
+        for item, predictions, others in zip(ready, answers, shadows, strict=True):
+            with self._guard(item.claimed):
+                result = self.pipeline.conclude(item.prepared, predictions)
                 seen = others
-                if one.prepared.shown:
-                    seen = (observe(one.prepared, predictions, self.pipeline, Role.LIVE), *others)
-                self._results.store(one.claimed, one.prepared, result, seen, deadline=deadline)
+                if item.prepared.shown:
+                    seen = (observe(item.prepared, predictions, self.pipeline, Role.LIVE), *others)
+                self._results.store(item.claimed, item.prepared, result, seen, deadline=deadline)
         self._busy_since = 0.0
         return len(batch)
 
@@ -142,7 +178,7 @@ class Analyser:
         return None
 
     def _prepare(self, claimed: ClaimedStudy) -> _Ready | None:
-        files = [(one.image, self.spool.path(one.path)) for one in claimed.instances]
+        files = [(instance.image, self.spool.path(instance.path)) for instance in claimed.instances]
         if not files:
             reason = Reason(
                 "no_image", f"none of {claimed.others} instances is of a class analysed"

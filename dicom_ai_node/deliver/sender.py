@@ -1,7 +1,7 @@
 """The port through which deliveries leave the node: open, send, close, and what came of it.
 
 A sender talks to one destination, from one thread. :class:`.dimse.DimseSender` is behind it first;
-the queue does not know how objects travel. :class:`FakeSender` does what a test tells it to.
+the queue does not know how objects travel. :class:`FakeSender` answers as a test wants.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,13 +84,13 @@ class FakeSender:
     is_open: bool = False
 
     def open(self, batch: Sequence[ClaimedDelivery]) -> None:
-        """Open, or fail as told."""
+        """Open, unless ``unreachable``."""
         if self.unreachable is not None:
             raise self.unreachable
         self.is_open = True
 
     def send(self, claimed: ClaimedDelivery, *, preferred: str) -> DeliveryOutcome:
-        """Answer as told."""
+        """Answer by ``answers``."""
         self.sent.append(claimed.id)
         found = self.answers(claimed)
         if isinstance(found, Exception):

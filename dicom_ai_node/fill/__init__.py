@@ -1,1 +1,1 @@
-"""Accepted proposals become filled copies of the study's images, queued beside the reports."""
+"""Accepted proposals become filled copies of the study's images, queued with the reports."""

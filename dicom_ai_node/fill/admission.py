@@ -24,14 +24,16 @@ class FillAdmission:
     @property
     def text(self) -> str:
         """The decision in one line, as it is written down."""
-        grounds = [f"{one.proposal.proposed.keyword}{self._ground(one)}" for one in self.admitted]
+        grounds = [
+            f"{detail.proposal.proposed.keyword}{self._ground(detail)}" for detail in self.admitted
+        ]
         return f"{self.destination}: {', '.join(grounds)}"
 
-    def _ground(self, one: ProposalDetail) -> str:
+    def _ground(self, detail: ProposalDetail) -> str:
         """Why PatientSex may go there."""
-        if one.proposal.proposed.keyword != "PatientSex":
+        if detail.proposal.proposed.keyword != "PatientSex":
             return ""
-        person = approver(one)
+        person = approver(detail)
         return f" (approved by {person})" if person else " (research destination)"
 
 
@@ -46,37 +48,37 @@ def admit(
     """
     refused = {}
     admitted = []
-    for one in offered:
-        reason = _reason_against(destination, one, mode)
+    for detail in offered:
+        reason = _reason_against(destination, detail, mode)
         if reason:
-            refused[one.proposal.proposed.keyword] = reason
+            refused[detail.proposal.proposed.keyword] = reason
         else:
-            admitted.append(one)
+            admitted.append(detail)
     return FillAdmission(name, destination.research, tuple(admitted), refused)
 
 
-def _reason_against(destination: Destination, one: ProposalDetail, mode: Mode) -> str:
-    proposed = one.proposal.proposed
+def _reason_against(destination: Destination, detail: ProposalDetail, mode: Mode) -> str:
+    proposed = detail.proposal.proposed
     if destination.fill == "none":
         return "fill = 'none': it takes no copies"
     if proposed.source is ProposalSource.INFERENCE and destination.fill != "inferred":
         return f"fill = {destination.fill!r}: it takes no inferred value"
     if proposed.source is ProposalSource.INFERENCE and mode is Mode.SHADOW:
         return "the model is in shadow mode: nothing inferred is sent"
-    if proposed.keyword == "PatientSex" and not destination.research and not approver(one):
+    if proposed.keyword == "PatientSex" and not destination.research and not approver(detail):
         return "research = false, and no person approved this value"
     return ""
 
 
-def approver(one: ProposalDetail) -> str:
+def approver(detail: ProposalDetail) -> str:
     """Return the person who approved a value, '' where policy did or nobody."""
-    approval = one.approval
+    approval = detail.approval
     return approval.actor if approval and approval.actor != POLICY else ""
 
 
-def fill_of(one: ProposalDetail) -> Fill:
+def fill_of(detail: ProposalDetail) -> Fill:
     """Return a proposal as what is filled in, with who approved it."""
-    proposed = one.proposal.proposed
+    proposed = detail.proposal.proposed
     low, high = proposed.interval90 or (None, None)
     return Fill(
         keyword=proposed.keyword,
@@ -86,5 +88,5 @@ def fill_of(one: ProposalDetail) -> Fill:
         high=high,
         probability=proposed.probability,
         rules=proposed.rules,
-        actor=one.approval.actor if one.approval else "",
+        actor=detail.approval.actor if detail.approval else "",
     )

@@ -66,7 +66,7 @@ class Plan:
     @property
     def taking(self) -> list[FillAdmission]:
         """Those destinations that get something."""
-        return [one for one in self.admissions if one.admitted]
+        return [admission for admission in self.admissions if admission.admitted]
 
     @property
     def deliveries(self) -> int:
@@ -110,11 +110,17 @@ def apply(
     wanted = plan(config, db, uid)
     taking, images = wanted.taking, wanted.images
     files: dict[tuple[object, ...], list[StoredFile]] = {}
-    for one in taking:
-        if _key(one) not in files:
-            files[_key(one)] = [_keep(spool, copy) for _, copy in copies(spool, images, one, make)]
-    new = [NewCopy(file, one.destination) for one in taking for file in files[_key(one)]]
-    sent = {each.proposal.id: each for one in taking for each in one.admitted}
+    for admission in taking:
+        if _key(admission) not in files:
+            files[_key(admission)] = [
+                _keep(spool, copy) for _, copy in copies(spool, images, admission, make)
+            ]
+    new = [
+        NewCopy(file, admission.destination)
+        for admission in taking
+        for file in files[_key(admission)]
+    ]
+    sent = {each.proposal.id: each for admission in taking for each in admission.admitted}
     queued = queue_copies(
         db,
         uid,
@@ -122,7 +128,7 @@ def apply(
         list(sent.values()),
         actor=actor,
         account=account,
-        reason="; ".join(one.text for one in taking),
+        reason="; ".join(admission.text for admission in taking),
         now=now,
     )
     return Applied(len(images), queued, wanted.admissions)
@@ -159,14 +165,14 @@ def copies(
     FillError
         An image is gone.
     """
-    at = datetime.fromtimestamp(max(_accepted_at(one) for one in to.admitted), UTC)
+    at = datetime.fromtimestamp(max(_accepted_at(detail) for detail in to.admitted), UTC)
     for _, source in contents(spool, images):
         yield source, make(source, to.admitted, at=at, research=to.research)
 
 
 def contents(spool: Spool, images: Sequence[HeldInstance]) -> Iterator[tuple[HeldInstance, bytes]]:
     """Yield each image of a study with its file, of none if one is gone: that is a FillError."""
-    gone = sum(one.is_gone for one in images)
+    gone = sum(image.is_gone for image in images)
     if gone or not images:
         raise FillError(
             f"{gone} of {len(images)} images are not kept any more (storage.retention_days): send "
@@ -187,22 +193,23 @@ def _keep(spool: Spool, copy: ReportFile) -> StoredFile:
     return StoredFile(copy.sop_class_uid, copy.sop_instance_uid, spool.relative(path))
 
 
-def _accepted_at(one: ProposalDetail) -> float:
-    return one.approval.at if one.approval else one.proposal.updated_at
+def _accepted_at(detail: ProposalDetail) -> float:
+    return detail.approval.at if detail.approval else detail.proposal.updated_at
 
 
-def _key(one: FillAdmission) -> tuple[object, ...]:
+def _key(admission: FillAdmission) -> tuple[object, ...]:
     """Destinations with the same key get the same copies."""
-    return (one.research, *(each.proposal.id for each in one.admitted))
+    return (admission.research, *(each.proposal.id for each in admission.admitted))
 
 
 def _refusals(admissions: Sequence[FillAdmission]) -> str:
     if not admissions:
         return "none is configured"
-    return "; ".join(
-        f"{one.destination}: {', '.join(f'{key} ({why})' for key, why in one.refused.items())}"
-        for one in admissions
-    )
+    reasons = {
+        admission.destination: ", ".join(f"{key} ({why})" for key, why in admission.refused.items())
+        for admission in admissions
+    }
+    return "; ".join(f"{name}: {why}" for name, why in reasons.items())
 
 
 def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
@@ -211,22 +218,22 @@ def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
     def make(
         source: bytes, values: Sequence[ProposalDetail], *, at: datetime, research: bool
     ) -> ReportFile:
-        sexes = [one for one in values if one.proposal.proposed.keyword == "PatientSex"]
-        networks = [network_of(db, one.proposal) for one in values if _is_inferred(one)]
+        sexes = [value for value in values if value.proposal.proposed.keyword == "PatientSex"]
+        networks = [network_of(db, value.proposal) for value in values if _is_inferred(value)]
         return filled_copy(
             source,
-            [fill_of(one) for one in values],
+            [fill_of(value) for value in values],
             at=at,
             settings=settings,
             model=networks[0] if networks else None,
-            allow_sex=research or all(approver(one) for one in sexes),
+            allow_sex=research or all(approver(value) for value in sexes),
         )
 
     return make
 
 
-def _is_inferred(one: ProposalDetail) -> bool:
-    return one.proposal.proposed.source is ProposalSource.INFERENCE
+def _is_inferred(detail: ProposalDetail) -> bool:
+    return detail.proposal.proposed.source is ProposalSource.INFERENCE
 
 
 def apply_due(
@@ -272,14 +279,14 @@ def _apply(config: Config, db: Database, spool: Spool, uid: str, make: CopyMaker
 
 def _left(applied: Applied, db: Database, uid: str) -> str:
     accepted = {
-        one.proposal.proposed.keyword
-        for one in applicable(db, uid)
-        if one.proposal.state is ProposalState.ACCEPTED
+        detail.proposal.proposed.keyword
+        for detail in applicable(db, uid)
+        if detail.proposal.state is ProposalState.ACCEPTED
     }
     refusals = [
-        f"{one.destination}: {keyword} ({why})"
-        for one in applied.admissions
-        for keyword, why in one.refused.items()
+        f"{admission.destination}: {keyword} ({why})"
+        for admission in applied.admissions
+        for keyword, why in admission.refused.items()
         if keyword in accepted
     ]
     return f"no destination takes it: {'; '.join(refusals)}" if accepted else ""

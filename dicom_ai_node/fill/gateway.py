@@ -41,7 +41,9 @@ class Gateway:
         self._db = db
         self._spool = spool
         self._destinations = config.forwarding
-        self._coerces = any(one.forward == "coerced" for one in self._destinations.values())
+        self._coerces = any(
+            destination.forward == "coerced" for destination in self._destinations.values()
+        )
         self._patience = config.fill.forward_within_seconds if self._coerces else 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -81,7 +83,9 @@ class Gateway:
     def _forward(self, uid: str, *, before: float, now: float) -> int:
         images = forwards.waiting(self._db, uid, before=before, limit=_IMAGES_A_TRANSACTION)
         age = self._accepted_age(uid)
-        outgoing = [self._outgoing(one, age, overdue=one.received_at <= before) for one in images]
+        outgoing = [
+            self._outgoing(image, age, overdue=image.received_at <= before) for image in images
+        ]
         queued = forwards.queue(self._db, uid, outgoing, self._destinations, applied=age, now=now)
         if queued:
             log.info("images_forwarded", study=uid, count=queued)
@@ -89,9 +93,9 @@ class Gateway:
 
     def _accepted_age(self, uid: str) -> ProposalDetail | None:
         """Return the accepted PatientAge of a study, None where it is inferred or there is none."""
-        for one in applicable(self._db, uid) if self._coerces else ():
-            if not refusal(one.proposal.proposed):
-                return one
+        for detail in applicable(self._db, uid) if self._coerces else ():
+            if not refusal(detail.proposal.proposed):
+                return detail
         return None
 
     def _outgoing(
@@ -102,7 +106,9 @@ class Gateway:
             return Outgoing(image, image.path, "no analysis has seen it")
         if age is None:
             return Outgoing(image, image.path)
-        if image.calling_ae in {one.ae_title for one in self._destinations.values()}:
+        if image.calling_ae in {
+            destination.ae_title for destination in self._destinations.values()
+        }:
             return Outgoing(image, image.path, HAS_IT)
         try:
             return self._filled(image, age)

@@ -54,34 +54,34 @@ def preview(
     """
     uid, to = asked.proposal.study_instance_uid, config.destinations[destination]
     asked = _as_if_accepted(asked, now)
-    others = [one for one in applicable(db, uid) if one.proposal.id != asked.proposal.id]
-    one = admit(destination, to, [*others, asked], monitor.mode(db))
+    others = [detail for detail in applicable(db, uid) if detail.proposal.id != asked.proposal.id]
+    admission = admit(destination, to, [*others, asked], monitor.mode(db))
     against = refusal(asked.proposal.proposed) if to.forward == "coerced" else ""
     forwarded = to.forward == "coerced" and not against
-    if not one.admitted and not forwarded:
-        reasons = [f"{keyword} ({why})" for keyword, why in one.refused.items()]
+    if not admission.admitted and not forwarded:
+        reasons = [f"{keyword} ({why})" for keyword, why in admission.refused.items()]
         said = ", ".join([*reasons, against] if against else reasons)
         raise FillError(f"{destination} does not take it: {said}")
-    if one.admitted:
-        for source, copy in copies(spool, analysable_instances(db, uid), one, make):
+    if admission.admitted:
+        for source, copy in copies(spool, analysable_instances(db, uid), admission, make):
             yield FillPreview(COPY, copy.sop_instance_uid, source, copy.content)
     if forwarded:
         yield from _forwarded(config, db, spool, asked)
 
 
-def _as_if_accepted(one: ProposalDetail, now: float) -> ProposalDetail:
-    if one.approval is not None:
-        return one
-    event = ProposalEvent(now, "preview", one.proposal.state, ProposalState.ACCEPTED, "")
-    accepted = replace(one.proposal, state=ProposalState.ACCEPTED)
-    return ProposalDetail(accepted, (*one.events, event))
+def _as_if_accepted(detail: ProposalDetail, now: float) -> ProposalDetail:
+    if detail.approval is not None:
+        return detail
+    event = ProposalEvent(now, "preview", detail.proposal.state, ProposalState.ACCEPTED, "")
+    accepted = replace(detail.proposal, state=ProposalState.ACCEPTED)
+    return ProposalDetail(accepted, (*detail.events, event))
 
 
 def _forwarded(
     config: Config, db: Database, spool: Spool, age: ProposalDetail
 ) -> Iterator[FillPreview]:
     uid = age.proposal.study_instance_uid
-    own = {one.ae_title for one in config.forwarding.values()}
+    own = {destination.ae_title for destination in config.forwarding.values()}
     before = already_queued(db, uid)
     for image, source in contents(spool, analysable_instances(db, uid)):
         content = source

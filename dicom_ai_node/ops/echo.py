@@ -61,7 +61,7 @@ def echo(config: Config, name: str) -> EchoAnswer:
     """
     if name in config.destinations:
         return echo_destination(config, name)
-    sources = {f"{one.kind}:{key}": one for key, one in config.sources.items()}
+    sources = {f"{source.kind}:{key}": source for key, source in config.sources.items()}
     bare = {full.partition(":")[2]: full for full in sources}
     full = bare.get(name, name)
     if full in sources:

@@ -74,7 +74,8 @@ def readiness(
     """Check database, spool, their free space and the sign of life of every process.
 
     Database and spool are written, as the service does. ``files`` and ``queues`` inform and never
-    fail: work that waits is no reason to send less. ``begin`` is told each check before it is made.
+    fail: work that waits is no reason to send less. ``begin`` gets the name of each check before
+    it is made.
     """
     at = time.time() if now is None else now
     spool = Spool(config.storage.spool)

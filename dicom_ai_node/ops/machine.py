@@ -143,5 +143,7 @@ def bounds_of(config: Config) -> Bounds:
         delivery_lease=LEASE_SECONDS,
         audit_lease=config.audit.lease_seconds,
         audit_pause=config.audit.retry_max_seconds,
-        destinations={name: one.retry_max_seconds for name, one in config.destinations.items()},
+        destinations={
+            name: destination.retry_max_seconds for name, destination in config.destinations.items()
+        },
     )

@@ -1,4 +1,4 @@
-"""The ``keep`` role: what has to be done from time to time, and the gateway beside it.
+"""The ``keep`` role: what has to be done from time to time, and the gateway.
 
 Every job may run again after it was killed half-way, takes a bounded bite, and needs no other job
 to have run before. Two of them do no harm.
@@ -143,7 +143,7 @@ class Maintenance:
         return count
 
     def apply_accepted(self, stop: threading.Event) -> int:
-        """Apply accepted proposals; return of how many studies. What is in the way is told once."""
+        """Apply accepted proposals; return of how many studies. A failure is logged once."""
         make = copy_maker(self.db, self.config.report)
         try:
             count = apply_due(self.config, self.db, self.spool, make=make, stop=stop)

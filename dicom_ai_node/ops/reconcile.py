@@ -102,15 +102,15 @@ class Reconciler:
                 damaged += 1
             except OSError as error:  # removed meanwhile, or the disk fails
                 log.error("file_not_read", error=error)
-        for one in sorted(unfiled, key=lambda one: one.study_instance_uid):
+        for image in sorted(unfiled, key=lambda image: image.study_instance_uid):
             file_again(
                 self._db,
-                one,
+                image,
                 settings=self._config.study,
                 forward=bool(self._config.forwarding),
                 now=time.time(),
             )
-            log.debug("file_registered", study=one.study_instance_uid)
+            log.debug("file_registered", study=image.study_instance_uid)
         return len(unfiled), damaged
 
     def _put_aside(self, path: Path, reason: str) -> None:

@@ -52,7 +52,7 @@ class Redactor:
         if isinstance(value, dict):
             return self.event(value)
         if isinstance(value, list | tuple | set | frozenset):
-            return [self.value(one) for one in value]
+            return [self.value(item) for item in value]
         if value is None or isinstance(value, Real):
             return value
         if isinstance(value, BaseException):
@@ -70,7 +70,7 @@ class Redactor:
 
     def _named(self, value: Any) -> Any:
         if isinstance(value, list | tuple | set | frozenset):
-            return [self.hashed(one) for one in value]
+            return [self.hashed(item) for item in value]
         return self.hashed(value)
 
 
@@ -103,7 +103,7 @@ def describe(error: BaseException) -> list[dict[str, Any]]:
 
     No local values, no source lines, no foreign messages.
     """
-    return [{"error": summary(one), "at": _places(one)} for one in _chain(error)]
+    return [{"error": summary(link), "at": _places(link)} for link in _chain(error)]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -64,7 +64,7 @@ def places(config: Config) -> tuple[Place, ...]:
 
 def heard_of(db: Database, *, now: float) -> set[str]:
     """Return the names of the processes that gave a sign of life lately."""
-    return {one.name for one in alive(db, since=now - FRESH_SECONDS, until=now + SLACK)}
+    return {worker.name for worker in alive(db, since=now - FRESH_SECONDS, until=now + SLACK)}
 
 
 class Work(Protocol):

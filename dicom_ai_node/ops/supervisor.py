@@ -74,9 +74,9 @@ class Notifier:
 
 
 class Supervisor:
-    """Runs ``roles``, each as a process of its own, until it is told to stop.
+    """Runs ``roles``, each as a process of its own, until it is asked to stop.
 
-    ``ready`` says what must hold beside every role being alive before systemd is told that the
+    ``ready`` says what must hold besides every role being alive before systemd is notified that the
     service is up, such as that a port listens. ``on_stop`` is called before the roles are asked to
     finish.
     """

@@ -213,13 +213,13 @@ def save_slice(
                 audit_study.c.audit_id == audit_id
             )
         ).one()
-        known = _known(connection, audit_id, [one.key for one in found])
-        new = {one.key: one for one in found if one.key not in known}
+        known = _known(connection, audit_id, [listed.key for listed in found])
+        new = {listed.key: listed for listed in found if listed.key not in known}
         room = len(new) if limit is None else max(0, limit - count)
         first = 0 if last is None else last + 1
         rows = [
-            _new_row(audit_id, one, position=first + number, now=now)
-            for number, one in enumerate(list(new.values())[:room])
+            _new_row(audit_id, listed, position=first + number, now=now)
+            for number, listed in enumerate(list(new.values())[:room])
         ]
         if rows:
             connection.execute(insert(audit_study), rows)
@@ -251,14 +251,14 @@ def _known(connection: Connection, audit_id: int, keys: Sequence[str]) -> set[st
     return known
 
 
-def _new_row(audit_id: int, one: NewListed, *, position: int, now: float) -> dict[str, Any]:
-    settled = bool(one.fault)
+def _new_row(audit_id: int, new: NewListed, *, position: int, now: float) -> dict[str, Any]:
+    settled = bool(new.fault)
     return {
         "audit_id": audit_id,
-        "study_key": one.key,
+        "study_key": new.key,
         "position": position,
         "state": AuditedState.SETTLED if settled else AuditedState.WAITING,
-        "listed": one.listed,
-        "fault": one.fault,
+        "listed": new.listed,
+        "fault": new.fault,
         "settled_at": now if settled else None,
     }

@@ -60,7 +60,7 @@ def create(
 def find(db: Database, *, limit: int = 100) -> list[AuditRow]:
     """Return the audits, newest first."""
     with db.read() as connection:
-        return [_row(one) for one in connection.execute(_rows().limit(limit))]
+        return [_row(row) for row in connection.execute(_rows().limit(limit))]
 
 
 def show(db: Database, audit_id: int) -> AuditRow | None:

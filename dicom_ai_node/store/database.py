@@ -175,7 +175,7 @@ class Database:
             return
         config = _alembic_config()
         script = ScriptDirectory.from_config(config)
-        known = sorted(one.revision for one in script.walk_revisions())
+        known = sorted(migration.revision for migration in script.walk_revisions())
         if found is not None and found not in known:
             if found > known[-1]:
                 advice = f"newer than {known[-1]}: run the program that made it"

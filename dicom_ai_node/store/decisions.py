@@ -59,7 +59,7 @@ def record(
         selected().where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
     ).all()
     known = [stored(row) for row in rows]
-    new = {one.keyword: one for one in proposals}
+    new = {proposed.keyword: proposed for proposed in proposals}
     for old in known:
         if old.state in STANDING:
             wanted = new.get(old.proposed.keyword)
@@ -69,12 +69,14 @@ def record(
                 del new[wanted.keyword]
             else:
                 _move(connection, old, Decision.SUPERSEDE, ANALYSER, _REPLACED, now)
-    rejected = [one.proposed for one in known if one.state is ProposalState.REJECTED]
-    for one in new.values():
-        if not any(_same(old, one, repeated) for old in rejected if old.keyword == one.keyword):
-            inferred_by = model if one.source is ProposalSource.INFERENCE else None
-            made = _insert(connection, uid, one, inferred_by, station, now)
-            if one in auto_accept:
+    rejected = [old.proposed for old in known if old.state is ProposalState.REJECTED]
+    for proposed in new.values():
+        if not any(
+            _same(old, proposed, repeated) for old in rejected if old.keyword == proposed.keyword
+        ):
+            inferred_by = model if proposed.source is ProposalSource.INFERENCE else None
+            made = _insert(connection, uid, proposed, inferred_by, station, now)
+            if proposed in auto_accept:
                 _move(connection, made, Decision.ACCEPT, POLICY, _AUTOMATIC, now)
 
 
@@ -127,8 +129,8 @@ def mark_applied(
     account: str = "",
 ) -> None:
     """Write down that copies with these values are queued; the caller holds the study."""
-    for one in proposals:
-        _move(connection, one, Decision.APPLY, actor, reason, now, account)
+    for applied in proposals:
+        _move(connection, applied, Decision.APPLY, actor, reason, now, account)
 
 
 def _same(old: FillProposal, new: FillProposal, repeated: bool) -> bool:
@@ -138,7 +140,7 @@ def _same(old: FillProposal, new: FillProposal, repeated: bool) -> bool:
 
 
 def _refuse_a_second(connection: Connection, wanted: StoredProposal) -> None:
-    """Keep a rejected value from being accepted beside a newer one."""
+    """Keep a rejected value from being accepted next to a newer one."""
     query = (
         select(proposal.c.id)
         .where(proposal.c.study_instance_uid == wanted.study_instance_uid)
@@ -155,24 +157,24 @@ def _refuse_a_second(connection: Connection, wanted: StoredProposal) -> None:
 
 def _move(
     connection: Connection,
-    one: StoredProposal,
+    moved: StoredProposal,
     decision: Decision,
     actor: str,
     reason: str,
     now: float,
     account: str = "",
 ) -> ProposalState:
-    after = proposal_step(one.state, decision)
+    after = proposal_step(moved.state, decision)
     if after is None:
-        if one.state == _DONE[decision]:
+        if moved.state == _DONE[decision]:
             raise FillError(
-                f"proposal {one.id} is {one.state} already: 'proposals show' says by whom"
+                f"proposal {moved.id} is {moved.state} already: 'proposals show' says by whom"
             )
-        raise FillError(f"proposal {one.id} is {one.state}: it cannot be {_DONE[decision]}")
+        raise FillError(f"proposal {moved.id} is {moved.state}: it cannot be {_DONE[decision]}")
     connection.execute(
-        update(proposal).where(proposal.c.id == one.id).values(state=after, updated_at=now)
+        update(proposal).where(proposal.c.id == moved.id).values(state=after, updated_at=now)
     )
-    _write_event(connection, one.id, one.state, after, actor, reason, now, account)
+    _write_event(connection, moved.id, moved.state, after, actor, reason, now, account)
     return after
 
 

@@ -174,7 +174,7 @@ def hold(
 
 
 def hand_back(db: Database, *, owner: str) -> None:
-    """Return all deliveries of ``owner`` to their queues, as a worker does that is told to stop."""
+    """Return all deliveries of ``owner`` to their queues, as a worker does when asked to stop."""
     with db.write() as connection:
         attempts = delivery.c.attempts - 1
         held = DELIVERIES.held_by(owner)

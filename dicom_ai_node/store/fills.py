@@ -85,14 +85,14 @@ def queue_copies(
     """
     with db.write() as connection:
         lock_study(connection, uid)
-        now_in_force = {one.proposal.id: one.proposal for one in in_force(connection, uid)}
-        if any(now_in_force.get(one.proposal.id) != one.proposal for one in applied):
+        now_in_force = {detail.proposal.id: detail.proposal for detail in in_force(connection, uid)}
+        if any(now_in_force.get(detail.proposal.id) != detail.proposal for detail in applied):
             raise FillError("a proposal of the study changed while its copies were made: try again")
         fresh = sum(_queue(db, connection, uid, copy, now) for copy in copies)
         newly = [
-            one.proposal
-            for one in applied
-            if fresh or one.proposal.state is not ProposalState.APPLIED
+            detail.proposal
+            for detail in applied
+            if fresh or detail.proposal.state is not ProposalState.APPLIED
         ]
         mark_applied(connection, newly, actor=actor, account=account, reason=reason, now=now)
         if fresh:

@@ -173,15 +173,15 @@ def queue(
     names = sorted(destinations)
     with db.write() as connection:
         lock_study(connection, uid)
-        queued = [one for one in outgoing if _is_current(connection, uid, one)]
-        filled = any(one.kind == COERCED for one in queued)
+        queued = [sending for sending in outgoing if _is_current(connection, uid, sending)]
+        filled = any(sending.kind == COERCED for sending in queued)
         if filled and applied is not None:
-            if applied.proposal not in [one.proposal for one in in_force(connection, uid)]:
+            if applied.proposal not in [detail.proposal for detail in in_force(connection, uid)]:
                 raise FillError("the proposal changed while its images were made")
             reason = f"forwarded: {', '.join(names)}"
             mark_applied(connection, [applied.proposal], actor=GATEWAY, reason=reason, now=now)
-        for one in queued:
-            _queue(db, connection, uid, one, names, now)
+        for sending in queued:
+            _queue(db, connection, uid, sending, names, now)
         return len(queued)
 
 
@@ -213,29 +213,29 @@ def _waiting(row: Row[Any], received_at: float, seen_until: float) -> WaitingIma
     )
 
 
-def _is_current(connection: Connection, uid: str, one: Outgoing) -> bool:
-    sop = one.image.sop_instance_uid
+def _is_current(connection: Connection, uid: str, outgoing: Outgoing) -> bool:
+    sop = outgoing.image.sop_instance_uid
     query = select(forward.c.report_id).where(forward.c.sop_instance_uid == sop)
     if connection.execute(query).scalar() is not None:
         return False
-    return bool(_newest(connection, sop, uid).id == one.image.instance_id)
+    return bool(_newest(connection, sop, uid).id == outgoing.image.instance_id)
 
 
 def _queue(
     db: Database,
     connection: Connection,
     uid: str,
-    one: Outgoing,
+    outgoing: Outgoing,
     destinations: Iterable[str],
     now: float,
 ) -> None:
-    image = one.image
-    file = StoredFile(image.sop_class_uid, image.sop_instance_uid, one.path)
-    report_id = insert_report(connection, uid, NewReport(one.kind, (file,)), analysis_id=None)
+    image = outgoing.image
+    file = StoredFile(image.sop_class_uid, image.sop_instance_uid, outgoing.path)
+    report_id = insert_report(connection, uid, NewReport(outgoing.kind, (file,)), analysis_id=None)
     for name in destinations:
         queue_report(db, connection, report_id, uid, name, now=now)
     connection.execute(
         update(forward)
         .where(forward.c.sop_instance_uid == image.sop_instance_uid)
-        .values(report_id=report_id, note=one.note)
+        .values(report_id=report_id, note=outgoing.note)
     )

@@ -37,12 +37,12 @@ def save_observations(
     received = connection.execute(
         select(study.c.first_at).where(study.c.study_instance_uid == uid)
     ).scalar_one()
-    for one in observations:
-        values: dict[str, Any] = {k: v for k, v in asdict(one).items() if k not in _FILLED}
+    for observed in observations:
+        values: dict[str, Any] = {k: v for k, v in asdict(observed).items() if k not in _FILLED}
         values |= {name: values[name][:length] for name, length in _LONGEST.items()}
         same = and_(
             observation.c.study_instance_uid == uid,
-            observation.c.model_sha256 == one.model_sha256,
+            observation.c.model_sha256 == observed.model_sha256,
         )
         connection.execute(delete(observation).where(same))
         connection.execute(insert(observation).values(values | {"received_at": received}))

@@ -55,7 +55,7 @@ class ProposalDetail:
     @property
     def approval(self) -> ProposalEvent | None:
         """The acceptance that is in force, None where there is none."""
-        accepted = [one for one in self.events if one.to_state is ProposalState.ACCEPTED]
+        accepted = [event for event in self.events if event.to_state is ProposalState.ACCEPTED]
         in_force = {ProposalState.ACCEPTED, ProposalState.APPLIED}
         return accepted[-1] if accepted and self.proposal.state in in_force else None
 
@@ -161,14 +161,14 @@ def detailed(connection: Connection, row: Row[Any]) -> ProposalDetail:
         stored(row),
         tuple(
             ProposalEvent(
-                one.at,
-                one.actor,
-                one.from_state,
-                ProposalState(one.to_state),
-                one.reason,
-                one.account,
+                event.at,
+                event.actor,
+                event.from_state,
+                ProposalState(event.to_state),
+                event.reason,
+                event.account,
             )
-            for one in events
+            for event in events
         ),
     )
 

@@ -139,8 +139,8 @@ def _kept(
         )
         .returning(analysis.c.id)
     ).scalar_one()
-    for one in new.reports:
-        insert_report(connection, uid, one, analysis_id=created)
+    for report in new.reports:
+        insert_report(connection, uid, report, analysis_id=created)
     return int(created), repeated
 
 
@@ -151,14 +151,14 @@ def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:
     lost their images to retention and stay as they are.
     """
     held = study.c.reason_code == WITHHELD.code
-    kept = exists().where(
+    has_images = exists().where(
         instance.c.study_instance_uid == study.c.study_instance_uid,
         instance.c.analysable,
         instance.c.dropped_at.is_(None),
     )
     with db.write() as connection:
         # Whatever became of its images since, where they are forwarded.
-        query = select(study.c.study_instance_uid, kept).where(held)
+        query = select(study.c.study_instance_uid, has_images).where(held)
         rows = connection.execute(query.with_for_update(of=study)).all()
         reason = Reason("requeued", "a person asked for what was withheld")
         for uid, there in rows:

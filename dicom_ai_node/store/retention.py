@@ -125,7 +125,7 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
     observation. What later studies of the patient are compared with stays (``study_header``).
     """
     uid = study.c.study_instance_uid
-    kept = exists().where(instance.c.study_instance_uid == uid, instance.c.dropped_at.is_(None))
+    has_file = exists().where(instance.c.study_instance_uid == uid, instance.c.dropped_at.is_(None))
     made = exists().where(
         report.c.study_instance_uid == uid,
         report.c.id == report_file.c.report_id,
@@ -138,7 +138,7 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
     ]
     query = (
         select(uid)
-        .where(_done(before), *(~condition for condition in (kept, made, unsent, *tied)))
+        .where(_done(before), *(~condition for condition in (has_file, made, unsent, *tied)))
         .order_by(study.c.updated_at)
         .limit(limit)
     )

@@ -68,7 +68,7 @@ def claim(
 
 
 def hand_back(db: Database, *, owner: str, now: float) -> None:
-    """Return all studies of ``owner`` to the queue, as a worker does that is told to stop."""
+    """Return all studies of ``owner`` to the queue, as a worker does when asked to stop."""
     held = select(study).where(STUDIES.held_by(owner))
     with db.write() as connection:
         for row in connection.execute(held.with_for_update()).all():
@@ -164,14 +164,14 @@ def _take_back(connection: Connection, max_attempts: int, now: float) -> None:
 
 def _claimed(connection: Connection, row: Row[Any], owner: str) -> ClaimedStudy:
     newest = newest_versions(connection, row.study_instance_uid)
-    analysed = [one for one in newest if one.analysable and one.dropped_at is None]
+    analysed = [version for version in newest if version.analysable and version.dropped_at is None]
     return ClaimedStudy(
         study_uid=row.study_instance_uid,
         revision=row.revision,
         attempts=row.attempts + 1,
         owner=owner,
-        instances=tuple(_stored(one) for one in analysed),
-        others=sum(not one.analysable for one in newest),
+        instances=tuple(_stored(version) for version in analysed),
+        others=sum(not version.analysable for version in newest),
     )
 
 

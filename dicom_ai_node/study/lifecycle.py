@@ -70,7 +70,7 @@ class Event(StrEnum):
 
 
 class Effect(StrEnum):
-    """What the transition does to the row beside its state."""
+    """What the transition does to the row besides its state."""
 
     NONE = "none"
     IGNORE = "ignore"

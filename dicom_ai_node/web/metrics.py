@@ -109,8 +109,8 @@ class NodeCollector(Collector):
 def _about_health(found: Readiness) -> Iterator[Metric]:
     yield _gauge("ready", "Whether every check of /health/ready passes", float(found.ready))
     check = _labelled("check", "Whether a check of /health/ready passes", "check")
-    for one in found.checks:
-        check.add_metric([one.name], float(one.ok))
+    for made in found.checks:
+        check.add_metric([made.name], float(made.ok))
     yield check
 
 
