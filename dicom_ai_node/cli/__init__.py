@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dicom_ai_node.cli.commands import MARKUP, Command, Group
+from dicom_ai_node.cli.commands import MARKUP, Command, CommandGroup
 from dicom_ai_node.errors import ExitCode, NodeError
 from dicom_ai_node.terminal import complain, silence_output
 
@@ -83,7 +83,7 @@ _GROUPS = {
 }
 
 
-class _Commands(Group):
+class _Commands(CommandGroup):
     """Ends a command that is interrupted, or that nobody reads any more, in good order."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -102,7 +102,7 @@ class _Commands(Group):
             return self.commands
         found: Any = self.commands.get(group)
         if found is None:
-            found = self.commands[group] = Group(
+            found = self.commands[group] = CommandGroup(
                 name=group, help=_GROUPS[group], no_args_is_help=True, rich_markup_mode=MARKUP
             )
         return found.commands

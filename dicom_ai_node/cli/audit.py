@@ -36,7 +36,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Leave it to the running 
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AuditOptions:
     """What an audit is asked to do, as options."""
 
     source: Annotated[
@@ -106,7 +106,7 @@ class Asked:
 
 
 def start(
-    asked: Asked,
+    asked: AuditOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List and count; fetch and keep nothing.")
     ] = False,

@@ -211,7 +211,7 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Counts], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        _RateColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[says]}", markup=False),
     )
@@ -236,7 +236,7 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Counts], None]]:
         yield show
 
 
-class _Rate(ProgressColumn):
+class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 

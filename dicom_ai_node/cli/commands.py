@@ -72,7 +72,7 @@ class Command(TyperCommand):
         return command
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """Commands of which one is imported when it is run."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -16,7 +16,7 @@ from dicom_ai_node.cli.common import account, configuration, open_database, pers
 from dicom_ai_node.cli.printing import WIDE, Answer, Block, when
 from dicom_ai_node.config import Config
 from dicom_ai_node.monitor.charts import Point
-from dicom_ai_node.monitor.figures import Figure, Summary, tabulate
+from dicom_ai_node.monitor.figures import MonitorFigure, Summary, tabulate
 from dicom_ai_node.monitor.observation import Role, week_name
 from dicom_ai_node.monitor.tally import PLAIN
 from dicom_ai_node.ops.drift import Charts, draw
@@ -170,15 +170,15 @@ def _table(by: By, groups: Sequence[Summary]) -> Table:
     return table
 
 
-def _years(figure: Figure) -> str:
+def _years(figure: MonitorFigure) -> str:
     return _text(figure, lambda value: f"{value:.1f}")
 
 
-def _percent(figure: Figure) -> str:
+def _percent(figure: MonitorFigure) -> str:
     return _text(figure, lambda value: f"{100 * value:.1f}")
 
 
-def _text(figure: Figure, form: Any) -> str:
+def _text(figure: MonitorFigure, form: Any) -> str:
     if figure.value is None:
         return "-"
     if figure.low is None or figure.high is None:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -21,7 +19,7 @@ from pydantic import (
 
 from dicom_ai_node.config.paths import models_folder, shipped_bundles
 from dicom_ai_node.errors import BundleError, did_you_mean
-from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.calibration import Calibration, ManifestPart
 from dicom_ai_node.inference.fitting import Covered
 from dicom_ai_node.inference.heads import Gate, Head, Row
 from dicom_ai_node.pixels.normalise import CONTRACT
@@ -36,11 +34,7 @@ DEFAULT = "chest-age-sex"
 ARCHITECTURES = ("mobilenet_v2", "efficientnet_b0", "densenet121", "resnet18")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Route(_Part):
+class Route(ManifestPart):
     """Which images of a study the network is shown, and what is made of them."""
 
     sop_classes: tuple[str, ...] = Field(min_length=1)
@@ -55,7 +49,7 @@ class Route(_Part):
     """Side in pixels."""
 
 
-class Source(_Part):
+class TrainingSource(ManifestPart):
     """Where training images came from."""
 
     name: str
@@ -63,7 +57,7 @@ class Source(_Part):
     licence: str
 
 
-class Training(_Part):
+class Training(ManifestPart):
     """What the weights were trained with."""
 
     summary: str
@@ -71,7 +65,7 @@ class Training(_Part):
     patients: int
     age_range: tuple[float, float]
     """1st and 99th percentile of the training ages, years."""
-    sources: tuple[Source, ...]
+    sources: tuple[TrainingSource, ...]
     prior_tau: float = Field(0.0, ge=0, le=1)
     """Share of the training ages' log prior that was taken out of the age head's bias."""
     caution: float = Field(1.0, ge=1)
@@ -82,7 +76,7 @@ class Training(_Part):
     """Of the weights of each run whose mean was packed."""
 
 
-class Figure(_Part):
+class Figure(ManifestPart):
     """One measured number with its 95 % interval."""
 
     dataset: str
@@ -99,7 +93,7 @@ class Figure(_Part):
     """The same figure of an answer that needs no image, such as the median age."""
 
 
-class Recalibration(_Part):
+class Recalibration(ManifestPart):
     """A site's own calibration of somebody else's weights."""
 
     base_version: str
@@ -118,7 +112,7 @@ class Recalibration(_Part):
     """Of the recorded sex before and after, nats; after on the images that it was fitted on."""
 
 
-class Manifest(_Part):
+class Manifest(ManifestPart):
     """The contents of manifest.json."""
 
     schema_version: Literal[4] = 4

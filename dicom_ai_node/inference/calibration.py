@@ -45,11 +45,13 @@ Range = tuple[float | None, float | None]
 """From the first up to but without the second; None is open."""
 
 
-class _Part(BaseModel):
+class ManifestPart(BaseModel):
+    """A table of a bundle's manifest; what it does not know is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Widening(_Part):
+class Widening(ManifestPart):
     """A factor of at least 1 that never falls with the distance: piecewise linear in ``excess``."""
 
     knots: tuple[tuple[float, float], ...] = Field(((0.0, 1.0),), min_length=1)
@@ -70,7 +72,7 @@ class Widening(_Part):
         return np.asarray(np.interp(excess, x, y), dtype=np.float64)
 
 
-class Group(_Part):
+class Group(ManifestPart):
     """Conformal quantiles of the images whose predicted values lie in some ranges."""
 
     where: dict[str, Range] = Field(default_factory=dict)
@@ -99,7 +101,7 @@ class Group(_Part):
         return inside
 
 
-class QuantityCalibration(_Part):
+class QuantityCalibration(ManifestPart):
     """Conformal quantiles of (mu - y) / sigma and (y - mu) / sigma in groups."""
 
     groups: tuple[Group, ...] = Field(min_length=1)
@@ -149,7 +151,7 @@ class QuantityCalibration(_Part):
         return found
 
 
-class CategoryCalibration(_Part):
+class CategoryCalibration(ManifestPart):
     """Temperature of a category's logits."""
 
     temperature: float = Field(gt=0)
@@ -170,7 +172,7 @@ class CategoryCalibration(_Part):
         return np.asarray((logits.T / (self.temperature * self.widening.factors(excess))).T)
 
 
-class FindingsCalibration(_Part):
+class FindingsCalibration(ManifestPart):
     """Temperature of each label's logit."""
 
     temperatures: dict[str, float]

@@ -41,7 +41,7 @@ def output_names(network: Network) -> tuple[str, ...]:
     return (*names, *POOLED)
 
 
-class _Whole(nn.Module):
+class _NetworkWithMoments(nn.Module):
     """The network with the moments of its quantities, as the tuple of its outputs."""
 
     def __init__(self, network: Network) -> None:
@@ -122,7 +122,7 @@ def _write(network: Network, manifest: Manifest, file: Path, opset: int) -> None
         # torch 2.13 copies its own tree of arguments in a way that it has deprecated.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
         program = torch.onnx.export(
-            _Whole(network).eval(),
+            _NetworkWithMoments(network).eval(),
             (example,),
             dynamo=True,
             input_names=[INPUT],

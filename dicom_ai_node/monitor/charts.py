@@ -18,7 +18,7 @@ from dicom_ai_node.monitor.observation import (
     week_name,
     week_of,
 )
-from dicom_ai_node.monitor.tally import PLAIN, Quantity, Tally
+from dicom_ai_node.monitor.tally import PLAIN, ChartedQuantity, Tally
 
 _TIMES_REFERENCE = 4
 """The reference of a chart must hold so many times the studies of a point."""
@@ -39,7 +39,7 @@ class Reference:
 class Point:
     """One point of a chart."""
 
-    quantity: Quantity
+    quantity: ChartedQuantity
     begin: int
     """First week."""
     end: int
@@ -112,7 +112,7 @@ def chart(
     """
     after = [(week, tally) for week, tally in weeks if week >= reference.end]
     points = []
-    for quantity in Quantity:
+    for quantity in ChartedQuantity:
         if reference.tally.n(quantity) < _TIMES_REFERENCE * settings.min_studies:
             continue
         total, begin = Tally(), None
@@ -126,14 +126,14 @@ def chart(
 
 
 def _point(
-    quantity: Quantity,
+    quantity: ChartedQuantity,
     begin: int,
     end: int,
     tally: Tally,
     reference: Tally,
     settings: MonitorSettings,
 ) -> Point:
-    chance = 1 / (len(Quantity) * settings.false_alarm_weeks)
+    chance = 1 / (len(ChartedQuantity) * settings.false_alarm_weeks)
     low, high = limits(quantity, tally.n(quantity), reference, chance)
     return Point(
         quantity=quantity,

@@ -17,7 +17,7 @@ NOT_STATED = "(not stated)"
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MonitorFigure:
     """One number with its 95 % interval."""
 
     n: int
@@ -36,28 +36,30 @@ class Summary:
     group: str
     n: int
     """Studies, labelled or not."""
-    mae: Figure
+    mae: MonitorFigure
     """Years."""
-    bias: Figure
+    bias: MonitorFigure
     """Mean of estimate minus recorded age, years."""
-    coverage: Figure
+    coverage: MonitorFigure
     """Share of recorded ages within the 90 % interval."""
-    sex_accuracy: Figure
-    refused: Figure
+    sex_accuracy: MonitorFigure
+    refused: MonitorFigure
     """Share of the studies that the network saw and whose images no gate let pass."""
 
 
-def share(hits: int, n: int) -> Figure:
+def share(hits: int, n: int) -> MonitorFigure:
     """Return ``hits`` of ``n`` with the interval of Wilson (1927, JASA 22:209)."""
     if not n:
-        return Figure(0, None)
+        return MonitorFigure(0, None)
     p, z2 = hits / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return Figure(n, p, max(0.0, centre - half), min(1.0, centre + half))
+    return MonitorFigure(n, p, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def mean(values: Sequence[float], persons: Sequence[str], *, least: float = -math.inf) -> Figure:
+def mean(
+    values: Sequence[float], persons: Sequence[str], *, least: float = -math.inf
+) -> MonitorFigure:
     """Return the mean of ``values`` with Student's interval over ``persons``.
 
     The variance is that of a ratio of sums over clusters: ``G / (G - 1) * sum(r_g ** 2) / n ** 2``
@@ -66,17 +68,17 @@ def mean(values: Sequence[float], persons: Sequence[str], *, least: float = -mat
     """
     n = len(values)
     if not n:
-        return Figure(0, None)
+        return MonitorFigure(0, None)
     centre = math.fsum(values) / n
     residuals: dict[str, float] = {}
     for value, person in zip(values, persons, strict=True):
         residuals[person] = residuals.get(person, 0.0) + value - centre
     count = len(residuals)
     if count < 3:
-        return Figure(n, centre)
+        return MonitorFigure(n, centre)
     variance = count / (count - 1) * math.fsum(r * r for r in residuals.values()) / n**2
     half = student(count - 1, 0.975) * math.sqrt(variance)
-    return Figure(n, centre, max(least, centre - half), centre + half)
+    return MonitorFigure(n, centre, max(least, centre - half), centre + half)
 
 
 def student(freedom: int, p: float) -> float:

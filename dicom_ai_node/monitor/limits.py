@@ -13,7 +13,7 @@ import math
 from functools import lru_cache
 
 from dicom_ai_node.monitor.figures import student
-from dicom_ai_node.monitor.tally import Quantity, Tally
+from dicom_ai_node.monitor.tally import ChartedQuantity, Tally
 
 _FREEDOM = 40
 """Keeps the stated rate where errors follow Student's t of 6 degrees of freedom, whose tails are
@@ -22,21 +22,21 @@ _NOWHERE = 1e-9  # of a year: limits of errors that do not vary at all
 
 
 def limits(
-    quantity: Quantity, n: int, reference: Tally, chance: float
+    quantity: ChartedQuantity, n: int, reference: Tally, chance: float
 ) -> tuple[float | None, float | None]:
     """Return the ends between which the figure of ``n`` studies lies but for ``chance``.
 
     None where no value is too low or too high.
     """
     match quantity:
-        case Quantity.MAE:
+        case ChartedQuantity.MAE:
             return None, _largest_mean(reference, n, chance)
-        case Quantity.BIAS:
+        case ChartedQuantity.BIAS:
             centre = reference.signed / reference.aged
             spread = reference.squared / reference.aged - centre**2
             half = _deviate(chance / 2) * _standard_error(spread, reference.aged, n)
             return centre - half, centre + half
-        case Quantity.REFUSED:
+        case ChartedQuantity.REFUSED:
             passed = fewest(n, reference.seen - reference.refused, reference.seen, chance)
             return None, (n - passed) / n
         case _:

@@ -8,7 +8,7 @@ from typing import Any
 from dicom_ai_node.monitor.observation import Observation
 
 
-class Quantity(StrEnum):
+class ChartedQuantity(StrEnum):
     """What a chart watches."""
 
     MAE = "mae"
@@ -18,12 +18,12 @@ class Quantity(StrEnum):
     REFUSED = "refused"
 
 
-PLAIN: Mapping[Quantity, str] = {
-    Quantity.MAE: "mean absolute error of the age, years",
-    Quantity.BIAS: "bias of the age, years",
-    Quantity.COVERAGE: "share of recorded ages within the 90 % interval",
-    Quantity.SEX_ACCURACY: "share of recorded sexes that are the more probable one",
-    Quantity.REFUSED: "share of studies that a gate refused",
+PLAIN: Mapping[ChartedQuantity, str] = {
+    ChartedQuantity.MAE: "mean absolute error of the age, years",
+    ChartedQuantity.BIAS: "bias of the age, years",
+    ChartedQuantity.COVERAGE: "share of recorded ages within the 90 % interval",
+    ChartedQuantity.SEX_ACCURACY: "share of recorded sexes that are the more probable one",
+    ChartedQuantity.REFUSED: "share of studies that a gate refused",
 }
 
 
@@ -64,34 +64,34 @@ class Tally:
         """Return the sums for the database."""
         return asdict(self)
 
-    def n(self, quantity: Quantity) -> int:
+    def n(self, quantity: ChartedQuantity) -> int:
         """How many studies say something of ``quantity``."""
         match quantity:
-            case Quantity.SEX_ACCURACY:
+            case ChartedQuantity.SEX_ACCURACY:
                 return self.sexed
-            case Quantity.REFUSED:
+            case ChartedQuantity.REFUSED:
                 return self.seen
             case _:
                 return self.aged
 
-    def hits(self, quantity: Quantity) -> int:
+    def hits(self, quantity: ChartedQuantity) -> int:
         """The count behind a share."""
         match quantity:
-            case Quantity.COVERAGE:
+            case ChartedQuantity.COVERAGE:
                 return self.covered
-            case Quantity.SEX_ACCURACY:
+            case ChartedQuantity.SEX_ACCURACY:
                 return self.right
-            case Quantity.REFUSED:
+            case ChartedQuantity.REFUSED:
                 return self.refused
             case _:
                 raise ValueError(f"{quantity} is no share")
 
-    def value(self, quantity: Quantity) -> float:
+    def value(self, quantity: ChartedQuantity) -> float:
         """The figure itself; there must be a study."""
         match quantity:
-            case Quantity.MAE:
+            case ChartedQuantity.MAE:
                 return self.absolute / self.aged
-            case Quantity.BIAS:
+            case ChartedQuantity.BIAS:
                 return self.signed / self.aged
             case _:
                 return self.hits(quantity) / self.n(quantity)

@@ -56,7 +56,7 @@ from dicom_ai_node.types import (
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _GroupPart:
     """What one group says."""
 
     scope: Code
@@ -88,13 +88,13 @@ def measurement_groups(
     ]
 
 
-def _parts(result: StudyResult, references: Sequence[ImageRef]) -> list[_Part]:
+def _parts(result: StudyResult, references: Sequence[ImageRef]) -> list[_GroupPart]:
     images = sorted(result.images, key=lambda one: one.image.sop_instance_uid)
     estimated = [one for one in images if one.outcome is Outcome.ESTIMATED]
     answering = estimated if result.outcome is Outcome.ESTIMATED else images
     spoken_for = answering if len(answering) == 1 else []
     rest = [one for one in images if one not in spoken_for]
-    study = _Part(
+    study = _GroupPart(
         scope=codes.SCOPE_STUDY,
         title="Study",
         images=tuple(one.image for one in answering) or tuple(references),
@@ -107,14 +107,14 @@ def _parts(result: StudyResult, references: Sequence[ImageRef]) -> list[_Part]:
     return [study, *(_image_part(one, number, result) for number, one in enumerate(rest, 1))]
 
 
-def _image_part(one: ImageResult, number: int, result: StudyResult) -> _Part:
+def _image_part(one: ImageResult, number: int, result: StudyResult) -> _GroupPart:
     """An image says no more than its study: what the study withholds, its images withhold too."""
     withheld = result.outcome is not Outcome.ESTIMATED and one.outcome is Outcome.ESTIMATED
     outcome = result.outcome if withheld else one.outcome
     answers: dict[str, Answer] = {}
     if one.prediction is not None and outcome is Outcome.ESTIMATED:
         answers = {name: one.prediction.answers[name] for name in text.reported(result)}
-    return _Part(
+    return _GroupPart(
         scope=codes.SCOPE_IMAGE,
         title=f"Image {number}",
         images=(one.image,),
@@ -127,7 +127,7 @@ def _image_part(one: ImageResult, number: int, result: StudyResult) -> _Part:
 
 
 def _group(
-    part: _Part,
+    part: _GroupPart,
     model: ModelIdentity | None,
     *,
     identity: ReportIdentity,
@@ -184,7 +184,7 @@ def _measurements(
                 )
 
 
-def _evaluations(part: _Part) -> list[QualitativeEvaluation]:
+def _evaluations(part: _GroupPart) -> list[QualitativeEvaluation]:
     evaluations = [
         QualitativeEvaluation(codes.SCOPE, part.scope),
         QualitativeEvaluation(
@@ -229,7 +229,7 @@ def _evaluation(head: str, value: str, probability: float) -> QualitativeEvaluat
     return evaluation
 
 
-def _comments(part: _Part) -> list[TextContentItem]:
+def _comments(part: _GroupPart) -> list[TextContentItem]:
     lines = []
     if part.scope is codes.SCOPE_STUDY:
         lines.append(text.DISCLAIMER)

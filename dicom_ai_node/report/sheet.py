@@ -36,7 +36,7 @@ _NEAR = 30
 """Pixels from the mark of the recorded age at which a number of the scale would be under it."""
 
 
-class _Page:
+class _Sheet:
     """A canvas that is filled from the top."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _Page:
 
 def draw_sheet(result: StudyResult, *, study_date: str) -> NDArray[np.uint8]:
     """Return the picture of ``result``, grey, shape (rows, COLUMNS), an even number of rows."""
-    page = _Page()
+    page = _Sheet()
     page.write("Age and sex: header and image compared", size=_TITLE, shade=_WHITE)
     page.write("RESEARCH - NOT A MEDICAL DEVICE", shade=_WHITE)
     date = text.plain(study_date) or "of unknown date"
@@ -132,7 +132,7 @@ def line_height(size: int) -> int:
     return size + 8
 
 
-def _age(page: _Page, result: StudyResult, answer: Answer | None) -> None:
+def _age(page: _Sheet, result: StudyResult, answer: Answer | None) -> None:
     page.heading("AGE")
     page.write(f"Recorded: {summary.recorded(AGE, result.check.attributes[AGE])}")
     age = answer if isinstance(answer, Quantity) else None
@@ -144,11 +144,11 @@ def _age(page: _Page, result: StudyResult, answer: Answer | None) -> None:
         _scale(page, age, years)
 
 
-def _scale(page: _Page, age: Quantity | None, years: float | None) -> None:
+def _scale(page: _Sheet, age: Quantity | None, years: float | None) -> None:
     """Draw the ages from 0 to 100, or as far as is needed, with the interval and the record."""
     known = [*(age.interval90 if age else ()), *([years] if years is not None else ())]
     last = max(100, int(-(-max(known) // _TURN) * _TURN))
-    place = _Place(last)
+    place = _ScalePosition(last)
     page.y += 8
     if age is not None:
         page.label(f"image {age.mu:.0f}", place(age.mu), shade=_WHITE)
@@ -175,7 +175,7 @@ def _scale(page: _Page, age: Quantity | None, years: float | None) -> None:
         page.y += line_height(_TEXT)
 
 
-class _Place:
+class _ScalePosition:
     """Where an age lies on the scale."""
 
     def __init__(self, last: int) -> None:
@@ -186,7 +186,7 @@ class _Place:
         return _AXIS_LEFT + share * (_AXIS_RIGHT - _AXIS_LEFT)
 
 
-def _sex(page: _Page, result: StudyResult, answer: Answer | None) -> None:
+def _sex(page: _Sheet, result: StudyResult, answer: Answer | None) -> None:
     page.heading("SEX")
     row = result.check.attributes[SEX]
     page.write(f"Recorded: {summary.recorded(SEX, row)}")
@@ -197,7 +197,7 @@ def _sex(page: _Page, result: StudyResult, answer: Answer | None) -> None:
     _why_not(page, result, "sex")
 
 
-def _other(page: _Page, result: StudyResult, name: str, answer: Answer | None) -> None:
+def _other(page: _Sheet, result: StudyResult, name: str, answer: Answer | None) -> None:
     """Write what the image says of a head that no attribute of the header is drawn beside."""
     page.heading(text.plain(name.replace("_", " ")).upper())
     if answer is not None:
@@ -205,7 +205,7 @@ def _other(page: _Page, result: StudyResult, name: str, answer: Answer | None) -
     _why_not(page, result, name)
 
 
-def _bars(page: _Page, sex: Category, recorded: AttributeValue | None) -> None:
+def _bars(page: _Sheet, sex: Category, recorded: AttributeValue | None) -> None:
     """Draw the probability of each sex, with a mark at the one that is recorded."""
     left, right = 180, 760
     sure = text.percent(sex.certainty)  # rounded down once, so that both add up to 100
@@ -228,7 +228,7 @@ def _bars(page: _Page, sex: Category, recorded: AttributeValue | None) -> None:
         page.y += line_height(_TEXT)
 
 
-def _why_not(page: _Page, result: StudyResult, attribute: str) -> None:
+def _why_not(page: _Sheet, result: StudyResult, attribute: str) -> None:
     """Write why the image says nothing of an attribute."""
     for one in result.unanswered:
         if one.attribute == attribute:
@@ -236,7 +236,7 @@ def _why_not(page: _Page, result: StudyResult, attribute: str) -> None:
             page.write(f"No {attribute} from the image: {reason}", shade=_WHITE)
 
 
-def _findings(page: _Page, found: Sequence[str]) -> None:
+def _findings(page: _Sheet, found: Sequence[str]) -> None:
     page.heading("WHAT THE CHECK FOUND")
     if not found:
         page.write("Nothing.")

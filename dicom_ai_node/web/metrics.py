@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.monitor.observation import Role
-from dicom_ai_node.monitor.tally import Quantity
+from dicom_ai_node.monitor.tally import ChartedQuantity
 from dicom_ai_node.ops.health import Prober, Readiness
 from dicom_ai_node.ops.machine import bounds_of, room
 from dicom_ai_node.ops.role import heard_of, places
@@ -157,7 +157,7 @@ def _totals(seen: Overview) -> Iterator[Metric]:
 def _drift(flags: Sequence[Flag]) -> Metric:
     drift = _labelled("drift", "Whether a control chart has a flag nobody accepted", "quantity")
     raised = {flag.quantity for flag in flags}
-    for quantity in Quantity:
+    for quantity in ChartedQuantity:
         drift.add_metric([quantity], float(quantity in raised))
     return drift
 

@@ -9,7 +9,7 @@ from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.charts import chart, learn, weekly
 from dicom_ai_node.monitor.limits import fewest
 from dicom_ai_node.monitor.observation import week_begin
-from dicom_ai_node.monitor.tally import Quantity, Tally
+from dicom_ai_node.monitor.tally import ChartedQuantity, Tally
 from tests.builders.observations import FIRST_WEEK, seen, site
 
 A_WEEK = 60
@@ -57,7 +57,7 @@ def test_a_stable_site_is_flagged_no_more_often_than_stated() -> None:
         reference = learn(first, OFTEN)
         assert reference is not None
         points = chart(simulated(generator, range(8, 8 + weeks)), reference, OFTEN)
-        assert len(points) == weeks * len(Quantity)
+        assert len(points) == weeks * len(ChartedQuantity)
         flagged += len({point.end for point in points if point.flagged})
     rate = flagged / (sites * weeks)
     stated = 1 / OFTEN.false_alarm_weeks
@@ -69,15 +69,15 @@ def test_a_stable_site_is_flagged_no_more_often_than_stated() -> None:
 @pytest.mark.parametrize(
     ("change", "quantity"),
     [
-        ({"covered": 0.7}, Quantity.COVERAGE),
-        ({"right": 0.75}, Quantity.SEX_ACCURACY),
-        ({"refused": 0.2}, Quantity.REFUSED),
-        ({"bias": 4.0}, Quantity.BIAS),
-        ({"spread": 1.6}, Quantity.MAE),
+        ({"covered": 0.7}, ChartedQuantity.COVERAGE),
+        ({"right": 0.75}, ChartedQuantity.SEX_ACCURACY),
+        ({"refused": 0.2}, ChartedQuantity.REFUSED),
+        ({"bias": 4.0}, ChartedQuantity.BIAS),
+        ({"spread": 1.6}, ChartedQuantity.MAE),
     ],
 )
 def test_a_site_that_changes_is_flagged_within_a_month(
-    change: dict[str, float], quantity: Quantity
+    change: dict[str, float], quantity: ChartedQuantity
 ) -> None:
     generator = np.random.default_rng(2)
     settings = MonitorSettings()
@@ -97,11 +97,13 @@ def test_weeks_are_joined_until_a_point_holds_enough() -> None:
     small = [
         (week, Tally(aged=20, absolute=80.0, squared=600.0, covered=18)) for week in range(8, 15)
     ]
-    points = [one for one in chart(small, reference, settings) if one.quantity is Quantity.COVERAGE]
+    points = [
+        one for one in chart(small, reference, settings) if one.quantity is ChartedQuantity.COVERAGE
+    ]
     assert [(one.begin, one.end, one.n) for one in points] == [(8, 11, 60), (11, 14, 60)]
     # Nobody's sex was trusted: no point, and no division by nothing.
     assert {one.quantity for one in chart(small, reference, settings)} == {
-        Quantity.COVERAGE, Quantity.MAE, Quantity.BIAS,
+        ChartedQuantity.COVERAGE, ChartedQuantity.MAE, ChartedQuantity.BIAS,
     }  # fmt: skip
 
 
