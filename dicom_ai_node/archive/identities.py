@@ -42,15 +42,17 @@ def _identities(members: Sequence[Member], settings: RulesSettings) -> Iterator[
 
 
 def _merged(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
-    for own in grouped(members, lambda study: study.patient).values():
-        faces = {study.key: (study.usual("PatientName"), _birth(study, settings)) for study in own}
+    for studies in grouped(members, lambda study: study.patient).values():
+        faces = {
+            study.key: (study.usual("PatientName"), _birth(study, settings)) for study in studies
+        }
         compared = sorted(set(faces.values()))[:_MOST_NAMES]
         odd = {
             face
             for face in set(faces.values())
             if any(not _belong(face, other) for other in compared)
         }
-        for study in own:
+        for study in studies:
             if faces[study.key] in odd:
                 yield study, Hit("PatientName is not that of other studies of this PatientID")
 

@@ -33,9 +33,9 @@ def _against_file(
         for keyword, attribute, quoted in _COMPARED:
             if _agrees(keyword, member.listed, member.headers):
                 continue
-            listed, own = member.listed.clean(keyword), member.usual(keyword)
-            values = f": {shown(listed)} and {shown(own)}" if quoted else ""
-            conflict = attribute == "sex" and {listed, own} == {"M", "F"}
+            listed, filed = member.listed.clean(keyword), member.usual(keyword)
+            values = f": {shown(listed)} and {shown(filed)}" if quoted else ""
+            conflict = attribute == "sex" and {listed, filed} == {"M", "F"}
             yield (
                 member,
                 Hit(
@@ -52,7 +52,8 @@ def _agrees(keyword: str, listed: Header, headers: Sequence[Header]) -> bool:
     if not text or keyword in listed.undecodable:
         return True
     return any(
-        keyword in own.undecodable or _same(keyword, text, own.clean(keyword)) for own in headers
+        keyword in filed.undecodable or _same(keyword, text, filed.clean(keyword))
+        for filed in headers
     )
 
 

@@ -148,8 +148,8 @@ def patients(headers: Mapping[str, Sequence[Header]]) -> Mapping[str, str]:
     known of this PatientID, if there is only one.
     """
     named = {
-        key: (usual(own, "PatientID"), usual(own, "IssuerOfPatientID"))
-        for key, own in headers.items()
+        key: (usual(instances, "PatientID"), usual(instances, "IssuerOfPatientID"))
+        for key, instances in headers.items()
     }
     issuers: dict[str, set[str]] = {}
     for patient, issuer in named.values():

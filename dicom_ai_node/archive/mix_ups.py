@@ -130,19 +130,19 @@ def judge_batch(
             case,
             age_p=tested.age.get(case.key),
             sex_p=tested.recorded_sex.get(case.key),
-            found=[case.key in own for _, own in families],
+            found=[case.key in rejected for _, rejected in families],
             p=tested.both.get(case.key, 1.0),
             mix_ups="H3" not in disabled,
         )
         for case in cases
     }
-    conflicts = sorted(frozenset().union(*(own for _, own in families)))
+    conflicts = sorted(frozenset().union(*(rejected for _, rejected in families)))
     candidates = conflicts if budget is None else tested.both
     ranked = sorted(candidates, key=lambda key: (-suspicions[key].score, key))
     alerts = [key for key in ranked if suspicions[key].score > 0][:budget]
     tested_right = storey_null_share(list(tested.both.values())) * len(tested.both)
     # A right header is found by its age, by its sex, or by both.
-    by_chance = sum(max((p[key] for key in own), default=0.0) for p, own in families)
+    by_chance = sum(max((p[key] for key in rejected), default=0.0) for p, rejected in families)
     right = len(frozenset(alerts).intersection(conflicts)) - tested_right * by_chance
     if budget is not None:
         last = max((tested.both[key] for key in alerts), default=0.0)

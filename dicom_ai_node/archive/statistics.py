@@ -95,8 +95,8 @@ def benjamini_hochberg(p_values: Sequence[float], rate: float) -> list[bool]:
     last = max(
         (k for k, at in enumerate(order, 1) if p_values[at] <= k / len(order) * rate), default=0
     )
-    kept = set(order[:last])
-    return [at in kept for at in range(len(p_values))]
+    rejected = set(order[:last])
+    return [at in rejected for at in range(len(p_values))]
 
 
 def wilson_interval(found: int, total: int) -> tuple[float, float]:

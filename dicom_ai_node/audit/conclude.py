@@ -242,7 +242,8 @@ def _rates(members: Sequence[Member], unusual: set[tuple[str, str]]) -> tuple[Ra
         for group in _groups(member):
             groups.setdefault(group, []).append(member)
     return tuple(
-        _rate(by, name, own, (by, name) in unusual) for (by, name), own in sorted(groups.items())
+        _rate(by, name, inside, (by, name) in unusual)
+        for (by, name), inside in sorted(groups.items())
     )
 
 

@@ -195,9 +195,9 @@ def describe(error: Exception) -> str:
     What others' messages quote is not known, and a file that cannot be read is named by its path,
     in which a patient's name may stand.
     """
-    own = isinstance(error, NodeError) and not isinstance(error, UnreadableInstance)
-    own = own or type(error) is TimeoutError
-    return str(error).partition("\n")[0] if own else type(error).__name__
+    is_ours = isinstance(error, NodeError) and not isinstance(error, UnreadableInstance)
+    is_ours = is_ours or type(error) is TimeoutError
+    return str(error).partition("\n")[0] if is_ours else type(error).__name__
 
 
 class Stopped(Exception):

@@ -106,14 +106,14 @@ def gather(
             into.fault, into.incomplete = str(error), True
     if analyse is None or not _wants_images(into, spec, rules):
         return
-    own = _made_below(folder)
+    fetched = _made_below(folder)
     try:
-        _look(source.fetch(listed, own), into, analyse)
+        _look(source.fetch(listed, fetched), into, analyse)
     except BrokenOff as error:
         _look(error.fetched, into, analyse)
         raise
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(fetched, ignore_errors=True)
 
 
 def _made_below(folder: Path) -> Path:

@@ -74,8 +74,8 @@ class Identifiers:
 
     def of_study(self, key: str) -> list[str]:
         """Return the values of one study, '' where it has none."""
-        own = self.values.get(key, {})
-        return [own.get(keyword, "") for keyword in self.keywords]
+        named = self.values.get(key, {})
+        return [named.get(keyword, "") for keyword in self.keywords]
 
     def of_patient(self, keys: Iterable[str], keyword: str) -> str:
         """Return the first value that one of a patient's studies has."""

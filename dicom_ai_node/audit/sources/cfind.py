@@ -148,11 +148,11 @@ def below(parent: Header, answer: Dataset) -> Header:
 
     A peer returns an empty value for a key that it does not keep at a level.
     """
-    own = Header.from_dataset(answer)
-    said = {key: value for key, value in own.values.items() if value.strip(" \0")}
-    undecodable = frozenset(parent.undecodable - said.keys() | own.undecodable & said.keys())
-    values = {**own.values, **parent.values, **said}
-    return replace(own, values=values, undecodable=undecodable)
+    header = Header.from_dataset(answer)
+    said = {key: value for key, value in header.values.items() if value.strip(" \0")}
+    undecodable = frozenset(parent.undecodable - said.keys() | header.undecodable & said.keys())
+    values = {**header.values, **parent.values, **said}
+    return replace(header, values=values, undecodable=undecodable)
 
 
 def tag_of(keyword: str) -> int:

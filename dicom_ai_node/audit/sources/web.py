@@ -127,18 +127,18 @@ class Web(RemoteSource[WebInventory]):
 
     def _take_inventory(self, listed: Listed) -> WebInventory:
         answers = self._service.metadata(listed.key)
-        own = [answer for answer in answers if _study_of(answer) in ("", listed.key)]
-        images = [_image(answer) for answer in own]
+        of_study = [answer for answer in answers if _study_of(answer) in ("", listed.key)]
+        images = [_image(answer) for answer in of_study]
         if not any(image.sop_instance_uid and image.series_instance_uid for image in images):
             text = "the service answered WADO-RS metadata with no instance that it names"
-            raise PeerRefused(0, OTHER_STUDY if len(own) < len(answers) else text)
+            raise PeerRefused(0, OTHER_STUDY if len(of_study) < len(answers) else text)
         self._metadata.answered()
         wanted = tuple(
             image
-            for image, answer in zip(images, own, strict=True)
+            for image, answer in zip(images, of_study, strict=True)
             if names_wanted(texts_of(answer, _MODALITY), self._modalities) is not False
         )
-        return WebInventory(wanted, others=len(own) < len(answers))
+        return WebInventory(wanted, others=len(of_study) < len(answers))
 
     def _retrieve(self, listed: Listed, inventory: WebInventory, folder: Path) -> Fetched:
         """Retrieve the wanted images one after the other, as they are stored."""
