@@ -18,7 +18,7 @@ from pydicom import Dataset
 from dicom_ai_node import pixels
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.gates import Gates, judge
+from dicom_ai_node.decide.images import Gates, judge
 from dicom_ai_node.decide.study import (
     decide,
     header_only,

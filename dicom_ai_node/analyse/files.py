@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from dicom_ai_node import pixels
 from dicom_ai_node.analyse.headers import recorded_part, status_part, without_name
-from dicom_ai_node.analyse.record import result_key
+from dicom_ai_node.analyse.results import result_key
 from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
 from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.limits import Limits

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from pydicom import Dataset
 
-from dicom_ai_node.decide.pool import pool
+from dicom_ai_node.decide.images import pool
 from dicom_ai_node.decide.study import outside_training_ages
 from dicom_ai_node.inference.bundle import Route
 from dicom_ai_node.monitor.observation import Observation, Role

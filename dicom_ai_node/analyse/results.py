@@ -1,26 +1,43 @@
-"""What becomes of a result: its reports in the spool, then one transaction for all of it."""
+"""What becomes of a result: its reports in the spool, then one transaction for all of it.
 
+Files are durable before the database knows of them. A result has a key, so that an analysis that is
+repeated sends no second report that says the same.
+"""
+
+import hashlib
+import json
 import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
 
 import structlog
+from pydicom import Dataset
 
-from dicom_ai_node.analyse.outgoing import write_reports
-from dicom_ai_node.analyse.record import result_key, study_header, to_json
-from dicom_ai_node.analyse.saliency import write_captures
+from dicom_ai_node.analyse.saliency import build_captures
 from dicom_ai_node.config import Config
+from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
+from dicom_ai_node.decide.stored import result_to_json
 from dicom_ai_node.decide.study import noteworthy
+from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.errors import InvalidReport, StorageError
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.pipeline import Prepared
+from dicom_ai_node.report.build import build_reports
+from dicom_ai_node.report.check import check_report
+from dicom_ai_node.report.identity import Predecessor, series_instance_uid
 from dicom_ai_node.rules import RULES_VERSION
+from dicom_ai_node.rules.attributes import comparable_age, stated_sex
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.reports import NewReport, has_result, newest_report
+from dicom_ai_node.store.patients import StudyHeader
+from dicom_ai_node.store.reports import NewReport, StoredFile, has_result, newest_report
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import ClaimedStudy
-from dicom_ai_node.types import Reason, StudyResult
+from dicom_ai_node.types import EncodedReport, Reason, StudyResult
 
 log = structlog.get_logger()
 
@@ -28,6 +45,9 @@ _IN_ORDER = Reason(
     "nothing_to_report",
     "nothing is missing, wrong or in conflict, and policy.report_consistent is false",
 )
+
+
+_SHIFTED = ("MODIFIED", "REMOVED")
 
 
 class Results:
@@ -137,3 +157,169 @@ def _study_reason(
         if report.quarantined:
             return Reason("invalid_report", report.quarantined)
     return unwanted or result.reason
+
+
+def write_reports(
+    db: Database,
+    spool: Spool,
+    result: StudyResult,
+    sources: Sequence[Dataset],
+    *,
+    settings: ReportSettings,
+    digest: str,
+) -> tuple[NewReport, ...]:
+    """Build, check and write the reports on one study; an invalid one goes to quarantine.
+
+    ``digest`` identifies input and result. File names are UIDs that depend on content alone; of
+    two analysers that do the same work, the files of the first are kept.
+
+    Raises
+    ------
+    InvalidReport
+        No report can be built for these images.
+    StorageError
+        A file could not be made durable.
+    """
+    encoded = build_reports(
+        result,
+        sources,
+        settings=settings,
+        rules_version=RULES_VERSION,
+        digest=digest,
+        created=datetime.now(UTC),
+        predecessor=_predecessor(db, result.study_instance_uid, digest),
+    )
+    heads = tuple(result.answers)
+    return tuple(
+        store_report(spool, report, fault=_fault(report, sources, heads)) for report in encoded
+    )
+
+
+def _predecessor(db: Database, study_instance_uid: str, key: str) -> Predecessor | None:
+    """Return the report that the one of the result with that key replaces."""
+    prior = newest_report(db, study_instance_uid, kind="sr", before_result=key)
+    if prior is None:
+        return None
+    series = series_instance_uid(study_instance_uid, model_sha256=prior.model_sha256, kind="sr")
+    return Predecessor(series, {one.sop_class_uid: one.sop_instance_uid for one in prior.files})
+
+
+def store_report(spool: Spool, report: EncodedReport, *, fault: str = "") -> NewReport:
+    """Make the files of a report durable; one with a ``fault`` goes to quarantine."""
+    files = []
+    for file in report.files:
+        path = spool.report_path(file.sop_instance_uid)
+        if fault:
+            path = spool.quarantine / path.name
+        spool.write(path, file.content)
+        relative = spool.relative(path)
+        files.append(StoredFile(file.sop_class_uid, file.sop_instance_uid, relative))
+    return NewReport(report.kind, tuple(files), quarantined=fault)
+
+
+def _fault(report: EncodedReport, sources: Sequence[Dataset], heads: Sequence[str]) -> str:
+    try:
+        for file in report.files:
+            check_report(file.content, sources=sources, heads=heads)
+    except InvalidReport as error:
+        return str(error)
+    return ""
+
+
+def write_captures(
+    spool: Spool,
+    estimator: Estimator,
+    prepared: Prepared,
+    result: StudyResult,
+    *,
+    settings: ReportSettings,
+    digest: str,
+    deadline: float,
+) -> tuple[NewReport, ...]:
+    """Make the captures of :func:`build_captures` durable.
+
+    Whatever goes wrong with them is logged, and the study's reports go out without.
+
+    Raises
+    ------
+    StorageError
+        A file could not be made durable.
+    """
+    try:
+        captures = build_captures(
+            estimator, prepared, result, settings=settings, digest=digest, deadline=deadline
+        )
+        return tuple(store_report(spool, capture) for capture in captures)
+    except StorageError:
+        raise  # the reports cannot be stored either
+    except Exception as error:
+        log.error("saliency_failed", study=result.study_instance_uid, exc_info=error)
+        return ()
+
+
+def to_json(result: StudyResult) -> dict[str, Any]:
+    """Return the result as JSON, numbers to four decimals, without NUL, as it is stored."""
+    plain: dict[str, Any] = _plain(result_to_json(result))
+    return plain
+
+
+def result_key(result: StudyResult, digests: Sequence[str], settings: str) -> str:
+    """Return the digest that tells one result from another.
+
+    Made of the images, the network, the settings and the decisions, not of the estimates: their
+    last digits differ with the images that the network sees beside these, and an analysis that is
+    repeated must not send a second report that says the same.
+    """
+    content = {
+        "instances": sorted(digests),
+        "settings": settings,
+        "model": result.model.sha256 if result.model else "",
+        "outcome": result.outcome,
+        "reason": result.reason.code if result.reason else "",
+        "unanswered": [(one.attribute, one.reason.code) for one in result.unanswered],
+        "status": list(result.check.statuses.values()),
+        "rules": result.check.rules,
+        "images": sorted((one.image.sop_instance_uid, one.outcome) for one in result.images),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def study_header(source: Dataset, result: StudyResult) -> StudyHeader:
+    """Return what rules G1 to G4 will want to know of this study.
+
+    What is not held against this study is not remembered against others: a censored age, a sex
+    that is not assessed, shifted dates, and all of a study that is exempt.
+    """
+    check = result.check
+    shifted = text_of(source, "LongitudinalTemporalInformationModified") in _SHIFTED
+    return StudyHeader(
+        patient_key="" if check.exempt or shifted else patient_key(source),
+        study_date=_day(text_of(source, "StudyDate")),
+        sex=_short(stated_sex(check)),
+        birth_date=_short(text_of(source, "PatientBirthDate")),
+        age_years=comparable_age(check),
+    )
+
+
+def _short(text: str) -> str:
+    return text.replace("\0", " ")[:16]
+
+
+def _day(text: str) -> str:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return ""
+    return text if len(text) == 8 and text.isdigit() else ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, str):
+        return value.replace("\0", " ")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

@@ -16,20 +16,16 @@ from pathlib import Path
 import structlog
 from PIL import Image
 
-from dicom_ai_node.analyse.outgoing import store_report
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import is_uid, uid_of
-from dicom_ai_node.errors import StorageError
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.output import make_private, write_private
 from dicom_ai_node.pipeline import Prepared
 from dicom_ai_node.report.build import build_saliency
+from dicom_ai_node.report.capture import picture
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.overlay import picture
 from dicom_ai_node.rules import RULES_VERSION
-from dicom_ai_node.spool import Spool
-from dicom_ai_node.store.reports import NewReport
 from dicom_ai_node.types import (
     EncodedReport,
     ExplainedImage,
@@ -141,34 +137,3 @@ def build_captures(
     for capture in captures:
         check_report(capture.files[0].content, sources=prepared.sources, subject=capture.subject)
     return captures
-
-
-def write_captures(
-    spool: Spool,
-    estimator: Estimator,
-    prepared: Prepared,
-    result: StudyResult,
-    *,
-    settings: ReportSettings,
-    digest: str,
-    deadline: float,
-) -> tuple[NewReport, ...]:
-    """Make the captures of :func:`build_captures` durable.
-
-    Whatever goes wrong with them is logged, and the study's reports go out without.
-
-    Raises
-    ------
-    StorageError
-        A file could not be made durable.
-    """
-    try:
-        captures = build_captures(
-            estimator, prepared, result, settings=settings, digest=digest, deadline=deadline
-        )
-        return tuple(store_report(spool, capture) for capture in captures)
-    except StorageError:
-        raise  # the reports cannot be stored either
-    except Exception as error:
-        log.error("saliency_failed", study=result.study_instance_uid, exc_info=error)
-        return ()

@@ -34,8 +34,7 @@ from dicom_ai_node.decide.conflicts import (
     nearest_trained,
     not_assessable,
 )
-from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
-from dicom_ai_node.decide.pool import pool
+from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 from dicom_ai_node.types import (
     Category,

@@ -15,10 +15,9 @@ from dicom_ai_node.cli.commands import MARKUP, ConfigFile, Weeks, printed
 from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
 from dicom_ai_node.cli.printing import WIDE, Answer, Block, when
 from dicom_ai_node.config import Config
-from dicom_ai_node.monitor.charts import Point
+from dicom_ai_node.monitor.charts import PLAIN, Point
 from dicom_ai_node.monitor.figures import MonitorFigure, Summary, tabulate
 from dicom_ai_node.monitor.observation import Role, week_name
-from dicom_ai_node.monitor.tally import PLAIN
 from dicom_ai_node.ops.drift import Charts, draw
 from dicom_ai_node.store.monitor import (
     Flag,

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
-from dicom_ai_node.decide.gates import OUTSIDE_TRAINING
-from dicom_ai_node.decide.pool import pool
+from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
 from dicom_ai_node.rules.attributes import AGE, trusted_age
 from dicom_ai_node.types import (
     Answer,

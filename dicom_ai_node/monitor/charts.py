@@ -4,13 +4,26 @@ A chart has one point for a week, or for as many weeks as it takes to reach ``mi
 charts share the rate of false alarms evenly: each point is flagged with a chance of at most
 ``1 / (5 * false_alarm_weeks)`` while nothing changes, so that the average run between false alarms
 of all charts together is no shorter than ``false_alarm_weeks`` points.
+
+Limits say how far a figure of ``n`` studies strays while nothing changes. The reference is an
+estimate itself, and they allow for that. Shares have the exact limits of the beta-binomial
+distribution: binomial for a probability of which the reference, with Jeffreys' prior, is all that
+is known. The mean absolute error has the limit of a gamma distribution, since absolute errors lean
+to the right; the bias has symmetric ones. Both are as wide as Student's t with few degrees of
+freedom asks for: errors have heavier tails than the normal distribution, and the reference then
+understates their spread. Only what harms raises a flag: fewer ages covered, fewer sexes right, more
+refusals, a larger error, a bias to either side.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
 
 from dicom_ai_node.config.stages import MonitorSettings
-from dicom_ai_node.monitor.limits import limits
+from dicom_ai_node.monitor.figures import student
 from dicom_ai_node.monitor.observation import (
     Observation,
     once_a_week,
@@ -18,10 +31,163 @@ from dicom_ai_node.monitor.observation import (
     week_name,
     week_of,
 )
-from dicom_ai_node.monitor.tally import PLAIN, ChartedQuantity, Tally
 
+_FREEDOM = 40
+"""Keeps the stated rate where errors follow Student's t of 6 degrees of freedom, whose tails are
+heavier than the shipped bundle's, and eight weeks of 60 studies are the reference."""
+_NOWHERE = 1e-9  # of a year: limits of errors that do not vary at all
 _TIMES_REFERENCE = 4
 """The reference of a chart must hold so many times the studies of a point."""
+
+
+class ChartedQuantity(StrEnum):
+    """What a chart watches."""
+
+    MAE = "mae"
+    BIAS = "bias"
+    COVERAGE = "coverage"
+    SEX_ACCURACY = "sex_accuracy"
+    REFUSED = "refused"
+
+
+PLAIN: Mapping[ChartedQuantity, str] = {
+    ChartedQuantity.MAE: "mean absolute error of the age, years",
+    ChartedQuantity.BIAS: "bias of the age, years",
+    ChartedQuantity.COVERAGE: "share of recorded ages within the 90 % interval",
+    ChartedQuantity.SEX_ACCURACY: "share of recorded sexes that are the more probable one",
+    ChartedQuantity.REFUSED: "share of studies that a gate refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over studies: all that a chart needs of them, and nothing of any one of them."""
+
+    aged: int = 0
+    absolute: float = 0.0
+    signed: float = 0.0
+    squared: float = 0.0
+    covered: int = 0
+    sexed: int = 0
+    right: int = 0
+    seen: int = 0
+    refused: int = 0
+
+    @classmethod
+    def of(cls, one: Observation) -> "Tally":
+        """Return the sums of one study."""
+        error = one.error
+        return cls(
+            aged=int(error is not None),
+            absolute=abs(error or 0.0),
+            signed=error or 0.0,
+            squared=(error or 0.0) ** 2,
+            covered=int(bool(one.covered)),
+            sexed=int(one.right is not None),
+            right=int(bool(one.right)),
+            seen=int(one.seen),
+            refused=int(one.gated),
+        )
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sums for the database."""
+        return asdict(self)
+
+    def n(self, quantity: ChartedQuantity) -> int:
+        """How many studies say something of ``quantity``."""
+        match quantity:
+            case ChartedQuantity.SEX_ACCURACY:
+                return self.sexed
+            case ChartedQuantity.REFUSED:
+                return self.seen
+            case _:
+                return self.aged
+
+    def hits(self, quantity: ChartedQuantity) -> int:
+        """The count behind a share."""
+        match quantity:
+            case ChartedQuantity.COVERAGE:
+                return self.covered
+            case ChartedQuantity.SEX_ACCURACY:
+                return self.right
+            case ChartedQuantity.REFUSED:
+                return self.refused
+            case _:
+                raise ValueError(f"{quantity} is no share")
+
+    def value(self, quantity: ChartedQuantity) -> float:
+        """The figure itself; there must be a study."""
+        match quantity:
+            case ChartedQuantity.MAE:
+                return self.absolute / self.aged
+            case ChartedQuantity.BIAS:
+                return self.signed / self.aged
+            case _:
+                return self.hits(quantity) / self.n(quantity)
+
+
+def limits(
+    quantity: ChartedQuantity, n: int, reference: Tally, chance: float
+) -> tuple[float | None, float | None]:
+    """Return the ends between which the figure of ``n`` studies lies but for ``chance``.
+
+    None where no value is too low or too high.
+    """
+    match quantity:
+        case ChartedQuantity.MAE:
+            return None, _largest_mean(reference, n, chance)
+        case ChartedQuantity.BIAS:
+            centre = reference.signed / reference.aged
+            spread = reference.squared / reference.aged - centre**2
+            half = _deviate(chance / 2) * _standard_error(spread, reference.aged, n)
+            return centre - half, centre + half
+        case ChartedQuantity.REFUSED:
+            passed = fewest(n, reference.seen - reference.refused, reference.seen, chance)
+            return None, (n - passed) / n
+        case _:
+            hits, of = reference.hits(quantity), reference.n(quantity)
+            return fewest(n, hits, of, chance) / n, None
+
+
+def _largest_mean(reference: Tally, n: int, chance: float) -> float:
+    """Upper limit of a mean absolute error (gamma, by Wilson and Hilferty 1931, PNAS 17:684)."""
+    centre = reference.absolute / reference.aged
+    error = _standard_error(reference.squared / reference.aged - centre**2, reference.aged, n)
+    ninth = (error / max(centre, _NOWHERE)) ** 2 / 9
+    return float(centre * (1 - ninth + _deviate(chance) * math.sqrt(ninth)) ** 3)
+
+
+def _deviate(chance: float) -> float:
+    """Standard errors beyond which a mean lies with probability ``chance``."""
+    return student(_FREEDOM, 1 - chance)
+
+
+def _standard_error(variance: float, reference_n: int, n: int) -> float:
+    return math.sqrt(max(variance, _NOWHERE**2) * (1 / n + 1 / reference_n))
+
+
+@lru_cache(maxsize=1024)
+def fewest(n: int, hits: int, of: int, chance: float) -> int:
+    """Smallest count in ``n`` that a reference of ``hits`` in ``of`` leaves unsuspicious.
+
+    Fewer are met with a probability of at most ``chance`` (beta-binomial, Jeffreys' prior).
+    """
+    a, b = hits + 0.5, of - hits + 0.5
+    constant = math.lgamma(n + 1) - _log_beta(a, b)
+    below = 0.0
+    for k in range(n + 1):
+        ways = constant - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        below += math.exp(ways + _log_beta(k + a, n - k + b))
+        if below > chance:
+            return k
+    return n
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 @dataclass(frozen=True, slots=True)

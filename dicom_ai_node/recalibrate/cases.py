@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.decide.gates import Gates, judge
+from dicom_ai_node.decide.images import Gates, judge
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of

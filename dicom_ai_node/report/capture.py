@@ -1,18 +1,24 @@
-"""The result as a Secondary Capture, for viewers that do not show Structured Reports.
+"""The result, and the saliency maps of one image, as Secondary Captures (PS3.3 A.8.1).
 
-One grey image (PS3.3 A.8.1), compressed by run lengths without loss: it is mostly black. No name
-and no identifier of the patient is burned in: the image is matched by its header, as every other
-image of the study.
+The result is one grey image for viewers that do not show Structured Reports, compressed by run
+lengths without loss: it is mostly black. Maps are in colour: the image as the network saw it, with
+the map over it, side by side for each answer. What a picture shows is said below it. No name, no
+identifier of the patient and, beside maps, no estimate is burned in: the image is matched by its
+header, as every other image of the study.
 """
+
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
+from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report import codes, text
 from dicom_ai_node.report.document import (
@@ -22,8 +28,32 @@ from dicom_ai_node.report.document import (
     encode_file,
     referenced,
 )
+from dicom_ai_node.report.elements import verbatim
 from dicom_ai_node.report.sheet import draw_sheet
-from dicom_ai_node.types import ImageRef, StudyResult
+from dicom_ai_node.types import (
+    ExplainedImage,
+    ImageRef,
+    ReportFile,
+    SaliencyMap,
+    SaliencyMethod,
+    StudyResult,
+)
+
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+PANEL = 512
+"""Side of one image in a picture."""
+BAND = 96
+"""Height of the lines below the images."""
+WARNING = "RESEARCH - NOT A MEDICAL DEVICE"
+_BAR = 12
+_MARGIN = 12
+_OPACITY = 0.6
+_WHITE, _GREY = (255, 255, 255), (190, 190, 190)
+_METHODS = {SaliencyMethod.GRAD_CAM: "Grad-CAM", SaliencyMethod.SCORE_CAM: "Score-CAM"}
+_SHOWN = {"quantity": "what raises the estimate"}
+"""By the kind of the head."""
+_ANCHORS = "440154 472d7b 3b528b 2c728e 21908c 27ad81 5dc863 aadc32 fde725"
+"""Nine points of viridis (van der Walt and Smith 2015, CC0)."""
 
 
 def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
@@ -86,3 +116,98 @@ def set_pixels(ds: Dataset, pixels: NDArray[np.uint8]) -> str:
     ds.add_new("PixelData", "OB", encapsulate([frame]))
     ds["PixelData"].is_undefined_length = True
     return RLELossless
+
+
+def saliency_capture(
+    frame: Frame, explained: ExplainedImage, *, header: Dataset, number: int
+) -> ReportFile:
+    """Return the capture of one image's maps.
+
+    ``header`` is that of the image, ``number`` its Instance Number in the series of captures.
+    """
+    ds = common_attributes(frame, sop_class_uid=SECONDARY_CAPTURE, kind="saliency")
+    ds.SOPInstanceUID = frame.identity.saliency_instance_uid(
+        explained.image.sop_instance_uid, method=frame.settings.saliency
+    )
+    ds.Modality = "OT"
+    ds.ConversionType = "SYN"
+    ds.SeriesNumber = frame.settings.series_number + 2
+    ds.InstanceNumber = number
+    ds.SeriesDescription = "Saliency maps, not verified"
+    ds.BodyPartExamined = "CHEST"  # without it, a chest would need Laterality (type 2C)
+    ds.ImageType = ["DERIVED", "SECONDARY"]
+    ds.PatientOrientation = ""
+    ds.BurnedInAnnotation = "YES"
+    ds.DerivationDescription = _derivation(explained)
+    ds.SourceImageSequence = [source_image(explained.image)]
+    ds.ImageComments = text.DISCLAIMER
+    syntax = set_pixels(ds, picture(explained))
+    # What was once compressed with loss stays so (PS3.3 C.7.6.1.1.5).
+    lossy = [copy for word in _LOSSY if (copy := verbatim(header, tag_of(word))) is not None]
+    content = encode_file(ds, frame.source, extra=lossy, syntax=syntax)
+    return ReportFile(SECONDARY_CAPTURE, str(ds.SOPInstanceUID), content)
+
+
+def _derivation(explained: ExplainedImage) -> str:
+    heads = " and ".join(one.head for one in explained.maps)
+    return (
+        f"Reduced as a network saw it, under a map of what its answer to {heads} rests on"
+        f" ({explained.maps[0].method.value}); not verified"
+    )
+
+
+@cache
+def colours() -> NDArray[np.uint8]:
+    """Return the colour of each value 0 to 255, shape (256, 3): viridis between nine points.
+
+    Its lightness rises evenly, also to eyes that lack the red or the green cones, and in grey.
+    """
+    anchors = np.array([list(bytes.fromhex(each)) for each in _ANCHORS.split()])
+    places = np.linspace(0, 255, len(anchors))
+    channels = [np.interp(np.arange(256), places, anchors[:, i]) for i in range(3)]
+    table: NDArray[np.uint8] = np.stack(channels, axis=1).round().astype(np.uint8)
+    return table
+
+
+def overlay(pixels: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return (S, S) ``pixels`` under the map ``values``, both in [0, 1]: shape (S, S, 3).
+
+    The opacity of the colour rises with the map from nothing, so that what counts for nothing is
+    the plain image.
+    """
+    grey = np.clip(pixels, 0, 1)[..., None] * 255
+    colour = colours()[np.clip(values * 255, 0, 255).round().astype(np.uint8)]
+    opacity = np.clip(values, 0, 1)[..., None] * _OPACITY
+    mixed: NDArray[np.uint8] = (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)
+    return mixed
+
+
+def picture(explained: ExplainedImage) -> NDArray[np.uint8]:
+    """Return the maps of one image side by side, shape (PANEL + BAND, PANEL * maps, 3)."""
+    page = Image.new("RGB", (PANEL * len(explained.maps), PANEL + BAND))
+    draw = ImageDraw.Draw(page)
+    for number, one in enumerate(explained.maps):
+        left = number * PANEL
+        panel = Image.fromarray(overlay(explained.pixels, one.values))
+        page.paste(panel.resize((PANEL, PANEL), Image.Resampling.BILINEAR), (left, 0))
+        page.paste(Image.fromarray(_bar()), (left, PANEL))
+        at = (left + _MARGIN, PANEL + _BAR + 4)
+        draw.text(at, _caption(one), _GREY, ImageFont.load_default(20))
+        if not one.flat:  # below the bar's yellow end
+            end = (left + PANEL - _MARGIN, PANEL + _BAR + 4)
+            draw.text(end, "most", _GREY, ImageFont.load_default(20), anchor="ra")
+    draw.text((_MARGIN, PANEL + BAND - 40), WARNING, _WHITE, ImageFont.load_default(24))
+    return np.asarray(page, dtype=np.uint8)
+
+
+def _caption(one: SaliencyMap) -> str:
+    shown = _SHOWN.get(one.kind, "what speaks for the answer")
+    if one.flat:
+        shown = "flat: nothing stands out"
+    return f"{one.head}, {_METHODS[one.method]}: {shown}"
+
+
+def _bar() -> NDArray[np.uint8]:
+    """Return the scale of colours from 0 to 1, shape (_BAR, PANEL, 3)."""
+    row = colours()[np.linspace(0, 255, PANEL).round().astype(np.uint8)]
+    return np.repeat(row[None], _BAR, axis=0)

@@ -26,8 +26,7 @@ from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import encode, verbatim
-from dicom_ai_node.report.modules import TYPE_2, differing
-from dicom_ai_node.report.recorded import ordered
+from dicom_ai_node.report.modules import TYPE_2, differing, ordered
 
 _FOREIGN = (
     InvalidDicomError,

@@ -30,8 +30,7 @@ from dicom_ai_node.report.elements import (
     verbatim,
 )
 from dicom_ai_node.report.identity import Predecessor, ReportIdentity
-from dicom_ai_node.report.modules import copied_modules
-from dicom_ai_node.report.recorded import NamedImage
+from dicom_ai_node.report.modules import NamedImage, copied_modules
 from dicom_ai_node.types import ImageRef, ReportFile
 
 _OF_STUDY = (

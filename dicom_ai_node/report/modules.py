@@ -2,15 +2,25 @@
 
 An archive that sees a different patient module may split or merge patients, so values are copied
 even where they are empty or wrong. A type 2 attribute that the source leaves out is written empty,
-which means the same (PS3.5 7.4.3).
+which means the same (PS3.5 7.4.3). What else the source headers say, a report states in the form
+that its templates ask for.
 """
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
 from dicom_ai_node.dicom.encoding import tag_of
+from dicom_ai_node.dicom.values import sop_class_of, text_of
+from dicom_ai_node.errors import InvalidReport
+from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import raw_element, verbatim
+from dicom_ai_node.types import HeaderCheck, ImageRef, ImageResult
 
 
 def _tags(keywords: str) -> list[int]:
@@ -100,3 +110,58 @@ def differing(report: Dataset, source: Dataset) -> list[str]:
     return [
         str(Tag(tag)) for tag in sorted(expected | found) if expected.get(tag) != found.get(tag)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """One image that a report names as evidence."""
+
+    image: ImageRef
+    modality: str
+    """'' where the file could not be read."""
+
+
+def recorded_age(check: HeaderCheck) -> tuple[int, Code] | None:
+    """Return PatientAge as number and unit (CID 7456), None when it is empty or unusable."""
+    row = check.attributes["PatientAge"]
+    match = re.fullmatch(r"(\d{3})([DWMY])", row.recorded.strip())
+    if match is None or row.value is None:
+        return None
+    return int(match[1]), codes.AGE_UNIT[match[2]]
+
+
+def ordered(sources: Sequence[Dataset]) -> list[Dataset]:
+    """Return the sources in an order that does not depend on when they came.
+
+    Raises
+    ------
+    InvalidReport
+        When there is none, or they are of more than one study.
+    """
+    if not sources:
+        raise InvalidReport("a report needs the header of at least one image")
+    studies = {text_of(ds, "StudyInstanceUID") for ds in sources}
+    if len(studies) > 1:
+        raise InvalidReport(f"the sources are of {len(studies)} studies")
+    return sorted(
+        sources, key=lambda ds: (text_of(ds, "SeriesInstanceUID"), text_of(ds, "SOPInstanceUID"))
+    )
+
+
+def named_images(sources: Iterable[Dataset], results: Iterable[ImageResult]) -> list[NamedImage]:
+    """Return every image that was read, and those that could not be, each once."""
+    images = {}
+    for ds in sources:
+        ref = _ref(ds)
+        images[ref.sop_instance_uid] = NamedImage(ref, text_of(ds, "Modality"))
+    for one in sorted(results, key=lambda one: one.image.sop_instance_uid):
+        images.setdefault(one.image.sop_instance_uid, NamedImage(one.image, ""))
+    return list(images.values())
+
+
+def _ref(ds: Dataset) -> ImageRef:
+    return ImageRef(
+        sop_class_uid=sop_class_of(ds),
+        sop_instance_uid=text_of(ds, "SOPInstanceUID"),
+        series_instance_uid=text_of(ds, "SeriesInstanceUID"),
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dicom_ai_node.report import summary, text
+from dicom_ai_node.report import text
 from dicom_ai_node.rules.attributes import AGE, SEX, stated_age
 from dicom_ai_node.types import (
     Answer,
@@ -77,7 +77,7 @@ def draw_sheet(result: StudyResult, *, study_date: str) -> NDArray[np.uint8]:
     line = f"Study {date}, UID ...{result.study_instance_uid[-12:]}{model}"
     page.write(text.plain(line), size=_SMALL, shade=_GREY)
     page.y += 12
-    page.write(summary.verdict(result.check), size=_TITLE, shade=_WHITE)
+    page.write(text.verdict(result.check), size=_TITLE, shade=_WHITE)
     said = text.reported(result) if result.outcome is Outcome.ESTIMATED else {}
     _age(page, result, said.get("age"))
     _sex(page, result, said.get("sex"))
@@ -134,7 +134,7 @@ def line_height(size: int) -> int:
 
 def _age(page: _Sheet, result: StudyResult, answer: Answer | None) -> None:
     page.heading("AGE")
-    page.write(f"Recorded: {summary.recorded(AGE, result.check.attributes[AGE])}")
+    page.write(f"Recorded: {text.recorded(AGE, result.check.attributes[AGE])}")
     age = answer if isinstance(answer, Quantity) else None
     if age is not None:
         page.write(f"The image suggests {text.answer_line(age)}", shade=_WHITE)
@@ -171,7 +171,7 @@ def _scale(page: _Sheet, age: Quantity | None, years: float | None) -> None:
         x = place(years)
         page.draw.line((x, axis, x, page.y), _WHITE, 2)
         page.draw.polygon([(x, axis + 2), (x - 11, axis + 20), (x + 11, axis + 20)], fill=_WHITE)
-        page.label(f"recorded {summary.spoken_age(years)}", x, shade=_WHITE)
+        page.label(f"recorded {text.spoken_age(years)}", x, shade=_WHITE)
         page.y += line_height(_TEXT)
 
 
@@ -189,7 +189,7 @@ class _ScalePosition:
 def _sex(page: _Sheet, result: StudyResult, answer: Answer | None) -> None:
     page.heading("SEX")
     row = result.check.attributes[SEX]
-    page.write(f"Recorded: {summary.recorded(SEX, row)}")
+    page.write(f"Recorded: {text.recorded(SEX, row)}")
     if isinstance(answer, Category):
         page.write(f"The image suggests {text.answer_line(answer)}", shade=_WHITE)
         page.y += 6

@@ -30,8 +30,8 @@ from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.groups import measurement_groups
 from dicom_ai_node.report.identity import ReportIdentity
-from dicom_ai_node.report.recorded import NamedImage, recorded_age
-from dicom_ai_node.report.summary import summary
+from dicom_ai_node.report.modules import NamedImage, recorded_age
+from dicom_ai_node.report.text import summary
 from dicom_ai_node.types import HeaderCheck, StudyResult
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select
 
-from dicom_ai_node.monitor.charts import Point, Reference
+from dicom_ai_node.monitor.charts import Point, Reference, Tally
 from dicom_ai_node.monitor.observation import Observation, Role
-from dicom_ai_node.monitor.tally import Tally
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import (
     drift_flag,

@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.monitor.charts import ChartedQuantity
 from dicom_ai_node.monitor.observation import Role
-from dicom_ai_node.monitor.tally import ChartedQuantity
 from dicom_ai_node.ops.health import Prober, Readiness
 from dicom_ai_node.ops.machine import bounds_of, room
 from dicom_ai_node.ops.role import heard_of, places

@@ -18,7 +18,7 @@ from dicom_ai_node.cli import app
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.inference.saliency import explain
-from dicom_ai_node.report.overlay import BAND, PANEL
+from dicom_ai_node.report.capture import BAND, PANEL
 from dicom_ai_node.terminal import console
 
 ALL_PASS = """

@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from dicom_ai_node.analyse.record import to_json
+from dicom_ai_node.analyse.results import to_json
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.printing import cut_left, cut_right, shown_path
 from dicom_ai_node.store import Database

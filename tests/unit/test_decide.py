@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.gates import Gates, judge
-from dicom_ai_node.decide.pool import pool
+from dicom_ai_node.decide.images import Gates, judge, pool
 from dicom_ai_node.decide.study import decide, header_only, wants_network
 from dicom_ai_node.types import (
     AttributeStatus,

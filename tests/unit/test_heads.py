@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from dicom_ai_node.analyse.files import analyse_files
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.decide.pool import pool
+from dicom_ai_node.decide.images import pool
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.errors import BundleError, InvalidReport

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from dicom_ai_node.config.stages import MonitorSettings
-from dicom_ai_node.monitor.charts import chart, learn, weekly
-from dicom_ai_node.monitor.limits import fewest
+from dicom_ai_node.monitor.charts import (
+    ChartedQuantity,
+    Tally,
+    chart,
+    fewest,
+    learn,
+    weekly,
+)
 from dicom_ai_node.monitor.observation import week_begin
-from dicom_ai_node.monitor.tally import ChartedQuantity, Tally
 from tests.builders.observations import FIRST_WEEK, seen, site
 
 A_WEEK = 60

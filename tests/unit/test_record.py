@@ -4,7 +4,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
 
-from dicom_ai_node.analyse.record import result_key, study_header, to_json
+from dicom_ai_node.analyse.results import result_key, study_header, to_json
 from dicom_ai_node.types import (
     AttributeStatus,
     Outcome,

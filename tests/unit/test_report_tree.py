@@ -16,7 +16,7 @@ from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.summary import summary
+from dicom_ai_node.report.text import summary
 from tests.builders.reports import Sample, estimated, samples
 
 KINDS = sorted(samples())

@@ -32,7 +32,7 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import HEADS
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.pixels.normalise import normalise
-from dicom_ai_node.report.overlay import overlay
+from dicom_ai_node.report.capture import overlay
 from dicom_ai_node.types import SaliencyMap
 from training.data import project
 from training.data.images import PROJECT_SETS

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.gates import OUTSIDE_TRAINING, Gates, judge
+from dicom_ai_node.decide.images import OUTSIDE_TRAINING, Gates, judge
 from dicom_ai_node.decide.study import decide
 from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator

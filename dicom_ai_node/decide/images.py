@@ -1,0 +1,134 @@
+"""From images to answers: which image may be used, and what all of them say together.
+
+Images of one patient err together, so precision only weights them against each other: neither the
+standard deviation nor the interval of a study shrinks with their number.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.types import (
+    Answer,
+    Category,
+    Findings,
+    ImageRef,
+    ImageResult,
+    Outcome,
+    Prediction,
+    Quantity,
+    Reason,
+)
+
+OUTSIDE_TRAINING = "outside_training_ages"
+"""Code of the reason of a study whose recorded age the network was not trained on."""
+
+
+_CLIP = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What an image must pass, and the ages that the network knows."""
+
+    thresholds: Mapping[str, float]
+    """Smallest probability at which an image passes each gate, in the order of asking."""
+    reasons: Mapping[str, Reason]
+    """Of each gate: why there is no answer below it."""
+    in_distribution: float
+    """Smallest conformal p-value."""
+    ages: tuple[float, float]
+    """Youngest and oldest age of the training data, years."""
+
+    def overridden(self, policy: PolicySettings) -> "Gates":
+        """Return these gates with the thresholds that ``policy`` sets."""
+
+        wanted = {"chest": policy.min_chest, "frontal": policy.min_frontal}
+        set_by_policy = {
+            name: least
+            for name, least in wanted.items()
+            if least is not None and name in self.thresholds
+        }
+        near = policy.min_in_distribution
+        return replace(
+            self,
+            thresholds={**self.thresholds, **set_by_policy},
+            in_distribution=self.in_distribution if near is None else near,
+        )
+
+
+def judge(image: ImageRef, prediction: Prediction, gates: Gates) -> ImageResult:
+    """Accept the prediction of one image, or abstain with the first gate that it fails.
+
+    The view and the body part come from the pixels: headers are wrong about them too often.
+    """
+    reason = _failed_gate(prediction, gates)
+    outcome = Outcome.ABSTAINED if reason else Outcome.ESTIMATED
+    return ImageResult(image=image, outcome=outcome, reason=reason, prediction=prediction)
+
+
+def _failed_gate(prediction: Prediction, gates: Gates) -> Reason | None:
+    for name, least in gates.thresholds.items():
+        probability, reason = prediction.gates[name], gates.reasons[name]
+        if probability < least:
+            return Reason(reason.code, f"{reason.text} (probability {probability:.2f})")
+    if prediction.in_distribution < gates.in_distribution:
+        return Reason(
+            "out_of_distribution",
+            "unlike the images that the network was calibrated on "
+            f"(p = {prediction.in_distribution:.3f})",
+        )
+    return None
+
+
+def pool(predictions: Sequence[Prediction]) -> dict[str, Answer]:
+    """Return the answer of each head from one or more images."""
+    return {
+        name: _pooled([one.answers[name] for one in predictions]) for name in predictions[0].answers
+    }
+
+
+def _pooled(answers: Sequence[Answer]) -> Answer:
+    quantities = [one for one in answers if isinstance(one, Quantity)]
+    if quantities:
+        return pool_quantity(quantities)
+    categories = [one for one in answers if isinstance(one, Category)]
+    if categories:
+        return pool_category(categories)
+    findings = [one for one in answers if isinstance(one, Findings)]
+    labels = findings[0].probabilities
+    return Findings({x: _pooled_share([one.probabilities[x] for one in findings]) for x in labels})
+
+
+def pool_quantity(answers: Sequence[Quantity]) -> Quantity:
+    """Return the precision-weighted quantity of one or more images."""
+    sigma = np.array([one.sigma for one in answers])
+    weight = sigma**-2.0 / np.sum(sigma**-2.0)
+    low, high = weight @ np.array([one.interval90 for one in answers])
+    return Quantity(
+        mu=float(weight @ np.array([one.mu for one in answers])),
+        sigma=float(weight @ sigma),
+        interval90=(float(low), float(high)),
+        unit=answers[0].unit,
+        attribute=answers[0].attribute,
+    )
+
+
+def pool_category(answers: Sequence[Category]) -> Category:
+    """Return the mean over images on the logit scale, of many values on that of logarithms."""
+    first, *others = answers[0].probabilities
+    if len(others) == 1:
+        share = _pooled_share([one.probabilities[first] for one in answers])
+        return Category({first: share, others[0]: 1 - share}, answers[0].attribute)
+    shares = np.array([list(one.probabilities.values()) for one in answers])
+    means = np.exp(np.log(np.clip(shares, _CLIP, 1)).mean(axis=0))
+    pooled = (means / means.sum()).tolist()
+    return Category(dict(zip((first, *others), pooled, strict=True)), answers[0].attribute)
+
+
+def _pooled_share(shares: Sequence[float]) -> float:
+    p = np.clip(shares, _CLIP, 1 - _CLIP)
+    logit = np.mean(np.log(p / (1 - p)))
+    return float(1 / (1 + np.exp(-logit)))
