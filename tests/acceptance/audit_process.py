@@ -24,6 +24,7 @@ class SlowArchive:
 
     name = "pacs:slow"
     holds_files = False
+    whole_headers = False
 
     def __init__(self, diary: Path) -> None:
         self.diary = diary
