@@ -26,8 +26,8 @@ _SECONDS = re.compile(r"\b\d+(\.\d+)? (s|seconds|minutes) ago\b")
 class Mask:
     """Replaces what differs from run to run by what it is."""
 
-    def __init__(self, places: Mapping[str, Path], ports: Mapping[str, int], known: Iterable[str]):
-        self.places = {str(path): name for name, path in places.items()}
+    def __init__(self, places: Mapping[Path, str], ports: Mapping[str, int], known: Iterable[str]):
+        self.places = {str(path): name for path, name in places.items()}
         self.ports = {str(port): name for name, port in ports.items()}
         self.known = frozenset(known)
 

@@ -331,7 +331,7 @@ class Formats:
         studies += ("withheld", *(f"archive{n:03d}" for n in range(inputs.ARCHIVE_STUDIES)))
         known = {inputs.uid(study, *more) for study in studies for more in ((), (1,), (2,))}
         known |= {inputs.uid(study, "series") for study in studies}
-        return Mask({"OUT": self.out, "OLD": self.old, "TREE": self.tree}, self.ports, known)
+        return Mask({self.out: "OUT", self.old: "OUT", self.tree: "TREE"}, self.ports, known)
 
     @cached_property
     def pixels(self) -> list[inputs.Grey]:
