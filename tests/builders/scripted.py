@@ -48,11 +48,11 @@ class Archive:
     opened: int = 0
     closed: int = 0
     down: Callable[[], bool] = lambda: False
+    whole_headers: bool = field(init=False)
 
-    @property
-    def whole_headers(self) -> bool:
-        """As of the sources of that kind: a PACS answers C-FIND from its database."""
-        return not self.name.startswith("pacs:")
+    def __post_init__(self) -> None:
+        """As the sources of that kind: a PACS answers C-FIND from its database."""
+        self.whole_headers = not self.name.startswith("pacs:")
 
     def open(self) -> "Archive":
         self.opened += 1

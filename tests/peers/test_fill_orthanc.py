@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
 
 from dicom_ai_node.fill.apply import apply, copy_maker
 from tests.builders.filling import AGE, GUESSED_SEX, ward
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.peers
     ],
 )
 def test_orthanc_keeps_the_copy_as_it_was_made(
-    tmp_path: Path, fill: str, syntax: str, sex: str
+    tmp_path: Path, fill: str, syntax: UID, sex: str
 ) -> None:
     dicom, web = free_port(), free_port()
     settings = {

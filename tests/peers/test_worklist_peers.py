@@ -20,12 +20,12 @@ from dicom_ai_node.store import Database, proposals
 from dicom_ai_node.store.proposals import ProposalDetail
 from dicom_ai_node.types import WorklistAnswer
 from tests.acceptance.harness import noise
+from tests.builders.analysing import Node
 from tests.builders.headers import Changes, checked, header
 from tests.builders.ports import free_port
 from tests.builders.receiving import wait_until_listening
 from tests.builders.rows import file_instance
 from tests.conftest import require_tool
-from tests.integration.test_analyse_observe import Node
 
 pytestmark = pytest.mark.peers
 

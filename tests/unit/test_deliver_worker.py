@@ -79,7 +79,7 @@ def test_a_damaged_file_is_a_dead_letter_at_once(db: Database) -> None:
 
 def test_what_is_overdue_is_given_up_after_any_failure(db: Database) -> None:
     queued(db, 3, age=2 * DAY)
-    fails = {
+    fails: dict[str, DeliveryOutcome | Exception] = {
         "1.1": REFUSED,
         "1.2": DeliveryOutcome(DeliveryAnswer.BUSY, error="no room"),
         "1.3": PeerUnavailable("gone"),

@@ -161,7 +161,7 @@ LONG = "does not go with " + "PatientWeight-and-everything-else-" * 9 + " nor wi
 
 def extreme(**changes: Any) -> StudyResult:
     result, conflict = samples()["conflict"].result, AttributeStatus.CONFLICT_IMAGE
-    as_sampled = {
+    as_sampled: dict[str, Any] = {
         "recorded": ("021Y", "M"),
         "years": 21.0,
         "birth_date_age": 21.2,

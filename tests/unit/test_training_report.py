@@ -9,9 +9,10 @@ import pytest
 
 from dicom_ai_node.inference.bundle import Figure, Manifest, default_bundle, load_manifest
 from dicom_ai_node.inference.calibration import LEVELS
+from training.data.images import Institution
 from training.measure import criteria, parity
 from training.measure import figures as of
-from training.measure.criteria import Institution, references_of
+from training.measure.criteria import references_of
 from training.measure.figures import Baseline, baseline, find, measure
 from training.measure.plots import PLOTS
 from training.measure.table import (
