@@ -29,4 +29,18 @@ class Change:
         return re.sub(self.pattern, self.replacement, old, flags=re.M) if self.pattern else old
 
 
-INTENDED: tuple[Change, ...] = ()
+_IMPORTED = "networks of others are no longer shown beside the bundle's answers"
+_KEPT = "the process of the periodic work is called maintenance"
+_HEAD = "a received file names this program in (0002,0012), not the library that it used"
+_ORDER = "--reason stands behind the filters"
+INTENDED = (
+    Change("help/model-import", _IMPORTED),
+    Change("help/model", _IMPORTED, r"^│ import .*\n"),
+    Change("help/infer", _IMPORTED),
+    Change("help/dicom-ai-node", _KEPT, "keeper and web", "maintenance and web"),
+    Change("help/serve", _KEPT, "keeper and web", "maintenance and web"),
+    Change("help/proposals-accept", _ORDER),
+    Change("help/proposals-reject", _ORDER),
+    Change("proposals/preview", _HEAD, "51 more", "49 more"),
+    Change("proposals/preview-research-json", _HEAD),
+)

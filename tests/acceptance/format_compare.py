@@ -2,10 +2,14 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.acceptance.format_changes import INTENDED, Change
+
+
+_MARGIN = re.compile(r" +(?=│?$)", re.M)
 
 
 def compare(before: Path, after: Path, *, lines: int) -> int:
@@ -47,7 +51,7 @@ def compare(before: Path, after: Path, *, lines: int) -> int:
 def _formats(folder: Path) -> dict[str, str]:
     root = folder / "formats"
     return {
-        str(path.relative_to(root).with_suffix("")): path.read_text()
+        str(path.relative_to(root).with_suffix("")): _MARGIN.sub("", path.read_text())
         for path in root.rglob("*")
         if path.is_file()
     }

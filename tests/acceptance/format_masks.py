@@ -20,6 +20,11 @@ _SPANS = re.compile(r'"(studies_per_minute|minutes_left|minutes_at_rate)": [\d.]
 _OWNER = re.compile(r'"owner": "[^"]+"')
 _EPOCH = re.compile(r"\b1[6-9]\d{8}(\.\d+)?\b")
 _FREE = re.compile(r"\b\d[\d.,]* ([KMGT]i?B)\b( free)?")
+_RACES = re.compile(
+    r"lease_owner=[a-z]+-[0-9a-f]+|association=[0-9a-f]{32}|value=[0-9a-f]{64,}"
+    r'|after \d+ ms|"seconds": [\d.e-]+|"study_state": "(ready|analysing)"'
+    r"|Time = '\d{6}'|path=reports/xx/[0-9a-f]{64}"
+)
 _SECONDS = re.compile(r"\b\d+(\.\d+)? (s|seconds|minutes) ago\b")
 
 
@@ -40,6 +45,7 @@ class Mask:
         text = _FILE.sub(r"\1/xx/", text)
         text = _TIME.sub("<TIME>", text)
         text = _EPOCH.sub("<TIME>", text)
+        text = _RACES.sub(lambda found: re.split(r"[=:\d]", found[0])[0] + " <RUN>", text)
         text = _SPANS.sub(r'"\1": <SPAN>', text)
         text = _OWNER.sub('"owner": "<OWNER>"', text)
         text = _SECONDS.sub("<SPAN> ago", text)
@@ -48,6 +54,8 @@ class Mask:
             text = text.replace(day, "<TODAY>")
         for day in _ISO_DAY:
             text = text.replace(day, "<TO-DAY>")
+        if "<OUT>" in text or "<TREE>" in text:  # columns are as wide as the paths were
+            text = re.sub(r"(?<=\S)   *", "  ", text)
         return text
 
     def _uid(self, uid: str) -> str:
@@ -98,6 +106,8 @@ class Mask:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
             query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
             for (table,) in connection.execute(query).fetchall():
+                if table.startswith("sqlite_"):
+                    continue
                 cursor = connection.execute(f'SELECT * FROM "{table}" ORDER BY rowid')
                 names = [column[0] for column in cursor.description]
                 for row in cursor:
@@ -106,12 +116,16 @@ class Mask:
                 if not lines or not lines[-1].startswith(f"{table} "):
                     lines.append(f"{table} has no row: {', '.join(names)}")
         text = "\n".join(lines) + "\n"
-        return text if raw else self.text(text)
+        if raw:
+            return text
+        # Transitions of two studies may come in either order: those of one study may not.
+        found = re.sub(r"^transition id=\d+", "transition", self.text(text), flags=re.M).splitlines()
+        return "\n".join(sorted(found, key=lambda line: line.split(" | at=")[:1])) + "\n"
 
     @staticmethod
     def schema(path: Path) -> str:
         """Tables, columns and indexes of a SQLite database."""
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
             query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type, name"
-            found = [" ".join(sql.split()) for (sql,) in connection.execute(query)]
+            found = [" ".join(sql.split()).replace('"', "") for (sql,) in connection.execute(query)]
         return "\n".join(found) + "\n"

@@ -51,7 +51,7 @@ class Pacs:
         self.server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 
     def _store(self, event: Any) -> int:
-        called = event.assoc.acceptor.ae_title.strip()
+        called = str(event.assoc.requestor.primitive.called_ae_title).strip()
         dataset = event.dataset
         again = dataset.SOPInstanceUID in self.refused
         if dataset.get("PatientID") == REFUSED and not again:

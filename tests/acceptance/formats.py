@@ -17,11 +17,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from tests.acceptance import format_inputs as inputs
 from tests.acceptance.format_commands import Commands
@@ -345,9 +346,16 @@ class Formats:
         for path in sorted((self.out / "formats").rglob("*")):
             if path.is_file():
                 path.write_text(mask.text(path.read_text()))
+        shutil.rmtree(self.out / "formats" / "sent", ignore_errors=True)
+        studies = {inputs.uid(name): name for name in (*inputs.FAULTS, "withheld")}
+        seen: Counter[str] = Counter()
         for path in sorted((self.out / "pacs").rglob("*.dcm")):
+            header = dcmread(path, stop_before_pixels=True)
+            study = studies[str(header.StudyInstanceUID)]
+            name = f"{path.parent.name}-{study}-{header.Modality}-{header.SeriesNumber}"
+            seen[name] += 1
             text = mask.dicom(path) + mask.pixels(path)
-            self._save(f"sent/{path.parent.name}-{path.stem}", text)
+            self._save(f"sent/{name}-{seen[name]}", text)
         for folder in ("reports", "maps", "odd-maps", "score"):
             names = sorted(path for path in (self.out / folder).rglob("*") if path.is_file())
             for number, path in enumerate(names):

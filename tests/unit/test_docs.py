@@ -1,0 +1,56 @@
+"""The documents keep what they promise: width, places that exist, the table of rooms."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import architecture
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDTH = 100
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
+NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
+TODAY = [path for path in PAGES if "decisions" not in path.parts and path.name != "CHANGELOG.md"]
+"""Records of decisions and of changes speak of the past."""
+_PLACE = re.compile(r"`((?:dicom_ai_node|training|tests|benchmarks|config|systemd)/[\w./-]*)`")
+_LINK = re.compile(r"\]\(([^)\s#:]+)(?:#[^)]*)?\)")
+
+
+def prose(text: str) -> list[tuple[int, str]]:
+    """The lines outside of code blocks and tables, numbered."""
+    found, code = [], False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            code = not code
+        elif not code and not line.lstrip().startswith("|"):
+            found.append((number, line))
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_prose_is_wrapped(path: Path) -> None:
+    long = [
+        f"{path.name}:{number}"
+        for number, line in prose(path.read_text())
+        if len(line) > WIDTH and " " in line.strip()[:WIDTH]
+    ]
+    assert long == [], "python -m tests.wrap"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_links_lead_somewhere(path: Path) -> None:
+    links = _LINK.findall(path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", TODAY, ids=lambda path: path.name)
+def test_places_in_the_code_exist(path: Path) -> None:
+    places = _PLACE.findall(path.read_text())
+    assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+def test_the_table_of_rooms_is_the_one_of_the_contracts() -> None:
+    text = architecture.DOCUMENT.read_text()
+    assert architecture.BEGIN in text
+    assert text == architecture.document(), "python -m tests.architecture"
