@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tests.acceptance.format_changes import INTENDED, Change
 
-
 _MARGIN = re.compile(r" +(?=│?$)", re.M)
 
 

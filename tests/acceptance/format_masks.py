@@ -119,7 +119,9 @@ class Mask:
         if raw:
             return text
         # Transitions of two studies may come in either order: those of one study may not.
-        found = re.sub(r"^transition id=\d+", "transition", self.text(text), flags=re.M).splitlines()
+        found = re.sub(
+            r"^transition id=\d+", "transition", self.text(text), flags=re.M
+        ).splitlines()
         return "\n".join(sorted(found, key=lambda line: line.split(" | at=")[:1])) + "\n"
 
     @staticmethod
