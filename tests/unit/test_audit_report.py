@@ -32,6 +32,7 @@ from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.rules import Header, check
 from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.types import (
+    Answer,
     AttributeStatus,
     Outcome,
     Reason,
@@ -53,7 +54,10 @@ def collected(key: str, **changes: Value) -> Collected:
 def estimated(one: Collected, age: float, female: float) -> Collected:
     assert one.facts is not None
     own = check(one.facts.headers, settings=RULES, today=TODAY)
-    said = {"age": answers.age(age, 6.0, (age - 10, age + 10)), "sex": answers.sex(female)}
+    said: dict[str, Answer | Reason] = {
+        "age": answers.age(age, 6.0, (age - 10, age + 10)),
+        "sex": answers.sex(female),
+    }
     result = StudyResult(one.key, Outcome.ESTIMATED, own, answers=said)
     return replace(one, result=result)
 

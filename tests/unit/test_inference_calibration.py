@@ -235,8 +235,9 @@ def test_the_temperature_rises_where_certainty_was_too_great() -> None:
     assert factor(found, 0.5) == pytest.approx(1.5, abs=0.25)
     assert factor(found, 1.0) > 1.6
     some = people(len(x), 11)
+    mu, sigma = some.raw["age"].T
     tempered = cases(
-        *some.raw["age"].T, true * (1 + np.clip(x, 0, None)), some.content, np.exp(x),
+        mu, sigma, true * (1 + np.clip(x, 0, None)), some.content, np.exp(x),
         some.truth["age"], female, some.patients,
     )  # fmt: skip
     widening = Widening(knots=((-0.3, 1.0), (2.7, 4.0)))  # in excess over the median of exp(x)
@@ -286,8 +287,9 @@ def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered()
 
 def test_cross_fitting_leaves_the_patient_out() -> None:
     some = people(400, 13)
+    mu, sigma = some.raw["age"].T
     several = cases(
-        *some.raw["age"].T, some.raw["sex"], some.content, some.texture,
+        mu, sigma, some.raw["sex"], some.content, some.texture,
         some.truth["age"], female_of(some),
         np.repeat(np.arange(40), 10).astype(np.str_),
     )  # fmt: skip

@@ -84,10 +84,10 @@ def test_the_content_is_gated_and_the_texture_costs_certainty(
     other_texture = estimator.calibrated(raw, Distances(near.content, usual * 9))
     for plain, content, texture in zip(known, other_content, other_texture, strict=True):
         assert content.in_distribution < plain.in_distribution == texture.in_distribution
-        usual, far = plain.quantity("age"), texture.quantity("age")
-        assert content.quantity("age").interval90 == usual.interval90
-        assert far.mu == usual.mu
-        assert far.sigma >= 2 * usual.sigma
+        age, far = plain.quantity("age"), texture.quantity("age")
+        assert content.quantity("age").interval90 == age.interval90
+        assert far.mu == age.mu
+        assert far.sigma >= 2 * age.sigma
         assert texture.category("sex").certainty < plain.category("sex").certainty
 
 

@@ -6,8 +6,10 @@ from pydicom.config import disable_value_validation
 
 from dicom_ai_node.analyse.results import result_key, study_header, to_json
 from dicom_ai_node.types import (
+    Answer,
     AttributeStatus,
     Outcome,
+    Reason,
     StudyResult,
 )
 from tests.builders import answers
@@ -15,7 +17,10 @@ from tests.builders.checks import header_check
 
 
 def result(**changes: Any) -> StudyResult:
-    said = {"age": answers.age(60.0, 5.0, (50.0, 70.0)), "sex": answers.sex(0.99)}
+    said: dict[str, Answer | Reason] = {
+        "age": answers.age(60.0, 5.0, (50.0, 70.0)),
+        "sex": answers.sex(0.99),
+    }
     return StudyResult("1.1", Outcome.ESTIMATED, header_check(**changes), answers=said)
 
 

@@ -16,10 +16,11 @@ from training.data import augment, roles
 from training.data.folds import read_folds, write_folds
 from training.data.images import Data, Images, LabelledImage, MappedImages
 from training.data.index import IndexRow, write_index
+from training.data.roles import ArchiveConfig
 from training.data.tables import DataError
 from training.fit import config, start
 from training.fit.batches import Batches
-from training.fit.config import ArchiveConfig, RunConfig, archived, member
+from training.fit.config import RunConfig, archived, member
 
 SIDE = 64
 CPU = torch.device("cpu")
