@@ -98,9 +98,9 @@ def test_a_failure_of_the_maps_costs_no_report(made: Node, monkeypatch: pytest.M
 
 
 def test_an_invalid_capture_is_not_stored(made: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dicom_ai_node.report import saliency as report
+    from dicom_ai_node.report import capture
 
-    monkeypatch.setattr(report, "source_image", lambda _: Dataset())
+    monkeypatch.setattr(capture, "source_image", lambda _: Dataset())
     assert kinds(made.analyse(image())) == ["sr"]
     assert made.captures() == []
 
