@@ -3,7 +3,7 @@
 Ages are in years, probabilities in [0, 1], DICOM values as they stand in the header.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
@@ -211,15 +211,6 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswered:
-    """A head of which a study's report gives no answer, and why."""
-
-    attribute: str
-    """Name of the head, such as ``age``."""
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """Which network answered."""
 
@@ -368,13 +359,9 @@ class StudyResult:
         }
 
     @property
-    def unanswered(self) -> tuple[Unanswered, ...]:
-        """Which heads have no answer, and why."""
-        return tuple(
-            Unanswered(name, answer)
-            for name, answer in self.answers.items()
-            if isinstance(answer, Reason)
-        )
+    def unanswered(self) -> dict[str, Reason]:
+        """Why other heads have no answer."""
+        return {name: reason for name, reason in self.answers.items() if isinstance(reason, Reason)}
 
     def quantity(self, name: str) -> Quantity | None:
         """Return the answer of a head of this kind, None where it has none."""
@@ -407,53 +394,3 @@ class SaliencyMap:
     """Shape (S, S), in [0, 1], 1 where the answer rests on most; all 0 when ``flat``."""
     flat: bool
     """Nothing in the image stands out: there is no map to look at."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ExplainedImage:
-    """One image with the maps of its answers."""
-
-    image: ImageRef
-    pixels: "NDArray[np.float32]"
-    """As the network saw it: shape (S, S), in [0, 1]."""
-    maps: tuple[SaliencyMap, ...]
-    """At least one, each of another head."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """One durable instance in the spool."""
-
-    image: ImageRef
-    transfer_syntax_uid: str
-    path: str
-    """Path of the DICOM file, relative to the spool."""
-    digest: str
-    """BLAKE3 of the data set as received, hexadecimal."""
-    size: int = 0
-    version: int = 1
-    """1 for the first content seen under this UID, 2 for the next, and so on."""
-    calling_ae: str = ""
-    association: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedReport:
-    """A report ready to be sent: one object in every SOP class that it may travel as."""
-
-    kind: str
-    """``sr``, ``sc`` or ``saliency``."""
-    files: Sequence["ReportFile"] = field(default_factory=tuple)
-    """In order of preference."""
-    subject: str = ""
-    """SOP Instance UID of the one image that it is about, '' when it is about the study."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReportFile:
-    """One DICOM file of a report."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    content: bytes
-    """The complete DICOM file (PS3.10)."""

@@ -22,10 +22,10 @@ from dicom_ai_node.output import make_private, write_private
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
+from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.types import (
     Answer,
-    EncodedReport,
     Findings,
     ImageRef,
     ImageResult,
@@ -33,7 +33,6 @@ from dicom_ai_node.types import (
     Outcome,
     Quantity,
     StudyResult,
-    Unanswered,
 )
 
 _TOGETHER = 8
@@ -260,10 +259,10 @@ def _unanswered(result: StudyResult, image: ImageResult) -> list[dict[str, str]]
     """Return why a head is not answered for an image: its own reason, else the study's."""
     reasons = result.unanswered
     if image.reason is not None:
-        reasons = tuple(Unanswered(name, image.reason) for name in result.answers)
+        reasons = dict.fromkeys(result.answers, image.reason)
     return [
-        {"attribute": one.attribute, "code": one.reason.code, "text": one.reason.text}
-        for one in reasons
+        {"attribute": name, "code": reason.code, "text": reason.text}
+        for name, reason in reasons.items()
     ]
 
 

@@ -28,7 +28,7 @@ from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.pipeline import Prepared
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.identity import Predecessor, series_instance_uid
+from dicom_ai_node.report.identity import EncodedReport, Predecessor, series_instance_uid
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.rules.attributes import comparable_age, stated_sex
 from dicom_ai_node.spool import Spool
@@ -37,7 +37,7 @@ from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.reports import NewReport, StoredFile, has_result, newest_report
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import ClaimedStudy
-from dicom_ai_node.types import EncodedReport, Reason, StudyResult
+from dicom_ai_node.types import Reason, StudyResult
 
 log = structlog.get_logger()
 
@@ -276,7 +276,7 @@ def result_key(result: StudyResult, digests: Sequence[str], settings: str) -> st
         "model": result.model.sha256 if result.model else "",
         "outcome": result.outcome,
         "reason": result.reason.code if result.reason else "",
-        "unanswered": [(one.attribute, one.reason.code) for one in result.unanswered],
+        "unanswered": [(name, why.code) for name, why in result.unanswered.items()],
         "status": list(result.check.statuses.values()),
         "rules": result.check.rules,
         "images": sorted((one.image.sop_instance_uid, one.outcome) for one in result.images),

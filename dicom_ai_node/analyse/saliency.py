@@ -23,17 +23,11 @@ from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.output import make_private, write_private
 from dicom_ai_node.pipeline import Prepared
 from dicom_ai_node.report.build import build_saliency
-from dicom_ai_node.report.capture import picture
+from dicom_ai_node.report.capture import ExplainedImage, picture
 from dicom_ai_node.report.check import check_report
+from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.rules import RULES_VERSION
-from dicom_ai_node.types import (
-    EncodedReport,
-    ExplainedImage,
-    ImageRef,
-    Outcome,
-    SaliencyMethod,
-    StudyResult,
-)
+from dicom_ai_node.types import ImageRef, Outcome, SaliencyMethod, StudyResult
 
 log = structlog.get_logger()
 

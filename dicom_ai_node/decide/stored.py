@@ -55,7 +55,9 @@ def result_to_json(result: StudyResult) -> dict[str, Any]:
         "reason": asdict(result.reason) if result.reason else None,
         **{name: answer_to_json(name, answer) for name, answer in result.answers.items()},
         "model": asdict(result.model) if result.model else None,
-        "unanswered": [asdict(one) for one in result.unanswered],
+        "unanswered": [
+            {"attribute": name, "reason": asdict(why)} for name, why in result.unanswered.items()
+        ],
         "trained_ages": list(result.trained_ages) if result.trained_ages else None,
     }
 

@@ -21,6 +21,7 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.errors import FillError, NodeError, StorageError, StorageFull
 from dicom_ai_node.fill.admission import FillAdmission, admit, approver, fill_of
 from dicom_ai_node.report.copies import filled_copy
+from dicom_ai_node.report.identity import ReportFile
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, monitor
 from dicom_ai_node.store.fills import (
@@ -35,7 +36,7 @@ from dicom_ai_node.store.instances import HeldInstance, analysable_instances
 from dicom_ai_node.store.proposals import ProposalDetail, applicable
 from dicom_ai_node.store.reports import StoredFile
 from dicom_ai_node.study.proposals import POLICY, ProposalState
-from dicom_ai_node.types import ProposalSource, ReportFile
+from dicom_ai_node.types import ProposalSource
 
 _STUDIES_A_RUN = 50
 

@@ -29,8 +29,7 @@ from dicom_ai_node.receive.requests import (
     too_large,
 )
 from dicom_ai_node.store import Database, forwards, instances, reports
-from dicom_ai_node.store.instances import Filed
-from dicom_ai_node.types import StoredInstance
+from dicom_ai_node.store.instances import Filed, StoredInstance
 
 _log = structlog.get_logger()
 

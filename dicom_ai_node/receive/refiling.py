@@ -14,7 +14,7 @@ from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.receive.requests import identity_of
 from dicom_ai_node.spool import Spool, sync_folder
 from dicom_ai_node.store import Database, instances
-from dicom_ai_node.types import StoredInstance
+from dicom_ai_node.store.instances import StoredInstance
 
 
 @dataclass(frozen=True, slots=True)

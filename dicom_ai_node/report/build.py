@@ -10,13 +10,13 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
-from dicom_ai_node.report.capture import saliency_capture, secondary_capture
+from dicom_ai_node.report.capture import ExplainedImage, saliency_capture, secondary_capture
 from dicom_ai_node.report.document import Frame, sr_document
 from dicom_ai_node.report.elements import frozen
-from dicom_ai_node.report.identity import Predecessor, ReportIdentity
+from dicom_ai_node.report.identity import EncodedReport, Predecessor, ReportIdentity
 from dicom_ai_node.report.modules import named_images, ordered
 from dicom_ai_node.report.tree import content_tree
-from dicom_ai_node.types import EncodedReport, ExplainedImage, StudyResult
+from dicom_ai_node.types import StudyResult
 
 
 def build_reports(

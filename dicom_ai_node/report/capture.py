@@ -7,6 +7,7 @@ identifier of the patient and, beside maps, no estimate is burned in: the image 
 header, as every other image of the study.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -29,15 +30,9 @@ from dicom_ai_node.report.document import (
     referenced,
 )
 from dicom_ai_node.report.elements import verbatim
+from dicom_ai_node.report.identity import ReportFile
 from dicom_ai_node.report.sheet import draw_sheet
-from dicom_ai_node.types import (
-    ExplainedImage,
-    ImageRef,
-    ReportFile,
-    SaliencyMap,
-    SaliencyMethod,
-    StudyResult,
-)
+from dicom_ai_node.types import ImageRef, SaliencyMap, SaliencyMethod, StudyResult
 
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 PANEL = 512
@@ -54,6 +49,17 @@ _SHOWN = {"quantity": "what raises the estimate"}
 """By the kind of the head."""
 _ANCHORS = "440154 472d7b 3b528b 2c728e 21908c 27ad81 5dc863 aadc32 fde725"
 """Nine points of viridis (van der Walt and Smith 2015, CC0)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainedImage:
+    """One image with the maps of its answers."""
+
+    image: ImageRef
+    pixels: "NDArray[np.float32]"
+    """As the network saw it: shape (S, S), in [0, 1]."""
+    maps: tuple[SaliencyMap, ...]
+    """At least one, each of another head."""
 
 
 def secondary_capture(frame: Frame, result: StudyResult) -> bytes:

@@ -73,13 +73,14 @@ def check_report(
     Parameters
     ----------
     content
-        The file, as in :class:`~dicom_ai_node.types.ReportFile`.
+        The file, as in :class:`~dicom_ai_node.report.identity.ReportFile`.
     sources
         Headers of all images that were read for the study. When given, patient and study must be
         those of the source to the byte, and every source must stand among the evidence.
     subject
         SOP Instance UID of the one image that the report is about, as in
-        :class:`~dicom_ai_node.types.EncodedReport`: then that one must be named and no other.
+        :class:`~dicom_ai_node.report.identity.EncodedReport`: then that one must be named and no
+        other.
 
     heads
         Names of the heads of which a Structured Report must give an answer or say why it does not.

@@ -29,9 +29,9 @@ from dicom_ai_node.report.elements import (
     sequence,
     verbatim,
 )
-from dicom_ai_node.report.identity import Predecessor, ReportIdentity
+from dicom_ai_node.report.identity import Predecessor, ReportFile, ReportIdentity
 from dicom_ai_node.report.modules import NamedImage, copied_modules
-from dicom_ai_node.types import ImageRef, ReportFile
+from dicom_ai_node.types import ImageRef
 
 _OF_STUDY = (
     "AccessionNumber",

@@ -18,7 +18,7 @@ for a wrong record.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -53,7 +53,6 @@ from dicom_ai_node.types import (
     Quantity,
     Reason,
     StudyResult,
-    Unanswered,
 )
 
 TITLE = "Header audit"
@@ -72,7 +71,7 @@ class _GroupPart:
     """What is stated, by the name of the head."""
     seen: bool
     """Whether the network saw the images."""
-    unanswered: tuple[Unanswered, ...] = ()
+    unanswered: Mapping[str, Reason] = field(default_factory=dict)
     """Why other heads are not stated."""
 
 
@@ -126,7 +125,7 @@ def _image_part(one: ImageResult, number: int, result: StudyResult) -> _GroupPar
         reason=result.reason if withheld else one.reason,
         answers=answers,
         seen=one.prediction is not None,
-        unanswered=result.unanswered if one.outcome is Outcome.ESTIMATED else (),
+        unanswered=result.unanswered if one.outcome is Outcome.ESTIMATED else {},
     )
 
 
@@ -210,8 +209,8 @@ def _evaluations(part: _GroupPart) -> list[QualitativeEvaluation]:
             QualitativeEvaluation(codes.QUALITY_FINDING, codes.reason_code(part.reason))
         )
     evaluations += [
-        QualitativeEvaluation(codes.no_answer(one.attribute), codes.reason_code(one.reason))
-        for one in part.unanswered
+        QualitativeEvaluation(codes.no_answer(head), codes.reason_code(reason))
+        for head, reason in part.unanswered.items()
     ]
     return evaluations
 
@@ -241,9 +240,9 @@ def _comments(part: _GroupPart) -> list[TextContentItem]:
         lines.append(f"No estimate: {text.reason_line(part.reason)}")
     own = {part.reason.code} if part.reason else set()
     lines += [
-        f"No {one.attribute}: {text.reason_line(one.reason)}"
-        for one in part.unanswered
-        if one.reason.code not in own
+        f"No {head}: {text.reason_line(reason)}"
+        for head, reason in part.unanswered.items()
+        if reason.code not in own
     ]
     return [TextContentItem(codes.COMMENT, line, "CONTAINS") for line in lines]
 

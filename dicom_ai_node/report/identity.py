@@ -4,7 +4,7 @@ Every UID is 2.25 + UUIDv5 (PS3.5 B.2) of what determines the content. Orthanc d
 that comes again; a change of content must therefore show in one of the fields below.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
@@ -64,3 +64,25 @@ class Predecessor:
     series_instance_uid: str
     sop_instance_uids: Mapping[str, str]
     """SOP Instance UID by SOP Class UID, of every file of that report."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedReport:
+    """A report ready to be sent: one object in every SOP class that it may travel as."""
+
+    kind: str
+    """``sr``, ``sc`` or ``saliency``."""
+    files: Sequence["ReportFile"] = ()
+    """In order of preference."""
+    subject: str = ""
+    """SOP Instance UID of the one image that it is about, '' when it is about the study."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFile:
+    """One DICOM file of a report."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    content: bytes
+    """The complete DICOM file (PS3.10)."""

@@ -230,10 +230,8 @@ def _bars(page: _Sheet, sex: Category, recorded: AttributeValue | None) -> None:
 
 def _why_not(page: _Sheet, result: StudyResult, attribute: str) -> None:
     """Write why the image says nothing of an attribute."""
-    for one in result.unanswered:
-        if one.attribute == attribute:
-            reason = text.plain(one.reason.text)
-            page.write(f"No {attribute} from the image: {reason}", shade=_WHITE)
+    if (reason := result.unanswered.get(attribute)) is not None:
+        page.write(f"No {attribute} from the image: {text.plain(reason.text)}", shade=_WHITE)
 
 
 def _findings(page: _Sheet, found: Sequence[str]) -> None:

@@ -206,8 +206,8 @@ def _image(result: StudyResult) -> str:
 def why_not(result: StudyResult) -> list[str]:
     """Return what has no estimate, with the reason; once where several heads share it."""
     missing: dict[str, list[str]] = {}
-    for one in result.unanswered:
-        missing.setdefault(plain(one.reason.text), []).append(one.attribute)
+    for head, reason in result.unanswered.items():
+        missing.setdefault(plain(reason.text), []).append(head)
     return [f"no {' and no '.join(names)}: {reason}" for reason, names in missing.items()]
 
 

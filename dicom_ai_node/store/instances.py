@@ -13,11 +13,28 @@ from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
 from dicom_ai_node.study import Event, State, closing_time
-from dicom_ai_node.types import StoredInstance
+from dicom_ai_node.types import ImageRef
 
 _REPORTED = frozenset({State.REPORTED, State.DELIVERED, State.UNDELIVERED})
 """A study that has a result, which ``late_policy = "keep"`` leaves as it is."""
 _PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """One durable instance in the spool."""
+
+    image: ImageRef
+    transfer_syntax_uid: str
+    path: str
+    """Path of the DICOM file, relative to the spool."""
+    digest: str
+    """BLAKE3 of the data set as received, hexadecimal."""
+    size: int = 0
+    version: int = 1
+    """1 for the first content seen under this UID, 2 for the next, and so on."""
+    calling_ae: str = ""
+    association: str = ""
 
 
 class Filed(StrEnum):

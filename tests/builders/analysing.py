@@ -15,10 +15,10 @@ from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store.instances import record
+from dicom_ai_node.store.instances import StoredInstance, record
 from dicom_ai_node.store.queries import StudyDetail, show
 from dicom_ai_node.store.studies import close_due
-from dicom_ai_node.types import ImageRef, StoredInstance
+from dicom_ai_node.types import ImageRef
 from tests.builders.databases import opened
 
 GATES_OPEN = {"min_chest": 0.0, "min_frontal": 0.0, "min_in_distribution": 0.0}

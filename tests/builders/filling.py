@@ -14,19 +14,14 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_ai_node.demo.images import radiograph, set_pixels
 from dicom_ai_node.dicom.uids import uid_of
+from dicom_ai_node.report.identity import ReportFile
 from dicom_ai_node.store import decisions, proposals
-from dicom_ai_node.store.instances import record
+from dicom_ai_node.store.instances import StoredInstance, record
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.study.proposals import Decision
-from dicom_ai_node.types import (
-    FillProposal,
-    ImageRef,
-    ProposalSource,
-    ReportFile,
-    StoredInstance,
-)
+from dicom_ai_node.types import FillProposal, ImageRef, ProposalSource
 from tests.builders.outbox import Outbox
 from tests.builders.rows import TIMING, claim_one
 

@@ -17,13 +17,13 @@ from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.report.capture import ExplainedImage
 from dicom_ai_node.report.elements import encode, raw_element
 from dicom_ai_node.report.modules import named_images
 from dicom_ai_node.rules.ages_and_dates import parse_age
 from dicom_ai_node.types import (
     AttributeStatus,
     Category,
-    ExplainedImage,
     Finding,
     HeaderCheck,
     ImageRef,

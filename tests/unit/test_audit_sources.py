@@ -38,11 +38,11 @@ from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.pixels.header import quiet
 from dicom_ai_node.rules import Header
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.instances import record
+from dicom_ai_node.store.instances import StoredInstance, record
 from dicom_ai_node.store.retention import drop_expired
 from dicom_ai_node.store.tables import study
 from dicom_ai_node.study import State
-from dicom_ai_node.types import ImageRef, StoredInstance
+from dicom_ai_node.types import ImageRef
 from tests.acceptance.harness import noise
 from tests.builders.rows import TIMING
 from tests.unit.test_audit_modality import KEPT as MODALITIES_KEPT

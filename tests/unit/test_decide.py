@@ -279,7 +279,7 @@ def test_what_is_uncertain_is_left_out() -> None:
 
 
 def reasons(result: StudyResult) -> dict[str, str]:
-    return {one.attribute: one.reason.code for one in result.unanswered}
+    return {name: why.code for name, why in result.unanswered.items()}
 
 
 VAGUE = prediction(interval90=(20.0, 90.0))
@@ -322,7 +322,7 @@ def test_every_attribute_without_an_answer_has_its_reason(
 
 def test_the_reasons_say_by_how_much() -> None:
     vague = prediction(interval90=(20.0, 90.0), female=0.7999)
-    texts = [one.reason.text for one in answer(check(), vague).unanswered]
+    texts = [why.text for why in answer(check(), vague).unanswered.values()]
     assert "20 to 90 years, is wider than 45 years" in texts[0]
     assert "79.9 % certain, less than 80 %" in texts[1]
 

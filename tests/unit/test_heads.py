@@ -4,6 +4,7 @@ The bundle is made here, of random weights: a view and marks beside age and sex.
 """
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
+from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.types import Category, Findings, Reason
 from tests.builders.reports import Sample, estimated
 
@@ -197,7 +199,7 @@ def test_a_result_is_stored_and_read_back(estimator: Estimator, images: np.ndarr
 
 
 def test_the_report_has_a_further_answer_and_passes_its_check(
-    estimator: Estimator, images: np.ndarray
+    estimator: Estimator, images: np.ndarray, tmp_path: Path
 ) -> None:
     sample = studied(estimator, images)
     sr, sc = build_reports(
@@ -216,6 +218,10 @@ def test_the_report_has_a_further_answer_and_passes_its_check(
     assert isinstance(view, Category)
     for words in (codes.concept("view").meaning, codes.concept("marks").meaning, view.value):
         assert words.encode() in text
+    if shutil.which("dciodvfy"):
+        path = tmp_path / "report.dcm"
+        path.write_bytes(text)
+        assert dciodvfy(path) == []
     with pytest.raises(InvalidReport, match="dose is neither stated nor is said why"):
         check_report(text, sources=sample.sources, heads=(*heads, "dose"))
 

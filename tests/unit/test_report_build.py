@@ -14,9 +14,9 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.identity import Predecessor, series_instance_uid
+from dicom_ai_node.report.identity import EncodedReport, Predecessor, series_instance_uid
 from dicom_ai_node.report.modules import named_images
-from dicom_ai_node.types import EncodedReport, ImageRef, ImageResult, Outcome, Reason
+from dicom_ai_node.types import ImageRef, ImageResult, Outcome, Reason
 from tests.builders.reports import MODEL, Sample, estimated, samples, source
 
 CREATED = datetime(2024, 3, 16, 8, 0)

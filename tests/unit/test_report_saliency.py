@@ -15,9 +15,10 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports, build_saliency
-from dicom_ai_node.report.capture import BAND, PANEL, colours, overlay, picture
+from dicom_ai_node.report.capture import BAND, PANEL, ExplainedImage, colours, overlay, picture
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.types import EncodedReport, ExplainedImage, SaliencyMap, SaliencyMethod
+from dicom_ai_node.report.identity import EncodedReport
+from dicom_ai_node.types import SaliencyMap, SaliencyMethod
 from tests.builders.reports import MODEL, Sample, estimated, explained, samples, source
 
 SETTINGS = ReportSettings(secondary_capture=True, saliency="grad-cam")

@@ -318,7 +318,7 @@ def test_the_study_says_why_of_each_attribute_that_it_does_not_state(kind: str) 
     (study,) = groups(sample)["STUDY"]
     for attribute in ("age", "sex"):
         code = codes.no_answer(attribute)
-        reasons = [one.reason for one in sample.result.unanswered if one.attribute == attribute]
+        reasons = [why for name, why in sample.result.unanswered.items() if name == attribute]
         assert values(study, code.value) == [codes.reason_code(one).value for one in reasons]
         assert all(one.text in comments(study) for one in reasons)
 

@@ -33,7 +33,8 @@ from dicom_ai_node.report.copies.source import (
     spliced,
 )
 from dicom_ai_node.report.document import local_time
-from dicom_ai_node.types import ModelIdentity, ReportFile
+from dicom_ai_node.report.identity import ReportFile
+from dicom_ai_node.types import ModelIdentity
 
 _ORIGINAL_ATTRIBUTES = tag_of("OriginalAttributesSequence")
 SERIES_NUMBER: Final = 90000
