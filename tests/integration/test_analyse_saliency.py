@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
-from dicom_ai_node.analyse import saliency
+from dicom_ai_node.analyse import results, saliency
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.report.identity import EncodedReport
+from dicom_ai_node.spool import Spool
 from dicom_ai_node.store.queries import StudyDetail
+from dicom_ai_node.store.reports import NewReport
 from dicom_ai_node.types import ImageRef
 from tests.builders.analysing import GATES_OPEN, Node
 from tests.builders.outbox import delivering, wait_for
@@ -108,10 +111,13 @@ def test_an_invalid_capture_is_not_stored(made: Node, monkeypatch: pytest.Monkey
 def test_a_full_disk_is_not_mistaken_for_a_fault_of_the_maps(
     made: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise StorageError("spool: no room")
+    def full(spool: Spool, report: EncodedReport, *, fault: str = "") -> NewReport:
+        if report.kind == "saliency":
+            raise StorageError("spool: no room")
+        return store(spool, report, fault=fault)
 
-    monkeypatch.setattr(saliency, "store_report", full)
+    store = results.store_report
+    monkeypatch.setattr(results, "store_report", full)
     made.receive(image())
     with pytest.raises(StorageError, match="no room"):
         made.work()
