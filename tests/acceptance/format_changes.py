@@ -32,11 +32,13 @@ class Change:
 _IMPORTED = "networks of others are no longer shown beside the bundle's answers"
 _KEPT = "the process of the periodic work is called maintenance"
 _HEAD = "a received file names this program in (0002,0012), not the library that it used"
+_ROWS = "a manifest of schema 4 lists heads, gates and what it accepts"
 _ORDER = "--reason stands behind the filters"
 INTENDED = (
     Change("help/model-import", _IMPORTED),
     Change("help/model", _IMPORTED, r"^│ import .*\n"),
     Change("help/infer", _IMPORTED),
+    Change("model/show*json", _ROWS),
     Change("help/dicom-ai-node", _KEPT, "keeper and web", "maintenance and web"),
     Change("help/serve", _KEPT, "keeper and web", "maintenance and web"),
     Change("help/proposals-accept", _ORDER),
