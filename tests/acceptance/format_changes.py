@@ -34,7 +34,16 @@ _KEPT = "the process of the periodic work is called maintenance"
 _HEAD = "a received file names this program in (0002,0012), not the library that it used"
 _ROWS = "a manifest of schema 4 lists heads, gates and what it accepts"
 _ORDER = "--reason stands behind the filters"
+_ROWS = "a manifest of schema 4: heads, gates and what the bundle accepts are rows"
 INTENDED = (
+    Change("model/show-json", _ROWS),
+    Change("model/show-other-json", _ROWS),
+    Change(
+        "config/example*",
+        "check is of one header",
+        "the header audit takes",
+        "the header check takes",
+    ),
     Change("help/model-import", _IMPORTED),
     Change("help/model", _IMPORTED, r"^│ import .*\n"),
     Change("help/infer", _IMPORTED),
