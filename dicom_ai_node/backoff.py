@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+AFTER_FAULT_SECONDS = 5.0
+"""How long a worker waits after a fault of the node itself, such as a full disk."""
+LONGEST_RETRY = 600.0
+"""The longest pause, in seconds, before a study is analysed again."""
 _MOST_DOUBLINGS = 64
 """More would overflow, and no pause is that long."""
 

@@ -26,7 +26,7 @@ from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.types import (
     Answer,
-    Findings,
+    ImageFindings,
     ImageRef,
     ImageResult,
     ModelIdentity,
@@ -248,7 +248,7 @@ def _answer(name: str, answer: Answer) -> dict[str, Any]:
             "interval90": [round(end, 2) for end in answer.interval90],
         }
     shares = {value: round(share, 4) for value, share in answer.probabilities.items()}
-    if isinstance(answer, Findings):
+    if isinstance(answer, ImageFindings):
         return {"probabilities": shares}
     if name == "sex":  # as it was before there were other categories
         return {"estimate": answer.value, "probability_female": shares["F"]}

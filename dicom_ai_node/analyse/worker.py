@@ -21,7 +21,7 @@ from pydicom import Dataset
 from dicom_ai_node.analyse.observe import Shadow, observe
 from dicom_ai_node.analyse.results import Results
 from dicom_ai_node.analyse.worklist import Worklist
-from dicom_ai_node.backoff import Backoff
+from dicom_ai_node.backoff import AFTER_FAULT_SECONDS, LONGEST_RETRY, Backoff
 from dicom_ai_node.config import Config
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
@@ -32,13 +32,11 @@ from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.clock import LONGEST_RETRY
 from dicom_ai_node.store.patients import priors
 from dicom_ai_node.store.studies import STUDIES, ClaimedStudy, claim, fail, hand_back, skip
 from dicom_ai_node.types import PriorStudy, Reason
 
 _IDLE_SECONDS = 0.25
-_AFTER_FAULT_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -123,7 +121,7 @@ class Analyser:
                 except StorageError as error:
                     log.error("analysis_storage_failed", exc_info=error)
                     self._hand_back()  # no fault of the studies: no attempt is used up
-                    stop.wait(_AFTER_FAULT_SECONDS)
+                    stop.wait(AFTER_FAULT_SECONDS)
         self._hand_back()
 
     def _hand_back(self) -> None:

@@ -16,7 +16,7 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import DeliveryError, PeerRefused
 from dicom_ai_node.peer.exchange import ask_worklist
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.worklist import (
+from dicom_ai_node.rules.worklist_rules import (
     Key,
     Keys,
     Verdict,

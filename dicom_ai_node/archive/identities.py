@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_date
-from dicom_ai_node.rules.missing import test_word
+from dicom_ai_node.rules.missing_rules import test_word
 from dicom_ai_node.rules.rule import Hit, by_id
 from dicom_ai_node.types import Severity
 

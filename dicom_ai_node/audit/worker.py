@@ -15,6 +15,7 @@ from dicom_ai_node.audit.collect import collect
 from dicom_ai_node.audit.session import AuditSession, Task, describe
 from dicom_ai_node.audit.sources import Source, opening
 from dicom_ai_node.audit.study import Analyse, folder_of, remove_abandoned
+from dicom_ai_node.backoff import AFTER_FAULT_SECONDS
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import AuditError, NodeError, StorageError
 from dicom_ai_node.heartbeat import Heartbeat
@@ -22,7 +23,6 @@ from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent
 
 _IDLE_SECONDS = 2.0
-_AFTER_FAULT_SECONDS = 5.0
 _NICENESS = 10
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ def run(config: Config, *, stop: threading.Event) -> None:
                 log.info("audit_left", audit=found, ending=ending)
             except StorageError as error:
                 log.error("audit_storage_failed", exc_info=error)
-                stop.wait(_AFTER_FAULT_SECONDS)
+                stop.wait(AFTER_FAULT_SECONDS)
             except NodeError as error:
                 log.error("audit_failed", exc_info=error)
     finally:

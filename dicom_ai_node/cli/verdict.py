@@ -9,7 +9,7 @@ from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
     Category,
-    Findings,
+    ImageFindings,
     Outcome,
     Quantity,
     Severity,
@@ -60,7 +60,7 @@ def brief(answer: Answer) -> str:
     return answer.value if isinstance(answer, Category) else ",".join(_probable(answer)) or "-"
 
 
-def _probable(answer: Findings) -> list[str]:
+def _probable(answer: ImageFindings) -> list[str]:
     return [label for label, share in answer.probabilities.items() if share >= 0.5]
 
 

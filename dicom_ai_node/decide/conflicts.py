@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
-from dicom_ai_node.rules.image import ESTIMATE_RULES
+from dicom_ai_node.rules.image_rules import ESTIMATE_RULES
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,

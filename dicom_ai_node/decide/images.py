@@ -13,7 +13,7 @@ from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.types import (
     Answer,
     Category,
-    Findings,
+    ImageFindings,
     ImageRef,
     ImageResult,
     Outcome,
@@ -97,9 +97,11 @@ def _pooled(answers: Sequence[Answer]) -> Answer:
     categories = [one for one in answers if isinstance(one, Category)]
     if categories:
         return pool_category(categories)
-    findings = [one for one in answers if isinstance(one, Findings)]
+    findings = [one for one in answers if isinstance(one, ImageFindings)]
     labels = findings[0].probabilities
-    return Findings({x: _pooled_share([one.probabilities[x] for one in findings]) for x in labels})
+    return ImageFindings(
+        {x: _pooled_share([one.probabilities[x] for one in findings]) for x in labels}
+    )
 
 
 def pool_quantity(answers: Sequence[Quantity]) -> Quantity:

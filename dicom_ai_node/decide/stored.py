@@ -19,8 +19,8 @@ from dicom_ai_node.types import (
     Category,
     CheckedAttribute,
     Finding,
-    Findings,
     HeaderCheck,
+    ImageFindings,
     ImageRef,
     ImageResult,
     ModelIdentity,
@@ -34,7 +34,7 @@ from dicom_ai_node.types import (
 
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
 _PROPOSALS = TypeAdapter(tuple[Proposal, ...])
-_KINDS = {Quantity: "quantity", Category: "category", Findings: "findings"}
+_KINDS = {Quantity: "quantity", Category: "category", ImageFindings: "findings"}
 _OF_KIND: Mapping[str, TypeAdapter[Answer]] = {
     kind: TypeAdapter(answer) for answer, kind in _KINDS.items()
 }

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import structlog
 
-from dicom_ai_node.backoff import Backoff
+from dicom_ai_node.backoff import AFTER_FAULT_SECONDS, Backoff
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.deliver import LEASE_SECONDS
@@ -40,7 +40,6 @@ _BATCH = 20
 _IDLE_SECONDS = (0.2, 0.5)
 _LINGER_SECONDS = 1.0
 """An idle connection is closed after this long."""
-_AFTER_FAULT_SECONDS = 5.0
 _DAY = 86400.0
 
 log = structlog.get_logger()
@@ -132,10 +131,10 @@ class DestinationWorker:
                     continue
             except StorageError as error:
                 log.error("delivery_storage_failed", destination=self.name, error=str(error))
-                wait = _AFTER_FAULT_SECONDS
+                wait = AFTER_FAULT_SECONDS
             except Exception:
                 log.exception("delivery_failed", destination=self.name)
-                wait = _AFTER_FAULT_SECONDS
+                wait = AFTER_FAULT_SECONDS
             stop.wait(wait)
         self._sender.close()
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from dicom_ai_node.backoff import AFTER_FAULT_SECONDS
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import FillError, NodeError, StorageError
 from dicom_ai_node.fill.admission import approver, fill_of
@@ -27,7 +28,6 @@ HAS_IT = "it came from a destination, which has it already"
 """Why an image goes on as it was received."""
 
 _IDLE_SECONDS = 0.5
-_AFTER_FAULT_SECONDS = 5.0
 _STUDIES_A_SWEEP = 20
 _IMAGES_A_TRANSACTION = 50
 
@@ -55,10 +55,10 @@ class Gateway:
                     continue
             except StorageError as error:
                 log.error("forwarding_storage_failed", error=str(error))
-                wait = _AFTER_FAULT_SECONDS
+                wait = AFTER_FAULT_SECONDS
             except Exception:
                 log.exception("forwarding_failed")
-                wait = _AFTER_FAULT_SECONDS
+                wait = AFTER_FAULT_SECONDS
             stop.wait(wait)
 
     def sweep(self, *, now: float) -> int:

@@ -81,7 +81,7 @@ def _echo_source(config: Config, name: str, source: SourceTable) -> EchoAnswer:
     if isinstance(source, PacsTable):
         classes = [FIND, GET if source.retrieve == "get" else MOVE]
         return probe(source, name, classes, calling_ae_title=calling, needs_all=True)
-    from dicom_ai_node.audit.sources.service import WebService
+    from dicom_ai_node.audit.sources.dicomweb_client import WebService
 
     service = WebService(source)
     try:

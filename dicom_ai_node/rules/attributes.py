@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from dicom_ai_node.rules.ages_and_dates import encode_age_at, read_age, years_between
-from dicom_ai_node.rules.history import comparable, usable_birth_date
+from dicom_ai_node.rules.history_rules import comparable, usable_birth_date
 from dicom_ai_node.rules.meaning import (
     meant_sex,
     only_value,

@@ -17,7 +17,16 @@ from datetime import date
 from types import MappingProxyType
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import age, coherence, dates, history, image, missing, syntax, worklist
+from dicom_ai_node.rules import (
+    age_rules,
+    coherence_rules,
+    date_rules,
+    form_rules,
+    history_rules,
+    image_rules,
+    missing_rules,
+    worklist_rules,
+)
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.rules.header import Header, distinct
 from dicom_ai_node.rules.reading import Reading
@@ -34,19 +43,21 @@ from dicom_ai_node.types import (
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        **syntax.RULES,
-        **missing.RULES,
-        **dates.RULES,
-        **age.RULES,
-        **coherence.RULES,
-        **history.RULES,
-        **worklist.RULES,
-        **image.RULES,
+        **form_rules.RULES,
+        **missing_rules.RULES,
+        **date_rules.RULES,
+        **age_rules.RULES,
+        **coherence_rules.RULES,
+        **history_rules.RULES,
+        **worklist_rules.RULES,
+        **image_rules.RULES,
     }
 )
 """Every rule over one study by id, in the order in which findings are listed."""
 
-IMAGE_RULES: Mapping[str, Entry] = MappingProxyType({**image.PIXEL_RULES, **image.ESTIMATE_RULES})
+IMAGE_RULES: Mapping[str, Entry] = MappingProxyType(
+    {**image_rules.PIXEL_RULES, **image_rules.ESTIMATE_RULES}
+)
 """What needs the pixels or the estimate: it is found by ``pixels`` and ``decide``."""
 
 RULES_VERSION = "2"
@@ -219,12 +230,12 @@ def _made(attribute: Attribute, fired: Sequence[Fired]) -> dict[AttributeStatus,
 
 def _exempt(case: Case) -> str:
     """Why nothing of this study is held against its image, '' when it may be."""
-    if any(coherence.animal(reading) for reading in case.readings):
+    if any(coherence_rules.animal(reading) for reading in case.readings):
         return "veterinary patient"
-    if missing.quality_control(case):
+    if missing_rules.quality_control(case):
         return "quality control, not a patient"
     if case.settings.exclude_test_names and any(
-        missing.test_name(reading) for reading in case.readings
+        missing_rules.test_name(reading) for reading in case.readings
     ):
         return "a test or unidentified patient by name"
     return ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, true, update
 
+from dicom_ai_node.backoff import LONGEST_RETRY
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.deliveries import DELIVERIES
@@ -30,8 +31,6 @@ from dicom_ai_node.store.tables import (
 )
 from dicom_ai_node.study import OPEN_STATES, AuditedState, State, closing_time
 
-LONGEST_RETRY = 600.0
-"""The longest pause before a study is analysed again."""
 SLACK = 5.0
 """Seconds that the clocks of two machines may differ."""
 _ASSOCIATION_LIFE = 60.0

@@ -5,7 +5,7 @@ from datetime import date
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
-from dicom_ai_node.rules.worklist import Verdict, WorklistReply
+from dicom_ai_node.rules.worklist_rules import Verdict, WorklistReply
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import study_header, worklist_answer
 from dicom_ai_node.types import PriorStudy, WorklistAnswer

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import build_context, evt
 
-from dicom_ai_node.audit.sources.incoming import IncomingFiles, TemporaryScp
+from dicom_ai_node.audit.sources.temporary_scp import IncomingFiles, TemporaryScp
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import FIND, GET
 from dicom_ai_node.errors import PeerUnavailable

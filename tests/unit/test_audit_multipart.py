@@ -2,7 +2,7 @@
 
 import pytest
 
-from dicom_ai_node.audit.sources.service import files_in
+from dicom_ai_node.audit.sources.dicomweb_client import files_in
 
 FILE = b"\0" * 128 + b"DICM" + b"\r\n\r\nA\r\n--other\r\n\n--\r" + bytes(range(256)) + b"\r"
 TYPE = 'multipart/related; type="application/dicom"; boundary='

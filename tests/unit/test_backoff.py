@@ -3,10 +3,9 @@
 import pytest
 
 from dicom_ai_node.analyse.worklist import _BACKOFF as WORKLIST
-from dicom_ai_node.backoff import Backoff
+from dicom_ai_node.backoff import LONGEST_RETRY, Backoff
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.ops.supervisor import patience_of
-from dicom_ai_node.store.clock import LONGEST_RETRY
 from dicom_ai_node.store.fills import BACKOFF as FILL
 
 CONFIG = parse_config({"destinations": {"pacs": {"host": "h", "port": 104, "ae_title": "PACS"}}})

@@ -123,7 +123,7 @@ def test_a_worker_told_to_stop_hands_back_what_it_has_not_begun(db: Database) ->
 def test_a_fault_of_ours_ends_a_batch_and_not_the_thread(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_AFTER_FAULT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "AFTER_FAULT_SECONDS", 0.01)
     queued(db, 2)
     faults: list[Exception] = [KeyError("a bug"), StorageError("database: disk I/O error")]
     stop = threading.Event()

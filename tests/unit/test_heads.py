@@ -33,7 +33,7 @@ from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.validators import dciodvfy
-from dicom_ai_node.types import Category, Findings, Reason
+from dicom_ai_node.types import Category, ImageFindings, Reason
 from tests.builders.reports import Sample, estimated
 
 SIZE = 64
@@ -92,7 +92,7 @@ def test_each_head_answers_by_its_kind(estimator: Estimator, images: np.ndarray)
         assert list(one.gates) == ["chest", "frontal", "upright"]
         view, marks = one.answers["view"], one.answers["marks"]
         assert isinstance(view, Category)
-        assert isinstance(marks, Findings)
+        assert isinstance(marks, ImageFindings)
         assert view.attribute == "ViewPosition"
         assert sum(view.probabilities.values()) == pytest.approx(1.0)
         assert view.value in VIEW.values
@@ -105,12 +105,12 @@ def test_several_images_make_one_answer(estimator: Estimator, images: np.ndarray
     again = pool(predictions[::-1])
     for name, of in (("view", VIEW.values), ("marks", MARKS.labels)):
         one, other = pooled[name], again[name]
-        assert isinstance(one, Category | Findings)
-        assert isinstance(other, Category | Findings)
+        assert isinstance(one, Category | ImageFindings)
+        assert isinstance(other, Category | ImageFindings)
         for value in of:
             answered = [p.answers[name] for p in predictions]
             shares = [
-                a.probabilities[value] for a in answered if isinstance(a, Category | Findings)
+                a.probabilities[value] for a in answered if isinstance(a, Category | ImageFindings)
             ]
             assert len(shares) == len(predictions)
             assert one.probabilities[value] == pytest.approx(other.probabilities[value])

@@ -4,7 +4,14 @@ import pytest
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import Header
-from dicom_ai_node.rules.worklist import Key, Keys, Verdict, WorklistReply, chosen, worth_asking
+from dicom_ai_node.rules.worklist_rules import (
+    Key,
+    Keys,
+    Verdict,
+    WorklistReply,
+    chosen,
+    worth_asking,
+)
 from dicom_ai_node.types import AttributeStatus, Severity, WorklistAnswer
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import ANOTHER_PATIENT, TODAY, Changes, Value, checked, header, listed

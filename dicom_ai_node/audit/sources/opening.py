@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dicom_ai_node.audit.sources import Source
+from dicom_ai_node.audit.sources.dicomweb import Web
 from dicom_ai_node.audit.sources.files import Folder, Node
 from dicom_ai_node.audit.sources.pacs import Pacs
 from dicom_ai_node.audit.sources.retrieval import Get, MoveHere, MoveToNode, Retrieval
-from dicom_ai_node.audit.sources.web import Web
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.peers import PacsTable, WebTable, forwarding
 from dicom_ai_node.errors import ConfigError, did_you_mean

@@ -17,9 +17,9 @@ import structlog
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import Slice, cfind
 from dicom_ai_node.audit.sources.dicom_json import canonical
+from dicom_ai_node.audit.sources.dicomweb_client import Page, WebService
 from dicom_ai_node.audit.sources.remote import DEMANDS
 from dicom_ai_node.audit.sources.selection import date_range, halves
-from dicom_ai_node.audit.sources.service import Page, WebService
 from dicom_ai_node.errors import PeerRefused
 
 _FIELDS = tuple(f"{cfind.tag_of(keyword):08X}" for keyword in cfind.STUDY)

@@ -10,8 +10,8 @@ from pynetdicom import build_context, evt
 
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed
 from dicom_ai_node.audit.sources.cfind import query
-from dicom_ai_node.audit.sources.incoming import IncomingFiles, TemporaryScp, settle
 from dicom_ai_node.audit.sources.inventory import Inventory
+from dicom_ai_node.audit.sources.temporary_scp import IncomingFiles, TemporaryScp, settle
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import ANALYSABLE, GET, MOVE
 from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES, OFFERED_SYNTAXES

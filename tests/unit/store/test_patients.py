@@ -1,6 +1,6 @@
 """What a worklist said, in the database."""
 
-from dicom_ai_node.rules.worklist import Verdict, WorklistReply
+from dicom_ai_node.rules.worklist_rules import Verdict, WorklistReply
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import save_worklist_answer, worklist_answer_of
 from dicom_ai_node.store.studies import requeue

@@ -22,7 +22,7 @@ from enum import StrEnum
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_age, read_date, write_date
 from dicom_ai_node.rules.header import Header
-from dicom_ai_node.rules.history import same_birth_date, usable_birth_date
+from dicom_ai_node.rules.history_rules import same_birth_date, usable_birth_date
 from dicom_ai_node.rules.meaning import meant_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import OTHER_SEXES, Case, Hit, Rule, by_id

@@ -15,11 +15,11 @@ from dicom_ai_node.audit.sources import (
     Slice,
 )
 from dicom_ai_node.audit.sources.dicom_json import canonical, header_of, text_of, texts_of
-from dicom_ai_node.audit.sources.incoming import is_other, settle, write
+from dicom_ai_node.audit.sources.dicomweb_client import WebService
 from dicom_ai_node.audit.sources.qido import Pager, QidoSearch, Unlisted
 from dicom_ai_node.audit.sources.remote import NO_STUDY, Image, OptionalService, RemoteSource
 from dicom_ai_node.audit.sources.selection import names_wanted, study_key
-from dicom_ai_node.audit.sources.service import WebService
+from dicom_ai_node.audit.sources.temporary_scp import is_other, settle, write
 from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
