@@ -43,10 +43,7 @@ def serve(config: Config, path: Path) -> int:
     What would make every role fail is found out before the first one starts: the model bundle, the
     spool, the database, the ports; and that no other node has any of them.
 
-    Raises
-    ------
-    NodeError
-        Names what cannot be used.
+    Raises NodeError: names what cannot be used.
     """
     from dicom_ai_node.inference.bundle import resolve_bundle, verify
 

@@ -14,10 +14,8 @@ def listen(bind: str, port: int, *, key: str) -> socket.socket:
 
     Without SO_REUSEPORT, by which two nodes would share a port, each with half of the images.
 
-    Raises
-    ------
-    ConfigError
-        Names the keys; the port is taken, or the address is not one of this machine.
+    Raises ConfigError: names the keys; the port is taken, or the address is not one of this
+    machine.
     """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     try:

@@ -111,10 +111,7 @@ class Pipeline:
         was ordered for the study with these headers, which the rules say this of. ``sample`` is the
         share of the studies that the policy passes over whose images are decoded all the same.
 
-        Raises
-        ------
-        UnreadableInstance
-            When not one file could be read.
+        Raises UnreadableInstance: when not one file could be read.
         """
         sources, readable, refused = _read(files, self.limits)
         if not sources:

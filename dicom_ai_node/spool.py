@@ -57,12 +57,7 @@ class Spool:
         A file that is there already is kept: its name says what is in it, and it may have been
         sent.
 
-        Raises
-        ------
-        StorageFull
-            No room.
-        StorageError
-            Any other failure of the file system.
+        Raises StorageFull: no room; StorageError: any other failure of the file system.
         """
         temporary = self.reports / f"{uuid4().hex}{_PART}"
         try:
@@ -81,10 +76,7 @@ class Spool:
     def probe(self) -> None:
         """Write files as receivers and analysers do, and remove them.
 
-        Raises
-        ------
-        OSError
-            A folder cannot be written, or nothing be moved from one to the other.
+        Raises OSError: a folder cannot be written, or nothing be moved from one to the other.
         """
         self._sweep_probes()
         name = f"{_PROBE}{uuid4().hex}"

@@ -77,10 +77,7 @@ class Results:
 
         Saliency maps are made until ``deadline`` (monotonic), and left out after it.
 
-        Raises
-        ------
-        StorageError
-            Nothing can be stored.
+        Raises StorageError: nothing can be stored.
         """
         document = to_json(result)
         digests = [one.digest for one in claimed.instances]
@@ -173,12 +170,8 @@ def write_reports(
     ``digest`` identifies input and result. File names are UIDs that depend on content alone; of
     two analysers that do the same work, the files of the first are kept.
 
-    Raises
-    ------
-    InvalidReport
-        No report can be built for these images.
-    StorageError
-        A file could not be made durable.
+    Raises InvalidReport: no report can be built for these images; StorageError: a file could not be
+    made durable.
     """
     encoded = build_reports(
         result,
@@ -240,10 +233,7 @@ def write_captures(
 
     Whatever goes wrong with them is logged, and the study's reports go out without.
 
-    Raises
-    ------
-    StorageError
-        A file could not be made durable.
+    Raises StorageError: a file could not be made durable.
     """
     try:
         captures = build_captures(

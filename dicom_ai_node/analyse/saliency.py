@@ -103,10 +103,7 @@ def build_captures(
 
     Images that are not reached before ``deadline`` (monotonic) get none.
 
-    Raises
-    ------
-    InvalidReport
-        A capture failed its check.
+    Raises InvalidReport: a capture failed its check.
     """
     if settings.saliency == "none" or prepared.header_only:
         return ()

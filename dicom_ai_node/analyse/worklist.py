@@ -59,10 +59,7 @@ class Worklist:
 
         What was said once is said again, however often the study is analysed.
 
-        Raises
-        ------
-        StorageError
-            What was said cannot be looked up or worklist_answer_of.
+        Raises StorageError: what was said cannot be looked up or written.
         """
         table = self._table
         if table is None or not worth_asking(

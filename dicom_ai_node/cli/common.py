@@ -23,10 +23,7 @@ _configuration: Path | None = None
 def find_config(path: Path | None) -> Path:
     """Return the configuration file to use.
 
-    Raises
-    ------
-    ConfigError
-        When none is given and none lies in the usual places.
+    Raises ConfigError: when none is given and none lies in the usual places.
     """
     if path is not None:
         return path
@@ -100,10 +97,7 @@ def account() -> str:
 def person(by: str) -> str:
     """Return the name to write down: ``by``, else the user of this process.
 
-    Raises
-    ------
-    ConfigError
-        It is no name of a person, or the user has none.
+    Raises ConfigError: it is no name of a person, or the user has none.
     """
     from dicom_ai_node.store.decisions import ANALYSER
     from dicom_ai_node.store.forwards import GATEWAY

@@ -53,10 +53,7 @@ class Filters:
     def selection(self, states: Sequence[ProposalState]) -> Selection:
         """Return the proposals in ``states`` that match.
 
-        Raises
-        ------
-        ConfigError
-            A keyword or a rule that there is none of, or dates the wrong way round.
+        Raises ConfigError: a keyword or a rule that there is none of, or dates the wrong way round.
         """
         from dicom_ai_node.rules.check import IMAGE_RULES, RULES
 
@@ -175,12 +172,8 @@ def chosen(
 ) -> list[StoredProposal]:
     """Return the proposals with ``ids``, or all of ``selection``; the oldest first.
 
-    Raises
-    ------
-    ConfigError
-        Neither was given, or both.
-    NodeError
-        There is no proposal with one of the IDs.
+    Raises ConfigError: neither was given, or both; NodeError: there is no proposal with one of the
+    IDs.
     """
     filtered = Selection(states=selection.states) != selection
     if ids and (filtered or everything):

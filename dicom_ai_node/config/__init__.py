@@ -142,10 +142,7 @@ def load_config(path: Path | None) -> Config:
 
     Relative paths lead from the folder of the file, those in variables of the environment too.
 
-    Raises
-    ------
-    ConfigError
-        One line per fault: the key, the value and what is allowed.
+    Raises ConfigError: one line per fault: the key, the value and what is allowed.
     """
     if path is None:
         return parse_config({}, where="the environment")

@@ -111,10 +111,8 @@ def connect(
 ) -> StoreAssociation:
     """Open an association that proposes ``offers``, each in a presentation context of its own.
 
-    Raises
-    ------
-    PeerUnavailable
-        Unknown host, no connection, rejected, aborted or no answer: the message says which.
+    Raises PeerUnavailable: unknown host, no connection, rejected, aborted or no answer: the message
+    says which.
     """
     contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in offers]
     return StoreAssociation.open(destination, contexts, calling_ae_title=calling_ae_title)

@@ -179,12 +179,8 @@ def _read_report(spool: Path, file: StoredFile) -> Dataset:
 def _named(spool: Path, file: StoredFile) -> Iterator[Path]:
     """Give the path of a file; whatever goes wrong in reading it says which one it is.
 
-    Raises
-    ------
-    UnreadableInstance
-        It is missing, damaged, or not the object that its row names.
-    StorageError
-        The whole spool is missing: not a fault of this file.
+    Raises UnreadableInstance: it is missing, damaged, or not the object that its row names;
+    StorageError: the whole spool is missing: not a fault of this file.
     """
     if not spool.is_dir():
         raise StorageError(f"spool: {spool} is not there")

@@ -63,13 +63,8 @@ class EchoResult:
 def echo(config: Config, destination_name: str) -> EchoResult:
     """Open an association with a destination, probe its SOP classes and send a C-ECHO.
 
-    Raises
-    ------
-    ConfigError
-        There is no such destination.
-    PeerUnavailable
-        Unknown host, connection refused, association rejected or aborted, or no answer in time;
-        the message says which.
+    Raises ConfigError: there is no such destination; PeerUnavailable: unknown host, connection
+    refused, association rejected or aborted, or no answer in time; the message says which.
     """
     destination = config.destinations.get(destination_name)
     if destination is None:

@@ -49,21 +49,14 @@ class Sender(Protocol):
     def open(self, batch: Sequence[ClaimedDelivery]) -> None:
         """Have a connection over which ``batch`` can be sent: the open one, or a new one.
 
-        Raises
-        ------
-        PeerUnavailable
-            There is none.
+        Raises PeerUnavailable: there is none.
         """
 
     def send(self, claimed: ClaimedDelivery, *, preferred: str) -> DeliveryOutcome:
         """Send one delivery of the batch, in the ``preferred`` SOP class if it may travel in it.
 
-        Raises
-        ------
-        PeerUnavailable
-            The connection was lost; whether the object was stored is not known.
-        StorageError
-            The whole spool is missing: no fault of this delivery.
+        Raises PeerUnavailable: the connection was lost; whether the object was stored is not known;
+        StorageError: the whole spool is missing: no fault of this delivery.
         """
         ...
 

@@ -101,12 +101,8 @@ def apply(
 
     Applied again, it serves images and destinations that are new since.
 
-    Raises
-    ------
-    FillError
-        Nothing is accepted, nobody may get it, an image is gone, or no copy can be made of one.
-    StorageError
-        A copy could not be made durable.
+    Raises FillError: nothing is accepted, nobody may get it, an image is gone, or no copy can be
+    made of one; StorageError: a copy could not be made durable.
     """
     wanted = plan(config, db, uid)
     taking, images = wanted.taking, wanted.images
@@ -138,10 +134,7 @@ def apply(
 def plan(config: Config, db: Database, uid: str) -> Plan:
     """Return what :func:`apply` would send now.
 
-    Raises
-    ------
-    FillError
-        Nothing is accepted, or nobody may get it.
+    Raises FillError: nothing is accepted, or nobody may get it.
     """
     offered = applicable(db, uid)
     if not offered:
@@ -161,10 +154,7 @@ def copies(
 ) -> Iterator[tuple[bytes, ReportFile]]:
     """Yield each image of a study with its copy for a destination, both as files.
 
-    Raises
-    ------
-    FillError
-        An image is gone.
+    Raises FillError: an image is gone.
     """
     at = datetime.fromtimestamp(max(_accepted_at(detail) for detail in to.admitted), UTC)
     for _, source in contents(spool, images):
@@ -242,10 +232,8 @@ def apply_due(
 ) -> int:
     """Apply the accepted proposals of the studies that are due; return of how many all are applied.
 
-    Raises
-    ------
-    StorageError
-        The database fails, or there is no room for copies; what was applied before stays so.
+    Raises StorageError: the database fails, or there is no room for copies; what was applied before
+    stays so.
     """
     done = 0
     for uid in due(db, now=time.time(), limit=_STUDIES_A_RUN):

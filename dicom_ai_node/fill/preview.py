@@ -47,10 +47,8 @@ def preview(
     First the copies that :func:`.apply.apply` would make, then the images as the gateway would
     forward them, whichever of the two the destination gets.
 
-    Raises
-    ------
-    FillError
-        It gets nothing with that value, an image is gone, or no copy can be made of one.
+    Raises FillError: it gets nothing with that value, an image is gone, or no copy can be made of
+    one.
     """
     uid, to = asked.proposal.study_instance_uid, config.destinations[destination]
     asked = _as_if_accepted(asked, now)

@@ -198,10 +198,7 @@ def default_bundle() -> Path:
 def resolve_bundle(name: str) -> Path:
     """Return the bundle that a configuration names: ``default``, a shipped one, or a folder.
 
-    Raises
-    ------
-    BundleError
-        When there is none of that name.
+    Raises BundleError: when there is none of that name.
     """
     if name == "default":
         return default_bundle()

@@ -24,10 +24,7 @@ def claimed(config: Config, db: Database, *, on_loss: Callable[[], None]) -> Ite
     second node cannot start while orphans of the first still write. On PostgreSQL it is a session's
     advisory lock; ``on_loss`` is called when another node has it after the server was away.
 
-    Raises
-    ------
-    StorageError
-        Names the key, and the process that holds it.
+    Raises StorageError: names the key, and the process that holds it.
     """
     spool = config.storage.spool
     locks = [_lock(spool / "node.lock", f"storage.spool = {spool}")]

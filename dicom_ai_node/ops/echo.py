@@ -52,12 +52,8 @@ def echo(config: Config, name: str) -> EchoAnswer:
 
     Of a destination and a source that share a name, the destination is asked.
 
-    Raises
-    ------
-    ConfigError
-        There is none; the message says which there are.
-    PeerUnavailable, PeerRefused
-        It does not answer, or not what was asked; the message says how.
+    Raises ConfigError: there is none; the message says which there are; PeerUnavailable,
+    PeerRefused: it does not answer, or not what was asked; the message says how.
     """
     if name in config.destinations:
         return echo_destination(config, name)

@@ -61,10 +61,7 @@ def megabytes(size: int) -> str:
 def room(path: Path) -> FreeSpace:
     """Return what is left on the file system of ``path``, which may not exist yet.
 
-    Raises
-    ------
-    OSError
-        The file system does not answer.
+    Raises OSError: the file system does not answer.
     """
     folder = path.absolute()
     while not folder.exists() and folder != folder.parent:

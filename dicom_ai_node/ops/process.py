@@ -37,10 +37,8 @@ def die_with_parent() -> None:
     Does nothing in a process without a supervisor. SIGKILL, because every role can be killed at
     any point anyway and an orphan must not outlive a supervisor that systemd starts again.
 
-    Raises
-    ------
-    Orphaned
-        The supervisor was gone before the kernel was asked: nobody would ever send the signal.
+    Raises Orphaned: the supervisor was gone before the kernel was asked: nobody would ever send the
+    signal.
     """
     parent = os.environ.get(PARENT_VARIABLE)
     if parent is None:

@@ -41,12 +41,8 @@ def recalibrate(
 
     The rules, and the gates where it overrides the bundle's, are those of ``config``.
 
-    Raises
-    ------
-    RecalibrationError
-        Fewer than ``at_least`` images can be used, or ``out`` or ``label`` cannot.
-    BundleError
-        The bundle is incomplete or altered.
+    Raises RecalibrationError: fewer than ``at_least`` images can be used, or ``out`` or ``label``
+    cannot; BundleError: the bundle is incomplete or altered.
     """
     check_target(out, label)
     estimator = Estimator(

@@ -54,10 +54,8 @@ def build_reports(
         ``sr`` as Comprehensive 3D, Comprehensive and Enhanced SR with one content tree, each with
         its own SOP Instance UID; then ``sc``, where ``settings`` ask for it.
 
-    Raises
-    ------
-    InvalidReport
-        When the sources are none or of several studies, or the report would replace itself.
+    Raises InvalidReport: when the sources are none or of several studies, or the report would
+    replace itself.
     """
     identity = _identity(result, digest, rules_version)
     own = {identity.sop_instance_uid(sop_class) for sop_class in REPORTS}

@@ -85,10 +85,7 @@ def check_report(
     heads
         Names of the heads of which a Structured Report must give an answer or say why it does not.
 
-    Raises
-    ------
-    InvalidReport
-        Names what is wrong.
+    Raises InvalidReport: names what is wrong.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # values copied from the source may be malformed

@@ -133,10 +133,7 @@ def recorded_age(check: HeaderCheck) -> tuple[int, Code] | None:
 def ordered(sources: Sequence[Dataset]) -> list[Dataset]:
     """Return the sources in an order that does not depend on when they came.
 
-    Raises
-    ------
-    InvalidReport
-        When there is none, or they are of more than one study.
+    Raises InvalidReport: when there is none, or they are of more than one study.
     """
     if not sources:
         raise InvalidReport("a report needs the header of at least one image")

@@ -11,10 +11,7 @@ from pathlib import Path
 def dciodvfy(path: Path) -> list[str]:
     """Return the errors that ``dciodvfy -new`` finds in a DICOM file; its warnings are left out.
 
-    Raises
-    ------
-    FileNotFoundError
-        When the program is not installed.
+    Raises FileNotFoundError: when the program is not installed.
     """
     return _errors(["dciodvfy", "-new", str(path)])
 
@@ -22,10 +19,7 @@ def dciodvfy(path: Path) -> list[str]:
 def dcentvfy(paths: list[Path]) -> list[str]:
     """Return the errors that ``dcentvfy`` finds: where files of one entity contradict each other.
 
-    Raises
-    ------
-    FileNotFoundError
-        When the program is not installed.
+    Raises FileNotFoundError: when the program is not installed.
     """
     return _errors(["dcentvfy", *map(str, paths)])
 

@@ -58,12 +58,7 @@ class Database:
         On SQLite it takes the write lock at once, so that it never fails half-way for a reader
         turned writer.
 
-        Raises
-        ------
-        StorageFull
-            No room for the change.
-        StorageError
-            The database cannot be used.
+        Raises StorageFull: no room for the change; StorageError: the database cannot be used.
         """
         if self._suspect:
             self._engine.dispose()  # what was opened since, to read, may be as bad

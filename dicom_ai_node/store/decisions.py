@@ -97,10 +97,7 @@ def decide_on(
     What policy had accepted a person may accept, too, even when it is applied: then it may be
     applied again, for destinations that want a person's approval.
 
-    Raises
-    ------
-    FillError
-        The decision is not possible, has no reason, or somebody else came first.
+    Raises FillError: the decision is not possible, has no reason, or somebody else came first.
     """
     if not reason.strip():
         raise FillError(f"proposal {seen.id}: a decision needs a reason")

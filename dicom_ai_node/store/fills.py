@@ -78,10 +78,7 @@ def queue_copies(
     Returns how many deliveries are new: a copy is queued once for each destination, however often
     it is asked for.
 
-    Raises
-    ------
-    FillError
-        What is in force for the study changed while the copies were made.
+    Raises FillError: what is in force for the study changed while the copies were made.
     """
     with db.write() as connection:
         lock_study(connection, uid)

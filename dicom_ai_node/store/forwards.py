@@ -165,10 +165,7 @@ def queue(
     Returns how many images were: not those that another process has queued meanwhile, nor those of
     which a newer version came, which waits in turn.
 
-    Raises
-    ------
-    FillError
-        ``applied`` is not in force any more: make the copies again.
+    Raises FillError: ``applied`` is not in force any more: make the copies again.
     """
     names = sorted(destinations)
     with db.write() as connection:

@@ -81,10 +81,7 @@ def _jumps(found: NodeValue | None) -> ClockJumps:
 def write_probe(db: Database, *, now: float) -> None:
     """Commit a change, as filing an image does.
 
-    Raises
-    ------
-    StorageError
-        The database cannot be written.
+    Raises StorageError: the database cannot be written.
     """
     # On a server this shows that the session may write; its disk is its administrator's.
     size = _PROBE_BYTES if db.is_sqlite else 16

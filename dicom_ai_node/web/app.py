@@ -59,10 +59,7 @@ class _Server(uvicorn.Server):
 def run(config: Config, *, stop: threading.Event) -> None:
     """Serve until ``stop`` is set.
 
-    Raises
-    ------
-    ConfigError
-        The address cannot be listened on.
+    Raises ConfigError: the address cannot be listened on.
     """
     db = Database(config.storage.database)
     try:

@@ -32,11 +32,8 @@ from training.data.tables import DataError
 class ArchiveData:
     """The :class:`training.data.images.Data` of an ``[archive]``.
 
-    Raises
-    ------
-    DataError
-        A file is not what it should be, the folds do not keep apart what they should, or there is
-        too little to train or to calibrate with.
+    Raises DataError: a file is not what it should be, the folds do not keep apart what they should,
+    or there is too little to train or to calibrate with.
     """
 
     calibrates = HELD_OUT

@@ -40,12 +40,8 @@ def tensor(path: Path, side: int) -> NDArray[np.float32]:
     -------
     Array of shape (side, side), float32, in [0, 1].
 
-    Raises
-    ------
-    UnreadableInstance
-        The file is neither DICOM nor a picture.
-    PixelsRefused
-        The image must not be shown to the network.
+    Raises UnreadableInstance: the file is neither DICOM nor a picture; PixelsRefused: the image
+    must not be shown to the network.
     """
     if path.suffix.lower() not in PICTURES:
         return pixels.load(path, size=side)
@@ -89,10 +85,7 @@ def index_hash(rows: Sequence[IndexRow]) -> str:
 def open_cache(out: Path, rows: Sequence[IndexRow]) -> Cache:
     """Open the finished cache of ``rows`` at ``out`` (without suffix).
 
-    Raises
-    ------
-    DataError
-        It is not there, not finished, or of another contract or index.
+    Raises DataError: it is not there, not finished, or of another contract or index.
     """
     state = _read_state(_named(out, ".json"))
     if state is None:

@@ -31,10 +31,7 @@ def assign(
 
     ``duplicates`` are positions of near-duplicates (:func:`read_links`).
 
-    Raises
-    ------
-    DataError
-        There are fewer groups of patients than folds.
+    Raises DataError: there are fewer groups of patients than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
 

@@ -48,11 +48,8 @@ COLUMNS = tuple(field.name for field in fields(IndexRow))
 def read_index(path: Path) -> list[IndexRow]:
     """Every row of the index at ``path``.
 
-    Raises
-    ------
-    DataError
-        A column is missing, a value is not what its column holds, or an image is listed twice; the
-        message names file, line, column and what was expected.
+    Raises DataError: a column is missing, a value is not what its column holds, or an image is
+    listed twice; the message names file, line, column and what was expected.
     """
     rows: list[IndexRow] = []
     lines: dict[str, int] = {}
@@ -116,10 +113,7 @@ def relative_to_folder(folder: Path, root: Path, rows: Iterable[IndexRow]) -> It
 def read_indexes(folder: Path, indexes: Iterable[Path]) -> list[IndexRow]:
     """Every row of several indexes, with images relative to ``folder``.
 
-    Raises
-    ------
-    DataError
-        An index cannot be read, or two of them hold the same image.
+    Raises DataError: an index cannot be read, or two of them hold the same image.
     """
     rows: list[IndexRow] = []
     holder: dict[str, Path] = {}

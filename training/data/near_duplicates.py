@@ -257,10 +257,7 @@ def _member(row: IndexRow) -> dict[str, str]:
 def read_links(path: Path, images: Sequence[Path]) -> list[Link]:
     """The pairs of a report at ``path`` as positions in ``images``; others are left out.
 
-    Raises
-    ------
-    DataError
-        The file is not such a report.
+    Raises DataError: the file is not such a report.
     """
     try:
         pairs = json.loads(path.read_text())["pairs"]

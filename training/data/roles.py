@@ -87,10 +87,8 @@ class IndexRoles:
 def parts(archive: ArchiveConfig, folds: Mapping[str, int]) -> Iterator[IndexRoles]:
     """Every index of ``archive``.
 
-    Raises
-    ------
-    DataError
-        A table is not what it should be, or the folds do not keep apart what they should.
+    Raises DataError: a table is not what it should be, or the folds do not keep apart what they
+    should.
     """
     inside = [Path(index) for index in archive.index]
     others = [Path(archive.others)] if archive.others else []

@@ -45,11 +45,8 @@ class CsvLine:
 def read_table(path: Path, required: Sequence[str]) -> Iterator[CsvLine]:
     """Every line of the CSV file at ``path``, which may be compressed (.gz).
 
-    Raises
-    ------
-    DataError
-        The file cannot be read, is not CSV in UTF-8, lacks a column of ``required``, or has a line
-        with more or fewer values than columns.
+    Raises DataError: the file cannot be read, is not CSV in UTF-8, lacks a column of ``required``,
+    or has a line with more or fewer values than columns.
     """
     try:
         with _open(path) as file:

@@ -209,10 +209,7 @@ def _widening(
 def space(features: NDArray[np.float32], components: int) -> Space:
     """Fit on the features (N, F) of training images, F greater than ``components``.
 
-    Raises
-    ------
-    DataError
-        Every image has the same features.
+    Raises DataError: every image has the same features.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean

@@ -61,10 +61,7 @@ def resume(folder: Path, run: Run, batches: Batches, trained_with: Record) -> No
 def read(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The :data:`PARTS` of last.pt; only tensors, numbers and text are ever read from it.
 
-    Raises
-    ------
-    DataError
-        It is not there, or it is none that a run could go on from.
+    Raises DataError: it is not there, or it is none that a run could go on from.
     """
     file = folder / LAST
     if not file.exists():

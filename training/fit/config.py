@@ -118,10 +118,7 @@ def read(path: Path, *, fold: int | None = None, **changes: Any) -> RunConfig:
     A run on an archive has a folder for each fold that it may hold out;
     ``fold`` stands for ``archive.hold_out``.
 
-    Raises
-    ------
-    SystemExit
-        With the file and the key, when a key is unknown or a value makes no sense.
+    Raises SystemExit: with the file and the key, when a key is unknown or a value makes no sense.
     """
     try:
         values = tomllib.loads(path.read_text())

@@ -56,12 +56,7 @@ _OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 def network(config: RunConfig, root: Path, images: Callable[[int], Tensor]) -> Network:
     """The network to train; ``images`` of a side give the statistics of the norms.
 
-    Raises
-    ------
-    DataError
-        There are no such weights.
-    BundleError
-        They are another network's.
+    Raises DataError: there are no such weights; BundleError: they are another network's.
     """
     made = Network(config.architecture, config.dropout)
     named = file(config)
@@ -89,10 +84,7 @@ def file(config: RunConfig) -> Path | None:
 
     None where it names none: for random weights, and for the ImageNet weights at hand.
 
-    Raises
-    ------
-    DataError
-        torchvision's are not there, or not of this architecture.
+    Raises DataError: torchvision's are not there, or not of this architecture.
     """
     if config.start in ("", RANDOM):
         return None
@@ -155,10 +147,7 @@ def is_name(start: str) -> bool:
 def named_file(architecture: str, name: str) -> Path:
     """Where torchvision keeps the weights ``name``, as in ``ResNet18_Weights.IMAGENET1K_V1``.
 
-    Raises
-    ------
-    DataError
-        They are not of this architecture, or are not there: nothing is downloaded.
+    Raises DataError: they are not of this architecture, or are not there: nothing is downloaded.
     """
     from torchvision.models import get_model_weights
 

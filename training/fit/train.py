@@ -35,10 +35,8 @@ from training.fit.run import Log, Run, device_of
 def train(config: RunConfig, root: Path, data: Material) -> None:
     """Run until the budget is used up, from the last checkpoint if there is one.
 
-    Raises
-    ------
-    DataError
-        There are no images or weights to train with, or the checkpoint is of other ones.
+    Raises DataError: there are no images or weights to train with, or the checkpoint is of other
+    ones.
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -92,10 +92,7 @@ class Baseline:
 def baseline(years: Floats, female: Floats) -> Baseline:
     """Of training images; NaN where a label is unknown.
 
-    Raises
-    ------
-    ValueError
-        No age or no sex is known.
+    Raises ValueError: no age or no sex is known.
     """
     if np.isnan(years).all() or np.isnan(female).all():
         raise ValueError("training images: expected at least one with an age and one with a sex")

@@ -175,10 +175,7 @@ def is_of(out: Path, sha256: str) -> bool:
 def predictions(out: Path, sha256: str) -> PredictionTable:
     """The table that ``evaluate`` left in ``out``.
 
-    Raises
-    ------
-    ValueError
-        It was made with other weights than those of ``sha256``.
+    Raises ValueError: it was made with other weights than those of ``sha256``.
     """
     found = json.loads((out / "report.json").read_text())["model"]["sha256"]
     if found != sha256:

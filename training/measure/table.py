@@ -112,10 +112,8 @@ def write_csv(file: Path, table: PredictionTable) -> None:
 def read_csv(file: Path) -> PredictionTable:
     """Read what :func:`write_csv` wrote.
 
-    Raises
-    ------
-    ValueError
-        A column is missing, a number is none, or there is no row; names the file and the column.
+    Raises ValueError: a column is missing, a number is none, or there is no row; names the file and
+    the column.
     """
     with file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))

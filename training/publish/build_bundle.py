@@ -57,10 +57,7 @@ def averaged(files: Sequence[Path]) -> Tensors:
     Such weights lie in one basin, and their mean often does better than either, most of all on
     other data (Wortsman et al. 2022, model soups).
 
-    Raises
-    ------
-    DataError
-        They are weights of different networks.
+    Raises DataError: they are weights of different networks.
     """
     runs = [load_file(file) for file in files]
     first = runs[0]
@@ -110,10 +107,8 @@ def build(
 
     With the mean of its weights and those of the runs in the folders ``others``.
 
-    Raises
-    ------
-    DataError
-        A run was trained with other images than those of ``data``, or too few can calibrate it.
+    Raises DataError: a run was trained with other images than those of ``data``, or too few can
+    calibrate it.
     """
     folders = [Path(config.out), *others]
     for folder in folders:
@@ -165,10 +160,7 @@ class Calibrated:
 def calibration(network: Network, data: Data, size: int, caution: float) -> Calibrated:
     """Fit the spaces on training images, everything else on those that trained nothing.
 
-    Raises
-    ------
-    DataError
-        None of them has both an age and a sex.
+    Raises DataError: none of them has both an age and a sex.
     """
     seen = answers(network, data.load(size, "train").some(FITTED_ON))
     content = calibrate.space(seen.features, calibrate.COMPONENTS["content"])

@@ -80,10 +80,7 @@ class _File(BaseModel):
 def read_experiments(file: Path = FILE) -> tuple[Experiment, ...]:
     """Every ``[[experiment]]`` of ``file``, in its order; none where there is no file.
 
-    Raises
-    ------
-    ValueError
-        The file is no TOML or holds something else; names the file and the key.
+    Raises ValueError: the file is no TOML or holds something else; names the file and the key.
     """
     if not file.exists():
         return ()

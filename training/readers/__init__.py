@@ -37,10 +37,7 @@ READERS: Mapping[str, Callable[[Path, Tally], Iterator[IndexRow]]] = {
 def read(layout: str, root: Path, tally: Tally | None = None) -> Iterator[IndexRow]:
     """The rows of the data set below ``root``, in a fixed order.
 
-    Raises
-    ------
-    DataError
-        There is no such folder or layout, or a table is not what the layout says.
+    Raises DataError: there is no such folder or layout, or a table is not what the layout says.
     """
     if layout not in READERS:
         raise DataError(f"{layout}: expected a layout, one of {', '.join(sorted(READERS))}")
