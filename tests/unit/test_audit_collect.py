@@ -211,10 +211,11 @@ def test_facts_say_whether_they_are_those_of_files(db: Database, tmp_path: Path,
     spec = SPEC.model_copy(update={"source": name})
     source, number = archive(1, 1), new_audit(db, spec)
     source.name, source.holds_files = name, name.startswith("folder")
+    source.whole_headers = name != "pacs:fake"
     collect(session(db, number, source, tmp_path, spec=spec))
     facts = collected(db, number)["1.2.0"].facts
     assert facts is not None
-    assert facts.from_files is (name != "pacs:fake")
+    assert facts.from_files is source.whole_headers
     assert (facts.listed is None) is source.holds_files
 
 
