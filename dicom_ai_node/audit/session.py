@@ -104,8 +104,8 @@ class AuditSession:
     def is_to_blame(self, what: str, source: Source, error: PeerUnavailable) -> bool:
         """Return whether ``what`` was asked for is why the source broke off.
 
-        It is where the source answers a probe right now, and where it had come back since it broke
-        off over the same before. Else it is taken to be away as a whole, and the audit waits.
+        It is to blame where the source answers a probe now, and where the source broke off over it
+        before. Else the source is taken to be away as a whole, and the audit waits.
         Raises Ended where the process was asked to stop meanwhile.
         """
         if self.pacing.hold(self.task.now(), paced=False) is None:

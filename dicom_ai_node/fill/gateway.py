@@ -149,7 +149,7 @@ def age_filled(content: bytes, age: ProposalDetail) -> tuple[bytes, str]:
     """Return the file that goes out for an image, and why it is the received one although it lacks
     the accepted ``age``.
 
-    Raises UnreadableInstance, FillError: no copy can be made of it, see :func:`.coerced`.
+    Raises UnreadableInstance, FillError: no copy can be made of it, see :func:`.filled.coerced`.
     """
     stated = stated_age(content)
     if stated == age.proposal.proposed.value:

@@ -71,7 +71,7 @@ class Training(ManifestPart):
     caution: float = Field(1.0, ge=1)
     """Least factor of the age's sigma and the sex's temperature far away, whatever was fitted."""
     images_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
-    """Of the names and roles of the training images, ``training.fit.record``; '': not stated."""
+    """Of the training images' names and roles, ``training.fit.checkpoint``; '': not stated."""
     runs_sha256: tuple[str, ...] = ()
     """Of the weights of each run whose mean was packed."""
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from dicom_ai_node.types import Outcome
 
 GATE_REASONS = frozenset({"not_a_chest", "not_frontal", "out_of_distribution"})
-"""Codes of :mod:`dicom_ai_node.decide.gates`."""
+"""Codes of :mod:`dicom_ai_node.decide.images`, where a bundle has these gates."""
 _WEEK = 7 * 86400.0
 _FIRST_MONDAY = 4 * 86400.0  # 1 January 1970 was a Thursday
 
