@@ -15,7 +15,7 @@ from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.cli import audit_work
 from dicom_ai_node.cli.commands import AsJson, ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.common import check_folder, configuration, open_database
-from dicom_ai_node.cli.printing import Answer, Block, Whole
+from dicom_ai_node.cli.printing import Block, Output, Whole
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import AuditError, ConfigError, StorageError
 from dicom_ai_node.store import Database, audit_studies, audits
@@ -113,7 +113,7 @@ def start(
     detach: Detach = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
-) -> Answer:
+) -> Output:
     """Audit an archive. Runs here until it is done; Ctrl-C pauses it, with exit code 130.
 
     Rate limit, night window and retries stand in [audit] of the configuration. Exit code 1 when it
@@ -139,7 +139,7 @@ def start(
     return _run(settings, db, number, owner, as_json=as_json)
 
 
-def list_(config: ConfigFile = None, limit: Limit = 20) -> Answer:
+def list_(config: ConfigFile = None, limit: Limit = 20) -> Output:
     """List audits, newest first.
 
     Example: dicom-ai-node audit list --json
@@ -147,7 +147,7 @@ def list_(config: ConfigFile = None, limit: Limit = 20) -> Answer:
     return audit_work.listed(audits.find(open_database(configuration(config)), limit=limit))
 
 
-def show(number: Number, config: ConfigFile = None) -> Answer:
+def show(number: Number, config: ConfigFile = None) -> Output:
     """Show one audit: how far it is, how fast, what it waits for, its faults.
 
     Example: dicom-ai-node audit show 3
@@ -156,7 +156,7 @@ def show(number: Number, config: ConfigFile = None) -> Answer:
     return audit_work.audit(db, _known(db, number))
 
 
-def pause(number: Number, config: ConfigFile = None) -> Answer:
+def pause(number: Number, config: ConfigFile = None) -> Output:
     """Pause a running audit, wherever it runs, after the study under way.
 
     Example: dicom-ai-node audit pause 3
@@ -164,7 +164,7 @@ def pause(number: Number, config: ConfigFile = None) -> Answer:
     return _moved(configuration(config), number, AuditEvent.PAUSE)
 
 
-def cancel(number: Number, config: ConfigFile = None) -> Answer:
+def cancel(number: Number, config: ConfigFile = None) -> Output:
     """End an audit for good. What it collected stays and can be reported.
 
     Example: dicom-ai-node audit cancel 3
@@ -174,7 +174,7 @@ def cancel(number: Number, config: ConfigFile = None) -> Answer:
 
 def resume(
     number: Number, detach: Detach = False, config: ConfigFile = None, as_json: AsJson = False
-) -> Answer:
+) -> Output:
     """Go on with an audit that was paused, failed or killed. Nothing is asked for twice.
 
     Example: dicom-ai-node audit resume 3 --detach
@@ -209,7 +209,7 @@ def report(
         ),
     ] = None,
     config: ConfigFile = None,
-) -> Answer:
+) -> Output:
     """Write what an audit found as HTML, CSV and JSON. May be asked for while it runs.
 
     Example: dicom-ai-node audit report 3 --out findings/
@@ -247,7 +247,7 @@ def report(
         late = f"not everything is collected: the audit is {row.state}"
         blocks.append(Text(late, style="yellow"))
     record = {"files": [str(path) for path in written], "complete": found.complete}
-    return Answer([record], blocks=blocks)
+    return Output([record], blocks=blocks)
 
 
 def _allowed(settings: Config, keywords: Sequence[str]) -> Sequence[str]:
@@ -273,7 +273,7 @@ def _absolute(source: str) -> str:
     return f"folder:{Path(path).resolve()}"
 
 
-def _run(settings: Config, db: Database, number: int, owner: str, *, as_json: bool) -> Answer:
+def _run(settings: Config, db: Database, number: int, owner: str, *, as_json: bool) -> Output:
     """Work here when there is an owner, else say that the node will."""
     if not owner:
         said = f"the node will run audit {number}: dicom-ai-node audit show {number}"
@@ -305,7 +305,7 @@ def _owner_here(settings: Config) -> str:
     return new_owner("cli")
 
 
-def _moved(settings: Config, number: int, event: AuditEvent) -> Answer:
+def _moved(settings: Config, number: int, event: AuditEvent) -> Output:
     from dicom_ai_node.audit.study import remove_abandoned
 
     db = open_database(settings)
@@ -314,7 +314,7 @@ def _moved(settings: Config, number: int, event: AuditEvent) -> Answer:
     assert moved is not None
     remove_abandoned(db, settings.storage.spool)
     before, after = moved
-    return Answer(
+    return Output(
         [{"id": number, "state": after or before, "changed": after is not None}],
         blocks=[f"audit {number} is {after or f'{before}: nothing changes'}"],
         ok=after is not None,

@@ -22,7 +22,7 @@ from rich.text import Text
 from dicom_ai_node.audit.campaign import AuditSpec, DryRun, Ending
 from dicom_ai_node.audit.campaign import Progress as Counts
 from dicom_ai_node.audit.sources import Source, not_audited_in_words
-from dicom_ai_node.cli.printing import Answer, Block, Whole, cut_left, minute, table, when
+from dicom_ai_node.cli.printing import Block, Output, Whole, cut_left, minute, table, when
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import ExitCode, NodeError
 from dicom_ai_node.ops import logs
@@ -57,7 +57,7 @@ def source_of(settings: Config, spec: AuditSpec) -> Source:
     return opening.open_source(spec.source, settings, modalities=spec.modalities)
 
 
-def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> Answer:
+def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> Output:
     """List what an audit would be about, and count it."""
     from dicom_ai_node.audit.listing import preview
 
@@ -69,7 +69,7 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> Answer:
         source.close()
     minutes = found.minutes(settings.audit.studies_per_minute)
     wrong = not found.studies and spec.source.startswith("folder:")
-    return Answer(
+    return Output(
         [{**asdict(found), "minutes_at_rate": minutes}],
         blocks=_preview_blocks(settings, found, minutes),
         faults=[f"{spec.source}: nothing of these dates and modalities"] if wrong else (),
@@ -89,7 +89,7 @@ def _preview_blocks(settings: Config, found: DryRun, minutes: float | None) -> I
         yield f"at {rate:g} studies a minute: {hours}{window}"
 
 
-def listed(found: Sequence[AuditRow]) -> Answer:
+def listed(found: Sequence[AuditRow]) -> Output:
     """List audits."""
     columns = ("Audit", "Source", "State", "Listed", "Settled", "Faults", "Started")
     cells = [
@@ -104,10 +104,10 @@ def listed(found: Sequence[AuditRow]) -> Answer:
         )
         for row in found
     ]
-    return Answer(found, json=_record, blocks=[table(columns, cells)])
+    return Output(found, json=_record, blocks=[table(columns, cells)])
 
 
-def audit(db: Database, row: AuditRow) -> Answer:
+def audit(db: Database, row: AuditRow) -> Output:
     """Say everything that is known of one audit."""
     now = time.time()
     faults = audit_studies.faults(db, row.id)
@@ -134,7 +134,7 @@ def audit(db: Database, row: AuditRow) -> Answer:
         if row.settled:
             yield f"what it found: dicom-ai-node audit report {row.id} --out FOLDER"
 
-    return Answer([row], json=lambda found: _record(found) | more, blocks=blocks())
+    return Output([row], json=lambda found: _record(found) | more, blocks=blocks())
 
 
 def _asked(spec: Mapping[str, Any]) -> Iterator[Block]:

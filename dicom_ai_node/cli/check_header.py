@@ -10,10 +10,10 @@ from rich.text import Text
 
 from dicom_ai_node.cli.commands import ConfigFile, Paths
 from dicom_ai_node.cli.printing import (
-    Answer,
     Block,
     Csv,
     Form,
+    Output,
     counted,
     cut_left,
     file_column,
@@ -32,7 +32,7 @@ def check_header(
     paths: Paths,
     config: ConfigFile = None,
     form: Annotated[Form, typer.Option("--format", help="How to print.")] = "table",
-) -> Answer:
+) -> Output:
     """Hold headers against the rules, without network or PACS.
 
     Each file is checked on its own. Exit code 1 when a file could not be read as DICOM, or a folder
@@ -54,7 +54,7 @@ def check_header(
             done.append(document)
             yield document
 
-    return Answer(
+    return Output(
         documents(),
         csv=Csv(_CSV, _row),
         form=form,

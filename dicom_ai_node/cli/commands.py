@@ -1,6 +1,6 @@
 """Commands that are imported when they are run, made of plain functions; options they share.
 
-A function that returns an :class:`Answer` gets ``--json``. A parameter that is a dataclass stands
+A function that returns an :class:`Output` gets ``--json``. A parameter that is a dataclass stands
 for its fields, each of them an option.
 """
 
@@ -83,7 +83,7 @@ class CommandGroup(TyperGroup):
 
 def printed(function: Callable[..., Any]) -> Callable[..., None]:
     """Return a function as typer takes it, which prints what it returns."""
-    from dicom_ai_node.cli.printing import Answer, Whole, print_answer, print_blocks
+    from dicom_ai_node.cli.printing import Output, Whole, print_blocks, print_output
 
     given = inspect.signature(function, eval_str=True)
     groups = {
@@ -92,7 +92,7 @@ def printed(function: Callable[..., Any]) -> Callable[..., None]:
         if _is_group(parameter)
     }
     parameters = {parameter.name: parameter for parameter in _spread(given)}
-    answers, takes_json = given.return_annotation is Answer, "as_json" in parameters
+    answers, takes_json = given.return_annotation is Output, "as_json" in parameters
     if answers and not takes_json:
         parameters["as_json"] = _option("as_json", AsJson, False)
 
@@ -101,8 +101,8 @@ def printed(function: Callable[..., Any]) -> Callable[..., None]:
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
         found = function(**values)
-        if isinstance(found, Answer):
-            print_answer(found, as_json=as_json)
+        if isinstance(found, Output):
+            print_output(found, as_json=as_json)
         elif isinstance(found, str):
             print_blocks([Whole(found)])
 

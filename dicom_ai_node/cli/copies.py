@@ -9,7 +9,7 @@ import typer
 
 from dicom_ai_node.cli.commands import By, ConfigFile, DryRun
 from dicom_ai_node.cli.common import account, configuration, open_database, person, unknown_name
-from dicom_ai_node.cli.printing import Answer, Block, Whole
+from dicom_ai_node.cli.printing import Block, Output, Whole
 from dicom_ai_node.cli.proposals import Everything, Filters, Id, Ids, chosen, existing
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import FillError, UnreadableInstance
@@ -34,7 +34,7 @@ def apply(
     dry_run: DryRun = False,
     by: By = "",
     config: ConfigFile = None,
-) -> Answer:
+) -> Output:
     """Queue filled copies of a study's images for each destination whose 'fill' takes them.
 
     By ID, or of every accepted proposal that matches the filters. All accepted values of a study go
@@ -56,7 +56,7 @@ def apply(
     return _applied(settings, db, list(uids), actor, everything)
 
 
-def _planned(config: Config, db: Database, uids: Sequence[str], everything: bool) -> Answer:
+def _planned(config: Config, db: Database, uids: Sequence[str], everything: bool) -> Output:
     from dicom_ai_node.fill.apply import plan
 
     plans = _Each(uids, lambda uid: plan(config, db, uid))
@@ -72,7 +72,7 @@ def _planned(config: Config, db: Database, uids: Sequence[str], everything: bool
         copies = sum(planned.deliveries for planned in plans.done)
         yield f"{copies} copies of {len(plans.done)} studies; nothing was queued"
 
-    return Answer(
+    return Output(
         plans.found(),
         json=lambda found: {
             "study_instance_uid": found[0],
@@ -87,7 +87,7 @@ def _planned(config: Config, db: Database, uids: Sequence[str], everything: bool
 
 def _applied(
     config: Config, db: Database, uids: Sequence[str], actor: str, everything: bool
-) -> Answer:
+) -> Output:
     from dicom_ai_node.fill.apply import apply as apply_study
     from dicom_ai_node.fill.apply import copy_maker
     from dicom_ai_node.spool import Spool
@@ -109,7 +109,7 @@ def _applied(
                 yield f"not to {admission.destination}: {keyword}: {reason}"
 
     studies = _Each(uids, applied)
-    return Answer(
+    return Output(
         studies.found(),
         json=_applied_record,
         each=lines,
@@ -176,7 +176,7 @@ def preview(
         bool, typer.Option("--all", help="Also file meta, sequences and private elements.")
     ] = False,
     config: ConfigFile = None,
-) -> Answer:
+) -> Output:
     """Print what a destination would get changed, tag by tag. Sends and keeps nothing.
 
     The filled attributes first, then what else changes at the top of the data set; --all adds the
@@ -207,7 +207,7 @@ def preview(
         if len(said) < len(ranked):
             yield f"  and {len(ranked) - len(said)} more that say where it comes from: --all"
 
-    return Answer(
+    return Output(
         previews(settings, db, spool, asked, destination, make=make, now=time.time()),
         json=lambda shown: {
             "kind": shown.kind,

@@ -12,14 +12,14 @@ from rich.progress import track
 
 from dicom_ai_node.cli.commands import AsJson, By, ConfigFile, DryRun, Reason
 from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
-from dicom_ai_node.cli.printing import Answer, Block, print_blocks, table
+from dicom_ai_node.cli.printing import Block, Output, print_blocks, table
 from dicom_ai_node.cli.proposals import Everything, Filters, Ids, as_row, as_table, chosen
 from dicom_ai_node.errors import ConfigError, FillError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.decisions import decide_on
 from dicom_ai_node.store.proposals import Selection, StoredProposal
 from dicom_ai_node.study.proposals import Decision, ProposalState
-from dicom_ai_node.terminal import complain, plain_terminal, progress_console
+from dicom_ai_node.terminal import complain, console, plain_terminal, progress_console
 from dicom_ai_node.types import ProposalSource
 
 _EXAMPLES = 5
@@ -48,7 +48,7 @@ class Deciding:
 
 def accept(
     ids: Ids = None, *, filters: Filters, deciding: Deciding, as_json: AsJson = False
-) -> Answer:
+) -> Output:
     """Accept proposals: their values are right. Nothing is sent before they are applied.
 
     By ID, or all that match the filters. Filters take an inferred age only with --source inference,
@@ -63,7 +63,7 @@ def accept(
 
 def reject(
     ids: Ids = None, *, filters: Filters, deciding: Deciding, as_json: AsJson = False
-) -> Answer:
+) -> Output:
     """Reject proposals: the same value from the same source is not proposed again.
 
     By ID, or all that match the filters.
@@ -77,7 +77,7 @@ def reject(
 
 def _decided(
     decision: Decision, ids: Ids, filters: Filters, given: Deciding, as_json: bool
-) -> Answer:
+) -> Output:
     selection = filters.selection([given.state])
     db = open_database(configuration(given.config))
     reason = given.reason.strip()
@@ -88,11 +88,11 @@ def _decided(
     if decision is Decision.ACCEPT and not ids:
         rows = _acceptable(rows, selection)
     if given.dry_run:
-        return Answer(rows, json=as_row, blocks=_meant(rows, decision))
+        return Output(rows, json=as_row, blocks=_meant(rows, decision))
     if not ids:
-        print_blocks(_meant(rows, decision))
+        print_blocks(_meant(rows, decision), progress_console if as_json else console)
     if not rows or not (ids or given.yes or _confirmed(rows, decision)):
-        return Answer()
+        return Output()
     return _decide(db, rows, decision, actor, reason)
 
 
@@ -134,12 +134,12 @@ def _confirmed(rows: Sequence[StoredProposal], decision: Decision) -> bool:
         raise ConfigError(
             f"{len(rows)} proposals match: --yes was expected, or --dry-run to see them"
         )
-    return typer.confirm(f"{decision.capitalize()} {len(rows)} proposals?")
+    return typer.confirm(f"{decision.capitalize()} {len(rows)} proposals?", err=True)
 
 
 def _decide(
     db: Database, rows: Sequence[StoredProposal], decision: Decision, actor: str, reason: str
-) -> Answer:
+) -> Output:
     """Decide each as it was seen; what somebody else decided meanwhile holds up nothing else."""
     done: list[StoredProposal] = []
     user = account()
@@ -164,4 +164,4 @@ def _decide(
         else:
             yield f"{len(done)} proposals are {_DONE[decision]}, {by}"
 
-    return Answer(decided(), json=as_row, blocks=blocks(), ok=lambda: len(done) == len(rows))
+    return Output(decided(), json=as_row, blocks=blocks(), ok=lambda: len(done) == len(rows))

@@ -14,9 +14,9 @@ from dicom_ai_node.cli.commands import AsJson, ConfigFile, Paths
 from dicom_ai_node.cli.common import check_folder
 from dicom_ai_node.cli.printing import (
     WIDE,
-    Answer,
     Block,
     Lines,
+    Output,
     Whole,
     counted,
     cut_left,
@@ -79,7 +79,7 @@ def infer(
     *,
     maps: Maps,
     as_json: AsJson = False,
-) -> Answer:
+) -> Output:
     """Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.
 
     Every image is shown to the network, whatever the policy says of flagged studies. PNG and
@@ -129,7 +129,7 @@ def infer(
         )
         yield from (fault for fault in faults if not fault.startswith(tuple(in_table)))
 
-    return Answer(
+    return Output(
         documents(),
         blocks=_blocks(done, paths, maps, heads, of_bundle),
         faults=said(),

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dicom_ai_node.cli.commands import Bundle, ConfigFile, Weeks
 from dicom_ai_node.cli.common import check_folder, configuration, open_database
-from dicom_ai_node.cli.printing import Answer, Block, cut_left, pairs, table
+from dicom_ai_node.cli.printing import Block, Output, cut_left, pairs, table
 from dicom_ai_node.output import escaped_json
 from dicom_ai_node.terminal import console
 
@@ -23,7 +23,7 @@ _FIGURES = ("age MAE, years", "age coverage at 90 %", "sex accuracy")
 _MOST_FIGURES = 12
 
 
-def list_() -> Answer:
+def list_() -> Output:
     """List the shipped bundles.
 
     Example: dicom-ai-node model list
@@ -41,14 +41,14 @@ def list_() -> Answer:
         (name, version, sha256[:16], "yes" if default else "", cut_left(path, room))
         for name, version, sha256, default, path in rows
     ]
-    return Answer(
+    return Output(
         rows,
         json=lambda row: dict(zip(keys, row, strict=True)),
         blocks=[table(("Name", "Version", "SHA-256", "Default", "Folder"), cells)],
     )
 
 
-def show(name: Bundle = "default") -> Answer:
+def show(name: Bundle = "default") -> Output:
     """Show a bundle: what it is for, what it was trained on, how well it does.
 
     The whole manifest, with its calibration and every figure, is in --json.
@@ -59,14 +59,14 @@ def show(name: Bundle = "default") -> Answer:
 
     path = resolve_bundle(name)
     manifest = load_manifest(path)
-    return Answer(
+    return Output(
         [manifest],
         json=lambda whole: escaped_json(whole.model_dump_json(indent=2)),
         blocks=_bundle_blocks(manifest, path),
     )
 
 
-def verify(name: Bundle = "default") -> Answer:
+def verify(name: Bundle = "default") -> Output:
     """Check that a bundle is complete and that its weights are the ones it was made with.
 
     Example: dicom-ai-node model verify default
@@ -76,7 +76,7 @@ def verify(name: Bundle = "default") -> Answer:
 
     path = resolve_bundle(name)
     identity = verify_bundle(path).identity
-    return Answer(
+    return Output(
         [{"path": str(path), "sha256": identity.sha256, "valid": True}],
         blocks=[f"{identity.name} {identity.version}: weights {identity.sha256} as expected"],
     )
@@ -86,7 +86,7 @@ def export(
     onnx: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
     name: Bundle = "default",
     opset: Annotated[int, typer.Option(min=18, max=23, help="ONNX operator set.")] = 18,
-) -> Answer:
+) -> Output:
     """Write a bundle's network as ONNX, and check that it answers as before.
 
     Needs the packages of dicom-ai-node[onnx]. docs/interoperability.md says what the network
@@ -104,7 +104,7 @@ def export(
         found = Text("unchecked: onnxruntime is not installed", style="yellow")
     else:
         found = Text(f"largest relative difference to torch {difference:.1e}")
-    return Answer(
+    return Output(
         [{"path": str(onnx), "difference": difference}],
         blocks=[
             Text.assemble(f"{onnx}: ", found),
@@ -113,7 +113,7 @@ def export(
     )
 
 
-def compare(weeks: Weeks = 12, config: ConfigFile = None) -> Answer:
+def compare(weeks: Weeks = 12, config: ConfigFile = None) -> Output:
     """Say which bundle did better on the site's own trusted headers: the live one or the shadow.
 
     Differences are paired, shadow minus live, with 95 % intervals; a patient counts once a week.
@@ -158,7 +158,7 @@ def compare(weeks: Weeks = 12, config: ConfigFile = None) -> Answer:
         "differences": [asdict(difference) for difference in found],
         "verdict": verdict(found),
     }
-    return Answer([record], blocks=blocks, ok=bool(found))
+    return Output([record], blocks=blocks, ok=bool(found))
 
 
 def _bundle_blocks(manifest: "Manifest", path: Path) -> Iterator[Block]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dicom_ai_node.cli.commands import MARKUP, ConfigFile, Weeks, printed
 from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
-from dicom_ai_node.cli.printing import WIDE, Answer, Block, when
+from dicom_ai_node.cli.printing import WIDE, Block, Output, when
 from dicom_ai_node.config import Config
 from dicom_ai_node.monitor.charts import PLAIN, Point
 from dicom_ai_node.monitor.figures import MonitorFigure, Summary, tabulate
@@ -59,7 +59,7 @@ def figures(
     by: Annotated[By, typer.Option(help="One line for each.")] = By.ALL,
     weeks: Weeks = 12,
     config: ConfigFile = None,
-) -> Answer:
+) -> Output:
     """Show error, coverage, sex accuracy and gate refusals against trusted headers, and drift.
 
     Intervals are 95 % ones; a patient counts once a week. The last weeks need not be over; a chart
@@ -68,7 +68,7 @@ def figures(
     Example: dicom-ai-node monitor --by station --weeks 12
     """
     if context.invoked_subcommand is not None:
-        return Answer()
+        return Output()
     settings = configuration(config)
     db, now = open_database(settings), time.time()
     charts = draw(db, settings.monitor, now=now)
@@ -91,7 +91,7 @@ def figures(
         *_words(charts, flags, settings),
         *_switches(decisions, mode(db)),
     ]
-    return Answer([record], blocks=blocks)
+    return Output([record], blocks=blocks)
 
 
 def resume(

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from dicom_ai_node.cli.commands import AsJson, ConfigFile
 from dicom_ai_node.cli.common import configuration, find_config
-from dicom_ai_node.cli.printing import Answer, Block, Whole
+from dicom_ai_node.cli.printing import Block, Output, Whole
 from dicom_ai_node.config import NO_CALLERS, Config, located
 from dicom_ai_node.config.example import example
 from dicom_ai_node.config.peers import Destination
@@ -55,7 +55,7 @@ def check_config(
         Path | None,
         typer.Option(help="Of --example: folder of spool and database. Default: var beside it."),
     ] = None,
-) -> Answer:
+) -> Output:
     """Check the configuration and say what is in force. Exit code 2 when it has faults.
 
     Relative paths in it lead from the folder of the file, wherever a command is run.
@@ -65,13 +65,15 @@ def check_config(
     Example: dicom-ai-node check-config --example --data /var/lib/dicom-ai-node > node.toml
     """
     if show_example:
-        typer.echo(example(data.absolute() if data else None), nl=False)
-        return Answer()
+        text = example(data.absolute() if data else None).rstrip("\n")
+        return Output(
+            [text], json=lambda whole: {"example": f"{whole}\n"}, blocks=[Whole(Text(text))]
+        )
     if data is not None:
         raise ConfigError("--data: expected with --example only")
     checked = configuration(config)
     secret = {"storage": {"database"}, "log": {"hash_key"}}
-    return Answer(
+    return Output(
         [checked],
         json=lambda whole: whole.model_dump_json(exclude=secret),
         blocks=_in_force(find_config(config), checked),
@@ -114,7 +116,7 @@ def _sent(peer: Destination) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def status(config: ConfigFile = None) -> Answer:
+def status(config: ConfigFile = None) -> Output:
     """Say how the node is: processes, queues, disk. Exit code 1 when it is not ready.
 
     Example: dicom-ai-node status --json
@@ -135,7 +137,7 @@ def status(config: ConfigFile = None) -> Answer:
         for check in report.checks
     ]
     blocks = [Whole(f"configuration: {where}"), *_places(settings), *checks]
-    return Answer(
+    return Output(
         [record | {"quarantined": put_aside}],
         blocks=[*blocks, *_in_quarantine(settings, reasons)],
         ok=report.ready,
@@ -177,7 +179,7 @@ def echo(
         typer.Argument(help="A name of [destinations] or [sources], pacs:NAME, or worklist."),
     ],
     config: ConfigFile = None,
-) -> Answer:
+) -> Output:
     """Ask whether a peer answers: C-ECHO and what it accepts, or QIDO-RS of a DICOMweb archive.
 
     Exit code 1 when it does not answer, or not as the configuration needs it.
@@ -189,7 +191,7 @@ def echo(
     from dicom_ai_node.ops.echo import echo as ask
 
     answer = ask(configuration(config), name)
-    return Answer([answer.as_dict()], blocks=[Text(answer.text)], ok=answer.ok)
+    return Output([answer.as_dict()], blocks=[Text(answer.text)], ok=answer.ok)
 
 
 def demo(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import typer
 from rich.cells import cell_len, set_cell_size
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -69,7 +69,7 @@ class Csv:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Output:
     """What a command found, for people and for machines, and how it ends."""
 
     records: Iterable[Any] = ()
@@ -91,53 +91,53 @@ class Answer:
     """Says how far it came when Ctrl-C ends the records; None: nothing is printed then."""
 
 
-def print_answer(answer: Answer, *, as_json: bool = False) -> None:
-    """Print an answer and end with its exit code."""
-    form: Form = "json" if as_json else answer.form
+def print_output(output: Output, *, as_json: bool = False) -> None:
+    """Print what a command found and end with its exit code."""
+    form: Form = "json" if as_json else output.form
     interrupted = False
     try:
-        _print_records(answer, form)
+        _print_records(output, form)
     except KeyboardInterrupt:
-        if answer.interrupted is None:
+        if output.interrupted is None:
             raise
         interrupted = True
     finally:
-        if isinstance(answer.records, Generator):
-            answer.records.close()  # with the progress bar that it may show
+        if isinstance(output.records, Generator):
+            output.records.close()  # with the progress bar that it may show
     if form == "table":
-        print_blocks(answer.blocks)
-    for fault in answer.faults:
+        print_blocks(output.blocks)
+    for fault in output.faults:
         complain(fault)
-    if interrupted and answer.interrupted:
-        complain(f"interrupted: {answer.interrupted()}")
+    if interrupted and output.interrupted:
+        complain(f"interrupted: {output.interrupted()}")
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if not (answer.ok() if callable(answer.ok) else answer.ok):
+    if not (output.ok() if callable(output.ok) else output.ok):
         raise typer.Exit(ExitCode.NO)
 
 
-def _print_records(answer: Answer, form: Form) -> None:
+def _print_records(output: Output, form: Form) -> None:
     writer = CsvWriter(sys.stdout)
-    if form == "csv" and answer.csv:
-        writer.writerow(answer.csv.columns)
-    for record in answer.records:
+    if form == "csv" and output.csv:
+        writer.writerow(output.csv.columns)
+    for record in output.records:
         if form == "json":
-            made = answer.json(record)
+            made = output.json(record)
             typer.echo(made if isinstance(made, str) else json_text(made))
-        elif form == "csv" and answer.csv:
-            writer.writerow(answer.csv.row(record))
+        elif form == "csv" and output.csv:
+            writer.writerow(output.csv.row(record))
         else:
-            print_blocks(answer.each(record))
+            print_blocks(output.each(record))
 
 
-def print_blocks(blocks: Iterable[Block]) -> None:
+def print_blocks(blocks: Iterable[Block], on: Console = console) -> None:
     """Print what people see."""
     for block in blocks:
         if isinstance(block, Whole):
-            console.print(block.text, style=block.style or None, soft_wrap=True)
+            on.print(block.text, style=block.style or None, soft_wrap=True)
         elif isinstance(block, Lines):
-            _print_lines(block)
+            _print_lines(block, on)
         else:
-            console.print(block)
+            on.print(block)
 
 
 def table(
@@ -233,16 +233,16 @@ def counted(rules: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _print_lines(lines: Lines) -> None:
+def _print_lines(lines: Lines, on: Console) -> None:
     names, rows, below, gives = lines.names, lines.rows, lines.below, lines.gives
-    if console.width >= WIDE:
+    if on.width >= WIDE:
         names = (lines.called, *names)
         rows = [(under, *row) for row, under in zip(rows, below, strict=True)]
         gives, below = [column + 1 for column in gives], ()
     cells = [[visible(cell) for cell in row] for row in (names, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     for column in gives:
-        excess = sum(widths) + 2 * (len(widths) - 1) - console.width
+        excess = sum(widths) + 2 * (len(widths) - 1) - on.width
         widths[column] -= min(max(excess, 0), max(widths[column] - _LEAST, 0))
     for number, row in enumerate(cells):
         fitted = [
@@ -250,12 +250,10 @@ def _print_lines(lines: Lines) -> None:
             for cell, width in zip(row, widths, strict=True)
         ]
         style = "bold" if number == 0 else ""
-        console.print(Text("  ".join(fitted).rstrip(), style=style), soft_wrap=True)
-        for line in _wrapped(below[number - 1]) if number and below else ():
-            console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
+        on.print(Text("  ".join(fitted).rstrip(), style=style), soft_wrap=True)
+        for line in _wrapped(below[number - 1], on.width - 2) if number and below else ():
+            on.print(Text(f"  {line}", style="dim"), soft_wrap=True)
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(
-        visible(text), console.width - 2, break_long_words=False, break_on_hyphens=False
-    )
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(visible(text), width, break_long_words=False, break_on_hyphens=False)

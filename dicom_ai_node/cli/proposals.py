@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dicom_ai_node.cli.commands import ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.common import configuration, open_database, signed
-from dicom_ai_node.cli.printing import Answer, Block, count_of, table, when, whole
+from dicom_ai_node.cli.printing import Block, Output, count_of, table, when, whole
 from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store import proposals as store
@@ -91,14 +91,14 @@ def list_(
         bool, typer.Option("--stuck", help="Only accepted ones that [fill] auto_apply could not.")
     ] = False,
     limit: Limit = 100,
-) -> Answer:
+) -> Output:
     """List proposals, newest first.
 
     Example: dicom-ai-node proposals list --state open --source inference
     """
     selection = replace(filters.selection(state or ()), stuck=stuck)
     rows = store.find(open_database(configuration(config)), selection, limit=limit)
-    return Answer(rows, json=as_row, blocks=[as_table(rows), count_of(rows, limit, "proposals")])
+    return Output(rows, json=as_row, blocks=[as_table(rows), count_of(rows, limit, "proposals")])
 
 
 def as_table(rows: Sequence[StoredProposal]) -> Table:
@@ -124,7 +124,7 @@ def as_table(rows: Sequence[StoredProposal]) -> Table:
     )
 
 
-def show(proposal_id: Id, config: ConfigFile = None) -> Answer:
+def show(proposal_id: Id, config: ConfigFile = None) -> Output:
     """Show one proposal: value, source, interval or probability, rules, every decision.
 
     Example: dicom-ai-node proposals show 12
@@ -134,7 +134,7 @@ def show(proposal_id: Id, config: ConfigFile = None) -> Answer:
     row = detail.proposal
     accepted = row.state is ProposalState.ACCEPTED
     stuck = why_stuck(db, row.study_instance_uid) if accepted else None
-    return Answer(
+    return Output(
         [detail],
         json=lambda found: _detail(found, stuck),
         blocks=_detail_blocks(detail, stuck),

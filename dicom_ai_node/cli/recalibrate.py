@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from dicom_ai_node.cli.commands import AsJson, Bundle, ConfigFile
 from dicom_ai_node.cli.common import check_folder
-from dicom_ai_node.cli.printing import Answer, Whole, table
+from dicom_ai_node.cli.printing import Output, Whole, table
 from dicom_ai_node.config import load_config
 from dicom_ai_node.errors import ConfigError, ExitCode
 from dicom_ai_node.terminal import complain, plain_terminal, progress_console
@@ -42,7 +42,7 @@ def recalibrate(
     ] = 200,
     config: ConfigFile = None,
     as_json: AsJson = False,
-) -> Answer:
+) -> Output:
     """Calibrate a bundle on a site's own images and write it as a new bundle.
 
     Used is one image of each study whose age and sex no header rule has anything against, and that
@@ -81,7 +81,7 @@ def recalibrate(
     return calibrated(made, out)
 
 
-def calibrated(made: "Manifest", out: Path) -> Answer:
+def calibrated(made: "Manifest", out: Path) -> Output:
     """Say what was made and what it changes."""
     found = made.recalibration
     assert found is not None
@@ -96,7 +96,7 @@ def calibrated(made: "Manifest", out: Path) -> Answer:
         for before, after in zip(found.before, found.after, strict=True)
     ]
     names = {"path": str(out), "name": made.name, "version": made.version}
-    return Answer(
+    return Output(
         [names | {"sha256": made.sha256} | found.model_dump(mode="json")],
         blocks=[
             table(("Interval", "Coverage before", "after", "Width before", "after"), rows),

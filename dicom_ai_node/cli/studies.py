@@ -15,9 +15,9 @@ from dicom_ai_node.cli import verdict
 from dicom_ai_node.cli.commands import ConfigFile, Limit, StudyUid
 from dicom_ai_node.cli.common import configuration, open_database
 from dicom_ai_node.cli.printing import (
-    Answer,
     Block,
     Lines,
+    Output,
     Whole,
     count_of,
     minute,
@@ -51,7 +51,7 @@ def studies(
     since: Annotated[datetime | None, typer.Option(help="Received at or after.")] = None,
     until: Annotated[datetime | None, typer.Option(help="Received before.")] = None,
     limit: Limit = 100,
-) -> Answer:
+) -> Output:
     """List studies, newest first: recorded age and sex, estimate, verdict, rules to look at.
 
     In a wide terminal, or in a pipe, each study is one line that begins with its UID.
@@ -66,7 +66,7 @@ def studies(
         until=until.timestamp() if until else None,
         limit=limit,
     )
-    return Answer(rows, json=_record, blocks=_studies_blocks(rows, limit))
+    return Output(rows, json=_record, blocks=_studies_blocks(rows, limit))
 
 
 def _studies_blocks(rows: Sequence[StudyRow], limit: int) -> Iterator[Block]:
@@ -80,7 +80,7 @@ def _studies_blocks(rows: Sequence[StudyRow], limit: int) -> Iterator[Block]:
     yield count_of(rows, limit, "studies")
 
 
-def show(study_uid: StudyUid, config: ConfigFile = None) -> Answer:
+def show(study_uid: StudyUid, config: ConfigFile = None) -> Output:
     """Show one study: the verdict, then findings, images, every transition and each delivery.
 
     The whole answer of the rules and the network is in --json.
@@ -93,14 +93,14 @@ def show(study_uid: StudyUid, config: ConfigFile = None) -> Answer:
     if detail is None:
         raise NodeError(f"no study {study_uid}")
     log_id = logs.hashed(study_uid)
-    return Answer(
+    return Output(
         [detail],
         json=lambda found: _detail(found) | {"log_id": log_id},
         blocks=_study_blocks(detail, log_id),
     )
 
 
-def quarantine(config: ConfigFile = None, limit: Limit = 100) -> Answer:
+def quarantine(config: ConfigFile = None, limit: Limit = 100) -> Output:
     """List what was received and could not be filed, with its reason, newest first.
 
     The files are below the spool; 'gone' are those that a person has removed since.
@@ -119,7 +119,7 @@ def quarantine(config: ConfigFile = None, limit: Limit = 100) -> Answer:
         called="File",
         gives=(2,),
     )
-    return Answer(
+    return Output(
         rows,
         json=lambda row: asdict(row) | {"at": when(row.at), "gone": row.path in gone},
         blocks=[
@@ -138,7 +138,7 @@ def requeue(
         bool, typer.Option("--withheld", help="All studies whose report shadow mode withheld.")
     ] = False,
     config: ConfigFile = None,
-) -> Answer:
+) -> Output:
     """Analyse a study again, or send dead letters again.
 
     A study with dead letters has them put back in their queue; any other is analysed again. An
@@ -155,12 +155,12 @@ def requeue(
     if withheld:
         count, lost = results.requeue_withheld(db, now=now)
         said = f"{count} studies to be analysed again, {lost} have no images any more"
-        return Answer([{"studies": count, "without_images": lost}], blocks=[said])
+        return Output([{"studies": count, "without_images": lost}], blocks=[said])
     count = deliveries.requeue_dead(db, study_uid=study_uid or None, now=now)
     deliveries.start_over(db)
     state = None if count or not study_uid else _analysed_again(db, study_uid, now)
     said = f"{study_uid} is {state}" if state else f"{count} deliveries back in their queue"
-    return Answer([{"deliveries": count, "study_state": state}], blocks=[said])
+    return Output([{"deliveries": count, "study_state": state}], blocks=[said])
 
 
 def _analysed_again(db: Database, study_uid: str, now: float) -> State:

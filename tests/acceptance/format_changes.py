@@ -32,7 +32,7 @@ class Change:
 _IMPORTED = "networks of others are no longer shown beside the bundle's answers"
 _KEPT = "the process of the periodic work is called maintenance"
 _HEAD = "a received file names this program in (0002,0012), not the library that it used"
-_ROWS = "a manifest of schema 4 lists heads, gates and what it accepts"
+_JSON = "with --json standard output is JSON alone"
 _ORDER = "--reason stands behind the filters"
 _ROWS = "a manifest of schema 4: heads, gates and what the bundle accepts are rows"
 INTENDED = (
@@ -52,6 +52,7 @@ INTENDED = (
     Change("help/serve", _KEPT, "keeper and web", "maintenance and web"),
     Change("help/proposals-accept", _ORDER),
     Change("help/proposals-reject", _ORDER),
+    Change("proposals/accept-dates-json", _JSON),
     Change("proposals/preview", _HEAD, "51 more", "49 more"),
     Change("proposals/preview-research-json", _HEAD),
 )

@@ -10,14 +10,14 @@ import typer
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli.commands import printed
-from dicom_ai_node.cli.printing import Answer, Csv, Form, Whole, print_answer, table
+from dicom_ai_node.cli.printing import Csv, Form, Output, Whole, print_output, table
 from dicom_ai_node.errors import ExitCode
 
 Said = pytest.CaptureFixture[str]
 
 
-def answer(records: Iterator[int], *, form: Form = "table", **more: Any) -> Answer:
-    return Answer(
+def answer(records: Iterator[int], *, form: Form = "table", **more: Any) -> Output:
+    return Output(
         records,
         json=lambda number: {"number": number},
         each=lambda number: [f"{number} is there"],
@@ -29,7 +29,7 @@ def answer(records: Iterator[int], *, form: Form = "table", **more: Any) -> Answ
 
 
 def test_people_see_each_record_and_what_stands_below(capsys: Said) -> None:
-    print_answer(answer(iter((1, 2))))
+    print_output(answer(iter((1, 2))))
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["1 is there", "2 is there"]
     assert lines[2].split() == ["Number"]
@@ -37,18 +37,18 @@ def test_people_see_each_record_and_what_stands_below(capsys: Said) -> None:
 
 
 def test_machines_see_the_records_alone(capsys: Said) -> None:
-    print_answer(answer(iter((1, 2)), form="csv"), as_json=True)
+    print_output(answer(iter((1, 2)), form="csv"), as_json=True)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"number": 1},
         {"number": 2},
     ]
-    print_answer(answer(iter((1, 2)), form="csv"))
+    print_output(answer(iter((1, 2)), form="csv"))
     assert capsys.readouterr().out.split() == ["number", "1", "2"]
 
 
 def test_faults_are_said_at_the_end_and_a_no_is_a_no(capsys: Said) -> None:
     with pytest.raises(typer.Exit) as ended:
-        print_answer(answer(iter((1,)), faults=["late"], ok=lambda: False), as_json=True)
+        print_output(answer(iter((1,)), faults=["late"], ok=lambda: False), as_json=True)
     assert ended.value.exit_code == ExitCode.NO
     assert capsys.readouterr().err == "error: late\n"
 
@@ -60,14 +60,14 @@ def interrupted() -> Iterator[int]:
 
 def test_ctrl_c_shows_what_was_done_where_that_can_be_said(capsys: Said) -> None:
     with pytest.raises(typer.Exit) as ended:
-        print_answer(answer(interrupted(), interrupted=lambda: "1 of 2"))
+        print_output(answer(interrupted(), interrupted=lambda: "1 of 2"))
     assert ended.value.exit_code == ExitCode.INTERRUPTED
     said = capsys.readouterr()
     assert said.out.startswith("1 is there\n")
     assert said.out.endswith(f"{'x' * 300}\n")
     assert said.err == "error: interrupted: 1 of 2\n"
     with pytest.raises(KeyboardInterrupt):
-        print_answer(answer(interrupted()))
+        print_output(answer(interrupted()))
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Size:
     height: Annotated[int, typer.Option(help="Rows.")] = 3
 
 
-def area(*, size: Size) -> Answer:
+def area(*, size: Size) -> Output:
     """Multiply."""
-    return Answer([size.width * size.height], blocks=[f"{size.width * size.height} cells"])
+    return Output([size.width * size.height], blocks=[f"{size.width * size.height} cells"])
 
 
 def test_a_dataclass_stands_for_its_fields_and_an_answer_brings_json() -> None:

@@ -160,6 +160,13 @@ def test_what_matches_is_accepted_and_nothing_else(wards: Desk) -> None:
     assert (event["to"], event["reason"]) == ("accepted", "asked the ward")
 
 
+def test_for_machines_what_would_be_accepted_is_said_beside_the_records(wards: Desk) -> None:
+    arguments = ["proposals", "accept", "--all", *WHY, "--yes", "--json", "-c", str(wards.path)]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["accepted"] * 2
+    assert "2 proposals would be accepted" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("filters", "accepted"),
     [

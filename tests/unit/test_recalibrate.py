@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
-from dicom_ai_node.cli.printing import print_answer
+from dicom_ai_node.cli.printing import print_output
 from dicom_ai_node.cli.recalibrate import calibrated
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.demo import phantom
@@ -123,7 +123,7 @@ def test_the_table_shows_before_and_after(
 ) -> None:
     manifest = bundle.load_manifest(made[0])
     assert manifest.recalibration is not None
-    print_answer(calibrated(manifest, made[0]))
+    print_output(calibrated(manifest, made[0]))
     shown = capsys.readouterr().out
     for covered in (*manifest.recalibration.before, *manifest.recalibration.after):
         assert f"{covered.coverage:.1%}" in shown
