@@ -8,12 +8,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
+from dicom_ai_node.archive.member import Member, grouped
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_date
 from dicom_ai_node.rules.missing_rules import test_word
-from dicom_ai_node.rules.rule import Hit, by_id
-from dicom_ai_node.types import Severity
+from dicom_ai_node.rules.rule import WARNING, Hit, rule
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[a-z]+")
@@ -28,6 +27,12 @@ Words = frozenset[str]
 _MOST_NAMES = 50
 
 
+@rule(
+    "G5",
+    WARNING,
+    "identity",
+    "One PatientID with names of several persons, or one person under several PatientIDs",
+)
 def _identities(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     persons = [
         study
@@ -155,14 +160,3 @@ def _close(a: str, b: str) -> bool:
     rest_a, rest_b = a[start:], b[start:]
     swapped = rest_a[:2] == rest_b[:2][::-1] and rest_a[2:] == rest_b[2:]
     return rest_a[1:] == rest_b[1:] or rest_a[1:] == rest_b or rest_a == rest_b[1:] or swapped
-
-
-RULES = by_id(
-    ArchiveRule(
-        "G5",
-        Severity.WARNING,
-        "identity",
-        "One PatientID with names of several persons, or one person under several PatientIDs",
-        _identities,
-    ),
-)

@@ -4,11 +4,11 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from dicom_ai_node.archive.member import ArchiveRule, Member
+from dicom_ai_node.archive.member import Member
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.header import Header
-from dicom_ai_node.rules.rule import Hit, by_id, shown
-from dicom_ai_node.types import AttributeStatus, Severity
+from dicom_ai_node.rules.rule import INFORMATION, WARNING, Hit, rule, shown
+from dicom_ai_node.types import AttributeStatus
 
 _COMPARED = (
     # keyword, attribute, whether its values may be quoted
@@ -24,6 +24,9 @@ _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _LOST = {"?", "\ufffd"}
 
 
+@rule(
+    "G8", INFORMATION, "identity", "The listing (C-FIND, QIDO-RS) says something else than the file"
+)
 def _against_file(
     members: Sequence[Member], settings: RulesSettings
 ) -> Iterator[tuple[Member, Hit]]:
@@ -86,12 +89,14 @@ def _lossy_equal(name: str, other: str) -> bool:
     )
 
 
+@rule("S1", WARNING, "image", "The study, or a part of it, could not be retrieved from its source")
 def _not_had(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     for member in members:
         if member.fault:
             yield member, Hit(f"the study was not retrieved completely: {member.fault}")
 
 
+@rule("S2", WARNING, "image", "Fewer instances came than the source listed")
 def _incomplete(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     for member in members:
         expected, arrived = member.expected, member.arrived
@@ -99,40 +104,9 @@ def _incomplete(members: Sequence[Member], settings: RulesSettings) -> Iterator[
             yield member, Hit(f"{arrived} of the {expected} instances came that were listed")
 
 
+@rule("S3", WARNING, "identity", "StudyInstanceUID is absent or no UID")
 def _nameless(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     for member in members:
         uid = member.study_instance_uid
         if uid is not None and (len(uid) > 64 or not _UID.fullmatch(uid)):
             yield member, Hit("StudyInstanceUID is " + ("no UID" if uid else "absent or empty"))
-
-
-RULES = by_id(
-    ArchiveRule(
-        "G8",
-        Severity.INFORMATION,
-        "identity",
-        "The listing (C-FIND, QIDO-RS) says something else than the file",
-        _against_file,
-    ),
-    ArchiveRule(
-        "S1",
-        Severity.WARNING,
-        "image",
-        "The study, or a part of it, could not be retrieved from its source",
-        _not_had,
-    ),
-    ArchiveRule(
-        "S2",
-        Severity.WARNING,
-        "image",
-        "Fewer instances came than the source listed",
-        _incomplete,
-    ),
-    ArchiveRule(
-        "S3",
-        Severity.WARNING,
-        "identity",
-        "StudyInstanceUID is absent or no UID",
-        _nameless,
-    ),
-)

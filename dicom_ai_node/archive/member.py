@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_date
 from dicom_ai_node.rules.attributes import comparable_age, stated_sex
 from dicom_ai_node.rules.header import Header, usual
-from dicom_ai_node.rules.rule import Entry, Hit
+from dicom_ai_node.rules.rule import Hit, Rule
 from dicom_ai_node.types import HeaderCheck, PriorStudy, StudyResult
 
 _SHIFTED = {"MODIFIED", "REMOVED"}
@@ -134,11 +134,7 @@ Group = TypeVar("Group", str, tuple[str, ...])
 Over = Callable[[Sequence[Member], RulesSettings], Iterator[tuple[Member, Hit]]]
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveRule(Entry):
-    """One rule over an archive."""
-
-    check: Over = field(repr=False)
+ArchiveRule = Rule[Over]
 
 
 def patients(headers: Mapping[str, Sequence[Header]]) -> Mapping[str, str]:

@@ -12,14 +12,13 @@ from dicom_ai_node.archive import identities, listing, stations
 from dicom_ai_node.archive.member import ArchiveRule, Collected, Member, patients
 from dicom_ai_node.archive.stations import StationGroup, groups_of
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules.check import IMAGE_RULES, RULES, Fired, amended, check
+from dicom_ai_node.rules.check import RULES, Fired, amended, check
 from dicom_ai_node.rules.header import Header, distinct
-from dicom_ai_node.rules.rule import Entry
+from dicom_ai_node.rules.image_rules import IMAGE_RULES
+from dicom_ai_node.rules.rule import Entry, rules_in
 from dicom_ai_node.types import PriorStudy
 
-ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(
-    dict(sorted({**stations.RULES, **identities.RULES, **listing.RULES}.items()))
-)
+ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(rules_in(stations, identities, listing))
 """What needs an archive and not a study."""
 
 ALL_RULES: Mapping[str, Entry] = MappingProxyType({**RULES, **ARCHIVE_RULES, **IMAGE_RULES})

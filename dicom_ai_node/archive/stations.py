@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import methodcaller
 
-from dicom_ai_node.archive.member import ArchiveRule, Member, grouped
+from dicom_ai_node.archive.member import Member, grouped
 from dicom_ai_node.archive.statistics import benjamini_hochberg, hypergeometric_tail
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import write_date
-from dicom_ai_node.rules.rule import Hit, by_id, shown
-from dicom_ai_node.types import AttributeStatus, Severity
+from dicom_ai_node.rules.rule import IMPLAUSIBLE, INFORMATION, WARNING, Hit, rule, shown
 
 ORIGINS: Mapping[str, str] = {
     "station": "StationName",
@@ -72,6 +71,12 @@ def _p_value(inside: Sequence[Member], read: Sequence[Member]) -> float:
     return hypergeometric_tail(flagged[0], len(inside), flagged[1], len(read))
 
 
+@rule(
+    "G7",
+    INFORMATION,
+    "identity",
+    "A flagged study of a station, manufacturer, model or software version with many of them",
+)
 def _misconfigured(
     members: Sequence[Member], settings: RulesSettings
 ) -> Iterator[tuple[Member, Hit]]:
@@ -88,6 +93,13 @@ def _misconfigured(
         explained.update(member.key for member in flagged)
 
 
+@rule(
+    "C3",
+    WARNING,
+    "age",
+    "PatientAge is one that consoles fill in, and the station has it too often",
+    status=IMPLAUSIBLE,
+)
 def _spikes(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     aged = [study for study in members if not study.check.exempt and study.usual("PatientAge")]
     stations = grouped(aged, lambda study: study.usual("StationName"))
@@ -119,6 +131,12 @@ def _confirmed_by_dates(member: Member) -> bool:
     return recorded is not None and implied is not None and abs(recorded - implied) < 2
 
 
+@rule(
+    "C6",
+    INFORMATION,
+    "dates",
+    "More patients of a station have the same birth date on a day than is likely",
+)
 def _shared_birth_dates(
     members: Sequence[Member], settings: RulesSettings
 ) -> Iterator[tuple[Member, Hit]]:
@@ -135,32 +153,3 @@ def _shared_birth_dates(
                 f"{shown(station)} on one day"
             )
             yield from ((study, Hit(text)) for study in studies)
-
-
-RULES = by_id(
-    ArchiveRule(
-        "C3",
-        Severity.WARNING,
-        "age",
-        "PatientAge is one that consoles fill in, and the station has it too often",
-        _spikes,
-        status=AttributeStatus.IMPLAUSIBLE,
-        tunables=("spike_ages", "spike_minimum", "spike_chance"),
-    ),
-    ArchiveRule(
-        "C6",
-        Severity.INFORMATION,
-        "dates",
-        "More patients of a station have the same birth date on a day than is likely",
-        _shared_birth_dates,
-        tunables=("same_birth_date_patients",),
-    ),
-    ArchiveRule(
-        "G7",
-        Severity.INFORMATION,
-        "identity",
-        "A flagged study of a station, manufacturer, model or software version with many of them",
-        _misconfigured,
-        tunables=("group_minimum", "group_false_discovery_rate"),
-    ),
-)

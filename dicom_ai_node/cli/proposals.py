@@ -55,7 +55,8 @@ class Filters:
 
         Raises ConfigError: a keyword or a rule that there is none of, or dates the wrong way round.
         """
-        from dicom_ai_node.rules.check import IMAGE_RULES, RULES
+        from dicom_ai_node.rules.check import RULES
+        from dicom_ai_node.rules.image_rules import IMAGE_RULES
 
         if self.keyword and self.keyword not in _KEYWORDS:
             raise ConfigError(f"--keyword {self.keyword!r}: {' or '.join(_KEYWORDS)} was expected")

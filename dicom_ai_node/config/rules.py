@@ -166,3 +166,13 @@ class RulesSettings(Table):
         if self.remarkable_age > self.maximum_age:
             raise ValueError("remarkable_age must not exceed maximum_age")
         return self
+
+
+def settings_read_by(rule: str) -> tuple[str, ...]:
+    """Names of the settings that a rule reads: those whose description begins with its id."""
+    described = {
+        name: field.description or "" for name, field in RulesSettings.model_fields.items()
+    }
+    return tuple(
+        name for name, text in described.items() if rule in text.partition(":")[0].split(", ")
+    )

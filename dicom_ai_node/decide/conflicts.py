@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
-from dicom_ai_node.rules.image_rules import ESTIMATE_RULES
+from dicom_ai_node.rules.image_rules import IMAGE_RULES
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
@@ -57,7 +57,7 @@ def not_assessable(check: HeaderCheck, reason: Reason, disabled: Collection[str]
 
 
 def _with_finding(check: HeaderCheck, rule: str, reason: str) -> HeaderCheck:
-    entry = ESTIMATE_RULES[rule]
+    entry = IMAGE_RULES[rule]
     finding = Finding(rule, entry.severity, entry.attribute, reason)
     return replace(check, findings=(*check.findings, finding))
 

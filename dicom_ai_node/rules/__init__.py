@@ -7,13 +7,13 @@
 from dicom_ai_node.rules.ages_and_dates import encode_estimate, parse_age
 from dicom_ai_node.rules.check import RULES, RULES_VERSION, check
 from dicom_ai_node.rules.header import Header
-from dicom_ai_node.rules.rule import Rule
+from dicom_ai_node.rules.rule import StudyRule
 
 __all__ = [
     "RULES",
     "RULES_VERSION",
     "Header",
-    "Rule",
+    "StudyRule",
     "check",
     "encode_estimate",
     "parse_age",

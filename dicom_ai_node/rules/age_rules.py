@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from dicom_ai_node.rules.ages_and_dates import UNIT_NAMES, YEARS_PER_UNIT, completed
 from dicom_ai_node.rules.meaning import contradictions
 from dicom_ai_node.rules.reading import Comparison, Reading
-from dicom_ai_node.rules.rule import Hit, Rule, by_id, each
-from dicom_ai_node.types import AttributeStatus, Severity
+from dicom_ai_node.rules.rule import CONFLICT, ERROR, INFORMATION, WARNING, Hit, each, rule
 
 
+@rule(
+    "E1", WARNING, "age", "PatientAge differs from the dates by more than one unit", status=CONFLICT
+)
+@each
 def _off_by_units(reading: Reading) -> Iterator[Hit]:
     compared = reading.compared
     if compared and compared.mismatch and not compared.conflict:
         yield Hit(_difference(compared))
 
 
+@rule("E2", ERROR, "age", "PatientAge differs from the dates by years", status=CONFLICT)
+@each
 def _off_by_years(reading: Reading) -> Iterator[Hit]:
     if reading.compared and reading.compared.conflict:
         yield Hit(_difference(reading.compared))
@@ -30,6 +35,14 @@ def _difference(compared: Comparison) -> str:
     )
 
 
+@rule(
+    "E3",
+    WARNING,
+    "age",
+    "PatientAge is the age today, not at the study: an import recomputed it",
+    status=CONFLICT,
+)
+@each
 def _age_today(reading: Reading) -> Iterator[Hit]:
     compared = reading.compared
     if not (compared and compared.mismatch and compared.age.unit == "Y"):
@@ -41,6 +54,8 @@ def _age_today(reading: Reading) -> Iterator[Hit]:
         )
 
 
+@rule("E4", WARNING, "age", "PatientAge fits the dates in another unit", status=CONFLICT)
+@each
 def _other_unit(reading: Reading) -> Iterator[Hit]:
     compared = reading.compared
     if not (compared and compared.mismatch):
@@ -53,6 +68,8 @@ def _other_unit(reading: Reading) -> Iterator[Hit]:
             )
 
 
+@rule("E5", INFORMATION, "age", "PatientAge of an infant is in years")
+@each
 def _infant_in_years(reading: Reading) -> Iterator[Hit]:
     age, implied = reading.age, reading.implied_age
     if age is None or age.unit != "Y" or age.years >= reading.settings.infant_age:
@@ -63,6 +80,8 @@ def _infant_in_years(reading: Reading) -> Iterator[Hit]:
         yield Hit(f"PatientAge {age} of an infant is in years; months, weeks or days say more")
 
 
+@rule("E6", WARNING, "age", "PatientAge fits the dates with two digits transposed", status=CONFLICT)
+@each
 def _transposed(reading: Reading) -> Iterator[Hit]:
     compared = reading.compared
     if not (compared and compared.mismatch):
@@ -75,6 +94,14 @@ def _transposed(reading: Reading) -> Iterator[Hit]:
             yield Hit(f"PatientAge {compared.age} would fit as {swapped}{compared.age.unit}")
 
 
+@rule(
+    "E7",
+    WARNING,
+    "age",
+    "PatientAge does not go with size, weight or a paediatric protocol",
+    status=CONFLICT,
+)
+@each
 def _body(reading: Reading) -> Iterator[Hit]:
     if reading.age is None or reading.placeholder_age or reading.censored_age:
         return
@@ -82,85 +109,8 @@ def _body(reading: Reading) -> Iterator[Hit]:
         yield Hit(f"PatientAge {reading.age} {contradiction}")
 
 
+@rule("E8", INFORMATION, "age", "PatientAge is de-identified and a lower bound, never a mismatch")
+@each
 def _censored(reading: Reading) -> Iterator[Hit]:
     if reading.censored_age:
         yield Hit(f"PatientAge {reading.age} of a de-identified patient is a lower bound")
-
-
-_CONFLICT = AttributeStatus.CONFLICT_HEADER
-RULES = by_id(
-    Rule(
-        "E1",
-        Severity.WARNING,
-        "age",
-        "PatientAge differs from the dates by more than one unit",
-        each(_off_by_units),
-        status=_CONFLICT,
-        tunables=("age_tolerance_units", "year_only_widening"),
-    ),
-    Rule(
-        "E2",
-        Severity.ERROR,
-        "age",
-        "PatientAge differs from the dates by years",
-        each(_off_by_years),
-        status=_CONFLICT,
-        tunables=("age_conflict_years",),
-    ),
-    Rule(
-        "E3",
-        Severity.WARNING,
-        "age",
-        "PatientAge is the age today, not at the study: an import recomputed it",
-        each(_age_today),
-        status=_CONFLICT,
-    ),
-    Rule(
-        "E4",
-        Severity.WARNING,
-        "age",
-        "PatientAge fits the dates in another unit",
-        each(_other_unit),
-        status=_CONFLICT,
-    ),
-    Rule(
-        "E5",
-        Severity.INFORMATION,
-        "age",
-        "PatientAge of an infant is in years",
-        each(_infant_in_years),
-        tunables=("infant_age",),
-    ),
-    Rule(
-        "E6",
-        Severity.WARNING,
-        "age",
-        "PatientAge fits the dates with two digits transposed",
-        each(_transposed),
-        status=_CONFLICT,
-    ),
-    Rule(
-        "E7",
-        Severity.WARNING,
-        "age",
-        "PatientAge does not go with size, weight or a paediatric protocol",
-        each(_body),
-        status=_CONFLICT,
-        tunables=(
-            "adult_age",
-            "adult_minimum_size",
-            "adult_minimum_weight",
-            "infant_age",
-            "infant_maximum_size",
-            "infant_maximum_weight",
-        ),
-    ),
-    Rule(
-        "E8",
-        Severity.INFORMATION,
-        "age",
-        "PatientAge is de-identified and a lower bound, never a mismatch",
-        each(_censored),
-        tunables=("censored_age",),
-    ),
-)

@@ -30,7 +30,7 @@ from dicom_ai_node.rules import (
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.rules.header import Header, distinct
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.rule import Case, Entry, Hit, Rule, Usual
+from dicom_ai_node.rules.rule import Case, Entry, Hit, StudyRule, Usual, rules_in
 from dicom_ai_node.types import (
     AttributeStatus,
     CheckedAttribute,
@@ -41,24 +41,19 @@ from dicom_ai_node.types import (
     WorklistAnswer,
 )
 
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        **form_rules.RULES,
-        **missing_rules.RULES,
-        **date_rules.RULES,
-        **age_rules.RULES,
-        **coherence_rules.RULES,
-        **history_rules.RULES,
-        **worklist_rules.RULES,
-        **image_rules.RULES,
-    }
+RULES: Mapping[str, StudyRule] = MappingProxyType(
+    rules_in(
+        form_rules,
+        missing_rules,
+        date_rules,
+        age_rules,
+        coherence_rules,
+        history_rules,
+        worklist_rules,
+        image_rules,
+    )
 )
 """Every rule over one study by id, in the order in which findings are listed."""
-
-IMAGE_RULES: Mapping[str, Entry] = MappingProxyType(
-    {**image_rules.PIXEL_RULES, **image_rules.ESTIMATE_RULES}
-)
-"""What needs the pixels or the estimate: it is found by ``pixels`` and ``decide``."""
 
 RULES_VERSION = "2"
 """Changes whenever a rule, its default limits or the precedence of statuses changes.
@@ -87,7 +82,7 @@ def check(
     settings: RulesSettings,
     today: date,
     attributes: Mapping[str, Attribute] = ATTRIBUTES,
-    rules: Mapping[str, Rule] = RULES,
+    rules: Mapping[str, StudyRule] = RULES,
 ) -> HeaderCheck:
     """Answer for one study, given the headers of its instances in any order.
 
@@ -190,7 +185,7 @@ def _birth_date_age(readings: Sequence[Reading], settings: RulesSettings) -> flo
     return min(counts, key=lambda years: (-counts[years], years), default=None)
 
 
-def _fired(case: Case, rules: Mapping[str, Rule]) -> Iterator[Fired]:
+def _fired(case: Case, rules: Mapping[str, StudyRule]) -> Iterator[Fired]:
     for identifier, rule in rules.items():
         if identifier in case.settings.disabled:
             continue
@@ -243,7 +238,10 @@ def _exempt(case: Case) -> str:
 
 def _finding(rule: Entry, hit: Hit) -> Finding:
     return Finding(
-        rule.id, hit.severity or rule.severity, hit.attribute or rule.attribute, hit.reason
+        rule.id,
+        hit.severity or rule.severity,
+        hit.attribute or rule.attribute,
+        hit.reason or rule.reason,
     )
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 from dicom_ai_node.rules.meaning import meant_sex, salvaged_age
 from dicom_ai_node.rules.reading import DESCRIPTIONS, Reading, read_decimal, stated
-from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
-from dicom_ai_node.types import AttributeStatus, Severity
+from dicom_ai_node.rules.rule import CONFLICT, ERROR, INFORMATION, WARNING, Hit, each, rule, shown
 
 _OBSTETRIC = re.compile(
     r"\b(pregnan\w*|obstet\w*|gravid\w*|f(o)?et(al|us)|prenatal|antenatal|schwanger\w*"
@@ -27,6 +26,14 @@ def _pregnancy_status(reading: Reading) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
 
 
+@rule(
+    "F1",
+    WARNING,
+    "sex",
+    "Pregnancy, obstetric or prostate text or a pregnancy against PatientSex",
+    status=CONFLICT,
+)
+@each
 def _text_against_sex(reading: Reading) -> Iterator[Hit]:
     sex = meant_sex(reading)
     pattern = {"M": _OBSTETRIC, "F": _PROSTATE}.get(sex)
@@ -41,12 +48,16 @@ def _text_against_sex(reading: Reading) -> Iterator[Hit]:
         yield Hit(f"PatientSex M and PregnancyStatus {status} ({_PREGNANCY[status]})")
 
 
+@rule("F2", ERROR, "sex", "PregnancyStatus is none of 1 to 4")
+@each
 def _pregnancy_code(reading: Reading) -> Iterator[Hit]:
     text = reading.header.clean("PregnancyStatus")
     if text and _pregnancy_status(reading) not in _PREGNANCY:
         yield Hit(f"PregnancyStatus {shown(text)} is none of 1, 2, 3, 4")
 
 
+@rule("F3", WARNING, "age", "Pregnant at an age at which nobody is")
+@each
 def _pregnant_at_age(reading: Reading) -> Iterator[Hit]:
     status = _pregnancy_status(reading)
     age = reading.age or salvaged_age(reading)
@@ -57,7 +68,7 @@ def _pregnant_at_age(reading: Reading) -> Iterator[Hit]:
         yield Hit(
             f"PregnancyStatus {status} ({_PREGNANCY[status]}) at PatientAge {age}",
             # A lower bound of an age contradicts nothing (E8).
-            status=None if reading.censored_age else AttributeStatus.CONFLICT_HEADER,
+            status=None if reading.censored_age else CONFLICT,
         )
 
 
@@ -74,12 +85,26 @@ def animal(reading: Reading) -> str:
     return "ResponsiblePersonRole" if header.clean("ResponsiblePersonRole") == "OWNER" else ""
 
 
+@rule(
+    "F4",
+    WARNING,
+    "identity",
+    "Neutered, species, breed or owner: a veterinary patient, not assessed",
+)
+@each
 def _veterinary(reading: Reading) -> Iterator[Hit]:
     keyword = animal(reading)
     if keyword:
         yield Hit(f"{keyword} {shown(reading.header.clean(keyword))}: a veterinary patient")
 
 
+@rule(
+    "F6",
+    INFORMATION,
+    "sex",
+    "PatientSex O, sex parameters or a gender identity: no conflict with the image",
+)
+@each
 def _respected(reading: Reading) -> Iterator[Hit]:
     if reading.sex == "O":
         yield Hit("PatientSex is O: sex is not held against the image")
@@ -90,6 +115,8 @@ def _respected(reading: Reading) -> Iterator[Hit]:
         )
 
 
+@rule("F8", WARNING, "identity", "PatientSize in centimetres, or a size or weight of 0")
+@each
 def _body_measures(reading: Reading) -> Iterator[Hit]:
     header = reading.header
     size = read_decimal(header.clean("PatientSize"))
@@ -99,46 +126,3 @@ def _body_measures(reading: Reading) -> Iterator[Hit]:
         yield Hit("PatientSize is 0")
     if read_decimal(header.clean("PatientWeight")) == 0:
         yield Hit("PatientWeight is 0")
-
-
-RULES = by_id(
-    Rule(
-        "F1",
-        Severity.WARNING,
-        "sex",
-        "Pregnancy, obstetric or prostate text or a pregnancy against PatientSex",
-        each(_text_against_sex),
-        status=AttributeStatus.CONFLICT_HEADER,
-    ),
-    Rule("F2", Severity.ERROR, "sex", "PregnancyStatus is none of 1 to 4", each(_pregnancy_code)),
-    Rule(
-        "F3",
-        Severity.WARNING,
-        "age",
-        "Pregnant at an age at which nobody is",
-        each(_pregnant_at_age),
-        tunables=("pregnant_minimum_age", "pregnant_maximum_age"),
-    ),
-    Rule(
-        "F4",
-        Severity.WARNING,
-        "identity",
-        "Neutered, species, breed or owner: a veterinary patient, not assessed",
-        each(_veterinary),
-    ),
-    Rule(
-        "F6",
-        Severity.INFORMATION,
-        "sex",
-        "PatientSex O, sex parameters or a gender identity: no conflict with the image",
-        each(_respected),
-    ),
-    Rule(
-        "F8",
-        Severity.WARNING,
-        "identity",
-        "PatientSize in centimetres, or a size or weight of 0",
-        each(_body_measures),
-        tunables=("maximum_size",),
-    ),
-)

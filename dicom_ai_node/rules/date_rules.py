@@ -4,7 +4,7 @@ All of it is silent when de-identification modified the dates (D10).
 """
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 
 from dicom_ai_node.rules.ages_and_dates import (
     other_calendar,
@@ -14,8 +14,7 @@ from dicom_ai_node.rules.ages_and_dates import (
     years_between,
 )
 from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading
-from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
-from dicom_ai_node.types import Severity
+from dicom_ai_node.rules.rule import ERROR, INFORMATION, WARNING, Hit, each, rule, shown
 
 
 def _both(reading: Reading) -> tuple[date, date] | None:
@@ -25,6 +24,8 @@ def _both(reading: Reading) -> tuple[date, date] | None:
     return reading.birth, reading.study
 
 
+@rule("D1", ERROR, "dates", "PatientBirthDate is after StudyDate")
+@each
 def _born_after(reading: Reading) -> Iterator[Hit]:
     dates = _both(reading)
     if dates and dates[0] > dates[1]:
@@ -33,6 +34,8 @@ def _born_after(reading: Reading) -> Iterator[Hit]:
         )
 
 
+@rule("D2", ERROR, "dates", "A date is in the future")
+@each
 def _in_future(reading: Reading) -> Iterator[Hit]:
     if reading.dates_modified:
         return
@@ -43,6 +46,8 @@ def _in_future(reading: Reading) -> Iterator[Hit]:
             yield Hit(f"{keyword} {write_date(day)} is in the future")
 
 
+@rule("D3", ERROR, "dates", "The dates imply an age that nobody reaches")
+@each
 def _too_old(reading: Reading) -> Iterator[Hit]:
     dates = _both(reading)
     if dates and years_between(*dates) > reading.settings.maximum_implied_age:
@@ -52,6 +57,8 @@ def _too_old(reading: Reading) -> Iterator[Hit]:
         )
 
 
+@rule("D4", ERROR, "dates", "StudyDate is before X-rays (warning: before its modality)")
+@each
 def _before_the_technique(reading: Reading) -> Iterator[Hit]:
     if reading.dates_modified or reading.study is None:
         return
@@ -63,19 +70,27 @@ def _before_the_technique(reading: Reading) -> Iterator[Hit]:
     elif study.year < first:
         yield Hit(
             f"StudyDate {write_date(study)} is before there was {modality}",
-            severity=Severity.WARNING,
+            severity=WARNING,
         )
 
 
+@rule("D5", WARNING, "dates", "Study and acquisition are more than a day apart")
+@each
 def _far_from_acquisition(reading: Reading) -> Iterator[Hit]:
-    if reading.dates_modified or reading.study is None or reading.acquisition is None:
-        return
-    days = abs((reading.acquisition - reading.study).days)
-    if days > reading.settings.acquisition_tolerance_days:
+    if reading.study and reading.acquisition and _far_apart(reading, reading.study):
+        days = abs((reading.acquisition - reading.study).days)
         yield Hit(
             f"AcquisitionDate {write_date(reading.acquisition)} and StudyDate "
             f"{write_date(reading.study)} are {days} days apart"
         )
+
+
+def _far_apart(reading: Reading, study: date) -> bool:
+    """Whether AcquisitionDate is further from a study date than D5 tolerates."""
+    if reading.dates_modified or reading.acquisition is None:
+        return False
+    days = abs((reading.acquisition - study).days)
+    return days > reading.settings.acquisition_tolerance_days
 
 
 def _explains(reading: Reading, birth: date | None) -> bool:
@@ -97,6 +112,13 @@ def _suspect(reading: Reading) -> bool:
     return impossible or bool(reading.compared and reading.compared.mismatch)
 
 
+@rule(
+    "D6",
+    WARNING,
+    "dates",
+    "PatientBirthDate a century earlier or later would make the header consistent",
+)
+@each
 def _century(reading: Reading) -> Iterator[Hit]:
     if reading.birth is None or not _suspect(reading):
         return
@@ -105,6 +127,8 @@ def _century(reading: Reading) -> Iterator[Hit]:
             yield Hit(f"PatientBirthDate {write_date(reading.birth)} would fit {years:+d} years")
 
 
+@rule("D7", WARNING, "dates", "Day and month swapped would make the header consistent")
+@each
 def _day_and_month(reading: Reading) -> Iterator[Hit]:
     if reading.dates_modified:
         return
@@ -112,13 +136,18 @@ def _day_and_month(reading: Reading) -> Iterator[Hit]:
     swapped = swap_day_and_month(text)
     if (reading.birth is None or _suspect(reading)) and _explains(reading, swapped):
         yield Hit(f"PatientBirthDate {shown(text)} would fit with day and month swapped")
-    swapped = swap_day_and_month(reading.header.clean("StudyDate"))
-    if swapped and reading.acquisition and reading.study and any(_far_from_acquisition(reading)):
-        apart = abs(swapped - reading.acquisition)
-        if apart <= timedelta(days=reading.settings.acquisition_tolerance_days):
-            yield Hit(f"StudyDate {write_date(reading.study)} would fit with day and month swapped")
+    study, swapped = reading.study, swap_day_and_month(reading.header.clean("StudyDate"))
+    if study and swapped and _far_apart(reading, study) and not _far_apart(reading, swapped):
+        yield Hit(f"StudyDate {write_date(study)} would fit with day and month swapped")
 
 
+@rule(
+    "D9",
+    INFORMATION,
+    "dates",
+    "A date looks like one of the Buddhist, the Hijri or an era calendar",
+)
+@each
 def _calendar(reading: Reading) -> Iterator[Hit]:
     if reading.dates_modified:
         return
@@ -129,72 +158,11 @@ def _calendar(reading: Reading) -> Iterator[Hit]:
             yield Hit(f"{keyword} {shown(text)} looks like a date of the {calendar} calendar")
 
 
+@rule(
+    "D10", INFORMATION, "dates", "De-identification modified or removed dates: no date arithmetic"
+)
+@each
 def _modified(reading: Reading) -> Iterator[Hit]:
     if reading.dates_modified:
         text = reading.header.clean("LongitudinalTemporalInformationModified")
         yield Hit(f"LongitudinalTemporalInformationModified is {shown(text)}: no date arithmetic")
-
-
-RULES = by_id(
-    Rule("D1", Severity.ERROR, "dates", "PatientBirthDate is after StudyDate", each(_born_after)),
-    Rule(
-        "D2",
-        Severity.ERROR,
-        "dates",
-        "A date is in the future",
-        each(_in_future),
-        tunables=("future_tolerance_days",),
-    ),
-    Rule(
-        "D3",
-        Severity.ERROR,
-        "dates",
-        "The dates imply an age that nobody reaches",
-        each(_too_old),
-        tunables=("maximum_implied_age",),
-    ),
-    Rule(
-        "D4",
-        Severity.ERROR,
-        "dates",
-        "StudyDate is before X-rays (warning: before its modality)",
-        each(_before_the_technique),
-        tunables=("first_radiograph_year", "first_cr_year", "first_dx_year"),
-    ),
-    Rule(
-        "D5",
-        Severity.WARNING,
-        "dates",
-        "Study and acquisition are more than a day apart",
-        each(_far_from_acquisition),
-        tunables=("acquisition_tolerance_days",),
-    ),
-    Rule(
-        "D6",
-        Severity.WARNING,
-        "dates",
-        "PatientBirthDate a century earlier or later would make the header consistent",
-        each(_century),
-    ),
-    Rule(
-        "D7",
-        Severity.WARNING,
-        "dates",
-        "Day and month swapped would make the header consistent",
-        each(_day_and_month),
-    ),
-    Rule(
-        "D9",
-        Severity.INFORMATION,
-        "dates",
-        "A date looks like one of the Buddhist, the Hijri or an era calendar",
-        each(_calendar),
-    ),
-    Rule(
-        "D10",
-        Severity.INFORMATION,
-        "dates",
-        "De-identification modified or removed dates: no date arithmetic",
-        each(_modified),
-    ),
-)

@@ -6,8 +6,7 @@ from dicom_ai_node.dicom.values import encodings_of
 from dicom_ai_node.rules.ages_and_dates import read_age, read_date
 from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading
-from dicom_ai_node.rules.rule import Hit, Rule, by_id, each, shown
-from dicom_ai_node.types import AttributeStatus, Severity
+from dicom_ai_node.rules.rule import ERROR, MALFORMED, WARNING, Hit, each, rule, shown
 
 _ABOUT = {
     "PatientAge": "age",
@@ -17,12 +16,21 @@ _ABOUT = {
 _RESTRICTED = tuple(k for k, (_, vr) in ELEMENTS.items() if vr in {"AS", "CS", "DA"})
 
 
+@rule("A1", ERROR, "age", "PatientAge is not three digits and one of D, W, M, Y", status=MALFORMED)
+@each
 def _age_string(reading: Reading) -> Iterator[Hit]:
     text = reading.header.clean("PatientAge")
     if text and "\\" not in text and read_age(text) is None:
         yield Hit(f"PatientAge {shown(text)} is not three digits and one of D, W, M, Y")
 
 
+@rule(
+    "A2",
+    ERROR,
+    "dates",
+    "PatientBirthDate, StudyDate or AcquisitionDate is not a Gregorian date YYYYMMDD",
+)
+@each
 def _date_string(reading: Reading) -> Iterator[Hit]:
     for keyword in DATE_KEYWORDS:
         text = reading.header.clean(keyword)
@@ -30,12 +38,22 @@ def _date_string(reading: Reading) -> Iterator[Hit]:
             yield Hit(f"{keyword} {shown(text)} is not a Gregorian date YYYYMMDD")
 
 
+@rule("A3", ERROR, "sex", "PatientSex is none of M, F, O", status=MALFORMED)
+@each
 def _sex_code(reading: Reading) -> Iterator[Hit]:
     text = reading.sex
     if text and "\\" not in text and text not in {"M", "F", "O"}:
         yield Hit(f"PatientSex {shown(text)} is none of M, F, O")
 
 
+@rule(
+    "A4",
+    ERROR,
+    "identity",
+    "Several values where one is allowed, or stray padding",
+    status=MALFORMED,
+)
+@each
 def _multiplicity(reading: Reading) -> Iterator[Hit]:
     for keyword, attribute in _ABOUT.items():
         sent, text = reading.header[keyword], reading.header.clean(keyword)
@@ -51,6 +69,8 @@ def _stray_padding(sent: str, text: str) -> bool:
     return sent not in {text, text + " "} or (sent != text and len(text) % 2 == 0)
 
 
+@rule("A5", WARNING, "identity", "Characters other than ASCII in a value of VR CS, AS or DA")
+@each
 def _repertoire(reading: Reading) -> Iterator[Hit]:
     for keyword in _RESTRICTED:
         sent = reading.header[keyword]
@@ -59,6 +79,13 @@ def _repertoire(reading: Reading) -> Iterator[Hit]:
             yield Hit(f"{keyword} {shown(sent)} holds other characters than ASCII", about)
 
 
+@rule(
+    "A6",
+    WARNING,
+    "identity",
+    "SpecificCharacterSet is missing or unknown, or text cannot be decoded with it",
+)
+@each
 def _character_set(reading: Reading) -> Iterator[Hit]:
     header = reading.header
     terms = header.parts("SpecificCharacterSet")
@@ -71,52 +98,3 @@ def _character_set(reading: Reading) -> Iterator[Hit]:
     elif header.undecodable:
         names = ", ".join(sorted(header.undecodable))
         yield Hit(f"{names}: not ASCII, and SpecificCharacterSet is missing")
-
-
-RULES = by_id(
-    Rule(
-        "A1",
-        Severity.ERROR,
-        "age",
-        "PatientAge is not three digits and one of D, W, M, Y",
-        each(_age_string),
-        status=AttributeStatus.MALFORMED,
-    ),
-    Rule(
-        "A2",
-        Severity.ERROR,
-        "dates",
-        "PatientBirthDate, StudyDate or AcquisitionDate is not a Gregorian date YYYYMMDD",
-        each(_date_string),
-    ),
-    Rule(
-        "A3",
-        Severity.ERROR,
-        "sex",
-        "PatientSex is none of M, F, O",
-        each(_sex_code),
-        status=AttributeStatus.MALFORMED,
-    ),
-    Rule(
-        "A4",
-        Severity.ERROR,
-        "identity",
-        "Several values where one is allowed, or stray padding",
-        each(_multiplicity),
-        status=AttributeStatus.MALFORMED,
-    ),
-    Rule(
-        "A5",
-        Severity.WARNING,
-        "identity",
-        "Characters other than ASCII in a value of VR CS, AS or DA",
-        each(_repertoire),
-    ),
-    Rule(
-        "A6",
-        Severity.WARNING,
-        "identity",
-        "SpecificCharacterSet is missing or unknown, or text cannot be decoded with it",
-        each(_character_set),
-    ),
-)

@@ -8,15 +8,14 @@ from itertools import pairwise
 from dicom_ai_node.rules.ages_and_dates import read_date, write_date
 from dicom_ai_node.rules.meaning import sex_meant, years_meant
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.rule import Case, Hit, Rule, by_id, shown
-from dicom_ai_node.types import AttributeStatus, PriorStudy, Severity
+from dicom_ai_node.rules.rule import CONFLICT, ERROR, WARNING, Case, Hit, rule, shown
+from dicom_ai_node.types import PriorStudy
 
-_CONFLICT = AttributeStatus.CONFLICT_HEADER
 _COMPARED = (
     # keyword, attribute, what a disagreement makes of age (dates) or of the attribute itself
-    ("PatientAge", "age", _CONFLICT),
-    ("PatientSex", "sex", _CONFLICT),
-    ("PatientBirthDate", "dates", _CONFLICT),
+    ("PatientAge", "age", CONFLICT),
+    ("PatientSex", "sex", CONFLICT),
+    ("PatientBirthDate", "dates", CONFLICT),
     ("StudyDate", "dates", None),
     ("PatientID", "identity", None),
 )
@@ -39,6 +38,7 @@ def usable_birth_date(text: str, case: Case) -> date | None:
     return None if clean in case.settings.placeholder_birth_dates else read_date(clean)
 
 
+@rule("G2", ERROR, "identity", "Instances of the study disagree")
 def _instances(case: Case) -> Iterator[Hit]:
     for keyword, attribute, status in _COMPARED:
         if attribute == "sex" and case.sex_respected:
@@ -72,10 +72,11 @@ def _switches_once(studies: list[tuple[date | None, str, bool]]) -> bool:
     return len(changes) == 1 and changes[0][0][0] != changes[0][1][0]
 
 
+@rule("G1", ERROR, "identity", "One PatientID with two sexes or two birth dates")
 def _two_identities(case: Case) -> Iterator[Hit]:
     studies = _sexes(case)
     if len({sex for _, sex, _ in studies}) > 1 and not _switches_once(studies):
-        yield Hit("Studies of this PatientID have PatientSex M and F", "sex", status=_CONFLICT)
+        yield Hit("Studies of this PatientID have PatientSex M and F", "sex", status=CONFLICT)
     theirs = {usable_birth_date(prior.birth_date, case) for prior in comparable(case)}
     for reading in case.readings:
         if reading.birth is None or reading.placeholder_birth or reading.dates_modified:
@@ -86,7 +87,7 @@ def _two_identities(case: Case) -> Iterator[Hit]:
                 f"PatientBirthDate {write_date(reading.birth)}, and {write_date(others[0])} in "
                 "another study of this PatientID",
                 "dates",
-                status=_CONFLICT,
+                status=CONFLICT,
             )
 
 
@@ -98,6 +99,7 @@ def same_birth_date(reading: Reading, other: date) -> bool:
     return reading.birth.year == other.year if year_only else reading.birth == other
 
 
+@rule("G3", WARNING, "age", "The patient's ages do not grow with the study dates", status=CONFLICT)
 def _ages_not_monotone(case: Case) -> Iterator[Hit]:
     usual, day = case.usual["PatientAge"].value, case.study_date
     age = usual if isinstance(usual, float) else years_meant(case.readings)
@@ -123,6 +125,13 @@ def _shrinks(earlier: float, later: float) -> bool:
     return later < earlier - (1.0 if later < 3 else 0.0)
 
 
+@rule(
+    "G4",
+    WARNING,
+    "sex",
+    "PatientSex changes between two studies of the patient: to be reviewed, not an error",
+    status=CONFLICT,
+)
 def _sex_flips(case: Case) -> Iterator[Hit]:
     studies = _sexes(case)
     if not _switches_once(studies):
@@ -134,31 +143,3 @@ def _sex_flips(case: Case) -> Iterator[Hit]:
                 f"PatientSex is {before[1]} on {write_date(before[0])} and {after[1]} on "
                 f"{write_date(after[0])}: a change to review, not an error"
             )
-
-
-RULES = by_id(
-    Rule(
-        "G1",
-        Severity.ERROR,
-        "identity",
-        "One PatientID with two sexes or two birth dates",
-        _two_identities,
-    ),
-    Rule("G2", Severity.ERROR, "identity", "Instances of the study disagree", _instances),
-    Rule(
-        "G3",
-        Severity.WARNING,
-        "age",
-        "The patient's ages do not grow with the study dates",
-        _ages_not_monotone,
-        status=_CONFLICT,
-    ),
-    Rule(
-        "G4",
-        Severity.WARNING,
-        "sex",
-        "PatientSex changes between two studies of the patient: to be reviewed, not an error",
-        _sex_flips,
-        status=_CONFLICT,
-    ),
-)

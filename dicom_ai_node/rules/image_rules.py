@@ -3,22 +3,25 @@
 Most of it is found where the pixels are decoded or the estimate is had, and only listed here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dicom_ai_node.dicom.syntaxes import is_lossy
 from dicom_ai_node.rules.reading import Reading, read_decimal
-from dicom_ai_node.rules.rule import Entry, Hit, Rule, by_id, each, shown
-from dicom_ai_node.types import Severity
+from dicom_ai_node.rules.rule import INFORMATION, WARNING, Entry, Hit, each, rule, shown
 
 # PS3.3 C.8.11.1: the shape that the photometric interpretation of a DX image asks for.
 _SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 
 
+@rule("I1", WARNING, "image", "BurnedInAnnotation is YES: age and sex may be written in the pixels")
+@each
 def _burned_in(reading: Reading) -> Iterator[Hit]:
     if reading.header.clean("BurnedInAnnotation").upper() == "YES":
-        yield Hit("BurnedInAnnotation is YES: age and sex may be written in the pixels")
+        yield Hit()
 
 
+@rule("I2", WARNING, "image", "Window or rescale values that cannot be applied")
+@each
 def _grey_scale(reading: Reading) -> Iterator[Hit]:
     header = reading.header
     for keyword in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"):
@@ -35,6 +38,8 @@ def _grey_scale(reading: Reading) -> Iterator[Hit]:
         yield Hit(f"WindowCenter has {centers} values and WindowWidth {widths}")
 
 
+@rule("I3", WARNING, "image", "PhotometricInterpretation contradicts PresentationLUTShape")
+@each
 def _polarity(reading: Reading) -> Iterator[Hit]:
     photometric = reading.header.clean("PhotometricInterpretation")
     shape = reading.header.clean("PresentationLUTShape")
@@ -43,6 +48,8 @@ def _polarity(reading: Reading) -> Iterator[Hit]:
         yield Hit(f"{photometric} with a PresentationLUTShape of {shown(shape)}")
 
 
+@rule("I4", INFORMATION, "image", "The image was compressed lossily (warning: without saying so)")
+@each
 def _lossy(reading: Reading) -> Iterator[Hit]:
     flag = reading.header.clean("LossyImageCompression")
     if flag == "01":
@@ -50,61 +57,29 @@ def _lossy(reading: Reading) -> Iterator[Hit]:
     elif is_lossy(reading.header.transfer_syntax_uid):
         yield Hit(
             f"The transfer syntax is lossy and LossyImageCompression is {shown(flag)}",
-            severity=Severity.WARNING,
+            severity=WARNING,
         )
 
 
-RULES = by_id(
-    Rule(
-        "I1",
-        Severity.WARNING,
-        "image",
-        "BurnedInAnnotation is YES: age and sex may be written in the pixels",
-        each(_burned_in),
-    ),
-    Rule(
-        "I2",
-        Severity.WARNING,
-        "image",
-        "Window or rescale values that cannot be applied",
-        each(_grey_scale),
-    ),
-    Rule(
-        "I3",
-        Severity.WARNING,
-        "image",
-        "PhotometricInterpretation contradicts PresentationLUTShape",
-        each(_polarity),
-    ),
-    Rule(
-        "I4",
-        Severity.INFORMATION,
-        "image",
-        "The image was compressed lossily (warning: without saying so)",
-        each(_lossy),
-    ),
-)
-
-PIXEL_RULES = by_id(
-    Entry("I5", Severity.WARNING, "image", "Pixels contradict BitsStored or HighBit"),
-    Entry(
-        "I6",
-        Severity.WARNING,
-        "image",
-        "A table or window is damaged or not meant for the image, and was not applied",
-    ),
-)
-"""What is found when the pixels are decoded, by ``dicom_ai_node.pixels``."""
-
-ESTIMATE_RULES = by_id(
-    Entry("H1", Severity.WARNING, "age", "The recorded age is improbable for the image"),
-    Entry("H2", Severity.WARNING, "sex", "The recorded sex is improbable for the image"),
-    Entry(
-        "H3",
-        Severity.INFORMATION,
-        "identity",
-        "Possible mix-up: age and sex, or one of them and the patient's other studies",
-    ),
-    Entry("H4", Severity.INFORMATION, "image", "The image could not be assessed"),
-)
-"""H: what is found when the estimate is held against the header, by ``dicom_ai_node.decide``."""
+IMAGE_RULES: Mapping[str, Entry] = {
+    entry.id: entry
+    for entry in (
+        Entry("I5", WARNING, "image", "Pixels contradict BitsStored or HighBit"),
+        Entry(
+            "I6",
+            WARNING,
+            "image",
+            "A table or window is damaged or not meant for the image, and was not applied",
+        ),
+        Entry("H1", WARNING, "age", "The recorded age is improbable for the image"),
+        Entry("H2", WARNING, "sex", "The recorded sex is improbable for the image"),
+        Entry(
+            "H3",
+            INFORMATION,
+            "identity",
+            "Possible mix-up: age and sex, or one of them and the patient's other studies",
+        ),
+        Entry("H4", INFORMATION, "image", "The image could not be assessed"),
+    )
+}
+"""What needs the pixels or the estimate: it is found by ``pixels`` and ``decide``."""

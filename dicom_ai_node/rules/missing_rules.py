@@ -4,38 +4,81 @@ Types are after PS3.3 C.7.1.1 and C.7.2.2.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.rule import Case, Hit, Rule, by_id, each, shown
-from dicom_ai_node.types import AttributeStatus, Severity
+from dicom_ai_node.rules.rule import (
+    ERROR,
+    IMPLAUSIBLE,
+    INFORMATION,
+    MISSING,
+    WARNING,
+    Case,
+    Hit,
+    each,
+    rule,
+    shown,
+    when,
+)
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
-def _when(
-    identifier: str,
-    severity: Severity,
-    attribute: str,
-    reason: str,
-    wrong: Callable[[Case], bool],
-    status: AttributeStatus | None = None,
-) -> Rule:
-    """A rule whose finding has no more to say than the rule."""
-
-    def check(case: Case) -> Iterator[Hit]:
-        if wrong(case):
-            yield Hit(reason)
-
-    return Rule(identifier, severity, attribute, reason, check, status=status)
+def _has_sex(case: Case) -> bool:
+    """Whether every instance has the attribute, be it empty."""
+    return all("PatientSex" in reading.header for reading in case.readings)
 
 
+@rule(
+    "B1",
+    WARNING,
+    "sex",
+    "PatientSex is absent; it is of type 2 and has to be there, if only empty",
+    status=MISSING,
+)
+@when
 def _sex_absent(case: Case) -> bool:
-    return case.lacks("PatientSex") and not all(
-        "PatientSex" in reading.header for reading in case.readings
-    )
+    return case.lacks("PatientSex") and not _has_sex(case)
 
 
+@rule("B2", INFORMATION, "sex", "PatientSex is empty", status=MISSING)
+@when
+def _sex_empty(case: Case) -> bool:
+    return case.lacks("PatientSex") and _has_sex(case)
+
+
+@rule("B3", WARNING, "age", "PatientAge is absent or empty", status=MISSING)
+@when
+def _no_age(case: Case) -> bool:
+    return case.lacks("PatientAge")
+
+
+@rule("B4", WARNING, "dates", "PatientBirthDate is absent or empty")
+@when
+def _no_birth_date(case: Case) -> bool:
+    return case.lacks("PatientBirthDate")
+
+
+@rule("B5", WARNING, "age", "PatientAge and PatientBirthDate are both missing", status=MISSING)
+@when
+def _no_age_at_all(case: Case) -> bool:
+    return case.lacks("PatientAge") and case.lacks("PatientBirthDate")
+
+
+@rule("B6", WARNING, "dates", "StudyDate is absent or empty")
+@when
+def _no_study_date(case: Case) -> bool:
+    return case.lacks("StudyDate")
+
+
+@rule(
+    "C1",
+    WARNING,
+    "age",
+    "PatientAge is zero (000D is right when the patient was born on the day of the study)",
+    status=IMPLAUSIBLE,
+)
+@each
 def _zero_age(reading: Reading) -> Iterator[Hit]:
     if reading.age and reading.age.number == 0 and reading.placeholder_age:
         yield Hit(
@@ -45,6 +88,14 @@ def _zero_age(reading: Reading) -> Iterator[Hit]:
         )
 
 
+@rule(
+    "C2",
+    ERROR,
+    "age",
+    "PatientAge is beyond a human life (warning: beyond nearly every human life)",
+    status=IMPLAUSIBLE,
+)
+@each
 def _high_age(reading: Reading) -> Iterator[Hit]:
     settings = reading.settings
     if reading.age is None or reading.age.years < settings.remarkable_age:
@@ -54,16 +105,25 @@ def _high_age(reading: Reading) -> Iterator[Hit]:
     else:
         yield Hit(
             f"PatientAge {reading.age} is {settings.remarkable_age} years or more",
-            severity=Severity.WARNING,
+            severity=WARNING,
         )
 
 
+@rule("C4", WARNING, "dates", "PatientBirthDate is what systems write for an unknown date")
+@each
 def _birth_placeholder(reading: Reading) -> Iterator[Hit]:
     if reading.placeholder_birth:
         text = reading.header.clean("PatientBirthDate")
         yield Hit(f"PatientBirthDate {shown(text)} is what systems write for an unknown date")
 
 
+@rule(
+    "C5",
+    INFORMATION,
+    "dates",
+    "PatientBirthDate is on a day that stands for 'only the year is known'",
+)
+@each
 def _year_only(reading: Reading) -> Iterator[Hit]:
     if reading.year_only:
         text = reading.header.clean("PatientBirthDate")
@@ -98,6 +158,13 @@ def quality_control(case: Case) -> bool:
     )
 
 
+@rule(
+    "C7",
+    INFORMATION,
+    "identity",
+    "The name or the quality control attributes say that this is no identified patient",
+)
+@each
 def _not_a_patient(reading: Reading) -> Iterator[Hit]:
     word = test_name(reading)
     if word:
@@ -106,95 +173,3 @@ def _not_a_patient(reading: Reading) -> Iterator[Hit]:
     for keyword in ("QualityControlSubject", "QualityControlImage"):
         if reading.header.clean(keyword).upper() == "YES":
             yield Hit(f"{keyword} is YES")
-
-
-_MISSING = AttributeStatus.MISSING
-RULES = by_id(
-    _when(
-        "B1",
-        Severity.WARNING,
-        "sex",
-        "PatientSex is absent; it is of type 2 and has to be there, if only empty",
-        _sex_absent,
-        _MISSING,
-    ),
-    _when(
-        "B2",
-        Severity.INFORMATION,
-        "sex",
-        "PatientSex is empty",
-        lambda case: case.lacks("PatientSex") and not _sex_absent(case),
-        _MISSING,
-    ),
-    _when(
-        "B3",
-        Severity.WARNING,
-        "age",
-        "PatientAge is absent or empty",
-        lambda case: case.lacks("PatientAge"),
-        _MISSING,
-    ),
-    _when(
-        "B4",
-        Severity.WARNING,
-        "dates",
-        "PatientBirthDate is absent or empty",
-        lambda case: case.lacks("PatientBirthDate"),
-    ),
-    _when(
-        "B5",
-        Severity.WARNING,
-        "age",
-        "PatientAge and PatientBirthDate are both missing",
-        lambda case: case.lacks("PatientAge") and case.lacks("PatientBirthDate"),
-        _MISSING,
-    ),
-    _when(
-        "B6",
-        Severity.WARNING,
-        "dates",
-        "StudyDate is absent or empty",
-        lambda case: case.lacks("StudyDate"),
-    ),
-    Rule(
-        "C1",
-        Severity.WARNING,
-        "age",
-        "PatientAge is zero (000D is right when the patient was born on the day of the study)",
-        each(_zero_age),
-        status=AttributeStatus.IMPLAUSIBLE,
-    ),
-    Rule(
-        "C2",
-        Severity.ERROR,
-        "age",
-        "PatientAge is beyond a human life (warning: beyond nearly every human life)",
-        each(_high_age),
-        status=AttributeStatus.IMPLAUSIBLE,
-        tunables=("maximum_age", "remarkable_age"),
-    ),
-    Rule(
-        "C4",
-        Severity.WARNING,
-        "dates",
-        "PatientBirthDate is what systems write for an unknown date",
-        each(_birth_placeholder),
-        tunables=("placeholder_birth_dates",),
-    ),
-    Rule(
-        "C5",
-        Severity.INFORMATION,
-        "dates",
-        "PatientBirthDate is on a day that stands for 'only the year is known'",
-        each(_year_only),
-        tunables=("year_only_days", "year_only_widening"),
-    ),
-    Rule(
-        "C7",
-        Severity.INFORMATION,
-        "identity",
-        "The name or the quality control attributes say that this is no identified patient",
-        each(_not_a_patient),
-        tunables=("test_names", "exclude_test_names"),
-    ),
-)

@@ -4,14 +4,10 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
 
+from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import Age, completed, read_age, read_date, years_between
 from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, Header
-
-if TYPE_CHECKING:
-    from dicom_ai_node.config.rules import RulesSettings
-
 
 DESCRIPTIONS = (
     "StudyDescription",
@@ -59,7 +55,7 @@ class Reading:
     """One instance's header with its ages and dates made out, as far as they can be."""
 
     header: Header
-    settings: "RulesSettings"
+    settings: RulesSettings
     today: date
     age: Age | None
     """PatientAge, None when it is not a value of VR AS; a placeholder is still an age here."""
@@ -73,7 +69,7 @@ class Reading:
     """De-identification changed the dates or took them away (PS3.3 C.12.1, D10)."""
 
     @classmethod
-    def of(cls, header: Header, settings: "RulesSettings", today: date) -> "Reading":
+    def of(cls, header: Header, settings: RulesSettings, today: date) -> "Reading":
         """Make out the ages and dates of ``header``."""
         birth, study, acquisition = (read_date(header.clean(keyword)) for keyword in DATE_KEYWORDS)
         text = header.clean("PatientBirthDate")
@@ -168,7 +164,7 @@ class Comparison:
     age: Age
     birth: date
     study: date
-    settings: "RulesSettings"
+    settings: RulesSettings
     widening: float = 0.0
     """Years of additional tolerance."""
 

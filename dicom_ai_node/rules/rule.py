@@ -1,10 +1,12 @@
-"""What a rule is, and what it gets to see."""
+"""What a rule is, what it gets to see, and the table of rules that a module holds."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, TypeVar
+from types import ModuleType
+from typing import Any, Generic, TypeVar
 
+from dicom_ai_node.config.rules import RulesSettings, settings_read_by
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.types import (
     AttributeStatus,
@@ -14,9 +16,9 @@ from dicom_ai_node.types import (
     WorklistAnswer,
 )
 
-if TYPE_CHECKING:
-    from dicom_ai_node.config.rules import RulesSettings
-
+ERROR, WARNING, INFORMATION = Severity.ERROR, Severity.WARNING, Severity.INFORMATION
+MALFORMED, MISSING = AttributeStatus.MALFORMED, AttributeStatus.MISSING
+IMPLAUSIBLE, CONFLICT = AttributeStatus.IMPLAUSIBLE, AttributeStatus.CONFLICT_HEADER
 
 OTHER_SEXES = frozenset("ODX")
 """What a worklist says of who is neither M nor F: DICOM's O, and what others have for it."""
@@ -41,7 +43,7 @@ class Case:
     priors: tuple[PriorStudy, ...]
     usual: Mapping[str, Usual]
     """By keyword, for each attribute under check."""
-    settings: "RulesSettings"
+    settings: RulesSettings
     today: date
     worklist: WorklistAnswer | None = None
     """What a worklist says of the patient; None where none was asked or none knew."""
@@ -67,14 +69,11 @@ class Case:
 class Hit:
     """One thing that a rule found; what is None is as the rule says."""
 
-    reason: str
+    reason: str | None = None
     attribute: str | None = None
     severity: Severity | None = None
     status: AttributeStatus | None = None
     """What it makes of its attribute, for rules that do not make the same of everything."""
-
-
-Check = Callable[[Case], Iterator[Hit]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +86,54 @@ class Entry:
     """``age``, ``sex``, ``dates``, ``identity`` or ``image``."""
     reason: str
     """One line: what is wrong where the rule fires."""
-    status: AttributeStatus | None = field(default=None, kw_only=True)
+    status: AttributeStatus | None = None
     """What a hit makes of age or sex. A hit about dates is one about age."""
-    tunables: tuple[str, ...] = field(default=(), kw_only=True)
-    """Names of the settings that it reads."""
+
+    @property
+    def tunables(self) -> tuple[str, ...]:
+        """Names of the settings that it reads."""
+        return settings_read_by(self.id)
+
+
+Check = TypeVar("Check", bound=Callable[..., Any])
+Check_co = TypeVar("Check_co", bound=Callable[..., Any], covariant=True)
+StudyCheck = Callable[[Case], Iterator[Hit]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule(Entry):
-    """One rule of the check of a study."""
+class Rule(Entry, Generic[Check_co]):
+    """A rule, and the function that looks whether it fires."""
 
-    check: Check = field(repr=False)
+    check: Check_co = field(kw_only=True, repr=False)
 
 
-def each(check: Callable[[Reading], Iterator[Hit]]) -> Check:
+StudyRule = Rule[StudyCheck]
+
+
+def rule(
+    identifier: str,
+    severity: Severity,
+    attribute: str,
+    reason: str,
+    *,
+    status: AttributeStatus | None = None,
+) -> Callable[[Check], Rule[Check]]:
+    """Make a function the check of a rule; what the rule is stands above it, as an entry has it."""
+
+    def made(check: Check) -> Rule[Check]:
+        return Rule(identifier, severity, attribute, reason, status, check=check)
+
+    return made
+
+
+def rules_in(*modules: ModuleType) -> dict[str, Rule[Any]]:
+    """The rules of modules by their ids, in the order of these: D2 before D10."""
+    rules = [found for module in modules for found in vars(module).values()]
+    by_id = {found.id: found for found in rules if isinstance(found, Rule)}
+    return dict(sorted(by_id.items(), key=lambda item: (item[0][0], int(item[0][1:]))))
+
+
+def each(check: Callable[[Reading], Iterator[Hit]]) -> StudyCheck:
     """Lift a rule over one header to a rule over the headers of a study."""
 
     def over_study(case: Case) -> Iterator[Hit]:
@@ -110,12 +143,14 @@ def each(check: Callable[[Reading], Iterator[Hit]]) -> Check:
     return over_study
 
 
-AnyRule = TypeVar("AnyRule", bound=Entry)
+def when(wrong: Callable[[Case], bool]) -> StudyCheck:
+    """Make a check of a condition: its finding has no more to say than the rule."""
 
+    def check(case: Case) -> Iterator[Hit]:
+        if wrong(case):
+            yield Hit()
 
-def by_id(*rules: AnyRule) -> Mapping[str, AnyRule]:
-    """The rules of a group under their ids."""
-    return {rule.id: rule for rule in rules}
+    return check
 
 
 def shown(value: str, longest: int = 40) -> str:

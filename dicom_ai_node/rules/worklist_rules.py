@@ -25,8 +25,8 @@ from dicom_ai_node.rules.header import Header
 from dicom_ai_node.rules.history_rules import same_birth_date, usable_birth_date
 from dicom_ai_node.rules.meaning import meant_sex
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.rule import OTHER_SEXES, Case, Hit, Rule, by_id
-from dicom_ai_node.types import AttributeStatus, HeaderCheck, Severity, WorklistAnswer
+from dicom_ai_node.rules.rule import CONFLICT, INFORMATION, OTHER_SEXES, WARNING, Case, Hit, rule
+from dicom_ai_node.types import HeaderCheck, WorklistAnswer
 
 
 def worth_asking(
@@ -48,6 +48,7 @@ def worth_asking(
     return compare or checked.flagged or not dated
 
 
+@rule("G6", WARNING, "identity", "The worklist has another PatientID, sex or birth date")
 def _against_worklist(case: Case) -> Iterator[Hit]:
     listed = case.worklist
     if listed is None:
@@ -67,7 +68,7 @@ def _against_worklist(case: Case) -> Iterator[Hit]:
         yield Hit(
             f"PatientBirthDate {sent}, and {answered} in the worklist",
             "dates",
-            status=AttributeStatus.CONFLICT_HEADER,
+            status=CONFLICT,
         )
 
 
@@ -76,26 +77,16 @@ def _sex(case: Case, listed: WorklistAnswer) -> Iterator[Hit]:
         return
     if listed.sex in OTHER_SEXES:
         reason = f"PatientSex is {listed.sex} in the worklist: not assessed"
-        yield Hit(reason, "sex", severity=Severity.INFORMATION)
+        yield Hit(reason, "sex", severity=INFORMATION)
         return
     recorded = {meant_sex(reading) for reading in case.readings} - {""}
     if listed.sex and recorded and listed.sex not in recorded:
         yield Hit(
             f"PatientSex is {recorded.pop()}, and {listed.sex} in the worklist",
             "sex",
-            status=AttributeStatus.CONFLICT_HEADER,
+            status=CONFLICT,
         )
 
-
-RULES = by_id(
-    Rule(
-        "G6",
-        Severity.WARNING,
-        "identity",
-        "The worklist has another PatientID, sex or birth date",
-        _against_worklist,
-    ),
-)
 
 _SEXES = OTHER_SEXES | {"M", "F"}
 

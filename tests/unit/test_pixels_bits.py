@@ -17,7 +17,7 @@ from pydicom.uid import (
 
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels import normalise, read_frame, show
-from dicom_ai_node.rules.check import IMAGE_RULES
+from dicom_ai_node.rules.image_rules import IMAGE_RULES
 from tests.builders.pixels import (
     UID,
     quantised,

@@ -22,18 +22,17 @@ from dicom_ai_node.report import codes
 from dicom_ai_node.report.groups import header_group
 from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.report.text import summary
-from dicom_ai_node.rules import RULES, Rule
+from dicom_ai_node.rules import RULES
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.rules.check import amended, check
 from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.rule import Case, Hit, each, shown
+from dicom_ai_node.rules.rule import WARNING, Case, Hit, each, rule, shown
 from dicom_ai_node.types import (
     AttributeStatus,
     CheckedAttribute,
     HeaderCheck,
     Proposal,
     ProposalSource,
-    Severity,
 )
 from tests.builders.headers import TODAY, Value, header
 
@@ -41,11 +40,14 @@ KEYWORD = "BodyPartExamined"
 WORDS = {"CHEST", "HAND"}
 
 
+@rule("P1", WARNING, "part", "It is missing", status=AttributeStatus.MISSING)
 def missing(case: Case) -> Iterator[Hit]:
     if case.lacks(KEYWORD):
         yield Hit("BodyPartExamined is absent or empty")
 
 
+@rule("P2", WARNING, "part", "No term", status=AttributeStatus.MALFORMED)
+@each
 def unknown(reading: Reading) -> Iterator[Hit]:
     text = reading.header.clean(KEYWORD)
     if text and text not in WORDS:
@@ -73,12 +75,6 @@ PART = Attribute(
     codes=frozenset(WORDS),
     respected=lambda case: case.usual[KEYWORD].text == "HAND",
 )
-MISSING = Rule(
-    "P1", Severity.WARNING, "part", "It is missing", missing, status=AttributeStatus.MISSING
-)
-UNKNOWN = Rule(
-    "P2", Severity.WARNING, "part", "No term", each(unknown), status=AttributeStatus.MALFORMED
-)
 TABLE: Mapping[str, Attribute] = MappingProxyType({**ATTRIBUTES, KEYWORD: PART})
 
 
@@ -88,7 +84,7 @@ def checked(**changes: Value) -> HeaderCheck:
         settings=RulesSettings(),
         today=TODAY,
         attributes=TABLE,
-        rules={**RULES, "P1": MISSING, "P2": UNKNOWN},
+        rules={**RULES, "P1": missing, "P2": unknown},
     )
 
 
@@ -134,7 +130,7 @@ def test_its_findings_and_proposals_are_carried() -> None:
 
 def test_a_finding_over_an_archive_changes_its_status() -> None:
     hit = Hit("no other station has this", status=AttributeStatus.IMPLAUSIBLE)
-    after = amended(checked(BodyPartExamined="CHEST"), [(MISSING, hit)], TABLE)
+    after = amended(checked(BodyPartExamined="CHEST"), [(missing, hit)], TABLE)
     assert after.attributes[KEYWORD].status is AttributeStatus.IMPLAUSIBLE
     assert after.statuses["age"] is AttributeStatus.CONSISTENT
 

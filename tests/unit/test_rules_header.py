@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
-from dicom_ai_node.archive.rules import ALL_RULES, ARCHIVE_RULES, markdown_table
+from dicom_ai_node.archive.rules import ALL_RULES, markdown_table
 from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
-from dicom_ai_node.rules import RULES, Header, check, parse_age
+from dicom_ai_node.rules import Header, check, parse_age
 from dicom_ai_node.rules.ages_and_dates import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, ELEMENTS
 from tests.builders.headers import TODAY, dataset, header
@@ -160,8 +160,7 @@ def test_settings_are_checked(values: dict[str, object], message: str) -> None:
 def test_every_setting_has_a_description_and_a_rule() -> None:
     fields = RulesSettings.model_fields
     assert all(field.description and not field.is_required() for field in fields.values())
-    rules = (*RULES.values(), *ARCHIVE_RULES.values())
-    used = {name for rule in rules for name in rule.tunables}
+    used = {name for rule in ALL_RULES.values() for name in rule.tunables}
     assert used | {"disabled"} == set(fields)
 
 
