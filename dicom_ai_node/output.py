@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TextIO
 
 Cell = str | int | float | None
 
@@ -49,14 +49,10 @@ def csv_cell(value: Cell) -> Cell:
     return _FORMULA.sub(r"\1\2'", visible(value)) if isinstance(value, str) else value
 
 
-class _Stream(Protocol):
-    def write(self, text: str, /) -> object: ...
-
-
 class CsvWriter:
     """Writes CSV (RFC 4180) whose cells went through :func:`csv_cell`."""
 
-    def __init__(self, stream: _Stream) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._writer = csv.writer(stream)
 
     def writerow(self, row: Iterable[Cell]) -> None:

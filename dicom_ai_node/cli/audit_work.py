@@ -22,7 +22,7 @@ from rich.text import Text
 from dicom_ai_node.audit.campaign import AuditSpec, DryRun, Ending
 from dicom_ai_node.audit.campaign import Progress as Counts
 from dicom_ai_node.audit.sources import Source, not_audited_in_words
-from dicom_ai_node.cli.printing import Block, Output, Whole, cut_left, minute, table, when
+from dicom_ai_node.cli.printing import Block, Output, Whole, cut_left, minute, table, with_times
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import ExitCode, NodeError
 from dicom_ai_node.ops import logs
@@ -104,7 +104,7 @@ def listed(found: Sequence[AuditRow]) -> Output:
         )
         for row in found
     ]
-    return Output(found, json=_record, blocks=[table(columns, cells)])
+    return Output(found, json=with_times, blocks=[table(columns, cells)])
 
 
 def audit(db: Database, row: AuditRow) -> Output:
@@ -134,7 +134,7 @@ def audit(db: Database, row: AuditRow) -> Output:
         if row.settled:
             yield f"what it found: dicom-ai-node audit report {row.id} --out FOLDER"
 
-    return Output([row], json=lambda found: _record(found) | more, blocks=blocks())
+    return Output([row], json=lambda found: with_times(found) | more, blocks=blocks())
 
 
 def _asked(spec: Mapping[str, Any]) -> Iterator[Block]:
@@ -156,14 +156,6 @@ def _rate(db: Database, row: AuditRow, now: float) -> float | None:
     since = max(now - _RATE_SECONDS, row.created_at)
     count = audit_studies.settled_since(db, row.id, since=since)
     return count * 60.0 / (now - since) if count and now > since else None
-
-
-def _record(row: AuditRow) -> dict[str, Any]:
-    times = {
-        name: when(getattr(row, name)) or None
-        for name in ("created_at", "updated_at", "finished_at", "lease_until")
-    }
-    return asdict(row) | times
 
 
 def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -59,7 +59,7 @@ def apply(
 def _planned(config: Config, db: Database, uids: Sequence[str], everything: bool) -> Output:
     from dicom_ai_node.fill.apply import plan
 
-    plans = _Each(uids, lambda uid: plan(config, db, uid))
+    plans: list[Plan] = []
 
     def line(found: tuple[str, "Plan"]) -> Iterator[Block]:
         uid, planned = found
@@ -69,11 +69,11 @@ def _planned(config: Config, db: Database, uids: Sequence[str], everything: bool
 
     def blocks() -> Iterator[Block]:
         yield from _none(uids, everything)
-        copies = sum(planned.deliveries for planned in plans.done)
-        yield f"{copies} copies of {len(plans.done)} studies; nothing was queued"
+        copies = sum(planned.deliveries for planned in plans)
+        yield f"{copies} copies of {len(plans)} studies; nothing was queued"
 
     return Output(
-        plans.found(),
+        _each(uids, lambda uid: plan(config, db, uid), plans),
         json=lambda found: {
             "study_instance_uid": found[0],
             "images": len(found[1].images),
@@ -81,7 +81,7 @@ def _planned(config: Config, db: Database, uids: Sequence[str], everything: bool
         },
         each=line,
         blocks=blocks(),
-        ok=plans.complete,
+        ok=lambda: len(plans) == len(uids),
     )
 
 
@@ -94,6 +94,7 @@ def _applied(
 
     spool, make = Spool(config.storage.spool), copy_maker(db, config.report)
     who = {"actor": actor, "account": account()}
+    studies: list[Applied] = []
 
     def applied(uid: str) -> "Applied":
         return apply_study(config, db, spool, uid, **who, make=make, now=time.time())
@@ -108,13 +109,12 @@ def _applied(
             for keyword, reason in admission.refused.items():
                 yield f"not to {admission.destination}: {keyword}: {reason}"
 
-    studies = _Each(uids, applied)
     return Output(
-        studies.found(),
+        _each(uids, applied, studies),
         json=_applied_record,
         each=lines,
         blocks=_none(uids, everything),
-        ok=studies.complete,
+        ok=lambda: len(studies) == len(uids),
     )
 
 
@@ -147,26 +147,17 @@ def _none(uids: Sequence[str], everything: bool) -> Iterator[Block]:
         yield "no proposal is accepted" if everything else "no accepted proposal matches"
 
 
-class _Each(Generic[Done]):
-    """What came of each study; one that cannot be filled holds up nothing else."""
-
-    def __init__(self, uids: Sequence[str], work: Callable[[str], Done]) -> None:
-        self._uids, self._work = uids, work
-        self.done: list[Done] = []
-
-    def found(self) -> Iterator[tuple[str, Done]]:
-        """Yield each study with what came of it; complain of the others."""
-        for uid in self._uids:
-            try:
-                self.done.append(self._work(uid))
-            except (FillError, UnreadableInstance) as error:
-                complain(f"study {uid}: {error}")
-                continue
-            yield uid, self.done[-1]
-
-    def complete(self) -> bool:
-        """Whether there was no complaint."""
-        return len(self.done) == len(self._uids)
+def _each(
+    uids: Sequence[str], work: Callable[[str], Done], done: list[Done]
+) -> Iterator[tuple[str, Done]]:
+    """Yield each study with what came of it; one that cannot be filled holds up nothing else."""
+    for uid in uids:
+        try:
+            done.append(work(uid))
+        except (FillError, UnreadableInstance) as error:
+            complain(f"study {uid}: {error}")
+            continue
+        yield uid, done[-1]
 
 
 def preview(

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dicom_ai_node.cli.commands import MARKUP, ConfigFile, Weeks, printed
 from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
-from dicom_ai_node.cli.printing import WIDE, Block, Output, when
+from dicom_ai_node.cli.printing import WIDE, Block, Output, when, with_times
 from dicom_ai_node.config import Config
 from dicom_ai_node.monitor.charts import PLAIN, Point
 from dicom_ai_node.monitor.figures import MonitorFigure, Summary, tabulate
@@ -84,7 +84,7 @@ def figures(
         "weeks": weeks,
         "groups": [asdict(group) for group in groups],
         "drift": _drift(charts, flags),
-        "switches": [asdict(decision) | {"at": when(decision.at)} for decision in decisions],
+        "switches": [with_times(decision) for decision in decisions],
     }
     blocks = [
         _table(by, groups),
@@ -225,7 +225,7 @@ def _drift(charts: Charts, flags: list[Flag]) -> dict[str, Any]:
             **reference.tally.to_json(),
         },
         "points": [_point(point) for point in charts.points],
-        "flags": [asdict(flag) | {"found_at": when(flag.found_at)} for flag in flags],
+        "flags": [with_times(flag) for flag in flags],
     }
 
 

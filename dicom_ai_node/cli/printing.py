@@ -6,7 +6,7 @@ The one place that does. Cells of a table that fit a narrow terminal are cut whe
 import sys
 import textwrap
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -170,6 +170,17 @@ def when(seconds: float | None) -> str:
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def is_time(name: str) -> bool:
+    """Whether a value of this name is a time, in seconds since the epoch."""
+    return name == "at" or name.endswith(("_at", "not_before", "lease_until"))
+
+
+def with_times(record: Any) -> dict[str, Any]:
+    """Return a dataclass or row as it is written as JSON: times as :func:`when`, or None."""
+    values = record if isinstance(record, dict) else asdict(record)
+    return {name: (when(it) or None) if is_time(name) else it for name, it in values.items()}
 
 
 def minute(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dicom_ai_node.cli.commands import ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.common import configuration, open_database, signed
-from dicom_ai_node.cli.printing import Block, Output, count_of, table, when, whole
+from dicom_ai_node.cli.printing import Block, Output, count_of, table, when, whole, with_times
 from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.store import Database
 from dicom_ai_node.store import proposals as store
@@ -223,13 +223,7 @@ def as_row(row: StoredProposal) -> dict[str, Any]:
 
 def _detail(detail: ProposalDetail, stuck: Stuck | None) -> dict[str, Any]:
     return as_row(detail.proposal) | {
-        "not_applied": stuck
-        and {
-            "reason": stuck.reason,
-            "attempts": stuck.attempts,
-            "tried_at": when(stuck.tried_at),
-            "not_before": when(stuck.not_before),
-        },
+        "not_applied": stuck and with_times(stuck),
         "events": [
             {
                 "at": when(event.at),

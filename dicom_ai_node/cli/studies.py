@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,23 +19,24 @@ from dicom_ai_node.cli.printing import (
     Output,
     Whole,
     count_of,
+    is_time,
     minute,
     pairs,
     table,
     when,
+    with_times,
 )
-from dicom_ai_node.decide.stored import heads_in, read_prediction
+from dicom_ai_node.decide.stored import heads_in
 from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.output import visible
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, deliveries, results
+from dicom_ai_node.store import deliveries, results
 from dicom_ai_node.store import studies as study_queue
 from dicom_ai_node.store.instances import quarantined
 from dicom_ai_node.store.queries import StudyDetail, StudyRow, find
 from dicom_ai_node.store.queries import show as find_one
 from dicom_ai_node.study import State
-from dicom_ai_node.types import Quantity
 
 
 def studies(
@@ -66,18 +66,14 @@ def studies(
         until=until.timestamp() if until else None,
         limit=limit,
     )
-    return Output(rows, json=_record, blocks=_studies_blocks(rows, limit))
-
-
-def _studies_blocks(rows: Sequence[StudyRow], limit: int) -> Iterator[Block]:
-    yield Lines(
+    lines = Lines(
         ("Date", "Recorded", "Estimate (90 %)", "Verdict", "Flags", "State"),
         [_line(row) for row in rows],
         [row.study_instance_uid for row in rows],
         called="Study",
         gives=(3, 4),
     )
-    yield count_of(rows, limit, "studies")
+    return Output(rows, json=_record, blocks=[lines, count_of(rows, limit, "studies")])
 
 
 def show(study_uid: StudyUid, config: ConfigFile = None) -> Output:
@@ -121,7 +117,7 @@ def quarantine(config: ConfigFile = None, limit: Limit = 100) -> Output:
     )
     return Output(
         rows,
-        json=lambda row: asdict(row) | {"at": when(row.at), "gone": row.path in gone},
+        json=lambda row: with_times(row) | {"gone": row.path in gone},
         blocks=[
             *(Whole(f"{count} x {reason}") for reason, count in counts),
             lines,
@@ -158,16 +154,13 @@ def requeue(
         return Output([{"studies": count, "without_images": lost}], blocks=[said])
     count = deliveries.requeue_dead(db, study_uid=study_uid or None, now=now)
     deliveries.start_over(db)
-    state = None if count or not study_uid else _analysed_again(db, study_uid, now)
+    state = None
+    if study_uid and not count:
+        state = study_queue.requeue(db, study_uid, now=now)
+        if state is None:
+            raise NodeError(f"no study {study_uid}")
     said = f"{study_uid} is {state}" if state else f"{count} deliveries back in their queue"
     return Output([{"deliveries": count, "study_state": state}], blocks=[said])
-
-
-def _analysed_again(db: Database, study_uid: str, now: float) -> State:
-    state = study_queue.requeue(db, study_uid, now=now)
-    if state is None:
-        raise NodeError(f"no study {study_uid}")
-    return state
 
 
 def _line(row: StudyRow) -> tuple[str, ...]:
@@ -185,14 +178,12 @@ def _line(row: StudyRow) -> tuple[str, ...]:
 
 
 def _record(row: StudyRow) -> dict[str, Any]:
-    values = asdict(row)
+    values = with_times(row)
     reason = {"code": values.pop("reason_code"), "text": values.pop("reason")}
     result = values.pop("result") or {}
     check = result.get("audit") or {}
     return values | {
         "reason": reason if reason["code"] else None,
-        "received_at": when(row.received_at),
-        "updated_at": when(row.updated_at),
         "outcome": result.get("outcome"),
         "recorded": check.get("recorded"),
         "status": verdict.statuses(check) if check else None,
@@ -205,19 +196,9 @@ def _record(row: StudyRow) -> dict[str, Any]:
 def _detail(detail: StudyDetail) -> dict[str, Any]:
     parts = ("instances", "transitions", "reports", "deliveries")
     return _record(detail.study) | {
-        "instances": [],
-        **{part: [_times(row) for row in getattr(detail, part)] for part in parts},
+        **{part: [with_times(row) for row in getattr(detail, part)] for part in parts},
         "result": detail.result,
     }
-
-
-def _times(values: dict[str, Any]) -> dict[str, Any]:
-    def text(key: str, value: Any) -> Any:
-        return (
-            (when(value) or None) if key.endswith(("_at", "not_before")) or key == "at" else value
-        )
-
-    return {key: text(key, value) for key, value in values.items()}
 
 
 def _study_blocks(detail: StudyDetail, log_id: str) -> Iterator[Block]:
@@ -261,20 +242,13 @@ def _summary(detail: StudyDetail) -> Iterator[tuple[str, str]]:
     if model := result["model"]:
         yield "network", f"{model['name']} {model['version']}"
     if detail.deliveries:
-        yield "sent", _sent(detail.deliveries)
-
-
-def _sent(deliveries: Sequence[dict[str, Any]]) -> str:
-    words = [
-        f"{delivery['kind']} to {delivery['destination']}: {delivery['state']}"
-        for delivery in deliveries
-    ]
-    return ", ".join(dict.fromkeys(words))
+        sent = [f"{it['kind']} to {it['destination']}: {it['state']}" for it in detail.deliveries]
+        yield "sent", ", ".join(dict.fromkeys(sent))
 
 
 def _images(detail: StudyDetail) -> Lines:
     images = (detail.result or {}).get("images", ())
-    said = {image["image"]["sop_instance_uid"]: _said(image) for image in images}
+    said = {image["image"]["sop_instance_uid"]: verdict.of_image(image) for image in images}
     return Lines(
         ("Received", "Version", "What became of it", "Forwarded"),
         [
@@ -292,28 +266,14 @@ def _images(detail: StudyDetail) -> Lines:
     )
 
 
-def _said(image: dict[str, Any]) -> str:
-    reason, prediction = image["reason"], image["prediction"]
-    if reason:
-        return f"{image['outcome']}: {reason['text']}"
-    if prediction is None:
-        return str(image["outcome"])
-    answers = read_prediction(prediction).answers.values()
-    return ", ".join(
-        verdict.in_unit(one) if isinstance(one, Quantity) else verdict.brief(one) for one in answers
-    )
-
-
 def _history(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Iterator[Block]:
-    names = [
-        column.removesuffix("_at").replace("_state", "").replace("_", " ") for column in columns
-    ]
-    cells = [[_cell(name, row[name]) for name in columns] for row in rows]
-    if cells:
-        yield table(map(str.capitalize, names), cells, title=title)
+    if rows:
+        short = (name.removesuffix("_at").replace("_state", "") for name in columns)
+        cells = [[_cell(name, row[name]) for name in columns] for row in rows]
+        yield table(map(str.capitalize, short), cells, title=title)
 
 
 def _cell(name: str, value: Any) -> str:
-    if name == "at" or name.endswith("_at"):
+    if is_time(name):
         return when(value).replace("T", " ").rpartition("+")[0] if value else ""
     return "" if value is None else str(value)

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from dicom_ai_node.cli.printing import uncounted
-from dicom_ai_node.decide.stored import answers_in
+from dicom_ai_node.decide.stored import answers_in, read_prediction
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
     Category,
-    ImageFindings,
     Outcome,
     Quantity,
     Severity,
@@ -57,11 +56,9 @@ def brief(answer: Answer) -> str:
     if isinstance(answer, Quantity):
         low, high = answer.interval90
         return f"{answer.mu:.0f} ({low:.0f}-{high:.0f})"
-    return answer.value if isinstance(answer, Category) else ",".join(_probable(answer)) or "-"
-
-
-def _probable(answer: ImageFindings) -> list[str]:
-    return [label for label, share in answer.probabilities.items() if share >= 0.5]
+    if isinstance(answer, Category):
+        return answer.value
+    return ",".join(label for label, p in answer.probabilities.items() if p >= 0.5) or "-"
 
 
 def in_unit(answer: Quantity) -> str:
@@ -94,6 +91,17 @@ def verdict(result: Result) -> str:
     if len({status[name] for name in wrong}) == 1:
         return f"{' and '.join(wrong)} {_STATUS[status[wrong[0]]]}"
     return ", ".join(f"{name} {_STATUS[status[name]]}" for name in wrong)
+
+
+def of_image(image: dict[str, Any]) -> str:
+    """Return what became of one image: what the heads answer, or why they do not."""
+    reason, prediction = image["reason"], image["prediction"]
+    if reason:
+        return f"{image['outcome']}: {reason['text']}"
+    if prediction is None:
+        return str(image["outcome"])
+    answers = read_prediction(prediction).answers.values()
+    return ", ".join(in_unit(it) if isinstance(it, Quantity) else brief(it) for it in answers)
 
 
 def flags(result: Result) -> str:
