@@ -3,11 +3,12 @@
 import logging
 import os
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import structlog
@@ -19,6 +20,36 @@ from tests.builders.postgres import find_server, fresh_database, running_server
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 REQUIRE_PEERS = os.environ.get("DICOM_AI_NODE_REQUIRE_PEERS") == "1"
+
+
+_DEATHS = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Note how a worker of xdist died, which itself says only that it did."""
+    if error:
+        code = node.gateway._io.popen.wait(timeout=10)
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        deaths = node.config.stash.setdefault(_DEATHS, [])
+        deaths.append(f"worker {node.gateway.id} ended with {how}")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Of what Python itself sees, such as a segmentation fault, the stacks stand further up."""
+    for death in config.stash.get(_DEATHS, []):
+        terminalreporter.write_line(death)
+
+
+@pytest.fixture
+def capfd() -> NoReturn:
+    """In no test: at its end a thread that logs takes the interpreter down.
+
+    print() of Python 3.11 borrows sys.stdout. Where a thread is in its write to a file, and the
+    fixture puts another sys.stdout there, it goes on with an object that is gone. capsys writes to
+    memory, within which no other thread runs; structlog's capture_logs prints nothing.
+    """
+    pytest.fail("not capfd beside threads that log: capsys, or structlog.testing.capture_logs")
 
 
 @pytest.fixture

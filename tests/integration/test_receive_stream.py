@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from blake3 import blake3
 from pydicom import Dataset
+from structlog.testing import capture_logs
 
 from tests.builders.receiving import (
     DX,
@@ -299,13 +300,15 @@ def dribbling(peer: RawPeer, data: bytes, *, pause: float) -> int:
     ],
 )
 def test_a_byte_now_and_then_ends_the_association_with_a_line_that_says_why(
-    node: Node, peer: RawPeer, message: bytes, capfd: pytest.CaptureFixture[str]
+    node: Node, peer: RawPeer, message: bytes
 ) -> None:
     """dimse_timeout is two seconds here."""
-    peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")))
-    dribbling(peer, message, pause=0.2)
-    wait_for(lambda: node.files("incoming") == [])
-    wait_for(lambda: "receive.least_rate" in "".join(capfd.readouterr()))
+    with capture_logs() as logged:
+        peer.p_data((COMMAND | LAST, store_command(sop="1.2.3")))
+        dribbling(peer, message, pause=0.2)
+        wait_for(lambda: node.files("incoming") == [])
+        wait_for(lambda: "association_ended" in [line["event"] for line in logged])
+    assert "receive.least_rate" in logged[-1]["reason"]
 
 
 def test_a_message_that_only_begins_ends_the_association(node: Node, peer: RawPeer) -> None:
