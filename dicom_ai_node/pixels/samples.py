@@ -101,7 +101,9 @@ def _unsigned(cells: Values, layout: Layout, *, lossy: bool, padding: tuple[int,
     if lossy and largest <= OVERSHOOT * limit:
         return Stored(np.minimum(whole, limit), layout)
     beyond = whole[whole > limit]
-    beyond = beyond[~np.isin(beyond, padding)] if padding else beyond
+    # Of the wrong one of US and SS, or read with an odd PixelRepresentation, -1 is 65535.
+    ends = [end & ((1 << 8 * cells.dtype.itemsize) - 1) for end in padding]
+    beyond = beyond[~np.isin(beyond, ends)] if ends else beyond
     if not beyond.size:
         return Stored(whole & limit, layout)  # as the padding value is read, too
     fault = f"{beyond.size} pixels hold more than BitsStored {layout.stored}, up to {largest}"
