@@ -30,7 +30,7 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.types import (
     AttributeStatus,
@@ -101,7 +101,8 @@ class Pipeline:
         files: Sequence[tuple[ImageRef, Path]],
         *,
         priors: Callable[[Dataset], Sequence[PriorStudy]],
-        worklist: Callable[[Sequence[Header], HeaderCheck], WorklistAnswer | None] | None = None,
+        worklist: Callable[[Sequence[TextHeader], HeaderCheck], WorklistAnswer | None]
+        | None = None,
         today: date,
         sample: float = 0.0,
     ) -> Prepared:
@@ -116,7 +117,7 @@ class Pipeline:
         sources, readable, refused = _read(files, self.limits)
         if not sources:
             raise UnreadableInstance(f"none of {len(files)} files could be read as DICOM")
-        headers = [Header.from_dataset(source) for source in sources]
+        headers = [TextHeader.from_dataset(source) for source in sources]
         known = partial(check, headers, priors=priors(sources[0]), settings=self.rules, today=today)
         checked = known()
         if worklist is not None and (answer := worklist(headers, checked)) is not None:

@@ -8,7 +8,7 @@ from dicom_ai_node import pixels
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.types import HeaderCheck
 
 
@@ -20,7 +20,7 @@ def check_file(
     A file that is not DICOM has its reason under ``error`` and None elsewhere.
     """
     try:
-        header = Header.from_dataset(pixels.read_header(path, limits))
+        header = TextHeader.from_dataset(pixels.read_header(path, limits))
     except UnreadableInstance as error:
         return {
             "path": str(path),

@@ -16,7 +16,7 @@ from dicom_ai_node.decide.study import outside_training_ages
 from dicom_ai_node.inference.bundle import Route
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.attributes import trusted_age, trusted_sex
 from dicom_ai_node.types import Category, ImageRef, Outcome, Prediction, Quantity, Reason
 
@@ -61,7 +61,7 @@ def observe(
 
 def _equipment(sources: Sequence[Dataset]) -> dict[str, Any]:
     """Return the words of the first header, and the view when all images share one."""
-    headers = [Header.from_dataset(source) for source in sources]
+    headers = [TextHeader.from_dataset(source) for source in sources]
     views = {header.clean("ViewPosition").upper() for header in headers}
     first = headers[0]
     words = {

@@ -30,7 +30,7 @@ from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import EncodedReport, Predecessor, series_instance_uid
 from dicom_ai_node.rules import RULES_VERSION
-from dicom_ai_node.rules.attributes import comparable_age, stated_sex
+from dicom_ai_node.rules.attributes import comparable_age, comparable_sex
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import StudyHeader
@@ -285,7 +285,7 @@ def study_header(source: Dataset, result: StudyResult) -> StudyHeader:
     return StudyHeader(
         patient_key="" if check.exempt or shifted else patient_key(source),
         study_date=_day(text_of(source, "StudyDate")),
-        sex=_short(stated_sex(check)),
+        sex=_short(comparable_sex(check)),
         birth_date=_short(text_of(source, "PatientBirthDate")),
         age_years=comparable_age(check),
     )

@@ -15,7 +15,7 @@ from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import DeliveryError, PeerRefused
 from dicom_ai_node.peer.exchange import ask_worklist
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.worklist_rules import (
     Key,
     Keys,
@@ -53,7 +53,7 @@ class Worklist:
         """Optional keys that it does not match on: it answers whatever it has (PS3.4 K.2.2.1)."""
 
     def answer(
-        self, uid: str, headers: Sequence[Header], checked: HeaderCheck
+        self, uid: str, headers: Sequence[TextHeader], checked: HeaderCheck
     ) -> WorklistAnswer | None:
         """Return what the worklist says of a study, None when it says nothing or is not asked.
 
@@ -112,7 +112,7 @@ class Worklist:
             except PeerRefused as error:  # it may take another key
                 refusal = error
                 continue
-            answers = [Header.from_dataset(one) for one in found]
+            answers = [TextHeader.from_dataset(one) for one in found]
             if key is not Key.PATIENT and not all(matches(key, keys, one) for one in answers):
                 self._ignored.add(key)
                 log.warning("worklist_ignores_key", key=key)

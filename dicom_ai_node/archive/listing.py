@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dicom_ai_node.archive.member import Member
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules.header import Header
+from dicom_ai_node.rules.header import TextHeader
 from dicom_ai_node.rules.rule import INFORMATION, WARNING, Hit, rule, shown
 from dicom_ai_node.types import AttributeStatus
 
@@ -49,7 +49,7 @@ def _against_file(
             )
 
 
-def _agrees(keyword: str, listed: Header, headers: Sequence[Header]) -> bool:
+def _agrees(keyword: str, listed: TextHeader, headers: Sequence[TextHeader]) -> bool:
     """Whether the listing says nothing, or what an instance says but for how it is written."""
     text = listed.clean(keyword)
     if not text or keyword in listed.undecodable:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_date
-from dicom_ai_node.rules.attributes import comparable_age, stated_sex
-from dicom_ai_node.rules.header import Header, usual
+from dicom_ai_node.rules.attributes import comparable_age, comparable_sex
+from dicom_ai_node.rules.header import TextHeader, usual
 from dicom_ai_node.rules.rule import Hit, Rule
 from dicom_ai_node.types import HeaderCheck, PriorStudy, StudyResult
 
@@ -22,9 +22,9 @@ class StudyFacts:
 
     study_instance_uid: str
     """'' where the source named none."""
-    headers: tuple[Header, ...]
+    headers: tuple[TextHeader, ...]
     """The different headers of its instances; of the listing alone where nothing better was had."""
-    listed: Header | None = None
+    listed: TextHeader | None = None
     """What C-FIND or QIDO-RS answered for the study; None for sources that hold files."""
     from_files: bool = True
     """Whether ``headers`` are whole headers of the instances (files or WADO-RS metadata)."""
@@ -73,8 +73,8 @@ class Member:
     key: str
     study_instance_uid: str | None
     """'' where the source named none, None where the study could not be read at all."""
-    headers: tuple[Header, ...]
-    listed: Header | None
+    headers: tuple[TextHeader, ...]
+    listed: TextHeader | None
     """The listing's answer, where it can be held against whole headers."""
     patient: str
     """Hash of PatientID and its issuer, '' without a PatientID."""
@@ -124,7 +124,7 @@ class Member:
         return PriorStudy(
             study_instance_uid=self.key,
             study_date=self.day,
-            sex=stated_sex(self.check),
+            sex=comparable_sex(self.check),
             birth_date=self.usual("PatientBirthDate"),
             age_years=comparable_age(self.check),
         )
@@ -137,7 +137,7 @@ Over = Callable[[Sequence[Member], RulesSettings], Iterator[tuple[Member, Hit]]]
 ArchiveRule = Rule[Over]
 
 
-def patients(headers: Mapping[str, Sequence[Header]]) -> Mapping[str, str]:
+def patients(headers: Mapping[str, Sequence[TextHeader]]) -> Mapping[str, str]:
     """Each study's patient: a hash of PatientID and issuer, '' without a PatientID.
 
     Where the issuer is not said, as in the answers of many archives, it is the only one that is
@@ -176,7 +176,7 @@ def grouped(
     return groups
 
 
-def _dump(header: Header) -> dict[str, Any]:
+def _dump(header: TextHeader) -> dict[str, Any]:
     return {
         "values": dict(header.values),
         "undecodable": sorted(header.undecodable),
@@ -184,5 +184,7 @@ def _dump(header: Header) -> dict[str, Any]:
     }
 
 
-def _load(values: Mapping[str, Any]) -> Header:
-    return Header(values["values"], frozenset(values["undecodable"]), values["transfer_syntax_uid"])
+def _load(values: Mapping[str, Any]) -> TextHeader:
+    return TextHeader(
+        values["values"], frozenset(values["undecodable"]), values["transfer_syntax_uid"]
+    )

@@ -13,7 +13,7 @@ from dicom_ai_node.archive.member import ArchiveRule, Collected, Member, patient
 from dicom_ai_node.archive.stations import StationGroup, groups_of
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.check import RULES, Fired, amended, check
-from dicom_ai_node.rules.header import Header, distinct
+from dicom_ai_node.rules.header import TextHeader, distinct
 from dicom_ai_node.rules.image_rules import IMAGE_RULES
 from dicom_ai_node.rules.rule import Entry, rules_in
 from dicom_ai_node.types import PriorStudy
@@ -81,7 +81,7 @@ def judge_groups(
 
 
 def _rules_for(
-    study: Collected, headers: Sequence[Header], settings: RulesSettings
+    study: Collected, headers: Sequence[TextHeader], settings: RulesSettings
 ) -> RulesSettings:
     """The rules for what is at hand: an attribute that a query's answer lacks the file may have.
 

@@ -15,7 +15,7 @@ from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pipeline import Pipeline
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.types import ImageRef, Outcome
 
 
@@ -56,7 +56,7 @@ class Analyst:
 
 def _read(
     files: Sequence[Path], limits: Limits
-) -> tuple[tuple[Header, ...], list[tuple[ImageRef, Path]]]:
+) -> tuple[tuple[TextHeader, ...], list[tuple[ImageRef, Path]]]:
     """Return the header of each file that can be read, and the files that the network may see."""
     headers, images = [], []
     for path in files:
@@ -64,7 +64,7 @@ def _read(
             header = pixels.read_header(path, limits)
         except UnreadableInstance:
             continue
-        headers.append(Header.from_dataset(header))
+        headers.append(TextHeader.from_dataset(header))
         image = ImageRef(
             sop_class_uid=sop_class_of(header),
             sop_instance_uid=text_of(header, "SOPInstanceUID"),

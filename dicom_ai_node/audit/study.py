@@ -18,7 +18,7 @@ from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, OtherStudy, Slice, Source
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
-from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.header import distinct
 from dicom_ai_node.spool import storage_error
 from dicom_ai_node.store import Database, audits
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 class Seen:
     """What was made of the files of a study."""
 
-    headers: tuple[Header, ...]
+    headers: tuple[TextHeader, ...]
     """Of the files that could be read."""
     unreadable: int = 0
     result: StudyResult | None = None
@@ -150,7 +150,7 @@ def _look(fetched: Fetched, into: Attempt, analyse: Analyse) -> None:
     into.fault = "; ".join(faults)
 
 
-def _use(into: Attempt, headers: Sequence[Header], *, whole: bool) -> None:
+def _use(into: Attempt, headers: Sequence[TextHeader], *, whole: bool) -> None:
     """Let headers of instances take the place of what the listing said."""
     if headers:
         facts = into.facts

@@ -15,7 +15,7 @@ from dicom_ai_node.backoff import AFTER_FAULT_SECONDS
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import FillError, NodeError, StorageError
 from dicom_ai_node.fill.admission import approver, fill_of
-from dicom_ai_node.report.copies import coerced, stated_age
+from dicom_ai_node.report.copies import age_in_file, coerced
 from dicom_ai_node.rules.ages_and_dates import read_age
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards
@@ -151,7 +151,7 @@ def age_filled(content: bytes, age: ProposalDetail) -> tuple[bytes, str]:
 
     Raises UnreadableInstance, FillError: no copy can be made of it, see :func:`.filled.coerced`.
     """
-    stated = stated_age(content)
+    stated = age_in_file(content)
     if stated == age.proposal.proposed.value:
         return content, ""
     if _is_valid(stated) and not approver(age):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
-from dicom_ai_node.pixels.header import quiet
+from dicom_ai_node.pixels.lenient import quiet
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 TOLERATED_CHROMA = 0.1

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_ai_node.pixels.header import number, numbers, text
+from dicom_ai_node.pixels.lenient import number, numbers, text
 from dicom_ai_node.pixels.lookup import Lookup, distinguishes, lookups_of
 
 MAX_WINDOWS = 16

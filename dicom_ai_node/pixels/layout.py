@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.pixels.header import integer, quotable, tagged, text
+from dicom_ai_node.pixels.lenient import integer, quotable, tagged, text
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_large, refuse_multi_frame
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_ai_node.pixels.header import items, values, whole_value
+from dicom_ai_node.pixels.lenient import items, values, whole_value
 
 MIN_ENTRIES = 2
 MAX_TABLES = 4

@@ -11,7 +11,7 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels.codestream import refuse_many_scans
-from dicom_ai_node.pixels.header import quiet
+from dicom_ai_node.pixels.lenient import quiet
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_large
 

@@ -18,7 +18,7 @@ from dicom_ai_node.dicom.classes import CAPTURES, RADIOGRAPHS
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.dicom.values import sop_class_of
 from dicom_ai_node.errors import PixelsRefused
-from dicom_ai_node.pixels.header import integer, quotable, text, texts
+from dicom_ai_node.pixels.lenient import integer, quotable, text, texts
 
 _UID = re.compile(r"[0-9.]{1,64}")
 

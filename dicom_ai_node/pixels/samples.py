@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.pixels.codestream import Codestream
-from dicom_ai_node.pixels.header import integer
 from dicom_ai_node.pixels.layout import Layout
+from dicom_ai_node.pixels.lenient import integer
 from dicom_ai_node.pixels.normalise import PERCENTILES
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 

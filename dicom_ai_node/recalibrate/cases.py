@@ -26,9 +26,9 @@ from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head
-from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.ages_and_dates import read_date
-from dicom_ai_node.rules.attributes import comparable_age, stated_sex
+from dicom_ai_node.rules.attributes import comparable_age, comparable_sex
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, ImageRef, PriorStudy
 
 USED, SPARE = "used", "another_of_its_study"
@@ -48,7 +48,7 @@ class SiteStudy:
     """Hash of the patient, the study itself where it names none."""
     files: list[tuple[str, Path]] = field(default_factory=list)
     """SOPInstanceUID and path of each."""
-    headers: list[Header] = field(default_factory=list)
+    headers: list[TextHeader] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def read_studies(
         uid = text_of(header, "StudyInstanceUID") or str(path)
         study = studies.setdefault(uid, SiteStudy(uid, patient_key(header) or uid))
         study.files.append((text_of(header, "SOPInstanceUID"), path))
-        study.headers.append(Header.from_dataset(header))
+        study.headers.append(TextHeader.from_dataset(header))
     for study in studies.values():
         study.files.sort()
     return [studies[uid] for uid in sorted(studies)]
@@ -141,7 +141,7 @@ def _prior(study: SiteStudy, checked: HeaderCheck) -> PriorStudy:
     return PriorStudy(
         study_instance_uid=study.uid,
         study_date=read_date(header.clean("StudyDate")),
-        sex=stated_sex(checked),
+        sex=comparable_sex(checked),
         birth_date=header.clean("PatientBirthDate"),
         age_years=comparable_age(checked),
     )

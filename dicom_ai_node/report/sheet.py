@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_ai_node.report import text
-from dicom_ai_node.rules.attributes import AGE, SEX, stated_age
+from dicom_ai_node.rules.attributes import AGE, SEX, recorded_age
 from dicom_ai_node.types import (
     Answer,
     AttributeValue,
@@ -139,7 +139,7 @@ def _age(page: _Sheet, result: StudyResult, answer: Answer | None) -> None:
     if age is not None:
         page.write(f"The image suggests {text.answer_line(age)}", shade=_WHITE)
     _why_not(page, result, "age")
-    years = stated_age(result.check)
+    years = recorded_age(result.check)
     if age is not None or years is not None:
         _scale(page, age, years)
 

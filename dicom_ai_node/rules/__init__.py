@@ -1,19 +1,19 @@
 """Header rules: is PatientAge or PatientSex of a study missing or implausible?
 
-``check([Header.from_dataset(ds), ...], priors=..., settings=..., today=...)`` answers with a
+``check([TextHeader.from_dataset(ds), ...], priors=..., settings=..., today=...)`` answers with a
 :class:`~dicom_ai_node.types.HeaderCheck`. Pure: no files, no clock, no database.
 """
 
 from dicom_ai_node.rules.ages_and_dates import encode_estimate, parse_age
 from dicom_ai_node.rules.check import RULES, RULES_VERSION, check
-from dicom_ai_node.rules.header import Header
+from dicom_ai_node.rules.header import TextHeader
 from dicom_ai_node.rules.rule import StudyRule
 
 __all__ = [
     "RULES",
     "RULES_VERSION",
-    "Header",
     "StudyRule",
+    "TextHeader",
     "check",
     "encode_estimate",
     "parse_age",

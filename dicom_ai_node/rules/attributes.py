@@ -209,13 +209,13 @@ def trusted_sex(check: HeaderCheck) -> str:
     return sex if isinstance(sex, str) and sex in {"F", "M"} else ""
 
 
-def stated_age(check: HeaderCheck) -> float | None:
+def recorded_age(check: HeaderCheck) -> float | None:
     """Years that PatientAge states, whatever its form and whatever speaks against it."""
     years = check.attributes[AGE].stated
     return years if isinstance(years, float) else None
 
 
-def stated_sex(check: HeaderCheck) -> str:
+def comparable_sex(check: HeaderCheck) -> str:
     """PatientSex as other studies are held against it; '' where it is not assessed."""
     row = check.attributes[SEX]
     if row.status is AttributeStatus.NOT_ASSESSED:
@@ -225,4 +225,4 @@ def stated_sex(check: HeaderCheck) -> str:
 
 def comparable_age(check: HeaderCheck) -> float | None:
     """The age that other studies are held against: a lower bound is none."""
-    return None if check.attributes[AGE].censored else stated_age(check)
+    return None if check.attributes[AGE].censored else recorded_age(check)

@@ -28,7 +28,7 @@ from dicom_ai_node.rules import (
     worklist_rules,
 )
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
-from dicom_ai_node.rules.header import Header, distinct
+from dicom_ai_node.rules.header import TextHeader, distinct
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Case, Entry, Hit, StudyRule, Usual, rules_in
 from dicom_ai_node.types import (
@@ -75,7 +75,7 @@ Fired = tuple[Entry, Hit]
 
 
 def check(
-    headers: Sequence[Header],
+    headers: Sequence[TextHeader],
     *,
     priors: Sequence[PriorStudy] = (),
     worklist: WorklistAnswer | None = None,

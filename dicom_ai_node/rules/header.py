@@ -82,8 +82,8 @@ _LONGEST = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """The attributes of one instance that the rules read, each as sent.
+class TextHeader:
+    """The attributes of one instance that the rules read, each as the text that was sent.
 
     Values keep their padding; several are joined by a backslash as in the file. Of a sequence the
     code values and meanings of its items are kept. An absent attribute is not in :attr:`values`.
@@ -96,7 +96,7 @@ class Header:
     """'' when the file meta information is not at hand."""
 
     @classmethod
-    def from_dataset(cls, ds: Dataset) -> "Header":
+    def from_dataset(cls, ds: Dataset) -> "TextHeader":
         """Read ``ds``, which may stop before its pixels; no value in it makes this raise."""
         values: dict[str, str] = {}
         undecodable: set[str] = set()
@@ -138,7 +138,7 @@ def _transfer_syntax(ds: Dataset) -> str:
     return str(uid) if isinstance(uid, UID) else ""
 
 
-def usual(headers: Sequence[Header], keyword: str) -> str:
+def usual(headers: Sequence[TextHeader], keyword: str) -> str:
     """The value that most of ``headers`` have, the first of equals; '' where none has one."""
     if len(headers) == 1:
         return headers[0].clean(keyword)
@@ -146,7 +146,7 @@ def usual(headers: Sequence[Header], keyword: str) -> str:
     return min(counts, key=lambda value: (-counts[value], value), default="")
 
 
-def distinct(headers: Sequence[Header]) -> tuple[Header, ...]:
+def distinct(headers: Sequence[TextHeader]) -> tuple[TextHeader, ...]:
     """The different ones among ``headers``, in an order that does not depend on theirs."""
     keyed = {
         (

@@ -7,7 +7,7 @@ from datetime import date
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import Age, completed, read_age, read_date, years_between
-from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, Header
+from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, TextHeader
 
 DESCRIPTIONS = (
     "StudyDescription",
@@ -54,7 +54,7 @@ DATE_KEYWORDS = ("PatientBirthDate", "StudyDate", "AcquisitionDate")
 class Reading:
     """One instance's header with its ages and dates made out, as far as they can be."""
 
-    header: Header
+    header: TextHeader
     settings: RulesSettings
     today: date
     age: Age | None
@@ -69,7 +69,7 @@ class Reading:
     """De-identification changed the dates or took them away (PS3.3 C.12.1, D10)."""
 
     @classmethod
-    def of(cls, header: Header, settings: RulesSettings, today: date) -> "Reading":
+    def of(cls, header: TextHeader, settings: RulesSettings, today: date) -> "Reading":
         """Make out the ages and dates of ``header``."""
         birth, study, acquisition = (read_date(header.clean(keyword)) for keyword in DATE_KEYWORDS)
         text = header.clean("PatientBirthDate")

@@ -21,7 +21,7 @@ from enum import StrEnum
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_age, read_date, write_date
-from dicom_ai_node.rules.header import Header
+from dicom_ai_node.rules.header import TextHeader
 from dicom_ai_node.rules.history_rules import same_birth_date, usable_birth_date
 from dicom_ai_node.rules.meaning import meant_sex
 from dicom_ai_node.rules.reading import Reading
@@ -30,7 +30,7 @@ from dicom_ai_node.types import HeaderCheck, WorklistAnswer
 
 
 def worth_asking(
-    headers: Sequence[Header],
+    headers: Sequence[TextHeader],
     checked: HeaderCheck,
     *,
     settings: RulesSettings,
@@ -136,7 +136,7 @@ class Keys:
     issuer: str
 
     @classmethod
-    def of(cls, headers: Sequence[Header]) -> "Keys":
+    def of(cls, headers: Sequence[TextHeader]) -> "Keys":
         """Read what all instances that say anything agree on."""
 
         def said(keyword: str) -> str:
@@ -159,7 +159,7 @@ class Keys:
                 yield key
 
 
-def chosen(key: Key, keys: Keys, answers: Sequence[Header]) -> WorklistReply:
+def chosen(key: Key, keys: Keys, answers: Sequence[TextHeader]) -> WorklistReply:
     """Return what ``answers``, asked for by ``key``, say of the study; others are ignored."""
     about = [one for one in answers if matches(key, keys, one)]
     if key is not Key.STUDY:
@@ -181,17 +181,17 @@ def chosen(key: Key, keys: Keys, answers: Sequence[Header]) -> WorklistReply:
     return WorklistReply(Verdict.ANSWERED, answer) if useful else WorklistReply(Verdict.NOTHING)
 
 
-def matches(key: Key, keys: Keys, answer: Header) -> bool:
+def matches(key: Key, keys: Keys, answer: TextHeader) -> bool:
     """Whether an answer has the value that was asked for."""
     return answer.clean(key) == keys.values[key]
 
 
-def _other_issuer(keys: Keys, answer: Header) -> bool:
+def _other_issuer(keys: Keys, answer: TextHeader) -> bool:
     theirs = answer.clean("IssuerOfPatientID")
     return bool(keys.issuer and theirs) and keys.issuer != theirs
 
 
-def _other_patient(keys: Keys, answer: Header) -> bool:
+def _other_patient(keys: Keys, answer: TextHeader) -> bool:
     ours, theirs = keys.values[Key.PATIENT], answer.clean(Key.PATIENT)
     if not ours or not theirs or _other_issuer(keys, answer):
         return False

@@ -16,7 +16,7 @@ from dicom_ai_node.audit.conclude import AuditReport, conclude
 from dicom_ai_node.audit.report import write_report
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
-from dicom_ai_node.rules import RULES_VERSION, Header
+from dicom_ai_node.rules import RULES_VERSION, TextHeader
 from tests.builders.archive import TODAY, generated, write
 from tests.builders.scores import fired, scores, table, wrong
 
@@ -25,9 +25,9 @@ WITHOUT_LISTING = frozenset({"G6", "G7", "G8"})
 
 def audit_files(paths: Sequence[Path]) -> AuditReport:
     """What an audit says of these files."""
-    studies: dict[str, list[Header]] = {}
+    studies: dict[str, list[TextHeader]] = {}
     for path in paths:
-        header = Header.from_dataset(pixels.read_header(path))
+        header = TextHeader.from_dataset(pixels.read_header(path))
         studies.setdefault(header.clean("StudyInstanceUID"), []).append(header)
     return conclude(
         AuditSpec(source="folder:archive", today=TODAY),

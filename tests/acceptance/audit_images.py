@@ -33,7 +33,7 @@ from dicom_ai_node.audit.study import collected_from_row
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid
-from dicom_ai_node.rules import RULES_VERSION, Header
+from dicom_ai_node.rules import RULES_VERSION, TextHeader
 from dicom_ai_node.rules.ages_and_dates import encode_age_at
 from dicom_ai_node.store import audit_studies
 from tests.acceptance.audit_orthanc import configure, findings, kill, new, report, run
@@ -97,7 +97,7 @@ class Chest:
     def facts(self) -> StudyFacts:
         """What an audit keeps of it."""
         black = np.zeros((8, 8), np.uint16)
-        read = Header.from_dataset(radiograph(black, study="", bits=8, **self.header()))
+        read = TextHeader.from_dataset(radiograph(black, study="", bits=8, **self.header()))
         return StudyFacts(self.study, (read,))
 
 

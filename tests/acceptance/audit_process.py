@@ -13,7 +13,7 @@ from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import Fetched, Listed, Slice, opening
 from dicom_ai_node.audit.worker import run
 from dicom_ai_node.config import load_config
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from tests.builders.scripted import listed
 
 DAYS, STUDIES, SECONDS = 10, 12, 0.03
@@ -41,7 +41,7 @@ class SlowArchive:
             sex = None if number % 5 == 0 else "F"
             yield listed(int(part.first) * STUDIES + number, PatientSex=sex)
 
-    def headers(self, listed: Listed) -> Sequence[Header]:
+    def headers(self, listed: Listed) -> Sequence[TextHeader]:
         with self.diary.open("a") as diary:
             diary.write(f"{listed.key}\n")
         time.sleep(SECONDS)

@@ -20,8 +20,8 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.demo.images import uid
-from dicom_ai_node.pixels.header import quiet
-from dicom_ai_node.rules import Header
+from dicom_ai_node.pixels.lenient import quiet
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.ages_and_dates import encode_age_at
 from tests.builders.headers import Value, dataset
 
@@ -304,20 +304,20 @@ def _crowds(maker: _Maker) -> None:
         maker.add(maker.person(), "B4 C3", blank, station=SPIKED)
 
 
-def headers(planted: Planted) -> tuple[Header, ...]:
-    return tuple(Header.from_dataset(dataset(**one)) for one in planted.instances)
+def headers(planted: Planted) -> tuple[TextHeader, ...]:
+    return tuple(TextHeader.from_dataset(dataset(**one)) for one in planted.instances)
 
 
 def collected(studies: Sequence[Planted]) -> Iterator[Collected]:
     """What an audit would have collected: whole headers, and the listing."""
     for one in studies:
         own = headers(one)
-        listed = Header({**_answer(own[0]), **one.listed})
+        listed = TextHeader({**_answer(own[0]), **one.listed})
         facts = StudyFacts(one.uid, own, listed)
         yield Collected(one.uid, facts, expected=len(own), arrived=len(own))
 
 
-def _answer(header: Header) -> dict[str, str]:
+def _answer(header: TextHeader) -> dict[str, str]:
     """What an archive answers to a query: the keys of its database, trimmed."""
     asked = ("StudyDate", "AccessionNumber", "PatientName", "PatientID", "PatientBirthDate")
     return {keyword: header.clean(keyword) for keyword in (*asked, "PatientSex")}

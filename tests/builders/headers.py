@@ -9,7 +9,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.types import HeaderCheck, PriorStudy, WorklistAnswer
 
@@ -62,8 +62,8 @@ def encoded(value: str | bytes | int) -> bytes:
     return content + b" " * (len(content) % 2)
 
 
-def header(**changes: Value) -> Header:
-    return Header.from_dataset(dataset(**changes))
+def header(**changes: Value) -> TextHeader:
+    return TextHeader.from_dataset(dataset(**changes))
 
 
 def checked(

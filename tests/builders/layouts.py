@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, generate_uid
 
-from dicom_ai_node.pixels.header import quiet
+from dicom_ai_node.pixels.lenient import quiet
 from tests.builders.pixels import quantised, radiograph, scene, write
 
 

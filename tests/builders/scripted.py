@@ -15,7 +15,7 @@ from dicom_ai_node.audit.study import Seen, collected_from_row
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import PeerUnavailable
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.store import Database, audit_studies, audits
 from dicom_ai_node.types import Outcome, StudyResult
 from tests.builders.headers import TODAY, checked, header
@@ -68,7 +68,7 @@ class Archive:
         self._ask(f"list:{int(part.first)}")
         yield from self.days[int(part.first)]
 
-    def headers(self, listed: Listed) -> Sequence[Header]:
+    def headers(self, listed: Listed) -> Sequence[TextHeader]:
         self._ask(listed.key)
         return [listed.header]
 

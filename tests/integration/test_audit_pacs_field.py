@@ -13,7 +13,7 @@ from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import OTHER_STUDY, Listed, Omission, Source
 from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.errors import PeerRefused
-from dicom_ai_node.pixels.header import quiet
+from dicom_ai_node.pixels.lenient import quiet
 from tests.acceptance.harness import noise
 from tests.builders.pacs import Archive, running
 from tests.integration.test_audit_pacs import ONE, SPEC, TODAY, TWO, images, moving, opened

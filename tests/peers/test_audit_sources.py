@@ -28,7 +28,7 @@ from dicom_ai_node.audit.sources.selection import DistinctStudies
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import set_pixels, uid
 from dicom_ai_node.errors import PeerUnavailable
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from tests.acceptance.harness import noise
 from tests.builders.orthanc import Orthanc, orthanc_in
 from tests.builders.ports import free_port
@@ -131,12 +131,12 @@ def listing(source: Source) -> dict[str, Listed]:
     return found
 
 
-def contents(fetched: Fetched) -> dict[str, tuple[str, bytes, Header]]:
+def contents(fetched: Fetched) -> dict[str, tuple[str, bytes, TextHeader]]:
     """Transfer syntax, pixel data element and header of each file by SOP Instance UID."""
     found = {}
     for path in fetched.files:
         dataset = dcmread(path)
-        header = Header.from_dataset(pixels.read_header(path))
+        header = TextHeader.from_dataset(pixels.read_header(path))
         syntax = str(dataset.file_meta.TransferSyntaxUID)
         found[str(dataset.SOPInstanceUID)] = (syntax, dataset.PixelData, header)
     return found

@@ -18,7 +18,7 @@ from dicom_ai_node.archive.statistics import (
     wilson_interval,
 )
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.types import AttributeStatus, HeaderCheck
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import TODAY, header
@@ -30,7 +30,7 @@ def study(
     key: str, listed: Mapping[str, str] | None = None, *, whole: bool = True, **changes: Any
 ) -> Collected:
     own = header(**{"StudyInstanceUID": f"1.2.{key}", "StationName": "A", **changes})
-    answer = Header(listed) if listed is not None else None
+    answer = TextHeader(listed) if listed is not None else None
     return Collected(key, StudyFacts(f"1.2.{key}", (own,), answer, from_files=whole))
 
 

@@ -10,7 +10,7 @@ from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.conclude import AuditReport, conclude
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
-from dicom_ai_node.rules import RULES, RULES_VERSION, Header
+from dicom_ai_node.rules import RULES, RULES_VERSION, TextHeader
 from tests.builders.archive import (
     ALONE,
     ANYWHERE,
@@ -88,7 +88,7 @@ def test_the_files_say_what_the_key_is_about(tmp_path: Path) -> None:
     studies = archive()[0]
     some = [*studies[: len(ALONE)], *studies[250 : 250 + len(ANYWHERE)]]
     files = write(some, tmp_path)
-    read = [Header.from_dataset(pixels.read_header(path)) for path in files]
+    read = [TextHeader.from_dataset(pixels.read_header(path)) for path in files]
     wanted = [one for study in some for one in headers(study)]
     for found, sent in zip(read, wanted, strict=True):
         assert {k: found.clean(k) for k in found.values} == {k: sent.clean(k) for k in sent.values}

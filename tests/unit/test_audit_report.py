@@ -29,7 +29,7 @@ from dicom_ai_node.audit.report.tables import (
 )
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
-from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.types import (
     Answer,
@@ -264,7 +264,7 @@ def test_one_study_twice_is_an_error() -> None:
 anything = st.dictionaries(st.sampled_from(sorted(ELEMENTS)), st.text(max_size=12))
 texts = st.sampled_from(["20230610", "19600415", "063Y", "M", "F", "O", "A^B", "1", ""])
 likely = st.dictionaries(st.sampled_from(sorted(ELEMENTS)), texts)
-headers = st.builds(Header, anything | likely)
+headers = st.builds(TextHeader, anything | likely)
 facts = st.builds(
     StudyFacts,
     st.text(max_size=8),
@@ -336,7 +336,7 @@ def named(*keywords: str) -> tuple[AuditReport, Identifiers]:
     )
     both = collected("2", PatientID="P2", AccessionNumber="")
     assert both.facts is not None
-    listed = replace(both.facts, listed=Header({"AccessionNumber": "L2", "PatientID": "X"}))
+    listed = replace(both.facts, listed=TextHeader({"AccessionNumber": "L2", "PatientID": "X"}))
     some = [one, replace(both, facts=listed), Collected("1.9", None, fault="gone")]
     return concluded(some), Identifiers.of(some, keywords)
 
@@ -414,7 +414,7 @@ def test_what_a_header_hides_is_seen_on_the_page_and_in_its_plots() -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1"])
 def test_a_spreadsheet_computes_nothing(text: str) -> None:
-    own = Header({"PatientSex": text, "StationName": text, "PatientID": "1"})
+    own = TextHeader({"PatientSex": text, "StationName": text, "PatientID": "1"})
     said = concluded([Collected("=1.2", StudyFacts("1.2", (own,)), fault=text)])
     for table in (studies_table(said), rates_table(said)):
         for row in csv.reader(io.StringIO(table, newline="")):

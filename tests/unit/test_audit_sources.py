@@ -35,8 +35,8 @@ from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.errors import ConfigError
-from dicom_ai_node.pixels.header import quiet
-from dicom_ai_node.rules import Header
+from dicom_ai_node.pixels.lenient import quiet
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import StoredInstance, record
 from dicom_ai_node.store.retention import drop_expired
@@ -140,7 +140,7 @@ def test_json_gives_the_header_that_the_file_has() -> None:
     answer["00080020"] = {"vr": "DA", "Value": [None]}
     answer["00081090"] = {"vr": "LO", "BulkDataURI": "http://elsewhere/"}
     answer["00083002"] = {"vr": "UI", "Value": [RLELossless]}
-    from_json, from_file = header_of(answer), Header.from_dataset(dataset)
+    from_json, from_file = header_of(answer), TextHeader.from_dataset(dataset)
     assert from_json.transfer_syntax_uid == RLELossless
     assert from_json["StudyDate"] == ""
     assert "ManufacturerModelName" not in from_json
@@ -380,7 +380,7 @@ def test_the_node_lists_what_it_still_holds(node: Config, tmp_path: Path) -> Non
     assert list(source.fetch(listed, tmp_path).faults.values()) == ["damaged in the spool"]
     fetched.files[1].unlink()
     assert list(source.fetch(listed, tmp_path).faults.values()) == ["missing from the spool"]
-    gone = source.fetch(Listed(uid("demo", "dropped"), Header()), tmp_path)
+    gone = source.fetch(Listed(uid("demo", "dropped"), TextHeader()), tmp_path)
     (fault,) = gone.faults.values()
     assert fault == "removed from the spool after its retention time"
     source.close()

@@ -16,7 +16,7 @@ from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.values import decoded, text_of
-from dicom_ai_node.rules import Header, check
+from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.types import AttributeStatus
 from tests.builders.checks import age_and_sex
 from tests.builders.dicom_bytes import BIG_ENDIAN, EXPLICIT, IMPLICIT, Syntax
@@ -163,7 +163,9 @@ def test_an_item_without_content_says_nothing(
 @pytest.mark.parametrize("value", [*BLANK, b"\r\n", b"\t", b"\\\\ "])
 def test_a_value_of_mere_padding_says_nothing(keyword: str, value: bytes) -> None:
     result = check(
-        [Header.from_dataset(dataset(**{keyword: value}))], settings=RulesSettings(), today=TODAY
+        [TextHeader.from_dataset(dataset(**{keyword: value}))],
+        settings=RulesSettings(),
+        today=TODAY,
     )
     assert result.exempt == ""
     assert age_and_sex(result) == (AttributeStatus.CONSISTENT,) * 2
@@ -192,8 +194,8 @@ def test_a_sequence_that_is_still_raw_is_looked_into() -> None:
         value = EXPLICIT.item(content)
         ds = Dataset()
         ds[0x00102202] = RawDataElement(Tag(0x00102202), "SQ", len(value), value, 0, False, True)
-        assert Header.from_dataset(ds)["PatientSpeciesCodeSequence"] == expected
-    assert Header.from_dataset(Dataset())["PatientSpeciesCodeSequence"] == ""
+        assert TextHeader.from_dataset(ds)["PatientSpeciesCodeSequence"] == expected
+    assert TextHeader.from_dataset(Dataset())["PatientSpeciesCodeSequence"] == ""
     ds = Dataset()
     ds.add_new(0x00102202, "SQ", Sequence([Dataset(), Dataset()]))
-    assert not Header.from_dataset(ds).says("PatientSpeciesCodeSequence")
+    assert not TextHeader.from_dataset(ds).says("PatientSpeciesCodeSequence")

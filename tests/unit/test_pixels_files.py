@@ -22,7 +22,7 @@ from dicom_ai_node.pixels import (
     read_frame,
     read_header,
 )
-from dicom_ai_node.pixels.header import integer, number
+from dicom_ai_node.pixels.lenient import integer, number
 from tests.builders.pixels import UID, quantised, radiograph, scene, write, write_as
 
 VALUES = quantised(scene(), 12)

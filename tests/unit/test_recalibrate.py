@@ -24,7 +24,7 @@ from dicom_ai_node.pixels import read_header
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.recalibrate import pack
 from dicom_ai_node.recalibrate.cases import read_studies, trust
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.types import Prediction
 
 PEOPLE = 44
@@ -216,7 +216,7 @@ def test_a_header_is_held_against_the_patients_other_studies(tmp_path: Path) -> 
 
 
 def _without_unit(path: Path) -> bool:
-    return Header.from_dataset(read_header(path)).clean("PatientAge").isdigit()
+    return TextHeader.from_dataset(read_header(path)).clean("PatientAge").isdigit()
 
 
 def test_ages_without_a_unit_calibrate_too(shared_data: Path) -> None:

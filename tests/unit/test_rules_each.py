@@ -10,7 +10,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import JPEGBaseline8Bit
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import RULES, Header, check
+from dicom_ai_node.rules import RULES, TextHeader, check
 from dicom_ai_node.types import HeaderCheck, PriorStudy, Severity, WorklistAnswer
 from tests.builders.headers import (
     ANOTHER_PATIENT,
@@ -387,4 +387,4 @@ def test_unflagged_lossy_transfer_syntax() -> None:
 
 
 def _rules(ds: Dataset) -> tuple[str, ...]:
-    return check([Header.from_dataset(ds)], settings=RulesSettings(), today=TODAY).rules
+    return check([TextHeader.from_dataset(ds)], settings=RulesSettings(), today=TODAY).rules

@@ -12,7 +12,7 @@ from pydicom.dataelem import RawDataElement
 
 from dicom_ai_node.archive.rules import ALL_RULES, markdown_table
 from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
-from dicom_ai_node.rules import Header, check, parse_age
+from dicom_ai_node.rules import TextHeader, check, parse_age
 from dicom_ai_node.rules.ages_and_dates import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, ELEMENTS
 from tests.builders.headers import TODAY, dataset, header
@@ -35,7 +35,7 @@ def test_converted_elements_are_read_like_raw_ones() -> None:
     ds.PatientName, ds.PatientSex, ds.PatientAge = "Meier^Anna", "F", "063Y"
     ds.PatientWeight, ds.PregnancyStatus, ds.WindowCenter = "70.5", 4, ["40", "600"]
     ds.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
-    sent = Header.from_dataset(ds)
+    sent = TextHeader.from_dataset(ds)
     assert dict(sent.values) == {
         "SpecificCharacterSet": "\\ISO 2022 IR 87",
         "PatientName": "Meier^Anna",
@@ -52,16 +52,16 @@ def test_numbers_follow_the_byte_order() -> None:
     little = ds.get_item(0x001021C0)
     assert isinstance(little, RawDataElement)
     ds[0x001021C0] = little._replace(value=b"\0\3", is_little_endian=False)
-    assert Header.from_dataset(ds)["PregnancyStatus"] == "3"
+    assert TextHeader.from_dataset(ds)["PregnancyStatus"] == "3"
 
 
 def test_a_sequence_where_text_belongs_is_no_text() -> None:
     ds = Dataset()
     item = Dataset()
     ds.add_new(0x00101010, "SQ", [item])
-    assert Header.from_dataset(ds)["PatientAge"] == ""
+    assert TextHeader.from_dataset(ds)["PatientAge"] == ""
     item.PatientAge = "063Y"
-    assert Header.from_dataset(ds)["PatientAge"] == "(items)"
+    assert TextHeader.from_dataset(ds)["PatientAge"] == "(items)"
 
 
 def test_values_are_cut() -> None:
@@ -83,7 +83,7 @@ def test_every_real_file_can_be_checked(shared_data: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        result = check([Header.from_dataset(ds)], settings=RulesSettings(), today=TODAY)
+        result = check([TextHeader.from_dataset(ds)], settings=RulesSettings(), today=TODAY)
         if path.name.startswith("ID_"):
             # SIIM: an age without its unit, which is clear all the same.
             assert result.rules == ("A1", "B4", "D4", "I4")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import RULES, Header, check, parse_age
+from dicom_ai_node.rules import RULES, TextHeader, check, parse_age
 from dicom_ai_node.rules.ages_and_dates import completed, encode_age_at, years_between
 from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
@@ -36,9 +36,9 @@ values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={keyword: likely.get(keyword, st.nothing()) | anything for keyword in ELEMENTS},
 )
-headers = values.map(lambda changes: Header.from_dataset(dataset(**changes)))
+headers = values.map(lambda changes: TextHeader.from_dataset(dataset(**changes)))
 typed_headers = st.builds(
-    Header,
+    TextHeader,
     st.dictionaries(st.sampled_from(sorted(ELEMENTS)), st.text(max_size=20)),
 )
 priors = st.builds(
@@ -51,13 +51,13 @@ priors = st.builds(
 )
 
 
-def run(study: list[Header], others: list[PriorStudy]) -> HeaderCheck:
+def run(study: list[TextHeader], others: list[PriorStudy]) -> HeaderCheck:
     return check(study, priors=others, settings=SETTINGS, today=TODAY)
 
 
 @few
 @given(st.lists(headers | typed_headers, max_size=4), st.lists(priors, max_size=3))
-def test_check_is_total(study: list[Header], others: list[PriorStudy]) -> None:
+def test_check_is_total(study: list[TextHeader], others: list[PriorStudy]) -> None:
     result = run(study, others)
     assert list(result.statuses) == ["age", "sex"]
     assert all(isinstance(one, AttributeStatus) for one in result.statuses.values())
@@ -80,7 +80,7 @@ def test_check_is_total(study: list[Header], others: list[PriorStudy]) -> None:
 @few
 @given(st.data(), st.lists(headers, min_size=1, max_size=4), st.lists(priors, max_size=3))
 def test_order_does_not_matter(
-    data: st.DataObject, study: list[Header], others: list[PriorStudy]
+    data: st.DataObject, study: list[TextHeader], others: list[PriorStudy]
 ) -> None:
     shuffled = run(data.draw(st.permutations(study)), data.draw(st.permutations(others)))
     assert run(study, others) == shuffled
@@ -88,8 +88,10 @@ def test_order_does_not_matter(
 
 @few
 @given(headers, st.lists(priors, max_size=3), st.lists(sexes, max_size=2))
-def test_other_is_respected(header: Header, others: list[PriorStudy], further: list[str]) -> None:
-    study = [Header({**header.values, "PatientSex": sex}) for sex in ["O", *further]]
+def test_other_is_respected(
+    header: TextHeader, others: list[PriorStudy], further: list[str]
+) -> None:
+    study = [TextHeader({**header.values, "PatientSex": sex}) for sex in ["O", *further]]
     result = run(study, others)
     assert age_and_sex(result)[1] is AttributeStatus.NOT_ASSESSED
     assert all(proposal.keyword != "PatientSex" for proposal in result.proposals)
@@ -98,10 +100,10 @@ def test_other_is_respected(header: Header, others: list[PriorStudy], further: l
 
 @few
 @given(headers, st.integers(89, 119))
-def test_deidentified_and_old_is_never_a_mismatch(header: Header, age: int) -> None:
+def test_deidentified_and_old_is_never_a_mismatch(header: TextHeader, age: int) -> None:
     values = {**SOUND, "PatientAge": f"{age:03d}Y", "PatientIdentityRemoved": "YES"}
     dates = {k: header[k] for k in ("PatientBirthDate", "StudyDate", "PatientWeight")}
-    result = run([Header({**values, **dates})], [])
+    result = run([TextHeader({**values, **dates})], [])
     assert result.attributes["PatientAge"].censored
     assert age_and_sex(result)[0] in {AttributeStatus.CONSISTENT, AttributeStatus.IMPLAUSIBLE}
     assert age_and_sex(result)[0] is AttributeStatus.CONSISTENT or "C2" in result.rules
@@ -110,7 +112,7 @@ def test_deidentified_and_old_is_never_a_mismatch(header: Header, age: int) -> N
 @few
 @given(headers, st.sampled_from(sorted(RULES)))
 def test_disabling_a_rule_takes_away_its_findings_and_no_others(
-    header: Header, identifier: str
+    header: TextHeader, identifier: str
 ) -> None:
     without = RulesSettings(disabled=(identifier,))
     left = check([header], settings=without, today=TODAY).findings

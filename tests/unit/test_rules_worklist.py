@@ -3,7 +3,7 @@
 import pytest
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.worklist_rules import (
     Key,
     Keys,
@@ -21,7 +21,7 @@ KEYS = Keys.of([header(AccessionNumber="A1")])
 EMPTY: Changes = {"PatientAge": "", "PatientBirthDate": "", "PatientSex": ""}
 
 
-def order(**changes: str) -> Header:
+def order(**changes: str) -> TextHeader:
     """An order of the sound study."""
     values = {
         "StudyInstanceUID": "1.2.3",
@@ -30,7 +30,7 @@ def order(**changes: str) -> Header:
         "PatientBirthDate": "19600415",
         "PatientSex": "F",
     }
-    return Header({**values, **changes})
+    return TextHeader({**values, **changes})
 
 
 def answered(key: Key, birth_date: str = "", sex: str = "", age: str = "") -> WorklistReply:

@@ -12,7 +12,7 @@ from datetime import date
 from functools import lru_cache
 
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules import RULES, Header, check, parse_age
+from dicom_ai_node.rules import RULES, TextHeader, check, parse_age
 from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
 
 SETTINGS = RulesSettings()
@@ -49,7 +49,9 @@ def labels_of_columns(
         "StudyDate": study,
         "PatientIdentityRemoved": "YES" if deidentified else "",
     }
-    return labels_of_header(Header({keyword: value for keyword, value in values.items() if value}))
+    return labels_of_header(
+        TextHeader({keyword: value for keyword, value in values.items() if value})
+    )
 
 
 def _age_string(text: str) -> str:
@@ -61,7 +63,7 @@ def _age_string(text: str) -> str:
     return f"{years:03d}Y" if 0 <= years < 1000 else text
 
 
-def labels_of_header(header: Header) -> Labels:
+def labels_of_header(header: TextHeader) -> Labels:
     """Labels from ``header``; never raises for what it contains."""
     checked = _check(header)
     mended = {
@@ -89,7 +91,7 @@ def _usable(row: CheckedAttribute) -> bool:
     return row.status is AttributeStatus.CONSISTENT and not row.censored
 
 
-def _check(header: Header) -> HeaderCheck:
+def _check(header: TextHeader) -> HeaderCheck:
     return check([header], settings=SETTINGS, today=NO_DAY)
 
 

@@ -19,8 +19,8 @@ from pydicom import Dataset
 from dicom_ai_node import pixels
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
-from dicom_ai_node.pixels.header import first_item, text
-from dicom_ai_node.rules import Header
+from dicom_ai_node.pixels.lenient import first_item, text
+from dicom_ai_node.rules import TextHeader
 from training.data.index import PICTURES, IndexRow
 from training.data.labels import labels_of_header
 from training.readers.layout import Tally, files_below, pseudonym, view_of
@@ -51,7 +51,7 @@ def row_of(root: Path, image: Path, dataset: str, tally: Tally) -> IndexRow | No
     except PixelsRefused as error:
         tally[f"image: {error.reason.text}"] += 1
         return None
-    labels = labels_of_header(Header.from_dataset(header))
+    labels = labels_of_header(TextHeader.from_dataset(header))
     tally.update(labels.doubts)
     hidden = _patient(header)
     return IndexRow(

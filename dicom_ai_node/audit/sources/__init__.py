@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 
 OTHER_STUDY = "the source sent an instance of another study"
 """Why an instance does not count as one of the study that was asked for."""
@@ -32,7 +32,7 @@ class Listed:
 
     key: str
     """StudyInstanceUID; where the source named none, a digest of the answer after ``listed:``."""
-    header: Header
+    header: TextHeader
     """What the answer says; for sources that hold files the header of one instance."""
     instances: int | None = None
     """NumberOfStudyRelatedInstances, None when the source does not say."""
@@ -98,7 +98,7 @@ class BrokenOff(PeerUnavailable):
 class OtherStudy(PeerRefused):
     """The source answered for a study with headers of another one."""
 
-    def __init__(self, headers: Sequence[Header]) -> None:
+    def __init__(self, headers: Sequence[TextHeader]) -> None:
         super().__init__(0, OTHER_STUDY)
         self.headers = headers
         """Those of the study itself."""
@@ -130,7 +130,7 @@ class Source(Protocol):
         """
         ...
 
-    def headers(self, listed: Listed) -> Sequence[Header]:
+    def headers(self, listed: Listed) -> Sequence[TextHeader]:
         """Headers of all instances without their pixels; none where only a fetch has them.
 
         A source may lack what this asks for; one study alone that is refused is an error, and so

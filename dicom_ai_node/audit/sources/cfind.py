@@ -24,7 +24,7 @@ from dicom_ai_node.dicom.status import (
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange, Match
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.header import ELEMENTS
 
 STUDY = (
@@ -143,12 +143,12 @@ def texts_of(answer: Dataset, keyword: str) -> list[str]:
     return [text for part in parts if (text := part.strip())]
 
 
-def below(parent: Header, answer: Dataset) -> Header:
+def below(parent: TextHeader, answer: Dataset) -> TextHeader:
     """Return what is known of a part: its own answer, and what it does not say from its parent.
 
     A peer returns an empty value for a key that it does not keep at a level.
     """
-    header = Header.from_dataset(answer)
+    header = TextHeader.from_dataset(answer)
     said = {key: value for key, value in header.values.items() if value.strip(" \0")}
     undecodable = frozenset(parent.undecodable - said.keys() | header.undecodable & said.keys())
     values = {**header.values, **parent.values, **said}

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from dicom_ai_node.dicom.values import CODES, ITEMS, SCHEME, says_something
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.header import ELEMENTS
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
-_LONGEST = 4096  # as in Header.from_dataset
+_LONGEST = 4096  # as in TextHeader.from_dataset
 _AVAILABLE_TRANSFER_SYNTAX = 0x00083002
 _SCHEME = frozenset(f"{tag:08X}" for tag in SCHEME)
 _NAMES = ("Alphabetic", "Ideographic", "Phonetic")
 
 
-def header_of(answer: Mapping[str, Any]) -> Header:
+def header_of(answer: Mapping[str, Any]) -> TextHeader:
     """Return what the rules read of a JSON object; no value in it makes this raise.
 
     Text is Unicode already: it has no padding left, and nothing of it is undecodable. A "?" takes
@@ -29,7 +29,7 @@ def header_of(answer: Mapping[str, Any]) -> Header:
         text = text_of(answer, tag, vr)
         if text is not None:
             values[keyword] = text
-    return Header(values, transfer_syntax_uid=text_of(answer, _AVAILABLE_TRANSFER_SYNTAX) or "")
+    return TextHeader(values, transfer_syntax_uid=text_of(answer, _AVAILABLE_TRANSFER_SYNTAX) or "")
 
 
 def text_of(answer: Mapping[str, Any], tag: int, vr: str = "") -> str | None:

@@ -23,7 +23,7 @@ from dicom_ai_node.audit.sources.temporary_scp import is_other, settle, write
 from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 
 _MODALITIES_IN_STUDY, _MODALITY = 0x00080061, 0x00080060
 _STUDY, _SERIES, _INSTANCE, _CLASS = 0x0020000D, 0x0020000E, 0x00080018, 0x00080016
@@ -58,7 +58,7 @@ class Web(RemoteSource[WebInventory]):
         """Ask for one study by a UID that none has: also a service whose store is away fails."""
         self._search.matches({"StudyInstanceUID": NO_STUDY})
 
-    def headers(self, listed: Listed) -> Sequence[Header]:
+    def headers(self, listed: Listed) -> Sequence[TextHeader]:
         """The whole headers of the wanted images; none where the service has no metadata."""
         if not is_uid(listed.key):
             return ()
@@ -110,7 +110,7 @@ class Web(RemoteSource[WebInventory]):
         for answer in self._pager.studies(spec, part):
             if isinstance(answer, Unlisted):
                 key = study_key("", answer.place.encode())
-                yield Listed(key, Header(), fault=f"cannot be listed: {answer.fault}"), ()
+                yield Listed(key, TextHeader(), fault=f"cannot be listed: {answer.fault}"), ()
             else:
                 yield _listed(answer), texts_of(answer, _MODALITIES_IN_STUDY)
 

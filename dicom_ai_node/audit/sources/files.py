@@ -16,7 +16,7 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
 from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import ConfigError, UnreadableInstance
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, instances
 from dicom_ai_node.store.instances import HeldInstance
@@ -69,14 +69,14 @@ class Folder(FileSource):
         wanted = Wanted(spec)
         for key, paths in sorted(self._paths.items()):
             if key in self._faults:
-                yield Listed(key, Header(), len(paths) or None, fault=self._faults[key])
+                yield Listed(key, TextHeader(), len(paths) or None, fault=self._faults[key])
             elif (header := wanted.first(self._headers(key))) is None:
                 yield NotAudited(key, Omission.DATES)
             else:
                 yield Listed(key, header, len(paths))
         yield from self._omitted
 
-    def headers(self, listed: Listed) -> Sequence[Header]:
+    def headers(self, listed: Listed) -> Sequence[TextHeader]:
         """The header of each file that can be read."""
         return tuple(self._headers(listed.key))
 
@@ -99,10 +99,10 @@ class Folder(FileSource):
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _headers(self, key: str) -> Iterator[Header]:
+    def _headers(self, key: str) -> Iterator[TextHeader]:
         for path in self._paths.get(key, ()):
             try:
-                yield Header.from_dataset(pixels.read_header(path, self._limits))
+                yield TextHeader.from_dataset(pixels.read_header(path, self._limits))
             except UnreadableInstance:
                 continue
 
@@ -154,7 +154,7 @@ class Folder(FileSource):
 
     def _is_wanted(self, header: Dataset) -> bool:
         """Whether the file may be an image of a wanted modality, as its class says in doubt."""
-        named = names_wanted([Header.from_dataset(header)["Modality"]], self._modalities)
+        named = names_wanted([TextHeader.from_dataset(header)["Modality"]], self._modalities)
         if named is not None:
             return named
         sop_class = sop_class_of(header)
@@ -180,7 +180,7 @@ class Node(FileSource):
             files = self._files(uid)
             headers = [header for path in files if (header := self._header(path)) is not None]
             if not headers:
-                yield Listed(uid, Header(), len(files), fault="none of its files can be read")
+                yield Listed(uid, TextHeader(), len(files), fault="none of its files can be read")
                 continue
             radiographs = [header for header in headers if self._is_wanted(header)]
             if not radiographs:
@@ -190,7 +190,7 @@ class Node(FileSource):
             else:
                 yield Listed(uid, first, len(files))
 
-    def headers(self, listed: Listed) -> Sequence[Header]:
+    def headers(self, listed: Listed) -> Sequence[TextHeader]:
         """The header of each file of a wanted modality."""
         found = map(self._header, self._files(listed.key))
         return tuple(header for header in found if header is not None and self._is_wanted(header))
@@ -214,13 +214,13 @@ class Node(FileSource):
         """Close the connections to the database."""
         self._db.close()
 
-    def _header(self, path: Path) -> Header | None:
+    def _header(self, path: Path) -> TextHeader | None:
         try:
-            return Header.from_dataset(pixels.read_header(path, self._limits))
+            return TextHeader.from_dataset(pixels.read_header(path, self._limits))
         except UnreadableInstance:
             return None
 
-    def _is_wanted(self, header: Header) -> bool:
+    def _is_wanted(self, header: TextHeader) -> bool:
         return names_wanted([header["Modality"]], self._modalities) is not False
 
     def _files(self, uid: str) -> Paths:

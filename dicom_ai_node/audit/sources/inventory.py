@@ -13,7 +13,7 @@ from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 
 Services = Mapping[str, OptionalService]
 """Level of C-FIND -> whether the peer answers it, which below STUDY some do not."""
@@ -24,7 +24,7 @@ class Series:
     """One series of wanted images."""
 
     uid: str
-    header: Header
+    header: TextHeader
     count: int | None
     images: tuple[Image, ...]
     """Empty where the peer lists none, which it need not."""
@@ -53,7 +53,7 @@ class Inventory:
         return frozenset(image.sop_instance_uid for image in self.images)
 
     @property
-    def headers(self) -> tuple[Header, ...]:
+    def headers(self) -> tuple[TextHeader, ...]:
         """The header of each image, of each series where no images were listed."""
         return tuple(
             header

@@ -14,7 +14,7 @@ from dicom_ai_node.dicom.classes import FIND
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.peer.exchange import Match
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 
 
 class Pacs(RemoteSource[Inventory | None]):
@@ -49,7 +49,7 @@ class Pacs(RemoteSource[Inventory | None]):
         next(found, None)  # of a peer that ignores the key
         found.close()
 
-    def headers(self, listed: Listed) -> Sequence[Header]:
+    def headers(self, listed: Listed) -> Sequence[TextHeader]:
         """What C-FIND answers for each image, its series and its study.
 
         Of peers that answer less, one header for each series or for the study alone.
@@ -81,9 +81,9 @@ class Pacs(RemoteSource[Inventory | None]):
 def _listed(answer: Match) -> Listed:
     dataset = answer.dataset
     if dataset is None:
-        return Listed(study_key("", answer.content), Header())
+        return Listed(study_key("", answer.content), TextHeader())
     return Listed(
         key=study_key(text_of(dataset, "StudyInstanceUID"), answer.content),
-        header=Header.from_dataset(dataset),
+        header=TextHeader.from_dataset(dataset),
         instances=cfind.number_of(dataset, "NumberOfStudyRelatedInstances"),
     )

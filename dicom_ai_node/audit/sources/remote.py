@@ -14,7 +14,7 @@ from dicom_ai_node.audit.sources import Fetched, Listed, NotAudited, Slice
 from dicom_ai_node.audit.sources.selection import Wanted, days
 from dicom_ai_node.dicom.classes import VERIFICATION
 from dicom_ai_node.dicom.uids import is_uid
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 
 NO_STUDY = VERIFICATION
 """No study has this UID: DICOM itself has given it to Verification (PS3.6 annex A)."""
@@ -33,7 +33,7 @@ class Image:
     sop_instance_uid: str
     sop_class_uid: str
     series_instance_uid: str
-    header: Header
+    header: TextHeader
     """With what its study and its series said."""
 
 

@@ -16,7 +16,7 @@ from datetime import date, datetime, timedelta
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import Listed, NotAudited, Omission, Slice
 from dicom_ai_node.dicom.uids import clean_uid
-from dicom_ai_node.rules import Header
+from dicom_ai_node.rules import TextHeader
 
 _EARLIEST = date(1970, 1, 1)
 """No archive has many studies from before."""
@@ -56,12 +56,12 @@ class Wanted:
         late = bool(asked.last) and day > asked.last
         return Omission.DATES if _DAY.fullmatch(day) and (early or late) else None
 
-    def first(self, headers: Iterable[Header]) -> Header | None:
+    def first(self, headers: Iterable[TextHeader]) -> TextHeader | None:
         """Return the first header of a study whose StudyDate is wanted; None where none is.
 
         Without a header, as of files that have gone meanwhile, an empty one.
         """
-        said = [*headers] or [Header()]
+        said = [*headers] or [TextHeader()]
         dates = ((one, self.why_not(study_date=one.clean("StudyDate"))) for one in said)
         return next((one for one, why in dates if why is None), None)
 

@@ -6,6 +6,6 @@ Pure: no files, no clock. Free of highdicom.
 
 from dicom_ai_node.report.copies.difference import Change, difference
 from dicom_ai_node.report.copies.fill import Fill
-from dicom_ai_node.report.copies.filled import coerced, filled_copy, stated_age
+from dicom_ai_node.report.copies.filled import age_in_file, coerced, filled_copy
 
-__all__ = ["Change", "Fill", "coerced", "difference", "filled_copy", "stated_age"]
+__all__ = ["Change", "Fill", "age_in_file", "coerced", "difference", "filled_copy"]

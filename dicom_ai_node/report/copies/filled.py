@@ -91,7 +91,7 @@ def filled_copy(
     return ReportFile(sop_class, sop_instance, file)
 
 
-def stated_age(content: bytes) -> str:
+def age_in_file(content: bytes) -> str:
     """Return PatientAge as it stands in a file, '' where there is none.
 
     Raises UnreadableInstance: as :func:`coerced` does.
