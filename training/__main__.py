@@ -3,6 +3,11 @@
 import sys
 from importlib import import_module
 
+import typer
+
+from dicom_ai_node.errors import BundleError
+from training.data.tables import DataError
+
 COMMANDS = {
     "index": ("readers", "read a data set in the layout it is published in and write its index"),
     "duplicates": ("data.near_duplicates", "find near-duplicates over data sets"),
@@ -18,7 +23,9 @@ COMMANDS = {
     "planted": ("measure.planted", "count the planted ages that are found"),
     "phantom": ("publish.phantom", "fit the phantoms of the demo to a bundle"),
 }
-"""By name the module of :mod:`training` whose ``main`` it is, and what it does."""
+"""By name the module of :mod:`training` whose ``main`` it is, and what it does.
+
+The help of a command is what its module says of itself."""
 
 
 def main() -> None:
@@ -30,8 +37,13 @@ def main() -> None:
         return
     if name not in COMMANDS:
         raise SystemExit(f"{name}: expected a command, one of {', '.join(COMMANDS)}")
-    sys.argv = [f"training {name}", *arguments]
-    import_module(f"training.{COMMANDS[name][0]}").main()
+    module = import_module(f"training.{COMMANDS[name][0]}")
+    command = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    command.command(help=module.__doc__)(module.main)
+    try:
+        command(arguments, prog_name=f"python -m training {name}")
+    except (DataError, BundleError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -1,16 +1,31 @@
 """Images and a network so small that a run of training takes no time."""
 
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import pytest
 from torch import nn
 
+import training.__main__ as commands
 from dicom_ai_node.inference import network
 from training.data.images import TRAINING, Images, LabelledImage
 from training.fit.config import RunConfig
 
 SIDE = 64
+
+
+def run_training(name: object, *arguments: object) -> None:
+    """Do as ``python -m training NAME``; SystemExit unless it ends well."""
+    with (
+        patch.object(sys, "argv", ["training", *map(str, (name, *arguments))]),
+        pytest.raises(SystemExit) as ended,
+    ):
+        commands.main()
+    if ended.value.code:
+        raise ended.value
 
 
 class Tiny:

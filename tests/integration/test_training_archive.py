@@ -1,8 +1,6 @@
 """From folders of images to a bundle with its card, by the commands that docs/training.md names."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,8 @@ from safetensors.numpy import load_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from tests.builders.layouts import dicom, picture, table
+from tests.builders.training import run_training as run
 from tests.unit.test_training_readers import NIH
-from training import __main__ as commands
 from training.data.folds import read_folds, read_predictions
 from training.fit import calibrate
 from training.fit import config as settings
@@ -42,16 +40,6 @@ duplicates = "duplicates.json"
 [archive.external]
 spr = "away/index.csv"
 """
-Run = Callable[..., None]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    def command(name: str, *arguments: object) -> None:
-        monkeypatch.setattr(sys, "argv", ["training", name, *map(str, arguments)])
-        commands.main()
-
-    return command
 
 
 @pytest.fixture
@@ -94,9 +82,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_an_archive_becomes_a_bundle(
-    here: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_archive_becomes_a_bundle(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("index", "nih", "nih")
     run("index", "nih", "away")
     run("index", "dicom", "scans", "--out", "site.csv")
@@ -168,7 +154,7 @@ def test_an_archive_becomes_a_bundle(
             run(command, "--config", "site.toml", *more)
 
 
-def test_folds_that_part_a_patient_are_refused(here: Path, run: Run) -> None:
+def test_folds_that_part_a_patient_are_refused(here: Path) -> None:
     run("index", "nih", "nih")
     run("folds", "nih/index.csv", "--out", "folds.csv", "--folds", 2)
     text = CONFIG.split("others")[0].replace(', "site.csv"', "")

@@ -1,4 +1,3 @@
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +7,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
+from typer import BadParameter
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
+from tests.builders.training import run_training
 from training.data import images as data
 from training.data import project
 from training.data.tables import DataError
@@ -134,19 +135,19 @@ def test_changed_copies_come_with_their_labels(weights: Path, tmp_path: Path) ->
 def test_the_share_of_the_prior_is_read_from_the_command_line() -> None:
     assert build_bundle.share("auto") is None
     assert build_bundle.share("0.25") == 0.25
-    with pytest.raises(ArgumentTypeError, match="0 to 1"):
-        build_bundle.share("2")
+    for wrong in ("2", "much"):
+        with pytest.raises(BadParameter, match="0 to 1"):
+            build_bundle.share(wrong)
 
 
 def test_a_name_that_no_manifest_may_have_is_refused_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.toml").write_text("")
-    arguments = ["--config", str(tmp_path / "x.toml"), "--version", "1"]
-    monkeypatch.setattr("sys.argv", ["x", *arguments, "--bundle", str(tmp_path / "Site")])
+    arguments = ("--config", tmp_path / "x.toml", "--version", "1", "--bundle", tmp_path / "Site")
     with pytest.raises(SystemExit):
-        build_bundle.main()
-    assert "--bundle Site: expected a name of a-z" in capsys.readouterr().err
+        run_training("build_bundle", *arguments)
+    assert "--bundle: Site: expected a name of a-z" in capsys.readouterr().err
 
 
 def test_without_labels_nothing_can_be_calibrated(

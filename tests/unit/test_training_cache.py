@@ -10,6 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 from dicom_ai_node.pixels import grey_from_picture, load, normalise
 from tests.builders.layouts import picture
 from tests.builders.pixels import quantised, scene, write_as
+from tests.builders.training import run_training
 from training.data import cache
 from training.data.cache import build, open_cache
 from training.data.index import IndexRow, files, write_index
@@ -126,13 +127,9 @@ def test_a_blank_image_is_refused_as_in_serving(tmp_path: Path) -> None:
     )
 
 
-def test_command(
-    index: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = index.parent / "made/c"
-    arguments = [str(index), "--side", "16", "--out", str(out)]
-    monkeypatch.setattr("sys.argv", ["cache", *arguments])
-    cache.main()
+    run_training("cache", index, "--side", 16, "--out", out)
     printed = capsys.readouterr().out
     assert "5.png: 5.png: expected a picture" in printed
     assert "5 of 6 images" in printed

@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_ai_node.pixels import normalise
 from tests.builders.pixels import quantised, scene, write_as
+from tests.builders.training import run_training
 from training.data import near_duplicates
 from training.data.index import IndexRow, write_index
 from training.data.near_duplicates import BITS, SIDE, components, digest, groups, near
@@ -141,14 +142,10 @@ def two_sets(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_command(
-    two_sets: tuple[Path, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    two_sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "made/duplicates.json"
-    monkeypatch.setattr("sys.argv", ["duplicates", *map(str, two_sets), "--out", str(out)])
-    near_duplicates.main()
+    run_training("duplicates", *two_sets, "--out", out)
     report = json.loads(out.read_text())
     assert [pair[:2] for pair in report["pairs"]] == [
         ["../train/3.png", "../test/copy.jpg"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import folds
+from tests.builders.training import run_training
 from training.data.folds import OutOfFold, assign, read_folds, read_predictions, write_predictions
 from training.data.images import LabelledImage
 from training.data.index import IndexRow, write_index
@@ -95,8 +95,7 @@ def test_command(
     )
     arguments = ["index.csv", "--duplicates", "duplicates.json", "--out", "folds.csv"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["folds", *arguments])
-    folds.main()
+    run_training("folds", *arguments)
     found = read_folds(tmp_path / "folds.csv")
     assert set(found) == {row.image for row in rows}
     assert found[rows[0].image] == found[rows[-1].image]

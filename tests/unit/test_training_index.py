@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training import readers
+from tests.builders.training import run_training
 from training.data.index import (
     COLUMNS,
     IndexRow,
@@ -173,10 +173,7 @@ def test_the_columns_are_those_documented() -> None:
         assert f"| `{column}` |" in documented
 
 
-def test_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["index", "nih", str(tmp_path)])
+def test_command(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .*expected a file Data_Entry_2017"):
-        readers.main()
+        run_training("index", "nih", tmp_path)
     assert not (tmp_path / "index.csv").exists()

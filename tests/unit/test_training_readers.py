@@ -9,6 +9,7 @@ import pytest
 from pydicom import Dataset
 
 from tests.builders.layouts import anonymised, dicom, picture, table
+from tests.builders.training import run_training
 from training import readers
 from training.data.cache import tensor
 from training.data.index import IndexRow, read_index
@@ -372,12 +373,9 @@ def test_unknown_layouts_and_folders(tmp_path: Path) -> None:
         readers.read("nih", tmp_path / "absent")
 
 
-def test_command(
-    nih: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command(nih: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = nih / "made/index.csv"
-    monkeypatch.setattr("sys.argv", ["index", "nih", str(nih), "--out", str(out)])
-    readers.main()
+    run_training("index", "nih", nih, "--out", out)
     rows = read_index(out)
     assert [(out.parent / row.image).is_file() for row in rows] == [True] * 3
     printed = capsys.readouterr().out

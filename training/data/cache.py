@@ -8,7 +8,6 @@ read (its pixels are zero). Started again after an interrupt it goes on where it
 makes the caches that it finds missing; where it looks for them is :func:`place`.
 """
 
-import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from training.data.index import PICTURES, IndexRow, files, read_index
+from training.data.options import CACHE, Index
 from training.data.tables import DataError
 
 WHITE = 65535
@@ -220,24 +221,19 @@ def _check(out: Path, state: dict[str, Any], wanted: dict[str, Any]) -> None:
             )
 
 
-def main() -> None:
+def main(
+    index: Index,
+    side: Annotated[int, typer.Option(help="Pixels.")] = 320,
+    folder: Annotated[Path, typer.Option(help="Of all caches.")] = CACHE,
+    out: Annotated[
+        Path | None, typer.Option(help="Without suffix. Default: where a run looks.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="That decode.")] = 1,
+) -> None:
     """Build the cache of an index."""
-    parser = argparse.ArgumentParser(
-        description="decode and reduce the images of an index",
-        epilog="example: python -m training cache nih/index.csv --side 320 --threads 8",
-    )
-    parser.add_argument("index", type=Path)
-    parser.add_argument("--side", type=int, default=320, help="pixels")
-    parser.add_argument("--folder", type=Path, default=Path("runs/cache"), help="of all caches")
-    parser.add_argument("--out", type=Path, help="no suffix; default: where a run looks")
-    parser.add_argument("--threads", type=int, default=1, help="that decode")
-    given = parser.parse_args()
-    out = given.out or place(given.folder, given.index, given.side)
-    try:
-        rows = read_index(given.index)
-        cache = built(rows, files(given.index, rows), out, given.side, given.threads)
-    except DataError as error:
-        raise SystemExit(f"error: {error}") from error
+    out = out or place(folder, index, side)
+    rows = read_index(index)
+    cache = built(rows, files(index, rows), out, side, threads)
     for image, fault in cache.faults.items():
         print(f"{image}: {fault}")
     print(f"{out}: {int(cache.usable.sum()):,} of {len(rows):,} images")

@@ -7,17 +7,19 @@ two of them. They depend on the images and the seed, not on the order of the ind
 named by their path from the folder of the file that the folds are written to.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 from training.data.index import IndexRow, files, read_indexes
 from training.data.near_duplicates import Link, groups, read_links
+from training.data.options import Indexes
 from training.data.tables import DataError, read_table, write_table
 
 FOLDS = 5
@@ -115,29 +117,21 @@ def read_folds(path: Path) -> Mapping[str, int]:
     return {line["image"]: int(line.number_in("fold", 0, 1000)) for line in lines}
 
 
-def main() -> None:
-    """Deal the images of an index out to folds."""
-    parser = argparse.ArgumentParser(
-        description="patient-left-out folds",
-        epilog="example: python -m training folds nih/index.csv site/index.csv"
-        " --duplicates duplicates.json --out folds.csv",
-    )
-    parser.add_argument("indexes", type=Path, nargs="+", help="index files")
-    parser.add_argument("--duplicates", type=Path, help="report of the command duplicates")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--folds", type=int, default=FOLDS)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    try:
-        rows = read_indexes(given.out.parent, given.indexes)
-        links = read_links(given.duplicates, files(given.out, rows)) if given.duplicates else []
-        folds = assign(rows, links, count=given.folds, seed=given.seed)
-    except DataError as error:
-        raise SystemExit(f"error: {error}") from error
-    write_folds(rows, folds, given.out)
+def main(
+    indexes: Indexes,
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    duplicates: Annotated[Path | None, typer.Option(help="Report of duplicates.")] = None,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> None:
+    """Deal the images of indexes out to folds."""
+    rows = read_indexes(out.parent, indexes)
+    links = read_links(duplicates, files(out, rows)) if duplicates else []
+    dealt = assign(rows, links, count=folds, seed=seed)
+    write_folds(rows, dealt, out)
     group = groups(rows, links)
-    for fold in range(given.folds):
-        at = np.flatnonzero(folds == fold)
+    for fold in range(folds):
+        at = np.flatnonzero(dealt == fold)
         ages = [age for i in at if (age := rows[i].age) is not None]
         patients = len({group[i] for i in at})
         mean = f"{np.mean(ages):.1f}" if ages else "unknown"

@@ -14,16 +14,16 @@ not their order. All chests look alike, therefore 256 bits and not the usual 64.
 inverted or cropped copies are not found.
 """
 
-import argparse
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -33,6 +33,7 @@ from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from training.data.cache import tensor
 from training.data.images import Images
 from training.data.index import IndexRow, files, read_indexes
+from training.data.options import Indexes
 from training.data.tables import DataError
 
 DISTANCE = 26
@@ -273,29 +274,20 @@ def read_links(path: Path, images: Sequence[Path]) -> list[Link]:
     return [(left, right) for left, right in at if left is not None and right is not None]
 
 
-def main() -> None:
+def main(
+    indexes: Indexes,
+    out: Annotated[Path, typer.Option(help="Report, JSON.")],
+    distance: Annotated[int, typer.Option(help="Bits of 256, at most 31.")] = DISTANCE,
+) -> None:
     """Hash every image of the indexes and write what is there twice."""
-    parser = argparse.ArgumentParser(
-        description="find near-duplicates over data sets",
-        epilog="example: python -m training duplicates nih/index.csv site/index.csv"
-        " --out duplicates.json",
-    )
-    parser.add_argument("indexes", type=Path, nargs="+", help="index files")
-    parser.add_argument("--out", type=Path, required=True, help="report, JSON")
-    parser.add_argument("--distance", type=int, default=DISTANCE, help="bits of 256, at most 31")
-    given = parser.parse_args()
-    try:
-        rows = read_indexes(given.out.parent, given.indexes)
-    except DataError as error:
-        raise SystemExit(f"error: {error}") from error
-    given.out.parent.mkdir(parents=True, exist_ok=True)  # images are named from there
-    found = hashed(track(files(given.out, rows), "images", console=Console(stderr=True)))
-    written = report(rows, found, given.distance)
-    given.out.write_text(json.dumps(written, indent=1) + "\n")
+    rows = read_indexes(out.parent, indexes)
+    out.parent.mkdir(parents=True, exist_ok=True)  # images are named from there
+    found = hashed(track(files(out, rows), "images", console=Console(stderr=True)))
+    written = report(rows, found, distance)
+    out.write_text(json.dumps(written, indent=1) + "\n")
     table = Table("Splits", "Groups in both", box=None)
     for entry in written["crossing"]:
-        table.add_row(
-            " and ".join(split or "none" for split in entry["splits"]), f"{entry['groups']:,}"
-        )
+        splits = " and ".join(split or "none" for split in entry["splits"])
+        table.add_row(splits, f"{entry['groups']:,}")
     Console().print(table, "", highlight=False)
-    print(f"{given.out}: {written['groups']:,} groups in {len(rows):,} images")
+    print(f"{out}: {written['groups']:,} groups in {len(rows):,} images")

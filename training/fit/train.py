@@ -12,7 +12,6 @@ On Linux, ``GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2
 environment makes this up to twice as fast on a CPU.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +19,9 @@ from pathlib import Path
 import torch
 from rich.progress import Progress, TextColumn
 
-from dicom_ai_node.errors import BundleError
 from training.data.archive import ArchiveData
 from training.data.images import Data, Material
-from training.data.tables import DataError
+from training.data.options import ROOT, ConfigFile, Fold, Root
 from training.fit import checkpoint, start
 from training.fit import config as settings
 from training.fit.batches import Batches
@@ -80,27 +78,15 @@ def print_roles(data: Data) -> None:
             print(f"{number:>9,}  {name}")
 
 
-def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(
-        description="train one network",
-        epilog="example: python -m training train --config site.toml --fold 0",
-    )
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--fold", type=int, help="to hold out, in place of archive.hold_out")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path("../shared/data"),
-        help="this project's images, and ImageNet's",
-    )
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--out")
-    given = parser.parse_args()
-    config = settings.read(given.config, fold=given.fold, minutes=given.minutes, out=given.out)
-    try:
-        data = data_of(config, given.data)
-        print_roles(data)
-        train(config, given.data, data)
-    except (DataError, BundleError) as error:
-        raise SystemExit(f"error: {error}") from error
+def main(
+    config: ConfigFile,
+    fold: Fold = None,
+    root: Root = ROOT,
+    minutes: float | None = None,
+    out: str | None = None,
+) -> None:
+    """Train one network."""
+    run = settings.read(config, fold=fold, minutes=minutes, out=out)
+    data = data_of(run, root)
+    print_roles(data)
+    train(run, root, data)

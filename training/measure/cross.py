@@ -8,22 +8,24 @@ run goes on. ``out-of-fold.csv`` in ``out`` has a line for every frontal image w
 as in the folds: what the network that held it out says of it, before any calibration.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
 from safetensors.numpy import load_file
 
-from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference.calibration import sigmoids
 from dicom_ai_node.inference.engine import NETWORK, load_network
 from training.data.archive import ArchiveData
 from training.data.folds import OutOfFold, read_folds, write_predictions
 from training.data.images import LabelledImage
+from training.data.options import ROOT, ConfigFile, Root
 from training.data.roles import HELD_OUT
-from training.data.tables import DataError
 from training.fit import config as settings
 from training.fit.calibrate import answers
 from training.fit.config import WEIGHTS, RunConfig, archived, member
@@ -120,28 +122,18 @@ def _cell(found: Estimate | None) -> str:
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def main() -> None:
-    """Read the command line, train every fold, write and sum up what was held out."""
-    from rich.console import Console
-    from rich.table import Table
-
-    parser = argparse.ArgumentParser(
-        description="train a network for every fold of an archive",
-        epilog="example: python -m training cross --config site.toml --minutes 60",
-    )
-    parser.add_argument("--config", type=Path, required=True, help="with an [archive]")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="ImageNet's")
-    parser.add_argument("--minutes", type=float, help="for each fold")
-    parser.add_argument("--out", help="folder of the folds' folders")
-    given = parser.parse_args()
-    config = settings.read(given.config, minutes=given.minutes, out=given.out)
-    if config.archive is None:
-        raise SystemExit(f"{given.config}: expected an [archive]")
-    try:
-        predicted = list(crossed(config, given.data))
-    except (DataError, BundleError) as error:
-        raise SystemExit(f"error: {error}") from error
-    file = Path(config.out).parent / FILE
+def main(
+    config: ConfigFile,
+    root: Root = ROOT,
+    minutes: Annotated[float | None, typer.Option(help="For each fold.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the folds' folders.")] = None,
+) -> None:
+    """Train every fold, write and sum up what was held out."""
+    run = settings.read(config, minutes=minutes, out=out)
+    if run.archive is None:
+        raise SystemExit(f"{config}: expected an [archive]")
+    predicted = list(crossed(run, root))
+    file = Path(run.out).parent / FILE
     write_predictions((p for _, p in predicted), file)
     table = Table(
         "Held out", "Images", "Patients", "Age MAE, years", "Of the median", "Sex AUC", box=None

@@ -6,14 +6,11 @@ An AUC of one half means that it cannot. Excess: logarithm of the distance over 
 calibration images. Intervals are as wide as the texture's excess asks for.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
-from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.calibration import Distances, excess
 from dicom_ai_node.inference.engine import Estimator
+from training.data.options import BUNDLE, CACHE, ROOT, BundleFolder, CacheFolder, Root
 from training.data.project import ProjectData
 from training.fit.calibrate import measured
 from training.measure.markdown import table
@@ -35,15 +32,10 @@ def rows(known: Distances, other: Distances, reference: Distances) -> list[list[
     return made
 
 
-def main() -> None:
+def main(bundle: BundleFolder = BUNDLE, root: Root = ROOT, cache: CacheFolder = CACHE) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--bundle", type=Path, default=default_bundle())
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    given = parser.parse_args()
-    estimator = Estimator(given.bundle, device="cpu")
-    images = ProjectData(given.data, given.cache)
+    estimator = Estimator(bundle, device="cpu")
+    images = ProjectData(root, cache)
 
     def distances(role: str) -> Distances:
         return measured(estimator.measure, images.load(estimator.size, role))[1]
@@ -56,7 +48,3 @@ def main() -> None:
     ]
     heads = ["images", "distance", f"AUC against {KNOWN}", "excess, quartiles", "", "", "n"]
     print(table(heads, lines))
-
-
-if __name__ == "__main__":
-    main()

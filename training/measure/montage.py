@@ -12,7 +12,6 @@ The figure shows images of the data, so it stays in the report's folder: their l
 some allow neither changed copies nor commercial use, stand next to them.
 """
 
-import argparse
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -36,6 +35,7 @@ from dicom_ai_node.report.capture import overlay
 from dicom_ai_node.types import SaliencyMap
 from training.data import project
 from training.data.images import PROJECT_SETS
+from training.data.options import BUNDLE, REPORT, ROOT, BundleFolder, Report, Root
 from training.measure.metrics import Bools, Floats
 from training.measure.table import PredictionTable, read_csv
 
@@ -186,17 +186,8 @@ def predictions(out: Path, sha256: str) -> PredictionTable:
     return read_csv(out / "predictions.csv")
 
 
-def main() -> None:
+def main(bundle_folder: BundleFolder = BUNDLE, root: Root = ROOT, out: Report = REPORT) -> None:
     """Draw the figure again from what ``evaluate`` left in ``--out``."""
-    parser = argparse.ArgumentParser(description="draw the saliency montage of an evaluation")
-    parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("runs/report"))
-    given = parser.parse_args()
-    table = predictions(given.out, bundle.verify(given.bundle).sha256)
-    write(given.out, Estimator(given.bundle, device="cpu"), table, given.data)
-    print(given.out / FILE)
-
-
-if __name__ == "__main__":
-    main()
+    table = predictions(out, bundle.verify(bundle_folder).sha256)
+    write(out, Estimator(bundle_folder, device="cpu"), table, root)
+    print(out / FILE)

@@ -8,16 +8,16 @@ other depths and larger, each against the plain file of 8 bits. Exit code 1 when
 :mod:`training.measure.criteria` is broken.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
@@ -41,6 +41,16 @@ from dicom_ai_node.pixels import load
 from dicom_ai_node.types import Prediction
 from training.data import cache, project
 from training.data import images as data
+from training.data.options import (
+    BUNDLE,
+    CACHE,
+    REPORT,
+    ROOT,
+    BundleFolder,
+    CacheFolder,
+    Report,
+    Root,
+)
 from training.measure import criteria
 from training.measure.predict import female
 
@@ -197,22 +207,21 @@ def read(out: Path, sha256: str) -> list[Figure]:
     return [Figure.model_validate(figure) for figure in document["figures"]]
 
 
-def main() -> None:
-    """Read the command line, compare, print."""
-    parser = argparse.ArgumentParser(description="one image, one answer")
-    parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    parser.add_argument("--out", type=Path, default=Path("runs/report"))
-    parser.add_argument("--images", type=int, default=6)
-    given = parser.parse_args()
-    estimator = Estimator(given.bundle, device="cpu")
-    images = project.load(given.data, given.cache, estimator.size, "val")
-    at = np.linspace(0, len(images.items) - 1, given.images).astype(int)
+def main(
+    bundle: BundleFolder = BUNDLE,
+    root: Root = ROOT,
+    cache_folder: CacheFolder = CACHE,
+    out: Report = REPORT,
+    count: Annotated[int, typer.Option("--images", help="That are compared.")] = 6,
+) -> None:
+    """Compare and print."""
+    estimator = Estimator(bundle, device="cpu")
+    images = project.load(root, cache_folder, estimator.size, "val")
+    at = np.linspace(0, len(images.items) - 1, count).astype(int)
     chosen = data.Images([images.items[i] for i in at], images.pixels[at])
-    greys = [project.read(given.data / item.path) for item in chosen.items]
-    figures = compare(estimator, greys, training_side(given.data, chosen, estimator.size))
-    write(given.out, figures, estimator.identity.sha256)
+    greys = [project.read(root / item.path) for item in chosen.items]
+    figures = compare(estimator, greys, training_side(root, chosen, estimator.size))
+    write(out, figures, estimator.identity.sha256)
     for years, probability in zip(figures[::2], figures[1::2], strict=True):
         print(f"{years.group:60} {years.value:9.4f} years {probability.value:9.5f} P(female)")
     broken = [judged.criterion for judged in criteria.judged(figures) if judged.met is False]

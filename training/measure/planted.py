@@ -6,7 +6,6 @@ Each image is a study whose PatientAge is planted (or, where its own age lies be
 ones, true), under the default policy.
 """
 
-import argparse
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,6 @@ import numpy as np
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, Gates, judge
 from dicom_ai_node.decide.study import decide
-from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pipeline import gates_of
 from dicom_ai_node.pixels.normalise import normalise
@@ -30,6 +28,7 @@ from dicom_ai_node.types import (
     ImageRef,
     Prediction,
 )
+from training.data.options import BUNDLE, ROOT, BundleFolder, Root
 from training.data.project import read
 from training.measure.markdown import table
 
@@ -123,23 +122,15 @@ def _images(data: Path) -> Iterator[tuple[Path, str, float]]:
                     yield data / row["path"], split, age
 
 
-def main() -> None:
+def main(bundle: BundleFolder = BUNDLE, root: Root = ROOT) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--bundle", type=Path, default=default_bundle())
-    given = parser.parse_args()
-    estimator = Estimator(given.bundle, device="cpu")
+    estimator = Estimator(bundle, device="cpu")
     gates = gates_of(estimator.manifest)
     cases = list[PlantedImage]()
-    images = _images(given.data)
+    images = _images(root)
     while part := list(islice(images, _BATCH)):
         pixels = np.stack([normalise(read(path), estimator.size) for path, _, _ in part])
         answers = estimator.predict(pixels)
         cases += [PlantedImage(s, a, p) for (_, s, a), p in zip(part, answers, strict=True)]
     heads = ["recorded", "images", "H1", "no alert", "refused by a gate"]
     print(table(heads, list(rows(cases, gates))))
-
-
-if __name__ == "__main__":
-    main()

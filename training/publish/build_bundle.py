@@ -3,15 +3,16 @@
 python -m training build_bundle --config training/configs/second.toml --version 1.1 --tau auto
 """
 
-import argparse
 import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -23,6 +24,7 @@ from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels import CONTRACT, RADIOGRAPHY
 from dicom_ai_node.recalibrate.pack import fewest
 from training.data.images import Data, Images, LabelledImage
+from training.data.options import BUNDLE, ROOT, ConfigFile, Fold, Root
 from training.data.tables import DataError
 from training.fit import calibrate, checkpoint, prior, start
 from training.fit import config as settings
@@ -189,9 +191,12 @@ def share(text: str) -> float | None:
     """Read the option ``--tau``; None stands for ``auto``."""
     if text == "auto":
         return None
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1, or 'auto'")
+        raise typer.BadParameter(f"{text}: expected 0 to 1, or 'auto'", param_hint="--tau")
     return value
 
 
@@ -243,47 +248,37 @@ def sources(used: list[LabelledImage]) -> list[dict[str, object]]:
     ]
 
 
-def main() -> None:
-    """Read the command line and build."""
-    parser = argparse.ArgumentParser(
-        description="calibrate the weights of a run and pack them as a bundle",
-        epilog="example: python -m training build_bundle --config site.toml --fold 0"
-        " --bundle models/site --version 1.0 --tau auto",
-    )
-    parser.add_argument("--config", type=Path, required=True, help="of the run that is packed")
-    parser.add_argument("--fold", type=int, help="held out, in place of archive.hold_out")
-    parser.add_argument("--bundle", type=Path, help="folder; needed for an archive")
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="this project's images"
-    )
-    parser.add_argument("--version", required=True)
-    parser.add_argument(
-        "--tau", type=share, default=0.0, help="of the age prior to take out: 0 to 1, or 'auto'"
-    )
-    parser.add_argument(
-        "--caution",
-        type=float,
-        default=1.0,
-        help="least factor of sigma and temperature far away, 1 to 2.5",
-    )
-    parser.add_argument(
-        "--average-with",
-        type=Path,
-        nargs="+",
-        default=(),
-        help="folders of other runs with the same images: pack the mean of the weights",
-    )
-    given = parser.parse_args()
-    if not 1 <= given.caution <= calibrate.AGE_CAP:
-        parser.error(f"--caution {given.caution}: expected 1 to {calibrate.AGE_CAP}")
-    config = settings.read(given.config, fold=given.fold)
-    if config.archive and not given.bundle:
-        parser.error("--bundle: expected a folder, such as models/site")
-    out = (given.bundle or Path("models/chest-age-sex")).resolve()
+def main(
+    config: ConfigFile,
+    version: Annotated[str, typer.Option(help="Of the bundle.")],
+    fold: Fold = None,
+    out: Annotated[
+        Path, typer.Option("--bundle", help="Folder; has to be given for an archive.")
+    ] = BUNDLE,
+    root: Root = ROOT,
+    tau: Annotated[
+        str, typer.Option(help="Share of the age prior to take out: 0 to 1, or 'auto'.")
+    ] = "0",
+    caution: Annotated[
+        float,
+        typer.Option(
+            min=1, max=calibrate.AGE_CAP, help="Least factor of sigma and temperature far away."
+        ),
+    ] = 1.0,
+    average_with: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of another run with the same images (may be repeated): pack the mean of"
+            " the weights."
+        ),
+    ] = None,
+) -> None:
+    """Build a bundle."""
+    run = settings.read(config, fold=fold)
+    if run.archive and out == BUNDLE:
+        raise typer.BadParameter("expected a folder, such as models/site", param_hint="--bundle")
+    out = out.resolve()
     if not NAME.fullmatch(out.name):
-        parser.error(f"--bundle {out.name}: expected a name of a-z, 0-9, dot, _ and -")
-    try:
-        data = data_of(config, given.data)
-        build(config, data, out, given.version, given.tau, given.caution, given.average_with)
-    except DataError as error:
-        raise SystemExit(f"error: {error}") from error
+        expected = "expected a name of a-z, 0-9, dot, _ and -"
+        raise typer.BadParameter(f"{out.name}: {expected}", param_hint="--bundle")
+    build(run, data_of(run, root), out, version, share(tau), caution, average_with or ())

@@ -1,6 +1,7 @@
 """Measure a bundle on images that did not train it; write a report, and with --write the card.
 
     python -m training evaluate --bundle models/chest-age-sex --out runs/report [--write]
+
     python -m training evaluate --bundle models/site --config site.toml --out runs/site/report
 
 What calibrates a bundle gives its figures too, so its age intervals are cross-fitted: ``val`` of
@@ -11,17 +12,29 @@ the figure of :mod:`training.measure.montage`, drawn with the predictions of thi
 ``--predictions`` measures an earlier table again, without the network.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from dicom_ai_node.inference.engine import Estimator
 from training.data.images import GATE_TEST, PROJECT_SETS, Data, EvaluationSet
+from training.data.options import (
+    BUNDLE,
+    CACHE,
+    REPORT,
+    ROOT,
+    BundleFolder,
+    CacheFolder,
+    Fold,
+    Report,
+    Root,
+)
 from training.data.project import ProjectData
 from training.data.tables import DataError
 from training.fit import checkpoint
@@ -129,54 +142,48 @@ def print_summary(sets: Sequence[EvaluationSet], figures: Sequence[Figure]) -> N
             print(f"{data_set.name:12} {name}: {cell(find(figures, data_set.name, name)) or '-'}")
 
 
-def main() -> None:
-    """Read the command line, measure, write the report, and with --write manifest and card."""
-    parser = argparse.ArgumentParser(
-        description="measure a bundle",
-        epilog="example: python -m training evaluate --bundle models/site --config site.toml"
-        " --out runs/site/report --write",
-    )
-    parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
-    parser.add_argument("--config", type=Path, help="of the bundle's run, if it has an archive")
-    parser.add_argument("--fold", type=int, help="held out, in place of archive.hold_out")
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="this project's images"
-    )
-    parser.add_argument(
-        "--cache", type=Path, default=Path("runs/cache"), help="of this project's images"
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/report"))
-    parser.add_argument("--experiments", type=Path, default=report.FILE)
-    parser.add_argument("--calibrated", nargs="*", help="sets; default: the one that calibrates")
-    parser.add_argument("--predictions", type=Path, help="an earlier predictions.csv to measure")
-    parser.add_argument("--write", action="store_true", help="figures and card into the bundle")
-    given = parser.parse_args()
-    manifest = bundle.verify(given.bundle)
-    data: Data = ProjectData(given.data, given.cache)
-    try:
-        if given.config:
-            config = settings.read(given.config, fold=given.fold)
-            data = data_of(config, given.data)
-            if config.archive or manifest.training.images_sha256:
-                check_images(given.bundle, manifest, data)
-        calibrated = [data.calibrates] if given.calibrated is None else given.calibrated
-        if given.predictions:
-            table = read_csv(given.predictions)
-        else:
-            estimator = Estimator(given.bundle, device="cpu", batch=32)
-            table = predictions(estimator, data, calibrated)
-            if isinstance(data, ProjectData):
-                montage.write(given.out, estimator, table, given.data)
-        found = measure(table, without_an_image(data))
-    except DataError as error:
-        raise SystemExit(f"error: {error}") from error
+def main(
+    path: BundleFolder = BUNDLE,
+    config: Annotated[
+        Path | None, typer.Option(help="Of the bundle's run, if it has an archive.")
+    ] = None,
+    fold: Fold = None,
+    root: Root = ROOT,
+    cache: CacheFolder = CACHE,
+    out: Report = REPORT,
+    experiments: Path = report.FILE,
+    calibrated: Annotated[
+        list[str] | None,
+        typer.Option(help="Sets (may be repeated). Default: the one that calibrates."),
+    ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option("--predictions", help="An earlier predictions.csv to measure."),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Card and figures, too.")] = False,
+) -> None:
+    """Measure, write the report, and with --write manifest and card."""
+    manifest = bundle.verify(path)
+    data: Data = ProjectData(root, cache)
+    if config:
+        run = settings.read(config, fold=fold)
+        data = data_of(run, root)
+        if run.archive or manifest.training.images_sha256:
+            check_images(path, manifest, data)
+    calibrated = calibrated or [data.calibrates]
+    if earlier:
+        table = read_csv(earlier)
+    else:
+        estimator = Estimator(path, device="cpu", batch=32)
+        table = predictions(estimator, data, calibrated)
+        if isinstance(data, ProjectData):
+            montage.write(out, estimator, table, root)
+    found = measure(table, without_an_image(data))
     of_project = data.sets == PROJECT_SETS
     if of_project:
-        found += [*parity.read(given.out, manifest.sha256), size_of(given.bundle)]
-    runs = report.read_experiments(given.experiments) if of_project else ()
-    write_report(
-        given.out, manifest, table, found, calibrated=calibrated, runs=runs, sets=data.sets
-    )
-    if given.write:
-        write_bundle(given.bundle, manifest, found, runs, data.sets)
+        found += [*parity.read(out, manifest.sha256), size_of(path)]
+    runs = report.read_experiments(experiments) if of_project else ()
+    write_report(out, manifest, table, found, calibrated=calibrated, runs=runs, sets=data.sets)
+    if write:
+        write_bundle(path, manifest, found, runs, data.sets)
     print_summary(data.sets, found)

@@ -11,13 +11,13 @@ showing and testing the program, and worthless as evidence of accuracy.
 Prints the hash that belongs into ``dicom_ai_node/demo/phantom.py``.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from safetensors.numpy import save_file
@@ -37,6 +37,7 @@ from dicom_ai_node.inference.network import moments
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import Prediction
 from training.data import augment, project
+from training.data.options import BUNDLE, CACHE, ROOT, BundleFolder, CacheFolder, Root
 
 SIDE = 224
 """Of the phantoms; the network sees them enlarged."""
@@ -218,31 +219,28 @@ def figures(estimator: Estimator) -> list[str]:
     ]
 
 
-def main() -> None:
+def main(
+    bundle: BundleFolder = BUNDLE,
+    root: Root = ROOT,
+    cache: CacheFolder = CACHE,
+    out: Path = Path("models/phantom.safetensors"),
+    count: int = 1800,
+    steps: int = 300,
+    figures_only: Annotated[
+        bool, typer.Option("--figures", help="Only print what the bundle says of phantoms.")
+    ] = False,
+) -> None:
     """Fit, tune and store."""
-    parser = argparse.ArgumentParser(
-        description="fit the phantoms, or say what a bundle makes of them"
-    )
-    parser.add_argument("--bundle", type=Path, default=Path("models/chest-age-sex"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    parser.add_argument("--out", type=Path, default=Path("models/phantom.safetensors"))
-    parser.add_argument("--count", type=int, default=1800)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument(
-        "--figures", action="store_true", help="only print what the bundle says of phantoms"
-    )
-    given = parser.parse_args()
-    if given.figures:
-        print("\n".join(figures(Estimator(given.bundle, device="cpu"))))
+    if figures_only:
+        print("\n".join(figures(Estimator(bundle, device="cpu"))))
         return
-    images, effects = chests(given.data, given.cache, given.count)
+    images, effects = chests(root, cache, count)
     model = fit(CHEST, images, effects)
-    hands, laterals = others(given.data, given.cache)
+    hands, laterals = others(root, cache)
     for kind, part in ((HAND, hands), (LATERAL, laterals)):
         model |= fit(kind, part, np.ones((len(part), 1), dtype=np.float32))
-    tune(model, given.bundle, given.steps)
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in model.items()}, given.out)
-    given.out.chmod(0o644)
+    tune(model, bundle, steps)
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in model.items()}, out)
+    out.chmod(0o644)
     print(f"{len(images)} chests, {len(hands)} hands, {len(laterals)} laterals")
-    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(given.out)}")
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(out)}")

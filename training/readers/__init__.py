@@ -6,11 +6,12 @@ A reader is a module with ``read(root, tally)``, which yields rows whose images 
     python -m training index nih ROOT --out index.csv
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -59,27 +60,17 @@ def summary(rows: Sequence[IndexRow]) -> list[tuple[str, int]]:
     return counts
 
 
-def main() -> None:
+def main(
+    layout: Annotated[str, typer.Argument(help=f"One of {', '.join(sorted(READERS))}.")],
+    root: Annotated[Path, typer.Argument(help="Folder that the data set was unpacked into.")],
+    out: Annotated[Path | None, typer.Option(help="Default: index.csv in the root.")] = None,
+) -> None:
     """Read a data set in the layout it is published in and write its index."""
-    parser = argparse.ArgumentParser(
-        description="write the index of a data set",
-        epilog="example: python -m training index dicom /archive/chest --out site/index.csv",
-    )
-    parser.add_argument("layout", choices=sorted(READERS))
-    parser.add_argument("root", type=Path, help="folder that the data set was unpacked into")
-    parser.add_argument("--out", type=Path, help="default: index.csv in the root")
-    given = parser.parse_args()
-    out = given.out or given.root / "index.csv"
-    console = Console(stderr=True)
+    out = out or root / "index.csv"
     tally: Counter[str] = Counter()
-    try:
-        found = read(given.layout, given.root, tally)
-        rows = list(
-            relative_to_folder(out.parent, given.root, track(found, "images", console=console))
-        )
-        write_index(rows, out)
-    except DataError as error:
-        raise SystemExit(f"error: {error}") from error
+    found = track(read(layout, root, tally), "images", console=Console(stderr=True))
+    rows = list(relative_to_folder(out.parent, root, found))
+    write_index(rows, out)
     table = Table("Read", "Images", box=None)
     for name, number in summary(rows):
         table.add_row(name, f"{number:,}")
