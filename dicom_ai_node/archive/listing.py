@@ -31,12 +31,14 @@ def _against_file(
     members: Sequence[Member], settings: RulesSettings
 ) -> Iterator[tuple[Member, Hit]]:
     for member in members:
-        if member.listed is None or not member.headers:
+        facts = member.study.facts
+        # Only whole headers can be held against a listing.
+        if facts is None or facts.listed is None or not (facts.from_files and member.headers):
             continue
         for keyword, attribute, quoted in _COMPARED:
-            if _agrees(keyword, member.listed, member.headers):
+            if _agrees(keyword, facts.listed, member.headers):
                 continue
-            listed, filed = member.listed.clean(keyword), member.usual(keyword)
+            listed, filed = facts.listed.clean(keyword), member.usual(keyword)
             values = f": {shown(listed)} and {shown(filed)}" if quoted else ""
             conflict = attribute == "sex" and {listed, filed} == {"M", "F"}
             yield (
@@ -92,14 +94,14 @@ def _lossy_equal(name: str, other: str) -> bool:
 @rule("S1", WARNING, "image", "The study, or a part of it, could not be retrieved from its source")
 def _not_had(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     for member in members:
-        if member.fault:
-            yield member, Hit(f"the study was not retrieved completely: {member.fault}")
+        if fault := member.study.fault:
+            yield member, Hit(f"the study was not retrieved completely: {fault}")
 
 
 @rule("S2", WARNING, "image", "Fewer instances came than the source listed")
 def _incomplete(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     for member in members:
-        expected, arrived = member.expected, member.arrived
+        expected, arrived = member.study.expected, member.study.arrived
         if expected is not None and arrived is not None and arrived < expected:
             yield member, Hit(f"{arrived} of the {expected} instances came that were listed")
 
@@ -107,6 +109,7 @@ def _incomplete(members: Sequence[Member], settings: RulesSettings) -> Iterator[
 @rule("S3", WARNING, "identity", "StudyInstanceUID is absent or no UID")
 def _nameless(members: Sequence[Member], settings: RulesSettings) -> Iterator[tuple[Member, Hit]]:
     for member in members:
-        uid = member.study_instance_uid
-        if uid is not None and (len(uid) > 64 or not _UID.fullmatch(uid)):
+        facts = member.study.facts
+        uid = facts.study_instance_uid if facts else ""
+        if facts and (len(uid) > 64 or not _UID.fullmatch(uid)):
             yield member, Hit("StudyInstanceUID is " + ("no UID" if uid else "absent or empty"))

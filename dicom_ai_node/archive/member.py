@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_date
@@ -41,12 +43,10 @@ class StudyFacts:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "StudyFacts":
         """Read what :meth:`to_json` wrote."""
-        return cls(
-            study_instance_uid=values["study_instance_uid"],
-            headers=tuple(_load(header) for header in values["headers"]),
-            listed=_load(values["listed"]) if values["listed"] else None,
-            from_files=values["from_files"],
-        )
+        return _FACTS.validate_python(values)
+
+
+_FACTS = TypeAdapter(StudyFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +68,24 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One study of the archive."""
+    """One study of the archive, checked."""
 
-    key: str
-    study_instance_uid: str | None
-    """'' where the source named none, None where the study could not be read at all."""
-    headers: tuple[TextHeader, ...]
-    listed: TextHeader | None
-    """The listing's answer, where it can be held against whole headers."""
-    patient: str
-    """Hash of PatientID and its issuer, '' without a PatientID."""
+    study: Collected
     check: HeaderCheck
-    fault: str = ""
-    expected: int | None = None
-    arrived: int | None = None
+    headers: tuple[TextHeader, ...] = ()
+    """The different ones of its instances."""
+    patient: str = ""
+    """Hash of PatientID and its issuer, '' without a PatientID."""
 
-    def with_check(self, check: HeaderCheck) -> "Member":
-        """The same study with another check."""
-        return replace(self, check=check)
+    @property
+    def key(self) -> str:
+        """The key of the study."""
+        return self.study.key
+
+    @property
+    def result(self) -> StudyResult | None:
+        """What the network said, None where it was not asked."""
+        return self.study.result
 
     def usual(self, keyword: str) -> str:
         """What most instances say, '' where none says anything."""
@@ -182,9 +182,3 @@ def _dump(header: TextHeader) -> dict[str, Any]:
         "undecodable": sorted(header.undecodable),
         "transfer_syntax_uid": header.transfer_syntax_uid,
     }
-
-
-def _load(values: Mapping[str, Any]) -> TextHeader:
-    return TextHeader(
-        values["values"], frozenset(values["undecodable"]), values["transfer_syntax_uid"]
-    )

@@ -9,13 +9,15 @@ a batch the share of false ones among the conflicts can be held instead (Benjami
   found and the patient's other studies contradict the record too.
 
 Tested are only attributes of whose value the header itself says nothing bad. Where H1 is disabled,
-ages are not tested at all, and so make no H3 either; where H2 is, sexes.
+ages are not tested at all, and so make no H3 either; where H2 is, sexes. A further attribute is
+tested where it gets an entry in :data:`COMPARISONS`.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from dicom_ai_node.archive.member import Member
 from dicom_ai_node.archive.statistics import (
     SMALLEST_P,
     age_p_value,
@@ -35,8 +37,10 @@ from dicom_ai_node.decide.conflicts import (
     not_assessable,
 )
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
+from dicom_ai_node.decide.study import least_certain, widest
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 from dicom_ai_node.types import (
+    Answer,
     Category,
     HeaderCheck,
     Outcome,
@@ -56,33 +60,47 @@ _HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class BatchStudy:
-    """One study of a batch: the check of its header, and what the network said."""
+class Suspicion:
+    """Image against header (group H) for one study; attributes by DICOM keyword."""
 
-    key: str
-    check: HeaderCheck
-    result: StudyResult | None
-    """None where the network was not asked."""
+    probable: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """How probable what is recorded is under the estimate: the two-sided p-value of an age, the
+    calibrated probability of a sex. Only of what could be compared."""
+    found: tuple[str, ...] = ()
+    """H1, H2: what was rejected with the false discovery rate held over the batch."""
+    mix_up: bool = False
+    """H3: two of them, or one with a contradiction to the patient's other studies."""
+    score: float = 0.0
+    """-log10 of the p-value of all together, 100 more for a mix-up; 0 where nothing is wrong."""
+    alert: bool = False
+    """Within the alert budget (or found, where there is no budget)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Suspicion:
-    """Image against header (group H) for one study."""
+class Tested:
+    """One attribute held against the image, each by the key of the study; without the untested."""
 
-    age_p: float | None = None
-    """Two-sided p-value of the recorded age under the estimate; None when not comparable."""
-    sex_p: float | None = None
-    """Calibrated probability of the recorded sex; None when not comparable."""
-    age_found: bool = False
-    """H1: rejected with the false discovery rate held over the batch."""
-    sex_found: bool = False
-    """H2: the same for sex."""
-    mix_up: bool = False
-    """H3: both, or one with a contradiction to the patient's other studies."""
-    score: float = 0.0
-    """-log10 of the p-value of both together, 100 more for a mix-up; 0 where nothing is wrong."""
-    alert: bool = False
-    """Within the alert budget (or found, where there is no budget)."""
+    p_values: Mapping[str, float]
+    """How likely a right header deviates as far."""
+    probable: Mapping[str, float]
+    """As in :class:`Suspicion`."""
+    estimates: Mapping[str, Answer]
+    """What the records were compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How one attribute is held against the images of a batch."""
+
+    rule: str
+    plural: str
+    test: Callable[[Sequence[Member], PolicySettings], Tested]
+    words: str
+    """What follows upon them is how probable the record is."""
+    found: Callable[[float, Answer], str]
+    """Says how the image contradicts a record that is so probable."""
+    doubtful: float
+    """Less probable than this, a record is contradicted by a mix-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +109,8 @@ class Batch:
 
     suspicions: Mapping[str, Suspicion]
     """Of every study, by key."""
-    compared_ages: Mapping[str, Quantity]
-    """The estimates that recorded ages were compared with, by key."""
+    tested: Mapping[str, Tested]
+    """By the DICOM keyword of the attribute."""
     threshold: float | None
     """Smallest score that alerts, None when nothing does."""
     expected_ppv: float | None
@@ -102,7 +120,7 @@ class Batch:
 
 
 def judge_batch(
-    cases: Sequence[BatchStudy],
+    members: Sequence[Member],
     *,
     false_discovery_rate: float,
     budget: int | None,
@@ -113,132 +131,135 @@ def judge_batch(
 
     ``disabled`` holds the ids of rules that find nothing.
 
-    Keys are unique. The answer does not depend on the order of ``cases``.
+    Keys are unique. The answer does not depend on the order of ``members``.
     """
-    cases = sorted(cases, key=lambda case: case.key)
-    tested = _tested(cases, policy, disabled)
-    pairs = tested.pairs if "H3" not in disabled else frozenset()
-    families = (
-        (tested.age, _found(tested.age, false_discovery_rate)),
-        (tested.sex, _found(tested.sex, false_discovery_rate)),
-        # All that were tested count, those too whose age or sex alone says that they are no pair.
-        (tested.both, _found(tested.both, false_discovery_rate) & pairs),
-    )
+    members = sorted(members, key=lambda member: member.key)
+    tested = {
+        keyword: comparison.test(members, policy)
+        for keyword, comparison in COMPARISONS.items()
+        if comparison.rule not in disabled
+    }
+    p_values = [test.p_values for test in tested.values()]
+    together = {
+        key: fisher_combined([p[key] for p in p_values if key in p])
+        for key in sorted(frozenset().union(*p_values))
+    }
+    pairs = {
+        key
+        for key in together
+        if "H3" not in disabled and sum(p.get(key, 1.0) < WORTH_A_LOOK for p in p_values) >= 2
+    }
+    found = {
+        keyword: _found(test.p_values, false_discovery_rate) for keyword, test in tested.items()
+    }
+    # All that were tested count, those too whose age or sex alone says that they are no pair.
+    found_pairs = _found(together, false_discovery_rate) & pairs
     suspicions = {
-        case.key: _suspicion(
-            case,
-            age_p=tested.age.get(case.key),
-            sex_p=tested.recorded_sex.get(case.key),
-            found=[case.key in rejected for _, rejected in families],
-            p=tested.both.get(case.key, 1.0),
+        member.key: _suspicion(
+            member,
+            {
+                name: test.probable[member.key]
+                for name, test in tested.items()
+                if member.key in test.probable
+            },
+            tuple(keyword for keyword, rejected in found.items() if member.key in rejected),
+            pair=member.key in found_pairs,
+            p=together.get(member.key, 1.0),
             mix_ups="H3" not in disabled,
         )
-        for case in cases
+        for member in members
     }
+    families = [*zip(p_values, found.values(), strict=True), (together, found_pairs)]
     conflicts = sorted(frozenset().union(*(rejected for _, rejected in families)))
-    candidates = conflicts if budget is None else tested.both
+    candidates = conflicts if budget is None else together
     ranked = sorted(candidates, key=lambda key: (-suspicions[key].score, key))
     alerts = [key for key in ranked if suspicions[key].score > 0][:budget]
-    tested_right = storey_null_share(list(tested.both.values())) * len(tested.both)
+    tested_right = storey_null_share(list(together.values())) * len(together)
     # A right header is found by its age, by its sex, or by both.
     by_chance = sum(max((p[key] for key in rejected), default=0.0) for p, rejected in families)
     right = len(frozenset(alerts).intersection(conflicts)) - tested_right * by_chance
     if budget is not None:
-        last = max((tested.both[key] for key in alerts), default=0.0)
+        last = max((together[key] for key in alerts), default=0.0)
         right = max(right, len(alerts) - tested_right * last)
     return Batch(
         suspicions={**suspicions, **{key: replace(suspicions[key], alert=True) for key in alerts}},
-        compared_ages=tested.estimates,
+        tested=tested,
         threshold=min((suspicions[key].score for key in alerts), default=None),
         expected_ppv=max(0.0, right) / len(alerts) if alerts else None,
-        prevalence=(1 - false_discovery_rate) * len(conflicts) / len(tested.both)
-        if tested.both
+        prevalence=(1 - false_discovery_rate) * len(conflicts) / len(together)
+        if together
         else None,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tested:
-    """How likely a right header deviates as far as each does, by key; without what has no test."""
-
-    age: dict[str, float]
-    sex: dict[str, float]
-    both: dict[str, float]
-    estimates: dict[str, Quantity]
-    """What ``age`` was made of."""
-    recorded_sex: dict[str, float]
-    """The calibrated probability of the recorded sex, which ``sex`` was made of."""
-
-    @property
-    def pairs(self) -> frozenset[str]:
-        """Those whose age and sex both are worth a look."""
-        return frozenset(
-            key
-            for key in self.both
-            if max(self.age.get(key, 1.0), self.sex.get(key, 1.0)) < WORTH_A_LOOK
-        )
-
-
-def _tested(
-    cases: Sequence[BatchStudy], policy: PolicySettings, disabled: Collection[str]
-) -> _Tested:
-    ages = {
-        case.key: (recorded, estimate, _trained(case.result))
-        for case in cases
-        if "H1" not in disabled
-        and (estimate := _compared_age(case.result, policy)) is not None
-        and (recorded := trusted_age(case.check)) is not None
-    }
-    sides = {key: beyond(recorded, trained) for key, (recorded, _, trained) in ages.items()}
-    deviations = {
-        key: deviation(nearest_trained(recorded, trained), estimate)
-        for key, (recorded, estimate, trained) in ages.items()
-    }
-    recorded_sex = {
-        case.key: _probability(sex, appearance)
-        for case in cases
-        if "H2" not in disabled
-        and (appearance := stated_sex(case.result, policy)) is not None
-        and (sex := trusted_sex(case.check))
-    }
-    # What lies beyond the trained ages says nothing of how well the others are estimated.
-    spread = observed_spread([far for key, far in deviations.items() if not sides[key]])
-    age = {key: age_p_value(far, spread, sides[key]) for key, far in deviations.items()}
-    sexes = dict(zip(recorded_sex, sex_p_values(list(recorded_sex.values())), strict=True))
-    both = {
-        key: fisher_combined(age.get(key), sexes.get(key))
-        for key in sorted(age.keys() | sexes.keys())
-    }
-    estimates = {key: estimate for key, (_, estimate, _) in ages.items()}
-    return _Tested(age, sexes, both, estimates, recorded_sex)
-
-
-def _suspicion(
-    case: BatchStudy,
-    *,
-    age_p: float | None,
-    sex_p: float | None,
-    found: Sequence[bool],
-    p: float,
-    mix_ups: bool,
-) -> Suspicion:
-    age_found, sex_found, pair_found = found
-    contradicted = not _OTHER_STUDIES.isdisjoint(case.check.rules)
-    mix_up = mix_ups and (pair_found or age_found + sex_found + contradicted >= 2)
-    suspicious = any(found) or p < WORTH_A_LOOK
-    return Suspicion(
-        age_p=age_p,
-        sex_p=sex_p,
-        age_found=age_found,
-        sex_found=sex_found,
-        mix_up=mix_up,
-        score=_MIX_UPS_FIRST * mix_up - math.log10(p) if suspicious else 0.0,
     )
 
 
 def _found(p_values: Mapping[str, float], rate: float) -> frozenset[str]:
     rejected = benjamini_hochberg(list(p_values.values()), rate)
     return frozenset(key for key, found in zip(p_values, rejected, strict=True) if found)
+
+
+def _suspicion(
+    member: Member,
+    probable: Mapping[str, float],
+    found: tuple[str, ...],
+    *,
+    pair: bool,
+    p: float,
+    mix_ups: bool,
+) -> Suspicion:
+    contradicted = not _OTHER_STUDIES.isdisjoint(member.check.rules)
+    mix_up = mix_ups and (pair or len(found) + contradicted >= 2)
+    suspicious = found or pair or p < WORTH_A_LOOK
+    score = _MIX_UPS_FIRST * mix_up - math.log10(p) if suspicious else 0.0
+    return Suspicion(probable, found, mix_up, score)
+
+
+def _test_ages(members: Sequence[Member], policy: PolicySettings) -> Tested:
+    """Compare recorded ages, those beyond the trained ones as the nearest of them."""
+    estimates: dict[str, Quantity] = {}
+    sides: dict[str, int] = {}
+    deviations: dict[str, float] = {}
+    for member in members:
+        recorded, estimate = trusted_age(member.check), _compared_age(member.result, policy)
+        if recorded is not None and estimate is not None:
+            trained = _trained(member.result)
+            estimates[member.key] = estimate
+            sides[member.key] = beyond(recorded, trained)
+            deviations[member.key] = deviation(nearest_trained(recorded, trained), estimate)
+    # What lies beyond the trained ages says nothing of how well the others are estimated.
+    spread = observed_spread([far for key, far in deviations.items() if not sides[key]])
+    p_values = {key: age_p_value(far, spread, sides[key]) for key, far in deviations.items()}
+    return Tested(p_values, p_values, estimates)
+
+
+def _test_sexes(members: Sequence[Member], policy: PolicySettings) -> Tested:
+    """Compare recorded sexes."""
+    estimates: dict[str, Category] = {}
+    recorded: dict[str, float] = {}
+    for member in members:
+        sex, estimate = trusted_sex(member.check), _answer_to(stated(member.result, policy), SEX)
+        if sex and isinstance(estimate, Category):
+            estimates[member.key] = estimate
+            recorded[member.key] = min(1.0, max(estimate.probabilities[sex], SMALLEST_P))
+    p_values = dict(zip(recorded, sex_p_values(list(recorded.values())), strict=True))
+    return Tested(p_values, recorded, estimates)
+
+
+def _age_found(p_value: float, estimate: Answer) -> str:
+    assert isinstance(estimate, Quantity)
+    low, high = estimate.interval90
+    interval = f"90 % interval {low:.0f} to {high:.0f} years"
+    return f"recorded age is far from the estimate, {interval} (p = {p_value:.2g})"
+
+
+def _sex_found(probability: float, _: Answer) -> str:
+    return f"recorded sex has probability {probability:.2g}"
+
+
+COMPARISONS: Mapping[str, Comparison] = {
+    AGE: Comparison("H1", "ages", _test_ages, "recorded age p =", _age_found, WORTH_A_LOOK),
+    SEX: Comparison("H2", "sexes", _test_sexes, "recorded sex has probability", _sex_found, _HALF),
+}
+"""What is compared with images, by DICOM keyword."""
 
 
 def _trained(result: StudyResult | None) -> tuple[float, float]:
@@ -253,72 +274,66 @@ def _compared_age(result: StudyResult | None, policy: PolicySettings) -> Quantit
     those compared that a study by itself found in conflict, their p-values would be a selection.
     """
     if result is None or result.reason is None or result.reason.code != OUTSIDE_TRAINING:
-        return stated_age(result, policy)
-    usable = [
-        image.prediction
-        for image in result.images
-        if image.outcome is Outcome.ESTIMATED and image.prediction is not None
-    ]
-    age = pool(usable).get("age") if usable else None
-    return age if isinstance(age, Quantity) and age.width <= policy.max_age_interval else None
+        answers = stated(result, policy)
+    else:
+        usable = [
+            image.prediction
+            for image in result.images
+            if image.outcome is Outcome.ESTIMATED and image.prediction is not None
+        ]
+        answers = _permitted(pool(usable), policy) if usable else {}
+    age = _answer_to(answers, AGE)
+    return age if isinstance(age, Quantity) else None
 
 
-def stated_age(result: StudyResult | None, policy: PolicySettings) -> Quantity | None:
-    """The age that the network states of a study, None where a gate or the policy forbids it."""
+def stated(result: StudyResult | None, policy: PolicySettings) -> dict[str, Answer]:
+    """What the network states of a study, by head; not what a gate or the policy forbids."""
     if result is None or result.outcome is not Outcome.ESTIMATED:
-        return None
-    age = result.quantity("age")
-    return age if age is not None and age.width <= policy.max_age_interval else None
+        return {}
+    return _permitted(result.stated, policy)
 
 
-def stated_sex(result: StudyResult | None, policy: PolicySettings) -> Category | None:
-    """The same for sex."""
-    if result is None or result.outcome is not Outcome.ESTIMATED:
-        return None
-    sex = result.category("sex")
-    return sex if sex is not None and sex.certainty >= policy.min_sex_certainty else None
+def _permitted(answers: Mapping[str, Answer], policy: PolicySettings) -> dict[str, Answer]:
+    return {
+        name: answer
+        for name, answer in answers.items()
+        if not (isinstance(answer, Quantity) and answer.width > widest(name, policy))
+        and not (isinstance(answer, Category) and answer.certainty < least_certain(name, policy))
+    }
 
 
-def _probability(sex: str, estimate: Category) -> float:
-    return min(1.0, max(estimate.probabilities[sex], SMALLEST_P))
+def _answer_to(answers: Mapping[str, Answer], keyword: str) -> Answer | None:
+    """The answer that an attribute is held against."""
+    compared = (one for one in answers.values() if isinstance(one, Quantity | Category))
+    return next((answer for answer in compared if answer.attribute == keyword), None)
 
 
-def with_findings(case: BatchStudy, batch: Batch, disabled: Collection[str] = ()) -> HeaderCheck:
+def with_findings(member: Member, batch: Batch, disabled: Collection[str] = ()) -> HeaderCheck:
     """The check of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE.
 
     ``disabled`` are the rules that the batch was judged without.
     """
-    suspicion, age = batch.suspicions[case.key], batch.compared_ages.get(case.key)
-    check = contradicted(case.check, _contradictions(suspicion, age))
-    reason = _not_assessed(case.result)
-    if reason is None or (reason.code == OUTSIDE_TRAINING and suspicion.age_found):
+    suspicion = batch.suspicions[member.key]
+    check = contradicted(member.check, _contradictions(member.key, suspicion, batch.tested))
+    result = member.result
+    if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
+        return check
+    reason = result.reason or Reason("unknown", "no reason was given")
+    if reason.code == OUTSIDE_TRAINING and AGE in suspicion.found:
         return check  # the recorded age that forbade an answer is the one that is contradicted
     return not_assessable(check, reason, disabled)
 
 
-def _contradictions(suspicion: Suspicion, estimate: Quantity | None) -> Iterator[Contradiction]:
-    age, sex = suspicion.age_p, suspicion.sex_p
-    if estimate is not None and suspicion.age_found:
-        low, high = estimate.interval90
-        interval = f"90 % interval {low:.0f} to {high:.0f} years"
-        words = f": recorded age is far from the estimate, {interval} (p = {age:.2g})"
-        yield Contradiction("H1", words, (AGE,))
-    if suspicion.sex_found:
-        yield Contradiction("H2", f": recorded sex has probability {sex:.2g}", (SEX,))
+def _contradictions(
+    key: str, suspicion: Suspicion, tested: Mapping[str, Tested]
+) -> Iterator[Contradiction]:
+    probable = suspicion.probable
+    for keyword in suspicion.found:
+        comparison, estimate = COMPARISONS[keyword], tested[keyword].estimates[key]
+        words = comparison.found(probable[keyword], estimate)
+        yield Contradiction(comparison.rule, f": {words}", (keyword,))
     if suspicion.mix_up:
-        odds = [
-            *([f"recorded age p = {age:.2g}"] if age is not None else ()),
-            *([f"recorded sex has probability {sex:.2g}"] if sex is not None else ()),
-        ]
-        against = [
-            *([AGE] if age is not None and age < WORTH_A_LOOK else ()),
-            *([SEX] if sex is not None and sex < _HALF else ()),
-        ]
+        odds = [f"{COMPARISONS[keyword].words} {p:.2g}" for keyword, p in probable.items()]
+        against = (name for name, p in probable.items() if p < COMPARISONS[name].doubtful)
         said = f" ({', '.join(odds)})" if odds else ""
         yield Contradiction("H3", f": possible mix-up of studies{said}", tuple(against))
-
-
-def _not_assessed(result: StudyResult | None) -> Reason | None:
-    if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
-        return None
-    return result.reason or Reason("unknown", "no reason was given")

@@ -5,13 +5,16 @@ rate counts what images contradict too. Pure, and independent of the order of th
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
+from functools import partial
 from types import MappingProxyType
 
 from dicom_ai_node.archive import identities, listing, stations
 from dicom_ai_node.archive.member import ArchiveRule, Collected, Member, patients
 from dicom_ai_node.archive.stations import StationGroup, groups_of
 from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.rules.check import RULES, Fired, amended, check
 from dicom_ai_node.rules.header import TextHeader, distinct
 from dicom_ai_node.rules.image_rules import IMAGE_RULES
@@ -31,53 +34,71 @@ _MOST_PRIORS = 300
 
 
 def audit_archive(
-    collected: Sequence[Collected], *, settings: RulesSettings, today: date
+    collected: Sequence[Collected],
+    *,
+    settings: RulesSettings,
+    today: date,
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
 ) -> tuple[Member, ...]:
     """Every study with what its header, its patient's others and the archive say, by key.
 
     Keys are unique. Never raises for what headers contain.
     """
+    members = checked_with_others(collected, settings=settings, today=today, attributes=attributes)
+    rules = [rule for rule in ARCHIVE_RULES.values() if rule.id != _LAST]
+    return _checked(members, rules, settings, attributes)
+
+
+def checked_with_others(
+    collected: Sequence[Collected],
+    *,
+    settings: RulesSettings,
+    today: date,
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
+) -> tuple[Member, ...]:
+    """Every study, checked against the other studies of its patient, by key."""
     studies = sorted(collected, key=lambda study: study.key)
     headers = {study.key: distinct(study.facts.headers) if study.facts else () for study in studies}
-    limits = {study.key: _rules_for(study, headers[study.key], settings) for study in studies}
     names = patients(headers)
-    alone = [
-        Member(
-            key=study.key,
-            study_instance_uid=study.facts.study_instance_uid if study.facts else None,
-            headers=headers[study.key],
-            listed=study.facts.listed if study.facts and study.facts.from_files else None,
-            patient=names[study.key],
-            check=check(headers[study.key], settings=limits[study.key], today=today),
-            fault=study.fault,
-            expected=study.expected,
-            arrived=study.arrived,
+    checks = {
+        study.key: partial(
+            check,
+            headers[study.key],
+            settings=_rules_for(study, headers[study.key], settings),
+            today=today,
+            attributes=attributes,
         )
+        for study in studies
+    }
+    members = [
+        Member(study, checks[study.key](), headers[study.key], names[study.key])
         for study in studies
     ]
     histories: dict[str, list[PriorStudy]] = {}
-    for member in alone:
-        history = member.history
-        if history is not None:
+    for member in members:
+        if history := member.history:
             histories.setdefault(member.patient, []).append(history)
-    known = {patient: _bounded(histories[patient]) for patient in histories}
-    linked = [
-        _with_others(member, known[member.patient], limits[member.key], today)
-        if member.history
-        else member
-        for member in alone
-    ]
-    rules = [rule for rule in ARCHIVE_RULES.values() if rule.id != _LAST]
-    return _checked(linked, rules, settings)
+    known = {patient: _bounded(of_patient) for patient, of_patient in histories.items()}
+    linked = []
+    for member in members:
+        priors = known[member.patient] if member.history else ()
+        others = [prior for prior in priors if prior.study_instance_uid != member.key]
+        linked.append(
+            replace(member, check=checks[member.key](priors=others)) if others else member
+        )
+    return tuple(linked)
 
 
 def judge_groups(
-    members: Sequence[Member], settings: RulesSettings
+    members: Sequence[Member],
+    settings: RulesSettings,
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
 ) -> tuple[tuple[Member, ...], Sequence[StationGroup]]:
     """The studies with findings of G7, and the groups that were judged."""
     if _LAST in settings.disabled:
         return tuple(members), []
-    return _checked(members, [ARCHIVE_RULES[_LAST]], settings), groups_of(members, settings)
+    judged = _checked(members, [ARCHIVE_RULES[_LAST]], settings, attributes)
+    return judged, groups_of(members, settings)
 
 
 def _rules_for(
@@ -97,16 +118,6 @@ def _rules_for(
     return settings.model_copy(update={"disabled": (*settings.disabled, *sorted(unseen))})
 
 
-def _with_others(
-    member: Member, known: Sequence[PriorStudy], settings: RulesSettings, today: date
-) -> Member:
-    priors = [prior for prior in known if prior.study_instance_uid != member.key]
-    if not priors:
-        return member
-    checked = check(member.headers, priors=priors, settings=settings, today=today)
-    return member.with_check(checked)
-
-
 def _bounded(histories: Sequence[PriorStudy]) -> Sequence[PriorStudy]:
     if len(histories) <= _MOST_PRIORS:
         return histories
@@ -115,7 +126,10 @@ def _bounded(histories: Sequence[PriorStudy]) -> Sequence[PriorStudy]:
 
 
 def _checked(
-    members: Sequence[Member], rules: Sequence[ArchiveRule], settings: RulesSettings
+    members: Sequence[Member],
+    rules: Sequence[ArchiveRule],
+    settings: RulesSettings,
+    attributes: Mapping[str, Attribute],
 ) -> tuple[Member, ...]:
     """The members with what ``rules`` find, all of which see the same checks."""
     fired: dict[str, list[Fired]] = {}
@@ -124,7 +138,7 @@ def _checked(
             for member, hit in rule.check(members, settings):
                 fired.setdefault(member.key, []).append((rule, hit))
     return tuple(
-        member.with_check(amended(member.check, fired[member.key]))
+        replace(member, check=amended(member.check, fired[member.key], attributes))
         if member.key in fired
         else member
         for member in members

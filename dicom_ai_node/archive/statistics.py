@@ -114,12 +114,13 @@ def wilson_interval(found: int, total: int) -> tuple[float, float]:
     )
 
 
-def fisher_combined(age_p: float | None, sex_p: float | None) -> float:
-    """One p-value of both after Fisher: errors in age and in sex have little to do with another."""
-    if age_p is None or sex_p is None:
-        return next((p for p in (age_p, sex_p) if p is not None), 1.0)
-    evidence = -math.log(age_p) - math.log(sex_p)
-    return min(1.0, math.exp(-evidence) * (1 + evidence))
+def fisher_combined(p_values: Sequence[float]) -> float:
+    """One p-value of all after Fisher: errors in age and in sex have little to do with another."""
+    if len(p_values) < 2:
+        return p_values[0] if p_values else 1.0
+    evidence = -sum(map(math.log, p_values))
+    series = sum(evidence**k / math.factorial(k) for k in range(len(p_values)))
+    return min(1.0, math.exp(-evidence) * series)
 
 
 def storey_null_share(p_values: Sequence[float]) -> float:

@@ -4,22 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import partial
 from types import MappingProxyType
-from typing import Annotated
-
-from pydantic import BeforeValidator, Field, PlainSerializer
 
 from dicom_ai_node.archive.member import Collected, Member
-from dicom_ai_node.archive.mix_ups import (
-    Batch,
-    BatchStudy,
-    Suspicion,
-    judge_batch,
-    stated_age,
-    stated_sex,
-    with_findings,
-)
+from dicom_ai_node.archive.mix_ups import Batch, Suspicion, judge_batch, stated, with_findings
 from dicom_ai_node.archive.rules import audit_archive, judge_groups
 from dicom_ai_node.archive.stations import ORIGINS
 from dicom_ai_node.archive.statistics import wilson_interval
@@ -27,14 +15,9 @@ from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.decide.proposals import propose
-from dicom_ai_node.decide.stored import (
-    answer_from_json,
-    answer_to_json,
-    check_from_json,
-    check_to_json,
-)
 from dicom_ai_node.decide.study import header_only
-from dicom_ai_node.types import Category, FillProposal, HeaderCheck, Quantity, StudyResult
+from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
+from dicom_ai_node.types import Answer, FillProposal, HeaderCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +30,6 @@ class Origin:
     software: str = ""
 
 
-def _as_stored(head: str) -> tuple[BeforeValidator, PlainSerializer]:
-    """Write and read an answer as results are stored."""
-
-    def read(value: object) -> object:
-        return answer_from_json(head, value) if isinstance(value, Mapping) else value
-
-    return BeforeValidator(read), PlainSerializer(partial(answer_to_json, head))
-
-
 @dataclass(frozen=True, slots=True)
 class AuditedStudy:
     """The findings of one study."""
@@ -65,17 +39,12 @@ class AuditedStudy:
     """Pseudonym: a hash of PatientID and issuer, '' without one."""
     study_date: date | None
     origin: Origin
-    check: Annotated[
-        HeaderCheck,
-        Field(alias="audit"),
-        PlainSerializer(check_to_json),
-        BeforeValidator(check_from_json),
-    ]
+    check: HeaderCheck
     """With the findings over the archive (C3, C6, G1 to G8) and of group H (H1 to H4)."""
     proposals: tuple[FillProposal, ...] = ()
-    """The best value of the ladder for age and for sex, if any; kept nowhere but in the report."""
-    age: Annotated[Quantity | None, *_as_stored("age")] = None
-    sex: Annotated[Category | None, *_as_stored("sex")] = None
+    """The best value of the ladder for each attribute; kept nowhere but in the report."""
+    answers: Mapping[str, Answer] = field(default_factory=dict, hash=False)
+    """What the network states, by head; also an age that is not stated and contradicts a record."""
     suspicion: Suspicion = field(default_factory=Suspicion)
     expected: int | None = None
     arrived: int | None = None
@@ -136,6 +105,8 @@ class AuditReport:
     """Name and version of the bundle, '' where no network was asked."""
     not_audited: Mapping[str, int] = field(default_factory=dict)
     """Why, and how many of what the source answered are left out."""
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: ATTRIBUTES, hash=False)
+    """Those under check, by DICOM keyword."""
 
 
 def conclude(
@@ -150,6 +121,7 @@ def conclude(
     rules_version: str,
     model: str,
     not_audited: Mapping[str, int] = MappingProxyType({}),
+    attributes: Mapping[str, Attribute] = ATTRIBUTES,
 ) -> AuditReport:
     """Say what is wrong in the archive, from all that was collected of it.
 
@@ -157,32 +129,25 @@ def conclude(
     what headers contain. Raises ValueError where two of ``collected`` have one key.
     """
     studies = list(collected)
-    results = {study.key: study.result for study in studies}
-    if len(results) < len(studies):
+    if len({study.key for study in studies}) < len(studies):
         raise ValueError("one study was collected twice")
-    members = audit_archive(studies, settings=rules, today=spec.today)
+    members = audit_archive(studies, settings=rules, today=spec.today, attributes=attributes)
     days = len({member.day for member in members if member.day})
-    cases = [BatchStudy(member.key, member.check, results[member.key]) for member in members]
     batch = judge_batch(
-        cases,
+        members,
         false_discovery_rate=spec.false_discovery_rate,
         budget=None if spec.alerts_per_day is None else int(spec.alerts_per_day * days),
         policy=policy,
         disabled=rules.disabled,
     )
-    members, groups = judge_groups(
-        [
-            member.with_check(with_findings(case, batch, rules.disabled))
-            for member, case in zip(members, cases, strict=True)
-        ],
-        rules,
-    )
+    seen = [
+        replace(member, check=with_findings(member, batch, rules.disabled)) for member in members
+    ]
+    members, groups = judge_groups(seen, rules, attributes)
     unusual = {(group.by, group.name) for group in groups if group.unusual}
     return AuditReport(
         spec=spec,
-        studies=tuple(
-            _audited(member, results[member.key], batch, policy, fill) for member in members
-        ),
+        studies=tuple(_audited(member, batch, policy, fill, attributes) for member in members),
         rates=_rates([member for member in members if member.headers], unusual),
         budget=Budget(
             alerts_per_day=spec.alerts_per_day,
@@ -198,42 +163,37 @@ def conclude(
         rules_version=rules_version,
         not_audited=dict(not_audited),
         model=model,
+        attributes=attributes,
     )
 
 
 def _audited(
     member: Member,
-    result: StudyResult | None,
     batch: Batch,
     policy: PolicySettings,
     fill: FillSettings,
+    attributes: Mapping[str, Attribute],
 ) -> AuditedStudy:
-    suspicion = batch.suspicions[member.key]
-    contradicted = batch.compared_ages.get(member.key) if suspicion.age_found else None
+    result, suspicion = member.result, batch.suspicions[member.key]
+    # What would be proposed, were it one of the node's; inferred only from its images.
+    known = replace(result, check=member.check) if result else header_only("", member.check)
+    contradicting = {
+        attributes[keyword].name: batch.tested[keyword].estimates[member.key]
+        for keyword in suspicion.found
+    }
     return AuditedStudy(
         key=member.key,
         patient=member.patient,
         study_date=member.day,
         origin=Origin(**{by: member.usual(keyword) for by, keyword in ORIGINS.items()}),
         check=member.check,
-        proposals=_proposals(member, result, fill),
-        age=stated_age(result, policy) or contradicted,
-        sex=stated_sex(result, policy),
+        proposals=propose(known, fill, attributes) if fill.propose else (),
+        answers=contradicting | stated(result, policy),
         suspicion=suspicion,
-        expected=member.expected,
-        arrived=member.arrived,
-        fault=member.fault,
+        expected=member.study.expected,
+        arrived=member.study.arrived,
+        fault=member.study.fault,
     )
-
-
-def _proposals(
-    member: Member, result: StudyResult | None, fill: FillSettings
-) -> tuple[FillProposal, ...]:
-    """What would be proposed, were the study one of the node's; inferred only from its images."""
-    if not fill.propose:
-        return ()
-    known = replace(result, check=member.check) if result else header_only("", member.check)
-    return propose(known, fill)
 
 
 def _rates(members: Sequence[Member], unusual: set[tuple[str, str]]) -> tuple[Rate, ...]:
@@ -257,13 +217,6 @@ def _groups(member: Member) -> list[tuple[str, str]]:
 
 def _rate(by: str, name: str, members: Sequence[Member], unusual: bool) -> Rate:
     flagged = sum(member.check.flagged for member in members)
-    rules: Mapping[str, int] = Counter(rule for member in members for rule in member.check.rules)
-    return Rate(
-        by=by,
-        group=name,
-        studies=len(members),
-        flagged=flagged,
-        rules=dict(sorted(rules.items())),
-        interval=wilson_interval(flagged, len(members)),
-        unusual=unusual,
-    )
+    rules = Counter(rule for member in members for rule in member.check.rules)
+    interval = wilson_interval(flagged, len(members))
+    return Rate(by, name, len(members), flagged, dict(sorted(rules.items())), interval, unusual)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_ai_node.archive.mix_ups import Batch, BatchStudy, Suspicion, judge_batch, with_findings
+from dicom_ai_node.archive.member import Collected, Member
+from dicom_ai_node.archive.mix_ups import Batch, Suspicion, judge_batch, with_findings
 from dicom_ai_node.archive.statistics import (
     Spread,
     age_p_value,
@@ -19,6 +20,7 @@ from dicom_ai_node.archive.statistics import (
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.study import decide
+from dicom_ai_node.rules.attributes import AGE, SEX
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
@@ -42,6 +44,10 @@ def header(years: float | None = 60.0, recorded: str = "F", **changes: Any) -> H
     return header_check(years=years, recorded=("060Y", recorded), **changes)
 
 
+def member(key: str, check: HeaderCheck, result: StudyResult | None) -> Member:
+    return Member(Collected(key, None, result), check)
+
+
 def case(
     key: str,
     check: HeaderCheck | None = None,
@@ -50,28 +56,28 @@ def case(
     female: float | None = 0.999,
     half: float = 10.0,
     outcome: Outcome = Outcome.ESTIMATED,
-) -> BatchStudy:
+) -> Member:
     own = check or header()
     answers: dict[str, Answer] = {}
     if age is not None:
         answers["age"] = answer.age(age, 6.0, (age - half, age + half))
     if female is not None:
         answers["sex"] = answer.sex(female)
-    return BatchStudy(key, own, StudyResult(key, outcome, own, answers=answers))
+    return member(key, own, StudyResult(key, outcome, own, answers=answers))
 
 
-def judged(cases: list[BatchStudy], budget: int | None = None, rate: float = 0.1) -> Batch:
+def judged(cases: list[Member], budget: int | None = None, rate: float = 0.1) -> Batch:
     return judge_batch(cases, false_discovery_rate=rate, budget=budget, policy=PolicySettings())
 
 
-def _age(one: BatchStudy) -> float:
+def _age(one: Member) -> float:
     assert one.result is not None
     age = one.result.quantity("age")
     assert age is not None
     return age.mu
 
 
-def sound(count: int) -> list[BatchStudy]:
+def sound(count: int) -> list[Member]:
     """Studies of which nothing is wrong, with errors as the intervals promise."""
     rng = random.Random(count)
     return [
@@ -126,7 +132,7 @@ def test_a_network_that_is_too_sure_here_is_believed_less() -> None:
     assert sex_p_values([*doubtful, 0.06])[-1] > 2 * sex_p_values([*([0.9] * 1200), 0.06])[-1]
 
 
-def _drawn(rng: random.Random, wrong: float, heavy: bool) -> tuple[list[BatchStudy], set[str]]:
+def _drawn(rng: random.Random, wrong: float, heavy: bool) -> tuple[list[Member], set[str]]:
     """Studies of whom a share ``wrong`` has another person's age and sex in the header."""
     cases, mixed = [], set()
     for at in range(600):
@@ -157,8 +163,8 @@ def test_the_false_discovery_rate_is_held(heavy: bool, wrong: float) -> None:
         cases, mixed = _drawn(rng, wrong, heavy)
         verdicts = judged(cases).suspicions
         for name, found in (
-            ("age", {key for key, one in verdicts.items() if one.age_found}),
-            ("sex", {key for key, one in verdicts.items() if one.sex_found}),
+            ("age", {key for key, one in verdicts.items() if AGE in one.found}),
+            ("sex", {key for key, one in verdicts.items() if SEX in one.found}),
             ("mix-up", {key for key, one in verdicts.items() if one.mix_up}),
         ):
             shares[name].append(len(found - mixed) / len(found) if found else 0.0)
@@ -190,7 +196,7 @@ def test_nothing_is_compared_where_a_gate_failed(outcome: Outcome) -> None:
     assert judged([one]).suspicions["x"] == Suspicion()
 
 
-def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> BatchStudy:
+def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> Member:
     """A study whose recorded age the network, trained to 80, never learnt; as `decide` left it."""
     image = ImageRef("1.2.840.10008.5.1.4.1.1.1", f"1.2.{len(key)}", "1.2")
     seen = answer.prediction(mu, 6.0, (mu - half, mu + half))
@@ -203,7 +209,7 @@ def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> Bat
         ages=(9.0, 80.0),
         policy=PolicySettings(),
     )
-    return BatchStudy(key, header(years), result)
+    return member(key, header(years), result)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +222,8 @@ def test_an_age_that_was_never_learnt_is_tested_as_the_nearest(
     cases = [*sound(300), one := beyond_case("beyond", years, mu)]
     batch = judged(cases)
     suspicion = batch.suspicions["beyond"]
-    assert suspicion.age_found == found
-    assert suspicion.age_p is not None, "also where the study by itself found nothing"
+    assert (AGE in suspicion.found) == found
+    assert AGE in suspicion.probable, "also where the study by itself found nothing"
     rules = with_findings(one, batch).rules
     assert ("H1" in rules, "H4" in rules) == (found, not found)
 
@@ -226,7 +232,7 @@ def test_ages_beyond_the_trained_ones_do_not_make_the_site_look_worse() -> None:
     old = [beyond_case(f"old{at}", 88.0, 62.0) for at in range(150)]
     alone, together = judged(sound(300)), judged([*sound(300), *old])
     for key in alone.suspicions:
-        assert alone.suspicions[key].age_p == pytest.approx(together.suspicions[key].age_p)
+        assert alone.suspicions[key].probable == pytest.approx(together.suspicions[key].probable)
 
 
 def test_true_old_ages_are_rarely_found_however_many_there_are() -> None:
@@ -234,7 +240,7 @@ def test_true_old_ages_are_rarely_found_however_many_there_are() -> None:
     rng = random.Random(7)
     old = [beyond_case(f"old{at}", 92.0, 74.0 + rng.gauss(0, 6.0)) for at in range(300)]
     found = judged([*sound(300), *old]).suspicions
-    assert sum(found[one.key].age_found for one in old) <= 3
+    assert sum(AGE in found[one.key].found for one in old) <= 3
 
 
 def test_the_policy_says_how_certain_the_network_must_be() -> None:
@@ -261,13 +267,14 @@ def test_one_wrong_and_other_studies_that_contradict_are_a_mix_up() -> None:
         findings=(Finding("G1", Severity.ERROR, "sex", "two sexes"),),
     )
     suspicion = judged([case("x", contradicted), *sound(100)]).suspicions["x"]
-    assert (suspicion.age_found, suspicion.sex_p, suspicion.mix_up) == (True, None, True)
+    assert (suspicion.found, [*suspicion.probable], suspicion.mix_up) == ((AGE,), [AGE], True)
 
 
 def test_an_image_that_cannot_be_assessed_is_told() -> None:
     one = case("x", outcome=Outcome.ABSTAINED)
     assert one.result is not None
-    abstained = replace(one, result=replace(one.result, reason=Reason("not_frontal", "lateral")))
+    result = replace(one.result, reason=Reason("not_frontal", "lateral"))
+    abstained = member(one.key, one.check, result)
     assert with_findings(abstained, judged([abstained])).rules == ("H4",)
 
 
@@ -290,7 +297,7 @@ def test_a_small_budget_alerts_the_worst_and_says_what_to_expect() -> None:
 
 
 def test_without_anything_to_compare_nothing_is_said() -> None:
-    batch = judged([BatchStudy("x", header(), None)], 10)
+    batch = judged([member("x", header(), None)], 10)
     assert (batch.threshold, batch.expected_ppv, batch.prevalence) == (None, None, None)
 
 
@@ -312,7 +319,7 @@ cases = st.lists(
 @settings(deadline=None)
 @given(cases, st.none() | st.integers(0, 5), st.randoms(use_true_random=False))
 def test_it_is_total_and_independent_of_the_order(
-    batch: list[BatchStudy], budget: int | None, rng: random.Random
+    batch: list[Member], budget: int | None, rng: random.Random
 ) -> None:
     once = judged(batch, budget)
     assert once.suspicions.keys() == {one.key for one in batch}
@@ -321,7 +328,7 @@ def test_it_is_total_and_independent_of_the_order(
     assert once.expected_ppv is None or 0 <= once.expected_ppv <= 1
     for one in once.suspicions.values():
         assert not one.alert or one.score > 0
-        assert not (one.age_found and one.sex_found) or one.mix_up
+        assert len(one.found) < 2 or one.mix_up
     mixed = list(batch)
     rng.shuffle(mixed)
     assert judged(mixed, budget) == once

@@ -3,17 +3,25 @@
 BodyPartExamined, of which only CHEST and HAND can be used.
 """
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
 from pydicom.sr.coding import Code
 
 from dicom_ai_node.analyse.headers import recorded_part, status_part
+from dicom_ai_node.archive.member import Collected, StudyFacts
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.conclude import AuditReport, conclude
+from dicom_ai_node.audit.report.page import page
+from dicom_ai_node.audit.report.tables import report_json, studies_table
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.config.stages import FillSettings, ReportSettings
+from dicom_ai_node.config.stages import FillSettings, PolicySettings, ReportSettings
 from dicom_ai_node.decide.proposals import propose
 from dicom_ai_node.decide.stored import check_from_json, check_to_json
 from dicom_ai_node.decide.study import header_only, noteworthy
@@ -28,11 +36,17 @@ from dicom_ai_node.rules.check import amended, check
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import WARNING, Case, Hit, each, rule, shown
 from dicom_ai_node.types import (
+    Answer,
     AttributeStatus,
+    Category,
     CheckedAttribute,
     HeaderCheck,
+    ImageFindings,
+    Outcome,
     Proposal,
     ProposalSource,
+    Quantity,
+    StudyResult,
 )
 from tests.builders.headers import TODAY, Value, header
 
@@ -169,3 +183,68 @@ def test_the_report_states_its_status_and_says_it_in_words() -> None:
     assert any("BodyPartExamined='chest'" in text for text in comments)
     said = summary(header_only("1.2.3", made))
     assert re.search(r"part 'chest'\. .*Recorded part is not in the required form", said)
+
+
+def audited(**answers: Answer) -> AuditReport:
+    """Two studies whose images were seen, and one of which nothing was had."""
+    studies = [Collected("1.3", None, fault="gone")]
+    for number, part in enumerate(("CHEST", "HAND")):
+        own = header(BodyPartExamined=part, PatientID=part, StudyInstanceUID=f"1.2.{number}")
+        alone = check([own], settings=RulesSettings(), today=TODAY, attributes=TABLE)
+        result = StudyResult(f"1.2.{number}", Outcome.ESTIMATED, alone, answers=answers)
+        studies.append(Collected(f"1.2.{number}", StudyFacts(f"1.2.{number}", (own,)), result))
+    return conclude(
+        AuditSpec(source="node", today=TODAY),
+        studies,
+        listed=3,
+        complete=True,
+        rules=RulesSettings(),
+        policy=PolicySettings(),
+        fill=FillSettings(),
+        rules_version="2",
+        model="m 1",
+        attributes=TABLE,
+    )
+
+
+def test_the_table_of_an_audit_has_its_columns_beside_those_of_age_and_sex() -> None:
+    report = audited()
+    chest, hand, nothing = csv.DictReader(io.StringIO(studies_table(report), newline=""))
+    assert [name for name in chest if "part" in name] == ["recorded_part", "part_status"]
+    assert (chest["recorded_part"], chest["part_status"]) == ("CHEST", "CONSISTENT")
+    assert (hand["recorded_part"], hand["part_status"]) == ("HAND", "NOT_ASSESSED")
+    assert (nothing["recorded_part"], nothing["recorded_age"]) == ("", "")
+    assert (chest["age_status"], chest["sex_status"]) == ("CONSISTENT", "CONSISTENT")
+    rows = json.loads(report_json(report))["studies"]
+    assert rows[1]["audit"]["recorded"]["part"] == "HAND"
+    shown = page(report)
+    assert "Audit of PatientAge, PatientSex and BodyPartExamined: node" in shown
+    assert '<th class="n">BodyPartExamined</th>' in shown
+
+
+def test_a_further_answer_has_columns_of_its_kind() -> None:
+    report = audited(
+        view=Category({"AP": 0.25, "PA": 0.75}, attribute="ViewPosition"),
+        marks=ImageFindings({"tube": 0.5}),
+        dose=Quantity(2.0, 1.0, (1.0, 3.0), unit="mGy"),
+    )
+    seen, _, nothing = csv.DictReader(io.StringIO(studies_table(report), newline=""))
+    said = {
+        "estimated_age": "",
+        "probability_female": "",
+        "estimated_view": "PA",
+        "probability_view": "0.75",
+        "probability_tube": "0.5",
+        "estimated_dose": "2.0",
+        "estimated_dose_low90": "1.0",
+        "estimated_dose_high90": "3.0",
+    }
+    assert {name: seen[name] for name in said} == said
+    assert {nothing[name] for name in said} == {""}
+    (study, *_) = json.loads(report_json(report))["studies"]
+    assert (study["age"], study["sex"]) == (None, None)
+    assert study["view"]["probabilities"] == {"AP": 0.25, "PA": 0.75}
+    flagged = replace(report.studies[0].suspicion, alert=True, score=1.0)
+    shown = page(replace(report, studies=(replace(report.studies[0], suspicion=flagged),)))
+    assert "PA 0.750" in shown
+    assert '<th class="n">Estimated dose</th>' in shown

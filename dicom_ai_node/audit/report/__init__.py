@@ -8,8 +8,6 @@ can be found by trying all numbers: it is a pseudonym, and the files are still d
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from dicom_ai_node.audit.conclude import AuditReport
 from dicom_ai_node.audit.report.page import page
 from dicom_ai_node.audit.report.tables import (
@@ -17,16 +15,10 @@ from dicom_ai_node.audit.report.tables import (
     Identifiers,
     patients_table,
     rates_table,
+    report_json,
     studies_table,
 )
-from dicom_ai_node.output import escaped_json, make_private, write_private
-
-_JSON = TypeAdapter(AuditReport)
-
-
-def _json(report: AuditReport) -> str:
-    return escaped_json(_JSON.dump_json(report, indent=1, by_alias=True).decode())
-
+from dicom_ai_node.output import make_private, write_private
 
 _Content = Callable[[AuditReport, Identifiers], str]
 FORMATS: Mapping[str, Mapping[str, _Content]] = {
@@ -36,7 +28,7 @@ FORMATS: Mapping[str, Mapping[str, _Content]] = {
         "patients.csv": patients_table,
         "rates.csv": lambda report, _: rates_table(report),
     },
-    "json": {"report.json": lambda report, _: _json(report)},
+    "json": {"report.json": lambda report, _: report_json(report)},
 }
 """Format -> file name -> its content."""
 

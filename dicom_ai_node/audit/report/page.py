@@ -1,22 +1,24 @@
 """The report as one HTML page that needs neither script nor network."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dicom_ai_node.archive.mix_ups import COMPARISONS
 from dicom_ai_node.archive.rules import ALL_RULES
 from dicom_ai_node.archive.statistics import wilson_interval
 from dicom_ai_node.audit.conclude import AuditedStudy, AuditReport, Rate
 from dicom_ai_node.audit.report import plots
+from dicom_ai_node.audit.report.tables import heads, is_of_sex
 from dicom_ai_node.audit.sources import not_audited_in_words
 from dicom_ai_node.output import visible
-from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES
+from dicom_ai_node.rules.attributes import AGE
 from dicom_ai_node.rules.rule import Entry
-from dicom_ai_node.types import AttributeStatus, Severity
+from dicom_ai_node.types import AttributeStatus, Quantity, Severity
 
 MOST_OFFENDERS, MOST_FLAGGED, MOST_FAULTS = 50, 500, 200
 _MOST_STATIONS, _MOST_MONTHS, _MOST_DOTS = 12, 36, 3000
@@ -48,7 +50,8 @@ def page(report: AuditReport) -> str:
         finalize=_seen,
     )
     environment.filters["percent"] = _percent
-    environment.filters["p"] = _p_value
+    environment.filters["listed"] = _listed
+    environment.tests["of_sex"] = is_of_sex
     flagged = [study for study in report.studies if study.check.flagged]
     faults = [study for study in report.studies if study.fault]
     offenders = _offenders(report.studies)
@@ -57,11 +60,12 @@ def page(report: AuditReport) -> str:
         flagged=flagged[:MOST_FLAGGED],
         flagged_count=len(flagged),
         flagged_interval=wilson_interval(len(flagged), len(report.studies)),
-        attributes=tuple(ATTRIBUTES),
-        statuses=_statuses(report.studies),
+        names=[attribute.name for attribute in report.attributes.values()],
+        heads=heads(report),
+        statuses=_statuses(report),
         dates=_dates(report),
         images=_images(report.studies),
-        compared=sum(_compared(study) for study in report.studies),
+        compared=sum(bool(study.suspicion.probable) for study in report.studies),
         offenders=offenders[:MOST_OFFENDERS],
         offenders_count=len(offenders),
         rules=_rules(report.studies),
@@ -86,35 +90,32 @@ def _percent(share: float | None, digits: int = 1) -> str:
     return "" if share is None else f"{100 * share:.{digits}f} %"
 
 
-def _p_value(p: float | None) -> str:
-    return "" if p is None else f"{p:.2g}"
+def _listed(words: Iterable[str], conjunction: str) -> str:
+    *most, last = words
+    return f"{', '.join(most)} {conjunction} {last}"
 
 
-def _statuses(studies: Sequence[AuditedStudy]) -> Mapping[AttributeStatus, Sequence[int]]:
+def _statuses(report: AuditReport) -> Mapping[AttributeStatus, Sequence[int]]:
     """How many studies have a status, of each attribute under check."""
-    counts = {
-        keyword: Counter(study.check.attributes[keyword].status for study in studies)
-        for keyword in ATTRIBUTES
-    }
-    table = {status: [count[status] for count in counts.values()] for status in AttributeStatus}
+    counts = [
+        Counter(study.check.attributes[keyword].status for study in report.studies)
+        for keyword in report.attributes
+    ]
+    table = {status: [count[status] for count in counts] for status in AttributeStatus}
     return {status: numbers for status, numbers in table.items() if any(numbers)}
 
 
-def _images(studies: Sequence[AuditedStudy]) -> Mapping[str, int]:
+def _images(studies: Sequence[AuditedStudy]) -> Iterator[tuple[str, int]]:
     """How many studies the images say something of."""
     suspicions = [study.suspicion for study in studies]
-    return {
-        "ages compared with the image": sum(
-            suspicion.age_p is not None for suspicion in suspicions
-        ),
-        "improbable ages (H1)": sum(suspicion.age_found for suspicion in suspicions),
-        "sexes compared with the image": sum(
-            suspicion.sex_p is not None for suspicion in suspicions
-        ),
-        "improbable sexes (H2)": sum(suspicion.sex_found for suspicion in suspicions),
-        "possible mix-ups (H3)": sum(suspicion.mix_up for suspicion in suspicions),
-        "not assessable (H4)": sum("H4" in study.check.rules for study in studies),
-    }
+    for keyword, comparison in COMPARISONS.items():
+        plural, rule = comparison.plural, comparison.rule
+        compared = sum(keyword in suspicion.probable for suspicion in suspicions)
+        yield f"{plural} compared with the image", compared
+        found = sum(keyword in suspicion.found for suspicion in suspicions)
+        yield f"improbable {plural} ({rule})", found
+    yield "possible mix-ups (H3)", sum(suspicion.mix_up for suspicion in suspicions)
+    yield "not assessable (H4)", sum("H4" in study.check.rules for study in studies)
 
 
 def _offenders(studies: Sequence[AuditedStudy]) -> list[AuditedStudy]:
@@ -150,10 +151,6 @@ def _silent(studies: Sequence[AuditedStudy]) -> list[str]:
 
 def _in_order(rule: str) -> tuple[str, int]:
     return rule[0], int(rule[1:])
-
-
-def _compared(study: AuditedStudy) -> bool:
-    return study.suspicion.age_p is not None or study.suspicion.sex_p is not None
 
 
 def _dates(report: AuditReport) -> str:
@@ -236,27 +233,19 @@ def _newest(points: list[Point]) -> list[Point]:
     return [point for point in points if point[0] > points[-1][0] - _MOST_MONTHS]
 
 
-def _comparable(studies: Sequence[AuditedStudy]) -> list[tuple[AuditedStudy, plots.Dot]]:
+def _compared_ages(studies: Sequence[AuditedStudy]) -> Iterator[tuple[AuditedStudy, plots.Dot]]:
     """Studies whose recorded age was compared with the image."""
-    return [
-        (
-            study,
-            plots.Dot(
-                years,
-                study.age.mu,
-                study.age.interval90,
-                study.suspicion.age_found or study.suspicion.alert,
-            ),
-        )
-        for study in studies
-        if study.suspicion.age_p is not None
-        and study.age is not None
-        and (years := study.check.attributes[AGE].number) is not None
-    ]
+    for study in studies:
+        years, suspicion = study.check.attributes[AGE].number, study.suspicion
+        if years is not None and AGE in suspicion.probable:
+            for age in study.answers.values():
+                if isinstance(age, Quantity) and age.attribute == AGE:
+                    marked = suspicion.alert or AGE in suspicion.found
+                    yield study, plots.Dot(years, age.mu, age.interval90, marked)
 
 
 def _scatter_plot(studies: Sequence[AuditedStudy]) -> str:
-    dots = [dot for _, dot in _comparable(studies)]
+    dots = [dot for _, dot in _compared_ages(studies)]
     if not dots:
         return ""
     # Every n-th of the unmarked ones: a page of a million studies must still open.
@@ -269,7 +258,7 @@ def _scatter_plot(studies: Sequence[AuditedStudy]) -> str:
 def _coverage_plot(studies: Sequence[AuditedStudy]) -> str:
     """How often the 90 % interval holds the recorded age: by estimated age, and by station."""
     groups: dict[str, list[bool]] = {}
-    for study, dot in _comparable(studies):
+    for study, dot in _compared_ages(studies):
         inside = dot.interval[0] <= dot.recorded <= dot.interval[1]
         decade = int(dot.estimated // 10) * 10
         for group in ("all", f"age {decade} to {decade + 9}", study.origin.station):
