@@ -16,20 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
+from dicom_ai_node.archive.member import Collected, StudyFacts
+from dicom_ai_node.archive.rules import checked_with_others
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.decide.images import Gates, judge
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head
-from dicom_ai_node.rules import TextHeader, check
-from dicom_ai_node.rules.ages_and_dates import read_date
-from dicom_ai_node.rules.attributes import comparable_age, comparable_sex
-from dicom_ai_node.types import AttributeStatus, HeaderCheck, ImageRef, PriorStudy
+from dicom_ai_node.rules import TextHeader
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, ImageRef
 
 USED, SPARE = "used", "another_of_its_study"
 _TOGETHER = 8  # studies
@@ -44,8 +43,6 @@ class SiteStudy:
     """The files of one study, as far as they are DICOM."""
 
     uid: str
-    patient: str
-    """Hash of the patient, the study itself where it names none."""
     files: list[tuple[str, Path]] = field(default_factory=list)
     """SOPInstanceUID and path of each."""
     headers: list[TextHeader] = field(default_factory=list)
@@ -56,6 +53,8 @@ class Trusted:
     """A study that states what the heads are held against, and no rule speaks against it."""
 
     study: SiteStudy
+    patient: str
+    """Hash of the patient, the study itself where it names none."""
     truth: Mapping[str, float]
     """By the name of the head, as :attr:`Cases.truth` has it."""
 
@@ -77,7 +76,7 @@ def read_studies(
             files["unreadable"] += 1
             continue
         uid = text_of(header, "StudyInstanceUID") or str(path)
-        study = studies.setdefault(uid, SiteStudy(uid, patient_key(header) or uid))
+        study = studies.setdefault(uid, SiteStudy(uid))
         study.files.append((text_of(header, "SOPInstanceUID"), path))
         study.headers.append(TextHeader.from_dataset(header))
     for study in studies.values():
@@ -98,23 +97,15 @@ def trust(
     ``files`` counts those of the other studies under their status, as ``age_missing`` or
     ``sex_conflict_header``, and those of a de-identified '90 or over' as ``age_censored``.
     """
-    alone = [check(study.headers, settings=rules, today=today) for study in studies]
-    known: dict[str, list[PriorStudy]] = {}
-    for study, checked in zip(studies, alone, strict=True):
-        if study.patient != study.uid and not checked.exempt:
-            known.setdefault(study.patient, []).append(_prior(study, checked))
+    collected = [Collected(one.uid, StudyFacts(one.uid, tuple(one.headers))) for one in studies]
+    of = {study.uid: study for study in studies}
     found = []
-    for study, checked in zip(studies, alone, strict=True):
-        others = [
-            one for one in known.get(study.patient, ()) if one.study_instance_uid != study.uid
-        ]
-        if others:
-            checked = check(study.headers, priors=others, settings=rules, today=today)
-        truth = _truth(checked, heads)
+    for member in checked_with_others(collected, settings=rules, today=today):
+        study, truth = of[member.key], _truth(member.check, heads)
         if isinstance(truth, str):
             files[truth] += len(study.files)
         else:
-            found.append(Trusted(study, truth))
+            found.append(Trusted(study, member.patient or study.uid, truth))
     return found
 
 
@@ -134,17 +125,6 @@ def _truth(checked: HeaderCheck, heads: Sequence[Head]) -> dict[str, float] | st
             consistent = row.status is AttributeStatus.CONSISTENT
             return f"{row.name}_{'censored' if consistent else row.status.lower()}"
     return truth
-
-
-def _prior(study: SiteStudy, checked: HeaderCheck) -> PriorStudy:
-    header = study.headers[0]
-    return PriorStudy(
-        study_instance_uid=study.uid,
-        study_date=read_date(header.clean("StudyDate")),
-        sex=comparable_sex(checked),
-        birth_date=header.clean("PatientBirthDate"),
-        age_years=comparable_age(checked),
-    )
 
 
 def measure(
@@ -228,5 +208,5 @@ def _cases(kept: Sequence[tuple[Trusted, _Answer]], heads: Sequence[Head]) -> Ca
         },
         column(content for _, (_, content, _) in kept),
         column(texture for _, (_, _, texture) in kept),
-        np.array([one.study.patient for one, _ in kept], dtype=np.str_),
+        np.array([one.patient for one, _ in kept], dtype=np.str_),
     )

@@ -209,8 +209,11 @@ def test_a_header_is_held_against_the_patients_other_studies(tmp_path: Path) -> 
     studies = read_studies(sorted(tmp_path.iterdir()), files, nobody)
     again = read_studies(sorted(tmp_path.iterdir(), reverse=True), files, nobody)
     assert [study.uid for study in again] == [study.uid for study in studies]
-    assert len({study.patient for study in studies}) == 2
-    trusted = trust(studies, HEADS, RulesSettings(), today=date(2026, 6, 1), files=files)
+    today = date(2026, 6, 1)
+    alone = RulesSettings(disabled=("G1",))
+    unlinked = trust(studies, HEADS, alone, today=today, files=Counter())
+    assert (len(unlinked), len({one.patient for one in unlinked})) == (4, 2)
+    trusted = trust(studies, HEADS, RulesSettings(), today=today, files=files)
     assert [path.stem for one in trusted for _, path in one.study.files] == ["other"]
     assert files == {"sex_conflict_header": 3}
 
