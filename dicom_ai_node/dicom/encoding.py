@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from pydicom._dicom_dict import DicomDictionary
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.tag import BaseTag, Tag
 
 UNDEFINED: Final = 0xFFFFFFFF
@@ -61,9 +61,13 @@ class Encoding:
             value += b"\0" if vr in _PADDED_WITH_NULL else b" "
         return self.header(tag, vr, len(value)) + value
 
-    def text(self, keyword: str, vr: str, value: str) -> bytes:
-        """Return an element of ASCII text, which every character set can hold."""
-        return self.element(tag_of(keyword), vr, value.encode("ascii"))
+    def texts(self, values: Mapping[str, str]) -> dict[int, bytes]:
+        """Return elements of ASCII text, which every character set can hold, by tag."""
+        tags = {tag_of(keyword): value for keyword, value in values.items()}
+        return {
+            tag: self.element(tag, dictionary_VR(tag), value.encode("ascii"))
+            for tag, value in tags.items()
+        }
 
     def pointer(self, keyword: str, tag: int) -> bytes:
         """Return an element of VR AT."""

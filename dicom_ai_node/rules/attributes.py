@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
-from typing import Protocol
 
 from dicom_ai_node.rules.ages_and_dates import encode_age_at, read_age, years_between
 from dicom_ai_node.rules.history_rules import comparable, usable_birth_date
@@ -25,7 +24,6 @@ from dicom_ai_node.types import (
     AttributeStatus,
     AttributeValue,
     HeaderCheck,
-    Proposal,
     ProposalSource,
 )
 
@@ -34,15 +32,8 @@ NO_SEX = frozenset({"", "U", "UNK", "UNKNOWN"})
 """Nothing is recorded, or that nothing is known. Any other value is somebody's answer."""
 
 
-class Propose(Protocol):
-    """Proposes values for an attribute."""
-
-    def __call__(self, case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
-        """Yield values for the attribute that ``rule`` found missing or wrong, the best first.
-
-        ``lacking``: there is no usable value, as against one that something else contradicts.
-        """
-        ...
+Valued = tuple[str, str]
+"""A value that may be proposed, and what it comes from: a key of :attr:`Attribute.sources`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +43,8 @@ class Attribute:
     keyword: str
     name: str
     """Its short name in findings and in JSON."""
-    propose: Propose
+    propose: Callable[[Case, AttributeStatus], Iterator[Valued]]
+    """Values for what was found missing or wrong, as its status says, the best first."""
     meant: Callable[[Sequence[Reading]], AttributeValue | None]
     """What it surely means where nothing is wrong with it but its form."""
     sources: Mapping[str, ProposalSource]
@@ -81,48 +73,41 @@ class Attribute:
         return text if text in self.codes else None
 
 
-def _propose_age(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
+def _propose_age(case: Case, status: AttributeStatus) -> Iterator[Valued]:
     """What was sent, in its proper form; what the dates, a worklist, the other studies make."""
     # One image may lack what another has, or have it padded.
-    stated = {str(reading.age) for reading in case.readings if _usable(reading)}
-    if len(stated) == 1:
-        yield Proposal("PatientAge", stated.pop(), "PatientAge", rule)
+    usable = {str(reading.age) for reading in case.readings if _is_usable(reading)}
+    if len(usable) == 1:
+        yield usable.pop(), "PatientAge"
     for reading in case.readings:
-        salvaged = salvaged_age(reading)
-        if salvaged is not None:
-            yield Proposal("PatientAge", str(salvaged), "PatientAge", rule)
+        if salvaged := salvaged_age(reading):
+            yield str(salvaged), "PatientAge"
     for reading in case.readings:
         # Of an infant of whom only the year of birth is known, no age follows.
         infant = (reading.implied_age or 0) < case.settings.infant_age
         if reading.span is not None and not (reading.year_only and infant):
-            source = "PatientBirthDate and StudyDate"
-            yield from _from_dates(case, *reading.span, source, rule)
-    if lacking:
-        yield from _listed_age(case, rule)
+            yield from _from_dates(case, *reading.span, "PatientBirthDate and StudyDate")
+    if status is not AttributeStatus.CONFLICT_HEADER:
+        yield from _age_of_worklist(case)
     if case.lacks("PatientBirthDate") and case.study_date:
         births = {usable_birth_date(prior.birth_date, case) for prior in comparable(case)} - {None}
-        birth = births.pop() if len(births) == 1 else None
-        if birth is not None:
+        if len(births) == 1 and (birth := births.pop()):
             source = "PatientBirthDate of other studies and StudyDate"
-            yield from _from_dates(case, birth, case.study_date, source, rule)
+            yield from _from_dates(case, birth, case.study_date, source)
 
 
-def _usable(reading: Reading) -> bool:
+def _is_usable(reading: Reading) -> bool:
     """Whether the age of an instance can be proposed; :func:`trusted_age` is that of a study."""
-    compared = reading.compared
-    return (
-        reading.age is not None
-        and not reading.placeholder_age
-        and not (compared and compared.mismatch)
-    )
+    mismatch = reading.compared is not None and reading.compared.mismatch
+    return reading.age is not None and not reading.placeholder_age and not mismatch
 
 
-def _from_dates(case: Case, birth: date, study: date, source: str, rule: str) -> Iterator[Proposal]:
+def _from_dates(case: Case, birth: date, study: date, source: str) -> Iterator[Valued]:
     if 0 <= years_between(birth, study) <= case.settings.maximum_implied_age:
-        yield Proposal("PatientAge", encode_age_at(birth, study), source, rule)
+        yield encode_age_at(birth, study), source
 
 
-def _listed_age(case: Case, rule: str) -> Iterator[Proposal]:
+def _age_of_worklist(case: Case) -> Iterator[Valued]:
     """The age that a worklist's birth date makes, else that of the order of this study."""
     listed = case.worklist
     if listed is None:
@@ -133,27 +118,28 @@ def _listed_age(case: Case, rule: str) -> Iterator[Proposal]:
         year_only = listed.birth_date[4:] in case.settings.year_only_days
         if not (year_only and years_between(birth, study) < case.settings.infant_age):
             source = "PatientBirthDate of the worklist and StudyDate"
-            yield from _from_dates(case, birth, study, source, rule)
+            yield from _from_dates(case, birth, study, source)
     elif age is not None and 0 < age.years < case.settings.maximum_age:
-        yield Proposal("PatientAge", str(age), "PatientAge of the worklist", rule)
+        yield str(age), "PatientAge of the worklist"
 
 
-def _propose_sex(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
+def _propose_sex(case: Case, status: AttributeStatus) -> Iterator[Valued]:
     """Values for PatientSex, as :func:`_propose_age` does for the age."""
-    stated = {only_value(reading.sex) for reading in case.readings} & {"M", "F"}
-    if len(stated) == 1:
-        yield Proposal("PatientSex", stated.pop(), "PatientSex", rule)
+    usable = {only_value(reading.sex) for reading in case.readings} & {"M", "F"}
+    if len(usable) == 1:
+        yield usable.pop(), "PatientSex"
     for reading in case.readings:
         value = meant_sex(reading)
         if value and only_value(reading.sex) != value:
-            yield Proposal("PatientSex", value, "PatientSex", rule)
+            yield value, "PatientSex"
     listed = case.worklist.sex if case.worklist else ""
-    if lacking and listed in {"M", "F"} and case.usual["PatientSex"].text.strip().upper() in NO_SEX:
-        yield Proposal("PatientSex", listed, "PatientSex of the worklist", rule)
+    unknown = case.usual["PatientSex"].text.strip().upper() in NO_SEX
+    if status is not AttributeStatus.CONFLICT_HEADER and listed in {"M", "F"} and unknown:
+        yield listed, "PatientSex of the worklist"
     theirs = {prior.sex.strip(" \0") for prior in comparable(case)} - {""}
     # One 'O' among them, and the others say nothing about this study.
     if case.lacks("PatientSex") and theirs in ({"M"}, {"F"}):
-        yield Proposal("PatientSex", theirs.pop(), "PatientSex of other studies", rule)
+        yield theirs.pop(), "PatientSex of other studies"
 
 
 def _years(reading: Reading) -> float | None:

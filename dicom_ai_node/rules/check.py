@@ -67,7 +67,6 @@ _PRECEDENCE = (
     AttributeStatus.IMPLAUSIBLE,
     AttributeStatus.CONFLICT_HEADER,
 )
-_LACKING = _PRECEDENCE[:3]
 # A study of a thousand instances that all differ must not make a thousand lines.
 _MOST_PER_RULE = 4
 
@@ -108,7 +107,8 @@ def check(
         if exempt or attribute.respected(case) or unusable:
             status = AttributeStatus.NOT_ASSESSED
         elif status is not None:
-            proposals.extend(attribute.propose(case, rule, lacking=status in _LACKING))
+            values = attribute.propose(case, status)
+            proposals += (Proposal(keyword, value, source, rule) for value, source in values)
         checked[keyword] = _checked(attribute, case, status or AttributeStatus.CONSISTENT, fired)
     return HeaderCheck(
         checked,

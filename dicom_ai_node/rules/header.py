@@ -5,77 +5,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydicom import Dataset
+from pydicom.datadict import dictionary_VR
 from pydicom.uid import UID
 
+from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.values import PADDING, as_sent, encodings, raw_element, says_something
 
-# Keyword -> (tag, VR), PS3.6. Tags are spelled out because pydicom 3.0 lacks some of them, and VRs
-# because a file in implicit VR names none and a bad one names a wrong one.
-ELEMENTS: Mapping[str, tuple[int, str]] = {
-    "SpecificCharacterSet": (0x00080005, "CS"),
-    "StudyDate": (0x00080020, "DA"),
-    "AcquisitionDate": (0x00080022, "DA"),
-    "AccessionNumber": (0x00080050, "SH"),
-    "Modality": (0x00080060, "CS"),
-    "Manufacturer": (0x00080070, "LO"),
-    "StationName": (0x00081010, "SH"),
-    "StudyDescription": (0x00081030, "LO"),
-    "SeriesDescription": (0x0008103E, "LO"),
-    "AdmittingDiagnosesDescription": (0x00081080, "LO"),
-    "ManufacturerModelName": (0x00081090, "LO"),
-    "PatientName": (0x00100010, "PN"),
-    "PatientID": (0x00100020, "LO"),
-    "IssuerOfPatientID": (0x00100021, "LO"),
-    "PatientBirthDate": (0x00100030, "DA"),
-    "PatientSex": (0x00100040, "CS"),
+_LATER: Mapping[str, tuple[int, str]] = {
     "GenderIdentitySequence": (0x00100041, "SQ"),
     "SexParametersForClinicalUseCategoryComment": (0x00100042, "UT"),
     "SexParametersForClinicalUseCategorySequence": (0x00100043, "SQ"),
     "GenderIdentityCodeSequence": (0x00100044, "SQ"),
     "GenderIdentityComment": (0x00100045, "UT"),
     "SexParametersForClinicalUseCategoryCodeSequence": (0x00100046, "SQ"),
-    "PatientAge": (0x00101010, "AS"),
-    "PatientSize": (0x00101020, "DS"),
-    "PatientWeight": (0x00101030, "DS"),
-    "PregnancyStatus": (0x001021C0, "US"),
-    "PatientSpeciesDescription": (0x00102201, "LO"),
-    "PatientSpeciesCodeSequence": (0x00102202, "SQ"),
-    "PatientSexNeutered": (0x00102203, "CS"),
-    "PatientBreedDescription": (0x00102292, "LO"),
-    "PatientBreedCodeSequence": (0x00102293, "SQ"),
-    "ResponsiblePersonRole": (0x00102298, "CS"),
-    "QualityControlSubject": (0x00100200, "CS"),
-    "PatientIdentityRemoved": (0x00120062, "CS"),
-    "DeidentificationMethod": (0x00120063, "LO"),
-    "DeidentificationMethodCodeSequence": (0x00120064, "SQ"),
-    "BodyPartExamined": (0x00180015, "CS"),
-    "SoftwareVersions": (0x00181020, "LO"),
-    "ProtocolName": (0x00181030, "LO"),
-    "ViewPosition": (0x00185101, "CS"),
-    "StudyInstanceUID": (0x0020000D, "UI"),
-    "PhotometricInterpretation": (0x00280004, "CS"),
-    "QualityControlImage": (0x00280300, "CS"),
-    "BurnedInAnnotation": (0x00280301, "CS"),
-    "LongitudinalTemporalInformationModified": (0x00280303, "CS"),
-    "WindowCenter": (0x00281050, "DS"),
-    "WindowWidth": (0x00281051, "DS"),
-    "RescaleIntercept": (0x00281052, "DS"),
-    "RescaleSlope": (0x00281053, "DS"),
-    "LossyImageCompression": (0x00282110, "CS"),
-    "RequestedProcedureDescription": (0x00321060, "LO"),
-    "PerformedProcedureStepDescription": (0x00400254, "LO"),
-    "PresentationLUTShape": (0x20500020, "CS"),
 }
-
-CLINICAL_SEX_PARAMETERS = (
-    "GenderIdentitySequence",
-    "SexParametersForClinicalUseCategoryComment",
-    "SexParametersForClinicalUseCategorySequence",
-    "GenderIdentityCodeSequence",
-    "GenderIdentityComment",
-    "SexParametersForClinicalUseCategoryCodeSequence",
-)
+"""What pydicom 3.0 has no keywords for."""
+CLINICAL_SEX_PARAMETERS = tuple(_LATER)
 """Sex Parameters for Clinical Use and Gender Identity (PS3.3 C.7.1.1, C.7.2.2)."""
+_KEYWORDS = """
+    SpecificCharacterSet StudyDate AcquisitionDate AccessionNumber Modality Manufacturer
+    StationName StudyDescription SeriesDescription AdmittingDiagnosesDescription
+    ManufacturerModelName PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex
+    PatientAge PatientSize PatientWeight PregnancyStatus PatientSpeciesDescription
+    PatientSpeciesCodeSequence PatientSexNeutered PatientBreedDescription PatientBreedCodeSequence
+    ResponsiblePersonRole QualityControlSubject PatientIdentityRemoved DeidentificationMethod
+    DeidentificationMethodCodeSequence BodyPartExamined SoftwareVersions ProtocolName ViewPosition
+    StudyInstanceUID PhotometricInterpretation QualityControlImage BurnedInAnnotation
+    LongitudinalTemporalInformationModified WindowCenter WindowWidth RescaleIntercept RescaleSlope
+    LossyImageCompression RequestedProcedureDescription PerformedProcedureStepDescription
+    PresentationLUTShape
+"""
+ELEMENTS: Mapping[str, tuple[int, str]] = {
+    **{keyword: (tag_of(keyword), dictionary_VR(keyword)) for keyword in _KEYWORDS.split()},
+    **_LATER,
+}
+"""Tag and VR of each (PS3.6): a file in Implicit VR names none, and a bad one names a wrong one."""
 
 # No attribute above may be longer; a megabyte in PatientAge must not travel through the program.
 _LONGEST = 4096

@@ -68,11 +68,12 @@ def unknown(reading: Reading) -> Iterator[Hit]:
         yield Hit(f"BodyPartExamined {shown(text)} is no defined term")
 
 
-def propose_part(case: Case, rule: str, *, lacking: bool) -> Iterator[Proposal]:
+def propose_part(case: Case, status: AttributeStatus) -> Iterator[tuple[str, str]]:
     described = {reading.header.clean("StudyDescription").upper() for reading in case.readings}
     for word in sorted(WORDS):
+        lacking = status is not AttributeStatus.CONFLICT_HEADER
         if lacking and any(word in text for text in described):
-            yield Proposal(KEYWORD, word, "StudyDescription", rule)
+            yield word, "StudyDescription"
 
 
 def part_meant(readings: Sequence[Reading]) -> str | None:

@@ -3,7 +3,7 @@
 Values are patient data; what comes of this is for a screen, never for a log.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -73,10 +73,10 @@ def difference(before: bytes, after: bytes) -> list[Change]:
 def _file(content: bytes) -> Iterator[tuple[str, _Leaf]]:
     file = opened(content)
     yield from _leaves(file.meta, elements_of(file.meta, EXPLICIT), "")
-    yield from _leaves(file.data, elements_of(file.data, file.encoding), "")
+    yield from _leaves(file.data, file.parts, "")
 
 
-def _leaves(data: bytes, parts: list[Part], above: str) -> Iterator[tuple[str, _Leaf]]:
+def _leaves(data: bytes, parts: Sequence[Part], above: str) -> Iterator[tuple[str, _Leaf]]:
     seen: dict[int, int] = {}
     for part in parts:
         seen[part.tag] = times = seen.get(part.tag, 0) + 1

@@ -19,7 +19,6 @@ SOURCES: Final = {
     INFERENCE: "inferred from the image by a program, not verified",
 }
 """The ladder, best first, in words."""
-_VRS = {AGE: "AS", SEX: "CS"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +42,6 @@ class Fill:
     """Who approved the value: a person's or the policy's name, '' where nobody is named."""
 
     @property
-    def vr(self) -> str:
-        """The VR of the attribute."""
-        return _VRS[self.keyword]
-
-    @property
     def inferred(self) -> bool:
         """Whether it is an estimate, and not what follows from something recorded."""
         return self.source == INFERENCE
@@ -55,15 +49,13 @@ class Fill:
     @property
     def sentence(self) -> str:
         """What is filled and from what, ASCII."""
-        words = f"{self.keyword} {self.value}: {_FROM[self.inferred]}{SOURCES[self.source]}"
+        words = f"{self.keyword} {self.value}: {'' if self.inferred else 'from '}"
+        words += SOURCES[self.source]
         if self.low is not None and self.high is not None:
             words += f", 90 % prediction interval {self.low:.1f} to {self.high:.1f} years"
         if self.probability is not None:
             words += f", probability {percent(self.probability):.1f} %"
         return words
-
-
-_FROM = {True: "", False: "from "}
 
 
 def checked(fills: Sequence[Fill], *, allow_sex: bool) -> tuple[Fill, ...]:
@@ -77,21 +69,17 @@ def checked(fills: Sequence[Fill], *, allow_sex: bool) -> tuple[Fill, ...]:
     if len({fill.keyword for fill in fills}) < len(fills):
         raise FillError("two values are given for one attribute")
     for fill in fills:
-        _check(fill)
+        if fill.keyword not in (AGE, SEX):
+            raise FillError(f"{fill.keyword}: expected PatientAge or PatientSex")
+        if fill.source not in SOURCES:
+            raise FillError(f"{fill.keyword}: expected a source among {', '.join(SOURCES)}")
+        if fill.keyword == SEX and fill.value not in ("M", "F"):
+            raise FillError("PatientSex: expected M or F")
+        if fill.keyword == AGE and read_age(fill.value) is None:
+            raise FillError("PatientAge: expected three digits and D, W, M or Y")
         if fill.keyword == SEX and not allow_sex:
             raise FillError(
                 "PatientSex is filled only toward a research destination, or after a person"
                 " approved the value"
             )
     return tuple(sorted(fills, key=lambda fill: fill.keyword))
-
-
-def _check(fill: Fill) -> None:
-    if fill.keyword not in _VRS:
-        raise FillError(f"{fill.keyword}: expected PatientAge or PatientSex")
-    if fill.source not in SOURCES:
-        raise FillError(f"{fill.keyword}: expected a source among {', '.join(SOURCES)}")
-    if fill.keyword == SEX and fill.value not in ("M", "F"):
-        raise FillError("PatientSex: expected M or F")
-    if fill.keyword == AGE and read_age(fill.value) is None:
-        raise FillError("PatientAge: expected three digits and D, W, M or Y")

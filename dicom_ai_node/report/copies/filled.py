@@ -5,14 +5,14 @@
 not seen it yet.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from blake3 import blake3
 
 from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.dicom.encoding import Encoding, tag_of
+from dicom_ai_node.dicom.encoding import is_pixel_data, tag_of
 from dicom_ai_node.dicom.uids import PROGRAM_UID, uid_of
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill, checked
@@ -23,25 +23,15 @@ from dicom_ai_node.report.copies.history import (
     sentences,
     source_image,
 )
-from dicom_ai_node.report.copies.source import (
-    SourceFile,
-    appended,
-    filled,
-    reason_for,
-    rebuilt,
-    source_of,
-    spliced,
-)
+from dicom_ai_node.report.copies.source import SourceFile, source_of
 from dicom_ai_node.report.document import local_time
 from dicom_ai_node.report.identity import ReportFile
 from dicom_ai_node.types import ModelIdentity
 
-_ORIGINAL_ATTRIBUTES = tag_of("OriginalAttributesSequence")
 SERIES_NUMBER: Final = 90000
 """Added to the source's Series Number, so that copies stand behind everything else."""
 _LO_LENGTH, _ST_LENGTH = 64, 1024
 _SHORT_NAMES = {AGE: "age", SEX: "sex"}
-_PIXELS = range(0x7FE00008, 0x7FE00011)
 
 
 def filled_copy(
@@ -76,19 +66,20 @@ def filled_copy(
     source = source_of(content)
     if source.uid("InstanceCreatorUID") == PROGRAM_UID:
         raise FillError("the instance was made by this program: fill in its source")
-    if source.part("SharedFunctionalGroupsSequence") is not None:
+    if source.part(tag_of("SharedFunctionalGroupsSequence")) is not None:
         raise FillError("an image with functional groups says of each frame that it is original")
     uids = _uids(source, fills, model)
-    changes = _identity(source, uids, at) | _series(source, fills) | filled(source, fills)
+    changes: dict[int, bytes | None] = {}
+    changes |= _identity(source, uids, at) | _series(source, fills) | _values(source, fills)
+    images = {}
     if _is_image(source):
         changes |= _derivation(source, fills)
-    changes |= _history(source, changes, fills, at=at, settings=settings)
-    changes |= private_block(source.encoding, source.parts, fills, model)
+        images = source_image(source)
+    changes |= images | original_attributes(source, changes, fills, at=at)
+    changes |= contributing_equipment(source, fills, at=at, settings=settings)
+    changes |= private_block(source, fills, model)
     changes[tag_of("PatientComments")] = None  # free text may contradict, or name the patient
-    data = spliced(source.file.data, source.parts, changes, source.encoding)
-    sop_class, sop_instance = source.uid("SOPClassUID"), uids["SOPInstanceUID"]
-    file = rebuilt(source.file, data, sop_class_uid=sop_class, sop_instance_uid=sop_instance)
-    return ReportFile(sop_class, sop_instance, file)
+    return source.rebuilt(changes, uids["SOPInstanceUID"])
 
 
 def age_in_file(content: bytes) -> str:
@@ -123,22 +114,14 @@ def coerced(
         raise FillError(f"{fill.keyword} is never filled in under the UID of the source")
     fills = checked([fill], allow_sex=False)
     source = source_of(content)
-    encoding = source.encoding
-    changes = filled(source, fills)
-    previous = source.previous(changes)
-    reason = reason_for(source, fills)
-    changes[_ORIGINAL_ATTRIBUTES] = appended(
-        source.file.data,
-        source.part("OriginalAttributesSequence"),
-        _ORIGINAL_ATTRIBUTES,
-        lambda inner: original_attributes(inner, previous, at=at, reason=reason),
-        encoding,
-    )
-    changes |= private_block(encoding, source.parts, fills, model)
-    sop_class, sop_instance = source.uid("SOPClassUID"), source.uid("SOPInstanceUID")
-    data = spliced(source.file.data, source.parts, changes, encoding)
-    file = rebuilt(source.file, data, sop_class_uid=sop_class, sop_instance_uid=sop_instance)
-    return ReportFile(sop_class, sop_instance, file)
+    changes = _values(source, fills)
+    changes |= original_attributes(source, changes, fills, at=at)
+    changes |= private_block(source, fills, model)
+    return source.rebuilt(changes, source.uid("SOPInstanceUID"))
+
+
+def _values(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes]:
+    return source.encoding.texts({fill.keyword: fill.value for fill in fills})
 
 
 def _uids(source: SourceFile, fills: Sequence[Fill], model: ModelIdentity | None) -> dict[str, str]:
@@ -147,7 +130,7 @@ def _uids(source: SourceFile, fills: Sequence[Fill], model: ModelIdentity | None
         for one in fills
     ]
     maker = (model.sha256 if model else "", *what)
-    digest = blake3(source.file.data).hexdigest()
+    digest = blake3(source.data).hexdigest()
     series, instance = source.uid("SeriesInstanceUID"), source.uid("SOPInstanceUID")
     return {
         "SeriesInstanceUID": uid_of("copy", "series", series, *maker),
@@ -155,30 +138,25 @@ def _uids(source: SourceFile, fills: Sequence[Fill], model: ModelIdentity | None
     }
 
 
-def _identity(source: SourceFile, uids: dict[str, str], at: datetime) -> dict[int, bytes | None]:
+def _identity(source: SourceFile, uids: dict[str, str], at: datetime) -> dict[int, bytes]:
     offset = source.value("TimezoneOffsetFromUTC").decode("latin-1")
     when = local_time(at, offset=offset)
     texts = {
-        "InstanceCreationDate": ("DA", when.strftime("%Y%m%d")),
-        "InstanceCreationTime": ("TM", when.strftime("%H%M%S")),
-        "InstanceCreatorUID": ("UI", PROGRAM_UID),
-    } | {keyword: ("UI", uid) for keyword, uid in uids.items()}
-    return {
-        tag_of(keyword): source.encoding.text(keyword, vr, value)
-        for keyword, (vr, value) in texts.items()
+        "InstanceCreationDate": when.strftime("%Y%m%d"),
+        "InstanceCreationTime": when.strftime("%H%M%S"),
+        "InstanceCreatorUID": PROGRAM_UID,
     }
+    return source.encoding.texts(texts | uids)
 
 
-def _series(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes | None]:
+def _series(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes]:
     number = source.value("SeriesNumber").strip(b" ")
     known = int(number) if number.isdigit() and len(number) <= 4 else 0
     description = tag_of("SeriesDescription")
     value = _with_suffix(source.value("SeriesDescription"), _suffix(fills))
     return {
         description: source.encoding.element(description, "LO", value),
-        tag_of("SeriesNumber"): source.encoding.text(
-            "SeriesNumber", "IS", str(SERIES_NUMBER + known)
-        ),
+        **source.encoding.texts({"SeriesNumber": str(SERIES_NUMBER + known)}),
     }
 
 
@@ -203,53 +181,18 @@ def _with_suffix(value: bytes, suffix: str) -> bytes:
 
 
 def _is_image(source: SourceFile) -> bool:
-    return any(part.tag in _PIXELS for part in source.parts) or source.part("ImageType") is not None
+    pixels = any(is_pixel_data(part.tag) for part in source.parts)
+    return pixels or source.part(tag_of("ImageType")) is not None
 
 
-def _derivation(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes | None]:
-    data, encoding = source.file.data, source.encoding
+def _derivation(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes]:
     image_type, description = tag_of("ImageType"), tag_of("DerivationDescription")
     rest = source.value("ImageType").partition(b"\\")[2] or b"SECONDARY"
     text = f"Header values filled in, pixel data unchanged. {sentences(fills)}".encode("ascii")
     before = source.value("DerivationDescription")
     if before and len(before) + 2 + len(text) <= _ST_LENGTH:
         text = before + b"; " + text
-    sources = tag_of("SourceImageSequence")
-    sop_class, sop_instance = source.uid("SOPClassUID"), source.uid("SOPInstanceUID")
     return {
-        image_type: encoding.element(image_type, "CS", b"DERIVED\\" + rest),
-        description: encoding.element(description, "ST", text),
-        sources: appended(
-            data,
-            source.part("SourceImageSequence"),
-            sources,
-            lambda inner: source_image(inner, sop_class, sop_instance),
-            encoding,
-        ),
-    }
-
-
-def _history(
-    source: SourceFile,
-    changes: dict[int, bytes | None],
-    fills: Sequence[Fill],
-    *,
-    at: datetime,
-    settings: ReportSettings,
-) -> dict[int, bytes | None]:
-    replaced = [tag for tag in changes if tag != tag_of("SourceImageSequence")]
-    previous, reason = source.previous(replaced), reason_for(source, fills)
-    items: dict[str, Callable[[Encoding], bytes]] = {
-        "OriginalAttributesSequence": lambda inner: original_attributes(
-            inner, previous, at=at, reason=reason
-        ),
-        "ContributingEquipmentSequence": lambda inner: contributing_equipment(
-            inner, settings, fills, at=at
-        ),
-    }
-    return {
-        tag_of(keyword): appended(
-            source.file.data, source.part(keyword), tag_of(keyword), item, source.encoding
-        )
-        for keyword, item in items.items()
+        image_type: source.encoding.element(image_type, "CS", b"DERIVED\\" + rest),
+        description: source.encoding.element(description, "ST", text),
     }

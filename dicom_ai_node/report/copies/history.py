@@ -1,102 +1,132 @@
 """What a copy says of itself: previous values, equipment, and a private block for programs."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from pydicom.sr.coding import Code
 
 from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.dicom.encoding import Encoding, Part, tag_of
+from dicom_ai_node.dicom.encoding import Encoding, tag_of
 from dicom_ai_node.dicom.marks import PRIVATE_CREATOR, PRIVATE_GROUP, software_version
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report import codes
-from dicom_ai_node.report.copies.fill import Fill
+from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
+from dicom_ai_node.report.copies.source import SourceFile
 from dicom_ai_node.report.text import plain
 from dicom_ai_node.types import ModelIdentity
-
-_FIRST_BLOCK, _LAST_BLOCK = 0x10, 0xFF
 
 FILLS, MODEL_NAME, MODEL_SHA256, SOFTWARE = 0x01, 0x02, 0x03, 0x04
 KEYWORD, VALUE, SOURCE, LOW, HIGH, PROBABILITY, RULES, ACTOR = range(0x10, 0x18)
 """Elements of the private block; docs/fill.md lists them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Previous:
-    """Attributes as they were, by tag."""
-
-    conforming: Mapping[int, tuple[str, bytes]]
-    """VR and value; no value where there was none, or where it was not one of its VR."""
-    nonconforming: Mapping[int, bytes]
-    """The values of those that were not."""
+_CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
+    tag_of(keyword): (vr, re.compile(pattern))
+    for keyword, vr, pattern in (
+        (AGE, "AS", rb"([0-9]{3}[DWMY])?"),
+        (SEX, "CS", rb"[A-Z0-9_ ]{0,16}"),
+        ("ImageType", "CS", rb"[A-Z0-9_ ]{0,16}(\\[A-Z0-9_ ]{0,16})*"),
+        ("InstanceCreationDate", "DA", rb"([0-9]{8})?"),
+        ("InstanceCreationTime", "TM", rb"([0-9]{2,6}(\.[0-9]{1,6})?)? *"),
+        ("SeriesNumber", "IS", rb" *[+-]?[0-9]{0,10} *"),
+        ("SeriesDescription", "LO", rb"[^\0]*"),
+        ("DerivationDescription", "ST", rb"[^\0]*"),
+    )
+}
+"""VR, and what its values look like (PS3.5 6.2), of the attributes that may be replaced."""
+_FILLED = frozenset({tag_of(AGE), tag_of(SEX)})
+_ANYTHING = re.compile(rb"(?s:.*)")
 
 
 def original_attributes(
-    encoding: Encoding, previous: Previous, *, at: datetime, reason: str
-) -> bytes:
-    """Return an item of Original Attributes Sequence (PS3.3 C.12.1.1.9)."""
-    modified = tag_of("ModifiedAttributesSequence")
-    values = {
-        tag: encoding.header(tag, vr, len(value)) + value
-        for tag, (vr, value) in previous.conforming.items()
-    }
-    elements = {modified: encoding.sequence(modified, [encoding.item(values)])}
-    if previous.nonconforming:
-        tag = tag_of("NonconformingModifiedAttributesSequence")
-        those = sorted(previous.nonconforming.items())
-        elements[tag] = encoding.sequence(tag, [_nonconforming(encoding, *one) for one in those])
+    source: SourceFile, changed: Iterable[int], fills: Sequence[Fill], *, at: datetime
+) -> dict[int, bytes]:
+    """Return Original Attributes Sequence (PS3.3 C.12.1.1.9) with what is ``changed`` as it was.
+
+    Of attributes that are absent, only PatientAge and PatientSex are named. The reason is CORRECT
+    where a value is replaced, COERCE where there was none.
+    """
+    conforming: dict[int, tuple[str, bytes]] = {}
+    nonconforming: dict[int, bytes] = {}
+    for tag in changed:
+        part = source.part(tag)
+        vr, pattern = _CONFORMING.get(tag, ("", _ANYTHING))
+        value = source.data[part.value : part.value_end] if part else b""
+        if not pattern.fullmatch(value):
+            nonconforming[tag] = value
+            conforming[tag] = vr, b""
+        elif part is not None:
+            conforming[tag] = part.vr, value
+        elif tag in _FILLED:
+            conforming[tag] = vr, b""
+    replaced = any(source.value(fill.keyword) for fill in fills)
     texts = {
-        "AttributeModificationDateTime": ("DT", date_time(at)),
-        "ModifyingSystem": ("LO", software_version()[:64]),
-        "SourceOfPreviousValues": ("LO", ""),
-        "ReasonForTheAttributeModification": ("CS", reason),
+        "AttributeModificationDateTime": date_time(at),
+        "ModifyingSystem": software_version()[:64],
+        "SourceOfPreviousValues": "",
+        "ReasonForTheAttributeModification": "CORRECT" if replaced else "COERCE",
     }
-    return encoding.item(elements | _texts(encoding, texts))
+
+    def item(encoding: Encoding) -> bytes:
+        values = {
+            tag: encoding.header(tag, vr, len(value)) + value
+            for tag, (vr, value) in conforming.items()
+        }
+        modified = tag_of("ModifiedAttributesSequence")
+        elements = {modified: encoding.sequence(modified, [encoding.item(values)])}
+        if nonconforming:
+            tag = tag_of("NonconformingModifiedAttributesSequence")
+            those = sorted(nonconforming.items())
+            elements[tag] = encoding.sequence(
+                tag, [_nonconforming(encoding, *one) for one in those]
+            )
+        return encoding.item(elements | encoding.texts(texts))
+
+    return source.appended("OriginalAttributesSequence", item)
 
 
 def contributing_equipment(
-    encoding: Encoding, settings: ReportSettings, fills: Sequence[Fill], *, at: datetime
-) -> bytes:
-    """Return an item of Contributing Equipment Sequence (PS3.3 C.12.1.1.5)."""
+    source: SourceFile, fills: Sequence[Fill], *, at: datetime, settings: ReportSettings
+) -> dict[int, bytes]:
+    """Return Contributing Equipment Sequence with this program (PS3.3 C.12.1.1.5)."""
     texts = {
-        "Manufacturer": ("LO", settings.manufacturer),
-        "ManufacturerModelName": ("LO", settings.model_name),
-        "DeviceSerialNumber": ("LO", settings.device_serial_number),
-        "SoftwareVersions": ("LO", software_version()),
-        "ContributionDateTime": ("DT", date_time(at)),
-        "ContributionDescription": ("ST", sentences(fills)),
+        "Manufacturer": settings.manufacturer,
+        "ManufacturerModelName": settings.model_name,
+        "DeviceSerialNumber": settings.device_serial_number,
+        "SoftwareVersions": software_version(),
+        "ContributionDateTime": date_time(at),
+        "ContributionDescription": sentences(fills),
     }
     if settings.institution_name:
-        texts["InstitutionName"] = ("LO", settings.institution_name)
-    purpose = _purpose(encoding, codes.MODIFYING_EQUIPMENT)
-    return encoding.item(_texts(encoding, texts) | purpose)
+        texts["InstitutionName"] = settings.institution_name
+    purpose = codes.MODIFYING_EQUIPMENT
+    return source.appended("ContributingEquipmentSequence", _for_purpose(purpose, texts))
 
 
-def source_image(encoding: Encoding, sop_class_uid: str, sop_instance_uid: str) -> bytes:
-    """Return an item of Source Image Sequence (PS3.3 C.7.6.1.1.4)."""
+def source_image(source: SourceFile) -> dict[int, bytes]:
+    """Return Source Image Sequence with the source (PS3.3 C.7.6.1.1.4)."""
     texts = {
-        "ReferencedSOPClassUID": ("UI", sop_class_uid),
-        "ReferencedSOPInstanceUID": ("UI", sop_instance_uid),
+        "ReferencedSOPClassUID": source.uid("SOPClassUID"),
+        "ReferencedSOPInstanceUID": source.uid("SOPInstanceUID"),
     }
-    return encoding.item(_texts(encoding, texts) | _purpose(encoding, codes.SOURCE_IMAGE))
+    return source.appended("SourceImageSequence", _for_purpose(codes.SOURCE_IMAGE, texts))
 
 
 def private_block(
-    encoding: Encoding, parts: Sequence[Part], fills: Sequence[Fill], model: ModelIdentity | None
+    source: SourceFile, fills: Sequence[Fill], model: ModelIdentity | None
 ) -> dict[int, bytes]:
     """Return the elements of a private block that is still free in the data set (PS3.5 7.8.1).
 
     Raises UnreadableInstance: none is free.
     """
-    taken = {part.tag for part in parts}
-    blocks = range(_FIRST_BLOCK, _LAST_BLOCK + 1)
-    free = [number for number in blocks if PRIVATE_GROUP << 16 | number not in taken]
-    if not free:
+    encoding, taken = source.encoding, {part.tag for part in source.parts}
+    blocks = range(PRIVATE_GROUP << 16 | 0x10, (PRIVATE_GROUP << 16 | 0xFF) + 1)
+    creator = next((tag for tag in blocks if tag not in taken), None)
+    if creator is None:
         raise UnreadableInstance(f"group {PRIVATE_GROUP:04X} has no private block left")
-    block = free[0]
-    first = PRIVATE_GROUP << 16 | block << 8
-    creator = PRIVATE_GROUP << 16 | block
+    first = PRIVATE_GROUP << 16 | (creator & 0xFF) << 8
     reserved = {creator: encoding.element(creator, "LO", PRIVATE_CREATOR.encode())}
     items = [encoding.item(reserved | _private_fill(encoding, first, fill)) for fill in fills]
     elements = {first | FILLS: encoding.sequence(first | FILLS, items)}
@@ -155,17 +185,17 @@ def _nonconforming(encoding: Encoding, tag: int, value: bytes) -> bytes:
     )
 
 
-def _purpose(encoding: Encoding, code: Code) -> dict[int, bytes]:
-    texts = {
-        "CodeValue": ("SH", code.value),
-        "CodingSchemeDesignator": ("SH", code.scheme_designator),
-        "CodeMeaning": ("LO", code.meaning),
+def _for_purpose(code: Code, texts: Mapping[str, str]) -> Callable[[Encoding], bytes]:
+    """Return what makes an item of texts and a purpose of reference in an encoding."""
+    purpose = {
+        "CodeValue": code.value,
+        "CodingSchemeDesignator": code.scheme_designator,
+        "CodeMeaning": code.meaning,
     }
     tag = tag_of("PurposeOfReferenceCodeSequence")
-    return {tag: encoding.sequence(tag, [encoding.item(_texts(encoding, texts))])}
 
+    def item(encoding: Encoding) -> bytes:
+        coded = encoding.sequence(tag, [encoding.item(encoding.texts(purpose))])
+        return encoding.item(encoding.texts(texts) | {tag: coded})
 
-def _texts(encoding: Encoding, texts: Mapping[str, tuple[str, str]]) -> dict[int, bytes]:
-    return {
-        tag_of(keyword): encoding.text(keyword, vr, value) for keyword, (vr, value) in texts.items()
-    }
+    return item

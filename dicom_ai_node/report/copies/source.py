@@ -3,11 +3,10 @@
 Elements are put in, replaced and taken out; every other byte stays as it was.
 """
 
-import re
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +18,7 @@ from dicom_ai_node.dicom.syntaxes import encoding_of, is_deflated
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.dicom.walk import walk
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
-from dicom_ai_node.report.copies.history import Previous
+from dicom_ai_node.report.identity import ReportFile
 
 MAX_INFLATED: Final = 256 << 20
 """Bytes that a deflated data set may grow to: 100 megapixels of 16 bit, and room for a header."""
@@ -31,28 +29,12 @@ _WHOLE: Final = Limits(
 )
 """The file is in memory, and was read within the limits of the configuration before."""
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
-    tag_of(keyword): (vr, re.compile(pattern))
-    for keyword, vr, pattern in (
-        (AGE, "AS", rb"([0-9]{3}[DWMY])?"),
-        (SEX, "CS", rb"[A-Z0-9_ ]{0,16}"),
-        ("ImageType", "CS", rb"[A-Z0-9_ ]{0,16}(\\[A-Z0-9_ ]{0,16})*"),
-        ("InstanceCreationDate", "DA", rb"([0-9]{8})?"),
-        ("InstanceCreationTime", "TM", rb"([0-9]{2,6}(\.[0-9]{1,6})?)? *"),
-        ("SeriesNumber", "IS", rb" *[+-]?[0-9]{0,10} *"),
-        ("SeriesDescription", "LO", rb"[^\0]*"),
-        ("DerivationDescription", "ST", rb"[^\0]*"),
-    )
-}
-"""VR, and what its values look like (PS3.5 6.2), of the attributes that may be replaced."""
-_FILLED = frozenset({tag_of(AGE), tag_of(SEX)})
-_ANYTHING = re.compile(rb"(?s:.*)")
 _LENGTH_TO_END: Final = 0x00080001
 
 
 @dataclass(frozen=True, slots=True)
-class Part10:
-    """A DICOM file, taken apart."""
+class SourceFile:
+    """A DICOM file whose elements have been found, none of them decoded."""
 
     meta: bytes
     """The File Meta Information, without the preamble."""
@@ -60,13 +42,63 @@ class Part10:
     encoding: Encoding
     data: bytes
     """The data set; inflated, where the file holds it deflated."""
+    parts: Sequence[Part]
+
+    def part(self, tag: int) -> Part | None:
+        """Return an element, None where there is none.
+
+        Raises UnreadableInstance: there are two: readers do not agree on which one counts.
+        """
+        those = [part for part in self.parts if part.tag == tag]
+        if len(those) > 1:
+            raise UnreadableInstance(f"{tag_name(tag)} stands {len(those)} times in the data set")
+        return those[0] if those else None
+
+    def value(self, keyword: str) -> bytes:
+        """Return a value as it stands, without its padding; empty where there is none."""
+        part = self.part(tag_of(keyword))
+        return self.data[part.value : part.value_end].rstrip(b"\0 ") if part else b""
+
+    def uid(self, keyword: str) -> str:
+        """Return one of the UIDs that every instance has."""
+        return self.value(keyword).decode("ascii", "replace").strip(" ")
+
+    def appended(self, keyword: str, item: Callable[[Encoding], bytes]) -> dict[int, bytes]:
+        """Return a sequence with one more item; those that are there stay as they stand.
+
+        Raises UnreadableInstance: what the source has there is no sequence.
+        """
+        tag = tag_of(keyword)
+        part, data = self.part(tag), self.data
+        if part is None or part.value == part.value_end:
+            return {tag: self.encoding.sequence(tag, [item(self.encoding)])}
+        inner = part.encoding
+        if part.vr not in ("", "SQ", "UN") or inner.tag_at(data, part.value) != ITEM:
+            raise UnreadableInstance(f"{tag_name(tag)} is no sequence of items")
+        value = data[part.value : part.value_end] + item(inner)
+        if part.undefined:
+            return {tag: data[part.start : part.value] + value + data[part.value_end : part.end]}
+        return {tag: self.encoding.header(tag, part.vr, len(value)) + value}
+
+    def rebuilt(self, changes: Mapping[int, bytes | None], sop_instance_uid: str) -> ReportFile:
+        """Return the file as this program writes it, with :func:`spliced` ``changes``."""
+        sop_class_uid = self.uid("SOPClassUID")
+        head = file_head(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=self.transfer_syntax_uid,
+        )
+        data = spliced(self.data, self.parts, changes, self.encoding)
+        if is_deflated(self.transfer_syntax_uid):
+            data = _deflated(data)
+        return ReportFile(sop_class_uid, sop_instance_uid, head + data)
 
 
-def opened(content: bytes) -> Part10:
+def opened(content: bytes) -> SourceFile:
     """Take a file apart.
 
     Raises UnreadableInstance: it is no PS3.10 file, names no transfer syntax, or cannot be
-    inflated.
+    inflated; its data set cannot be followed to its end, or is not in this encoding.
     """
     if not is_part10(content):
         raise UnreadableInstance("expected a DICOM file (PS3.10), found no DICM at byte 128")
@@ -76,10 +108,25 @@ def opened(content: bytes) -> Part10:
     if not is_uid(syntax):
         state = "is not a UID" if syntax else "is missing"
         raise UnreadableInstance(f"TransferSyntaxUID {state} in the File Meta Information")
-    data = content[file.end :]
+    data, encoding = content[file.end :], encoding_of(syntax)
     if is_deflated(syntax):
         data = _inflated(data)
-    return Part10(content[PREFIX_END : file.end], syntax, encoding_of(syntax), data)
+    meta = content[PREFIX_END : file.end]
+    return SourceFile(meta, syntax, encoding, data, elements_of(data, encoding))
+
+
+def source_of(content: bytes) -> SourceFile:
+    """Read a DICOM file as far as it takes to change it.
+
+    Raises UnreadableInstance: as :func:`opened`, and where it lacks one of the UIDs that place an
+    instance. The message names no value.
+    """
+    source = opened(content)
+    for keyword in _UIDS:
+        if not is_uid(source.uid(keyword)):
+            state = "is not a UID" if source.value(keyword) else "is missing"
+            raise UnreadableInstance(f"{keyword} {state}: no copy can be made")
+    return source
 
 
 def elements_of(data: bytes, encoding: Encoding) -> list[Part]:
@@ -94,18 +141,6 @@ def elements_of(data: bytes, encoding: Encoding) -> list[Part]:
             " file names"
         )
     return parts
-
-
-def rebuilt(file: Part10, data: bytes, *, sop_class_uid: str, sop_instance_uid: str) -> bytes:
-    """Return ``file`` as this program writes it, with another data set."""
-    head = file_head(
-        sop_class_uid=sop_class_uid,
-        sop_instance_uid=sop_instance_uid,
-        transfer_syntax_uid=file.transfer_syntax_uid,
-    )
-    if is_deflated(file.transfer_syntax_uid):
-        data = _deflated(data)
-    return head + data
 
 
 def _inflated(packed: bytes) -> bytes:
@@ -124,94 +159,6 @@ def _deflated(data: bytes) -> bytes:
     return packed + bytes(len(packed) % 2)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A DICOM file whose elements have been found, none of them decoded."""
-
-    file: Part10
-    parts: Sequence[Part]
-
-    @property
-    def encoding(self) -> Encoding:
-        """How its data set is encoded."""
-        return self.file.encoding
-
-    def part(self, keyword: str) -> Part | None:
-        """Return an element; raises UnreadableInstance where there are two."""
-        return found(self.parts, tag_of(keyword))
-
-    def value(self, keyword: str) -> bytes:
-        """Return a value as it stands, without its padding; empty where there is none."""
-        part = self.part(keyword)
-        return self.file.data[part.value : part.value_end].rstrip(b"\0 ") if part else b""
-
-    def uid(self, keyword: str) -> str:
-        """Return one of the UIDs that every instance has."""
-        return self.value(keyword).decode("ascii", "replace").strip(" ")
-
-    def previous(self, tags: Iterable[int]) -> Previous:
-        """Return attributes as they are before anything is changed.
-
-        Of those that are absent, only PatientAge and PatientSex are named.
-        """
-        conforming: dict[int, tuple[str, bytes]] = {}
-        nonconforming: dict[int, bytes] = {}
-        for tag in tags:
-            part = found(self.parts, tag)
-            vr, pattern = _CONFORMING.get(tag, ("", _ANYTHING))
-            value = self.file.data[part.value : part.value_end] if part else b""
-            if not pattern.fullmatch(value):
-                nonconforming[tag] = value
-                conforming[tag] = vr, b""
-            elif part is not None:
-                conforming[tag] = part.vr, value
-            elif tag in _FILLED:
-                conforming[tag] = vr, b""
-        return Previous(conforming, nonconforming)
-
-
-def source_of(content: bytes) -> SourceFile:
-    """Read a DICOM file as far as it takes to change it.
-
-    Raises
-    ------
-    UnreadableInstance
-        It is no PS3.10 file, its data set cannot be followed to its end, or it lacks one of the
-        UIDs that place an instance. The message names no value.
-    """
-    file = opened(content)
-    source = SourceFile(file, elements_of(file.data, file.encoding))
-    for keyword in _UIDS:
-        if not is_uid(source.uid(keyword)):
-            state = "is not a UID" if source.value(keyword) else "is missing"
-            raise UnreadableInstance(f"{keyword} {state}: no copy can be made")
-    return source
-
-
-def reason_for(source: SourceFile, fills: Sequence[Fill]) -> str:
-    """Return CORRECT where a value is replaced, COERCE where there was none (PS3.3 C.12.1.1.9)."""
-    return "CORRECT" if any(source.value(fill.keyword) for fill in fills) else "COERCE"
-
-
-def filled(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes | None]:
-    """Return the elements of the values that are filled in."""
-    return {
-        tag_of(fill.keyword): source.encoding.text(fill.keyword, fill.vr, fill.value)
-        for fill in fills
-    }
-
-
-def found(parts: Sequence[Part], tag: int) -> Part | None:
-    """Return the element of a tag, None where there is none.
-
-    Raises UnreadableInstance: there are two: readers do not agree on which one counts.
-    """
-    those = [part for part in parts if part.tag == tag]
-    if len(those) > 1:
-        raise UnreadableInstance(f"{tag_name(tag)} stands {len(those)} times in the data set")
-    return those[0] if those else None
-
-
 def spliced(
     data: bytes,
     parts: Sequence[Part],
@@ -227,40 +174,12 @@ def spliced(
     pieces: list[tuple[int, bytes]] = []
     for part in parts:
         while new and new[0] < part.tag:
-            pieces.append(_piece(new.pop(0), changes))
-        if part.tag not in changes:
-            pieces.append((part.tag, data[part.start : part.end]))
-        else:
-            pieces.append(_piece(part.tag, changes))
-    pieces += [_piece(tag, changes) for tag in new]
+            pieces.append((new[0], changes[new.pop(0)] or b""))
+        there_now = data[part.start : part.end]
+        pieces.append((part.tag, changes.get(part.tag, there_now) or b""))
+    pieces += [(tag, changes[tag] or b"") for tag in new]
     tail = data[parts[-1].end :] if parts else data
     return b"".join([*_with_lengths(pieces, changes, encoding), tail])
-
-
-def appended(
-    data: bytes,
-    part: Part | None,
-    tag: int,
-    item: Callable[[Encoding], bytes],
-    encoding: Encoding,
-) -> bytes:
-    """Return a sequence with one more item; those that are there stay as they stand.
-
-    Raises UnreadableInstance: what the source has there is no sequence.
-    """
-    if part is None or part.value == part.value_end:
-        return encoding.sequence(tag, [item(encoding)])
-    inner = part.encoding
-    if part.vr not in ("", "SQ", "UN") or inner.tag_at(data, part.value) != ITEM:
-        raise UnreadableInstance(f"{tag_name(tag)} is no sequence of items")
-    value = data[part.value : part.value_end] + item(inner)
-    if part.undefined:
-        return data[part.start : part.value] + value + data[part.value_end : part.end]
-    return encoding.header(tag, part.vr, len(value)) + value
-
-
-def _piece(tag: int, changes: Mapping[int, bytes | None]) -> tuple[int, bytes]:
-    return tag, changes[tag] or b""
 
 
 def _with_lengths(
