@@ -3,7 +3,7 @@
 Nothing here may cost a study its report: whatever goes wrong beside the live bundle is logged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from pydicom import Dataset
 from dicom_ai_node.decide.images import pool
 from dicom_ai_node.decide.study import outside_training_ages
 from dicom_ai_node.inference.bundle import Route
-from dicom_ai_node.monitor.observation import Observation, Role
+from dicom_ai_node.inference.heads import FindingsHead, Head, QuantityHead
+from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.rules import TextHeader
-from dicom_ai_node.rules.attributes import trusted_age, trusted_sex
-from dicom_ai_node.types import Category, ImageRef, Outcome, Prediction, Quantity, Reason
+from dicom_ai_node.types import Answer, ImageRef, Outcome, Prediction, Quantity, Reason
 
 log = structlog.get_logger()
 
@@ -37,26 +37,39 @@ def observe(
         for one in result.images
         if one.outcome is Outcome.ESTIMATED and one.prediction is not None
     ]
-    observed = Observation(
-        study_instance_uid=prepared.study_instance_uid,
+    # Also where the image contradicts that age: counted, only the misses would be.
+    answers: Mapping[str, Answer] = {}
+    if usable and not outside_training_ages(prepared.check, pipeline.gates.ages):
+        answers = pool(usable)
+    trusted = {keyword: prepared.check.trusted(keyword) for keyword in prepared.check.attributes}
+    return Observation(
+        study_uid=prepared.study_instance_uid,
         model_sha256=pipeline.estimator.identity.sha256,
         role=role,
         outcome=result.outcome,
         reason_code=reason.code,
-        sex=trusted_sex(prepared.check),
-        age=trusted_age(prepared.check),
+        gate=pipeline.gates.named(reason.code) if result.outcome is Outcome.ABSTAINED else "",
+        recorded={keyword: value for keyword, value in trusted.items() if value is not None},
+        heads={
+            head.name: _observed(head, answers.get(head.name))
+            for head in pipeline.estimator.manifest.heads
+        },
         **_equipment(prepared.sources),
     )
-    # Also where the image contradicts that age: counted, only the misses would be.
-    if not usable or outside_training_ages(prepared.check, pipeline.gates.ages):
-        return observed
-    answers = pool(usable)
-    if isinstance(age := answers.get("age"), Quantity):
-        low, high = age.interval90
-        observed = replace(observed, mu=age.mu, low90=low, high90=high)
-    if isinstance(sex := answers.get("sex"), Category):
-        observed = replace(observed, probability_female=sex.probabilities["F"])
-    return observed
+
+
+def _observed(head: Head, answer: Answer | None) -> ObservedHead:
+    said: Mapping[str, float] = {}
+    if isinstance(answer, Quantity):
+        low, high = answer.interval90
+        said = {"mu": answer.mu, "low90": low, "high90": high}
+    elif answer is not None:
+        said = answer.probabilities
+    if isinstance(head, FindingsHead):
+        return ObservedHead(head.kind, values=head.labels, answer=said)
+    if isinstance(head, QuantityHead):
+        return ObservedHead(head.kind, head.attribute, head.unit, answer=said)
+    return ObservedHead(head.kind, head.attribute, values=head.values, answer=said)
 
 
 def _equipment(sources: Sequence[Dataset]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def compare(weeks: Weeks = 12, config: ConfigFile = None) -> Output:
 
     settings = configuration(config)
     db = open_database(settings)
-    bundles = {role: newest_bundle(db, role) for role in Role}
+    bundles = {role: newest_bundle(db, role)[0] for role in Role}
     since = time.time() - weeks * _WEEK
     # By bundle, not by role: one of them may have changed places meanwhile.
     live, shadow = (

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -15,8 +14,9 @@ from dicom_ai_node.cli.commands import MARKUP, ConfigFile, Weeks, printed
 from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
 from dicom_ai_node.cli.printing import WIDE, Block, Output, when, with_times
 from dicom_ai_node.config import Config
-from dicom_ai_node.monitor.charts import PLAIN, Point
-from dicom_ai_node.monitor.figures import MonitorFigure, Summary, tabulate
+from dicom_ai_node.monitor.charts import Point, Reference
+from dicom_ai_node.monitor.figures import GROUPS, MonitorFigure, Summary, tabulate
+from dicom_ai_node.monitor.measures import Measure
 from dicom_ai_node.monitor.observation import Role, week_name
 from dicom_ai_node.ops.drift import Charts, draw
 from dicom_ai_node.store.monitor import (
@@ -40,23 +40,23 @@ _MODES = {
 }
 
 
-class By(StrEnum):
-    """The keys of :data:`dicom_ai_node.monitor.figures.GROUPS`."""
-
-    ALL = "all"
-    STATION = "station"
-    MANUFACTURER = "manufacturer"
-    MODEL = "model"
-    SOFTWARE = "software"
-    VIEW = "view"
-    SEX = "sex"
-    AGE = "age"
-    WEEK = "week"
+if TYPE_CHECKING:
+    By = str
+else:
+    By = Literal[tuple(GROUPS)]
+_OLDER = {
+    "mae": {"aged": "n", "absolute": "total"},
+    "bias": {"signed": "total", "squared": "squares"},
+    "coverage": {"covered": "total"},
+    "sex_accuracy": {"sexed": "n", "right": "total"},
+    "refused": {"seen": "n", "refused": "total"},
+}
+"""Sums of age and sex in JSON: they are older than heads, and have names of their own."""
 
 
 def figures(
     context: typer.Context,
-    by: Annotated[By, typer.Option(help="One line for each.")] = By.ALL,
+    by: Annotated[By, typer.Option(help="One line for each.")] = "all",
     weeks: Weeks = 12,
     config: ConfigFile = None,
 ) -> Output:
@@ -75,19 +75,19 @@ def figures(
     observations = load_observations(
         db, since=now - weeks * _WEEK, model_sha256=charts.model_sha256, role=Role.LIVE
     )
-    groups = tabulate(observations, by=by)
+    groups = tabulate(observations, charts.measured, by=by)
     flags, decisions = open_flags(db, charts.model_sha256), switches(db)
     record = {
         "model_sha256": charts.model_sha256 or None,
         "mode": mode(db),
         "by": by,
         "weeks": weeks,
-        "groups": [asdict(group) for group in groups],
+        "groups": [_group(group) for group in groups],
         "drift": _drift(charts, flags),
         "switches": [with_times(decision) for decision in decisions],
     }
     blocks = [
-        _table(by, groups),
+        *([_table(by, charts.measured, groups)] if charts.model_sha256 else []),
         *_words(charts, flags, settings),
         *_switches(decisions, mode(db)),
     ]
@@ -146,46 +146,28 @@ def _switch(
     return f"the model is {_MODES[wanted]}"
 
 
-def _table(by: By, groups: Sequence[Summary]) -> Table:
-    columns = (
-        "Studies",
-        "MAE, years",
-        "Bias, years",
-        "Coverage of 90 %",
-        "Sex right, %",
-        "Refused, %",
-    )
-    name = by.value.capitalize()
-    table = Table(name, *columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+def _table(by: str, measured: Sequence[Measure], groups: Sequence[Summary]) -> Table:
+    columns = (by.capitalize(), "Studies", *(measure.column for measure in measured))
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for group in groups:
-        figures = (
-            _years(group.mae),
-            _years(group.bias),
-            _percent(group.coverage),
-            _percent(group.sex_accuracy),
-            _percent(group.refused),
-        )
-        table.add_row(group.group, str(group.n), *map(Text, figures))
+        cells = (_text(group.figures[m.name], 100 if m.share else 1) for m in measured)
+        table.add_row(group.group, str(group.n), *map(Text, cells))
     return table
 
 
-def _years(figure: MonitorFigure) -> str:
-    return _text(figure, lambda value: f"{value:.1f}")
-
-
-def _percent(figure: MonitorFigure) -> str:
-    return _text(figure, lambda value: f"{100 * value:.1f}")
-
-
-def _text(figure: MonitorFigure, form: Any) -> str:
+def _text(figure: MonitorFigure, scale: float) -> str:
     if figure.value is None:
         return "-"
-    if figure.low is None or figure.high is None:
-        return f"{form(figure.value)} (n {figure.n})"
-    between = f"{form(figure.low)} to {form(figure.high)}"
+    value, low, high = (
+        "" if one is None else f"{scale * one:.1f}"
+        for one in (figure.value, figure.low, figure.high)
+    )
+    if figure.low is None:
+        return f"{value} (n {figure.n})"
+    between = f"{low} to {high}"
     if console.width >= WIDE:
-        return f"{form(figure.value)} ({between}; n {figure.n})"
-    return f"{form(figure.value)}\n{between}\nn {figure.n}"
+        return f"{value} ({between}; n {figure.n})"
+    return f"{value}\n{between}\nn {figure.n}"
 
 
 def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str | Text]:
@@ -200,7 +182,7 @@ def _words(charts: Charts, flags: list[Flag], config: Config) -> list[str | Text
         ]
     if not flags:
         points = len({point.end for point in charts.points})
-        drawn = sorted({PLAIN[point.quantity] for point in charts.points})
+        drawn = sorted({point.measure.words for point in charts.points})
         watched = f"; watched: {'; '.join(drawn)}" if drawn else ""
         return [f"drift: none in {points} points since the reference weeks{watched}"]
     rate = f"; where nothing changes there is a flag once in {settings.false_alarm_weeks:g} points:"
@@ -214,21 +196,40 @@ def _switches(decisions: Sequence[Switch], now: Mode) -> Iterator[Block]:
         yield f"  {when(decision.at)} {decision.mode} by {who}: {decision.reason}"
 
 
+def _group(group: Summary) -> dict[str, Any]:
+    figures = {name: asdict(figure) for name, figure in group.figures.items()}
+    return {"group": group.group, "n": group.n, **figures}
+
+
 def _drift(charts: Charts, flags: list[Flag]) -> dict[str, Any]:
-    reference = charts.reference
     return {
-        "reference": None
-        if reference is None
-        else {
-            "begin": week_name(reference.begin),
-            "end": week_name(reference.end),
-            **reference.tally.to_json(),
-        },
+        "reference": None if charts.reference is None else _reference(charts.reference),
         "points": [_point(point) for point in charts.points],
         "flags": [with_times(flag) for flag in flags],
     }
 
 
+def _reference(reference: Reference) -> dict[str, Any]:
+    written: dict[str, Any] = _weeks(reference)
+    for name, sums in reference.tally.items():
+        own = asdict(sums)
+        older = _OLDER.get(name)
+        written |= {name: own} if older is None else {key: own[of] for key, of in older.items()}
+    return written
+
+
 def _point(point: Point) -> dict[str, Any]:
-    weeks = {"begin": week_name(point.begin), "end": week_name(point.end)}
-    return asdict(point) | weeks | {"flagged": point.flagged}
+    return {
+        "quantity": point.measure.name,
+        **_weeks(point),
+        "n": point.n,
+        "value": point.value,
+        "reference": point.reference,
+        "low": point.low,
+        "high": point.high,
+        "flagged": point.flagged,
+    }
+
+
+def _weeks(of: Reference | Point) -> dict[str, str]:
+    return {"begin": week_name(of.begin), "end": week_name(of.end)}

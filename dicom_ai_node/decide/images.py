@@ -24,7 +24,8 @@ from dicom_ai_node.types import (
 
 OUTSIDE_TRAINING = "outside_training_ages"
 """Code of the reason of a study whose recorded age the network was not trained on."""
-
+OUT_OF_DISTRIBUTION = "out_of_distribution"
+"""Code of the reason of an image unlike those of the calibration."""
 
 _CLIP = 1e-6
 
@@ -41,6 +42,12 @@ class Gates:
     """Smallest conformal p-value."""
     ages: tuple[float, float]
     """Youngest and oldest age of the training data, years."""
+
+    def named(self, code: str) -> str:
+        """Return the gate that gives the reason of that code, '' when none does."""
+        if code == OUT_OF_DISTRIBUTION:
+            return "in_distribution"
+        return next((name for name, reason in self.reasons.items() if reason.code == code), "")
 
     def overridden(self, policy: PolicySettings) -> "Gates":
         """Return these gates with the thresholds that ``policy`` sets."""
@@ -76,7 +83,7 @@ def _failed_gate(prediction: Prediction, gates: Gates) -> Reason | None:
             return Reason(reason.code, f"{reason.text} (probability {probability:.2f})")
     if prediction.in_distribution < gates.in_distribution:
         return Reason(
-            "out_of_distribution",
+            OUT_OF_DISTRIBUTION,
             "unlike the images that the network was calibrated on "
             f"(p = {prediction.in_distribution:.3f})",
         )

@@ -7,9 +7,13 @@ up before they are squared, so that many studies of few persons do not look like
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 
+from dicom_ai_node.monitor.measures import Harm, Measure
 from dicom_ai_node.monitor.observation import Observation, once_a_week, week_name
+from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES
+from dicom_ai_node.types import AttributeValue
 
 Z95 = NormalDist().inv_cdf(0.975)
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80))
@@ -36,15 +40,8 @@ class Summary:
     group: str
     n: int
     """Studies, labelled or not."""
-    mae: MonitorFigure
-    """Years."""
-    bias: MonitorFigure
-    """Mean of estimate minus recorded age, years."""
-    coverage: MonitorFigure
-    """Share of recorded ages within the 90 % interval."""
-    sex_accuracy: MonitorFigure
-    refused: MonitorFigure
-    """Share of the studies that the network saw and whose images no gate let pass."""
+    figures: Mapping[str, MonitorFigure]
+    """By the name of the measure."""
 
 
 def share(hits: int, n: int) -> MonitorFigure:
@@ -96,34 +93,37 @@ def student(freedom: int, p: float) -> float:
     return math.fsum(term / freedom**power for power, term in enumerate(terms))
 
 
-def summarise(group: str, observations: Iterable[Observation]) -> Summary:
+def summarise(
+    group: str, observations: Sequence[Observation], measured: Iterable[Measure]
+) -> Summary:
     """Return the figures of one group; the caller has taken each person once a week."""
-    ones = list(observations)
-    aged = [(one.error, one.person) for one in ones if one.error is not None]
-    persons = [person for _, person in aged]
-    errors = [error for error, _ in aged]
-    covered = [one.covered for one in ones if one.covered is not None]
-    right = [one.right for one in ones if one.right is not None]
-    seen = [one.gated for one in ones if one.seen]
-    return Summary(
-        group=group,
-        n=len(ones),
-        mae=mean([abs(error) for error in errors], persons, least=0.0),
-        bias=mean(errors, persons),
-        coverage=share(sum(covered), len(covered)),
-        sex_accuracy=share(sum(right), len(right)),
-        refused=share(sum(seen), len(seen)),
-    )
+    return Summary(group, len(observations), {m.name: _figure(m, observations) for m in measured})
 
 
-def age_band(one: Observation) -> str:
-    """Band of the trusted age, years."""
-    if one.age is None:
-        return NOT_STATED
+def _figure(measure: Measure, observations: Iterable[Observation]) -> MonitorFigure:
+    known = [(v, one.person) for one in observations if (v := measure.value(one)) is not None]
+    values = [value for value, _ in known]
+    if measure.share:
+        return share(int(sum(values)), len(values))
+    least = 0.0 if measure.harm is Harm.HIGH else -math.inf  # a size
+    return mean(values, [person for _, person in known], least=least)
+
+
+def age_band(years: AttributeValue) -> str:
+    """Band of a recorded age, years."""
     for low, high in AGE_BANDS:
-        if one.age < high:
+        if float(years) < high:
             return f"{low}-{high - 1}"
     return "80+"
+
+
+def _recorded(one: Observation, keyword: str) -> str:
+    value = one.recorded.get(keyword)
+    if value is None:
+        return NOT_STATED
+    if keyword == AGE:
+        return age_band(value)
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 GROUPS: Mapping[str, Callable[[Observation], str]] = {
@@ -133,14 +133,15 @@ GROUPS: Mapping[str, Callable[[Observation], str]] = {
     "model": lambda one: one.model_name,
     "software": lambda one: one.software,
     "view": lambda one: one.view,
-    "sex": lambda one: one.sex,
-    "age": age_band,
+    **{row.name: partial(_recorded, keyword=keyword) for keyword, row in ATTRIBUTES.items()},
     "week": lambda one: week_name(one.week),
 }
-"""What ``monitor --by`` can group by."""
+"""What ``monitor --by`` can group by: the equipment, attributes under check, the week."""
 
 
-def tabulate(observations: Iterable[Observation], *, by: str) -> list[Summary]:
+def tabulate(
+    observations: Iterable[Observation], measured: Iterable[Measure], *, by: str
+) -> list[Summary]:
     """Return the figures of each group, in the order of their names; a person counts once a week.
 
     ``by`` is a key of :data:`GROUPS`.
@@ -148,4 +149,4 @@ def tabulate(observations: Iterable[Observation], *, by: str) -> list[Summary]:
     groups: dict[str, list[Observation]] = {}
     for one in once_a_week(observations):
         groups.setdefault(GROUPS[by](one) or NOT_STATED, []).append(one)
-    return [summarise(group, groups[group]) for group in sorted(groups)]
+    return [summarise(group, groups[group], measured) for group in sorted(groups)]

@@ -6,6 +6,7 @@ import structlog
 
 from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.charts import Point, Reference, chart, learn, weekly
+from dicom_ai_node.monitor.measures import REFUSED, Measure, measures
 from dicom_ai_node.monitor.observation import Role, week_begin
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import (
@@ -33,6 +34,8 @@ class Charts:
 
     model_sha256: str
     """'' before the first observation."""
+    measured: tuple[Measure, ...]
+    """What the bundle is measured by, a chart each."""
     reference: Reference | None
     """None while it is being learned."""
     points: tuple[Point, ...]
@@ -41,18 +44,19 @@ class Charts:
 
 def draw(db: Database, settings: MonitorSettings, *, now: float) -> Charts:
     """Return the charts as they are; changes nothing."""
-    bundle = newest_bundle(db, Role.LIVE)
+    bundle, heads = newest_bundle(db, Role.LIVE)
+    measured = tuple(measures(heads))
     if not bundle:
-        return Charts("", None, ())
+        return Charts("", measured, None, ())
     reference = reference_of(db, bundle)
     since = learning_since(db) if reference is None else week_begin(reference.end)
     observations = load_observations(db, since=since, model_sha256=bundle)
     if reference is None:
-        reference = learn(weekly(observations, since=since, now=now), settings)
+        reference = learn(weekly(observations, measured, since=since, now=now), measured, settings)
     if reference is None:
-        return Charts(bundle, None, ())
-    weeks = weekly(observations, since=accepted_at(db), now=now)
-    return Charts(bundle, reference, tuple(chart(weeks, reference, settings)))
+        return Charts(bundle, measured, None, ())
+    weeks = weekly(observations, measured, since=accepted_at(db), now=now)
+    return Charts(bundle, measured, reference, tuple(chart(weeks, measured, reference, settings)))
 
 
 def watch(db: Database, settings: MonitorSettings, *, now: float) -> bool:
@@ -62,9 +66,9 @@ def watch(db: Database, settings: MonitorSettings, *, now: float) -> bool:
         return False
     if reference_of(db, charts.model_sha256) is None:
         set_reference(db, charts.model_sha256, charts.reference, now=now)
-        log.info("drift_reference_set", studies=charts.reference.tally.seen)
+        log.info("drift_reference_set", studies=charts.reference.tally[REFUSED.name].n)
     for point in raise_flags(db, charts.model_sha256, charts.points, now=now):
-        log.warning("drift_found", quantity=point.quantity, value=round(point.value, 4))
+        log.warning("drift_found", quantity=point.measure.name, value=round(point.value, 4))
     flags = open_flags(db, charts.model_sha256)
     if not flags or not settings.shadow_on_drift:
         return False

@@ -3,15 +3,15 @@
 References, flags and decisions about the mode are never erased.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select
 
-from dicom_ai_node.monitor.charts import Point, Reference, Tally
-from dicom_ai_node.monitor.observation import Observation, Role
+from dicom_ai_node.monitor.charts import Point, Reference, Sums
+from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.tables import (
     drift_flag,
@@ -23,7 +23,6 @@ from dicom_ai_node.store.tables import (
 )
 from dicom_ai_node.types import Outcome
 
-_FILLED = ("received_at", "patient")
 _LONGEST = {"manufacturer": 64, "model_name": 64, "station": 64, "software": 64, "view": 16}
 
 
@@ -37,14 +36,21 @@ def save_observations(
         select(study.c.first_at).where(study.c.study_instance_uid == uid)
     ).scalar_one()
     for observed in observations:
-        values: dict[str, Any] = {k: v for k, v in asdict(observed).items() if k not in _FILLED}
+        values = row_of(observed) | {"received_at": received}
         values |= {name: values[name][:length] for name, length in _LONGEST.items()}
         same = and_(
             observation.c.study_instance_uid == uid,
             observation.c.model_sha256 == observed.model_sha256,
         )
         connection.execute(delete(observation).where(same))
-        connection.execute(insert(observation).values(values | {"received_at": received}))
+        connection.execute(insert(observation).values(values))
+
+
+def row_of(observed: Observation) -> dict[str, Any]:
+    """Return an observation as a row of its table."""
+    values = asdict(observed)
+    del values["patient"]
+    return values | {"study_instance_uid": values.pop("study_uid")}
 
 
 def load_observations(
@@ -71,16 +77,20 @@ def load_observations(
         return [_observation(row) for row in connection.execute(query)]
 
 
-def newest_bundle(db: Database, role: Role) -> str:
-    """Return the weights' SHA-256 of the bundle that observed last in ``role``, '' when none."""
+def newest_bundle(db: Database, role: Role) -> tuple[str, Mapping[str, ObservedHead]]:
+    """Return the weights' SHA-256 and the heads of the bundle that observed last in ``role``.
+
+    '' and no head when none has.
+    """
     query = (
-        select(observation.c.model_sha256)
+        select(observation.c.model_sha256, observation.c.heads)
         .where(observation.c.role == role)
         .order_by(observation.c.received_at.desc(), observation.c.study_instance_uid)
         .limit(1)
     )
     with db.read() as connection:
-        return connection.execute(query).scalar() or ""
+        row = connection.execute(query).first()
+    return (row.model_sha256, _heads(row.heads)) if row else ("", {})
 
 
 def drop_observations(db: Database, *, before: float) -> int:
@@ -96,13 +106,20 @@ def drop_observations(db: Database, *, before: float) -> int:
 def _observation(row: Row[Any]) -> Observation:
     values = dict(row._mapping)
     return Observation(
-        **values
-        | {
-            "role": Role(values["role"]),
-            "outcome": Outcome(values["outcome"]),
-            "patient": values.pop("patient_key") or "",
-        }
+        study_uid=values.pop("study_instance_uid"),
+        role=Role(values.pop("role")),
+        outcome=Outcome(values.pop("outcome")),
+        heads=_heads(values.pop("heads")),
+        patient=values.pop("patient_key") or "",
+        **values,
     )
+
+
+def _heads(stored: Mapping[str, Any]) -> dict[str, ObservedHead]:
+    return {
+        name: ObservedHead(**head | {"values": tuple(head["values"])})
+        for name, head in stored.items()
+    }
 
 
 class Mode(StrEnum):
@@ -216,7 +233,10 @@ def reference_of(db: Database, model_sha256: str) -> Reference | None:
     )
     with db.read() as connection:
         row = connection.execute(query).first()
-    return None if row is None else Reference(row.begin, row.end, Tally(**row.tally))
+    if row is None:
+        return None
+    tally = {name: Sums(**sums) for name, sums in row.tally.items()}
+    return Reference(row.begin, row.end, tally)
 
 
 def set_reference(db: Database, model_sha256: str, reference: Reference, *, now: float) -> None:
@@ -228,7 +248,7 @@ def set_reference(db: Database, model_sha256: str, reference: Reference, *, now:
                 set_at=now,
                 begin=reference.begin,
                 end=reference.end,
-                tally=reference.tally.to_json(),
+                tally={name: asdict(sums) for name, sums in reference.tally.items()},
             )
         )
 
@@ -244,7 +264,7 @@ def raise_flags(
                 added = connection.execute(
                     db.insert_missing(drift_flag).values(
                         model_sha256=model_sha256,
-                        quantity=point.quantity,
+                        quantity=point.measure.name,
                         end=point.end,
                         found_at=now,
                         text=point.sentence,

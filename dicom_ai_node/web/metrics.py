@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.monitor.charts import ChartedQuantity
+from dicom_ai_node.monitor.measures import Measure, measures
 from dicom_ai_node.monitor.observation import Role
 from dicom_ai_node.ops.health import Prober, Readiness
 from dicom_ai_node.ops.machine import bounds_of, room
@@ -53,7 +53,8 @@ class NodeCollector(Collector):
             seen = overview(self._db, now=now)
             fresh = heard_of(self._db, now=now)
             model = newest_model(self._db)
-            flags = open_flags(self._db, newest_bundle(self._db, Role.LIVE))
+            bundle, heads = newest_bundle(self._db, Role.LIVE)
+            flags = open_flags(self._db, bundle)
             shadow = mode(self._db) is Mode.SHADOW
             stuck = count_stuck(self._db)
             ahead = count_ahead(self._db, bounds_of(self._config), now=now)
@@ -69,7 +70,7 @@ class NodeCollector(Collector):
         yield from _totals(seen)
         yield from _about_the_clock(ahead, jumps)
         yield from _about_files(files)
-        yield _drift(flags)
+        yield _drift(measures(heads), flags)
         yield _gauge("stuck_fills", "Studies whose accepted proposals were not applied", stuck)
         yield _gauge("shadow_mode", "Whether reports of the network are withheld", float(shadow))
         if model:
@@ -154,11 +155,11 @@ def _totals(seen: Overview) -> Iterator[Metric]:
     yield _gauge("forwards_waiting", "Images not yet queued to be forwarded", seen.forwards_waiting)
 
 
-def _drift(flags: Sequence[Flag]) -> Metric:
+def _drift(measured: Sequence[Measure], flags: Sequence[Flag]) -> Metric:
     drift = _labelled("drift", "Whether a control chart has a flag nobody accepted", "quantity")
     raised = {flag.quantity for flag in flags}
-    for quantity in ChartedQuantity:
-        drift.add_metric([quantity], float(quantity in raised))
+    for measure in measured:
+        drift.add_metric([measure.name], float(measure.name in raised))
     return drift
 
 

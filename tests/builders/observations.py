@@ -1,24 +1,31 @@
 """Builders of observations: a site whose errors are known."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from sqlalchemy import insert
 
-from dicom_ai_node.monitor.observation import Observation, Role, week_begin
+from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role, week_begin
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.monitor import row_of
 from dicom_ai_node.store.tables import observation, study
 from dicom_ai_node.types import Outcome
 
 LIVE = "a" * 64
 SHADOW = "b" * 64
 FIRST_WEEK = 2800
+AGE_HEAD = ObservedHead("quantity", "PatientAge", unit="a")
+SEX_HEAD = ObservedHead("category", "PatientSex", values=("F", "M"))
+UNANSWERED = dict.fromkeys(("mu", "low90", "high90", "probability_female"))
+"""For :func:`changed`: what a gate makes of a study."""
+_GATES = {"not_a_chest": "chest", "not_frontal": "frontal"}
 
 
-def seen(uid: str = "1.1", **values: object) -> Observation:
+def seen(uid: str = "1.1", **values: Any) -> Observation:
     """Return an observation of a woman of 60, estimated right."""
-    given = {
-        "study_instance_uid": uid,
+    given: dict[str, Any] = {
         "model_sha256": LIVE,
         "role": Role.LIVE,
         "outcome": Outcome.ESTIMATED,
@@ -31,8 +38,44 @@ def seen(uid: str = "1.1", **values: object) -> Observation:
         "high90": 71.0,
         "probability_female": 0.98,
         "received_at": week_begin(FIRST_WEEK) + 60,
-    }
-    return Observation(**(given | values))  # type: ignore[arg-type]
+    } | values
+    age, sex = given.pop("age"), given.pop("sex")
+    recorded = {"PatientAge": age, "PatientSex": sex or None}
+    said = {name: given.pop(name) for name in UNANSWERED}
+    made = Observation(
+        uid,
+        recorded={name: value for name, value in recorded.items() if value is not None},
+        heads={"age": AGE_HEAD, "sex": SEX_HEAD},
+        gate=_GATES.get(given.get("reason_code", ""), ""),
+        **given,
+    )
+    return changed(made, **said)
+
+
+def changed(one: Observation, **said: float | None) -> Observation:
+    """Return an observation with other answers: ``mu``, ``low90``, ``high90`` of the age,
+    ``probability_female``."""
+    age = dict(one.heads["age"].answer)
+    age |= {name: value for name, value in said.items() if name in ("mu", "low90", "high90")}  # type: ignore[misc]
+    if None in age.values():
+        age = {}
+    sex = one.heads["sex"].answer
+    if "probability_female" in said:
+        female = said["probability_female"]
+        sex = {} if female is None else {"F": female, "M": 1 - female}
+    return replace(
+        one,
+        heads={
+            **one.heads,
+            "age": replace(one.heads["age"], answer=age),
+            "sex": replace(one.heads["sex"], answer=sex),
+        },
+    )
+
+
+def age_said(one: Observation) -> Mapping[str, float]:
+    """The estimate of the age and the ends of its interval; empty where there is none."""
+    return one.heads["age"].answer
 
 
 def site(
@@ -67,10 +110,9 @@ def put(db: Database, observations: list[Observation], *, studies: bool = True) 
 
     Without ``studies`` theirs are there already.
     """
-    rows = [{k: v for k, v in asdict(one).items() if k != "patient"} for one in observations]
     came = [
         {
-            "study_instance_uid": one.study_instance_uid,
+            "study_instance_uid": one.study_uid,
             "state": "delivered",
             **dict.fromkeys(("first_at", "opened_at", "last_at", "closes_at"), one.received_at),
             "updated_at": one.received_at,
@@ -80,4 +122,4 @@ def put(db: Database, observations: list[Observation], *, studies: bool = True) 
     with db.write() as connection:
         if studies:
             connection.execute(insert(study), came)
-        connection.execute(insert(observation), rows)
+        connection.execute(insert(observation), [row_of(one) for one in observations])

@@ -11,14 +11,13 @@ from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.common import account, signed
-from dicom_ai_node.cli.monitor import By
 from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.figures import GROUPS
 from dicom_ai_node.monitor.observation import Role, week_of
 from dicom_ai_node.ops import drift
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import Mode, mode
-from tests.builders.observations import LIVE, SHADOW, put, site
+from tests.builders.observations import LIVE, SHADOW, age_said, changed, put, site
 
 
 @pytest.fixture
@@ -38,8 +37,10 @@ def printed(config: Path, *arguments: str) -> Any:
     return json.loads(run(config, *arguments, "--json"))
 
 
-def test_every_group_can_be_asked_for() -> None:
-    assert [one.value for one in By] == list(GROUPS)
+def test_every_group_can_be_asked_for(config: Path) -> None:
+    run(config, "monitor", "--by", "nothing", code=2)
+    for by in GROUPS:
+        assert printed(config, "monitor", "--by", by)["by"] == by
 
 
 def test_a_node_without_observations_says_so(config: Path) -> None:
@@ -80,7 +81,8 @@ def test_compare_says_which_bundle_did_better(config: Path, db: Database) -> Non
     live = site(range(week - 2, week))
     put(db, live)
     worse = [
-        replace(one, model_sha256=SHADOW, role=Role.SHADOW, mu=(one.mu or 0) + 12) for one in live
+        changed(replace(one, model_sha256=SHADOW, role=Role.SHADOW), mu=age_said(one)["mu"] + 12)
+        for one in live
     ]
     put(db, worse, studies=False)
     text = run(config, "model", "compare")

@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 
 from dicom_ai_node.monitor.compare import compare, verdict
+from dicom_ai_node.monitor.measures import error
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.types import Outcome
-from tests.builders.observations import FIRST_WEEK, SHADOW, site
+from tests.builders.observations import (
+    FIRST_WEEK,
+    SHADOW,
+    UNANSWERED,
+    age_said,
+    changed,
+    site,
+)
 
 
 def beside(
@@ -18,11 +26,11 @@ def beside(
     generator = np.random.default_rng(seed)
     made = []
     for one in live:
-        assert one.age is not None
-        assert one.error is not None
-        mu = one.age + shrink * one.error + float(generator.normal(0, noise))
-        changed = {"mu": mu, "low90": mu - 9.87, "high90": mu + 9.87}
-        made.append(replace(one, model_sha256=SHADOW, role=Role.SHADOW, **changed))  # type: ignore[arg-type]
+        by = error(one, "age")
+        assert by is not None
+        mu = age_said(one)["mu"] - by + shrink * by + float(generator.normal(0, noise))
+        other = replace(one, model_sha256=SHADOW, role=Role.SHADOW)
+        made.append(changed(other, mu=mu, low90=mu - 9.87, high90=mu + 9.87))
     return made
 
 
@@ -50,9 +58,9 @@ def test_no_difference_is_said_plainly() -> None:
 def test_only_what_both_saw_is_compared() -> None:
     live = site(range(FIRST_WEEK, FIRST_WEEK + 1), a_week=40)
     other = beside(live, noise=1.0)[:30]
-    unseen = {"mu": None, "low90": None, "high90": None, "probability_female": None}
+    refused = {"outcome": Outcome.ABSTAINED, "reason_code": "not_a_chest", "gate": "chest"}
     other[:20] = [
-        replace(one, outcome=Outcome.ABSTAINED, reason_code="not_a_chest", **unseen)  # type: ignore[arg-type]
+        changed(replace(one, **refused), **UNANSWERED)  # type: ignore[arg-type]
         for one in other[:20]
     ]
     found = {one.quantity: one for one in compare(live, other)}
@@ -67,9 +75,11 @@ def test_only_what_both_saw_is_compared() -> None:
 def test_areas_count_ties_half() -> None:
     live = site(range(FIRST_WEEK, FIRST_WEEK + 1), a_week=40, right=0.8)
     (area,) = [one for one in compare(live, beside(live, noise=1.0)) if one.quantity == "sex AUC"]
-    females = [one.probability_female for one in live if one.sex == "F"]
-    males = [one.probability_female for one in live if one.sex == "M"]
-    won = [(f > m) + (f == m) / 2 for f in females for m in males]  # type: ignore[operator]
+    females, males = (
+        [one.heads["sex"].answer["F"] for one in live if one.recorded["PatientSex"] == sex]
+        for sex in ("F", "M")
+    )
+    won = [(f > m) + (f == m) / 2 for f in females for m in males]
     assert area.live == pytest.approx(np.mean(won))
     assert (area.difference, area.better) == (0.0, "")
 
@@ -79,12 +89,12 @@ def test_intervals_hold_their_nominal_share() -> None:
     wrong = 0
     for seed in range(200):
         live = site(range(FIRST_WEEK, FIRST_WEEK + 1), seed=seed)
-        twin = [
-            replace(other, study_instance_uid=one.study_instance_uid, model_sha256=SHADOW,
-                    age=one.age, mu=(one.age or 0) + (other.error or 0))
-            for one, other in zip(
-                live, site(range(FIRST_WEEK, FIRST_WEEK + 1), seed=seed + 1000), strict=True
-            )
-        ]  # fmt: skip
+        twin = []
+        others = site(range(FIRST_WEEK, FIRST_WEEK + 1), seed=seed + 1000)
+        for one, other in zip(live, others, strict=True):
+            age = float(one.recorded["PatientAge"])
+            recorded = {**other.recorded, "PatientAge": age}
+            made = replace(other, study_uid=one.study_uid, model_sha256=SHADOW, recorded=recorded)
+            twin.append(changed(made, mu=age + (error(other, "age") or 0)))
         wrong += compare(live, twin)[0].better != ""
     assert 2 <= wrong <= 22

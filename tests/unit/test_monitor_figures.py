@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dicom_ai_node.monitor.figures import GROUPS, mean, share, student, tabulate
+from dicom_ai_node.monitor.measures import measures
 from dicom_ai_node.monitor.observation import (
     once_a_week,
     week_begin,
@@ -15,6 +16,8 @@ from dicom_ai_node.rules.attributes import trusted_age, trusted_sex
 from dicom_ai_node.types import AttributeStatus, Outcome
 from tests.builders.checks import header_check
 from tests.builders.observations import FIRST_WEEK, seen
+
+MEASURED = measures(seen().heads)
 
 
 def test_a_header_that_no_rule_doubts_is_a_label() -> None:
@@ -79,15 +82,16 @@ def test_figures_of_a_group_rest_on_what_is_known() -> None:
         seen("1.7", outcome=Outcome.REFUSED, reason_code="unreadable", mu=None, low90=None,
              high90=None, probability_female=None),
     ]  # fmt: skip
-    (row,) = tabulate(observations, by="all")
+    (row,) = tabulate(observations, MEASURED, by="all")
     assert row.n == 7
-    assert row.mae.n == 4
-    assert row.mae.value == pytest.approx((3 + 20 + 1 + 0) / 4)
-    assert row.bias.value == pytest.approx((3 - 20 + 1 + 0) / 4)
-    assert (row.coverage.n, row.coverage.value) == (4, 0.75)
-    assert (row.sex_accuracy.n, row.sex_accuracy.value) == (4, 0.75)
-    assert row.refused.n == 6
-    assert row.refused.value == pytest.approx(1 / 6)
+    assert list(row.figures) == ["mae", "bias", "coverage", "sex_accuracy", "refused"]
+    assert row.figures["mae"].n == 4
+    assert row.figures["mae"].value == pytest.approx((3 + 20 + 1 + 0) / 4)
+    assert row.figures["bias"].value == pytest.approx((3 - 20 + 1 + 0) / 4)
+    assert (row.figures["coverage"].n, row.figures["coverage"].value) == (4, 0.75)
+    assert (row.figures["sex_accuracy"].n, row.figures["sex_accuracy"].value) == (4, 0.75)
+    assert row.figures["refused"].n == 6
+    assert row.figures["refused"].value == pytest.approx(1 / 6)
 
 
 def test_groups_are_named() -> None:
@@ -96,13 +100,17 @@ def test_groups_are_named() -> None:
         seen("1.2", station="", view="AP", age=17.0),
         seen("1.3", age=80.0),
     ]
-    assert [(row.group, row.n) for row in tabulate(observations, by="station")] == [
+    assert [(row.group, row.n) for row in tabulate(observations, MEASURED, by="station")] == [
         ("(not stated)", 1),
         ("ROOM1", 2),
     ]
-    assert [row.group for row in tabulate(observations, by="view")] == ["AP", "PA"]
-    assert [row.group for row in tabulate(observations, by="age")] == ["0-17", "60-79", "80+"]
-    assert all(tabulate(observations, by=by) for by in GROUPS)
+    assert [row.group for row in tabulate(observations, MEASURED, by="view")] == ["AP", "PA"]
+    assert [row.group for row in tabulate(observations, MEASURED, by="age")] == [
+        "0-17",
+        "60-79",
+        "80+",
+    ]
+    assert all(tabulate(observations, MEASURED, by=by) for by in GROUPS)
 
 
 def test_a_patient_counts_once_a_week() -> None:
@@ -110,7 +118,7 @@ def test_a_patient_counts_once_a_week() -> None:
     daily = [seen(f"1.{d}", patient="p", received_at=monday + d * 86400) for d in range(14)]
     unknown = [seen(f"2.{d}", received_at=monday + d * 86400) for d in range(3)]
     kept = once_a_week(daily[::-1] + unknown)
-    assert sorted(one.study_instance_uid for one in kept) == ["1.0", "1.7", "2.0", "2.1", "2.2"]
+    assert sorted(one.study_uid for one in kept) == ["1.0", "1.7", "2.0", "2.1", "2.2"]
 
 
 def test_weeks_begin_on_monday() -> None:
