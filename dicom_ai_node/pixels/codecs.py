@@ -7,8 +7,7 @@ converts colours: what the samples mean is settled in :mod:`~dicom_ai_node.pixel
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from io import BytesIO
 from typing import Any
 
@@ -70,8 +69,10 @@ def decode(
     # A low band overshoots, so that only all of the image tells whether its header is wrong.
     if reduced is not None and int(reduced.max()) < 1 << (layout.high_bit + 1):
         return reduced
+    # OpenJPEG takes 4 bytes for each sample, so large images are decoded one after the other.
+    large = stream.rows * stream.columns * stream.components > LARGE
     try:
-        with _alone(stream):
+        with _one_large if large else nullcontext():
             samples = np.asarray(_decode(stream))
     except Exception as error:
         # Each codec has errors of its own, and damage can surface as a ValueError or MemoryError.
@@ -81,30 +82,14 @@ def decode(
     return samples
 
 
-@contextmanager
-def _alone(stream: Codestream) -> Iterator[None]:
-    """Let large images be decoded one after the other: OpenJPEG takes 4 bytes for each sample."""
-    large = stream.rows * stream.columns * stream.components > LARGE
-    with _one_large if large else nullcontext():
-        yield
-
-
-def _decode_jpeg(stream: Codestream) -> object:
+def _decode(stream: Codestream) -> object:
+    if stream.coding is Coding.JPEG_LS:
+        return imagecodecs.jpegls_decode(stream.data)
+    if stream.coding is Coding.JPEG_2000:
+        return imagecodecs.jpeg2k_decode(stream.data)
     # Naming the same space twice keeps libjpeg from converting, whatever the file claims.
     space = "YCBCR" if stream.components == 3 else None
     return imagecodecs.jpeg8_decode(stream.data, colorspace=space, outcolorspace=space)
-
-
-_DECODERS: Mapping[Coding, Callable[[Codestream], object]] = {
-    Coding.JPEG: _decode_jpeg,
-    Coding.JPEG_LS: lambda stream: imagecodecs.jpegls_decode(stream.data),
-    Coding.JPEG_2000: lambda stream: imagecodecs.jpeg2k_decode(stream.data),
-}
-"""The decoder of each coding that comes as a codestream."""
-
-
-def _decode(stream: Codestream) -> object:
-    return _DECODERS[stream.coding](stream)
 
 
 def _decode_reduced(stream: Codestream, size: int) -> Samples | None:

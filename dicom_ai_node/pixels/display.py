@@ -17,7 +17,7 @@ A table or a window is used only where it can be meant for this image
 byte order, else the first window that fits, else all of the range.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -32,18 +32,6 @@ MAX_WINDOWS = 16
 """Windows that are looked at; more are alternatives that nobody needs."""
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Rescale:
-    """Rescale Slope and Intercept."""
-
-    slope: float = 1.0
-    intercept: float = 0.0
-
-    def apply(self, values: Floats) -> Floats:
-        """Return ``values`` in the units of the modality transformation's output."""
-        return values * self.slope + self.intercept
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +63,11 @@ class Window:
 class Display:
     """The grey scale transformations of one image."""
 
-    rescale: Rescale = Rescale()
+    slope: float = 1.0
+    intercept: float = 0.0
+    """Rescale Slope and Intercept, for where no modality table fits."""
     modality: tuple[Lookup, ...] = ()
-    """Readings of the modality table, best first; :attr:`rescale` where none fits."""
+    """Readings of the modality table, best first."""
     curves: tuple[Lookup, ...] = ()
     """Readings of the VOI tables, best first."""
     windows: tuple[Window, ...] = ()
@@ -87,7 +77,7 @@ class Display:
     @property
     def dark_is_high(self) -> bool:
         """Whether higher stored values are seen darker."""
-        falling = _fall(self.modality) if self.modality else self.rescale.slope < 0
+        falling = _fall(self.modality) if self.modality else self.slope < 0
         return self.inverted != falling
 
     def judged(self, stored: NDArray[Any]) -> tuple["Display", tuple[str, ...]]:
@@ -97,7 +87,7 @@ class Display:
         """
         values = stored.astype(np.float64)
         modality = next((table for table in self.modality if table.fits(values)), None)
-        values = modality.apply(values) if modality else self.rescale.apply(values)
+        values = modality.apply(values) if modality else values * self.slope + self.intercept
         curve = next((curve for curve in self.curves if curve.fits(values)), None)
         window = next((window for window in self.windows if window.fits(values)), None)
         passed = {
@@ -109,8 +99,8 @@ class Display:
         inverted = self.inverted != (modality is None and _fall(self.modality))
         if curve is None and window is None:
             inverted = inverted != _fall(self.curves)
-        judged = Display(
-            rescale=self.rescale,
+        judged = replace(
+            self,
             modality=(modality,) if modality else (),
             curves=(curve,) if curve else (),
             windows=(window,) if window and not curve else (),
@@ -128,8 +118,8 @@ class Display:
         if self.modality:
             values = self.modality[0].apply(values)
         elif voi:
-            values = self.rescale.apply(values)
-        elif self.rescale.slope < 0:
+            values = values * self.slope + self.intercept
+        elif self.slope < 0:
             # Without a VOI the units do not matter, and a huge intercept would cost precision.
             values = -values
         shown = voi[0].apply(values) if voi else values
@@ -149,23 +139,19 @@ def display_of(header: Dataset, *, signed: bool) -> Display:
     PixelRepresentation, which decides how the first mapped value of a table reads.
     """
     modality = lookups_of(header, "ModalityLUTSequence", signed=signed)
-    rescale = _rescale(header)
+    # A slope that is absent, unreadable, or 0 which would leave nothing, is 1.
+    slope = number(header, "RescaleSlope") or 1.0
+    intercept = number(header, "RescaleIntercept") or 0.0
     # A VOI table is mapped from the modality's output, which for a table is never negative.
-    negative = not modality and (signed or rescale.intercept < 0)
+    negative = not modality and (signed or intercept < 0)
     return Display(
-        rescale=rescale,
+        slope=slope,
+        intercept=intercept,
         modality=modality,
         curves=lookups_of(header, "VOILUTSequence", signed=negative),
         windows=_windows(header),
         inverted=text(header, "PhotometricInterpretation") == "MONOCHROME1",
     )
-
-
-def _rescale(header: Dataset) -> Rescale:
-    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
-    if not slope:  # absent, unreadable, or 0 which would leave nothing
-        slope = 1.0
-    return Rescale(slope, intercept or 0.0)
 
 
 def _windows(header: Dataset) -> tuple[Window, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.pixels.lenient import integer, quotable, tagged, text
+from dicom_ai_node.pixels.lenient import integer, quotable, text
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_large, refuse_multi_frame
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
@@ -44,7 +44,9 @@ def layout_of(header: Dataset, limits: Limits = DEFAULT) -> Layout:
     ``unsupported_depth`` or ``unsupported_layout``.
     """
     refuse_multi_frame(header)
-    rows, columns = _shape(header)
+    rows, columns = (integer(header, keyword) or 0 for keyword in ("Rows", "Columns"))
+    if rows <= 0 or columns <= 0:
+        raise refuse(RefusalCode.NO_PIXELS, f"Rows {rows}, Columns {columns}")
     samples = integer(header, "SamplesPerPixel") or 1
     photometric = text(header, "PhotometricInterpretation")
     # Palettes are looked up into three samples of 16 bits.
@@ -75,17 +77,10 @@ def _overlays(header: Dataset, allocated: int) -> int:
     """Return the bits of the cells that overlays take; such an overlay is as wide as a cell."""
     mask = 0
     for group in range(0x6000, 0x6020, 2):
-        if tagged(header, group, 0x0100) == allocated:
-            place = tagged(header, group, 0x0102)
+        if integer(header, group << 16 | 0x0100) == allocated:
+            place = integer(header, group << 16 | 0x0102)
             mask |= 1 << place if place is not None and 0 <= place < allocated else 0
     return mask
-
-
-def _shape(header: Dataset) -> tuple[int, int]:
-    rows, columns = (integer(header, keyword) or 0 for keyword in ("Rows", "Columns"))
-    if rows <= 0 or columns <= 0:
-        raise refuse(RefusalCode.NO_PIXELS, f"Rows {rows}, Columns {columns}")
-    return rows, columns
 
 
 def _depth(header: Dataset) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
+from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.values import text_of
 
 _UNUSABLE = (
@@ -47,26 +48,35 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def whole_value(header: Dataset, keyword: str) -> object:
-    """Return the attribute's value as pydicom has it, None when absent, empty or unreadable."""
+def whole_value(header: Dataset, attribute: str | int) -> object:
+    """Return the attribute's value as pydicom has it, None when absent, empty or unreadable.
+
+    ``attribute`` is a keyword or a tag.
+    """
+    tag = tag_of(attribute) if isinstance(attribute, str) else attribute
     try:
         with quiet():
-            return header.get(keyword)
+            return header[tag].value if tag in header else None
     except _UNUSABLE:
         return None
 
 
-def values(header: Dataset, keyword: str) -> tuple[object, ...]:
+def values(header: Dataset, attribute: str | int) -> tuple[object, ...]:
     """Return every value of the attribute, none when absent, empty or unreadable."""
-    found = whole_value(header, keyword)
+    found = whole_value(header, attribute)
     if isinstance(found, MultiValue | list | tuple):
         return tuple(found)
     return () if found is None else (found,)
 
 
+def texts(header: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return every value of the attribute as upper-case text; one '' when it has none."""
+    return tuple(part.strip().upper() for part in text_of(header, keyword).split("\\"))
+
+
 def text(header: Dataset, keyword: str) -> str:
-    """Return the attribute's first value as upper-case text, '' when it has none."""
-    return next(iter(texts(header, keyword)), "")
+    """Return the attribute's first value as :func:`texts` does."""
+    return texts(header, keyword)[0]
 
 
 def quotable(value: str) -> str:
@@ -77,19 +87,26 @@ def quotable(value: str) -> str:
     return value if _CODE.fullmatch(value) else "malformed" if value else "absent"
 
 
-def texts(header: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return every value of the attribute, in the form of :func:`text`."""
-    return tuple(part.strip().upper() for part in text_of(header, keyword).split("\\"))
-
-
-def number(header: Dataset, keyword: str) -> float | None:
-    """Return the attribute's first value as a finite number, None when it is none."""
-    return next(iter(numbers(header, keyword)), None)
-
-
-def numbers(header: Dataset, keyword: str) -> tuple[float | None, ...]:
+def numbers(header: Dataset, attribute: str | int) -> tuple[float | None, ...]:
     """Return every value of the attribute as a finite number, None where it is none."""
-    return tuple(_finite(found) for found in values(header, keyword))
+    return tuple(_finite(found) for found in values(header, attribute))
+
+
+def number(header: Dataset, attribute: str | int) -> float | None:
+    """Return the attribute's first value as a finite number, None when it is none."""
+    return next(iter(numbers(header, attribute)), None)
+
+
+def integer(header: Dataset, attribute: str | int) -> int | None:
+    """Return the attribute's first value as a whole number, None when it is none."""
+    result = number(header, attribute)
+    return None if result is None else int(result)
+
+
+def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """Return the items of a sequence, none when it is absent or no sequence."""
+    found = whole_value(header, keyword)
+    return tuple(found) if isinstance(found, Sequence) else ()
 
 
 def _finite(found: object) -> float | None:
@@ -100,31 +117,3 @@ def _finite(found: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return result if math.isfinite(result) else None
-
-
-def integer(header: Dataset, keyword: str) -> int | None:
-    """Return the attribute's first value as a whole number, None when it is none."""
-    result = number(header, keyword)
-    return None if result is None else int(result)
-
-
-def tagged(header: Dataset, group: int, element: int) -> int | None:
-    """Return the whole number in the element, for tags of repeating groups; None without one."""
-    try:
-        with quiet():
-            found = header[group, element].value if (group, element) in header else None
-    except _UNUSABLE:
-        return None
-    result = _finite(found)
-    return None if result is None else int(result)
-
-
-def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
-    """Return the items of a sequence, none when it is absent or no sequence."""
-    found = whole_value(header, keyword)
-    return tuple(found) if isinstance(found, Sequence) else ()
-
-
-def first_item(header: Dataset, keyword: str) -> Dataset | None:
-    """Return the first item of a sequence, None when there is none."""
-    return next(iter(items(header, keyword)), None)

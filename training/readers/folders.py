@@ -19,7 +19,7 @@ from pydicom import Dataset
 from dicom_ai_node import pixels
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
-from dicom_ai_node.pixels.lenient import first_item, text
+from dicom_ai_node.pixels.lenient import items, text
 from dicom_ai_node.rules import TextHeader
 from training.data.index import PICTURES, IndexRow
 from training.data.labels import labels_of_header
@@ -75,8 +75,8 @@ def _patient(header: Dataset) -> str:
 
 def _view(header: Dataset) -> str:
     position = text(header, "ViewPosition")
-    item = first_item(header, "ViewCodeSequence")
-    return view_of(position or (text(item, "CodeMeaning") if item is not None else ""))
+    codes = items(header, "ViewCodeSequence")
+    return view_of(position or (text(codes[0], "CodeMeaning") if codes else ""))
 
 
 def read_pictures(root: Path, tally: Tally) -> Iterator[IndexRow]:
