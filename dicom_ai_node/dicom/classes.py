@@ -2,19 +2,8 @@
 
 from typing import Final
 
+from pydicom import uid as uids
 from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import (
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    EnhancedSRStorage,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
-)
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 """C-ECHO."""
@@ -36,19 +25,19 @@ IMAGES: Final = frozenset(
 
 RADIOGRAPHS: Final = frozenset(
     {
-        ComputedRadiographyImageStorage,
-        DigitalXRayImageStorageForPresentation,
-        DigitalXRayImageStorageForProcessing,
+        uids.ComputedRadiographyImageStorage,
+        uids.DigitalXRayImageStorageForPresentation,
+        uids.DigitalXRayImageStorageForProcessing,
     }
 )
 """Classes that only a modality makes. Of ours, copies of its images alone travel as one."""
 
-SECONDARY_CAPTURE: Final[str] = SecondaryCaptureImageStorage
+SECONDARY_CAPTURE: Final[str] = uids.SecondaryCaptureImageStorage
 _MULTI_FRAME_CAPTURES = frozenset(
     {
-        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-        MultiFrameTrueColorSecondaryCaptureImageStorage,
+        uids.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        uids.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        uids.MultiFrameTrueColorSecondaryCaptureImageStorage,
     }
 )
 CAPTURES: Final = _MULTI_FRAME_CAPTURES | {SECONDARY_CAPTURE}
@@ -58,9 +47,9 @@ ANALYSABLE: Final = RADIOGRAPHS | {SECONDARY_CAPTURE}
 """Classes whose instances are shown to the rules and, where the gates allow, to the network."""
 
 REPORTS: Final[tuple[str, ...]] = (
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    EnhancedSRStorage,
+    uids.Comprehensive3DSRStorage,
+    uids.ComprehensiveSRStorage,
+    uids.EnhancedSRStorage,
 )
 """Structured Reports: one content tree may travel as each of them, in order of preference."""
 

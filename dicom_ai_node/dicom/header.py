@@ -23,6 +23,7 @@ from dicom_ai_node.dicom.encoding import (
     BIG_ENDIAN,
     EXPLICIT,
     IMPLICIT,
+    UNDEFINED,
     Encoding,
     Part,
     is_pixel_data,
@@ -223,18 +224,13 @@ def _encoding(data: bytes | memoryview, start: int, stated: Encoding | None) -> 
 
 
 def _is_cut_image(header: RawHeader, sop_class: str) -> bool:
-    if header.end < len(header.data) and _ends_at_pixels(header):
+    at_end = len(header.data) - header.end < 4
+    if not at_end and is_pixel_data(header.encoding.tag_at(header.data, header.end)):
         return False
     if (header.uid(_SOP_CLASS) or sop_class) not in IMAGES or not header.parts:
         return False
     last = max(part.tag for part in header.parts)
     return last < _SERIES or _SAMPLES_PER_PIXEL <= last < _PIXEL_REPRESENTATION
-
-
-def _ends_at_pixels(header: RawHeader) -> bool:
-    if len(header.data) - header.end < 4:
-        return False
-    return is_pixel_data(header.encoding.tag_at(header.data, header.end))
 
 
 def _dataset(
@@ -244,38 +240,23 @@ def _dataset(
     elements: dict[BaseTag, DataElement | RawDataElement] = {}
     for part in parts:
         tag = BaseTag(part.tag)
-        elements[tag] = (
-            _raw(data, part, tag)
-            if part.items is None
-            else DataElement(tag, "SQ", _sequence(data, part, own), already_converted=True)
-        )
+        if part.items is None:
+            elements[tag] = _raw(data, part, tag)
+        else:
+            items = Items([_dataset(data, item.parts, part.encoding, own) for item in part.items])
+            elements[tag] = DataElement(tag, "SQ", items, already_converted=True)
     dataset = Dataset(elements)
     dataset.set_original_encoding(encoding.implicit, encoding.little, own)  # type: ignore[arg-type]
     return dataset
 
 
-def _sequence(data: bytes | memoryview, part: Part, charset: object) -> Items:
-    return Items([_dataset(data, item.parts, part.encoding, charset) for item in part.items or ()])
-
-
 def _raw(data: bytes | memoryview, part: Part, tag: BaseTag) -> RawDataElement:
-    vr = part.vr or None
-    value = bytes(data[part.value : part.value_end])
-    length = 0xFFFFFFFF if part.undefined else len(value)
-    return RawDataElement(
-        tag,
-        vr,
-        length,
-        value or _empty(vr),
-        part.value,
-        part.encoding.implicit,
-        part.encoding.little,
-    )
-
-
-def _empty(vr: str | None) -> bytes | None:
-    """Return what pydicom has for a value without bytes."""
-    return b"" if empty_value_for_VR(vr, raw=True) == b"" else None
+    vr, encoding = part.vr or None, part.encoding
+    value: bytes | None = bytes(data[part.value : part.value_end])
+    length = UNDEFINED if part.undefined else len(value or b"")
+    if not value and empty_value_for_VR(vr, raw=True) != b"":
+        value = None  # as pydicom has it
+    return RawDataElement(tag, vr, length, value, part.value, encoding.implicit, encoding.little)
 
 
 def _charset(data: bytes | memoryview, parts: Sequence[Part], inherited: object) -> object:

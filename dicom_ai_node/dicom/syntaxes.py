@@ -4,25 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom import uid as uids
 
 from dicom_ai_node.dicom.encoding import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
 
@@ -57,7 +39,7 @@ class Lossy(StrEnum):
 class TransferSyntax:
     """What a transfer syntax says of a data set."""
 
-    uid: UID
+    uid: uids.UID
     name: str
     coding: Coding
     lossy: Lossy = Lossy.NO
@@ -69,33 +51,33 @@ class TransferSyntax:
 
 
 TABLE: Final = (
-    TransferSyntax(ExplicitVRLittleEndian, "Explicit VR Little Endian", Coding.NATIVE),
+    TransferSyntax(uids.ExplicitVRLittleEndian, "Explicit VR Little Endian", Coding.NATIVE),
     TransferSyntax(
-        ImplicitVRLittleEndian, "Implicit VR Little Endian", Coding.NATIVE, encoding=IMPLICIT
+        uids.ImplicitVRLittleEndian, "Implicit VR Little Endian", Coding.NATIVE, encoding=IMPLICIT
     ),
-    TransferSyntax(JPEGLSLossless, "JPEG-LS Lossless", Coding.JPEG_LS),
-    TransferSyntax(JPEGLosslessSV1, "JPEG Lossless SV1", Coding.JPEG),
-    TransferSyntax(JPEGLossless, "JPEG Lossless Process 14", Coding.JPEG),
-    TransferSyntax(HTJ2KLossless, "HTJ2K Lossless", Coding.JPEG_2000),
-    TransferSyntax(HTJ2KLosslessRPCL, "HTJ2K Lossless RPCL", Coding.JPEG_2000),
-    TransferSyntax(RLELossless, "RLE Lossless", Coding.RLE),
-    TransferSyntax(JPEG2000Lossless, "JPEG 2000 Lossless", Coding.JPEG_2000),
+    TransferSyntax(uids.JPEGLSLossless, "JPEG-LS Lossless", Coding.JPEG_LS),
+    TransferSyntax(uids.JPEGLosslessSV1, "JPEG Lossless SV1", Coding.JPEG),
+    TransferSyntax(uids.JPEGLossless, "JPEG Lossless Process 14", Coding.JPEG),
+    TransferSyntax(uids.HTJ2KLossless, "HTJ2K Lossless", Coding.JPEG_2000),
+    TransferSyntax(uids.HTJ2KLosslessRPCL, "HTJ2K Lossless RPCL", Coding.JPEG_2000),
+    TransferSyntax(uids.RLELossless, "RLE Lossless", Coding.RLE),
+    TransferSyntax(uids.JPEG2000Lossless, "JPEG 2000 Lossless", Coding.JPEG_2000),
     TransferSyntax(
-        ExplicitVRBigEndian, "Explicit VR Big Endian", Coding.NATIVE, encoding=BIG_ENDIAN
+        uids.ExplicitVRBigEndian, "Explicit VR Big Endian", Coding.NATIVE, encoding=BIG_ENDIAN
     ),
     TransferSyntax(
-        DeflatedExplicitVRLittleEndian,
+        uids.DeflatedExplicitVRLittleEndian,
         "Deflated Explicit VR Little Endian",
         Coding.NATIVE,
         deflated=True,
     ),
-    TransferSyntax(HTJ2K, "HTJ2K", Coding.JPEG_2000, Lossy.MAYBE),
-    TransferSyntax(JPEG2000, "JPEG 2000", Coding.JPEG_2000, Lossy.MAYBE),
-    TransferSyntax(JPEGLSNearLossless, "JPEG-LS Near-lossless", Coding.JPEG_LS, Lossy.MAYBE),
-    TransferSyntax(JPEGExtended12Bit, "JPEG Extended", Coding.JPEG, Lossy.YES),
-    TransferSyntax(JPEGBaseline8Bit, "JPEG Baseline", Coding.JPEG, Lossy.YES),
+    TransferSyntax(uids.HTJ2K, "HTJ2K", Coding.JPEG_2000, Lossy.MAYBE),
+    TransferSyntax(uids.JPEG2000, "JPEG 2000", Coding.JPEG_2000, Lossy.MAYBE),
+    TransferSyntax(uids.JPEGLSNearLossless, "JPEG-LS Near-lossless", Coding.JPEG_LS, Lossy.MAYBE),
+    TransferSyntax(uids.JPEGExtended12Bit, "JPEG Extended", Coding.JPEG, Lossy.YES),
+    TransferSyntax(uids.JPEGBaseline8Bit, "JPEG Baseline", Coding.JPEG, Lossy.YES),
     TransferSyntax(
-        UID("1.2.840.10008.1.2.4.95"),
+        uids.UID("1.2.840.10008.1.2.4.95"),
         "JPIP Referenced Deflate",
         Coding.REFERENCED,
         Lossy.MAYBE,
@@ -103,7 +85,7 @@ TABLE: Final = (
         accepted=False,
     ),
     TransferSyntax(
-        UID("1.2.840.10008.1.2.4.205"),
+        uids.UID("1.2.840.10008.1.2.4.205"),
         "JPIP HTJ2K Referenced Deflate",
         Coding.REFERENCED,
         Lossy.MAYBE,
@@ -119,7 +101,7 @@ be lossy last, so that no sender degrades an image for us.
 ACCEPTED_SYNTAXES: Final = tuple(row.uid for row in TABLE if row.accepted)
 """What a presentation context may propose for images, the preferred one first."""
 NATIVE_SYNTAXES: Final = tuple(row.uid for row in TABLE if row.coding is Coding.NATIVE)
-OFFERED_SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+OFFERED_SYNTAXES: Final = (uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian)
 """What this node proposes for queries and for objects that it encodes, the preferred one first."""
 _ENCODINGS = {str(row.uid): row.encoding for row in TABLE}
 _DEFLATED = frozenset(row.uid for row in TABLE if row.deflated)

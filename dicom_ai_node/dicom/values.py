@@ -71,7 +71,7 @@ def decoded(ds: Dataset, attribute: str | int) -> tuple[str, bool]:
     element = raw_element(ds, tag)
     if element is None:
         return "", True
-    vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
+    vr = _known_vr(tag)
     text, good = as_sent(element, vr, encodings(ds) if vr in _ENCODED else ())
     return text.replace("\0", "").strip(), good
 
@@ -158,14 +158,14 @@ def says_something(text: str) -> bool:
 
 
 def _element_has_content(element: Element | None) -> bool:
-    if isinstance(element, RawDataElement) and (element.VR == "SQ" or _is_sequence(element)):
+    if isinstance(element, RawDataElement) and "SQ" in (element.VR, _known_vr(element.tag)):
         items = sequence_of(element)
         return has_content(element.value if items is None else items)
     return element is not None and has_content(element.value)
 
 
-def _is_sequence(element: RawDataElement) -> bool:
-    return dictionary_has_tag(element.tag) and dictionary_VR(element.tag) == "SQ"
+def _known_vr(tag: int) -> str:
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else ""
 
 
 def encodings_of(terms: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -64,11 +64,8 @@ def walk(
     It ends before the first element whose tag ``stop`` is true of. Bytes behind the last element
     that are all zero belong to none and are left out.
 
-    Raises
-    ------
-    UnreadableInstance
-        The bytes are no data set of this encoding, the data set is cut off, or it goes beyond
-        ``limits``. The message names the attribute where that is, and no value.
+    Raises UnreadableInstance: the bytes are no data set of this encoding, the data set is cut off,
+    or it goes beyond ``limits``. The message names the attribute where that is, and no value.
     """
     parts, end, _ = _Walk(data, limits, start).elements(
         start, len(data), encoding, depth=0, open_end=False, stop=stop

@@ -27,21 +27,11 @@ _STRIP = 256
 
 
 def grey_plane(samples: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Return the grey plane of ``samples``.
+    """Return the grey plane, shape (rows, columns): Y of YBR as it is, or RGB's luma as float32.
 
-    Parameters
-    ----------
-    samples
-        Shape (rows, columns, 3), unsigned.
-    bits
-        Bits of a sample.
+    ``samples`` are unsigned, of shape (rows, columns, 3) and so many ``bits``.
 
-    Returns
-    -------
-    Array of shape (rows, columns): Y of YBR as it is, or the luma of RGB as float32.
-
-    Raises PixelsRefused: ``colour``: over :data:`TOLERATED_AREA` of the image is coloured by either
-    reading.
+    Raises PixelsRefused: ``colour``: over :data:`TOLERATED_AREA` is coloured by either reading.
     """
     # A fraction of the pixels tells: at most about 256 of each row and column.
     steps = tuple(max(1, side // 256) for side in samples.shape[:2])
@@ -78,6 +68,5 @@ def from_palette(indices: NDArray[Any], header: Dataset) -> tuple[NDArray[Any], 
         with quiet():
             looked_up = apply_color_lut(indices, header)
     except Exception as error:
-        detail = f"palette: {type(error).__name__}"
-        raise refuse(RefusalCode.UNSUPPORTED_LAYOUT, detail) from error
+        raise refuse(RefusalCode.UNSUPPORTED_LAYOUT, f"palette: {type(error).__name__}") from error
     return looked_up[..., :3], 8 * looked_up.dtype.itemsize

@@ -92,11 +92,7 @@ class GreyFrame:
 def load(
     path: Path, *, size: int, limits: Limits = DEFAULT, accepted: Accepted = RADIOGRAPHY
 ) -> NDArray[np.float32]:
-    """Return the DICOM image at ``path`` as the networks see it.
-
-    Returns
-    -------
-    Array of shape (size, size), float32, in [0, 1]; bones are bright.
+    """Return the DICOM image at ``path`` as the networks see it: :attr:`Shown.tensor`.
 
     Raises UnreadableInstance: the file is not DICOM; PixelsRefused: the image must not be shown to
     the network; any code of :class:`~dicom_ai_node.pixels.refusals.RefusalCode`.
@@ -116,13 +112,9 @@ def show(
 def grey(path: Path) -> NDArray[np.float32]:
     """Return the image at ``path`` in full resolution, as a person would see it.
 
-    For pictures and figures. The networks get :func:`load`, whose numbers differ a little, since
-    there the window follows the averaging.
-
-    Returns
-    -------
-    Array of shape (rows, columns), float32, larger is brighter, on an arbitrary scale. Errors are
-    those of :func:`load`, but any single-frame grey image is accepted, radiograph or not.
+    Shape (rows, columns), float32, larger is brighter, on an arbitrary scale. For pictures and
+    figures: the numbers of :func:`load` differ a little, since there the window follows the
+    averaging. Errors are the same, but any single-frame grey image is accepted.
     """
     frame = read_frame(path)
     step = max(1, min(frame.values.shape) // JUDGED_SIDE)
@@ -149,12 +141,10 @@ def _frame(image: ImageFile, size: int | None, limits: Limits) -> GreyFrame:
     stored = stored_values(samples, layout, stream, padding=padding)
     findings = (_finding("I5", stored.fault),) if stored.fault else ()
     if layout.photometric == PALETTE:
-        return GreyFrame(
-            grey_plane(*from_palette(stored.values, image.header)), Display(), findings
-        )
+        plane = grey_plane(*from_palette(stored.values, image.header))
+        return GreyFrame(plane, Display(), findings)
     display = display_of(image.header, signed=layout.signed)
-    dark_is_high = display.dark_is_high
-    values = fill_padding(stored.values, padding, stored.layout, dark_is_high=dark_is_high)
+    values = fill_padding(stored.values, padding, stored.layout, dark_is_high=display.dark_is_high)
     return GreyFrame(values, display, findings)
 
 

@@ -26,18 +26,10 @@ PERCENTILES = (0.5, 99.5)
 
 
 def normalise(image: NDArray[Any], size: int) -> NDArray[np.float32]:
-    """Return ``image`` as the networks see it.
+    """Return a grey image as the networks see it: (size, size), float32, in [0, 1].
 
-    Parameters
-    ----------
-    image
-        Grey image, shape (rows, columns), any real dtype; larger means brighter (MONOCHROME2).
-    size
-        Side of the result in pixels.
-
-    Returns
-    -------
-    Array of shape (size, size), float32, in [0, 1]; a constant image gives zeros.
+    ``image`` has the shape (rows, columns) and any real dtype; larger means brighter (MONOCHROME2).
+    A constant image gives zeros.
     """
     if image.ndim != 2 or 0 in image.shape:
         raise ValueError(f"expected a grey image of shape (rows, columns), got {image.shape}")

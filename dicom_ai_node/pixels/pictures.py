@@ -33,11 +33,9 @@ def is_picture(path: Path) -> bool:
 
 
 def load_picture(path: Path, *, size: int, limits: Limits = DEFAULT) -> NDArray[np.float32]:
-    """Return the picture at ``path`` as the networks see it; errors of :func:`grey_from_picture`.
+    """Return the picture at ``path`` as the networks see it: (size, size), float32, in [0, 1].
 
-    Returns
-    -------
-    Array of shape (size, size), float32, in [0, 1]. PixelsRefused also with ``blank``.
+    Raises what :func:`grey_from_picture` does, and PixelsRefused with ``blank``.
     """
     tensor = normalise(grey_from_picture(path, limits), size)
     if not tensor.any():
@@ -50,11 +48,7 @@ def grey_from_picture(path: Path, limits: Limits = DEFAULT) -> NDArray[Any]:
 
     Colours become Rec. 601 luma, as in the networks' training; what is transparent is as dark as
     the air around a patient. Polarity is taken as it is: there is no header to say that bones are
-    black.
-
-    Returns
-    -------
-    Array of shape (rows, columns), uint8, or uint16, int32 or float32 where the picture is deeper.
+    black. Shape (rows, columns), uint8, or uint16, int32 or float32 where the picture is deeper.
 
     Raises UnreadableInstance: the file cannot be read or is none of :data:`FORMATS`; PixelsRefused:
     ``too_large``, ``one_bit``, ``multi_frame`` or ``undecodable``.

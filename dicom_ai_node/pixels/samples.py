@@ -58,14 +58,9 @@ def stored_values(
 ) -> Stored:
     """Return the values of ``samples``, unsigned or, where the codestream is signed, signed.
 
-    After a lossy codec there is no overlay to be left out but there is overshoot, which is clipped.
-
-    Parameters
-    ----------
-    stream
-        Where the samples come from, None for native pixel data and RLE.
-    padding
-        Values outside the image, as the header has them, which may lie above BitsStored.
+    ``stream`` is None for native pixel data and RLE; after a lossy codec there is no overlay to be
+    left out but there is overshoot, which is clipped. ``padding`` is :func:`stated_padding`, which
+    may lie above BitsStored.
     """
     if samples.dtype.kind == "i":
         return Stored(samples, layout)  # a signed codestream knows better than the header
@@ -92,10 +87,9 @@ def _unsigned(cells: Values, layout: Layout, *, lossy: bool, padding: tuple[int,
     largest = int(whole.max())
     if shift and largest <= limit >> shift and (cells & ((1 << shift) - 1)).any():
         # Nothing in the high bits, and something below the lowest: the values are not shifted.
-        fault = f"HighBit is {layout.high_bit}, and no pixel goes beyond bit {layout.stored - 1}"
-        return Stored(
-            cells, replace(layout, high_bit=layout.stored - 1), f"{fault}: read from bit 0"
-        )
+        last = layout.stored - 1
+        fault = f"HighBit is {layout.high_bit}, and no pixel goes beyond bit {last}"
+        return Stored(cells, replace(layout, high_bit=last), f"{fault}: read from bit 0")
     if largest <= limit:
         return Stored(whole, layout)
     if lossy and largest <= OVERSHOOT * limit:

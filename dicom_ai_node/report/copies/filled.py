@@ -45,21 +45,12 @@ def filled_copy(
 ) -> ReportFile:
     """Return a copy of an instance with ``fills`` in it, under UIDs of its own in the same study.
 
-    Parameters
-    ----------
-    content
-        The file (PS3.10), in any transfer syntax. Pixel data are neither decoded nor transcoded.
-    fills
-        At most one for each attribute.
-    at
-        When they were approved; the same arguments return the same bytes. Neither this nor who
-        approved them shows in the UIDs.
-    model
-        Which network inferred what is inferred.
-    allow_sex
-        The copy goes to research, or a person approved this very PatientSex.
+    ``content`` is the file (PS3.10) in any transfer syntax; pixel data are neither decoded nor
+    transcoded. ``at`` is when the values were approved, ``model`` what inferred those that are
+    inferred; ``allow_sex`` says that the copy goes to research, or that a person approved this very
+    PatientSex. The same arguments return the same bytes; who approved and when is not in the UIDs.
 
-    Raises FillError: A value must not be filled in, or the instance was itself made by this
+    Raises FillError: a value must not be filled in, or the instance was itself made by this
     program; UnreadableInstance: no copy can be made of the file, see :func:`.source.source_of`.
     """
     fills = checked(fills, allow_sex=allow_sex)
@@ -96,16 +87,7 @@ def coerced(
     """Return the instance with ``fill`` in it, under its own UIDs.
 
     Only for who stands between the modality and the archive: an archive that already has the
-    instance would hold two versions under one UID.
-
-    Parameters
-    ----------
-    content
-        The file (PS3.10), in any transfer syntax. It is not transcoded.
-    at
-        When it was decided; the same arguments return the same bytes.
-    model
-        Which network inferred the value.
+    instance would hold two versions under one UID. Arguments as of :func:`filled_copy`.
 
     Raises FillError: the value is not one of PatientAge; UnreadableInstance: no copy can be made of
     the file, see :func:`.source.source_of`.
