@@ -97,14 +97,6 @@ def test_the_least_sure_are_left_out() -> None:
     assert value(partial(metrics.accuracy_of_surest, share=0.25), p, female) == 1.0
 
 
-def test_the_roc_encloses_the_auc() -> None:
-    p, female = sexes(300, 5)
-    false, true = metrics.roc(p, female)
-    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
-    area = float(np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2))
-    assert area == pytest.approx(roc_auc_score(female, p))
-
-
 def test_patients_are_resampled_not_images() -> None:
     values = np.array([0.0, 0.0, 0.0, 1.0])
     found = estimate(metrics.mean, resamples(["a", "a", "a", "b"]), values)

@@ -53,7 +53,7 @@ def batch(pixels: Tensor, side: int, rng: torch.Generator, strength: Strength) -
     x = _frame(x, strength.rarely, rng)
     x = _box(x, strength.rarely, rng)
     x = _marks(x, strength.rarely, rng)
-    sd = torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) * strength.noise
+    sd = _share(n, rng) * strength.noise
     x = x + sd * torch.randn(x.shape, generator=rng, device=rng.device)
     return stretch(x)
 
@@ -85,7 +85,8 @@ def stretch(x: Tensor) -> Tensor:
 
 def _move(x: Tensor, side: int, rng: torch.Generator, strength: Strength) -> Tensor:
     n = len(x)
-    angle = torch.deg2rad(strength.degrees * _normal(n, rng) / 2)
+    turn = torch.randn(n, generator=rng, device=rng.device)
+    angle = torch.deg2rad(strength.degrees * turn / 2)
     size = 1 + strength.scale * _uniform(n, rng).flatten()
     aspect = 1 + strength.aspect * _uniform(n, rng).flatten()
     shift = strength.shift * (2 * torch.rand(n, 2, generator=rng, device=rng.device) - 1) * 2
@@ -114,10 +115,10 @@ def _equalise(x: Tensor) -> Tensor:
 
 def _detail(x: Tensor, rng: torch.Generator) -> Tensor:
     """Weaken or strengthen what is coarser than a random scale: how vendors differ most."""
-    cells = int(torch.randint(4, 33, (1,), generator=rng, device=rng.device))
+    (cells,) = _whole(4, 33, 1, rng)
     coarse = _around(x, cells)
     mean = coarse.mean(dim=(2, 3), keepdim=True)
-    share = 0.3 + 1.2 * torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
+    share = 0.3 + 1.2 * _share(len(x), rng)
     return x + (share - 1) * (coarse - mean)
 
 
@@ -127,12 +128,12 @@ def _local(x: Tensor, rng: torch.Generator) -> Tensor:
     What CLAHE and the multi-scale processing of many vendors come to: lungs, mediastinum and
     abdomen end with the same contrast, and noise with more.
     """
-    cells = int(torch.randint(4, 17, (1,), generator=rng, device=rng.device))
+    (cells,) = _whole(4, 17, 1, rng)
     mean = _around(x, cells)
     spread = (_around(x.square(), cells) - mean.square()).clamp_min(0).sqrt()
     level = (0.5 + 0.6 * (mean - mean.mean(dim=(2, 3), keepdim=True))).clamp(0, 1)
     equal = level + 0.2 * (x - mean) / (spread + 0.04)
-    part = 0.3 + 0.7 * torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
+    part = 0.3 + 0.7 * _share(len(x), rng)
     return (x + part * (equal - x)).clamp(0, 1)
 
 
@@ -145,8 +146,7 @@ def _around(x: Tensor, cells: int) -> Tensor:
 def _tone(x: Tensor, rng: torch.Generator) -> Tensor:
     """Sigmoid VOI LUT (PS3.3 C.11.2.1.3.1) around a random centre, rescaled to the range of x."""
     n = len(x)
-    centre = 0.3 + 0.4 * torch.rand(n, 1, 1, 1, generator=rng, device=rng.device)
-    slope = 3 + 6 * torch.rand(n, 1, 1, 1, generator=rng, device=rng.device)
+    centre, slope = 0.3 + 0.4 * _share(n, rng), 3 + 6 * _share(n, rng)
     low, high = torch.sigmoid(-slope * centre), torch.sigmoid(slope * (1 - centre))
     return (torch.sigmoid(slope * (x - centre)) - low) / (high - low)
 
@@ -156,7 +156,7 @@ def _blur(x: Tensor) -> Tensor:
 
 
 def _coarse(x: Tensor, rng: torch.Generator) -> Tensor:
-    side = int(torch.randint(56, 113, (1,), generator=rng, device=rng.device))
+    (side,) = _whole(56, 113, 1, rng)
     small = functional.interpolate(x, size=(side, side), mode="area")
     return functional.interpolate(small, size=x.shape[2:], mode="bilinear")
 
@@ -164,29 +164,19 @@ def _coarse(x: Tensor, rng: torch.Generator) -> Tensor:
 def _box(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """Burnt-in marker or missing corner: a box of one grey."""
     side = x.shape[-1]
-    for i in _some(len(x), share, rng).flatten().nonzero().flatten().tolist():
-        h, w = (
-            int(v)
-            for v in torch.randint(side // 20, side // 5, (2,), generator=rng, device=rng.device)
-        )
-        r, c = (
-            int(v)
-            for v in torch.randint(0, side - side // 5, (2,), generator=rng, device=rng.device)
-        )
-        x[i, :, r : r + h, c : c + w] = float(
-            torch.randint(0, 2, (1,), generator=rng, device=rng.device)
-        )
+    for i in _chosen(len(x), share, rng):
+        h, w = _whole(side // 20, side // 5, 2, rng)
+        r, c = _whole(0, side - side // 5, 2, rng)
+        x[i, :, r : r + h, c : c + w] = _whole(0, 2, 1, rng)[0]
     return x
 
 
 def _frame(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """Collimation, or the white border of a printed or photographed film."""
     side = x.shape[-1]
-    for i in _some(len(x), share, rng).flatten().nonzero().flatten().tolist():
-        grey = float(torch.randint(0, 2, (1,), generator=rng, device=rng.device))
-        top, bottom, left, right = (
-            int(v) for v in torch.randint(0, side // 8, (4,), generator=rng, device=rng.device)
-        )
+    for i in _chosen(len(x), share, rng):
+        (grey,) = _whole(0, 2, 1, rng)
+        top, bottom, left, right = _whole(0, side // 8, 4, rng)
         x[i, :, :top], x[i, :, side - bottom :] = grey, grey
         x[i, :, :, :left], x[i, :, :, side - right :] = grey, grey
     return x
@@ -195,27 +185,34 @@ def _frame(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
 def _marks(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """Something like a line of burnt-in text."""
     side = x.shape[-1]
-    for i in _some(len(x), share, rng).flatten().nonzero().flatten().tolist():
-        high, wide = (int(v) for v in torch.randint(4, 28, (2,), generator=rng, device=rng.device))
+    for i in _chosen(len(x), share, rng):
+        high, wide = _whole(4, 28, 2, rng)
         high, wide = min(high, 10, side // 3), min(wide, side // 3)
-        ink = (torch.rand(high, wide, generator=rng, device=rng.device) < 0.5).repeat_interleave(
-            2, 0
-        )
-        ink = ink.repeat_interleave(2, 1)
-        r = int(torch.randint(0, side - 2 * high, (1,), generator=rng, device=rng.device))
-        c = int(torch.randint(0, side - 2 * wide, (1,), generator=rng, device=rng.device))
-        spot = x[i, 0, r : r + 2 * high, c : c + 2 * wide]
-        spot[ink] = float(torch.randint(0, 2, (1,), generator=rng, device=rng.device))
+        ink = torch.rand(high, wide, generator=rng, device=rng.device) < 0.5
+        ink = ink.repeat_interleave(2, 0).repeat_interleave(2, 1)
+        (r,) = _whole(0, side - 2 * high, 1, rng)
+        (c,) = _whole(0, side - 2 * wide, 1, rng)
+        x[i, 0, r : r + 2 * high, c : c + 2 * wide][ink] = float(_whole(0, 2, 1, rng)[0])
     return x
 
 
+def _share(n: int, rng: torch.Generator) -> Tensor:
+    """A number from 0 to 1 for each of ``n`` images, shape (n, 1, 1, 1)."""
+    return torch.rand(n, 1, 1, 1, generator=rng, device=rng.device)
+
+
 def _uniform(n: int, rng: torch.Generator) -> Tensor:
-    return 2 * torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) - 1
-
-
-def _normal(n: int, rng: torch.Generator) -> Tensor:
-    return torch.randn(n, generator=rng, device=rng.device)
+    return 2 * _share(n, rng) - 1
 
 
 def _some(n: int, share: float, rng: torch.Generator) -> Tensor:
-    return torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) < share
+    return _share(n, rng) < share
+
+
+def _chosen(n: int, share: float, rng: torch.Generator) -> list[int]:
+    return list(_some(n, share, rng).flatten().nonzero().flatten().tolist())
+
+
+def _whole(low: int, high: int, count: int, rng: torch.Generator) -> list[int]:
+    drawn = torch.randint(low, high, (count,), generator=rng, device=rng.device)
+    return [int(number) for number in drawn]

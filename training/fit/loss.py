@@ -63,8 +63,4 @@ class FindingsTask(nn.Module):
 
     def loss(self, features: Tensor, known: Tensor) -> Tensor:
         """Mean binary cross-entropy over what is known of the :data:`TASKS`, 0 where nothing is."""
-        logits: Tensor = self.layer(features).float()
-        there = ~known.isnan()
-        if not there.any():
-            return logits.sum() * 0
-        return functional.binary_cross_entropy_with_logits(logits[there], known[there])
+        return _binary(self.layer(features).float(), known)

@@ -110,9 +110,7 @@ def freeze_blocks(network: Network, count: int) -> None:
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
+    mean, variance = _statistics(norm)
     scale = norm.weight * (variance + norm.eps).rsqrt()
     weight = convolution.weight * scale[:, None, None, None]
     out: Tensor = convolution._conv_forward(x, weight, norm.bias - mean * scale)

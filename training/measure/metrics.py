@@ -188,15 +188,6 @@ def reliability(p: Floats, female: Floats) -> tuple[Floats, Floats, NDArray[np.i
     return stated, seen, np.bincount(bins)[used]
 
 
-def roc(score: Floats, positive: Floats) -> tuple[Floats, Floats]:
-    """False and true positive rates over all thresholds, from (0, 0) to (1, 1)."""
-    order = np.argsort(-score, kind="stable")
-    last = np.flatnonzero(np.diff(score[order], append=np.nan))  # of each run of ties
-    ups, downs = (np.cumsum(side[order])[last] for side in (positive, 1 - positive))
-    start = np.zeros(1)
-    return np.append(start, downs / downs[-1]), np.append(start, ups / ups[-1])
-
-
 def _ratio(above: Floats, below: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(below == 0, np.nan, above / below)

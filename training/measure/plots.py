@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from sklearn.metrics import roc_curve
 
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.calibration import LEVELS
@@ -120,7 +121,7 @@ def _roc(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> N
     ax = canvas.subplots()
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     for i, (name, part) in enumerate(_sexed(table).items()):
-        false, true = metrics.roc(part.p_female, part.female)
+        false, true, _ = roc_curve(part.female, part.p_female, drop_intermediate=False)
         found = find(figures, name, AUC)
         legend = f"{name} {found.value:.3f}" if found else name
         ax.plot(false, true, color=COLOURS[i % len(COLOURS)], label=legend)

@@ -7,7 +7,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -120,10 +120,10 @@ def build(
     network = load_network(config.architecture, trained, runs[0])
     trained, prior_tau = without_prior(trained, network, data, config, tau)
     network = load_network(config.architecture, trained, runs[0])
-    calibrated = calibration(network, data, config.sides[-1], caution)
+    fitted, spaces, calibrated_on = calibration(network, data, config.sides[-1], caution)
     about = data.about(start.history(config))
     out.mkdir(parents=True, exist_ok=True)
-    tensors = {name: np.ascontiguousarray(t) for name, t in (trained | calibrated.tensors).items()}
+    tensors = {name: np.ascontiguousarray(t) for name, t in (trained | spaces).items()}
     save_file(tensors, out / bundle.WEIGHTS)
     (out / bundle.WEIGHTS).chmod(0o644)
     manifest = {
@@ -132,12 +132,12 @@ def build(
         "architecture": config.architecture,
         "accepts": {**ACCEPTS, "contract": CONTRACT, "size": config.sides[-1]},
         "sha256": bundle.sha256(out / bundle.WEIGHTS),
-        "calibration": calibrated.calibration.model_dump(),
+        "calibration": fitted.model_dump(),
         "heads": HEADS,
         "gates": GATES,
         "in_distribution": IN_DISTRIBUTION,
         "training": stated(
-            data.trained(), about.summary, runs, calibrated.images, fewest(IN_DISTRIBUTION)
+            data.trained(), about.summary, runs, calibrated_on, fewest(IN_DISTRIBUTION)
         )
         | {"prior_tau": prior_tau, "caution": caution},
         "intended_use": INTENDED,
@@ -148,19 +148,15 @@ def build(
     bundle.verify(out)
 
 
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """What a network's images are held against."""
-
-    calibration: Calibration
-    tensors: Tensors
-    """The spaces, and the distances of the calibration images in them."""
-    images: int
-    """How many have calibrated it."""
-
-
-def calibration(network: Network, data: Data, size: int, caution: float) -> Calibrated:
+def calibration(
+    network: Network, data: Data, size: int, caution: float
+) -> tuple[Calibration, Tensors, int]:
     """Fit the spaces on training images, everything else on those that trained nothing.
+
+    Returns
+    -------
+    The calibration; the spaces, and the distances of the calibration images in them; how many have
+    calibrated it.
 
     Raises DataError: none of them has both an age and a sex.
     """
@@ -183,8 +179,7 @@ def calibration(network: Network, data: Data, size: int, caution: float) -> Cali
         f"{name}.reference": known.astype(np.float32)
         for name, known in asdict(plain.reference).items()
     }
-    fitted = calibrate.calibration(plain, changed, caution=caution)
-    return Calibrated(fitted, tensors, len(plain))
+    return calibrate.calibration(plain, changed, caution=caution), tensors, len(plain)
 
 
 def share(text: str) -> float | None:
