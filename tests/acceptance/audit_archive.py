@@ -12,13 +12,11 @@ from pathlib import Path
 from dicom_ai_node import pixels
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.conclude import AuditReport, conclude
+from dicom_ai_node.audit.conclude import AuditReport
 from dicom_ai_node.audit.report import write_report
-from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.config.stages import FillSettings, PolicySettings
-from dicom_ai_node.rules import RULES_VERSION, TextHeader
+from dicom_ai_node.rules import TextHeader
 from tests.builders.archive import TODAY, generated, write
-from tests.builders.scores import fired, scores, table, wrong
+from tests.builders.scores import concluded, fired, scores, table, wrong
 
 WITHOUT_LISTING = frozenset({"G6", "G7", "G8"})
 
@@ -29,17 +27,8 @@ def audit_files(paths: Sequence[Path]) -> AuditReport:
     for path in paths:
         header = TextHeader.from_dataset(pixels.read_header(path))
         studies.setdefault(header.clean("StudyInstanceUID"), []).append(header)
-    return conclude(
-        AuditSpec(source="folder:archive", today=TODAY),
-        [Collected(uid, StudyFacts(uid, tuple(own))) for uid, own in studies.items()],
-        listed=len(studies),
-        complete=True,
-        rules=RulesSettings(),
-        policy=PolicySettings(),
-        fill=FillSettings(),
-        rules_version=RULES_VERSION,
-        model="",
-    )
+    collected = [Collected(uid, StudyFacts(uid, tuple(own))) for uid, own in studies.items()]
+    return concluded(AuditSpec(source="folder:archive", today=TODAY), collected)
 
 
 def main(folder: Path) -> int:

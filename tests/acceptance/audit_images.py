@@ -28,19 +28,16 @@ from pydicom import Dataset
 
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.audit.conclude import conclude
 from dicom_ai_node.audit.study import collected_from_row
-from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.demo.images import radiograph, uid
-from dicom_ai_node.rules import RULES_VERSION, TextHeader
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.ages_and_dates import encode_age_at
 from dicom_ai_node.store import audit_studies
 from tests.acceptance.audit_orthanc import configure, findings, kill, new, report, run
 from tests.builders.archive import TODAY
 from tests.builders.orthanc import orthanc_in
 from tests.builders.ports import free_port
-from tests.builders.scores import fired
+from tests.builders.scores import concluded, fired
 from training.data import project as own
 
 SEX, AGE, BOTH = 10, 10, 5
@@ -135,18 +132,7 @@ def _far_from(age: int, chance: random.Random) -> int:
 def again(archive: Sequence[Chest], kept: Mapping[str, Collected]) -> Rules:
     """What the audit would have found, had the headers been these: the estimates are the same."""
     collected = [replace(kept[one.study], facts=one.facts()) for one in archive]
-    found = conclude(
-        AuditSpec(source=SOURCE, depth=Depth.ALL, today=TODAY),
-        collected,
-        listed=len(collected),
-        complete=True,
-        rules=RulesSettings(),
-        policy=PolicySettings(),
-        fill=FillSettings(),
-        rules_version=RULES_VERSION,
-        model="",
-    )
-    return fired(found)
+    return fired(concluded(AuditSpec(source=SOURCE, depth=Depth.ALL, today=TODAY), collected))
 
 
 ABOUT: Mapping[str, frozenset[str]] = {

@@ -1,7 +1,6 @@
 """A real archive of one test: Orthanc on loopback, with DICOMweb and peers that it may send to."""
 
 import json
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydicom import Dataset, dcmwrite
 
 from tests.acceptance.harness import wait_until
 from tests.builders.ports import free_port
+from tests.builders.processes import running
 from tests.conftest import lacks, require_tool
 
 AE_TITLE = "ORTHANC"
@@ -44,6 +44,10 @@ class Orthanc:
         """The study with that UID, as Orthanc describes it."""
         (one,) = self.http.post("/tools/lookup", content=uid).json()
         return dict(self.http.get(f"/studies/{one['ID']}").json())
+
+    def instances(self) -> list[str]:
+        """Orthanc's own names of all its instances."""
+        return list(self.http.get("/instances").json())
 
     def modalities(self, uid: str) -> list[str]:
         """Modality of each of its series."""
@@ -91,22 +95,19 @@ def orthanc_in(
     } | settings
     file = folder / "orthanc.json"
     file.write_text(json.dumps(values))
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(file)], stdout=log, stderr=subprocess.STDOUT)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=30) as http:
+    with (
+        running(program, file, log=folder / "orthanc.log"),
+        httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=30) as http,
+    ):
 
-            def up() -> bool:
-                try:
-                    return http.get("/system").status_code == 200
-                except httpx.TransportError:
-                    return False
+        def up() -> bool:
+            try:
+                return http.get("/system").status_code == 200
+            except httpx.TransportError:
+                return False
 
-            wait_until("Orthanc", up)
-            yield Orthanc(dicom_port, http_port, http)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+        wait_until("Orthanc", up)
+        yield Orthanc(dicom_port, http_port, http)
 
 
 def _dicomweb_plugin() -> str:

@@ -2,9 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.archive.rules import ARCHIVE_RULES
-from dicom_ai_node.audit.conclude import AuditReport
+from dicom_ai_node.audit.campaign import AuditSpec
+from dicom_ai_node.audit.conclude import AuditReport, conclude
+from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import FillSettings, PolicySettings
+from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.rules.check import RULES
 from tests.builders.archive import Planted
 
@@ -24,6 +30,20 @@ class Score:
     @property
     def precision(self) -> float:
         return len(self.wanted & self.found) / len(self.found) if self.found else 1.0
+
+
+def concluded(spec: AuditSpec, collected: Sequence[Collected], **more: Any) -> AuditReport:
+    """What an audit says that collected everything, by the default settings."""
+    usual: dict[str, Any] = {
+        "listed": len(collected),
+        "complete": True,
+        "rules": RulesSettings(),
+        "policy": PolicySettings(),
+        "fill": FillSettings(),
+        "rules_version": RULES_VERSION,
+        "model": "",
+    }
+    return conclude(spec, collected, **usual | more)
 
 
 def fired(report: AuditReport) -> dict[str, tuple[str, ...]]:

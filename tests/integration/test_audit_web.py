@@ -4,11 +4,9 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
@@ -22,6 +20,7 @@ from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo.images import uid
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from tests.acceptance.harness import noise
+from tests.builders.web import Query, web_service
 
 SPEC = AuditSpec(
     source="web:main",
@@ -106,30 +105,14 @@ def service() -> Iterator[Service]:
     one.datasets.append(noise("s4", 2, PatientAge="044Y"))
     one.datasets.append(noise("s4", 3, Modality="CT"))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            query = parse_qs(parts.query)
-            one.asked.append((parts.path, query, self.headers.get("Authorization", "")))
-            status, kind, body = one.answer(parts.path, query)
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(path: str, query: Query, authorization: str) -> tuple[int, dict[str, str], bytes]:
+        one.asked.append((path, query, authorization))
+        status, kind, body = one.answer(path, query)
+        return status, {"Content-Type": kind}, body
 
-        def log_message(self, *_: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    one.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield one
-    one.hang.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with web_service(answer) as one.url:
+        yield one
+        one.hang.set()
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """What DICOMweb services of the field answer, each as legal, or as common, as it is odd."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydicom import Dataset
@@ -28,6 +25,7 @@ from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.errors import PeerRefused
 from tests.acceptance.harness import noise
+from tests.builders.web import Query, web_service
 from tests.integration.test_audit_web import encoded
 
 TODAY = date(2026, 4, 1)
@@ -36,8 +34,6 @@ ONE_DAY = AuditSpec(
 )
 EVER = AuditSpec(source="web:main", today=TODAY)
 UP_TO = AuditSpec(source="web:main", last_date=TODAY, today=TODAY)
-
-Query = dict[str, list[str]]
 
 
 class Reply(Exception):
@@ -126,29 +122,13 @@ def study(number: int, *, day: str = "20260314", modality: str = "CR") -> dict[s
 def service() -> Iterator[Service]:
     one = Service()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            reply = one.answer(parts.path, parse_qs(parts.query))
-            self.send_response(reply.status)
-            for name, value in {"Content-Type": "application/dicom+json", **reply.headers}.items():
-                self.send_header(name, value)
-            body = b"" if reply.status == 204 else reply.body
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(path: str, query: Query, _: str) -> tuple[int, dict[str, str], bytes]:
+        reply = one.answer(path, query)
+        body = b"" if reply.status == 204 else reply.body
+        return reply.status, {"Content-Type": "application/dicom+json", **reply.headers}, body
 
-        def log_message(self, *_: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    one.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield one
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with web_service(answer) as one.url:
+        yield one
 
 
 @pytest.fixture

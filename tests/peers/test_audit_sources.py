@@ -32,6 +32,7 @@ from dicom_ai_node.rules import TextHeader
 from tests.acceptance.harness import noise
 from tests.builders.orthanc import Orthanc, orthanc_in
 from tests.builders.ports import free_port
+from tests.builders.processes import running
 from tests.builders.receiving import Node, receiving, wait_until_listening
 from tests.conftest import require_tool
 
@@ -238,14 +239,9 @@ def dcmqrscp(folder: Path, files: list[Path], *, move_port: int) -> Iterator[int
     )
     subprocess.run([require_tool("dcmqridx"), str(data), *map(str, files)], check=True)
     command = [require_tool("dcmqrscp"), "-c", str(settings), "+x=", str(port)]
-    with (folder / "dcmqrscp.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
+    with running(*command, log=folder / "dcmqrscp.log"):
         wait_until_listening(port)
         yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 @pytest.mark.parametrize("retrieve", ["get", "move"])

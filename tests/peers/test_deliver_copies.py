@@ -28,8 +28,9 @@ from dicom_ai_node.study import State
 from tests.builders.filling import AGE, Ward, make, ward
 from tests.builders.outbox import SR_3D, delivering, report_uid, wait_for
 from tests.builders.ports import free_port
+from tests.builders.processes import running
 from tests.conftest import require_tool
-from tests.peers.test_deliver_peers import answers, running
+from tests.peers.test_deliver_peers import answers
 
 SYNTAXES = (
     ExplicitVRLittleEndian,
@@ -62,7 +63,7 @@ def test_storescp_gets_every_syntax_byte_for_byte(tmp_path: Path) -> None:
     folder.mkdir()
     command = [require_tool("storescp"), "+xa", "+B", "-aet", "PACS", "-od", str(folder), str(port)]
     with (
-        running(*command, cwd=tmp_path),
+        running(*command, log=tmp_path / "peer.log"),
         ward(tmp_path, pacs={"port": port, "fill": "deterministic"}) as box,
     ):
         wait_for(lambda: answers(box))

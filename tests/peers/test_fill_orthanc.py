@@ -1,8 +1,6 @@
 """Filled copies in a real archive: sent to Orthanc, read back, and what differs from the source."""
 
-import json
 import time
-import urllib.request
 from io import BytesIO
 from pathlib import Path
 
@@ -12,10 +10,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLossl
 
 from dicom_ai_node.fill.apply import apply, copy_maker
 from tests.builders.filling import AGE, GUESSED_SEX, ward
+from tests.builders.orthanc import orthanc_in
 from tests.builders.outbox import delivering, wait_for
-from tests.builders.ports import free_port
-from tests.conftest import require_tool
-from tests.peers.test_deliver_peers import answers, instances, running
+from tests.peers.test_deliver_peers import answers
 
 pytestmark = pytest.mark.peers
 
@@ -32,23 +29,9 @@ pytestmark = pytest.mark.peers
 def test_orthanc_keeps_the_copy_as_it_was_made(
     tmp_path: Path, fill: str, syntax: UID, sex: str
 ) -> None:
-    dicom, web = free_port(), free_port()
-    settings = {
-        "DicomAet": "PACS",
-        "DicomPort": dicom,
-        "HttpPort": web,
-        "StorageDirectory": str(tmp_path / "storage"),
-        "IndexDirectory": str(tmp_path / "storage"),
-        "DicomAlwaysAllowEcho": True,
-        "DicomAlwaysAllowStore": True,
-        "RemoteAccessAllowed": False,
-        "Plugins": [],
-    }
-    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
-    command = [require_tool("Orthanc"), str(tmp_path / "orthanc.json")]
     with (
-        running(*command, cwd=tmp_path),
-        ward(tmp_path, pacs={"port": dicom, "fill": fill}) as box,
+        orthanc_in(tmp_path / "orthanc", DicomAet="PACS") as orthanc,
+        ward(tmp_path, pacs={"port": orthanc.dicom_port, "fill": fill}) as box,
     ):
         wait_for(lambda: answers(box))
         uid = box.accepted_study("one", AGE, GUESSED_SEX, syntax=syntax)
@@ -57,9 +40,8 @@ def test_orthanc_keeps_the_copy_as_it_was_made(
             apply(box.config, box.db, box.spool, uid, actor="roe", make=make, now=time.time())
         with delivering(box.config):
             wait_for(lambda: box.delivered(1))
-        (found,) = instances(web)
-        with urllib.request.urlopen(f"http://127.0.0.1:{web}/instances/{found}/file") as answer:
-            copy = dcmread(BytesIO(answer.read()))
+        (found,) = orthanc.instances()
+        copy = dcmread(BytesIO(orthanc.http.get(f"/instances/{found}/file").content))
         original = dcmread(next(box.spool.instances.glob("*.dcm")))
         assert (copy.PatientAge, copy.PatientSex or "") == ("063Y", sex)
         assert copy.file_meta.TransferSyntaxUID == syntax

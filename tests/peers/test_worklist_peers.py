@@ -1,6 +1,5 @@
 """DCMTK's worklist (wlmscpfs) asked by the analyser; it does not match on StudyInstanceUID."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.acceptance.harness import noise
 from tests.builders.analysing import Node
 from tests.builders.headers import Changes, checked, header
 from tests.builders.ports import free_port
+from tests.builders.processes import running
 from tests.builders.receiving import wait_until_listening
 from tests.builders.rows import file_instance
 from tests.conftest import require_tool
@@ -66,14 +66,9 @@ def wlmscpfs(folder: Path, orders: list[Dataset]) -> Iterator[int]:
     for number, one in enumerate(orders):
         one.save_as(files / f"{number}.wl", enforce_file_format=True)
     command = [require_tool("wlmscpfs"), "-s", "-dfp", str(folder), str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
+    with running(*command, log=folder / "log"):
         wait_until_listening(port)
         yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def table(port: int, **values: Any) -> dict[str, Any]:

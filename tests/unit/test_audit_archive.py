@@ -7,10 +7,8 @@ from pathlib import Path
 from dicom_ai_node import pixels
 from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.conclude import AuditReport, conclude
-from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.config.stages import FillSettings, PolicySettings
-from dicom_ai_node.rules import RULES, RULES_VERSION, TextHeader
+from dicom_ai_node.audit.conclude import AuditReport
+from dicom_ai_node.rules import RULES, TextHeader
 from tests.builders.archive import (
     ALONE,
     ANYWHERE,
@@ -25,7 +23,9 @@ from tests.builders.archive import (
     headers,
     write,
 )
-from tests.builders.scores import fired, scores, table, wrong
+from tests.builders.scores import concluded, fired, scores, table, wrong
+
+SPEC = AuditSpec(source="node", today=TODAY)
 
 
 @cache
@@ -34,23 +34,9 @@ def archive() -> tuple[tuple[Planted, ...], tuple[Collected, ...]]:
     return studies, tuple(collected(studies))
 
 
-def concluded(collection: tuple[Collected, ...]) -> AuditReport:
-    return conclude(
-        AuditSpec(source="node", today=TODAY),
-        collection,
-        listed=len(collection),
-        complete=True,
-        rules=RulesSettings(),
-        policy=PolicySettings(),
-        fill=FillSettings(),
-        rules_version=RULES_VERSION,
-        model="",
-    )
-
-
 @cache
 def report() -> AuditReport:
-    return concluded(archive()[1])
+    return concluded(SPEC, archive()[1])
 
 
 def test_the_archive_is_as_large_as_it_says_and_most_of_it_is_sound() -> None:
@@ -80,7 +66,7 @@ def test_the_order_of_studies_and_of_instances_changes_nothing() -> None:
     part = archive()[1][:700]
     mixed = list(part)
     random.Random(1).shuffle(mixed)
-    assert concluded(tuple(mixed)) == concluded(part)
+    assert concluded(SPEC, mixed) == concluded(SPEC, part)
 
 
 def test_the_files_say_what_the_key_is_about(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.conclude import AuditReport, conclude
+from dicom_ai_node.audit.conclude import AuditReport
 from dicom_ai_node.audit.report import plots, write_report
 from dicom_ai_node.audit.report.page import page
 from dicom_ai_node.audit.report.tables import (
@@ -28,7 +28,7 @@ from dicom_ai_node.audit.report.tables import (
     studies_table,
 )
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.config.stages import FillSettings, PolicySettings
+from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.decide.stored import answer_from_json, check_from_json
 from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.attributes import AGE, SEX
@@ -40,7 +40,7 @@ from dicom_ai_node.types import (
     Reason,
     StudyResult,
 )
-from tests.builders import answers
+from tests.builders import answers, scores
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import TODAY, Value, header
 
@@ -73,17 +73,9 @@ def concluded(
     rules: RulesSettings = RULES,
     **spec: object,
 ) -> AuditReport:
-    return conclude(
-        AuditSpec(source="pacs:MAIN", today=TODAY, **spec),
-        collection,
-        listed=len(collection),
-        complete=complete,
-        rules=rules,
-        policy=PolicySettings(),
-        fill=fill,
-        rules_version="1",
-        model=model,
-    )
+    wanted = AuditSpec(source="pacs:MAIN", today=TODAY, **spec)
+    more = {"complete": complete, "rules": rules, "fill": fill, "rules_version": "1"}
+    return scores.concluded(wanted, collection, model=model, **more)
 
 
 def ward() -> list[Collected]:
