@@ -20,8 +20,7 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.decide.stored import result_to_json
 from dicom_ai_node.decide.study import noteworthy
-from dicom_ai_node.dicom.patient import patient_key
-from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.dicom.values import patient_key, text_of
 from dicom_ai_node.errors import InvalidReport, StorageError
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation

@@ -23,7 +23,7 @@ from dicom_ai_node.analyse.results import Results
 from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.backoff import AFTER_FAULT_SECONDS, LONGEST_RETRY, Backoff
 from dicom_ai_node.config import Config
-from dicom_ai_node.dicom.patient import patient_key
+from dicom_ai_node.dicom.values import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.inference.bundle import resolve_bundle

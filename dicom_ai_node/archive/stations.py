@@ -8,7 +8,8 @@ from dicom_ai_node.archive.member import Member, grouped
 from dicom_ai_node.archive.statistics import benjamini_hochberg, hypergeometric_tail
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import write_date
-from dicom_ai_node.rules.rule import IMPLAUSIBLE, INFORMATION, WARNING, Hit, rule, shown
+from dicom_ai_node.rules.reading import shown
+from dicom_ai_node.rules.rule import IMPLAUSIBLE, INFORMATION, WARNING, Hit, rule
 
 ORIGINS: Mapping[str, str] = {
     "station": "StationName",

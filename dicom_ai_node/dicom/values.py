@@ -5,6 +5,7 @@ bytes are no text: then two names, or two patients, become one. So an element is
 converted, in the Specific Character Set of its data set (PS3.3 C.12.1.1.2).
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, MutableSequence, Sequence
 from typing import Final
@@ -74,6 +75,20 @@ def decoded(ds: Dataset, attribute: str | int) -> tuple[str, bool]:
     vr = _known_vr(tag)
     text, good = as_sent(element, vr, encodings(ds) if vr in _ENCODED else ())
     return text.replace("\0", "").strip(), good
+
+
+def patient_key(source: Dataset) -> str:
+    """Return a hash of PatientID and its issuer, '' without a PatientID: nothing is linked then.
+
+    The same text is the same patient in every character set. What is no text in the character set
+    that is stated is told apart by its bytes, and from all that is text.
+    """
+    patient, readable = decoded(source, "PatientID")
+    if not patient:
+        return ""
+    issuer, known = decoded(source, "IssuerOfPatientID")
+    mark = "" if readable and known else f"\0{readable:d}{known:d}"
+    return hashlib.sha256(f"{issuer}\0{patient}{mark}".encode()).hexdigest()
 
 
 def as_sent(

@@ -16,23 +16,22 @@ from dicom_ai_node.rules.rule import CONFLICT, ERROR, INFORMATION, WARNING, Hit,
 )
 @each
 def _off_by_units(reading: Reading) -> Iterator[Hit]:
-    compared = reading.compared
-    if compared and compared.mismatch and not compared.conflict:
-        yield Hit(_difference(compared))
+    wrong = reading.mismatch
+    if wrong and not wrong.conflict:
+        yield Hit(_difference(wrong))
 
 
 @rule("E2", ERROR, "age", "PatientAge differs from the dates by years", status=CONFLICT)
 @each
 def _off_by_years(reading: Reading) -> Iterator[Hit]:
-    if reading.compared and reading.compared.conflict:
-        yield Hit(_difference(reading.compared))
+    wrong = reading.mismatch
+    if wrong and wrong.conflict:
+        yield Hit(_difference(wrong))
 
 
 def _difference(compared: Comparison) -> str:
-    return (
-        f"PatientAge {compared.age}, and PatientBirthDate to StudyDate makes "
-        f"{compared.implied:.1f} years"
-    )
+    years = f"{compared.implied:.1f} years"
+    return f"PatientAge {compared.age}, and PatientBirthDate to StudyDate makes {years}"
 
 
 @rule(
@@ -44,28 +43,24 @@ def _difference(compared: Comparison) -> str:
 )
 @each
 def _age_today(reading: Reading) -> Iterator[Hit]:
-    compared = reading.compared
-    if not (compared and compared.mismatch and compared.age.unit == "Y"):
+    wrong = reading.mismatch
+    if wrong is None or wrong.age.unit != "Y":
         return
-    if completed(compared.birth, reading.today, "Y") == compared.age.number:
-        yield Hit(
-            f"PatientAge {compared.age} is the age today, not at StudyDate "
-            f"{reading.header.clean('StudyDate')}"
-        )
+    if completed(wrong.birth, reading.today, "Y") == wrong.age.number:
+        day = reading.header.clean("StudyDate")
+        yield Hit(f"PatientAge {wrong.age} is the age today, not at StudyDate {day}")
 
 
 @rule("E4", WARNING, "age", "PatientAge fits the dates in another unit", status=CONFLICT)
 @each
 def _other_unit(reading: Reading) -> Iterator[Hit]:
-    compared = reading.compared
-    if not (compared and compared.mismatch):
+    wrong = reading.mismatch
+    if wrong is None:
         return
     for unit in YEARS_PER_UNIT:
-        units = completed(compared.birth, compared.study, unit)
-        if unit != compared.age.unit and abs(units - compared.age.number) <= 1:
-            yield Hit(
-                f"PatientAge {compared.age} would fit as {compared.age.number} {UNIT_NAMES[unit]}"
-            )
+        units = completed(wrong.birth, wrong.study, unit)
+        if unit != wrong.age.unit and abs(units - wrong.age.number) <= 1:
+            yield Hit(f"PatientAge {wrong.age} would fit as {wrong.age.number} {UNIT_NAMES[unit]}")
 
 
 @rule("E5", INFORMATION, "age", "PatientAge of an infant is in years")
@@ -83,15 +78,15 @@ def _infant_in_years(reading: Reading) -> Iterator[Hit]:
 @rule("E6", WARNING, "age", "PatientAge fits the dates with two digits transposed", status=CONFLICT)
 @each
 def _transposed(reading: Reading) -> Iterator[Hit]:
-    compared = reading.compared
-    if not (compared and compared.mismatch):
+    wrong = reading.mismatch
+    if wrong is None:
         return
-    digits = f"{compared.age.number:03d}"
-    units = completed(compared.birth, compared.study, compared.age.unit)
+    digits = f"{wrong.age.number:03d}"
+    units = completed(wrong.birth, wrong.study, wrong.age.unit)
     for left in range(len(digits) - 1):
         swapped = digits[:left] + digits[left + 1] + digits[left] + digits[left + 2 :]
         if swapped != digits and abs(int(swapped) - units) <= 1:
-            yield Hit(f"PatientAge {compared.age} would fit as {swapped}{compared.age.unit}")
+            yield Hit(f"PatientAge {wrong.age} would fit as {swapped}{wrong.age.unit}")
 
 
 @rule(

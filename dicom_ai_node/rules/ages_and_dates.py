@@ -20,7 +20,6 @@ _UNIT_WORDS: Mapping[str, str] = {
     **dict.fromkeys(("d", "day", "days"), "D"),
 }
 
-# A newborn's age is counted in days, then weeks, then months; years say enough from two on.
 _WEEKS_FROM_DAYS = 28
 _MONTHS_FROM_MONTHS = 3
 _YEARS_FROM_YEARS = 2
@@ -83,22 +82,17 @@ def encode_age_at(birth: date, day: date) -> str:
     """
     if day < birth:
         raise ValueError("not born yet")
-    if completed(birth, day, "Y") > 999:
+    numbers = {unit: completed(birth, day, unit) for unit in YEARS_PER_UNIT}
+    if numbers["Y"] > 999:
         raise ValueError(f"not an age that VR AS can hold: {birth} to {day}")
-    return str(_in_fitting_unit({unit: completed(birth, day, unit) for unit in YEARS_PER_UNIT}))
-
-
-def _in_fitting_unit(numbers: Mapping[str, int]) -> Age:
-    """Choose among the same age in days, weeks, months and years."""
+    # A newborn's age is counted in days, then weeks, then months; years say enough from two on.
     if numbers["Y"] >= _YEARS_FROM_YEARS:
         unit = "Y"
     elif numbers["M"] >= _MONTHS_FROM_MONTHS:
         unit = "M"
-    elif numbers["D"] >= _WEEKS_FROM_DAYS:
-        unit = "W"
     else:
-        unit = "D"
-    return Age(numbers[unit], unit)
+        unit = "W" if numbers["D"] >= _WEEKS_FROM_DAYS else "D"
+    return str(Age(numbers[unit], unit))
 
 
 def completed(birth: date, day: date, unit: str) -> int:
@@ -123,10 +117,8 @@ def years_between(birth: date, day: date) -> float:
     if day < birth:
         return -years_between(day, birth)
     years = completed(birth, day, "Y")
-    try:
-        birthday = birth.replace(year=birth.year + years)
-    except ValueError:  # Born on 29 February, and that year has none.
-        birthday = date(birth.year + years, 3, 1)
+    # Who was born on 29 February has it on 1 March in other years.
+    birthday = shift_years(birth, years) or date(birth.year + years, 3, 1)
     return years + (day - birthday).days / 366
 
 
@@ -134,7 +126,6 @@ _DATE = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
 _ERA = re.compile(r"[MTSHR]\s?[0-9]{1,2}[./-]?[0-9]{1,2}[./-]?[0-9]{1,2}")
 _YEAR = re.compile(r"([0-9]{4})[./-]?[0-9]{2}[./-]?[0-9]{2}")
 
-BUDDHIST_OFFSET = 543
 # Hijri 1300 is 1882, Hijri 1470 is 2047: no Gregorian birth date of a radiograph lies there.
 _HIJRI_YEARS = range(1300, 1471)
 # Buddhist 2430 is 1887, Buddhist 2600 is 2057.
@@ -160,8 +151,8 @@ def swap_day_and_month(text: str) -> date | None:
     return _date(int(match[1]), int(match[3]), int(match[2]))
 
 
-def shift_century(day: date, years: int) -> date | None:
-    """``day`` moved by ``years`` (±100), None when there is no such day."""
+def shift_years(day: date, years: int) -> date | None:
+    """``day`` moved by ``years``, None when there is no such day."""
     return _date(day.year + years, day.month, day.day)
 
 

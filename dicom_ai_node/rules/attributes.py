@@ -98,8 +98,7 @@ def _propose_age(case: Case, status: AttributeStatus) -> Iterator[Valued]:
 
 def _is_usable(reading: Reading) -> bool:
     """Whether the age of an instance can be proposed; :func:`trusted_age` is that of a study."""
-    mismatch = reading.compared is not None and reading.compared.mismatch
-    return reading.age is not None and not reading.placeholder_age and not mismatch
+    return reading.age is not None and not reading.placeholder_age and reading.mismatch is None
 
 
 def _from_dates(case: Case, birth: date, study: date, source: str) -> Iterator[Valued]:

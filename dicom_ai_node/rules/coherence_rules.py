@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 
 from dicom_ai_node.rules.meaning import meant_sex, salvaged_age
-from dicom_ai_node.rules.reading import DESCRIPTIONS, Reading, read_decimal, stated
-from dicom_ai_node.rules.rule import CONFLICT, ERROR, INFORMATION, WARNING, Hit, each, rule, shown
+from dicom_ai_node.rules.reading import DESCRIPTIONS, Reading, read_decimal, shown, stated
+from dicom_ai_node.rules.rule import CONFLICT, ERROR, INFORMATION, WARNING, Hit, each, rule
 
 _OBSTETRIC = re.compile(
     r"\b(pregnan\w*|obstet\w*|gravid\w*|f(o)?et(al|us)|prenatal|antenatal|schwanger\w*"
@@ -40,8 +40,7 @@ def _text_against_sex(reading: Reading) -> Iterator[Hit]:
     if pattern is None or reading.sex_respected:
         return
     for keyword in DESCRIPTIONS:
-        word = stated(pattern, reading.header.clean(keyword))
-        if word:
+        if word := stated(pattern, reading.header.clean(keyword)):
             yield Hit(f"PatientSex {sex} and {keyword} says {shown(word)}")
     status = _pregnancy_status(reading)
     if sex == "M" and status in {2, 3}:
@@ -51,9 +50,8 @@ def _text_against_sex(reading: Reading) -> Iterator[Hit]:
 @rule("F2", ERROR, "sex", "PregnancyStatus is none of 1 to 4")
 @each
 def _pregnancy_code(reading: Reading) -> Iterator[Hit]:
-    text = reading.header.clean("PregnancyStatus")
-    if text and _pregnancy_status(reading) not in _PREGNANCY:
-        yield Hit(f"PregnancyStatus {shown(text)} is none of 1, 2, 3, 4")
+    if reading.header.clean("PregnancyStatus") and _pregnancy_status(reading) not in _PREGNANCY:
+        yield Hit(f"PregnancyStatus {reading.quoted('PregnancyStatus')} is none of 1, 2, 3, 4")
 
 
 @rule("F3", WARNING, "age", "Pregnant at an age at which nobody is")
@@ -93,9 +91,8 @@ def animal(reading: Reading) -> str:
 )
 @each
 def _veterinary(reading: Reading) -> Iterator[Hit]:
-    keyword = animal(reading)
-    if keyword:
-        yield Hit(f"{keyword} {shown(reading.header.clean(keyword))}: a veterinary patient")
+    if keyword := animal(reading):
+        yield Hit(f"{keyword} {reading.quoted(keyword)}: a veterinary patient")
 
 
 @rule(
@@ -121,7 +118,7 @@ def _body_measures(reading: Reading) -> Iterator[Hit]:
     header = reading.header
     size = read_decimal(header.clean("PatientSize"))
     if size is not None and size > reading.settings.maximum_size:
-        yield Hit(f"PatientSize {shown(header.clean('PatientSize'))} is in metres: centimetres?")
+        yield Hit(f"PatientSize {reading.quoted('PatientSize')} is in metres: centimetres?")
     elif size == 0:
         yield Hit("PatientSize is 0")
     if read_decimal(header.clean("PatientWeight")) == 0:

@@ -8,13 +8,13 @@ from datetime import date
 
 from dicom_ai_node.rules.ages_and_dates import (
     other_calendar,
-    shift_century,
+    shift_years,
     swap_day_and_month,
     write_date,
     years_between,
 )
 from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading
-from dicom_ai_node.rules.rule import ERROR, INFORMATION, WARNING, Hit, each, rule, shown
+from dicom_ai_node.rules.rule import ERROR, INFORMATION, WARNING, Hit, each, rule
 
 
 def _both(reading: Reading) -> tuple[date, date] | None:
@@ -68,10 +68,8 @@ def _before_the_technique(reading: Reading) -> Iterator[Hit]:
     if study.year < settings.first_radiograph_year:
         yield Hit(f"StudyDate {write_date(study)} is before X-rays were discovered")
     elif study.year < first:
-        yield Hit(
-            f"StudyDate {write_date(study)} is before there was {modality}",
-            severity=WARNING,
-        )
+        reason = f"StudyDate {write_date(study)} is before there was {modality}"
+        yield Hit(reason, severity=WARNING)
 
 
 @rule("D5", WARNING, "dates", "Study and acquisition are more than a day apart")
@@ -105,11 +103,9 @@ def _explains(reading: Reading, birth: date | None) -> bool:
 
 def _suspect(reading: Reading) -> bool:
     """The dates contradict each other or PatientAge."""
-    implied = reading.implied_age
-    if implied is None:
-        return False
-    impossible = not 0 <= implied <= reading.settings.maximum_implied_age
-    return impossible or bool(reading.compared and reading.compared.mismatch)
+    implied, oldest = reading.implied_age, reading.settings.maximum_implied_age
+    impossible = implied is not None and not 0 <= implied <= oldest
+    return impossible or reading.mismatch is not None
 
 
 @rule(
@@ -123,7 +119,7 @@ def _century(reading: Reading) -> Iterator[Hit]:
     if reading.birth is None or not _suspect(reading):
         return
     for years in (-100, 100):
-        if _explains(reading, shift_century(reading.birth, years)):
+        if _explains(reading, shift_years(reading.birth, years)):
             yield Hit(f"PatientBirthDate {write_date(reading.birth)} would fit {years:+d} years")
 
 
@@ -132,10 +128,10 @@ def _century(reading: Reading) -> Iterator[Hit]:
 def _day_and_month(reading: Reading) -> Iterator[Hit]:
     if reading.dates_modified:
         return
-    text = reading.header.clean("PatientBirthDate")
-    swapped = swap_day_and_month(text)
+    swapped = swap_day_and_month(reading.header.clean("PatientBirthDate"))
     if (reading.birth is None or _suspect(reading)) and _explains(reading, swapped):
-        yield Hit(f"PatientBirthDate {shown(text)} would fit with day and month swapped")
+        text = reading.quoted("PatientBirthDate")
+        yield Hit(f"PatientBirthDate {text} would fit with day and month swapped")
     study, swapped = reading.study, swap_day_and_month(reading.header.clean("StudyDate"))
     if study and swapped and _far_apart(reading, study) and not _far_apart(reading, swapped):
         yield Hit(f"StudyDate {write_date(study)} would fit with day and month swapped")
@@ -152,10 +148,9 @@ def _calendar(reading: Reading) -> Iterator[Hit]:
     if reading.dates_modified:
         return
     for keyword in DATE_KEYWORDS:
-        text = reading.header.clean(keyword)
-        calendar = other_calendar(text)
-        if calendar:
-            yield Hit(f"{keyword} {shown(text)} looks like a date of the {calendar} calendar")
+        if calendar := other_calendar(reading.header.clean(keyword)):
+            text = reading.quoted(keyword)
+            yield Hit(f"{keyword} {text} looks like a date of the {calendar} calendar")
 
 
 @rule(
@@ -164,5 +159,5 @@ def _calendar(reading: Reading) -> Iterator[Hit]:
 @each
 def _modified(reading: Reading) -> Iterator[Hit]:
     if reading.dates_modified:
-        text = reading.header.clean("LongitudinalTemporalInformationModified")
-        yield Hit(f"LongitudinalTemporalInformationModified is {shown(text)}: no date arithmetic")
+        text = reading.quoted("LongitudinalTemporalInformationModified")
+        yield Hit(f"LongitudinalTemporalInformationModified is {text}: no date arithmetic")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dicom_ai_node.dicom.values import encodings_of
 from dicom_ai_node.rules.ages_and_dates import read_age, read_date
 from dicom_ai_node.rules.header import ELEMENTS
-from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading
-from dicom_ai_node.rules.rule import ERROR, MALFORMED, WARNING, Hit, each, rule, shown
+from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading, shown
+from dicom_ai_node.rules.rule import ERROR, MALFORMED, WARNING, Hit, each, rule
 
 _ABOUT = {
     "PatientAge": "age",
@@ -92,9 +92,7 @@ def _character_set(reading: Reading) -> Iterator[Hit]:
     _, unknown = encodings_of(terms)
     if unknown:
         yield Hit(f"SpecificCharacterSet {shown(unknown[0])} is not a defined term")
-    elif header.undecodable and terms:
-        names = ", ".join(sorted(header.undecodable))
-        yield Hit(f"{names}: not text in the SpecificCharacterSet {shown(', '.join(terms))}")
     elif header.undecodable:
-        names = ", ".join(sorted(header.undecodable))
-        yield Hit(f"{names}: not ASCII, and SpecificCharacterSet is missing")
+        stated = f"text in the SpecificCharacterSet {shown(', '.join(terms))}"
+        wrong = stated if terms else "ASCII, and SpecificCharacterSet is missing"
+        yield Hit(f"{', '.join(sorted(header.undecodable))}: not {wrong}")

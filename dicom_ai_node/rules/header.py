@@ -90,6 +90,10 @@ class TextHeader:
         """Whether the value says anything: more than padding, delimiters and empty items."""
         return says_something(self[keyword])
 
+    def says_yes(self, keyword: str) -> bool:
+        """Whether a flag is YES, in whatever case."""
+        return self.clean(keyword).upper() == "YES"
+
     def parts(self, keyword: str) -> list[str]:
         """The values of a multi-valued attribute, each without its padding."""
         text = self.clean(keyword)

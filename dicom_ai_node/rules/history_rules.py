@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from dicom_ai_node.rules.ages_and_dates import read_date, write_date
 from dicom_ai_node.rules.meaning import sex_meant, years_meant
-from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.rule import CONFLICT, ERROR, WARNING, Case, Hit, rule, shown
+from dicom_ai_node.rules.reading import Reading, shown
+from dicom_ai_node.rules.rule import CONFLICT, ERROR, WARNING, Case, Hit, rule
 from dicom_ai_node.types import PriorStudy
 
 _COMPARED = (

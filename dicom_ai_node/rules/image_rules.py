@@ -6,8 +6,8 @@ Most of it is found where the pixels are decoded or the estimate is had, and onl
 from collections.abc import Iterator, Mapping
 
 from dicom_ai_node.dicom.syntaxes import is_lossy
-from dicom_ai_node.rules.reading import Reading, read_decimal
-from dicom_ai_node.rules.rule import INFORMATION, WARNING, Entry, Hit, each, rule, shown
+from dicom_ai_node.rules.reading import Reading, read_decimal, shown
+from dicom_ai_node.rules.rule import INFORMATION, WARNING, Entry, Hit, each, rule
 
 # PS3.3 C.8.11.1: the shape that the photometric interpretation of a DX image asks for.
 _SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
@@ -16,7 +16,7 @@ _SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 @rule("I1", WARNING, "image", "BurnedInAnnotation is YES: age and sex may be written in the pixels")
 @each
 def _burned_in(reading: Reading) -> Iterator[Hit]:
-    if reading.header.clean("BurnedInAnnotation").upper() == "YES":
+    if reading.header.says_yes("BurnedInAnnotation"):
         yield Hit()
 
 

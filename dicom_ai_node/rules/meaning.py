@@ -28,8 +28,7 @@ def contradictions(reading: Reading, age: Age) -> Iterator[str]:
         if weight and 0 < weight < settings.adult_minimum_weight:
             yield f"with a PatientWeight of {weight:.1f} kg"
         for keyword in DESCRIPTIONS:
-            word = stated(_PAEDIATRIC, reading.header.clean(keyword))
-            if word:
+            if word := stated(_PAEDIATRIC, reading.header.clean(keyword)):
                 yield f"and {keyword} says {word!a}"
     elif years < settings.infant_age:
         if size and size > settings.infant_maximum_size:

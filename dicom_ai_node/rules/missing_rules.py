@@ -6,7 +6,7 @@ Types are after PS3.3 C.7.1.1 and C.7.2.2.
 import re
 from collections.abc import Iterator, Sequence
 
-from dicom_ai_node.rules.reading import Reading
+from dicom_ai_node.rules.reading import Reading, shown
 from dicom_ai_node.rules.rule import (
     ERROR,
     IMPLAUSIBLE,
@@ -17,7 +17,6 @@ from dicom_ai_node.rules.rule import (
     Hit,
     each,
     rule,
-    shown,
     when,
 )
 
@@ -80,12 +79,11 @@ def _no_study_date(case: Case) -> bool:
 )
 @each
 def _zero_age(reading: Reading) -> Iterator[Hit]:
-    if reading.age and reading.age.number == 0 and reading.placeholder_age:
-        yield Hit(
-            f"PatientAge {reading.age} stands for no age; 000D would be right, on the day of birth"
-            if reading.age.unit != "D"
-            else "PatientAge 000D although PatientBirthDate is not StudyDate"
-        )
+    age = reading.age
+    if age and age.number == 0 and reading.placeholder_age and age.unit == "D":
+        yield Hit("PatientAge 000D although PatientBirthDate is not StudyDate")
+    elif age and age.number == 0 and reading.placeholder_age:
+        yield Hit(f"PatientAge {age} stands for no age; 000D would be right, on the day of birth")
 
 
 @rule(
@@ -97,24 +95,19 @@ def _zero_age(reading: Reading) -> Iterator[Hit]:
 )
 @each
 def _high_age(reading: Reading) -> Iterator[Hit]:
-    settings = reading.settings
-    if reading.age is None or reading.age.years < settings.remarkable_age:
-        return
-    if reading.age.years >= settings.maximum_age:
-        yield Hit(f"PatientAge {reading.age} is {settings.maximum_age} years or more")
-    else:
-        yield Hit(
-            f"PatientAge {reading.age} is {settings.remarkable_age} years or more",
-            severity=WARNING,
-        )
+    age, settings = reading.age, reading.settings
+    if age and age.years >= settings.maximum_age:
+        yield Hit(f"PatientAge {age} is {settings.maximum_age} years or more")
+    elif age and age.years >= settings.remarkable_age:
+        yield Hit(f"PatientAge {age} is {settings.remarkable_age} years or more", severity=WARNING)
 
 
 @rule("C4", WARNING, "dates", "PatientBirthDate is what systems write for an unknown date")
 @each
 def _birth_placeholder(reading: Reading) -> Iterator[Hit]:
     if reading.placeholder_birth:
-        text = reading.header.clean("PatientBirthDate")
-        yield Hit(f"PatientBirthDate {shown(text)} is what systems write for an unknown date")
+        text = reading.quoted("PatientBirthDate")
+        yield Hit(f"PatientBirthDate {text} is what systems write for an unknown date")
 
 
 @rule(
@@ -126,10 +119,8 @@ def _birth_placeholder(reading: Reading) -> Iterator[Hit]:
 @each
 def _year_only(reading: Reading) -> Iterator[Hit]:
     if reading.year_only:
-        text = reading.header.clean("PatientBirthDate")
-        yield Hit(
-            f"PatientBirthDate {shown(text)}: month and day look filled in, only the year counts"
-        )
+        text = reading.quoted("PatientBirthDate")
+        yield Hit(f"PatientBirthDate {text}: month and day look filled in, only the year counts")
 
 
 def test_name(reading: Reading) -> str:
@@ -148,13 +139,9 @@ def test_word(name: str, test_names: Sequence[str]) -> str:
 
 def quality_control(case: Case) -> bool:
     """The subject is a phantom, or every image is one of quality control (PS3.3 C.7.1.1)."""
-
-    def says_yes(reading: Reading, keyword: str) -> bool:
-        return reading.header.clean(keyword).upper() == "YES"
-
-    readings = case.readings
-    return any(says_yes(reading, "QualityControlSubject") for reading in readings) or (
-        bool(readings) and all(says_yes(reading, "QualityControlImage") for reading in readings)
+    headers = [reading.header for reading in case.readings]
+    return any(header.says_yes("QualityControlSubject") for header in headers) or (
+        bool(headers) and all(header.says_yes("QualityControlImage") for header in headers)
     )
 
 
@@ -166,10 +153,9 @@ def quality_control(case: Case) -> bool:
 )
 @each
 def _not_a_patient(reading: Reading) -> Iterator[Hit]:
-    word = test_name(reading)
-    if word:
+    if word := test_name(reading):
         # The word and not the name: it is enough to understand the finding.
         yield Hit(f"PatientName contains {shown(word)}")
     for keyword in ("QualityControlSubject", "QualityControlImage"):
-        if reading.header.clean(keyword).upper() == "YES":
+        if reading.header.says_yes(keyword):
             yield Hit(f"{keyword} is YES")

@@ -47,6 +47,14 @@ def stated(pattern: re.Pattern[str], text: str) -> str:
     return ""
 
 
+def shown(value: str, longest: int = 40) -> str:
+    """``value`` in quotes for a reason: one line of ASCII, whatever was sent.
+
+    ASCII because a reason travels in an SR, whose character set is that of the image.
+    """
+    return ascii(value if len(value) <= longest else value[:longest] + "...")
+
+
 DATE_KEYWORDS = ("PatientBirthDate", "StudyDate", "AcquisitionDate")
 
 
@@ -88,6 +96,10 @@ class Reading:
             dates_modified=modified in {"MODIFIED", "REMOVED"},
         )
 
+    def quoted(self, keyword: str) -> str:
+        """A value without its padding in quotes, as a reason has it."""
+        return shown(self.header.clean(keyword))
+
     @property
     def sex(self) -> str:
         """PatientSex without its padding."""
@@ -102,7 +114,7 @@ class Reading:
     def deidentified(self) -> bool:
         """Whether the header says that the patient's identity was removed (PS3.3 C.7.1.1)."""
         return (
-            self.header.clean("PatientIdentityRemoved").upper() == "YES"
+            self.header.says_yes("PatientIdentityRemoved")
             or self.header.says("DeidentificationMethod")
             or self.header.says("DeidentificationMethodCodeSequence")
             or self.dates_modified
@@ -114,13 +126,9 @@ class Reading:
         if self.age is None:
             return False
         if self.age.number == 0:
-            return not self.born_on_study_day or self.age.unit != "D"
+            born_that_day = self.birth is not None and self.birth == self.study
+            return not born_that_day or self.age.unit != "D"
         return self.age.years >= self.settings.maximum_age
-
-    @property
-    def born_on_study_day(self) -> bool:
-        """Birth date and study date are the same day."""
-        return self.birth is not None and self.birth == self.study
 
     @property
     def censored_age(self) -> bool:
@@ -148,6 +156,11 @@ class Reading:
     def compared(self) -> "Comparison | None":
         """PatientAge against the dates, None where either says nothing or must not be compared."""
         return self.against(self.span[0]) if self.span else None
+
+    @property
+    def mismatch(self) -> "Comparison | None":
+        """The same where they differ by more than is usual."""
+        return self.compared if self.compared and self.compared.mismatch else None
 
     def against(self, birth: date) -> "Comparison | None":
         """PatientAge against another birth date and StudyDate, None where it says nothing."""

@@ -151,12 +151,3 @@ def when(wrong: Callable[[Case], bool]) -> StudyCheck:
             yield Hit()
 
     return check
-
-
-def shown(value: str, longest: int = 40) -> str:
-    """``value`` in quotes for a reason: one line of ASCII, whatever was sent.
-
-    ASCII because a reason travels in an SR, whose character set is that of the image.
-    """
-    cut = value if len(value) <= longest else value[:longest] + "..."
-    return ascii(cut)

@@ -13,9 +13,8 @@ from pydicom.tag import Tag
 from dicom_ai_node.analyse.headers import check_file
 from dicom_ai_node.audit.sources.dicom_json import header_of
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.dicom.patient import patient_key
 from dicom_ai_node.dicom.uids import is_uid
-from dicom_ai_node.dicom.values import decoded, text_of
+from dicom_ai_node.dicom.values import decoded, patient_key, text_of
 from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.types import AttributeStatus
 from tests.builders.checks import age_and_sex

@@ -33,8 +33,8 @@ from dicom_ai_node.report.text import summary
 from dicom_ai_node.rules import RULES
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.rules.check import amended, check
-from dicom_ai_node.rules.reading import Reading
-from dicom_ai_node.rules.rule import WARNING, Case, Hit, each, rule, shown
+from dicom_ai_node.rules.reading import Reading, shown
+from dicom_ai_node.rules.rule import WARNING, Case, Hit, each, rule
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
