@@ -8,10 +8,10 @@ from pydicom import Dataset
 from pydicom.uid import RLELossless
 from pynetdicom import _config, build_context
 
-from dicom_ai_node import peer
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.errors import UnreadableInstance
+from dicom_ai_node.peer.association import Association, Peer, status_of
 
 CLASSES_OF_KIND = {"sr": REPORTS, "sc": (SECONDARY_CAPTURE,), "saliency": (SECONDARY_CAPTURE,)}
 
@@ -39,7 +39,7 @@ def offers_for(sop_class_uid: str) -> tuple[Offer, ...]:
     return Offer(sop_class_uid, (str(RLELossless),)), native
 
 
-class StoreAssociation(peer.Association):
+class StoreAssociation(Association):
     """An open association over which objects are stored."""
 
     @property
@@ -85,7 +85,7 @@ class StoreAssociation(peer.Association):
             answer = self._ask(self._handle.send_c_store, dataset)
         except (AttributeError, ValueError, RuntimeError) as error:
             raise UnreadableInstance("the object cannot be encoded") from error
-        return peer.status_of(answer)
+        return status_of(answer)
 
     def store_file(self, path: Path) -> tuple[int, str]:
         """Send the data set of a DICOM file byte for byte, as :meth:`store` does with an object.
@@ -103,11 +103,11 @@ class StoreAssociation(peer.Association):
             answer = self._ask(self._handle.send_c_store, path)
         except (AttributeError, ValueError, OSError) as error:
             raise UnreadableInstance("the file cannot be sent as it is") from error
-        return peer.status_of(answer)
+        return status_of(answer)
 
 
 def connect(
-    destination: peer.Peer, offers: Iterable[Offer], *, calling_ae_title: str
+    destination: Peer, offers: Iterable[Offer], *, calling_ae_title: str
 ) -> StoreAssociation:
     """Open an association that proposes ``offers``, each in a presentation context of its own.
 

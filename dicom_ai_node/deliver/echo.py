@@ -10,7 +10,7 @@ from dicom_ai_node.deliver.association import Offer, connect
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE, VERIFICATION
 from dicom_ai_node.dicom.status import describe_store
 from dicom_ai_node.errors import ConfigError
-from dicom_ai_node.peer import Peer, name_of
+from dicom_ai_node.peer.association import Peer, name_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from dicom_ai_node.dicom.uids import PROGRAM_UID
 PREFIX_END: Final = 132
 """Offset behind preamble and prefix, where the File Meta Information begins."""
 _PREFIX = b"DICM"
-_IMPLEMENTATION_VERSION = "DICOM_AI_NODE"
+IMPLEMENTATION_VERSION: Final = "DICOM_AI_NODE"
+"""Implementation Version Name (0002,0013)."""
 _LONGEST_UID = 64
 
 
@@ -34,7 +35,7 @@ def file_head(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid:
             (0x00020003, "UI", sop_instance_uid[:_LONGEST_UID]),
             (0x00020010, "UI", transfer_syntax_uid),
             (0x00020012, "UI", PROGRAM_UID),
-            (0x00020013, "SH", _IMPLEMENTATION_VERSION),
+            (0x00020013, "SH", IMPLEMENTATION_VERSION),
         )
     )
     length = EXPLICIT.element(0x00020000, "UL", len(elements).to_bytes(4, "little"))

@@ -8,17 +8,27 @@ user information only the Maximum Length and, in an answer, the roles.
 
 import re
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
-from dicom_ai_node.dicom.uids import APPLICATION_CONTEXT
+from dicom_ai_node.dicom.part10 import IMPLEMENTATION_VERSION
+from dicom_ai_node.dicom.uids import APPLICATION_CONTEXT, PROGRAM_UID
 
 A_ASSOCIATE_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, P_DATA_TF = 0x01, 0x02, 0x03, 0x04
 A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 0x05, 0x06, 0x07
 
 ABORT = bytes((A_ABORT, 0, 0, 0, 0, 4, 0, 0, 2, 0))
 """An A-ABORT of the service provider, without a reason (PS3.8 9.3.8)."""
+ABORT_BY_USER = bytes((A_ABORT, 0, 0, 0, 0, 4, 0, 0, 0, 0))
+RELEASED = bytes((A_RELEASE_RP, 0, 0, 0, 0, 4, 0, 0, 0, 0))
+"""The A-RELEASE-RP (PS3.8 9.3.7)."""
+HEADER = struct.Struct(">BxI")
+"""Type and length of a PDU."""
+LARGEST_CONTROL = 1024 * 1024
+"""Largest PDU that is not P-DATA: it is held in memory. An association request of 128 contexts
+with 40 transfer syntaxes each takes a third of it."""
 
 LARGEST_SENT = 131072
 """Most bytes of a P-DATA-TF that this node sends, also where the peer takes more or names no limit
@@ -36,7 +46,9 @@ _NO_SYNTAX = "2.25.0"
 """Stands for the UID of a syntax that is missing or is no UID. Nobody supports it."""
 _APPLICATION, _CONTEXT_RQ, _CONTEXT_AC, _USER = 0x10, 0x20, 0x21, 0x50
 _ABSTRACT, _TRANSFER, _MAXIMUM_LENGTH, _ROLES = 0x30, 0x40, 0x51, 0x54
-_ACCEPTED, _NO_REASON = 0, 2  # results of a presentation context, PS3.8 table 9-18
+_CLASS_UID, _VERSION = 0x52, 0x55  # of the implementation, PS3.7 D.3.3.2
+# Results of a presentation context, PS3.8 table 9-18.
+_ACCEPTED, _NO_REASON, _NO_ABSTRACT, _NO_TRANSFER = 0, 2, 3, 4
 
 _UID = re.compile(rb"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 """PS3.5 9.1. No class or syntax that anybody supports has another form."""
@@ -46,24 +58,82 @@ class UnreadablePdu(Exception):
     """The PDU cannot be followed, so that the association must end; says why."""
 
 
-class Refusal(Enum):
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21) that a request earns."""
+class Rejection(Enum):
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
-    APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
-    PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
     NO_PRESENTATION_CONTEXT = (1, 1, 1)
+    APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
+    CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
+    CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
+    PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
+    LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+    @property
+    def pdu(self) -> bytes:
+        """The A-ASSOCIATE-RJ."""
+        return struct.pack(">BxIxBBB", A_ASSOCIATE_RJ, 4, *self.value)
+
+
+class Context(NamedTuple):
+    """A presentation context that is proposed; syntaxes that are none stand as one of nobody's."""
+
+    abstract: str
+    transfer: tuple[str, ...]
+    """Not empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
     """An A-ASSOCIATE-RQ as it can be decoded."""
 
-    pdu: bytes
     calling: str
     """AE title without padding, '' when it is blank; what cannot be printed is a question mark."""
     called: str
-    refusal: Refusal | None
+    contexts: Mapping[int, Context]
+    """By presentation context ID."""
+    longest: int
+    """Bytes of a P-DATA-TF that may be sent to the peer."""
+    rejection: Rejection | None
     """Why the association cannot be, None when it can."""
+
+    @property
+    def pdu(self) -> bytes:
+        """The request again, with what pynetdicom can read and this node uses."""
+        items = [
+            _item(
+                _CONTEXT_RQ,
+                bytes([number, 0, 0, 0])
+                + _item(_ABSTRACT, context.abstract.encode())
+                + b"".join(_item(_TRANSFER, uid.encode()) for uid in context.transfer),
+            )
+            for number, context in self.contexts.items()
+        ]
+        user = _maximum_length(self.longest)
+        return _associate(A_ASSOCIATE_RQ, self.called, self.calling, items, user)
+
+    def accept(
+        self, supported: Mapping[str, Sequence[str]], *, longest: int
+    ) -> tuple[bytes, dict[int, tuple[str, str]]]:
+        """Return the A-ASSOCIATE-AC, and abstract and transfer syntax of each accepted context.
+
+        ``supported`` are the transfer syntaxes of each abstract one, the preferred one first;
+        ``longest`` is what the peer may send in one P-DATA-TF.
+        """
+        items, accepted = list[bytes](), dict[int, tuple[str, str]]()
+        for number, (abstract, proposed) in sorted(self.contexts.items()):
+            result, chosen = _NO_ABSTRACT, proposed[0]
+            if abstract in supported:
+                common = [uid for uid in supported[abstract] if uid in proposed]
+                result, chosen = (_ACCEPTED, common[0]) if common else (_NO_TRANSFER, chosen)
+            if result == _ACCEPTED:
+                accepted[number] = abstract, chosen
+            items.append(_answer(number, result, chosen))
+        user = (
+            _maximum_length(longest)
+            + _item(_CLASS_UID, PROGRAM_UID.encode())
+            + _item(_VERSION, IMPLEMENTATION_VERSION.encode())
+        )
+        return _associate(A_ASSOCIATE_AC, self.called, self.calling, items, user), accepted
 
 
 def titles_of(pdu: bytes) -> tuple[str, str]:
@@ -81,7 +151,7 @@ def read_request(pdu: bytes) -> AssociateRequest:
     Raises UnreadablePdu: it is shorter than its fixed fields or than what its items say.
     """
     calling, called = titles_of(pdu)
-    application, contexts, user = "", dict[int, bytes](), b""
+    application, contexts, user = "", dict[int, Context](), b""
     for kind, body in _checked(pdu, "A-ASSOCIATE-RQ"):
         if kind == _APPLICATION:
             application = application or body.strip(b"\0 ").decode("latin-1")
@@ -89,16 +159,14 @@ def read_request(pdu: bytes) -> AssociateRequest:
             contexts.setdefault(body[0], _requested(body))
         elif kind == _USER:
             user += body
-    refusal = None
+    rejection = None
     if not int.from_bytes(pdu[6:8]) & 1:  # PS3.8 table 9-11: only bit 0 is looked at
-        refusal = Refusal.PROTOCOL_VERSION_NOT_SUPPORTED
+        rejection = Rejection.PROTOCOL_VERSION_NOT_SUPPORTED
     elif application not in {"", APPLICATION_CONTEXT}:
-        refusal = Refusal.APPLICATION_CONTEXT_NOT_SUPPORTED
+        rejection = Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED
     elif not contexts:
-        refusal = Refusal.NO_PRESENTATION_CONTEXT
-    items = [_item(_CONTEXT_RQ, body) for body in contexts.values()]
-    clean = _associate(A_ASSOCIATE_RQ, called, calling, items, _maximum_length(user))
-    return AssociateRequest(clean, calling, called, refusal)
+        rejection = Rejection.NO_PRESENTATION_CONTEXT
+    return AssociateRequest(calling, called, contexts, _longest(user), rejection)
 
 
 def clean_accept(pdu: bytes, proposed: Mapping[int, Collection[str]]) -> bytes:
@@ -116,8 +184,9 @@ def clean_accept(pdu: bytes, proposed: Mapping[int, Collection[str]]) -> bytes:
             contexts.setdefault(body[0], _answered(body, proposed[body[0]]))
         elif kind == _USER:
             user += body
-    items = [_item(_CONTEXT_AC, body) for body in contexts.values()]
-    return _associate(A_ASSOCIATE_AC, "", "", items, _maximum_length(user) + _roles(user))
+    items = list(contexts.values())
+    user = _maximum_length(_longest(user)) + _roles(user)
+    return _associate(A_ASSOCIATE_AC, "", "", items, user)
 
 
 def read_reject(pdu: bytes) -> tuple[bytes, str]:
@@ -137,6 +206,15 @@ def clean_abort(pdu: bytes) -> bytes:
     source = source if source == 2 else 0
     reason = reason if source == 2 and reason in {0, 1, 2, 4, 5, 6} else 0
     return struct.pack(">BxIxxBB", A_ABORT, 4, source, reason)
+
+
+def check_header(header: bytes, *, largest: int = LARGEST_CONTROL) -> None:
+    """Raise UnreadablePdu for what does not begin like a PDU, or is larger than any is."""
+    kind, length = HEADER.unpack(header)
+    if not A_ASSOCIATE_RQ <= kind <= A_ABORT:
+        raise UnreadablePdu(what_begins(header))
+    if length > largest:
+        raise UnreadablePdu(f"a PDU of type {kind:02X}H and {length} bytes")
 
 
 def what_begins(head: bytes) -> str:
@@ -183,8 +261,8 @@ def _sub_items(data: bytes) -> Iterator[tuple[int, bytes]]:
         return
 
 
-def _requested(body: bytes) -> bytes:
-    """Return a presentation context of a request (PS3.8 9.3.2.2) that can be decoded."""
+def _requested(body: bytes) -> Context:
+    """Return a presentation context of a request (PS3.8 9.3.2.2)."""
     abstract, transfer = "", list[str]()
     try:
         for kind, value in _items(body[4:]):
@@ -194,12 +272,7 @@ def _requested(body: bytes) -> bytes:
                 transfer.append(_uid(value))
     except UnreadablePdu:
         abstract = ""
-    syntaxes = [_item(_TRANSFER, uid.encode()) for uid in transfer or [_NO_SYNTAX]]
-    return (
-        bytes([body[0], 0, 0, 0])
-        + _item(_ABSTRACT, (abstract or _NO_SYNTAX).encode())
-        + b"".join(syntaxes)
-    )
+    return Context(abstract or _NO_SYNTAX, tuple(transfer) or (_NO_SYNTAX,))
 
 
 def _answered(body: bytes, proposed: Collection[str]) -> bytes:
@@ -209,12 +282,16 @@ def _answered(body: bytes, proposed: Collection[str]) -> bytes:
     chosen = next((uid for uid in named if uid in proposed), "")
     if result == _ACCEPTED and not chosen:
         result = _NO_REASON
-    syntax = _item(_TRANSFER, (chosen or _NO_SYNTAX).encode())
-    return bytes([body[0], 0, result, 0]) + syntax
+    return _answer(body[0], result, chosen or _NO_SYNTAX)
 
 
-def _maximum_length(user: bytes) -> bytes:
-    """Return the Maximum Length sub-item (PS3.8 D.1.1): what is sent to the peer at most.
+def _answer(number: int, result: int, transfer: str) -> bytes:
+    content = bytes([number, 0, result, 0]) + _item(_TRANSFER, transfer.encode())
+    return _item(_CONTEXT_AC, content)
+
+
+def _longest(user: bytes) -> int:
+    """Return how long a P-DATA-TF to the peer may be, by its Maximum Length (PS3.8 D.1.1).
 
     Where the peer says none, 0 or less than one fragment takes, it is this node's own limit.
     """
@@ -224,7 +301,11 @@ def _maximum_length(user: bytes) -> bytes:
             length = int.from_bytes(body[:4])
             break
     length = min(length, LARGEST_SENT) if length >= _SMALLEST else LARGEST_SENT
-    return _item(_MAXIMUM_LENGTH, (length & ~1).to_bytes(4))  # fragments are even, PS3.8 annex E
+    return length & ~1  # fragments are even, PS3.8 annex E
+
+
+def _maximum_length(longest: int) -> bytes:
+    return _item(_MAXIMUM_LENGTH, longest.to_bytes(4))
 
 
 def _roles(user: bytes) -> bytes:

@@ -23,13 +23,8 @@ from dicom_ai_node.peer.commands import (
     cleaned,
     encode,
 )
-from dicom_ai_node.peer.pdus import AssociateRequest, UnreadablePdu
+from dicom_ai_node.peer.pdus import UnreadablePdu
 
-_HEADER = struct.Struct(">BxI")
-_PDU_TYPES = range(pdus.A_ASSOCIATE_RQ, pdus.A_ABORT + 1)
-LARGEST_CONTROL = 1024 * 1024
-"""Largest PDU that is not P-DATA: it is held in memory. An association request of 128 contexts
-with 40 transfer syntaxes each takes a third of it."""
 _LARGEST_DATA = 64 * 1024 * 1024
 """Largest P-DATA-TF that is read whole, many times what this node ever says it takes."""
 
@@ -51,10 +46,6 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
 
     def __init__(self, association: Association) -> None:
         super().__init__(association)
-        self.titles: tuple[str, str] | None = None
-        """Calling and called AE title of the peer's request as far as they could be read."""
-        self.request: AssociateRequest | None = None
-        """The peer's request, when it could be read."""
         self.rejection = ""
         """The peer's A-ASSOCIATE-RJ in words."""
         self.fault = ""
@@ -62,10 +53,10 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         A-ABORT or A-ASSOCIATE-RJ."""
 
     @classmethod
-    def install(cls, association: Association, *arguments: Any) -> Self:
+    def install(cls, association: Association) -> Self:
         """Put it in the place of pynetdicom's, whose threads have not started yet."""
         plain = association.dul
-        layer = cls(association, *arguments)
+        layer = cls(association)
         layer.socket, layer.event_queue = plain.socket, plain.event_queue
         messages = Messages(association)
         messages.msg_queue = association.dimse.msg_queue
@@ -122,10 +113,10 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def _read_pdu_data(self) -> None:
         """Read one PDU. **Events Emitted**: as in the base class."""
         try:
-            header = self._received(_HEADER.size)
-            kind, length = _HEADER.unpack(header)
-            largest = _LARGEST_DATA if kind == pdus.P_DATA_TF else LARGEST_CONTROL
-            check_header(header, largest=largest)
+            header = self._received(pdus.HEADER.size)
+            kind, length = pdus.HEADER.unpack(header)
+            largest = _LARGEST_DATA if kind == pdus.P_DATA_TF else pdus.LARGEST_CONTROL
+            pdus.check_header(header, largest=largest)
             pdu, event = self._decode_pdu(bytearray(header + self._received(length)))
         except OSError:
             self.event_queue.put("Evt17")  # transport connection closed
@@ -150,9 +141,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def _clean(self, pdu: bytes) -> bytes:
         match pdu[0]:
             case pdus.A_ASSOCIATE_RQ:
-                self.titles = pdus.titles_of(pdu)
-                self.request = pdus.read_request(pdu)
-                return self.request.pdu
+                return pdus.read_request(pdu).pdu
             case pdus.A_ASSOCIATE_AC:
                 return pdus.clean_accept(pdu, self._proposed())
             case pdus.A_ASSOCIATE_RJ:
@@ -167,15 +156,6 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             context.context_id: frozenset(map(str, context.transfer_syntax))
             for context in self.assoc.requestor.requested_contexts
         }
-
-
-def check_header(header: bytes, *, largest: int) -> None:
-    """Raise UnreadablePdu for what does not begin like a PDU, or is larger than any is."""
-    kind, length = _HEADER.unpack(header)
-    if kind not in _PDU_TYPES:
-        raise UnreadablePdu(pdus.what_begins(header))
-    if length > largest:
-        raise UnreadablePdu(f"a PDU of type {kind:02X}H and {length} bytes")
 
 
 def in_words(error: Exception) -> str:
@@ -201,7 +181,7 @@ class Messages(DIMSEServiceProvider):  # type: ignore[misc]
                 self._hand_on(context_id, value)
                 continue
             self._command += value[1:]
-            if len(self._command) > LARGEST_CONTROL:
+            if len(self._command) > pdus.LARGEST_CONTROL:
                 raise UnreadablePdu("too long a command set")
             if value[0] & LAST:
                 command, self._command = bytes(self._command), bytearray()

@@ -1,5 +1,6 @@
 """One connection: whether its peer keeps pace, what is known of it, and its row in the database."""
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from dicom_ai_node.config.processes import ReceiveSettings
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.receive.incoming import Incoming
@@ -19,18 +21,6 @@ _RENEWAL = 10.0
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class PaceLimits:
-    """How slow a message may be, from ``[receive]``."""
-
-    window: float
-    """``dimse_timeout``: seconds over which the rate is averaged, and of silence."""
-    least_rate: float
-    """``least_rate``: bytes a second."""
-    longest: float
-    """``object_seconds``."""
-
-
 class Pace:
     """The rate of the message that is arriving on one association.
 
@@ -38,8 +28,8 @@ class Pace:
     fragments brings nothing. A message that is whole within the first window is never judged.
     """
 
-    def __init__(self, limits: PaceLimits) -> None:
-        self._limits = limits
+    def __init__(self, settings: ReceiveSettings) -> None:
+        self._settings = settings
         self._began: float | None = None
         self._window_began = 0.0
         self._in_window = 0
@@ -69,24 +59,26 @@ class Pace:
             self._began += seconds
             self._window_began += seconds
 
-    def seconds_left(self, now: float) -> float | None:
-        """Return when :meth:`fault` has to be asked again; None outside a message."""
+    def seconds_left(self, now: float) -> float:
+        """Return when :meth:`fault` has to be asked again; infinite outside a message."""
         if self._began is None:
-            return None
-        window = self._window_began + self._limits.window
-        return max(0.0, min(window, self._began + self._limits.longest) - now)
+            return math.inf
+        window = self._window_began + self._settings.dimse_timeout
+        return max(0.0, min(window, self._began + self._settings.object_seconds) - now)
 
     def fault(self, now: float) -> str:
         """Return what is wrong with the pace, '' while nothing is."""
         if self._began is None:
             return ""
-        if now - self._began >= self._limits.longest:
-            return f"a message took longer than receive.object_seconds = {self._limits.longest:g}"
-        if now - self._window_began >= self._limits.window:
-            if self._in_window < self._limits.least_rate * self._limits.window:
+        longest, window = self._settings.object_seconds, self._settings.dimse_timeout
+        least_rate = self._settings.least_rate
+        if now - self._began >= longest:
+            return f"a message took longer than receive.object_seconds = {longest:g}"
+        if now - self._window_began >= window:
+            if self._in_window < least_rate * window:
                 return (
                     f"{self._in_window} bytes in {now - self._window_began:.0f} s, less than"
-                    f" receive.least_rate = {self._limits.least_rate:g} a second"
+                    f" receive.least_rate = {least_rate:g} a second"
                 )
             self._window_began, self._in_window = now, 0
         return ""
@@ -96,7 +88,7 @@ class Pace:
         if self._began is None:
             return 0.0
         elapsed = now - self._window_began
-        return elapsed if self._in_window < self._limits.least_rate * elapsed else 0.0
+        return elapsed if self._in_window < self._settings.least_rate * elapsed else 0.0
 
 
 @dataclass(eq=False)
@@ -104,8 +96,7 @@ class Connection:
     """One connection, from accept to close. Compared by identity."""
 
     address: str
-    pace: Pace
-    """Of the message that is arriving."""
+    settings: ReceiveSettings
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Names the association in the database."""
     calling_ae: str = ""
@@ -118,10 +109,47 @@ class Connection:
     has_row: bool = False
     arriving: set[Incoming] = field(default_factory=set)
     """Data sets that are not answered yet."""
-    opened_at: float = field(default_factory=time.monotonic)
-    active_at: float = field(default_factory=time.monotonic)
-    productive_at: float = field(default_factory=time.monotonic)
-    """When the last instance was filed; at first, when the connection was opened."""
+    has_spoken: bool = False
+    """Whether a byte came: not from a probe that only connects."""
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.settings)
+        """Of the message that is arriving."""
+        self.opened_at = self.heard_at = self.active_at = self.productive_at = time.monotonic()
+        """Last: when a byte came, when a request was answered, when an instance was filed."""
+
+    def heard(self) -> None:
+        """Bytes of the peer's have come."""
+        self.has_spoken = True
+        self.heard_at = time.monotonic()
+
+    def overdue(self) -> str:
+        """Return why the peer has to go by now, '' while it may stay."""
+        now, settings = time.monotonic(), self.settings
+        if self.seconds_left() > 0:
+            return ""
+        if not self.calling_ae:
+            if not self.has_spoken:
+                return "sent nothing until acse_timeout"
+            return f"not complete within receive.acse_timeout = {settings.acse_timeout:g} s"
+        if fault := self.pace.fault(now):
+            return fault
+        if now - self.heard_at >= settings.network_timeout:
+            return f"no traffic for receive.network_timeout = {settings.network_timeout:g} s"
+        if self.unproductive_seconds() >= settings.unproductive_seconds:
+            return "no instance for receive.unproductive_seconds"
+        return ""
+
+    def seconds_left(self) -> float:
+        """Return when :meth:`overdue` has to be asked again; at most 0: now."""
+        now, settings = time.monotonic(), self.settings
+        if not self.calling_ae:
+            return self.opened_at + settings.acse_timeout - now
+        return min(
+            self.pace.seconds_left(now),
+            self.heard_at + settings.network_timeout - now,
+            settings.unproductive_seconds - self.unproductive_seconds(),
+        )
 
     def answered(self, incoming: Incoming, *, success: bool) -> None:
         """A C-STORE request was answered."""
@@ -129,7 +157,7 @@ class Connection:
         self.arriving.discard(incoming)
         self.instances += success
         self.refused += not success
-        self.active_at = time.monotonic()
+        self.heard_at = self.active_at = time.monotonic()  # meanwhile we were at work, not it
         if success:
             self.productive_at = self.active_at
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from pydicom.datadict import tag_for_keyword
-from pynetdicom.presentation import PresentationContext
 
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.header import RawHeader, header_at, mapped
@@ -46,13 +45,13 @@ class StoreRequest:
     transfer_syntax_uid: str
 
     @classmethod
-    def of(cls, command: CommandSet, context: PresentationContext) -> Self:
-        """Return what a command set asks for in its presentation context."""
+    def of(cls, command: CommandSet, abstract: str, transfer: str) -> Self:
+        """Return what a command set asks for in a presentation context of these syntaxes."""
         return cls(
             sop_class_uid=command.text(Tag.AFFECTED_SOP_CLASS_UID),
             sop_instance_uid=command.text(Tag.AFFECTED_SOP_INSTANCE_UID),
-            context_sop_class_uid=str(context.abstract_syntax),
-            transfer_syntax_uid=str(context.transfer_syntax[0]),
+            context_sop_class_uid=abstract,
+            transfer_syntax_uid=transfer,
         )
 
     def check(self) -> None:

@@ -1,31 +1,22 @@
 """The receiver role: one process of several that accept connections on the node's port."""
 
-import copy
 import errno
 import socket
 import struct
 import threading
 import time
 import warnings
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import structlog
-from pynetdicom import AE
-from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.dicom.classes import VERIFICATION, storage_classes
-from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES
 from dicom_ai_node.listening import listen
-from dicom_ai_node.receive.admission import Admission
-from dicom_ai_node.receive.connection import AssociationRows, Connection
+from dicom_ai_node.receive.acceptor import Acceptors
+from dicom_ai_node.receive.callers import Admission
+from dicom_ai_node.receive.connection import AssociationRows
 from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.landing import Landing
-from dicom_ai_node.receive.reactor import EventDrivenAssociation
-from dicom_ai_node.receive.session import Sessions
 from dicom_ai_node.receive.slots import Slots
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
@@ -35,7 +26,6 @@ _STOP_IS_SEEN_AFTER = 0.5
 _IDLE_AT_STOP = 2.0
 """Seconds without anything in progress after which a stop no longer waits for an association."""
 _ABORTS_WITHIN = 1.0
-_UNLIMITED = 1_000_000
 _SHARE_OF_STOP = 0.75
 """How much of ``operate.stop_seconds`` associations get; the rest is for ending in order."""
 
@@ -78,11 +68,10 @@ def run(
         forwards=bool(config.forwarding),
     )
     admission = Admission(config.receive, ae_title=config.node.ae_title, slots=slots)
-    receiver = Receiver(
-        config,
-        Sessions(config.receive, admission=admission, landing=landing, filing=filing, rows=rows),
-        listener,
+    acceptors = Acceptors(
+        config.receive, admission=admission, landing=landing, filing=filing, rows=rows
     )
+    receiver = Receiver(acceptors, listener)
     receiver.start()
     _log.info(
         "receiver_listening",
@@ -107,18 +96,9 @@ class Receiver:
     yet waits for the next one.
     """
 
-    def __init__(self, config: Config, sessions: Sessions, listener: socket.socket) -> None:
-        ae = AE(config.node.ae_title)
-        ae.supported_contexts = supported_contexts(config.receive.extra_storage_classes)
-        ae.maximum_pdu_size = config.receive.max_pdu
-        ae.acse_timeout = config.receive.acse_timeout
-        ae.dimse_timeout = config.receive.dimse_timeout
-        ae.network_timeout = config.receive.network_timeout
-        ae.maximum_associations = _UNLIMITED  # counts silent sockets as well; Admission does not
-        self._ae = ae
-        self._sessions = sessions
+    def __init__(self, acceptors: Acceptors, listener: socket.socket) -> None:
+        self._acceptors = acceptors
         self._listener = listener
-        self._address = AddressInformation.from_tuple(listener.getsockname())
         # The kernel's timeout, for all processes alike: Python's would make the socket
         # non-blocking, and each connection wake every receiver.
         timeout = struct.pack("ll", 0, int(_STOP_IS_SEEN_AFTER * 1e6))
@@ -140,29 +120,23 @@ class Receiver:
         self._thread.join()
         self._listener.close()
         deadline = time.monotonic() + patience
-        while self._sessions.open and time.monotonic() < deadline:
-            for session in self._sessions.open:
-                connection = session.connection
-                if not connection.calling_ae or connection.idle_seconds() > _IDLE_AT_STOP:
-                    session.abort()
+        while self._acceptors.open and time.monotonic() < deadline:
+            for acceptor in self._acceptors.open:
+                peer = acceptor.peer
+                if not peer.calling_ae or peer.idle_seconds() > _IDLE_AT_STOP:
+                    acceptor.abort()
             time.sleep(_POLL)
-        for session in self._sessions.open:
-            session.abort()
+        for acceptor in self._acceptors.open:
+            acceptor.abort()
         deadline = time.monotonic() + _ABORTS_WITHIN
-        while self._sessions.open and time.monotonic() < deadline:
+        while self._acceptors.open and time.monotonic() < deadline:
             time.sleep(_POLL)
-
-    def shutdown_request(self, connection: socket.socket) -> None:
-        """Close a connection, for pynetdicom's association."""
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
 
     def _accept(self) -> None:
         failing = False
         while not self._closing.is_set():
             try:
-                connection, address = self._listener.accept()
+                accepted, address = self._listener.accept()
             except BlockingIOError:
                 continue  # nobody came within the timeout
             except OSError as error:
@@ -175,42 +149,13 @@ class Receiver:
                 continue
             failing = False
             threading.Thread(
-                target=self._serve, args=(connection, address), name="connection", daemon=True
+                target=self._serve, args=(accepted, address), name="connection", daemon=True
             ).start()
 
-    def _serve(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
-        """Hold one connection from accept to the end of its threads."""
-        try:
-            peer = self._sessions.connected(address[0])
-            self._sessions.run(self._association(connection, address, peer), peer)
-        except Exception as error:  # noqa: BLE001 - the next connection is to be served, too
-            _log.error("connection_failed", address=address[0], exc_info=error)
-        finally:
-            connection.close()
-
-    def _association(
-        self, connection: socket.socket, address: tuple[Any, ...], peer: Connection
-    ) -> EventDrivenAssociation:
-        """As pynetdicom's RequestHandler makes it."""
-        association = EventDrivenAssociation(
-            self._ae, expires_in=partial(self._sessions.expires_in, peer)
-        )
-        association._server = self
-        association.set_socket(AssociationSocket(association, client_socket=connection))
-        acceptor, requestor = association.acceptor, association.requestor
-        acceptor.maximum_length = self._ae.maximum_pdu_size
-        acceptor.ae_title = self._ae.ae_title
-        acceptor.address_info = self._address
-        acceptor.implementation_class_uid = self._ae.implementation_class_uid
-        acceptor.implementation_version_name = self._ae.implementation_version_name
-        acceptor.supported_contexts = copy.deepcopy(self._ae.supported_contexts)
-        requestor.address_info = AddressInformation.from_tuple(address)
-        return association
-
-
-def supported_contexts(extra: tuple[str, ...] = ()) -> list[PresentationContext]:
-    """Return the presentation contexts of the SCP: Verification and all storage classes."""
-    storage = [
-        build_context(uid, list(ACCEPTED_SYNTAXES)) for uid in sorted(storage_classes(extra))
-    ]
-    return [build_context(VERIFICATION), *storage]
+    def _serve(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
+        """Hold one connection from accept to its end."""
+        with accepted:
+            try:
+                self._acceptors.serve(accepted, address[0])
+            except Exception as error:  # noqa: BLE001 - the next connection is to be served, too
+                _log.error("connection_failed", address=address[0], exc_info=error)

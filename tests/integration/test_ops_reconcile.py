@@ -15,10 +15,11 @@ from sqlalchemy import delete, func, select, update
 from structlog.testing import capture_logs
 
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.config.processes import ReceiveSettings
 from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.ops.reconcile import Reconciler
-from dicom_ai_node.receive.connection import AssociationRows, Connection, Pace, PaceLimits
+from dicom_ai_node.receive.connection import AssociationRows, Connection
 from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.requests import StoreRequest
@@ -55,9 +56,7 @@ class Bench:
         request = StoreRequest(
             **uids, context_sop_class_uid=uids["sop_class_uid"], transfer_syntax_uid=syntax
         )
-        peer = Connection(
-            "::1", Pace(PaceLimits(window=60.0, least_rate=4096.0, longest=1800.0)), calling_ae="CT"
-        )
+        peer = Connection("::1", ReceiveSettings(), calling_ae="CT")
         assert self.filing.store(request, incoming, peer).status == SUCCESS
 
     def files(self) -> list[Path]:

@@ -13,7 +13,7 @@ from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
 
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import FIND, GET, MOVE
-from dicom_ai_node.peer import Association
+from dicom_ai_node.peer.association import Association
 from dicom_ai_node.peer.exchange import Exchange
 from tests.acceptance.harness import noise
 from tests.builders.outbox import wait_for

@@ -354,7 +354,7 @@ def test_an_association_without_instances_ends_echoes_or_not(tmp_path: Path) -> 
 def test_where_there_is_no_room_the_one_that_stalls_makes_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_ai_node.receive.session._MAY_STALL", 0.5)
+    monkeypatch.setattr("dicom_ai_node.receive.acceptor._MAY_STALL", 0.5)
     limits = {"max_associations": 3, "dimse_timeout": 600.0, "network_timeout": 600.0}
     with receiving(tmp_path, receive=limits) as node:
         stalling = []

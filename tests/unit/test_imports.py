@@ -27,7 +27,7 @@ def test_imports_point_one_way() -> None:
             "dicom_ai_node.config",
             {"sqlalchemy", "pydicom", "pynetdicom", "torch", "numpy", "highdicom"},
         ),
-        ("dicom_ai_node.receive.server", {"torch", "highdicom"}),
+        ("dicom_ai_node.receive.server", {"torch", "highdicom", "pynetdicom"}),
         ("dicom_ai_node.deliver.worker", {"torch", "highdicom"}),
         ("dicom_ai_node.ops.maintenance", {"torch"}),
         ("dicom_ai_node.audit.sources", {"torch", "highdicom"}),

@@ -62,7 +62,7 @@ def test_any_request_decodes_or_is_unreadable(data: bytes) -> None:
         assert (primitive.maximum_length_received or 0) % 2 == 0
         contexts = primitive.presentation_context_definition_list
         assert all(one.abstract_syntax and one.transfer_syntax for one in contexts)
-        assert bool(contexts) or found.refusal is not None
+        assert bool(contexts) or found.rejection is not None
         assert (found.calling + found.called).isprintable()
 
 

@@ -1,22 +1,24 @@
 """What is accepted, and what is preferred."""
 
 import pytest
-from pynetdicom.presentation import build_context, negotiate_as_acceptor
 
 from dicom_ai_node.dicom.classes import ANALYSABLE, FILED_ONLY, RADIOGRAPHS, storage_classes
 from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES
-from dicom_ai_node.receive.server import supported_contexts
+from dicom_ai_node.peer.pdus import read_request
+from dicom_ai_node.receive.acceptor import supported_syntaxes
 from tests.builders.receiving import DX, EXPLICIT
+from tests.builders.wire import context, request
 
 MAY_LOSE = ("4.50", "4.51", "4.81", "4.91", "4.203")
 
 
 def chosen(*proposed: str) -> str:
-    request = build_context(DX, list(proposed))
-    request.context_id = 1
-    ((result,), _) = negotiate_as_acceptor([request], supported_contexts())
-    assert result.result == 0
-    return str(result.transfer_syntax[0])
+    contexts = context(1, DX.encode(), *(uid.encode() for uid in proposed))
+    asked = read_request(request(contexts=contexts))
+    _, accepted = asked.accept(supported_syntaxes(), longest=16384)
+    abstract, transfer = accepted[1]
+    assert abstract == DX
+    return transfer
 
 
 @pytest.mark.parametrize("syntax", ACCEPTED_SYNTAXES)
@@ -48,4 +50,4 @@ def test_classes() -> None:
 
 @pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.88.33", "1.2.826.0.1.3680043.9.9.9"])
 def test_extra_classes_are_offered(uid: str) -> None:
-    assert uid in {str(context.abstract_syntax) for context in supported_contexts((uid,))}
+    assert uid in supported_syntaxes((uid,))

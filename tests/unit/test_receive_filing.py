@@ -12,11 +12,12 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from dicom_ai_node.config.processes import ReceiveSettings
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.dicom.marks import software_version
 from dicom_ai_node.dicom.uids import PROGRAM_UID, UUID_ROOT
 from dicom_ai_node.errors import StorageError, StorageFull
-from dicom_ai_node.receive.connection import AssociationRows, Connection, Pace, PaceLimits
+from dicom_ai_node.receive.connection import AssociationRows, Connection
 from dicom_ai_node.receive.filing import Filing
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
@@ -57,8 +58,7 @@ class Bench:
             clock=lambda: 100.0,
             checkpoint=self.steps.append,
         )
-        limits = PaceLimits(window=60.0, least_rate=4096.0, longest=1800.0)
-        self.peer = Connection("192.0.2.1", Pace(limits), calling_ae="MODALITY")
+        self.peer = Connection("192.0.2.1", ReceiveSettings(), calling_ae="MODALITY")
 
     def incoming(self, data: bytes) -> Incoming:
         incoming = self.landing.begin(b"head")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from dicom_ai_node.config.processes import ReceiveSettings
-from dicom_ai_node.receive.admission import Admission, Rejection
+from dicom_ai_node.peer.pdus import Rejection
+from dicom_ai_node.receive.callers import Admission
 from dicom_ai_node.receive.slots import Slots, make
 
 ONE, OTHER = ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("2001:db8::1")

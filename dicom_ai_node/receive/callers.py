@@ -9,29 +9,20 @@ come back.
 import ipaddress
 from collections import Counter
 from collections.abc import Hashable
-from enum import Enum
 from threading import Lock
 
 from dicom_ai_node.config.processes import ReceiveSettings
+from dicom_ai_node.peer.pdus import Rejection
 from dicom_ai_node.receive.slots import Address, Slots
 
 
-class Rejection(Enum):
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
-
-    CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
-    CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
-    TEMPORARY_CONGESTION = (2, 3, 1)
-    LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
-
-    @property
-    def hint(self) -> str:
-        """What an administrator who wants the peer in can do, '' where there is nothing to do."""
-        if self is Rejection.CALLING_AE_NOT_RECOGNISED:
-            return "list it under [[receive.callers]], or set receive.anybody = true"
-        if self is Rejection.LOCAL_LIMIT_EXCEEDED:
-            return "receive.max_associations, receive.max_associations_per_address"
-        return ""
+def hint(rejection: Rejection) -> str:
+    """Return what an administrator who wants the peer in can do, '' where there is nothing."""
+    if rejection is Rejection.CALLING_AE_NOT_RECOGNISED:
+        return "list it under [[receive.callers]], or set receive.anybody = true"
+    if rejection is Rejection.LOCAL_LIMIT_EXCEEDED:
+        return "receive.max_associations, receive.max_associations_per_address"
+    return ""
 
 
 class Admission:
