@@ -17,7 +17,6 @@ TRAINING = ("train", "train_128", "gate")
 """Roles of the images that a network is trained with; ``gate`` without their ages and sexes."""
 
 GATE_TEST = "gate_test"
-
 HELD_OUT_OF_THREE = 0  # crc32(group) % 3 of the gates' held-out third
 
 AT_ONCE = 512

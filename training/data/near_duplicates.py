@@ -56,13 +56,9 @@ FARTHEST = 31
 """Largest distance that is sure to be found: one of 16 bands then differs in one bit or none."""
 
 _LEVELS = 64
-
 _BANDS = 16
-
 _FLIPS = (0, *(1 << bit for bit in range(BITS // _BANDS)))
-
 _AT_ONCE = 1 << 21
-
 Digests = NDArray[np.uint64]
 
 Link = tuple[int, int]

@@ -13,6 +13,5 @@ Root = Annotated[Path, typer.Option("--data", help="This project's images, and I
 CacheFolder = Annotated[Path, typer.Option("--cache", help="Of this project's images.")]
 BundleFolder = Annotated[Path, typer.Option("--bundle", help="Folder of the bundle.")]
 Report = Annotated[Path, typer.Option("--out", help="Folder of the report.")]
-
 ROOT, CACHE, REPORT = Path("../shared/data"), Path("runs/cache"), Path("runs/report")
 BUNDLE = Path("models/chest-age-sex")

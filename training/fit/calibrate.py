@@ -26,9 +26,7 @@ from training.data.images import Images
 from training.data.tables import DataError
 
 COMPONENTS = {"content": 64, "texture": 32}
-
 SHRINKAGE = 0.1
-
 BINS = 10
 
 PER_BIN = 40

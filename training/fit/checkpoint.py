@@ -30,7 +30,6 @@ PARTS = frozenset({"record", "run", "material"})
 """What last.pt holds: a :data:`Record`, and the states of the run and of its batches."""
 
 INSTEAD = "remove the folder to train anew, or give another out"
-
 IMAGES = "images"
 
 FREE = frozenset({"out", "cache", "device", "minutes", "steps", "checkpoint_seconds", "archive"})

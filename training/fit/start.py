@@ -45,11 +45,8 @@ FIRST = {
 """The first convolution of each backbone, and the norm behind it."""
 
 _RESNET = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-
 _HEADS = ("fc.", "classifier.")
-
 _NAME = re.compile(r"[A-Za-z0-9_]+_Weights\.[A-Z0-9_]+")
-
 _OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 

@@ -31,13 +31,9 @@ MAE, BIAS = "age MAE, years", "age bias, years"
 AUC, ACCURACY = "sex AUC", "sex accuracy"
 
 EVERY_GATE = "passes every gate"
-
 IMAGES = "images"
-
 REFUSED = "refused by a gate"
-
 CERTAIN = "sex accuracy where 95 % certain"
-
 ABSTAIN = (0.01, 0.05)
 
 AGE: dict[str, Statistic] = {

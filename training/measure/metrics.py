@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-
 Bools = NDArray[np.bool_]
 
 Statistic = Callable[..., Floats]

@@ -17,7 +17,6 @@ from dicom_ai_node.inference.calibration import LEVELS
 from training.measure.metrics import Bools, Floats
 
 Strings = NDArray[np.str_]
-
 GATES = ("chest", "frontal", "in_distribution")
 
 FRONTAL, LATERAL, OTHER, SPOILT = "frontal chest", "lateral chest", "not a chest", "spoilt chest"
@@ -29,7 +28,6 @@ SMALLEST = 8
 """A group with fewer images gets no figures but their number."""
 
 DECADES = tuple(range(0, 110, 10))
-
 CHILDREN, YOUNG, OLD, OLDEST = "under 18", "under 20", "70 and over", "85 and over"
 
 

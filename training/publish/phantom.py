@@ -43,11 +43,8 @@ SIDE = 224
 """Of the phantoms; the network sees them enlarged."""
 
 CHESTS, OTHERS = 100, 40
-
 AGES = (20.0, 88.0)
-
 Floats = NDArray[np.float32]
-
 Tensors = dict[str, NDArray[np.generic]]
 
 
@@ -62,9 +59,7 @@ class Kind:
 
 
 CHEST = Kind("chest", 96, 0.6)
-
 LATERAL = Kind("lateral", 6, 0.8)
-
 HAND = Kind("hand", 48, 0.8)
 
 

@@ -38,7 +38,6 @@ from training.measure.table import GATES
 FILE = Path(__file__).parents[1] / "configs/experiments.toml"
 
 Figures = Sequence[Figure]
-
 NOT_MEASURED = "Not measured."
 
 METHOD = """\

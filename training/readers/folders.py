@@ -26,9 +26,7 @@ from training.data.labels import labels_of_header
 from training.readers.layout import Tally, files_below, pseudonym, view_of
 
 UNREADABLE = "image: not a DICOM file"
-
 NO_PICTURE = "image: not a picture"
-
 DEVICE = ("Manufacturer", "ManufacturerModelName")
 
 
