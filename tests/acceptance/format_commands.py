@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 PRELOADED = ("torch", "highdicom", "pynetdicom", "sqlalchemy", "alembic", "typer")
 
@@ -38,12 +37,7 @@ class Commands:
     def __enter__(self) -> "Commands":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()

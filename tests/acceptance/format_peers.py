@@ -2,14 +2,11 @@
 
 import json
 import re
-import signal
 import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +16,9 @@ from pydicom import Dataset
 from pynetdicom import AE, build_context, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 
+from tests.builders.processes import running
+from tests.builders.waiting import listens, wait_until
+
 REFUSED = "F-refuse"
 """The PatientID of the study whose objects the PACS refuses once."""
 
@@ -27,14 +27,6 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
-
-
-def wait_until(what: str, condition: Callable[[], bool], seconds: float = 600.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s for {what}")
-        time.sleep(0.2)
 
 
 class Pacs:
@@ -142,29 +134,10 @@ forward = "coerced"
 def serving(tree: Path, folder: Path, ports: dict[str, int], env: dict[str, str]) -> Iterator[None]:
     """Run ``serve`` below ``folder``, until it listens and no longer than the block."""
     command = [sys.executable, "-m", "dicom_ai_node", "serve", "-c", str(folder / "node.toml")]
-    with (folder / "node.log").open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env={**env, "PYTHONPATH": str(tree)},
-        )
-        try:
-            for name in ("node", "web"):
-                wait_until(f"port {name}", partial(_listens, ports[name]))
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-    except OSError:
-        return False
-    return True
+    with running(*command, log=folder / "node.log", env={**env, "PYTHONPATH": str(tree)}):
+        for name in ("node", "web"):
+            wait_until(f"port {name}", partial(listens, ports[name]), seconds=600.0)
+        yield
 
 
 def get(port: int, path: str) -> str:

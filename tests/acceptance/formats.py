@@ -36,8 +36,8 @@ from tests.acceptance.format_peers import (
     metrics,
     send,
     serving,
-    wait_until,
 )
+from tests.builders.waiting import wait_until
 
 PERSON = ("--by", "A. Person", "--reason", "compared")
 GROUPS = ("audit", "db", "model", "monitor", "proposals")
@@ -217,7 +217,7 @@ class Formats:
             return bool(states) and states <= _ENDED
 
         time.sleep(0.7)  # the quiet time: no study may be closed already
-        wait_until(f"the end of {what}", settled)
+        wait_until(f"the end of {what}", settled, seconds=600.0)
 
     def archives(self) -> None:
         source = ("--source", f"folder:{self.out / 'archive'}")

@@ -2,17 +2,14 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from unittest.mock import patch
 
@@ -28,17 +25,9 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import StudyRow, find
 from dicom_ai_node.study import State
 from tests.builders.ports import free_port
+from tests.builders.waiting import listens, wait_until
 
 SETTLED = {State.DELIVERED, State.SKIPPED, State.FAILED, State.UNDELIVERED}
-
-
-def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
-    """Poll until ``condition`` holds; fail with what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s for {what}")
-        time.sleep(0.1)
 
 
 def command_line(*words: str) -> tuple[int, str, str]:
@@ -111,12 +100,7 @@ class Node:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -126,7 +110,7 @@ class Node:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_until("the node to answer C-ECHO", self.answers)
-            wait_until("the node's web port", lambda: _listens(self.config.web.port))
+            wait_until("the node's web port", lambda: listens(self.config.web.port))
         except BaseException:
             self.process.kill()  # its roles die with it
             self.process.wait()
@@ -140,7 +124,7 @@ class Node:
         return self.process.wait(timeout=60)
 
     def answers(self) -> bool:
-        if not _listens(self.port):
+        if not listens(self.port):
             return False
         ae = AE("TEST")
         ae.add_requested_context("1.2.840.10008.1.1")
@@ -199,7 +183,7 @@ class Node:
 
 def send(port: int, datasets: Sequence[Dataset], *, timeout: float = 30.0) -> list[int | None]:
     """Send data sets over one association; return each status, None where there was no answer."""
-    if not _listens(port):
+    if not listens(port):
         return [None] * len(datasets)
     ae = AE("MODALITY")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout
@@ -215,15 +199,6 @@ def send(port: int, datasets: Sequence[Dataset], *, timeout: float = 30.0) -> li
     if association.is_established:
         association.release()
     return statuses
-
-
-def _listens(port: int) -> bool:
-    """Whether a connection is accepted; pynetdicom leaks a socket for each that is not."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def noise(study: str, number: int = 1, **values: Any) -> Dataset:

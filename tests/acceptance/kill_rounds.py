@@ -25,7 +25,8 @@ from pydicom import dcmread
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import show
-from tests.acceptance.harness import Node, noise, send, wait_until
+from tests.acceptance.harness import Node, noise, send
+from tests.builders.waiting import wait_until
 
 _PATIENCE = 3.0
 """Seconds: pynetdicom's SCU does not always notice that its peer was killed."""

@@ -14,8 +14,8 @@ from dicom_ai_node.listening import listen
 from dicom_ai_node.ops.process import LISTENER_VARIABLE, SLOTS_VARIABLE
 from dicom_ai_node.receive.slots import make as make_slots
 from dicom_ai_node.store import Database
-from tests.acceptance.harness import wait_until
 from tests.builders.ports import free_port
+from tests.builders.waiting import wait_until
 
 
 class Receivers:

@@ -12,9 +12,9 @@ from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditState
 from tests.acceptance.audit_process import DAYS, STUDIES
-from tests.acceptance.harness import wait_until
 from tests.builders.headers import TODAY
 from tests.builders.scripted import collected
+from tests.builders.waiting import wait_until
 
 KILLS = 10
 SPEC = AuditSpec(source="pacs:slow", depth=Depth.HEADERS, today=TODAY)

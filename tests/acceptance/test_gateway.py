@@ -10,8 +10,9 @@ from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.overview import overview
 from dicom_ai_node.study import State
-from tests.acceptance.harness import Node, noise, send, wait_until
+from tests.acceptance.harness import Node, noise, send
 from tests.builders.ports import free_port
+from tests.builders.waiting import wait_until
 
 IMAGES = 3
 

@@ -15,9 +15,10 @@ from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.study import State
-from tests.acceptance.harness import Node, command_line, noise, send, wait_until
+from tests.acceptance.harness import Node, command_line, noise, send
 from tests.acceptance.kill_rounds import run_rounds
 from tests.builders.ports import free_port
+from tests.builders.waiting import wait_until
 
 
 @pytest.fixture

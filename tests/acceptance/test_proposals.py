@@ -13,7 +13,8 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.study import State
-from tests.acceptance.harness import Node, command_line, send, wait_until
+from tests.acceptance.harness import Node, command_line, send
+from tests.builders.waiting import wait_until
 
 
 def cli(node: Node, *arguments: str, code: int = 0) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 from pydicom import Dataset, dcmwrite
 
-from tests.acceptance.harness import wait_until
 from tests.builders.ports import free_port
 from tests.builders.processes import running
+from tests.builders.waiting import wait_until
 from tests.conftest import lacks, require_tool
 
 AE_TITLE = "ORTHANC"

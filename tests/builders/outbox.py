@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -191,11 +191,3 @@ def delivering(config: Config, *, lease_seconds: float = LEASE_SECONDS) -> Itera
         thread.join(60)
     assert not thread.is_alive()
     assert not failures
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 90.0) -> None:
-    """Wait until ``condition`` holds; fail when it never does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came about"
-        time.sleep(0.02)

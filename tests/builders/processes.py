@@ -1,19 +1,21 @@
 """Peers that are programs of their own."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def running(*command: object, log: Path) -> Iterator[None]:
-    """Run a program, and end it."""
+def running(*command: object, log: Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Run a program in the folder of its log, and end it."""
+    words = list(map(str, command))
     with log.open("wb") as stream:
-        words = list(map(str, command))
-        process = subprocess.Popen(words, cwd=log.parent, stdout=stream, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            words, cwd=log.parent, env=env, stdout=stream, stderr=subprocess.STDOUT
+        )
     try:
         yield
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)

@@ -36,6 +36,7 @@ from dicom_ai_node.receive.server import run
 from dicom_ai_node.store import Database
 from tests.builders.databases import opened
 from tests.builders.ports import free_port
+from tests.builders.waiting import wait_until_listening
 
 DX = str(DigitalXRayImageStorageForPresentation)
 EXPLICIT = str(ExplicitVRLittleEndian)
@@ -189,24 +190,6 @@ def _wait_for_claim(spool: Path, child: "subprocess.Popen[bytes]") -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the receiver did not start")
-
-
-def wait_until_listening(port: int) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("nobody listens")
-
-
-def wait_for(condition: Any, *, seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from dicom_ai_node.store.queries import StudyDetail
 from dicom_ai_node.store.reports import NewReport
 from dicom_ai_node.types import ImageRef
 from tests.builders.analysing import GATES_OPEN, Node
-from tests.builders.outbox import delivering, wait_for
+from tests.builders.outbox import delivering
+from tests.builders.waiting import wait_for
 
 POLICY = {"analyse": "all", "max_age_interval": 200.0, "min_sex_certainty": 0.5, **GATES_OPEN}
 

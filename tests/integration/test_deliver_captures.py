@@ -12,8 +12,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossl
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.report.build import build_reports
-from tests.builders.outbox import Outbox, delivering, pacs_and_outbox, report_uid, wait_for
+from tests.builders.outbox import Outbox, delivering, pacs_and_outbox, report_uid
 from tests.builders.reports import samples
+from tests.builders.waiting import wait_for
 
 
 def queue_capture(outbox: Outbox) -> Dataset:

@@ -18,7 +18,8 @@ from dicom_ai_node.deliver.association import Offer, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import PeerUnavailable, UnreadableInstance
-from tests.builders.outbox import SR_3D, delivering, pacs_and_outbox, sr_file, wait_for
+from tests.builders.outbox import SR_3D, delivering, pacs_and_outbox, sr_file
+from tests.builders.waiting import wait_for
 
 OFFERS = [Offer(uid) for uid in REPORTS]
 ROLE = """

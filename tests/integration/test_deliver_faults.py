@@ -21,9 +21,9 @@ from tests.builders.outbox import (
     outbox,
     pacs_and_outbox,
     report_uid,
-    wait_for,
 )
 from tests.builders.ports import free_port
+from tests.builders.waiting import wait_for
 from tests.builders.wire import (
     IMPLEMENTATION,
     MAXIMUM,

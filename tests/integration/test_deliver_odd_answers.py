@@ -11,7 +11,7 @@ from dicom_ai_node.deliver.echo import echo
 from dicom_ai_node.errors import PeerUnavailable
 from tests.builders import wire
 from tests.builders.ports import free_port
-from tests.builders.receiving import wait_for
+from tests.builders.waiting import wait_for
 from tests.builders.wire import (
     ABORT,
     IMPLEMENTATION,

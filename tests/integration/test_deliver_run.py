@@ -10,15 +10,9 @@ from dicom_ai_node.deliver import dimse, worker
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.store import deliveries
-from tests.builders.outbox import (
-    SR_3D,
-    delivering,
-    outbox,
-    pacs_and_outbox,
-    report_uid,
-    wait_for,
-)
+from tests.builders.outbox import SR_3D, delivering, outbox, pacs_and_outbox, report_uid
 from tests.builders.ports import free_port
+from tests.builders.waiting import wait_for
 
 
 def test_a_report_arrives_in_its_first_class(tmp_path: Path) -> None:

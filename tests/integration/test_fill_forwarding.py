@@ -18,8 +18,9 @@ from dicom_ai_node.store.studies import close_due, skip
 from dicom_ai_node.study import State
 from dicom_ai_node.types import Reason
 from tests.builders.forwarding import Gate, gate, state
-from tests.builders.outbox import delivering, wait_for
+from tests.builders.outbox import delivering
 from tests.builders.rows import TIMING, claim_one
+from tests.builders.waiting import wait_for
 
 
 def test_an_image_that_the_next_archive_refuses_shows_and_can_be_sent_again(

@@ -16,8 +16,8 @@ from dicom_ai_node.dicom.classes import FIND, GET, MOVE
 from dicom_ai_node.peer.association import Association
 from dicom_ai_node.peer.exchange import Exchange
 from tests.acceptance.harness import noise
-from tests.builders.outbox import wait_for
 from tests.builders.pacs import Archive, running
+from tests.builders.waiting import wait_for
 
 IMAGE = ComputedRadiographyImageStorage
 

@@ -12,7 +12,8 @@ import pytest
 import structlog
 
 from tests.builders import wire
-from tests.builders.receiving import Node, receiving, wait_for
+from tests.builders.receiving import Node, receiving
+from tests.builders.waiting import wait_for
 from tests.builders.wire import (
     ABORT,
     AC,

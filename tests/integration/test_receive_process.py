@@ -21,8 +21,8 @@ from tests.builders.receiving import (
     send,
     settings,
     store_command,
-    wait_for,
 )
+from tests.builders.waiting import wait_for
 
 
 def assert_kept(node: Node, data: bytes) -> None:

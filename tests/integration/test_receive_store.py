@@ -24,8 +24,8 @@ from tests.builders.receiving import (
     receiving,
     send,
     send_bytes,
-    wait_for,
 )
+from tests.builders.waiting import wait_for
 
 VERIFICATION = "1.2.840.10008.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"

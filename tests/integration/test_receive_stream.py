@@ -23,8 +23,8 @@ from tests.builders.receiving import (
     receiving,
     send,
     store_command,
-    wait_for,
 )
+from tests.builders.waiting import wait_for
 
 COMMAND, DATA, LAST = 1, 0, 2
 ABORT = 0x07

@@ -33,7 +33,8 @@ from tests.acceptance.harness import noise
 from tests.builders.orthanc import Orthanc, orthanc_in
 from tests.builders.ports import free_port
 from tests.builders.processes import running
-from tests.builders.receiving import Node, receiving, wait_until_listening
+from tests.builders.receiving import Node, receiving
+from tests.builders.waiting import wait_until_listening
 from tests.conftest import require_tool
 
 pytestmark = pytest.mark.peers

@@ -26,9 +26,10 @@ from dicom_ai_node.fill.apply import apply
 from dicom_ai_node.store.queries import show
 from dicom_ai_node.study import State
 from tests.builders.filling import AGE, Ward, make, ward
-from tests.builders.outbox import SR_3D, delivering, report_uid, wait_for
+from tests.builders.outbox import SR_3D, delivering, report_uid
 from tests.builders.ports import free_port
 from tests.builders.processes import running
+from tests.builders.waiting import wait_for
 from tests.conftest import require_tool
 from tests.peers.test_deliver_peers import answers
 

@@ -9,16 +9,10 @@ from dicom_ai_node.deliver.echo import echo
 from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import PeerUnavailable
 from tests.builders.orthanc import orthanc_in
-from tests.builders.outbox import (
-    SR_3D,
-    Outbox,
-    delivering,
-    outbox,
-    report_uid,
-    wait_for,
-)
+from tests.builders.outbox import SR_3D, Outbox, delivering, outbox, report_uid
 from tests.builders.ports import free_port
 from tests.builders.processes import running
+from tests.builders.waiting import wait_for
 from tests.conftest import require_tool
 
 pytestmark = pytest.mark.peers

@@ -11,7 +11,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLossl
 from dicom_ai_node.fill.apply import apply, copy_maker
 from tests.builders.filling import AGE, GUESSED_SEX, ward
 from tests.builders.orthanc import orthanc_in
-from tests.builders.outbox import delivering, wait_for
+from tests.builders.outbox import delivering
+from tests.builders.waiting import wait_for
 from tests.peers.test_deliver_peers import answers
 
 pytestmark = pytest.mark.peers

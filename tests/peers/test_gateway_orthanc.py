@@ -16,8 +16,9 @@ from dicom_ai_node.report.copies.source import opened
 from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import show
-from tests.acceptance.harness import Node, send, wait_until
+from tests.acceptance.harness import Node, send
 from tests.builders.orthanc import Orthanc, orthanc_in
+from tests.builders.waiting import wait_until
 from tests.peers.test_report_validators import _require_dicom3tools
 
 pytestmark = pytest.mark.peers

@@ -23,8 +23,8 @@ from tests.builders.analysing import Node
 from tests.builders.headers import Changes, checked, header
 from tests.builders.ports import free_port
 from tests.builders.processes import running
-from tests.builders.receiving import wait_until_listening
 from tests.builders.rows import file_instance
+from tests.builders.waiting import wait_until_listening
 from tests.conftest import require_tool
 
 pytestmark = pytest.mark.peers
