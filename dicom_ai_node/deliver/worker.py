@@ -30,7 +30,7 @@ from dicom_ai_node.errors import PeerUnavailable, StorageError
 from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.deliveries import DELIVERIES, ClaimedDelivery, state_of_destination
-from dicom_ai_node.store.overview import overview
+from dicom_ai_node.store.queries import overview
 from dicom_ai_node.study import OPEN_DELIVERIES
 
 MAX_REFUSALS = 20

@@ -20,8 +20,8 @@ from dicom_ai_node.rules.ages_and_dates import read_age
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards
 from dicom_ai_node.store.forwards import Outgoing, WaitingImage
-from dicom_ai_node.store.overview import overview
 from dicom_ai_node.store.proposals import ProposalDetail, applicable
+from dicom_ai_node.store.queries import overview
 from dicom_ai_node.types import FillProposal, ProposalSource
 
 HAS_IT = "it came from a destination, which has it already"

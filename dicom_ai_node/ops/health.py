@@ -26,7 +26,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import count_ahead
 from dicom_ai_node.store.fills import count_stuck
 from dicom_ai_node.store.node import clock_jumps, file_counts, write_probe
-from dicom_ai_node.store.overview import overview
+from dicom_ai_node.store.queries import overview
 from dicom_ai_node.study import OPEN_DELIVERIES, OPEN_STATES, DeliveryState
 
 FRESH_SECONDS = 3.0

@@ -17,8 +17,8 @@ from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.receive.refiling import Unfiled, file_again, read_unfiled
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.instances import record_quarantine
-from dicom_ai_node.store.node import FileCounts, count_files, filed_in
+from dicom_ai_node.store.instances import filed_in, record_quarantine
+from dicom_ai_node.store.node import FileCounts, count_files
 
 _SETTLED_SECONDS = 20.0
 """A younger file is most likely being filed now."""

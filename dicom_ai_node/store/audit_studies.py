@@ -5,15 +5,15 @@ Who writes must hold the audit's lease; what a process does that has lost it is 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
-from dicom_ai_node.store import audits
 from dicom_ai_node.store.audits import is_leased_to
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import Database, as_record
 from dicom_ai_node.store.tables import audit, audit_study
 from dicom_ai_node.study import AuditedState
 
@@ -55,7 +55,7 @@ def claim(db: Database, audit_id: int, *, owner: str, now: float) -> ClaimedList
         .limit(1)
     )
     with db.write() as connection:
-        if not audits.is_leased_to(connection, audit_id, owner):
+        if not is_leased_to(connection, audit_id, owner):
             return None
         row = connection.execute(due).one_or_none()
         if row is None:
@@ -67,20 +67,11 @@ def claim(db: Database, audit_id: int, *, owner: str, now: float) -> ClaimedList
 def settle(db: Database, audit_id: int, settled: SettledStudy, *, owner: str, now: float) -> bool:
     """Keep what was collected of a study; return False, and keep nothing, without the lease."""
     with db.write() as connection:
-        if not audits.is_leased_to(connection, audit_id, owner):
+        if not is_leased_to(connection, audit_id, owner):
             return False
-        _change(
-            connection,
-            audit_id,
-            settled.key,
-            state=AuditedState.SETTLED,
-            facts=settled.facts,
-            result=settled.result,
-            expected=settled.expected,
-            arrived=settled.arrived,
-            fault=settled.fault,
-            settled_at=now,
-        )
+        values = asdict(settled)
+        key = values.pop("key")
+        _change(connection, audit_id, key, state=AuditedState.SETTLED, settled_at=now, **values)
         return True
 
 
@@ -96,7 +87,7 @@ def postpone(
 ) -> bool:
     """Put a study back; unless ``counted`` the attempt is forgotten. False without the lease."""
     with db.write() as connection:
-        if not audits.is_leased_to(connection, audit_id, owner):
+        if not is_leased_to(connection, audit_id, owner):
             return False
         attempts = claimed.attempts if counted else claimed.attempts - 1
         changes = {"attempts": attempts, "not_before": not_before, "fault": fault}
@@ -106,20 +97,14 @@ def postpone(
 
 def next_due(db: Database, audit_id: int) -> float | None:
     """Return when the first waiting study may be asked for, None when all are settled."""
-    query = select(func.min(audit_study.c.not_before))
-    with db.read() as connection:
-        return connection.execute(
-            query.where(audit_study.c.audit_id == audit_id, _WAITING)
-        ).scalar()
+    first: Select[float] = select(func.min(audit_study.c.not_before))
+    return db.scalar(first.where(audit_study.c.audit_id == audit_id, _WAITING))
 
 
 def settled_since(db: Database, audit_id: int, *, since: float) -> int:
     """Return how many studies were settled from ``since`` on."""
-    query = select(func.count()).where(
-        audit_study.c.audit_id == audit_id, audit_study.c.settled_at >= since
-    )
-    with db.read() as connection:
-        return connection.execute(query).scalar_one()
+    late = audit_study.c.settled_at >= since
+    return db.count(select(func.count()).where(audit_study.c.audit_id == audit_id, late))
 
 
 def faults(db: Database, audit_id: int, *, limit: int = 10) -> list[tuple[str, int]]:
@@ -132,8 +117,7 @@ def faults(db: Database, audit_id: int, *, limit: int = 10) -> list[tuple[str, i
         .order_by(count.desc(), audit_study.c.fault)
         .limit(limit)
     )
-    with db.read() as connection:
-        return [(fault, number) for fault, number in connection.execute(query)]
+    return [(fault, number) for fault, number in db.rows(query)]
 
 
 def collected(db: Database, audit_id: int) -> Iterator[SettledStudy]:
@@ -149,31 +133,13 @@ def collected(db: Database, audit_id: int) -> Iterator[SettledStudy]:
             .order_by(audit_study.c.position)
             .limit(_ROWS_A_READ)
         )
-        with db.read() as connection:
-            rows = connection.execute(query).all()
+        rows = db.rows(query)
         if not rows:
             return
         after = rows[-1].position
-        yield from (_settled(row) for row in rows if row.state == AuditedState.SETTLED)
-
-
-def _change(connection: Connection, audit_id: int, key: str, **values: Any) -> None:
-    connection.execute(
-        update(audit_study)
-        .where(audit_study.c.audit_id == audit_id, audit_study.c.study_key == key, _WAITING)
-        .values(**values)
-    )
-
-
-def _settled(row: Row[Any]) -> SettledStudy:
-    return SettledStudy(
-        key=row.study_key,
-        facts=row.facts,
-        result=row.result,
-        expected=row.expected,
-        arrived=row.arrived,
-        fault=row.fault,
-    )
+        for row in rows:
+            if row.state == AuditedState.SETTLED:
+                yield as_record(SettledStudy, row, key=row.study_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,60 +171,45 @@ def save_slice(
     ``limit`` bounds the studies of the whole audit. ``not_audited`` counts by reason what the
     source answered in this part and the audit leaves out.
     """
+    mine = audit_study.c.audit_id == audit_id
+    standing = select(func.count(), func.max(audit_study.c.position)).where(mine)
     with db.write() as connection:
         if not is_leased_to(connection, audit_id, owner):
             return None
-        count, last = connection.execute(
-            select(func.count(), func.max(audit_study.c.position)).where(
-                audit_study.c.audit_id == audit_id
-            )
-        ).one()
-        known = _known(connection, audit_id, [listed.key for listed in found])
-        new = {listed.key: listed for listed in found if listed.key not in known}
+        count, last = connection.execute(standing).one()
+        new = {listed.key: listed for listed in found}
+        keys = list(new)
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            some = audit_study.c.study_key.in_(keys[start : start + _KEYS_A_QUERY])
+            for key in connection.scalars(select(audit_study.c.study_key).where(mine, some)):
+                del new[key]
         room = len(new) if limit is None else max(0, limit - count)
         first = 0 if last is None else last + 1
         rows = [
-            _new_row(audit_id, listed, position=first + number, now=now)
-            for number, listed in enumerate(list(new.values())[:room])
+            {
+                "audit_id": audit_id,
+                "study_key": listed.key,
+                "position": position,
+                "state": AuditedState.SETTLED if listed.fault else AuditedState.WAITING,
+                "listed": listed.listed,
+                "fault": listed.fault,
+                "settled_at": now if listed.fault else None,
+            }
+            for position, listed in enumerate(islice(new.values(), room), first)
         ]
         if rows:
             connection.execute(insert(audit_study), rows)
-        done: dict[str, Any] = {} if slices_done is None else {"slices_done": slices_done}
-        if not_audited:
-            done["not_audited"] = _sum(connection, audit_id, not_audited)
         full = limit is not None and count + len(rows) >= limit
-        connection.execute(
-            update(audit)
-            .where(audit.c.id == audit_id)
-            .values(updated_at=now, listing_done=listing_done or full, **done)
-        )
+        done: dict[str, Any] = {"updated_at": now, "listing_done": listing_done or full}
+        if slices_done is not None:
+            done["slices_done"] = slices_done
+        if not_audited:
+            before = connection.scalar(select(audit.c.not_audited).where(audit.c.id == audit_id))
+            done["not_audited"] = dict(Counter(before or {}) + Counter(not_audited))
+        connection.execute(update(audit).where(audit.c.id == audit_id).values(done))
         return len(rows)
 
 
-def _sum(connection: Connection, audit_id: int, more: Mapping[str, int]) -> dict[str, int]:
-    before = connection.execute(select(audit.c.not_audited).where(audit.c.id == audit_id)).scalar()
-    return dict(Counter(before or {}) + Counter(more))
-
-
-def _known(connection: Connection, audit_id: int, keys: Sequence[str]) -> set[str]:
-    known: set[str] = set()
-    for start in range(0, len(keys), _KEYS_A_QUERY):
-        some = keys[start : start + _KEYS_A_QUERY]
-        query = select(audit_study.c.study_key).where(
-            audit_study.c.audit_id == audit_id, audit_study.c.study_key.in_(some)
-        )
-        known.update(connection.execute(query).scalars())
-    return known
-
-
-def _new_row(audit_id: int, new: NewListed, *, position: int, now: float) -> dict[str, Any]:
-    settled = bool(new.fault)
-    return {
-        "audit_id": audit_id,
-        "study_key": new.key,
-        "position": position,
-        "state": AuditedState.SETTLED if settled else AuditedState.WAITING,
-        "listed": new.listed,
-        "fault": new.fault,
-        "settled_at": now if settled else None,
-    }
+def _change(connection: Connection, audit_id: int, key: str, **values: Any) -> None:
+    mine = (audit_study.c.audit_id == audit_id) & (audit_study.c.study_key == key)
+    connection.execute(update(audit_study).where(mine, _WAITING).values(**values))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import AnyRow, AnySelect, Database, as_record
 from dicom_ai_node.store.leases import NO_LEASE, Queue, lease
 from dicom_ai_node.store.studies import STUDIES
 from dicom_ai_node.store.tables import audit, audit_study
@@ -14,6 +14,8 @@ from dicom_ai_node.study import AuditedState, AuditEvent, AuditState, audit_step
 _RUNS = audit.c.state == AuditState.RUNNING
 AUDITS = Queue(audit, waits=_RUNS, works=_RUNS)
 """An audit that runs and that nobody works on has a lease that is long over."""
+
+_COUNTS = ("listed", "settled", "faults")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +50,21 @@ def create(
 ) -> int:
     """Make a running audit and return its number; with ``owner`` it is leased at once."""
     values = lease(owner, now=now, seconds=lease_seconds) if owner else NO_LEASE
+    new = insert(audit).values(spec=spec, state=AuditState.RUNNING, **values)
     with db.write() as connection:
-        created: int = connection.execute(
-            insert(audit)
-            .values(spec=spec, state=AuditState.RUNNING, created_at=now, updated_at=now, **values)
-            .returning(audit.c.id)
-        ).scalar_one()
-        return created
+        made = connection.execute(new.values(created_at=now, updated_at=now).returning(audit.c.id))
+        return int(made.scalar_one())
 
 
 def find(db: Database, *, limit: int = 100) -> list[AuditRow]:
     """Return the audits, newest first."""
-    with db.read() as connection:
-        return [_row(row) for row in connection.execute(_rows().limit(limit))]
+    return [_row(row) for row in db.rows(_audits().limit(limit))]
 
 
 def show(db: Database, audit_id: int) -> AuditRow | None:
     """Return one audit, None when it is unknown."""
-    with db.read() as connection:
-        row = connection.execute(_rows().where(audit.c.id == audit_id)).first()
-        return _row(row) if row else None
+    row = db.first(_audits().where(audit.c.id == audit_id))
+    return _row(row) if row else None
 
 
 def take(
@@ -80,12 +77,11 @@ def take(
     free = AUDITS.lost(now)
     if audit_id is not None:
         free &= audit.c.id == audit_id
-    with db.read() as connection:
-        if not AUDITS.has(connection, free):
-            return None
+    if not db.scalar(AUDITS.any(free)):
+        return None
     query = select(audit.c.id).where(free).order_by(audit.c.id).limit(1)
     with db.write() as connection:
-        found = connection.execute(AUDITS.locked(query)).scalar()
+        found: int | None = connection.execute(AUDITS.locked(query)).scalar()
         if found is not None:
             _set(connection, found, now, **lease(owner, now=now, seconds=lease_seconds))
         return found
@@ -95,35 +91,27 @@ def renew(
     db: Database, audit_id: int, *, owner: str, now: float, lease_seconds: float
 ) -> AuditState | None:
     """Prolong the lease; return the audit's state, None when another process has it."""
+    renewed = update(audit).where(_leased(audit_id, owner)).values(lease_until=now + lease_seconds)
     with db.write() as connection:
-        row = _locked(connection, audit_id)
-        if row is None or row.lease_owner != owner:
-            return None
-        _set(connection, audit_id, row.updated_at, lease_until=now + lease_seconds)
-        return AuditState(row.state)
+        state = connection.scalar(renewed.returning(audit.c.state))
+        return AuditState(state) if state else None
 
 
 def standing(db: Database, audit_id: int, *, owner: str) -> AuditState | None:
     """Return the audit's state, None when ``owner`` does not have its lease."""
-    query = select(audit.c.state).where(audit.c.id == audit_id, audit.c.lease_owner == owner)
-    with db.read() as connection:
-        state = connection.execute(query).scalar()
-        return AuditState(state) if state else None
+    state = db.scalar(select(audit.c.state).where(_leased(audit_id, owner)))
+    return AuditState(state) if state else None
 
 
 def in_use(db: Database, *, now: float) -> set[int]:
     """Return the audits that run, and those that a process still is at work on."""
     used = AUDITS.works | (audit.c.lease_until >= now)
-    with db.read() as connection:
-        return set(connection.execute(select(audit.c.id).where(used)).scalars())
+    return set(db.scalars(select(audit.c.id).where(used)))
 
 
 def release(db: Database, audit_id: int, *, owner: str, now: float) -> None:
     """Let another process take the audit; does nothing when one already has."""
-    with db.write() as connection:
-        row = _locked(connection, audit_id)
-        if row is not None and row.lease_owner == owner:
-            _set(connection, audit_id, now, **NO_LEASE)
+    db.change(update(audit).where(_leased(audit_id, owner)).values(updated_at=now, **NO_LEASE))
 
 
 def apply(
@@ -171,26 +159,26 @@ def resume(
 
 def note(db: Database, audit_id: int, text: str, *, owner: str, now: float) -> None:
     """Say what the audit waits for, '' for nothing."""
-    with db.write() as connection:
-        row = _locked(connection, audit_id)
-        if row is not None and row.lease_owner == owner and row.error != text:
-            _set(connection, audit_id, now, error=text)
+    other = _leased(audit_id, owner) & (audit.c.error != text)
+    db.change(update(audit).where(other).values(updated_at=now, error=text))
 
 
 def live_studies(db: Database, *, now: float) -> int:
     """Return how many received studies wait for their analysis or are in it."""
-    query = select(func.count()).where(STUDIES.due(now) | STUDIES.works)
-    with db.read() as connection:
-        return connection.execute(query).scalar_one()
+    return db.count(select(func.count()).where(STUDIES.due(now) | STUDIES.works))
 
 
 def is_leased_to(connection: Connection, audit_id: int, owner: str) -> bool:
     """Return whether ``owner`` has the audit's lease, and nobody takes it in this transaction."""
-    query = select(audit.c.lease_owner).where(audit.c.id == audit_id).with_for_update()
-    return connection.execute(query).scalar() == owner
+    query = select(audit.c.id).where(_leased(audit_id, owner)).with_for_update()
+    return connection.scalar(query) is not None
 
 
-def _locked(connection: Connection, audit_id: int) -> Row[Any] | None:
+def _leased(audit_id: int, owner: str) -> ColumnElement[bool]:
+    return (audit.c.id == audit_id) & (audit.c.lease_owner == owner)
+
+
+def _locked(connection: Connection, audit_id: int) -> AnyRow | None:
     return connection.execute(
         select(audit).where(audit.c.id == audit_id).with_for_update()
     ).one_or_none()
@@ -200,42 +188,27 @@ def _set(connection: Connection, audit_id: int, now: float, **values: Any) -> No
     connection.execute(update(audit).where(audit.c.id == audit_id).values(updated_at=now, **values))
 
 
-def _rows() -> Select[Any]:
+def _audits() -> AnySelect:
     """Return the query of audits with their counts, newest first."""
     settled = audit_study.c.state == AuditedState.SETTLED
-    faulty = settled & (audit_study.c.fault != "")
     counted = (
         select(
             audit_study.c.audit_id,
             func.count().label("listed"),
-            func.sum(case((settled, 1), else_=0)).label("settled"),
-            func.sum(case((faulty, 1), else_=0)).label("faults"),
+            func.count().filter(settled).label("settled"),
+            func.count().filter(settled, audit_study.c.fault != "").label("faults"),
         )
         .group_by(audit_study.c.audit_id)
         .subquery()
     )
+    counts = [func.coalesce(counted.c[name], 0).label(name) for name in _COUNTS]
     return (
-        select(audit, counted.c.listed, counted.c.settled, counted.c.faults)
+        select(audit, audit.c.error.label("note"), audit.c.lease_owner.label("owner"), *counts)
         .outerjoin(counted, counted.c.audit_id == audit.c.id)
         .order_by(audit.c.id.desc())
     )
 
 
-def _row(row: Row[Any]) -> AuditRow:
-    return AuditRow(
-        id=row.id,
-        spec=row.spec,
-        state=AuditState(row.state),
-        slices_done=row.slices_done,
-        listing_done=row.listing_done,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        finished_at=row.finished_at,
-        note=row.error,
-        owner=row.lease_owner,
-        lease_until=row.lease_until,
-        listed=row.listed or 0,
-        settled=int(row.settled or 0),
-        faults=int(row.faults or 0),
-        not_audited=dict(row.not_audited or {}),
-    )
+def _row(row: AnyRow) -> AuditRow:
+    state, not_audited = AuditState(row.state), dict(row.not_audited or {})
+    return as_record(AuditRow, row, state=state, not_audited=not_audited)

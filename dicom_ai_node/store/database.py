@@ -1,17 +1,18 @@
 """The connection to SQLite or PostgreSQL, and what differs between them."""
 
 import os
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine, Executable, Row, Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +20,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dicom_ai_node.errors import StorageError, StorageFull
 from dicom_ai_node.store.engines import file_of, is_broken, server_engine, sqlite_engine
+
+T = TypeVar("T")
+AnyRow = Row[*tuple[Any, ...]]
+AnySelect = Select[*tuple[Any, ...]]
 
 _FULL = ("database or disk is full", "disk full", "No space left")
 
@@ -32,6 +37,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._dialect: Any = sqlite if self.is_sqlite else postgresql
         self._engine = sqlite_engine(self.url) if self.is_sqlite else server_engine(self.url)
         self.file = file_of(self.url) if self.is_sqlite else None
         """The file of SQLite; None for a server, whose disk is not ours to look at."""
@@ -63,7 +69,7 @@ class Database:
         if self._suspect:
             self._engine.dispose()  # what was opened since, to read, may be as bad
         try:
-            with self._transaction(self._engine, immediate=True) as connection:
+            with self._transaction(self._engine, begin="BEGIN IMMEDIATE") as connection:
                 yield connection
         except StorageError as error:
             self._suspect = self._suspect or is_broken(error.__cause__)
@@ -73,13 +79,54 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One transaction that changes nothing."""
-        with self._transaction(self._engine, immediate=False) as connection:
+        with self._transaction(self._engine, begin="BEGIN") as connection:
             yield connection
+
+    def rows(self, query: AnySelect) -> Sequence[AnyRow]:
+        """Return what ``query`` finds, in a transaction of its own, as those below."""
+        with self.read() as connection:
+            return connection.execute(query).all()
+
+    def first(self, query: AnySelect) -> AnyRow | None:
+        """Return the first row, None where there is none."""
+        with self.read() as connection:
+            return connection.execute(query).first()
+
+    def scalars(self, query: Select[T]) -> Sequence[T]:
+        """Return the values of a query of one column."""
+        with self.read() as connection:
+            return connection.scalars(query).all()
+
+    def scalar(self, query: Select[T]) -> T | None:
+        """Return the value of the first row, None where there is none."""
+        with self.read() as connection:
+            return connection.scalar(query)
+
+    def count(self, query: Select[int]) -> int:
+        """Return the value of a query that always has one."""
+        with self.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def change(self, statement: Executable) -> int:
+        """Execute one statement in a transaction of its own; return how many rows it changed."""
+        with self.write() as connection:
+            return connection.execute(statement).rowcount
 
     def insert_missing(self, table: Table) -> Any:
         """``INSERT ... ON CONFLICT DO NOTHING`` in the database's dialect."""
-        dialect = sqlite if self.is_sqlite else postgresql
-        return dialect.insert(table).on_conflict_do_nothing()
+        return self._dialect.insert(table).on_conflict_do_nothing()
+
+    def upsert(
+        self, table: Table, instead: Mapping[str, Any] = MappingProxyType({}), **values: Any
+    ) -> Any:
+        """``INSERT``, or ``UPDATE`` where a row has that primary key, in the database's dialect.
+
+        ``instead`` are values that only the update has.
+        """
+        key = [column.name for column in table.primary_key]
+        changed = {name: value for name, value in values.items() if name not in key}
+        new = self._dialect.insert(table).values(values)
+        return new.on_conflict_do_update(index_elements=key, set_={**changed, **instead})
 
     def upgrade(self) -> str:
         """Migrate to the newest schema and return its revision.
@@ -91,7 +138,7 @@ class Database:
         # SQLite alters a table by replacing it, which foreign keys that point to it do not allow.
         engine = sqlite_engine(self.url, foreign_keys=False) if self.is_sqlite else self._engine
         try:
-            with self._transaction(engine, immediate=True) as connection:
+            with self._transaction(engine, begin="BEGIN IMMEDIATE") as connection:
                 if not self.is_sqlite:
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(749313)")
                 self._migrate(connection)
@@ -124,30 +171,21 @@ class Database:
         PostgreSQL does the like by itself.
         """
         if self.is_sqlite:
-            try:
-                # Outside any transaction, where a checkpoint cannot run.
-                raw = self._engine.raw_connection()
-            except (sqlite3.Error, DBAPIError) as error:
-                raise StorageError(f"database {self.place}: {error}") from error
-            try:
+            # Outside any transaction, where a checkpoint can run.
+            with self._transaction(self._engine, begin="") as connection:
                 for pragma in ("optimize", "wal_checkpoint(TRUNCATE)"):
-                    raw.cursor().execute(f"PRAGMA {pragma}").fetchall()
-            except sqlite3.Error as error:
-                if is_broken(error):
-                    raw.invalidate(error)
-                raise StorageError(f"database {self.place}: {error}") from error
-            finally:
-                raw.close()
+                    connection.exec_driver_sql(f"PRAGMA {pragma}").all()
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self, engine: Engine, *, immediate: bool) -> Iterator[Connection]:
+    def _transaction(self, engine: Engine, *, begin: str) -> Iterator[Connection]:
+        """``begin`` is how SQLite begins it, '' for not at all."""
         try:
             with (
-                engine.connect().execution_options(immediate=immediate) as connection,
+                engine.connect().execution_options(sqlite_begin=begin) as connection,
                 connection.begin(),
             ):
                 yield connection
@@ -210,3 +248,9 @@ def _alembic_config() -> AlembicConfig:
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     return config
+
+
+def as_record(cls: type[T], row: AnyRow, **others: Any) -> T:
+    """Return a dataclass whose fields are columns of ``row``, but for ``others``."""
+    found = {each.name for each in fields(cls)} - others.keys()  # type: ignore[arg-type]
+    return cls(**{name: value for name, value in row._mapping.items() if name in found}, **others)

@@ -55,10 +55,8 @@ def record(
     the StationName of its images. ``repeated``: the result is the same as before; an estimate of
     other last digits then proposes nothing new.
     """
-    rows = connection.execute(
-        selected().where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
-    ).all()
-    known = [stored(row) for row in rows]
+    query = selected().where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
+    known = [stored(row) for row in connection.execute(query).all()]
     new = {proposed.keyword: proposed for proposed in proposals}
     for old in known:
         if old.state in STANDING:
@@ -144,7 +142,7 @@ def _refuse_a_second(connection: Connection, wanted: StoredProposal) -> None:
         .where(proposal.c.keyword == wanted.proposed.keyword, proposal.c.id != wanted.id)
         .where(proposal.c.state.in_(STANDING))
     )
-    other = connection.execute(query).scalar()
+    other = connection.scalar(query)
     if other is not None:
         raise FillError(
             f"proposal {wanted.id} cannot be accepted: proposal {other} of the same study is for "
@@ -183,28 +181,19 @@ def _insert(
     station: str,
     now: float,
 ) -> StoredProposal:
-    low, high = new.interval90 or (None, None)
-    created = connection.execute(
-        insert(proposal)
-        .values(
-            study_instance_uid=uid,
-            keyword=new.keyword,
-            value=new.value,
-            source=new.source,
-            detail=new.detail,
-            low=low,
-            high=high,
-            probability=new.probability,
-            rules=list(new.rules),
-            model=model and asdict(model),
-            recorded=new.recorded,
-            station=station,
-            state=ProposalState.OPEN,
-            created_at=now,
-            updated_at=now,
-        )
-        .returning(proposal.c.id)
-    ).scalar_one()
+    values = asdict(new)
+    low, high = values.pop("interval90") or (None, None)
+    values |= {"low": low, "high": high, "rules": list(new.rules)}
+    row = insert(proposal).values(
+        study_instance_uid=uid,
+        model=model and asdict(model),
+        station=station,
+        state=ProposalState.OPEN,
+        created_at=now,
+        updated_at=now,
+        **values,
+    )
+    created = int(connection.execute(row.returning(proposal.c.id)).scalar_one())
     reason = f"{_PROPOSED}, from {new.source}"
     _write_event(connection, created, "", ProposalState.OPEN, ANALYSER, reason, now)
     return StoredProposal(created, uid, new, ProposalState.OPEN, now, now, model, station)
@@ -220,14 +209,6 @@ def _write_event(
     now: float,
     account: str = "",
 ) -> None:
-    connection.execute(
-        insert(proposal_event).values(
-            proposal_id=proposal_id,
-            at=now,
-            actor=actor,
-            account=account,
-            from_state=before,
-            to_state=after,
-            reason=reason,
-        )
-    )
+    who = {"proposal_id": proposal_id, "at": now, "actor": actor, "account": account}
+    what = {"from_state": before, "to_state": after, "reason": reason}
+    connection.execute(insert(proposal_event).values(who | what))

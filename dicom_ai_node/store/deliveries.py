@@ -6,10 +6,11 @@ destination, how long it waits and which SOP class it accepted, is kept here, to
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, exists, select, update
 
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import Database, as_record
 from dicom_ai_node.store.leases import Queue, lease
 from dicom_ai_node.store.lifecycles import apply_event, lock_study, move_deliveries, settle
 from dicom_ai_node.store.reports import StoredFile, files_of
@@ -65,12 +66,9 @@ def claim(
     """
     mine = delivery.c.destination == name
     due, lost = mine & DELIVERIES.due(now), mine & DELIVERIES.lost(now)
-    with db.read() as connection:
-        held_until = select(destination.c.not_before).where(destination.c.name == name)
-        if (connection.execute(held_until).scalar() or 0.0) > now:
-            return []
-        if not DELIVERIES.has(connection, lost | due):
-            return []
+    held = exists().where(destination.c.name == name, destination.c.not_before > now)
+    if not db.scalar(DELIVERIES.any(lost | due).where(~held)):
+        return []
     with db.write() as connection:
         move_deliveries(connection, lost, DeliveryEvent.LEASE_EXPIRED)
         query = (
@@ -81,21 +79,16 @@ def claim(
             .limit(limit)
         )
         rows = connection.execute(DELIVERIES.locked(query)).all()
-        move_deliveries(
-            connection,
-            delivery.c.id.in_([row.id for row in rows]),
-            DeliveryEvent.CLAIM,
-            attempts=delivery.c.attempts + 1,
-            **lease(owner, now=now, seconds=lease_seconds),
-        )
+        claimed = delivery.c.id.in_([row.id for row in rows])
+        values = lease(owner, now=now, seconds=lease_seconds)
+        values["attempts"] = delivery.c.attempts + 1
+        move_deliveries(connection, claimed, DeliveryEvent.CLAIM, **values)
         return [
-            ClaimedDelivery(
-                id=row.id,
+            as_record(
+                ClaimedDelivery,
+                row,
                 study_uid=row.study_instance_uid,
-                destination=row.destination,
-                kind=row.kind,
                 attempts=row.attempts + 1,
-                created_at=row.created_at,
                 owner=owner,
                 files=files_of(connection, row.report_id),
             )
@@ -107,28 +100,15 @@ def delivered(
     db: Database, claimed: ClaimedDelivery, file: StoredFile, *, status: int | None, now: float
 ) -> bool:
     """Record the acknowledgement of ``file``, and what SOP class the destination accepts."""
+    stored = {"sop_class_uid": file.sop_class_uid, "sop_instance_uid": file.sop_instance_uid}
+    changes = {"settled_at": now, "status": status, "error": "", **stored}
+    reached: dict[str, Any] = {"failures": 0, "not_before": 0.0, "contacted_at": now, "error": ""}
+    if claimed.kind == "sr":
+        reached["sop_class_uid"] = file.sop_class_uid
     with db.write() as connection:
-        lock_study(connection, claimed.study_uid)
-        moved = move_deliveries(
-            connection,
-            _under_lease(claimed),
-            DeliveryEvent.STORED,
-            settled_at=now,
-            sop_class_uid=file.sop_class_uid,
-            sop_instance_uid=file.sop_instance_uid,
-            status=status,
-            error="",
-        )
-        if moved:
-            settle(connection, claimed.study_uid, now=now)
-        accepted = {"sop_class_uid": file.sop_class_uid} if claimed.kind == "sr" else {}
-        _remember(
-            db,
-            connection,
-            claimed.destination,
-            {"failures": 0, "not_before": 0.0, "contacted_at": now, "error": "", **accepted},
-        )
-        return bool(moved)
+        mine = _settle(connection, claimed, DeliveryEvent.STORED, now, changes)
+        connection.execute(db.upsert(destination, name=claimed.destination, **reached))
+        return mine
 
 
 def postpone(
@@ -152,11 +132,9 @@ def give_up(
 
     ``status`` as in :func:`postpone`.
     """
+    changes = {"settled_at": now, "status": status, "error": error}
     with db.write() as connection:
-        lock_study(connection, claimed.study_uid)
-        changes = {"settled_at": now, "status": status, "error": error}
-        if move_deliveries(connection, _under_lease(claimed), DeliveryEvent.GIVE_UP, **changes):
-            settle(connection, claimed.study_uid, now=now)
+        _settle(connection, claimed, DeliveryEvent.GIVE_UP, now, changes)
         if status is not None:
             _forget_failures(connection, claimed.destination)
 
@@ -166,8 +144,9 @@ def hold(
 ) -> None:
     """Let the whole destination wait, and take back attempts that never reached it."""
     with db.write() as connection:
-        failures = destination.c.failures + 1
-        _remember(db, connection, name, {"failures": failures, "not_before": until, "error": error})
+        failures = {"failures": destination.c.failures + 1}
+        held = {"name": name, "failures": 1, "not_before": until, "error": error}
+        connection.execute(db.upsert(destination, failures, **held))
         for claimed in unsent:
             changes = {"attempts": claimed.attempts - 1, "error": error}
             move_deliveries(connection, _under_lease(claimed), DeliveryEvent.RELEASE, **changes)
@@ -175,9 +154,8 @@ def hold(
 
 def hand_back(db: Database, *, owner: str) -> None:
     """Return all deliveries of ``owner`` to their queues, as a worker does when asked to stop."""
+    held, attempts = DELIVERIES.held_by(owner), delivery.c.attempts - 1
     with db.write() as connection:
-        attempts = delivery.c.attempts - 1
-        held = DELIVERIES.held_by(owner)
         move_deliveries(connection, held, DeliveryEvent.RELEASE, attempts=attempts)
 
 
@@ -187,45 +165,45 @@ def requeue_dead(db: Database, *, study_uid: str | None, now: float) -> int:
     if study_uid is not None:
         dead &= delivery.c.study_instance_uid == study_uid
     with db.write() as connection:
-        uids = set(connection.execute(select(delivery.c.study_instance_uid).where(dead)).scalars())
-        for uid in sorted(uids):  # before their deliveries, as everywhere
+        studies = select(delivery.c.study_instance_uid).where(dead).distinct()
+        uids = sorted(connection.scalars(studies))
+        for uid in uids:  # before their deliveries, as everywhere
             lock_study(connection, uid)
         anew = {"attempts": 0, "not_before": 0.0, "created_at": now, "settled_at": None}
         count = move_deliveries(connection, dead, DeliveryEvent.RESEND, **anew)
-        for uid in sorted(uids):
+        for uid in uids:
             apply_event(connection, uid, Event.RESEND, now=now)
         return count
 
 
-def count_deliveries(connection: Connection) -> dict[tuple[str, str], int]:
-    """Return how many deliveries there are by (destination, state)."""
-    by = delivery.c.destination, delivery.c.state
-    query = select(*by, func.count()).group_by(*by)
-    return {(name, state): count for name, state, count in connection.execute(query)}
-
-
 def state_of_destination(db: Database, name: str) -> DestinationState:
     """Return what is remembered of a destination."""
-    with db.read() as connection:
-        row = connection.execute(select(destination).where(destination.c.name == name)).first()
-    if row is None:
-        return DestinationState()
-    return DestinationState(row.sop_class_uid, row.failures, row.not_before, row.error)
+    row = db.first(select(destination).where(destination.c.name == name))
+    return as_record(DestinationState, row) if row else DestinationState()
 
 
 def start_over(db: Database) -> None:
     """Try every destination now, and with the best SOP class of a report first again."""
-    with db.write() as connection:
-        connection.execute(update(destination).values(not_before=0.0, sop_class_uid=""))
+    db.change(update(destination).values(not_before=0.0, sop_class_uid=""))
 
 
 def _under_lease(claimed: ClaimedDelivery) -> ColumnElement[bool]:
     return (delivery.c.id == claimed.id) & DELIVERIES.held_by(claimed.owner)
 
 
-def _remember(db: Database, connection: Connection, name: str, values: dict[str, object]) -> None:
-    connection.execute(db.insert_missing(destination).values(name=name))
-    connection.execute(update(destination).where(destination.c.name == name).values(values))
+def _settle(
+    connection: Connection,
+    claimed: ClaimedDelivery,
+    event: DeliveryEvent,
+    now: float,
+    changes: dict[str, Any],
+) -> bool:
+    """End a delivery, and with its last one the study; return whether it was still under lease."""
+    lock_study(connection, claimed.study_uid)
+    moved = move_deliveries(connection, _under_lease(claimed), event, **changes)
+    if moved:
+        settle(connection, claimed.study_uid, now=now)
+    return bool(moved)
 
 
 def _forget_failures(connection: Connection, name: str) -> None:

@@ -68,8 +68,8 @@ def sqlite_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate", True)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        if begin := connection.get_execution_options().get("sqlite_begin", "BEGIN IMMEDIATE"):
+            connection.exec_driver_sql(begin)
 
     return engine
 

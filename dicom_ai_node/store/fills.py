@@ -1,13 +1,13 @@
 """Accepted proposals on their way out: copies in the outbox, and what could not be applied."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
 
 from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import Database, as_record
 from dicom_ai_node.store.decisions import mark_applied
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
@@ -18,14 +18,7 @@ from dicom_ai_node.store.reports import (
     insert_report,
     queue_report,
 )
-from dicom_ai_node.store.tables import (
-    analysis,
-    proposal,
-    report,
-    report_file,
-    stuck_fill,
-    study,
-)
+from dicom_ai_node.store.tables import analysis, proposal, report, report_file, stuck_fill, study
 from dicom_ai_node.study import OPEN_STATES, Event
 from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.types import ModelIdentity
@@ -57,8 +50,7 @@ def network_of(db: Database, inferred: StoredProposal) -> ModelIdentity | None:
         .order_by(analysis.c.id.desc())
         .limit(1)
     )
-    with db.read() as connection:
-        model = connection.execute(query).scalar()
+    model = db.scalar(query)
     return ModelIdentity(**model) if model else None
 
 
@@ -102,7 +94,7 @@ def _queue(db: Database, connection: Connection, uid: str, copy: NewCopy, now: f
     known = report_file.c.sop_instance_uid == copy.file.sop_instance_uid
     # Its file is there again, where retention had removed it.
     again = update(report_file).where(known).values(path=copy.file.path)
-    report_id = connection.execute(again.returning(report_file.c.report_id)).scalar()
+    report_id = connection.scalar(again.returning(report_file.c.report_id))
     if report_id is None:
         report_id = _insert(connection, uid, copy.file)
     return queue_report(db, connection, report_id, uid, copy.destination, now=now)
@@ -159,48 +151,35 @@ def due(db: Database, *, now: float, limit: int) -> list[str]:
         .order_by(func.coalesce(stuck_fill.c.attempts, 0), func.min(proposal.c.updated_at))
         .limit(limit)
     )
-    with db.read() as connection:
-        return list(connection.execute(query).scalars())
+    return list(db.scalars(query))
 
 
 def record_stuck(db: Database, uid: str, reason: str, *, now: float) -> bool:
     """Write down that nothing came of an attempt, or not all; return whether the reason is new."""
-    mine = stuck_fill.c.study_instance_uid == uid
+    query = select(stuck_fill).where(stuck_fill.c.study_instance_uid == uid)
     with db.write() as connection:
-        before = connection.execute(select(stuck_fill).where(mine)).first()
+        before = connection.execute(query).first()
         attempts = before.attempts + 1 if before else 1
-        connection.execute(delete(stuck_fill).where(mine))
-        connection.execute(
-            insert(stuck_fill).values(
-                study_instance_uid=uid,
-                reason=reason,
-                attempts=attempts,
-                tried_at=now,
-                not_before=now + BACKOFF.seconds(attempts),
-            )
-        )
+        stuck = Stuck(reason, attempts, now, now + BACKOFF.seconds(attempts))
+        connection.execute(db.upsert(stuck_fill, study_instance_uid=uid, **asdict(stuck)))
     return before is None or before.reason != reason
 
 
 def record_done(db: Database, uid: str) -> None:
     """Forget what kept a study's proposals from being applied."""
-    with db.write() as connection:
-        connection.execute(delete(stuck_fill).where(stuck_fill.c.study_instance_uid == uid))
+    db.change(delete(stuck_fill).where(stuck_fill.c.study_instance_uid == uid))
 
 
 def why_stuck(db: Database, uid: str) -> Stuck | None:
     """Return what keeps a study's accepted proposals from being applied, None where none does."""
-    query = select(stuck_fill).where(stuck_fill.c.study_instance_uid == uid, _still_accepted())
-    with db.read() as connection:
-        row = connection.execute(query).first()
-    return Stuck(row.reason, row.attempts, row.tried_at, row.not_before) if row else None
+    mine = stuck_fill.c.study_instance_uid == uid
+    row = db.first(select(stuck_fill).where(mine, _still_accepted()))
+    return as_record(Stuck, row) if row else None
 
 
 def count_stuck(db: Database) -> int:
     """Return how many studies have accepted proposals that could not be applied."""
-    with db.read() as connection:
-        query = select(func.count()).select_from(stuck_fill).where(_still_accepted())
-        return connection.execute(query).scalar_one()
+    return db.count(select(func.count()).select_from(stuck_fill).where(_still_accepted()))
 
 
 def _still_accepted() -> ColumnElement[bool]:

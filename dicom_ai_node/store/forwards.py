@@ -7,12 +7,11 @@ versions of one UID, and an image that comes back from the archive must not go r
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import AnyRow, Database, as_record
 from dicom_ai_node.store.decisions import mark_applied
 from dicom_ai_node.store.lifecycles import lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, in_force
@@ -24,14 +23,7 @@ from dicom_ai_node.store.reports import (
     insert_report,
     queue_report,
 )
-from dicom_ai_node.store.tables import (
-    analysis,
-    forward,
-    instance,
-    report,
-    report_file,
-    study,
-)
+from dicom_ai_node.store.tables import analysis, forward, instance, report, report_file, study
 from dicom_ai_node.study import OPEN_STATES
 
 GATEWAY = "gateway"
@@ -72,11 +64,8 @@ class Outgoing:
 
 def enter(db: Database, connection: Connection, sop: str, uid: str, *, now: float) -> None:
     """Have an image of the study ``uid`` forwarded; it makes no difference when it was before."""
-    connection.execute(
-        db.insert_missing(forward).values(
-            sop_instance_uid=sop, study_instance_uid=uid, received_at=now
-        )
-    )
+    values = {"sop_instance_uid": sop, "study_instance_uid": uid, "received_at": now}
+    connection.execute(db.insert_missing(forward).values(values))
 
 
 def came_too_late(db: Database, sop: str, uid: str) -> bool:
@@ -85,18 +74,13 @@ def came_too_late(db: Database, sop: str, uid: str) -> bool:
     Another version was queued before, or waits as an image of another study.
     """
     gone = forward.c.report_id.is_not(None) | (forward.c.study_instance_uid != uid)
-    with db.read() as connection:
-        query = select(exists().where(forward.c.sop_instance_uid == sop, gone))
-        return bool(connection.execute(query).scalar())
+    return bool(db.scalar(select(exists().where(forward.c.sop_instance_uid == sop, gone))))
 
 
 def already_queued(db: Database, uid: str) -> frozenset[str]:
     """Return the SOP Instance UIDs of a study's images that went on, or are about to."""
-    query = select(forward.c.sop_instance_uid).where(
-        forward.c.study_instance_uid == uid, forward.c.report_id.is_not(None)
-    )
-    with db.read() as connection:
-        return frozenset(connection.execute(query).scalars())
+    gone = (forward.c.study_instance_uid == uid) & forward.c.report_id.is_not(None)
+    return frozenset(db.scalars(select(forward.c.sop_instance_uid).where(gone)))
 
 
 def is_coerced(db: Database, sop: str) -> bool:
@@ -106,8 +90,7 @@ def is_coerced(db: Database, sop: str) -> bool:
         .join(report_file, report_file.c.report_id == report.c.id)
         .where(report_file.c.sop_instance_uid == sop)
     )
-    with db.read() as connection:
-        return connection.execute(query).scalar() == COERCED
+    return bool(db.scalar(query) == COERCED)
 
 
 def studies_due(db: Database, *, before: float, limit: int) -> list[str]:
@@ -120,8 +103,7 @@ def studies_due(db: Database, *, before: float, limit: int) -> list[str]:
         .order_by(func.min(forward.c.received_at))
         .limit(limit)
     )
-    with db.read() as connection:
-        return list(connection.execute(query).scalars())
+    return list(db.scalars(query))
 
 
 def waiting(db: Database, uid: str, *, before: float, limit: int) -> list[WaitingImage]:
@@ -144,11 +126,21 @@ def waiting(db: Database, uid: str, *, before: float, limit: int) -> list[Waitin
         .limit(limit)
     )
     with db.read() as connection:
-        seen_until = connection.execute(result_at).scalar() or 0.0
-        return [
-            _waiting(_newest(connection, sop, uid), received_at, seen_until)
+        seen_until = connection.scalar(result_at) or 0.0
+        images = [
+            (_newest(connection, sop, uid), received_at)
             for sop, received_at in connection.execute(query).all()
         ]
+    return [
+        as_record(
+            WaitingImage,
+            row,
+            instance_id=row.id,
+            received_at=received_at,
+            was_analysed=row.analysable and row.received_at <= seen_until,
+        )
+        for row, received_at in images
+    ]
 
 
 def queue(
@@ -182,38 +174,21 @@ def queue(
         return len(queued)
 
 
-def count_waiting() -> Select[int]:
-    """Return the query for how many images wait to be queued."""
-    return select(func.count()).select_from(forward).where(forward.c.report_id.is_(None))
-
-
 def _due(before: float) -> ColumnElement[bool]:
     ended = study.c.state.not_in(OPEN_STATES)
     return forward.c.report_id.is_(None) & (ended | (forward.c.received_at <= before))
 
 
-def _newest(connection: Connection, sop: str, uid: str) -> Row[Any]:
+def _newest(connection: Connection, sop: str, uid: str) -> AnyRow:
     mine = (instance.c.sop_instance_uid == sop) & (instance.c.study_instance_uid == uid)
     query = select(instance).where(mine).order_by(instance.c.id.desc()).limit(1)
     return connection.execute(query).one()
 
 
-def _waiting(row: Row[Any], received_at: float, seen_until: float) -> WaitingImage:
-    return WaitingImage(
-        instance_id=row.id,
-        sop_class_uid=row.sop_class_uid,
-        sop_instance_uid=row.sop_instance_uid,
-        path=row.path,
-        calling_ae=row.calling_ae,
-        received_at=received_at,
-        was_analysed=row.analysable and row.received_at <= seen_until,
-    )
-
-
 def _is_current(connection: Connection, uid: str, outgoing: Outgoing) -> bool:
     sop = outgoing.image.sop_instance_uid
     query = select(forward.c.report_id).where(forward.c.sop_instance_uid == sop)
-    if connection.execute(query).scalar() is not None:
+    if connection.scalar(query) is not None:
         return False
     return bool(_newest(connection, sop, uid).id == outgoing.image.instance_id)
 

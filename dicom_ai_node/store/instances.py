@@ -1,15 +1,14 @@
 """Received instances, and the associations that are still sending."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import forwards
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import AnyRow, Database, as_record
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
 from dicom_ai_node.study import Event, State, closing_time
@@ -63,16 +62,29 @@ def record(
     ``forward`` has it sent on as well. When this returns, the row is committed and the sender may
     be told 0x0000.
     """
+    uid, sop_uid = study_instance_uid, stored.image.sop_instance_uid
+    new_study = db.insert_missing(study).values(
+        study_instance_uid=uid,
+        state=State.COLLECTING,
+        first_at=now,
+        opened_at=now,
+        last_at=now,
+        closes_at=closing_time(opened_at=now, last_at=now, settings=settings),
+        updated_at=now,
+    )
     with db.write() as connection:
-        _ensure_study(db, connection, study_instance_uid, settings, now)
-        lock_study(connection, study_instance_uid)
-        _join(db, connection, stored.association, study_instance_uid)
-        filed = _insert(db, connection, stored, study_instance_uid, analysable, now)
-        if filed is not Filed.DUPLICATE:
-            _notify(connection, study_instance_uid, analysable, settings, now)
+        connection.execute(new_study)
+        state = lock_study(connection, uid)
+        if key := stored.association:
+            joined = db.insert_missing(association_study)
+            connection.execute(joined.values(association_id=key, study_instance_uid=uid))
+        filed = _insert(db, connection, stored, uid, analysable, now)
+        open_to_more = state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN
+        if filed is not Filed.DUPLICATE and open_to_more:
+            event = Event.INSTANCE if analysable else Event.OTHER_INSTANCE
+            apply_event(connection, uid, event, now=now, settings=settings)
         if forward:
-            sop = stored.image.sop_instance_uid
-            forwards.enter(db, connection, sop, study_instance_uid, now=now)
+            forwards.enter(db, connection, sop_uid, uid, now=now)
         return filed
 
 
@@ -80,121 +92,60 @@ def open_association(
     db: Database, key: str, *, calling_ae: str, address: str, now: float, alive_until: float
 ) -> None:
     """Remember that a peer is connected; studies that it sends stay open meanwhile."""
-    with db.write() as connection:
-        connection.execute(
-            insert(association).values(
-                id=key,
-                calling_ae=calling_ae,
-                address=address,
-                opened_at=now,
-                alive_until=alive_until,
-            )
-        )
+    peer = {"calling_ae": calling_ae, "address": address, "opened_at": now}
+    db.change(insert(association).values(id=key, alive_until=alive_until, **peer))
 
 
 def keep_associations(db: Database, keys: list[str], *, alive_until: float) -> None:
     """Renew the life of associations; one that is not renewed counts as closed."""
     if keys:
-        with db.write() as connection:
-            connection.execute(
-                update(association)
-                .where(association.c.id.in_(keys))
-                .values(alive_until=alive_until)
-            )
+        mine = association.c.id.in_(keys)
+        db.change(update(association).where(mine).values(alive_until=alive_until))
 
 
 def close_association(db: Database, key: str) -> None:
     """Forget an association that has ended."""
     with db.write() as connection:
-        _forget(connection, [key])
+        joined = delete(association_study).where(association_study.c.association_id == key)
+        connection.execute(joined)
+        connection.execute(delete(association).where(association.c.id == key))
 
 
 def forget_dead_associations(db: Database, *, now: float) -> int:
     """Forget associations whose receiver died; return how many."""
+    unknown = association_study.c.association_id.not_in(select(association.c.id))
     with db.write() as connection:
-        dead = select(association.c.id).where(association.c.alive_until < now)
-        keys = list(connection.execute(dead).scalars())
-        _forget(connection, keys)
-        living = select(association.c.id)
-        connection.execute(
-            delete(association_study).where(association_study.c.association_id.not_in(living))
-        )
-        return len(keys)
+        dead = delete(association).where(association.c.alive_until < now)
+        count = connection.execute(dead).rowcount
+        connection.execute(delete(association_study).where(unknown))
+        return count
 
 
 def record_quarantine(db: Database, *, path: str, calling_ae: str, reason: str, now: float) -> None:
     """Remember a file that could not be filed."""
-    with db.write() as connection:
-        connection.execute(
-            insert(quarantine).values(at=now, path=path, calling_ae=calling_ae, reason=reason)
-        )
-
-
-def _forget(connection: Connection, keys: list[str]) -> None:
-    if keys:
-        connection.execute(
-            delete(association_study).where(association_study.c.association_id.in_(keys))
-        )
-        connection.execute(delete(association).where(association.c.id.in_(keys)))
-
-
-def _ensure_study(
-    db: Database, connection: Connection, uid: str, settings: StudySettings, now: float
-) -> None:
-    connection.execute(
-        db.insert_missing(study).values(
-            study_instance_uid=uid,
-            state=State.COLLECTING,
-            first_at=now,
-            opened_at=now,
-            last_at=now,
-            closes_at=closing_time(opened_at=now, last_at=now, settings=settings),
-            updated_at=now,
-        )
-    )
-
-
-def _join(db: Database, connection: Connection, key: str, uid: str) -> None:
-    if key:
-        connection.execute(
-            db.insert_missing(association_study).values(association_id=key, study_instance_uid=uid)
-        )
+    found = {"path": path, "calling_ae": calling_ae, "reason": reason}
+    db.change(insert(quarantine).values(at=now, **found))
 
 
 def _insert(
     db: Database,
     connection: Connection,
     stored: StoredInstance,
-    study_instance_uid: str,
+    study_uid: str,
     analysable: bool,
     now: float,
 ) -> Filed:
-    uid = stored.image.sop_instance_uid
-    same_uid = instance.c.sop_instance_uid == uid
-    versions = connection.execute(select(func.count()).where(same_uid)).scalar_one()
-    inserted = connection.execute(
-        db.insert_missing(instance)
-        .values(
-            sop_instance_uid=uid,
-            digest=stored.digest,
-            version=versions + 1,
-            study_instance_uid=study_instance_uid,
-            series_instance_uid=stored.image.series_instance_uid,
-            sop_class_uid=stored.image.sop_class_uid,
-            transfer_syntax_uid=stored.transfer_syntax_uid,
-            path=stored.path,
-            size=stored.size,
-            calling_ae=stored.calling_ae,
-            association=stored.association,
-            received_at=now,
-            analysable=analysable,
-        )
-        .returning(instance.c.id)
-    )
-    if inserted.first() is not None:
-        return Filed.NEW_VERSION if versions else Filed.NEW
-    _restore(connection, study_instance_uid, uid, stored.digest, now)
-    return Filed.DUPLICATE
+    sop_uid = stored.image.sop_instance_uid
+    same_uid = select(func.count()).where(instance.c.sop_instance_uid == sop_uid)
+    versions = connection.execute(same_uid).scalar_one()
+    values = asdict(stored)
+    values |= values.pop("image")
+    values |= {"version": versions + 1, "study_instance_uid": study_uid, "received_at": now}
+    new = db.insert_missing(instance).values(analysable=analysable, **values)
+    if connection.execute(new.returning(instance.c.id)).first() is None:
+        _restore(connection, study_uid, sop_uid, stored.digest, now)
+        return Filed.DUPLICATE
+    return Filed.NEW_VERSION if versions else Filed.NEW
 
 
 def _restore(connection: Connection, study_uid: str, uid: str, digest: str, now: float) -> None:
@@ -206,17 +157,6 @@ def _restore(connection: Connection, study_uid: str, uid: str, digest: str, now:
         connection.execute(
             update(study).where(study.c.study_instance_uid == study_uid).values(updated_at=now)
         )
-
-
-def _notify(
-    connection: Connection, uid: str, analysable: bool, settings: StudySettings, now: float
-) -> None:
-    event = Event.INSTANCE if analysable else Event.OTHER_INSTANCE
-    state = connection.execute(
-        select(study.c.state).where(study.c.study_instance_uid == uid)
-    ).scalar_one()
-    if state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN:
-        apply_event(connection, uid, event, now=now, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +183,7 @@ def studies_with_files(db: Database) -> Iterator[str]:
             .order_by(instance.c.study_instance_uid)
             .limit(_PAGE)
         )
-        with db.read() as connection:
-            page = list(connection.execute(query).scalars())
+        page = db.scalars(query)
         if not page:
             return
         yield from page
@@ -262,7 +201,7 @@ def analysable_instances(db: Database, study_uid: str) -> list[HeldInstance]:
 
 def newest_versions(
     connection: Connection, study_uid: str, *which: ColumnElement[bool]
-) -> list[Row[Any]]:
+) -> list[AnyRow]:
     """Return the newest version of what came under each UID, in the order in which they came."""
     query = select(instance).where(instance.c.study_instance_uid == study_uid, *which)
     rows = connection.execute(query.order_by(instance.c.id))
@@ -282,15 +221,22 @@ class Quarantined:
 
 def quarantined(db: Database, *, limit: int) -> list[Quarantined]:
     """Return what was put aside, the newest first."""
-    columns = (quarantine.c.at, quarantine.c.path, quarantine.c.calling_ae, quarantine.c.reason)
-    query = select(*columns).order_by(quarantine.c.id.desc()).limit(limit)
-    with db.read() as connection:
-        return [Quarantined(**row._mapping) for row in connection.execute(query)]
+    query = select(quarantine).order_by(quarantine.c.id.desc()).limit(limit)
+    return [as_record(Quarantined, row) for row in db.rows(query)]
 
 
 def reasons_of_quarantine(db: Database) -> list[tuple[str, int]]:
     """Return each reason and how many objects were put aside for it, the most frequent first."""
     count = func.count()
     query = select(quarantine.c.reason, count).group_by(quarantine.c.reason).order_by(count.desc())
-    with db.read() as connection:
-        return [(reason, number) for reason, number in connection.execute(query)]
+    return [(reason, number) for reason, number in db.rows(query)]
+
+
+def filed_in(db: Database, prefix: str) -> dict[str, str]:
+    """Return digest and path of the instances whose digest begins so and whose file is kept."""
+    query = (
+        select(instance.c.digest, instance.c.path)
+        .where(instance.c.digest >= prefix, instance.c.digest < f"{prefix}g")
+        .where(instance.c.dropped_at.is_(None))
+    )
+    return {row.digest: row.path for row in db.rows(query)}

@@ -9,9 +9,9 @@ with the number of finished rows.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, literal, select, update
+from sqlalchemy import ColumnElement, Select, Table, exists, select, update
 
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import AnySelect, Database
 
 NO_LEASE = {"lease_owner": "", "lease_until": 0.0}
 """The columns of a row that nobody works on."""
@@ -42,19 +42,15 @@ class Queue:
         """Return the condition that ``owner`` works on a row."""
         return self.works & (self.table.c.lease_owner == owner)
 
-    def has(self, connection: Connection, which: ColumnElement[bool]) -> bool:
-        """Return whether there is such a row: looked at first, an idle queue takes no lock."""
-        query = select(literal(1)).select_from(self.table).where(which).limit(1)
-        return connection.execute(query).first() is not None
+    def any(self, which: ColumnElement[bool]) -> Select[bool]:
+        """Return the query for whether there is such a row: an idle queue is never locked."""
+        return select(exists().where(which))
 
-    def locked(self, query: Select[Any]) -> Select[Any]:
+    def locked(self, query: AnySelect) -> AnySelect:
         """Return ``query`` for rows of the table that no other process is claiming right now."""
         return query.with_for_update(of=self.table, skip_locked=True)
 
     def renew(self, db: Database, *, owner: str, now: float, lease_seconds: float) -> None:
         """Prolong all leases of ``owner``."""
-        with db.write() as connection:
-            until = now + lease_seconds
-            connection.execute(
-                update(self.table).where(self.held_by(owner)).values(lease_until=until)
-            )
+        mine = update(self.table).where(self.held_by(owner))
+        db.change(mine.values(lease_until=now + lease_seconds))

@@ -21,11 +21,13 @@ from dicom_ai_node.study import (
 from dicom_ai_node.types import Reason
 
 
-def lock_study(connection: Connection, uid: str) -> None:
-    """Hold the study's row until the transaction ends (SQLite holds everything already)."""
-    connection.execute(
-        select(study.c.state).where(study.c.study_instance_uid == uid).with_for_update()
-    )
+def lock_study(connection: Connection, uid: str) -> str | None:
+    """Hold the study's row until the transaction ends (SQLite holds everything already).
+
+    Returns its state, None where it is unknown.
+    """
+    query = select(study.c.state).where(study.c.study_instance_uid == uid)
+    return connection.scalar(query.with_for_update())
 
 
 def apply_event(
@@ -56,11 +58,8 @@ def apply_event(
                 raise TypeError(f"{event} needs the study settings")
             reopened = effect is Effect.REOPEN
             opened_at = now if reopened else row.opened_at
-            changes |= {
-                "last_at": now,
-                "opened_at": opened_at,
-                "closes_at": closing_time(opened_at=opened_at, last_at=now, settings=settings),
-            }
+            closes_at = closing_time(opened_at=opened_at, last_at=now, settings=settings)
+            changes |= {"last_at": now, "opened_at": opened_at, "closes_at": closes_at}
             if reopened:
                 changes |= {"revision": row.revision + 1, "attempts": 0, "not_before": 0.0}
                 changes |= NO_LEASE | {"reason_code": "", "reason": ""}
@@ -70,20 +69,12 @@ def apply_event(
             changes |= NO_LEASE | {"attempts": 0, "not_before": 0.0}
             if reason is None:
                 changes |= {"reason_code": "", "reason": ""}
-        case Effect.NONE:
-            pass
     connection.execute(update(study).where(study.c.study_instance_uid == uid).values(changes))
     if after is not before:
-        connection.execute(
-            insert(transition).values(
-                study_instance_uid=uid,
-                at=now,
-                event=event,
-                from_state=before,
-                to_state=after,
-                reason=reason.text if reason else "",
-            )
-        )
+        made = {"event": event, "from_state": before, "to_state": after}
+        text = reason.text if reason else ""
+        new = insert(transition).values(study_instance_uid=uid, at=now, reason=text, **made)
+        connection.execute(new)
     return after
 
 
@@ -103,7 +94,7 @@ def move_deliveries(
 def settle(connection: Connection, uid: str, *, now: float) -> None:
     """Close the study's life cycle when no delivery of it is open any more."""
     query = select(delivery.c.state).where(delivery.c.study_instance_uid == uid).distinct()
-    states = set(connection.execute(query).scalars())
+    states = set(connection.scalars(query))
     if not states & OPEN_DELIVERIES:
         event = Event.DEAD_LETTER if DeliveryState.DEAD in states else Event.SETTLED
         apply_event(connection, uid, event, now=now)

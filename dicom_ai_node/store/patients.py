@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from datetime import date
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
 from dicom_ai_node.rules.worklist_rules import Verdict, WorklistReply
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import Database, as_record
 from dicom_ai_node.store.tables import study_header, worklist_answer
 from dicom_ai_node.types import PriorStudy, WorklistAnswer
 
@@ -33,23 +33,12 @@ def priors(db: Database, *, patient_key: str, except_study: str) -> list[PriorSt
         .where(study_header.c.study_instance_uid != except_study)
         .order_by(study_header.c.study_date, study_header.c.study_instance_uid)
     )
-    with db.read() as connection:
-        return [
-            PriorStudy(
-                study_instance_uid=row.study_instance_uid,
-                study_date=_date(row.study_date),
-                sex=row.sex,
-                birth_date=row.birth_date,
-                age_years=row.age_years,
-            )
-            for row in connection.execute(query)
-        ]
+    return [as_record(PriorStudy, row, study_date=_date(row.study_date)) for row in db.rows(query)]
 
 
-def save_header(connection: Connection, uid: str, header: StudyHeader) -> None:
+def save_header(db: Database, connection: Connection, uid: str, header: StudyHeader) -> None:
     """Remember the header facts of a study, in place of earlier ones."""
-    connection.execute(delete(study_header).where(study_header.c.study_instance_uid == uid))
-    connection.execute(insert(study_header).values(study_instance_uid=uid, **asdict(header)))
+    connection.execute(db.upsert(study_header, study_instance_uid=uid, **asdict(header)))
 
 
 def _date(text: str) -> date | None:
@@ -67,46 +56,25 @@ def worklist_answer_of(db: Database, uid: str, *, digest: str) -> WorklistReply 
         .where(worklist_answer.c.digest == digest)
         .where(worklist_answer.c.verdict != Verdict.UNAVAILABLE)
     )
-    with db.read() as connection:
-        row = connection.execute(query).first()
+    row = db.first(query)
     if row is None:
         return None
     verdict = Verdict(row.verdict)
-    if verdict is not Verdict.ANSWERED:
-        return WorklistReply(verdict)
-    return WorklistReply(
-        verdict,
-        WorklistAnswer(row.matched_by, row.other_patient, row.birth_date, row.sex, row.age),
-    )
+    answered = verdict is Verdict.ANSWERED
+    return WorklistReply(verdict, as_record(WorklistAnswer, row) if answered else None)
 
 
 def save_worklist_answer(
     db: Database, uid: str, asked: WorklistReply, *, digest: str, now: float
 ) -> None:
     """Remember what came of asking about a study, in place of what came of it before."""
-    answer = asked.answer or WorklistAnswer("")
-    with db.write() as connection:
-        _forget(connection, uid)
-        connection.execute(
-            insert(worklist_answer).values(
-                study_instance_uid=uid,
-                digest=digest,
-                asked_at=now,
-                verdict=asked.verdict,
-                matched_by=answer.matched_by,
-                other_patient=answer.other_patient,
-                birth_date=answer.birth_date,
-                sex=answer.sex,
-                age=answer.age,
-            )
-        )
+    answer = asdict(asked.answer or WorklistAnswer(""))
+    values = {"digest": digest, "asked_at": now, "verdict": asked.verdict, **answer}
+    db.change(db.upsert(worklist_answer, study_instance_uid=uid, **values))
 
 
 def forget_unanswered(connection: Connection, uid: str) -> None:
     """Have a study asked about again that got no answer; an answer stays, the order may be gone."""
-    _forget(connection, uid, worklist_answer.c.verdict != Verdict.ANSWERED)
-
-
-def _forget(connection: Connection, uid: str, *which: ColumnElement[bool]) -> None:
+    unanswered = worklist_answer.c.verdict != Verdict.ANSWERED
     mine = worklist_answer.c.study_instance_uid == uid
-    connection.execute(delete(worklist_answer).where(mine, *which))
+    connection.execute(delete(worklist_answer).where(mine, unanswered))

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, select
 
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import AnyRow, AnySelect, Database, as_record
 from dicom_ai_node.store.tables import proposal, proposal_event, stuck_fill, study_header
 from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
@@ -86,43 +85,35 @@ def find(
     db: Database, selection: Selection = EVERY, *, limit: int | None = None
 ) -> list[StoredProposal]:
     """Return the proposals of a selection, the newest first, at most ``limit``."""
-    query = _narrowed(selected().order_by(proposal.c.id.desc()), selection)
+    query = selected().where(*_conditions(selection)).order_by(proposal.c.id.desc())
+    rules = set(selection.rules)
     with db.read() as connection:
-        return list(islice(_matching(connection, query, selection.rules), limit))
+        # What asked for it is JSON, which SQL dialects read apart.
+        rows = (
+            row for row in connection.execute(query) if not rules or not rules.isdisjoint(row.rules)
+        )
+        return [stored(row) for row in islice(rows, limit)]
 
 
-def _narrowed(query: Select[Any], wanted: Selection) -> Select[Any]:
+def _conditions(wanted: Selection) -> Iterator[ColumnElement[bool]]:
     if wanted.states:
-        query = query.where(proposal.c.state.in_(wanted.states))
+        yield proposal.c.state.in_(wanted.states)
     if wanted.sources:
-        query = query.where(proposal.c.source.in_(wanted.sources))
-    if wanted.keyword:
-        query = query.where(proposal.c.keyword == wanted.keyword)
-    if wanted.station:
-        query = query.where(proposal.c.station == wanted.station)
+        yield proposal.c.source.in_(wanted.sources)
+    for name in ("keyword", "station", "study_instance_uid"):
+        if value := getattr(wanted, name):
+            yield proposal.c[name] == value
     if wanted.first_date:
-        query = query.where(study_header.c.study_date >= wanted.first_date)
+        yield study_header.c.study_date >= wanted.first_date
     if wanted.last_date:
-        query = query.where(study_header.c.study_date <= wanted.last_date)
-        query = query.where(study_header.c.study_date != "")
+        yield study_header.c.study_date <= wanted.last_date
+        yield study_header.c.study_date != ""
     if wanted.stuck:
-        failed = select(stuck_fill.c.study_instance_uid)
-        query = query.where(proposal.c.study_instance_uid.in_(failed))
-        query = query.where(proposal.c.state == ProposalState.ACCEPTED)
-    if wanted.study_instance_uid:
-        query = query.where(proposal.c.study_instance_uid == wanted.study_instance_uid)
-    return query
+        yield proposal.c.study_instance_uid.in_(select(stuck_fill.c.study_instance_uid))
+        yield proposal.c.state == ProposalState.ACCEPTED
 
 
-def _matching(
-    connection: Connection, query: Select[Any], rules: Sequence[str]
-) -> Iterator[StoredProposal]:
-    for row in connection.execute(query):
-        if not rules or not set(rules).isdisjoint(row.rules):  # JSON, which SQL dialects read apart
-            yield stored(row)
-
-
-def selected() -> Select[Any]:
+def selected() -> AnySelect:
     """Return the query whose rows :func:`stored` reads."""
     return select(proposal, study_header.c.study_date).outerjoin(
         study_header, study_header.c.study_instance_uid == proposal.c.study_instance_uid
@@ -153,45 +144,32 @@ def in_force(connection: Connection, uid: str) -> list[ProposalDetail]:
     return [detailed(connection, row) for row in connection.execute(query).all()]
 
 
-def detailed(connection: Connection, row: Row[Any]) -> ProposalDetail:
+def detailed(connection: Connection, row: AnyRow) -> ProposalDetail:
     """Return the proposal of a row with its events."""
     query = select(proposal_event).where(proposal_event.c.proposal_id == row.id)
     events = connection.execute(query.order_by(proposal_event.c.id)).all()
     return ProposalDetail(
         stored(row),
         tuple(
-            ProposalEvent(
-                event.at,
-                event.actor,
-                event.from_state,
-                ProposalState(event.to_state),
-                event.reason,
-                event.account,
-            )
+            as_record(ProposalEvent, event, to_state=ProposalState(event.to_state))
             for event in events
         ),
     )
 
 
-def stored(row: Row[Any]) -> StoredProposal:
+def stored(row: AnyRow) -> StoredProposal:
     """Return the proposal of a row."""
-    return StoredProposal(
-        id=row.id,
-        study_instance_uid=row.study_instance_uid,
-        proposed=FillProposal(
-            keyword=row.keyword,
-            value=row.value,
+    return as_record(
+        StoredProposal,
+        row,
+        proposed=as_record(
+            FillProposal,
+            row,
             source=ProposalSource(row.source),
-            detail=row.detail,
             rules=tuple(row.rules),
             interval90=None if row.low is None or row.high is None else (row.low, row.high),
-            probability=row.probability,
-            recorded=row.recorded,
         ),
         state=ProposalState(row.state),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
         model=ModelIdentity(**row.model) if row.model else None,
-        station=row.station,
         study_date=row.study_date or "",
     )

@@ -1,11 +1,11 @@
 """Reports of an analysis, and the deliveries that they need."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, Select, delete, exists, insert, or_, select, update
 
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import Database, as_record
 from dicom_ai_node.store.tables import analysis, delivery, report, report_file
 from dicom_ai_node.study import DeliveryState
 
@@ -87,9 +87,7 @@ def has_result(db: Database, uid: str, result_key: str) -> bool:
         report_file.c.report_id == report.c.id,
         report_file.c.path == "",
     )
-    with db.read() as connection:
-        query = same_result(uid, result_key).where(~quarantined, ~removed)
-        return connection.execute(query).first() is not None
+    return db.scalar(same_result(uid, result_key).where(~quarantined, ~removed)) is not None
 
 
 def is_own(db: Database, sop_instance_uid: str) -> bool:
@@ -100,8 +98,7 @@ def is_own(db: Database, sop_instance_uid: str) -> bool:
         .where(report_file.c.sop_instance_uid == sop_instance_uid)
         .where(report.c.kind.not_in(FORWARDED))
     )
-    with db.read() as connection:
-        return connection.execute(query).first() is not None
+    return db.first(query) is not None
 
 
 def same_result(uid: str, result_key: str) -> Select[int]:
@@ -114,7 +111,7 @@ def same_result(uid: str, result_key: str) -> Select[int]:
 def has_reports(connection: Connection, analysis_id: int | None) -> bool:
     """Return whether an analysis made reports."""
     query = select(report.c.id).where(report.c.analysis_id == analysis_id)
-    return connection.execute(query).first() is not None
+    return connection.scalar(query) is not None
 
 
 def files_of(connection: Connection, report_id: int) -> tuple[StoredFile, ...]:
@@ -124,10 +121,7 @@ def files_of(connection: Connection, report_id: int) -> tuple[StoredFile, ...]:
         .where(report_file.c.report_id == report_id)
         .order_by(report_file.c.position)
     )
-    return tuple(
-        StoredFile(row.sop_class_uid, row.sop_instance_uid, row.path)
-        for row in connection.execute(query)
-    )
+    return tuple(as_record(StoredFile, row) for row in connection.execute(query))
 
 
 def insert_report(
@@ -137,26 +131,19 @@ def insert_report(
 
     Only a forwarded image belongs to no analysis.
     """
-    report_id: int = connection.execute(
-        insert(report)
-        .values(
-            analysis_id=analysis_id,
-            study_instance_uid=uid,
-            kind=new.kind,
-            quarantined=new.quarantined,
-        )
-        .returning(report.c.id)
-    ).scalar_one()
-    for position, file in enumerate(new.files):
-        connection.execute(
-            insert(report_file).values(
-                sop_instance_uid=file.sop_instance_uid,
-                report_id=report_id,
-                sop_class_uid=file.sop_class_uid,
-                position=position,
-                path=file.path,
-            )
-        )
+    row = insert(report).values(
+        analysis_id=analysis_id,
+        study_instance_uid=uid,
+        kind=new.kind,
+        quarantined=new.quarantined,
+    )
+    report_id = int(connection.execute(row.returning(report.c.id)).scalar_one())
+    files = [
+        {"report_id": report_id, "position": position, **asdict(file)}
+        for position, file in enumerate(new.files)
+    ]
+    if files:
+        connection.execute(insert(report_file), files)
     return report_id
 
 
@@ -174,18 +161,14 @@ def queue_report(
 
     Returns whether it was not yet, in whatever state it is there.
     """
-    queued = connection.execute(
-        db.insert_missing(delivery)
-        .values(
-            report_id=report_id,
-            study_instance_uid=uid,
-            destination=name,
-            state=DeliveryState.QUEUED,
-            created_at=now,
-        )
-        .returning(delivery.c.id)
+    new = db.insert_missing(delivery).values(
+        report_id=report_id,
+        study_instance_uid=uid,
+        destination=name,
+        state=DeliveryState.QUEUED,
+        created_at=now,
     )
-    return queued.first() is not None
+    return connection.execute(new.returning(delivery.c.id)).first() is not None
 
 
 def queue_missing(
@@ -212,12 +195,9 @@ def discard_quarantined(connection: Connection, analysis_id: int) -> bool:
 
     This makes room for the same result again: report UIDs follow from content.
     """
-    quarantined = select(report.c.id).where(
-        report.c.analysis_id == analysis_id, report.c.quarantined != ""
-    )
-    if connection.execute(quarantined).first() is None:
-        return False
     reports = select(report.c.id).where(report.c.analysis_id == analysis_id)
+    if connection.scalar(reports.where(report.c.quarantined != "")) is None:
+        return False
     connection.execute(delete(delivery).where(delivery.c.report_id.in_(reports)))
     connection.execute(delete(report_file).where(report_file.c.report_id.in_(reports)))
     connection.execute(delete(report).where(report.c.analysis_id == analysis_id))

@@ -4,13 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    exists,
-    func,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, exists, func, insert, select
 
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.store.database import Database
@@ -28,11 +22,7 @@ from dicom_ai_node.store.reports import (
     same_result,
 )
 from dicom_ai_node.store.studies import ClaimedStudy, holds
-from dicom_ai_node.store.tables import (
-    analysis,
-    instance,
-    study,
-)
+from dicom_ai_node.store.tables import analysis, instance, study
 from dicom_ai_node.study import Event
 from dicom_ai_node.types import FillProposal, ModelIdentity, Reason
 
@@ -82,7 +72,7 @@ def finish(
         if not holds(connection, claimed):
             return False
         if header is not None:
-            save_header(connection, uid, header)
+            save_header(db, connection, uid, header)
         save_observations(connection, uid, new.observations)
         known, repeated = _kept(connection, claimed, new, now=now)
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW
@@ -120,28 +110,24 @@ def _kept(
     A result whose key is known has one, unless its reports were quarantined: those are made anew.
     """
     uid = claimed.study_uid
-    newest = connection.execute(
-        select(func.max(analysis.c.id)).where(analysis.c.study_instance_uid == uid)
-    ).scalar()
-    known = connection.execute(same_result(uid, new.result_key)).scalar()
+    mine = analysis.c.study_instance_uid == uid
+    newest = connection.scalar(select(func.max(analysis.c.id)).where(mine))
+    known = connection.scalar(same_result(uid, new.result_key))
     repeated = known is not None and known == newest
     if known is not None and not discard_quarantined(connection, known):
         restore_files(connection, new.reports)
-        return int(known), repeated
-    created = connection.execute(
-        insert(analysis)
-        .values(
-            study_instance_uid=uid,
-            result_key=new.result_key,
-            revision=claimed.revision,
-            created_at=now,
-            result=new.result,
-        )
-        .returning(analysis.c.id)
-    ).scalar_one()
+        return known, repeated
+    row = insert(analysis).values(
+        study_instance_uid=uid,
+        result_key=new.result_key,
+        revision=claimed.revision,
+        created_at=now,
+        result=new.result,
+    )
+    created = int(connection.execute(row.returning(analysis.c.id)).scalar_one())
     for report in new.reports:
         insert_report(connection, uid, report, analysis_id=created)
-    return int(created), repeated
+    return created, repeated
 
 
 def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:

@@ -11,21 +11,10 @@ meanwhile, so that no late image can reopen a study half of whose files are gone
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Select,
-    Table,
-    delete,
-    exists,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, select, update
 
-from dicom_ai_node.store import node
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import AnySelect, Database
+from dicom_ai_node.store.node import value_of
 from dicom_ai_node.store.reports import COERCED, COPY, FORWARDED
 from dicom_ai_node.store.tables import (
     analysis,
@@ -33,6 +22,7 @@ from dicom_ai_node.store.tables import (
     delivery,
     forward,
     instance,
+    node_value,
     observation,
     proposal,
     report,
@@ -75,7 +65,7 @@ def drop_expired(
         .where(instance.c.dropped_at.is_(None), _done(before), ~to_be_forwarded, ~undecided)
         .order_by(study.c.updated_at)
     )
-    return _drop_files(db, query, instance.c.id, study, limit, remove, {"dropped_at": now})
+    return _drop_files(db, query, study, limit, remove, {"dropped_at": now})
 
 
 def drop_sent(db: Database, *, before: float, limit: int, remove: Callable[[str], bool]) -> int:
@@ -90,7 +80,7 @@ def drop_sent(db: Database, *, before: float, limit: int, remove: Callable[[str]
         .join(report, report.c.id == report_file.c.report_id)
         .where(report.c.kind.in_((COPY, COERCED)), report_file.c.path != "", ~unsent)
     )
-    return _drop_report_files(db, query, report_file, limit, remove)
+    return _drop_files(db, query, report_file, limit, remove, {"path": ""})
 
 
 def drop_reports(db: Database, *, before: float, limit: int, remove: Callable[[str], bool]) -> int:
@@ -108,14 +98,12 @@ def drop_reports(db: Database, *, before: float, limit: int, remove: Callable[[s
         .where(report_file.c.path != "", report.c.quarantined == "")
         .where(report.c.kind.not_in((COPY, *FORWARDED)), _done(before), sent, ~unsent)
     )
-    return _drop_report_files(db, query, study, limit, remove)
+    return _drop_files(db, query, study, limit, remove, {"path": ""})
 
 
 def report_paths(db: Database) -> frozenset[str]:
     """Return the files of the outbox that rows name."""
-    query = select(report_file.c.path).where(report_file.c.path != "")
-    with db.read() as connection:
-        return frozenset(connection.execute(query).scalars())
+    return frozenset(db.scalars(select(report_file.c.path).where(report_file.c.path != "")))
 
 
 def forget_studies(db: Database, *, before: float, limit: int) -> int:
@@ -142,12 +130,11 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
         .order_by(study.c.updated_at)
         .limit(limit)
     )
-    with db.read() as connection:
-        if not connection.execute(query.limit(1)).first():
-            return 0
+    if not db.first(query.limit(1)):
+        return 0
     with db.write() as connection:
         locked = query.with_for_update(of=study, skip_locked=True)
-        uids = list(connection.execute(locked).scalars())
+        uids = list(connection.scalars(locked))
         _count_forgotten(db, connection, uids)
         reports = select(report.c.id).where(report.c.study_instance_uid.in_(uids))
         connection.execute(delete(report_file).where(report_file.c.report_id.in_(reports)))
@@ -162,10 +149,8 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
 
 def forgotten(connection: Connection) -> tuple[int, int]:
     """Return how many instances and reports were of studies that are forgotten."""
-    found = node.get_now(connection, _FORGOTTEN)
-    if found is None:
-        return 0, 0
-    instances, reports = map(int, found.value.split())
+    found = value_of(connection, _FORGOTTEN)
+    instances, reports = map(int, found.value.split()) if found else (0, 0)
     return instances, reports
 
 
@@ -173,14 +158,11 @@ def _count_forgotten(db: Database, connection: Connection, uids: list[str]) -> N
     """Keep the totals of what ever was: a counter that falls says that the node began anew."""
     instances, reports = forgotten(connection)
     counted = select(func.count()).where(instance.c.study_instance_uid.in_(uids))
-    made = select(func.count()).where(
-        report.c.kind.not_in(FORWARDED), report.c.study_instance_uid.in_(uids)
-    )
+    own = report.c.kind.not_in(FORWARDED) & report.c.study_instance_uid.in_(uids)
     instances += connection.execute(counted).scalar_one()
-    reports += connection.execute(made).scalar_one()
-    row = node.get_now(connection, _FORGOTTEN)
-    at = row.at if row else 0.0
-    node.put_now(db, connection, _FORGOTTEN, f"{instances} {reports}", now=at)
+    reports += connection.execute(select(func.count()).where(own)).scalar_one()
+    text = f"{instances} {reports}"
+    connection.execute(db.upsert(node_value, name=_FORGOTTEN, value=text, at=0.0))
 
 
 def _done(before: float) -> ColumnElement[bool]:
@@ -192,28 +174,22 @@ def _not_delivered(before: float) -> ColumnElement[bool]:
     return ~_DELIVERED | delivery.c.settled_at.is_(None) | (delivery.c.settled_at >= before)
 
 
-def _drop_report_files(
-    db: Database, query: Select[Any], locked: Table, limit: int, remove: Callable[[str], bool]
-) -> int:
-    return _drop_files(
-        db, query, report_file.c.sop_instance_uid, locked, limit, remove, {"path": ""}
-    )
-
-
 def _drop_files(
     db: Database,
-    query: Select[Any],
-    key: Column[Any],
+    query: AnySelect,
     locked: Table,
     limit: int,
     remove: Callable[[str], bool],
     gone: dict[str, Any],
 ) -> int:
-    """Let ``remove`` take away the files of ``query`` and write ``gone`` into their rows."""
+    """Let ``remove`` take away the files of ``query`` and write ``gone`` into their rows.
+
+    ``query`` selects the key of each row, and its path.
+    """
     query = query.limit(limit)
-    with db.read() as connection:
-        if not connection.execute(query.limit(1)).first():
-            return 0
+    if not db.first(query.limit(1)):
+        return 0
+    key = query.selected_columns[0]
     with db.write() as connection:
         rows = connection.execute(query.with_for_update(of=locked, skip_locked=True)).all()
         keys = [row[0] for row in rows if remove(row.path)]

@@ -1,12 +1,11 @@
 """The queue of studies: closed, claimed under a lease, tried again, handed back, taken back."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Row, exists, or_, select
+from sqlalchemy import Connection, exists, or_, select
 
 from dicom_ai_node.config.stages import StudySettings
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import AnyRow, Database, as_record
 from dicom_ai_node.store.instances import StoredInstance, newest_versions
 from dicom_ai_node.store.leases import Queue, lease
 from dicom_ai_node.store.lifecycles import apply_event, lock_study, settle
@@ -44,9 +43,8 @@ def claim(
     that a poisonous one takes no other down with it.
     """
     ready = STUDIES.due(now)
-    with db.read() as connection:
-        if not STUDIES.has(connection, ready | STUDIES.lost(now)):
-            return []
+    if not db.scalar(STUDIES.any(ready | STUDIES.lost(now))):
+        return []
     with db.write() as connection:
         _take_back(connection, max_attempts, now)
         query = (
@@ -56,37 +54,27 @@ def claim(
         first_attempts = [row for row in rows if not row.attempts]
         claimed = rows[:1] if rows and rows[0].attempts else first_attempts
         for row in claimed:
-            apply_event(
-                connection,
-                row.study_instance_uid,
-                Event.CLAIM,
-                now=now,
-                attempts=row.attempts + 1,
-                **lease(owner, now=now, seconds=lease_seconds),
-            )
+            values = lease(owner, now=now, seconds=lease_seconds) | {"attempts": row.attempts + 1}
+            apply_event(connection, row.study_instance_uid, Event.CLAIM, now=now, **values)
         return [_claimed(connection, row, owner) for row in claimed]
 
 
 def hand_back(db: Database, *, owner: str, now: float) -> None:
     """Return all studies of ``owner`` to the queue, as a worker does when asked to stop."""
-    held = select(study).where(STUDIES.held_by(owner))
+    held = select(study).where(STUDIES.held_by(owner)).with_for_update()
+    event, reason = Event.LEASE_EXPIRED, Reason("stopped", "the analyser was asked to stop")
     with db.write() as connection:
-        for row in connection.execute(held.with_for_update()).all():
-            apply_event(
-                connection,
-                row.study_instance_uid,
-                Event.LEASE_EXPIRED,
-                now=now,
-                attempts=row.attempts - 1,
-                reason=Reason("stopped", "the analyser was asked to stop"),
-            )
+        for row in connection.execute(held).all():
+            uid, attempts = row.study_instance_uid, row.attempts - 1
+            apply_event(connection, uid, event, now=now, attempts=attempts, reason=reason)
 
 
 def holds(connection: Connection, claimed: ClaimedStudy) -> bool:
     """Lock a study; return whether it is still under that lease and at that revision."""
     lock_study(connection, claimed.study_uid)
     mine = STUDIES.held_by(claimed.owner) & (study.c.study_instance_uid == claimed.study_uid)
-    return STUDIES.has(connection, mine & (study.c.revision == claimed.revision))
+    same = STUDIES.any(mine & (study.c.revision == claimed.revision))
+    return connection.execute(same).scalar_one()
 
 
 def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]:
@@ -104,11 +92,10 @@ def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]
         .where(study.c.state == State.COLLECTING, study.c.closes_at <= now)
         .where(or_(study.c.opened_at <= now - settings.max_wait_seconds, ~sending))
     )
-    with db.read() as connection:
-        if not connection.execute(select(due.exists())).scalar():
-            return []
+    if not db.scalar(select(due.exists())):
+        return []
     with db.write() as connection:
-        uids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
+        uids = list(connection.scalars(due.with_for_update(skip_locked=True)))
         for uid in uids:
             apply_event(connection, uid, Event.QUIET, now=now)
         return uids
@@ -142,11 +129,7 @@ def fail(
 def requeue(db: Database, uid: str, *, now: float) -> State | None:
     """Ask for a study's analysis to be done again; return its state, None when unknown."""
     with db.write() as connection:
-        lock_study(connection, uid)
-        known = connection.execute(
-            select(study.c.state).where(study.c.study_instance_uid == uid)
-        ).scalar()
-        if known is None:
+        if lock_study(connection, uid) is None:
             return None
         forget_unanswered(connection, uid)
         reason = Reason("requeued", "a person asked for it")
@@ -162,7 +145,7 @@ def _take_back(connection: Connection, max_attempts: int, now: float) -> None:
         apply_event(connection, row.study_instance_uid, event, now=now, reason=reason)
 
 
-def _claimed(connection: Connection, row: Row[Any], owner: str) -> ClaimedStudy:
+def _claimed(connection: Connection, row: AnyRow, owner: str) -> ClaimedStudy:
     newest = newest_versions(connection, row.study_instance_uid)
     analysed = [version for version in newest if version.analysable and version.dropped_at is None]
     return ClaimedStudy(
@@ -170,23 +153,9 @@ def _claimed(connection: Connection, row: Row[Any], owner: str) -> ClaimedStudy:
         revision=row.revision,
         attempts=row.attempts + 1,
         owner=owner,
-        instances=tuple(_stored(version) for version in analysed),
-        others=sum(not version.analysable for version in newest),
-    )
-
-
-def _stored(row: Row[Any]) -> StoredInstance:
-    return StoredInstance(
-        image=ImageRef(
-            sop_class_uid=row.sop_class_uid,
-            sop_instance_uid=row.sop_instance_uid,
-            series_instance_uid=row.series_instance_uid,
+        instances=tuple(
+            as_record(StoredInstance, version, image=as_record(ImageRef, version))
+            for version in analysed
         ),
-        transfer_syntax_uid=row.transfer_syntax_uid,
-        path=row.path,
-        digest=row.digest,
-        size=row.size,
-        version=row.version,
-        calling_ae=row.calling_ae,
-        association=row.association,
+        others=sum(not version.analysable for version in newest),
     )

@@ -23,7 +23,7 @@ from dicom_ai_node.store.clock import count_ahead
 from dicom_ai_node.store.fills import count_stuck
 from dicom_ai_node.store.monitor import Flag, Mode, mode, newest_bundle, open_flags
 from dicom_ai_node.store.node import ClockJumps, FileCounts, clock_jumps, file_counts
-from dicom_ai_node.store.overview import Overview, newest_model, overview
+from dicom_ai_node.store.queries import Overview, newest_model, overview
 from dicom_ai_node.study import DeliveryState
 
 _PREFIX = "dicom_ai_node"
@@ -102,8 +102,7 @@ class NodeCollector(Collector):
             for state in DeliveryState:
                 count.add_metric([name, state], seen.deliveries.get((name, state), 0))
             oldest.add_metric([name], max(0.0, now - seen.oldest_delivery.get(name, now)))
-            waiting = seen.destinations.get(name)
-            failures.add_metric([name], waiting.failures if waiting else 0)
+            failures.add_metric([name], seen.failures.get(name, 0))
         yield from (count, oldest, failures)
 
 

@@ -8,7 +8,7 @@ from pydicom import dcmread
 
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.overview import overview
+from dicom_ai_node.store.queries import overview
 from dicom_ai_node.study import State
 from tests.acceptance.harness import Node, noise, send
 from tests.builders.ports import free_port

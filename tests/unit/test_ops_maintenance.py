@@ -20,7 +20,7 @@ from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.deliveries import claim, delivered, give_up
 from dicom_ai_node.store.instances import open_association
 from dicom_ai_node.store.node import alive, beat
-from dicom_ai_node.store.overview import overview
+from dicom_ai_node.store.queries import overview
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.study import AuditEvent, State
 from tests.builders.rows import TIMING, analysed_study, claim_one, file_instance

@@ -3,7 +3,7 @@
 from dicom_ai_node.store import Database, deliveries, forwards
 from dicom_ai_node.store.forwards import Outgoing
 from dicom_ai_node.store.instances import record
-from dicom_ai_node.store.overview import overview
+from dicom_ai_node.store.queries import overview
 from dicom_ai_node.store.reports import is_own
 from dicom_ai_node.store.retention import drop_expired
 from dicom_ai_node.store.studies import close_due, fail

@@ -4,8 +4,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.node import Worker, alive, beat, forget, forget_silent, get, write_probe
-from dicom_ai_node.store.overview import newest_model, overview
+from dicom_ai_node.store.node import (
+    Worker,
+    alive,
+    beat,
+    forget,
+    forget_silent,
+    value_of,
+    write_probe,
+)
+from dicom_ai_node.store.queries import newest_model, overview
 from dicom_ai_node.study import State
 from tests.builders.rows import analysed_study, file_instance
 
@@ -45,7 +53,8 @@ def test_two_who_probe_at_once_both_succeed(db: Database) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(probe, range(2))) == [0, 1]
-    found = get(db, "probe")
+    with db.read() as connection:
+        found = value_of(connection, "probe")
     assert found is not None
     assert found.at in (0.0, 1.0)
 

@@ -15,7 +15,7 @@ from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, tables
 from dicom_ai_node.store.deliveries import claim, give_up
-from dicom_ai_node.store.overview import overview
+from dicom_ai_node.store.queries import overview
 from dicom_ai_node.store.reports import has_result, newest_report
 from dicom_ai_node.store.retention import drop_expired, drop_reports, forget_studies
 from dicom_ai_node.store.studies import requeue
