@@ -1,6 +1,7 @@
 """The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``; ``echo`` and ``demo``."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -191,7 +192,7 @@ def echo(
     from dicom_ai_node.ops.echo import echo as ask
 
     answer = ask(configuration(config), name)
-    return Output([answer.as_dict()], blocks=[Text(answer.text)], ok=answer.ok)
+    return Output([asdict(answer)], blocks=[Text(answer.text)], ok=answer.ok)
 
 
 def demo(

@@ -8,12 +8,10 @@ from pydicom import Dataset
 from pydicom.uid import RLELossless
 from pynetdicom import _config, build_context
 
-from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
+from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.peer.association import Association, Peer, status_of
-
-CLASSES_OF_KIND = {"sr": REPORTS, "sc": (SECONDARY_CAPTURE,), "saliency": (SECONDARY_CAPTURE,)}
 
 # A data set that is sent from a path goes out as it lies there; others are not concerned.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -42,20 +40,16 @@ def offers_for(sop_class_uid: str) -> tuple[Offer, ...]:
 class StoreAssociation(Association):
     """An open association over which objects are stored."""
 
-    @property
-    def offers(self) -> frozenset[Offer]:
-        """What was proposed when it was opened."""
-        return frozenset(
-            Offer(str(context.abstract_syntax), tuple(map(str, context.transfer_syntax)))
-            for context in self._handle.requestor.requested_contexts
-        )
-
     def answers_for(self, offers: Set[Offer]) -> bool:
         """Whether the peer need not be asked anew what it does with ``offers``.
 
         Also when it accepted none of them: no new association would end better.
         """
-        return offers <= self.offers and (self.alive or not self.accepted)
+        proposed = {
+            Offer(str(context.abstract_syntax), tuple(map(str, context.transfer_syntax)))
+            for context in self._handle.requestor.requested_contexts
+        }
+        return offers <= proposed and (self.alive or not self.accepted)
 
     def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
         """Whether the peer accepted the class in that transfer syntax."""
@@ -71,12 +65,8 @@ class StoreAssociation(Association):
         The data set is encoded anew when its transfer syntax was not the one accepted, and
         decompressed where the peer takes native pixels alone.
 
-        Raises
-        ------
-        PeerUnavailable
-            No valid answer came. Whether the object was stored is not known.
-        UnreadableInstance
-            The data set cannot be encoded; nothing was sent.
+        Raises PeerUnavailable: no valid answer came; whether the object was stored is not known;
+        UnreadableInstance: the data set cannot be encoded; nothing was sent.
         """
         try:
             syntax = dataset.file_meta.TransferSyntaxUID
@@ -92,12 +82,8 @@ class StoreAssociation(Association):
 
         Its class and transfer syntax must be one that the peer :meth:`takes`.
 
-        Raises
-        ------
-        PeerUnavailable
-            No valid answer came. Whether the object was stored is not known.
-        UnreadableInstance
-            The file cannot be read; nothing was sent.
+        Raises PeerUnavailable: as there; UnreadableInstance: the file cannot be read; nothing was
+        sent.
         """
         try:
             answer = self._ask(self._handle.send_c_store, path)

@@ -8,15 +8,9 @@ from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 
 from dicom_ai_node.config import Config
-from dicom_ai_node.deliver.association import (
-    CLASSES_OF_KIND,
-    Offer,
-    StoreAssociation,
-    connect,
-    offers_for,
-)
+from dicom_ai_node.deliver.association import Offer, StoreAssociation, connect, offers_for
 from dicom_ai_node.deliver.sender import DeliveryAnswer, DeliveryOutcome
-from dicom_ai_node.dicom.classes import VERIFICATION
+from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE, VERIFICATION
 from dicom_ai_node.dicom.status import (
     DUPLICATE_SOP_INSTANCE,
     NO_SUCH_SOP_CLASS,
@@ -33,6 +27,8 @@ from dicom_ai_node.peer.association import name_of
 from dicom_ai_node.store.deliveries import ClaimedDelivery
 from dicom_ai_node.store.reports import COPY, FORWARDED, StoredFile
 
+_CLASSES = {"sr": REPORTS, "sc": (SECONDARY_CAPTURE,), "saliency": (SECONDARY_CAPTURE,)}
+"""SOP classes that a kind of report may travel in, best first."""
 _AS_IT_LIES = frozenset({COPY, *FORWARDED})
 """Kinds of which the file goes out byte for byte, never in another class or syntax."""
 _PER_ASSOCIATION = 200  # some archives file what came when the association ends
@@ -58,7 +54,7 @@ class DimseSender:
         usual = [
             offer
             for kind in self._destination.send
-            for uid in CLASSES_OF_KIND[kind]
+            for uid in _CLASSES[kind]
             for offer in offers_for(uid)
         ]
         self._association = connect(
@@ -113,7 +109,7 @@ class DimseSender:
                 if outcome.answer is not DeliveryAnswer.OTHER_CLASS:
                     return outcome
         names = ", ".join(name_of(file.sop_class_uid) for file in files)
-        return outcome or _not_accepted(f"no presentation context was accepted; proposed: {names}")
+        return outcome or _not_accepted(f"; proposed: {names}")
 
     def _send_file(self, association: StoreAssociation, file: StoredFile) -> DeliveryOutcome:
         """Send an image byte for byte, in its own SOP class and transfer syntax.
@@ -123,10 +119,8 @@ class DimseSender:
         """
         (syntax,) = _offer_of(self._spool, file).syntaxes
         if not association.takes(file.sop_class_uid, syntax):
-            return _not_accepted(
-                f"no presentation context was accepted for {name_of(file.sop_class_uid)} in"
-                f" {name_of(syntax)}, and a copy is never transcoded"
-            )
+            wanted = f"{name_of(file.sop_class_uid)} in {name_of(syntax)}"
+            return _not_accepted(f" for {wanted}, and a copy is never transcoded")
         status, comment = association.store_file(self._spool / file.path)
         return _outcome(file, status, comment)
 
@@ -155,8 +149,8 @@ def _outcome(file: StoredFile, status: int, comment: str) -> DeliveryOutcome:
     return DeliveryOutcome(answer, None, status, shown, f"{text}: {comment}" if comment else text)
 
 
-def _not_accepted(text: str) -> DeliveryOutcome:
-    status = SOP_CLASS_NOT_SUPPORTED
+def _not_accepted(what: str) -> DeliveryOutcome:
+    status, text = SOP_CLASS_NOT_SUPPORTED, f"no presentation context was accepted{what}"
     return DeliveryOutcome(DeliveryAnswer.OTHER_CLASS, None, status, f"0x{status:04X}", text)
 
 
@@ -192,9 +186,8 @@ def _named(spool: Path, file: StoredFile) -> Iterator[Path]:
         raise UnreadableInstance(f"{file.path}: {error.strerror or error}") from error
     except Exception as error:
         # pydicom raises anything on a damaged file, and its text may quote values.
-        raise UnreadableInstance(
-            f"{file.path}: not a usable DICOM file ({type(error).__name__})"
-        ) from error
+        kind = type(error).__name__
+        raise UnreadableInstance(f"{file.path}: not a usable DICOM file ({kind})") from error
 
 
 def _check(file: StoredFile, sop_class_uid: object, sop_uid: object) -> None:

@@ -34,13 +34,18 @@ class DeliveryOutcome:
 
     answer: DeliveryAnswer
     file: StoredFile | None = None
-    """Which of the report's files the destination has; None when it has none."""
+    """Which of the report's files is stored; None when none is."""
     status: int | None = None
     """The number that it answered with, as its protocol has it; None when it was not asked."""
     shown: str = ""
     """The same for a log: ``0xA700``."""
     error: str = ""
     """Why it was not stored. May quote the peer: for the database, never for a log."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the destination has the object."""
+        return self.answer is DeliveryAnswer.STORED
 
 
 class Sender(Protocol):

@@ -54,10 +54,14 @@ def run(config: Config, *, stop: threading.Event, lease_seconds: float = LEASE_S
     """
     db = Database(config.storage.database)
     workers = [
-        DestinationWorker(
-            name, destination, db, DimseSender(config, name), lease_seconds=lease_seconds
+        DestinationWorker(name, peer, db, DimseSender(config, name), lease_seconds=lease_seconds)
+        for name, peer in config.destinations.items()
+    ]
+    threads = [
+        threading.Thread(
+            target=worker.run, args=(stop,), name=f"deliver-{worker.name}", daemon=True
         )
-        for name, destination in config.destinations.items()
+        for worker in workers
     ]
 
     def renew() -> None:
@@ -65,13 +69,10 @@ def run(config: Config, *, stop: threading.Event, lease_seconds: float = LEASE_S
             worker.renew()
 
     try:
-        _report_orphans(config, db)
-        threads = [
-            threading.Thread(
-                target=worker.run, args=(stop,), name=f"deliver-{worker.name}", daemon=True
-            )
-            for worker in workers
-        ]
+        # Deliveries may wait for a destination that the configuration no longer has.
+        for (name, state), count in sorted(overview(db, now=time.time()).deliveries.items()):
+            if state in OPEN_DELIVERIES and name not in config.destinations:
+                log.warning("destination_unknown", destination=name, waiting=count)
         with Heartbeat("leases", lease_seconds / 4, renew, failure="lease_not_renewed"):
             for thread in threads:
                 thread.start()
@@ -86,13 +87,6 @@ def run(config: Config, *, stop: threading.Event, lease_seconds: float = LEASE_S
         log.info("deliverer_stopped")
     finally:
         db.close()
-
-
-def _report_orphans(config: Config, db: Database) -> None:
-    """Say when deliveries wait for a destination that the configuration no longer has."""
-    for (name, state), count in sorted(overview(db, now=time.time()).deliveries.items()):
-        if state in OPEN_DELIVERIES and name not in config.destinations:
-            log.warning("destination_unknown", destination=name, waiting=count)
 
 
 class DestinationWorker:
@@ -188,16 +182,19 @@ class DestinationWorker:
             finally:
                 self._sent_at = time.monotonic()
             self._settle(claimed, outcome, seconds=self._sent_at - start)
-            if claimed.kind == "sr" and outcome.file is not None:
+            if claimed.kind == "sr" and outcome.file:
                 preferred = outcome.file.sop_class_uid
 
     def _settle(
         self, claimed: ClaimedDelivery, outcome: DeliveryOutcome, *, seconds: float
     ) -> None:
         """Write down what came of a delivery that was sent."""
-        if outcome.file is None:
-            self._refused(claimed, outcome)
+        if not outcome.is_stored:
+            at_last = outcome.answer is not DeliveryAnswer.BUSY and claimed.attempts >= MAX_REFUSALS
+            hopeless = at_last or outcome.answer is DeliveryAnswer.UNREADABLE
+            self._put_off(claimed, outcome, since=time.time(), hopeless=hopeless)
             return
+        assert outcome.file is not None
         mine = deliveries.delivered(
             self._db, claimed, outcome.file, status=outcome.status, now=time.time()
         )
@@ -212,24 +209,10 @@ class DestinationWorker:
             seconds=round(seconds, 3),
         )
 
-    def _refused(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
-        refused_for_good = (
-            outcome.answer is not DeliveryAnswer.BUSY and claimed.attempts >= MAX_REFUSALS
-        )
-        hopeless = outcome.answer is DeliveryAnswer.UNREADABLE or refused_for_good
-        if hopeless or self._is_overdue(claimed):
-            self._give_up(claimed, outcome)
-        else:
-            self._postpone(claimed, time.time(), outcome)
-
     def _lose(self, claimed: ClaimedDelivery, unsent: list[ClaimedDelivery], error: str) -> None:
         """Settle the loss of the connection while ``claimed`` was under way."""
         until = self._hold(unsent, error)
-        lost = DeliveryOutcome(DeliveryAnswer.REFUSED, error=error)
-        if self._is_overdue(claimed):
-            self._give_up(claimed, lost)
-        else:
-            self._postpone(claimed, until, lost)
+        self._put_off(claimed, DeliveryOutcome(DeliveryAnswer.REFUSED, error=error), since=until)
 
     def _hold(self, unsent: list[ClaimedDelivery], error: str) -> float:
         """Let the whole destination wait; return until when."""
@@ -240,7 +223,8 @@ class DestinationWorker:
         waiting = []
         for claimed in unsent:
             if self._is_overdue(claimed):
-                self._give_up(claimed, DeliveryOutcome(DeliveryAnswer.REFUSED, error=error))
+                lost = DeliveryOutcome(DeliveryAnswer.REFUSED, error=error)
+                self._put_off(claimed, lost, since=until)
             else:
                 waiting.append(claimed)
         deliveries.hold(self._db, self.name, waiting, until=until, error=error)
@@ -253,17 +237,22 @@ class DestinationWorker:
         )
         return until
 
-    def _postpone(self, claimed: ClaimedDelivery, start: float, outcome: DeliveryOutcome) -> None:
-        until, status, error = start + self._pause(claimed.attempts), outcome.status, outcome.error
-        deliveries.postpone(self._db, claimed, until=until, status=status, error=error)
-        self._log_trouble("delivery_postponed", claimed, outcome)
-
-    def _give_up(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
+    def _put_off(
+        self,
+        claimed: ClaimedDelivery,
+        outcome: DeliveryOutcome,
+        *,
+        since: float,
+        hopeless: bool = False,
+    ) -> None:
+        """Let a delivery wait from ``since`` on, or give it up."""
         status, error = outcome.status, outcome.error
-        deliveries.give_up(self._db, claimed, status=status, error=error, now=time.time())
-        self._log_trouble("delivery_given_up", claimed, outcome)
-
-    def _log_trouble(self, event: str, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> None:
+        if hopeless or self._is_overdue(claimed):
+            event = "delivery_given_up"
+            deliveries.give_up(self._db, claimed, status=status, error=error, now=time.time())
+        else:
+            event, until = "delivery_postponed", since + self._pause(claimed.attempts)
+            deliveries.postpone(self._db, claimed, until=until, status=status, error=error)
         # Without the error's text: it may carry the peer's comment, which may name a patient.
         log.warning(
             event,

@@ -1,32 +1,61 @@
 """Whether a peer of the configuration answers: a destination, a source or the worklist."""
 
 import time
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.peers import PacsTable, SourceTable
-from dicom_ai_node.deliver.echo import echo as echo_destination
-from dicom_ai_node.deliver.echo import probe
-from dicom_ai_node.dicom.classes import FIND, GET, MOVE, WORKLIST
+from dicom_ai_node.deliver.association import Offer, connect
+from dicom_ai_node.dicom.classes import (
+    FIND,
+    GET,
+    MOVE,
+    REPORTS,
+    SECONDARY_CAPTURE,
+    VERIFICATION,
+    WORKLIST,
+)
+from dicom_ai_node.dicom.status import describe_store
 from dicom_ai_node.errors import ConfigError, did_you_mean
+from dicom_ai_node.peer.association import Peer, name_of
 
 WORKLIST_NAME = "worklist"
 
 
-class EchoAnswer(Protocol):
-    """What a peer answered."""
+@dataclass(frozen=True, slots=True)
+class EchoResult:
+    """The answer of a peer that accepted an association."""
 
-    @property
-    def ok(self) -> bool:
-        """Whether it is of use as it is configured."""
+    destination: str
+    status: int | None
+    """Status of the C-ECHO, 0 is success; None when it does not accept Verification."""
+    comment: str
+    """The destination's Error Comment: why the C-ECHO did not succeed."""
+    seconds: float
+    """From the C-ECHO request to its answer; 0 when there was none."""
+    accepted: tuple[str, ...]
+    """UIDs of the classes that it accepts, in the order in which they are tried."""
+    refused: tuple[str, ...]
+    """UIDs of those that it does not."""
+    ok: bool
+    """Whether it is of use as it is configured."""
 
     @property
     def text(self) -> str:
-        """The answer for a person, in a few lines."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the answer for a program."""
+        """Return the result for a person, in a few lines."""
+        if self.status is None:
+            first = f"{self.destination} accepts associations, but no C-ECHO"
+        else:
+            first = (
+                f"{self.destination} answered C-ECHO with {describe_store(self.status)}"
+                f" after {self.seconds * 1000:.0f} ms"
+            )
+            if self.comment:
+                first += f": {self.comment}"
+        lines = [f"  accepts {name_of(uid)}" for uid in self.accepted]
+        lines += [f"  does not accept {name_of(uid)}" for uid in self.refused]
+        return "\n".join([first, *lines])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +71,8 @@ class WebAnswer:
         """Return the answer for a person."""
         return f"{self.destination} answered QIDO-RS after {self.seconds * 1000:.0f} ms"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the answer for a program."""
-        return asdict(self)
 
-
-def echo(config: Config, name: str) -> EchoAnswer:
+def echo(config: Config, name: str) -> EchoResult | WebAnswer:
     """Ask the peer called ``name``: a destination, ``KIND:NAME`` or a source, or ``worklist``.
 
     Of a destination and a source that share a name, the destination is asked.
@@ -65,18 +90,23 @@ def echo(config: Config, name: str) -> EchoAnswer:
     worklist = config.worklist
     if name == WORKLIST_NAME and worklist is not None:
         calling = worklist.calling_ae_title or config.node.ae_title
-        return probe(worklist, name, [WORKLIST], calling_ae_title=calling, needs_all=True)
+        return _probe(worklist, name, [WORKLIST], calling, needs_all=True)
     known = [*config.destinations, *sources, *([WORKLIST_NAME] if worklist else [])]
     hint = did_you_mean(name, [*known, *bare])
     there = ", ".join(known) or "none is configured"
     raise ConfigError(f"no destination or source {name!r}{hint}; there are: {there}")
 
 
-def _echo_source(config: Config, name: str, source: SourceTable) -> EchoAnswer:
-    calling = config.node.ae_title
+def echo_destination(config: Config, name: str) -> EchoResult:
+    """Ask a destination, and which SR and SC classes it takes. Raises PeerUnavailable."""
+    classes = (*REPORTS, SECONDARY_CAPTURE)
+    return _probe(config.destinations[name], name, classes, config.node.ae_title, needs_all=False)
+
+
+def _echo_source(config: Config, name: str, source: SourceTable) -> EchoResult | WebAnswer:
     if isinstance(source, PacsTable):
         classes = [FIND, GET if source.retrieve == "get" else MOVE]
-        return probe(source, name, classes, calling_ae_title=calling, needs_all=True)
+        return _probe(source, name, classes, config.node.ae_title, needs_all=True)
     from dicom_ai_node.audit.sources.dicomweb_client import WebService
 
     service = WebService(source)
@@ -86,3 +116,26 @@ def _echo_source(config: Config, name: str, source: SourceTable) -> EchoAnswer:
         return WebAnswer(name, time.perf_counter() - start)
     finally:
         service.close()
+
+
+def _probe(
+    peer: Peer, name: str, classes: Sequence[str], calling_ae_title: str, *, needs_all: bool
+) -> EchoResult:
+    """Send a C-ECHO, and ask which of ``classes`` the peer accepts.
+
+    With ``needs_all`` it is of use only when it accepts every one of them.
+    """
+    offers = [Offer(uid) for uid in (VERIFICATION, *classes)]
+    association = connect(peer, offers, calling_ae_title=calling_ae_title)
+    status, comment, seconds = None, "", 0.0
+    try:
+        if VERIFICATION in association.accepted:
+            start = time.perf_counter()
+            status, comment = association.echo()
+            seconds = time.perf_counter() - start
+    finally:
+        association.release()
+    accepted = tuple(uid for uid in classes if uid in association.accepted)
+    refused = tuple(uid for uid in classes if uid not in association.accepted)
+    ok = status == 0 and not (needs_all and refused)
+    return EchoResult(name, status, comment, seconds, accepted, refused, ok)

@@ -2,15 +2,17 @@
 
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dicom_ai_node.config import Config, parse_config
-from dicom_ai_node.deliver.echo import echo
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.errors import ConfigError, PeerUnavailable
+from dicom_ai_node.ops.echo import echo as echo_anybody
+from dicom_ai_node.ops.echo import echo_destination as echo
 from tests.builders.outbox import SR_ENHANCED
 
 
@@ -42,7 +44,7 @@ def test_what_a_destination_does_not_take(pacs: EmbeddedPacs) -> None:
     assert "answered C-ECHO with 0x0000 (success)" in result.text
     assert "  accepts Enhanced SR Storage\n" in result.text
     assert "  does not accept Comprehensive 3D SR Storage\n" in result.text
-    assert result.as_dict()["accepted"] == (SR_ENHANCED,)
+    assert asdict(result)["accepted"] == (SR_ENHANCED,)
 
 
 def test_a_destination_that_accepts_no_context_at_all(pacs: EmbeddedPacs) -> None:
@@ -53,8 +55,8 @@ def test_a_destination_that_accepts_no_context_at_all(pacs: EmbeddedPacs) -> Non
 
 
 def test_an_unknown_destination() -> None:
-    with pytest.raises(ConfigError, match="no destination 'archive'; configured: pacs"):
-        echo(config(1), "archive")
+    with pytest.raises(ConfigError, match="no destination or source 'archive'; there are: pacs"):
+        echo_anybody(config(1), "archive")
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70 + ".invalid"])

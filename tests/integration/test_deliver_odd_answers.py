@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from dicom_ai_node.config import Config, parse_config
-from dicom_ai_node.deliver.echo import echo
 from dicom_ai_node.errors import PeerUnavailable
+from dicom_ai_node.ops.echo import echo_destination as echo
 from tests.builders import wire
 from tests.builders.ports import free_port
 from tests.builders.waiting import wait_for

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from dicom_ai_node.deliver.echo import echo
 from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import PeerUnavailable
+from dicom_ai_node.ops.echo import echo_destination as echo
 from tests.builders.orthanc import orthanc_in
 from tests.builders.outbox import SR_3D, Outbox, delivering, outbox, report_uid
 from tests.builders.ports import free_port
