@@ -76,8 +76,18 @@ def serve(config: Config, path: Path) -> int:
                 rows=config.receive.processes, columns=config.receive.max_associations
             ),
         }
+        # Who has the listening socket keeps the port open: it is for the receivers alone.
+        roles = [
+            RoleCommand(
+                place.worker,
+                _command(place, path),
+                inherits=shared if place.role == "receive" else {},
+                holds=locks,
+            )
+            for place in places(config)
+        ]
         return Supervisor(
-            [_role_command(place, path, shared, locks) for place in places(config)],
+            roles,
             patience_of(config.operate),
             ready=partial(is_listening, config.web.port),
             on_stop=partial(listener.shutdown, socket.SHUT_RDWR),
@@ -90,20 +100,7 @@ def run_role(name: str, number: int, config: Config) -> int:
     if place not in places(config):
         known = ", ".join(known_place.worker for known_place in places(config))
         raise ConfigError(f"no role {place.worker!r}; there are: {known}")
-
     return be(place, config, partial(_load, place, config))
-
-
-def _role_command(
-    place: Place, path: Path, shared: dict[str, int], locks: list[int]
-) -> RoleCommand:
-    """``shared`` is for the receivers alone: who has the listening socket keeps the port open."""
-    return RoleCommand(
-        place.worker,
-        _command(place, path),
-        inherits=shared if place.role == "receive" else {},
-        holds=locks,
-    )
 
 
 def _command(place: Place, path: Path) -> list[str]:

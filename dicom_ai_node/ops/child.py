@@ -109,11 +109,8 @@ class Child:
     def _start(self, now: float) -> None:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
-        environment = os.environ | {
-            PARENT_VARIABLE: str(os.getpid()),
-            BEAT_VARIABLE: str(writing),
-        }
         inherited = self._role.inherits
+        environment = os.environ | {PARENT_VARIABLE: str(os.getpid()), BEAT_VARIABLE: str(writing)}
         environment |= {name: str(descriptor) for name, descriptor in inherited.items()}
         # systemd listens to the supervisor alone.
         environment.pop("NOTIFY_SOCKET", None)
@@ -150,13 +147,8 @@ class Child:
         self.failures = 1 if lived >= self._patience.healthy else self.failures + 1
         pause = self._patience.restart.seconds(self.failures)
         self._start_at = now + pause
-        log.error(
-            "role_died",
-            role=self.name,
-            code=code,
-            lived_seconds=round(lived, 1),
-            restart_seconds=round(pause, 2),
-        )
+        seconds = {"lived_seconds": round(lived, 1), "restart_seconds": round(pause, 2)}
+        log.error("role_died", role=self.name, code=code, **seconds)
         self._forget()
 
     def _forget(self) -> None:

@@ -31,8 +31,10 @@ def claimed(config: Config, db: Database, *, on_loss: Callable[[], None]) -> Ite
     session: SessionLock | None = None
     try:
         if db.file is not None:
-            key = f"storage.database = sqlite:///{db.file}"
-            locks.append(_lock(_beside(db.file), key))
+            # Beside the file itself, which SQLite locks; one database, by whatever link.
+            file = db.file.resolve()
+            beside = file.with_name(f"{file.name}.lock")
+            locks.append(_lock(beside, f"storage.database = sqlite:///{db.file}"))
         elif not db.is_sqlite:
             session = SessionLock(db.url, on_loss=on_loss)
         yield locks
@@ -41,12 +43,6 @@ def claimed(config: Config, db: Database, *, on_loss: Callable[[], None]) -> Ite
             session.close()
         for descriptor in locks:
             os.close(descriptor)
-
-
-def _beside(database: Path) -> Path:
-    """The lock of a database of SQLite, whose own locks are on the file itself."""
-    file = database.resolve()  # one database, by whatever link
-    return file.with_name(f"{file.name}.lock")
 
 
 def _lock(path: Path, key: str) -> int:
@@ -75,7 +71,7 @@ def _take(descriptor: int, path: Path, key: str) -> None:
         except BlockingIOError:
             holder = _holder(path)
             # A supervisor that is gone takes its processes along; they need a moment.
-            if _lives(holder) or time.monotonic() > deadline:
+            if (holder > 0 and _lives(holder)) or time.monotonic() > deadline:
                 who = f"process {holder}" if holder else "another process"
                 raise StorageError(
                     f"{key}: in use by another node ({who}, which holds {path});"
@@ -93,8 +89,6 @@ def _holder(path: Path) -> int:
 
 
 def _lives(pid: int) -> bool:
-    if pid <= 0:
-        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -116,21 +118,18 @@ def _database(db: Database, now: float) -> str:
     try:
         write_probe(db, now=now)
     except StorageError as error:
-        raise _Wrong(f"cannot be written: {_reason(db, error)}") from error
+        reason = str(error).removeprefix(f"database {db.place}: ")
+        raise _Wrong(f"cannot be written: {reason}") from error
     return "answers and can be written, schema as expected"
-
-
-def _reason(db: Database, error: StorageError) -> str:
-    return str(error).removeprefix(f"database {db.place}: ")
 
 
 def _database_space(db: Database, config: Config) -> str:
     assert db.file is not None
     left = room(db.file)
+    text = f"{left} where the database lies"
     if database_space(left, config.storage) is not SpaceLeft.ENOUGH:
-        wanted = megabytes(database_mark(left, config.storage))
-        raise _Wrong(f"{left} where the database lies, wanted are {wanted}")
-    return f"{left} where the database lies"
+        raise _Wrong(f"{text}, wanted are {megabytes(database_mark(left, config.storage))}")
+    return text
 
 
 def _writable(spool: Spool) -> str:
@@ -188,11 +187,11 @@ def _files(db: Database) -> str:
 def _queues(db: Database, now: float) -> str:
     seen = overview(db, now=now)
     studies = sum(seen.studies[state] for state in OPEN_STATES)
-    by_state: dict[str, int] = {}
+    by_state: Counter[str] = Counter()
     for (_, state), count in seen.deliveries.items():
-        by_state[state] = by_state.get(state, 0) + count
-    waiting = sum(by_state.get(state, 0) for state in OPEN_DELIVERIES)
-    dead = by_state.get(DeliveryState.DEAD, 0)
+        by_state[state] += count
+    waiting = sum(by_state[state] for state in OPEN_DELIVERIES)
+    dead = by_state[DeliveryState.DEAD]
     text = f"{studies} studies open, {waiting} deliveries waiting, {dead} dead"
     stuck = count_stuck(db)
     return f"{text}, accepted proposals of {stuck} studies not applied" if stuck else text
@@ -215,42 +214,35 @@ class Prober:
         self._fresh = fresh
         self._patience = patience
         self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._ended.set()
+        self._run: Future[Readiness] | None = None
         self._began_at = 0.0
-        self._found: Readiness | None = None
-        self._found_at = float("-inf")
+        self._ended_at = float("-inf")
         self._busy_with = ""
 
     def readiness(self) -> Readiness:
         """Return the newest answer; one that takes longer than ``patience`` is 'not ready'."""
         with self._lock:
             now = time.monotonic()
-            if self._found is not None and now - self._found_at < self._fresh:
-                return self._found
-            if self._ended.is_set():
-                self._ended.clear()
+            run = self._run
+            if run is None or (run.done() and now - self._ended_at >= self._fresh):
+                run = self._run = Future()
                 self._began_at = now
-                threading.Thread(target=self._run, name="probe", daemon=True).start()
-            began_at, ended = self._began_at, self._ended
-        ended.wait(max(0.0, began_at + self._patience - time.monotonic()))
-        with self._lock:
-            if self._found is not None and self._found_at >= began_at:
-                return self._found
+                threading.Thread(target=self._make, args=(run,), name="probe", daemon=True).start()
+            began_at = self._began_at
+        try:
+            return run.result(max(0.0, began_at + self._patience - time.monotonic()))
+        except TimeoutError:
             text = f"no answer for {time.monotonic() - began_at:.0f} s"
             return Readiness((Check(self._busy_with or "checks", False, text),), stuck=True)
 
-    def _run(self) -> None:
-        found = None
+    def _make(self, run: Future[Readiness]) -> None:
         try:
             found = self._look(self._begin)
         except Exception as error:
             log.exception("checks_failed")
             found = Readiness((Check(self._busy_with, False, type(error).__name__),))
-        finally:
-            with self._lock:
-                self._found, self._found_at = found, time.monotonic()
-                self._ended.set()
+        self._ended_at = time.monotonic()
+        run.set_result(found)
 
     def _begin(self, name: str) -> None:
         self._busy_with = name

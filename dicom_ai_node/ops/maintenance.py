@@ -4,6 +4,7 @@ Every job may run again after it was killed half-way, takes a bounded bite, and 
 to have run before. Two of them do no harm.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,11 @@ _AFTER_A_FAILURE_SECONDS = 5.0
 _APPLY_SECONDS = 15.0
 _DAY = 86400.0
 _HOUR = 3600.0
+_SPACE_LEVELS = {
+    SpaceLeft.ENOUGH: logging.INFO,
+    SpaceLeft.LOW: logging.WARNING,
+    SpaceLeft.OUT: logging.ERROR,
+}
 
 log = structlog.get_logger()
 
@@ -104,22 +110,14 @@ class Maintenance:
             log.warning("clock_jumped", seconds=round(jump.seconds, 1))
             if abs(jump.seconds) >= _HOUR:
                 self.retention.pause()
-            move_along(
-                self.db,
-                self._bounds,
-                jump=jump.seconds,
-                since=jump.since - _LOOK_SECONDS,
-                now=jump.now,
-            )
+            since = jump.since - _LOOK_SECONDS
+            move_along(self.db, self._bounds, jump=jump.seconds, since=since, now=jump.now)
             note_jump(self.db, jump.seconds, now=jump.now)
         return jump
 
     def bring_times_back(self) -> int:
         """Bound the times that lie ahead of the clock, such as after a start; return how many."""
-        count = bring_back(self.db, self._bounds, now=time.time())
-        if count:
-            log.warning("times_brought_back", count=count)
-        return count
+        return _warned("times_brought_back", bring_back(self.db, self._bounds, now=time.time()))
 
     def close_studies(self) -> int:
         """Close the studies that have been quiet for long enough; return how many."""
@@ -130,17 +128,11 @@ class Maintenance:
 
     def forget_associations(self) -> int:
         """Let no study wait for a peer whose receiver died; return how many there were."""
-        count = forget_dead_associations(self.db, now=time.time())
-        if count:
-            log.warning("associations_forgotten", count=count)
-        return count
+        return _warned("associations_forgotten", forget_dead_associations(self.db, now=time.time()))
 
     def drop_leftovers(self) -> int:
         """Remove files of studies whose audit was killed and then ended; return how many."""
-        count = remove_abandoned(self.db, self.spool.root)
-        if count:
-            log.warning("audit_leftovers_dropped", count=count)
-        return count
+        return _warned("audit_leftovers_dropped", remove_abandoned(self.db, self.spool.root))
 
     def apply_accepted(self, stop: threading.Event) -> int:
         """Apply accepted proposals; return of how many studies. A failure is logged once."""
@@ -165,12 +157,7 @@ class Maintenance:
             left = room(path)
             found = judge(left, settings)
             if found is not self._space.get(name, SpaceLeft.ENOUGH):
-                report = {
-                    SpaceLeft.ENOUGH: log.info,
-                    SpaceLeft.LOW: log.warning,
-                    SpaceLeft.OUT: log.error,
-                }[found]
-                report(f"space_{found}", where=name, left=str(left))
+                log.log(_SPACE_LEVELS[found], f"space_{found}", where=name, left=str(left))
             self._space[name] = found
         return dict(self._space)
 
@@ -202,6 +189,12 @@ class Maintenance:
             else:
                 failing = False
                 stop.wait(_CLOSE_SECONDS)
+
+
+def _warned(event: str, count: int) -> int:
+    if count:
+        log.warning(event, count=count)
+    return count
 
 
 def run(config: Config, *, stop: threading.Event) -> None:

@@ -17,6 +17,7 @@ from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.receive.refiling import Unfiled, file_again, read_unfiled
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.engines import identity_of
 from dicom_ai_node.store.instances import filed_in, record_quarantine
 from dicom_ai_node.store.node import FileCounts, count_files
 
@@ -49,7 +50,7 @@ class Reconciler:
 
     def run_when_due(self, stop: threading.Event) -> FileCounts | None:
         """Look through the spool when it is time to; return what was found then."""
-        database = self._identity()
+        database = identity_of(self._db.file) if self._db.file else None
         replaced = self._database is not None and database != self._database
         self._database = database
         if not replaced and time.monotonic() < self._due:
@@ -103,12 +104,9 @@ class Reconciler:
             except OSError as error:  # removed meanwhile, or the disk fails
                 log.error("file_not_read", error=error)
         for image in sorted(unfiled, key=lambda image: image.study_instance_uid):
+            forward = bool(self._config.forwarding)
             file_again(
-                self._db,
-                image,
-                settings=self._config.study,
-                forward=bool(self._config.forwarding),
-                now=time.time(),
+                self._db, image, settings=self._config.study, forward=forward, now=time.time()
             )
             log.debug("file_registered", study=image.study_instance_uid)
         return len(unfiled), damaged
@@ -120,12 +118,6 @@ class Reconciler:
         name = self._spool.relative(target)
         record_quarantine(self._db, path=name, calling_ae="", reason=reason, now=time.time())
         log.error("file_damaged", reason=reason)
-
-    def _identity(self) -> tuple[int, int] | None:
-        if self._db.file is None or not self._db.file.exists():
-            return None
-        status = self._db.file.stat()
-        return status.st_dev, status.st_ino
 
 
 def _age(path: Path, now: float) -> float:

@@ -55,24 +55,19 @@ class Retention:
 
         Nothing of a study that is unsent, undelivered or failed, or whose proposal is undecided.
         """
-        now = time.time()
-        drop = partial(drop_expired, self.db, now=now, remove=self._remover(now))
-        return self._in_bites("images", self.config.storage.retention_days, drop, now, stop)
+        drop = partial(drop_expired, self.db, now=time.time(), remove=self._remove)
+        return self._in_bites("images_dropped", self.config.storage.retention_days, drop, stop)
 
     def drop_copies(self, stop: threading.Event) -> int:
         """Remove filled copies ``retention_days`` after all have them; return how many."""
-        now = time.time()
-        drop = partial(drop_sent, self.db, remove=self._remover(now))
-        return self._in_bites("copies", self.config.storage.retention_days, drop, now, stop)
+        drop = partial(drop_sent, self.db, remove=self._remove)
+        return self._in_bites("copies_dropped", self.config.storage.retention_days, drop, stop)
 
     def drop_reports(self, stop: threading.Event) -> int:
         """Remove report files ``report_retention_days`` after all have them; return how many."""
         days = self.config.storage.report_retention_days
-        if not days:
-            return 0
-        now = time.time()
-        drop = partial(drop_reports, self.db, remove=self._remover(now))
-        return self._in_bites("reports", days, drop, now, stop)
+        drop = partial(drop_reports, self.db, remove=self._remove)
+        return self._in_bites("reports_dropped", days, drop, stop) if days else 0
 
     def drop_strays(self) -> int:
         """Remove made files that no row names, and parts of files; return how many.
@@ -98,50 +93,38 @@ class Retention:
     def forget_studies(self, stop: threading.Event) -> int:
         """Remove the rows of studies after ``row_retention_days``; return of how many."""
         days = self.config.storage.row_retention_days
-        if not days:
-            return 0
-        return self._in_bites(
-            "studies", days, partial(forget_studies, self.db), time.time(), stop, what="forgotten"
-        )
+        drop = partial(forget_studies, self.db)
+        return self._in_bites("studies_forgotten", days, drop, stop) if days else 0
 
     def _in_bites(
-        self,
-        name: str,
-        days: float,
-        drop: Callable[..., int],
-        now: float,
-        stop: threading.Event,
-        *,
-        what: str = "dropped",
+        self, event: str, days: float, drop: Callable[..., int], stop: threading.Event
     ) -> int:
         """Let ``drop`` remove what is older than ``days``, a few at a time; return how many."""
         if time.monotonic() < self._may_remove_at:
             return 0
-        total = 0
+        before, total = time.time() - days * _DAY, 0
         for _ in range(_TRANSACTIONS_A_RUN):
-            count = drop(before=now - days * _DAY, limit=_FILES_A_TRANSACTION)
+            count = drop(before=before, limit=_FILES_A_TRANSACTION)
             total += count
             if not count or stop.is_set():
                 break
         if total:
-            log.info(f"{name}_{what}", count=total)
+            log.info(event, count=total)
         return total
 
-    def _remover(self, now: float) -> Callable[[str], bool]:
-        def remove(relative: str) -> bool:
-            path = self.spool.path(relative)
-            try:
-                if now - path.stat().st_mtime < _FRESH_SECONDS:
-                    return False
-                path.unlink()
-            except FileNotFoundError:
-                return True  # removed by a run that was killed before it could say so
-            except OSError as error:
-                log.error("file_not_removed", error=error)
+    def _remove(self, relative: str) -> bool:
+        """Remove a file of the spool, unless it is fresh; return whether it is gone."""
+        path = self.spool.path(relative)
+        try:
+            if time.time() - path.stat().st_mtime < _FRESH_SECONDS:
                 return False
-            return True
-
-        return remove
+            path.unlink()
+        except FileNotFoundError:
+            return True  # removed by a run that was killed before it could say so
+        except OSError as error:
+            log.error("file_not_removed", error=error)
+            return False
+        return True
 
 
 def _modified(path: Path) -> float:

@@ -7,9 +7,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from contextlib import closing, contextmanager
+from typing import Any
 
 import structlog
 from sdnotify import SystemdNotifier
@@ -55,15 +54,8 @@ class Notifier:
             self._fed_at = now
             self._send("WATCHDOG=1")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Say no more."""
         if self._notifier is not None and self._notifier.socket is not None:
             self._notifier.socket.close()
         self._notifier = None
@@ -103,7 +95,7 @@ class Supervisor:
         0 when all roles finished in time, 1 when one had to be killed. Call it in the main thread:
         a child dies with the thread that started it.
         """
-        with self._signals(), Notifier() as notifier:
+        with self._signals(), closing(Notifier()) as notifier:
             announced = False
             while not self._stops:
                 now = time.monotonic()
@@ -124,10 +116,8 @@ class Supervisor:
         """Tell systemd how things stand; return whether it knows that the service is up."""
         down = [child.name for child in self.children if not child.is_alive]
         count = len(self.children) - len(down)
-        notifier.status(
-            f"{count} of {len(self.children)} roles up"
-            + (f"; down: {', '.join(down)}" if down else "")
-        )
+        missing = f"; down: {', '.join(down)}" if down else ""
+        notifier.status(f"{count} of {len(self.children)} roles up{missing}")
         # One role in a crash loop is restarted here; systemd's big hammer would take the healthy
         # receivers down with it. It is for the case in which nothing lives any more.
         if count:

@@ -93,15 +93,16 @@ def _watch_file(engine: Engine, file: Path) -> None:
 
     @event.listens_for(engine, "connect")
     def _opened(_connection: Any, record: Any) -> None:
-        record.info["file"] = _identity(file)
+        record.info["file"] = identity_of(file)
 
     @event.listens_for(engine, "checkout")
     def _still_there(_connection: Any, record: Any, _proxy: Any) -> None:
-        if record.info.get("file") != _identity(file):
+        if record.info.get("file") != identity_of(file):
             raise DisconnectionError("another database file lies there")
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def identity_of(file: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another under its name, None where there is none."""
     try:
         status = file.stat()
     except OSError:

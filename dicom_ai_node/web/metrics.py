@@ -15,14 +15,14 @@ from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.monitor.measures import Measure, measures
 from dicom_ai_node.monitor.observation import Role
-from dicom_ai_node.ops.health import Prober, Readiness
+from dicom_ai_node.ops.health import Prober
 from dicom_ai_node.ops.machine import bounds_of, room
 from dicom_ai_node.ops.role import heard_of, places
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import count_ahead
 from dicom_ai_node.store.fills import count_stuck
 from dicom_ai_node.store.monitor import Flag, Mode, mode, newest_bundle, open_flags
-from dicom_ai_node.store.node import ClockJumps, FileCounts, clock_jumps, file_counts
+from dicom_ai_node.store.node import clock_jumps, file_counts
 from dicom_ai_node.store.queries import Overview, newest_model, overview
 from dicom_ai_node.study import DeliveryState
 
@@ -43,37 +43,56 @@ class NodeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric; without a database, what is known without it."""
-        now = time.time()
         yield from self._about_the_machine()
         found = self._prober.readiness()
-        yield from _about_health(found)
+        yield _gauge("ready", "Whether every check of /health/ready passes", float(found.ready))
+        check = _labelled("check", "Whether a check of /health/ready passes", "check")
+        for made in found.checks:
+            check.add_metric([made.name], float(made.ok))
+        yield check
         try:
             if found.stuck:
                 raise StorageError("the checks do not end")
-            seen = overview(self._db, now=now)
-            fresh = heard_of(self._db, now=now)
-            model = newest_model(self._db)
-            bundle, heads = newest_bundle(self._db, Role.LIVE)
-            flags = open_flags(self._db, bundle)
-            shadow = mode(self._db) is Mode.SHADOW
-            stuck = count_stuck(self._db)
-            ahead = count_ahead(self._db, bounds_of(self._config), now=now)
-            jumps = clock_jumps(self._db)
-            files = file_counts(self._db)
+            known = list(self._from_the_database(time.time()))
         except StorageError:
-            yield _gauge("database_up", "Whether the database answers", 0)
-            return
-        yield _gauge("database_up", "Whether the database answers", 1)
-        yield self._roles(fresh)
+            known = []
+        yield _gauge("database_up", "Whether the database answers", float(bool(known)))
+        yield from known
+
+    def _from_the_database(self, now: float) -> Iterator[Metric]:
+        seen = overview(self._db, now=now)
+        yield self._roles(heard_of(self._db, now=now))
         yield from _about_studies(seen, now)
         yield from self._about_deliveries(seen, now)
-        yield from _totals(seen)
-        yield from _about_the_clock(ahead, jumps)
-        yield from _about_files(files)
-        yield _drift(measures(heads), flags)
-        yield _gauge("stuck_fills", "Studies whose accepted proposals were not applied", stuck)
-        yield _gauge("shadow_mode", "Whether reports of the network are withheld", float(shadow))
-        if model:
+        files, jumps = file_counts(self._db), clock_jumps(self._db)
+        damaged = "Files without a row that were damaged and put into quarantine"
+        for name, text, total in (
+            ("instances", "Instances filed", seen.instances),
+            ("instances_dropped", "Files removed by retention", seen.dropped),
+            ("quarantined", "Received files that could not be filed", seen.quarantined),
+            ("reports", "Reports made", seen.reports),
+            ("invalid_reports", "Reports that failed their own check", seen.invalid_reports),
+            ("files_registered", "Files without a row that were filed again", files.registered),
+            ("files_damaged", damaged, files.damaged),
+            ("clock_jumps", "How often the clock was set while the node ran", jumps.count),
+        ):
+            yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=total)
+        ahead = count_ahead(self._db, bounds_of(self._config), now=now)
+        stuck, shadow = count_stuck(self._db), mode(self._db) is Mode.SHADOW
+        for name, text, value in (
+            ("associations", "Peers connected now", seen.associations),
+            ("forwards_waiting", "Images not yet queued to be forwarded", seen.forwards_waiting),
+            ("files_missing", "Rows whose file is not in the spool", files.missing),
+            ("files_without_row", "Files too young to be filed again", files.waiting),
+            ("times_ahead", "Times in the database that lie ahead of the clock", ahead),
+            ("clock_jump_seconds", "By how much it was set last", jumps.seconds),
+            ("stuck_fills", "Studies whose accepted proposals were not applied", stuck),
+            ("shadow_mode", "Whether reports of the network are withheld", float(shadow)),
+        ):
+            yield _gauge(name, text, value)
+        bundle, heads = newest_bundle(self._db, Role.LIVE)
+        yield _drift(measures(heads), open_flags(self._db, bundle))
+        if model := newest_model(self._db):
             yield InfoMetricFamily(
                 f"{_PREFIX}_model", "The network that answered last", dict(model)
             )
@@ -106,14 +125,6 @@ class NodeCollector(Collector):
         yield from (count, oldest, failures)
 
 
-def _about_health(found: Readiness) -> Iterator[Metric]:
-    yield _gauge("ready", "Whether every check of /health/ready passes", float(found.ready))
-    check = _labelled("check", "Whether a check of /health/ready passes", "check")
-    for made in found.checks:
-        check.add_metric([made.name], float(made.ok))
-    yield check
-
-
 def _about_studies(seen: Overview, now: float) -> Iterator[Metric]:
     count = _labelled("studies", "Studies by state", "state")
     for state, number in seen.studies.items():
@@ -122,36 +133,6 @@ def _about_studies(seen: Overview, now: float) -> Iterator[Metric]:
     for state, at in seen.oldest_study.items():
         oldest.add_metric([state], max(0.0, now - at))
     yield from (count, oldest)
-
-
-def _about_files(files: FileCounts) -> Iterator[Metric]:
-    text = "Files without a row that were filed again"
-    yield CounterMetricFamily(f"{_PREFIX}_files_registered", text, value=files.registered)
-    text = "Files without a row that were damaged and put into quarantine"
-    yield CounterMetricFamily(f"{_PREFIX}_files_damaged", text, value=files.damaged)
-    yield _gauge("files_missing", "Rows whose file is not in the spool", files.missing)
-    yield _gauge("files_without_row", "Files too young to be filed again", files.waiting)
-
-
-def _about_the_clock(ahead: int, jumps: ClockJumps) -> Iterator[Metric]:
-    yield _gauge("times_ahead", "Times in the database that lie ahead of the clock", ahead)
-    text = "How often the clock was set while the node ran"
-    yield CounterMetricFamily(f"{_PREFIX}_clock_jumps", text, value=jumps.count)
-    yield _gauge("clock_jump_seconds", "By how much it was set last", jumps.seconds)
-
-
-def _totals(seen: Overview) -> Iterator[Metric]:
-    totals = {
-        "instances": ("Instances filed", seen.instances),
-        "instances_dropped": ("Files removed by retention", seen.dropped),
-        "quarantined": ("Received files that could not be filed", seen.quarantined),
-        "reports": ("Reports made", seen.reports),
-        "invalid_reports": ("Reports that failed their own check", seen.invalid_reports),
-    }
-    for name, (text, number) in totals.items():
-        yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=number)
-    yield _gauge("associations", "Peers connected now", seen.associations)
-    yield _gauge("forwards_waiting", "Images not yet queued to be forwarded", seen.forwards_waiting)
 
 
 def _drift(measured: Sequence[Measure], flags: Sequence[Flag]) -> Metric:
