@@ -78,7 +78,8 @@ class Spool:
 
         Raises OSError: a folder cannot be written, or nothing be moved from one to the other.
         """
-        self._sweep_probes()
+        for folder in (self.incoming, self.instances, self.reports):
+            _remove_old(folder, f"{_PROBE}*", _PROBE_SECONDS)  # of a probe that was killed
         name = f"{_PROBE}{uuid4().hex}"
         received = self.incoming / name
         filed, made = self.instances / name, self.reports / name
@@ -91,22 +92,20 @@ class Spool:
             for path in (received, filed, made):
                 path.unlink(missing_ok=True)
 
-    def _sweep_probes(self) -> None:
-        """Remove what a probe that was killed has left."""
-        old = time.time() - _PROBE_SECONDS
-        for folder in (self.incoming, self.instances, self.reports):
-            for path in folder.glob(f"{_PROBE}*"):
-                with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < old:
-                        path.unlink()
-
     def sweep(self) -> int:
         """Remove what writers that were killed have left behind; return how much."""
-        old = time.time() - _PART_SECONDS
-        parts = [path for path in self.reports.glob(f"*{_PART}") if path.stat().st_mtime < old]
-        for path in parts:
-            path.unlink(missing_ok=True)
-        return len(parts)
+        return _remove_old(self.reports, f"*{_PART}", _PART_SECONDS)
+
+
+def _remove_old(folder: Path, pattern: str, seconds: float) -> int:
+    """Remove the files that are older; return how many."""
+    removed = 0
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - seconds:
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def _write_durably(path: Path, content: bytes) -> None:

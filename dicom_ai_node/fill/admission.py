@@ -24,17 +24,14 @@ class FillAdmission:
     @property
     def text(self) -> str:
         """The decision in one line, as it is written down."""
-        grounds = [
-            f"{detail.proposal.proposed.keyword}{self._ground(detail)}" for detail in self.admitted
-        ]
+        grounds = []
+        for detail in self.admitted:
+            ground = detail.proposal.proposed.keyword
+            if ground == "PatientSex":  # why it may go there
+                person = approver(detail)
+                ground += f" (approved by {person})" if person else " (research destination)"
+            grounds.append(ground)
         return f"{self.destination}: {', '.join(grounds)}"
-
-    def _ground(self, detail: ProposalDetail) -> str:
-        """Why PatientSex may go there."""
-        if detail.proposal.proposed.keyword != "PatientSex":
-            return ""
-        person = approver(detail)
-        return f" (approved by {person})" if person else " (research destination)"
 
 
 def admit(

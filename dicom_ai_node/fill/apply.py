@@ -107,16 +107,14 @@ def apply(
     wanted = plan(config, db, uid)
     taking, images = wanted.taking, wanted.images
     files: dict[tuple[object, ...], list[StoredFile]] = {}
+    new: list[NewCopy] = []
     for admission in taking:
-        if _key(admission) not in files:
-            files[_key(admission)] = [
-                _keep(spool, copy) for _, copy in copies(spool, images, admission, make)
-            ]
-    new = [
-        NewCopy(file, admission.destination)
-        for admission in taking
-        for file in files[_key(admission)]
-    ]
+        # Destinations with the same key get the same copies.
+        key = (admission.research, *(each.proposal.id for each in admission.admitted))
+        if key not in files:
+            made = copies(spool, images, admission, make)
+            files[key] = [_keep(spool, copy) for _, copy in made]
+        new += [NewCopy(file, admission.destination) for file in files[key]]
     sent = {each.proposal.id: each for admission in taking for each in admission.admitted}
     queued = queue_copies(
         db,
@@ -156,7 +154,7 @@ def copies(
 
     Raises FillError: an image is gone.
     """
-    at = datetime.fromtimestamp(max(_accepted_at(detail) for detail in to.admitted), UTC)
+    at = datetime.fromtimestamp(max(detail.accepted_at for detail in to.admitted), UTC)
     for _, source in contents(spool, images):
         yield source, make(source, to.admitted, at=at, research=to.research)
 
@@ -184,23 +182,14 @@ def _keep(spool: Spool, copy: ReportFile) -> StoredFile:
     return StoredFile(copy.sop_class_uid, copy.sop_instance_uid, spool.relative(path))
 
 
-def _accepted_at(detail: ProposalDetail) -> float:
-    return detail.approval.at if detail.approval else detail.proposal.updated_at
-
-
-def _key(admission: FillAdmission) -> tuple[object, ...]:
-    """Destinations with the same key get the same copies."""
-    return (admission.research, *(each.proposal.id for each in admission.admitted))
-
-
 def _refusals(admissions: Sequence[FillAdmission]) -> str:
     if not admissions:
         return "none is configured"
-    reasons = {
-        admission.destination: ", ".join(f"{key} ({why})" for key, why in admission.refused.items())
+    return "; ".join(
+        f"{admission.destination}: "
+        + ", ".join(f"{keyword} ({why})" for keyword, why in admission.refused.items())
         for admission in admissions
-    }
-    return "; ".join(f"{name}: {why}" for name, why in reasons.items())
+    )
 
 
 def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
@@ -210,7 +199,11 @@ def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
         source: bytes, values: Sequence[ProposalDetail], *, at: datetime, research: bool
     ) -> ReportFile:
         sexes = [value for value in values if value.proposal.proposed.keyword == "PatientSex"]
-        networks = [network_of(db, value.proposal) for value in values if _is_inferred(value)]
+        networks = [
+            network_of(db, value.proposal)
+            for value in values
+            if value.proposal.proposed.source is ProposalSource.INFERENCE
+        ]
         return filled_copy(
             source,
             [fill_of(value) for value in values],
@@ -221,10 +214,6 @@ def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
         )
 
     return make
-
-
-def _is_inferred(detail: ProposalDetail) -> bool:
-    return detail.proposal.proposed.source is ProposalSource.INFERENCE
 
 
 def apply_due(
@@ -241,11 +230,14 @@ def apply_due(
             break
         fault: Exception | None = None
         try:
-            reason = _apply(config, db, spool, uid, make)
+            applied = apply(config, db, spool, uid, actor=POLICY, make=make, now=time.time())
+            log.info("proposals_applied", study=uid, images=applied.images, queued=applied.queued)
+            reason = _left(applied, db, uid)
         except StorageFull:
             raise
         except Exception as error:  # noqa: BLE001 - must not cost other studies their copies
-            reason, fault = _said(error), error
+            known, fault = isinstance(error, NodeError), error
+            reason = str(error) if known else f"an error of this program: {type(error).__name__}"
         if not reason:
             record_done(db, uid)
             done += 1
@@ -254,19 +246,8 @@ def apply_due(
     return done
 
 
-def _said(error: Exception) -> str:
-    known = isinstance(error, NodeError)
-    return str(error) if known else f"an error of this program: {type(error).__name__}"
-
-
-def _apply(config: Config, db: Database, spool: Spool, uid: str, make: CopyMaker) -> str:
-    """Apply what is accepted for a study; return why some of it is left, '' when nothing is."""
-    applied = apply(config, db, spool, uid, actor=POLICY, make=make, now=time.time())
-    log.info("proposals_applied", study=uid, images=applied.images, queued=applied.queued)
-    return _left(applied, db, uid)
-
-
 def _left(applied: Applied, db: Database, uid: str) -> str:
+    """Return why some of what is accepted was not applied, '' when all was."""
     accepted = {
         detail.proposal.proposed.keyword
         for detail in applicable(db, uid)

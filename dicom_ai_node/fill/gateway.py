@@ -41,9 +41,8 @@ class Gateway:
         self._db = db
         self._spool = spool
         self._destinations = config.forwarding
-        self._coerces = any(
-            destination.forward == "coerced" for destination in self._destinations.values()
-        )
+        self._own_titles = {peer.ae_title for peer in config.forwarding.values()}
+        self._coerces = any(peer.forward == "coerced" for peer in config.forwarding.values())
         self._patience = config.fill.forward_within_seconds if self._coerces else 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -82,7 +81,8 @@ class Gateway:
 
     def _forward(self, uid: str, *, before: float, now: float) -> int:
         images = forwards.waiting(self._db, uid, before=before, limit=_IMAGES_A_TRANSACTION)
-        age = self._accepted_age(uid)
+        accepted = applicable(self._db, uid) if self._coerces else []
+        age = next((each for each in accepted if not refusal(each.proposal.proposed)), None)
         outgoing = [
             self._outgoing(image, age, overdue=image.received_at <= before) for image in images
         ]
@@ -90,13 +90,6 @@ class Gateway:
         if queued:
             log.info("images_forwarded", study=uid, count=queued)
         return queued
-
-    def _accepted_age(self, uid: str) -> ProposalDetail | None:
-        """Return the accepted PatientAge of a study, None where it is inferred or there is none."""
-        for detail in applicable(self._db, uid) if self._coerces else ():
-            if not refusal(detail.proposal.proposed):
-                return detail
-        return None
 
     def _outgoing(
         self, image: WaitingImage, age: ProposalDetail | None, *, overdue: bool
@@ -106,9 +99,7 @@ class Gateway:
             return Outgoing(image, image.path, "no analysis has seen it")
         if age is None:
             return Outgoing(image, image.path)
-        if image.calling_ae in {
-            destination.ae_title for destination in self._destinations.values()
-        }:
+        if image.calling_ae in self._own_titles:
             return Outgoing(image, image.path, HAS_IT)
         try:
             return self._filled(image, age)
@@ -154,15 +145,11 @@ def age_filled(content: bytes, age: ProposalDetail) -> tuple[bytes, str]:
     stated = age_in_file(content)
     if stated == age.proposal.proposed.value:
         return content, ""
-    if _is_valid(stated) and not approver(age):
+    valid = read_age(stated)
+    if valid is not None and valid.number > 0 and not approver(age):
         return content, "it states a valid age, which only a person replaces"
-    at = age.approval.at if age.approval else age.proposal.updated_at
-    return coerced(content, fill_of(age), at=datetime.fromtimestamp(at, UTC)).content, ""
-
-
-def _is_valid(stated: str) -> bool:
-    age = read_age(stated)
-    return age is not None and age.number > 0
+    at = datetime.fromtimestamp(age.accepted_at, UTC)
+    return coerced(content, fill_of(age), at=at).content, ""
 
 
 def start(

@@ -10,7 +10,7 @@ result of a study does to what is there:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -38,6 +38,17 @@ _DONE = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class DecidedBy:
+    """Who decided, why and when."""
+
+    actor: str
+    reason: str
+    at: float
+    account: str = ""
+    """The account of the system that ran the command, '' where this program decided."""
+
+
 def record(
     connection: Connection,
     uid: str,
@@ -62,11 +73,11 @@ def record(
         if old.state in STANDING:
             wanted = new.get(old.proposed.keyword)
             if wanted is None:
-                _move(connection, old, Decision.SUPERSEDE, ANALYSER, _WITHDRAWN, now)
+                _move(connection, old, Decision.SUPERSEDE, DecidedBy(ANALYSER, _WITHDRAWN, now))
             elif _same(old.proposed, wanted, repeated):
                 del new[wanted.keyword]
             else:
-                _move(connection, old, Decision.SUPERSEDE, ANALYSER, _REPLACED, now)
+                _move(connection, old, Decision.SUPERSEDE, DecidedBy(ANALYSER, _REPLACED, now))
     rejected = [old.proposed for old in known if old.state is ProposalState.REJECTED]
     for proposed in new.values():
         if not any(
@@ -75,7 +86,7 @@ def record(
             inferred_by = model if proposed.source is ProposalSource.INFERENCE else None
             made = _insert(connection, uid, proposed, inferred_by, station, now)
             if proposed in auto_accept:
-                _move(connection, made, Decision.ACCEPT, POLICY, _AUTOMATIC, now)
+                _move(connection, made, Decision.ACCEPT, DecidedBy(POLICY, _AUTOMATIC, now))
 
 
 def decide_on(
@@ -110,22 +121,16 @@ def decide_on(
             _refuse_a_second(connection, seen)
             if detail.approval and detail.approval.actor == POLICY != actor:
                 decision = Decision.APPROVE
-        state = _move(connection, seen, decision, actor, reason, now, account)
+        state = _move(connection, seen, decision, DecidedBy(actor, reason, now, account))
         return replace(seen, state=state, updated_at=now)
 
 
 def mark_applied(
-    connection: Connection,
-    proposals: Iterable[StoredProposal],
-    *,
-    actor: str,
-    reason: str,
-    now: float,
-    account: str = "",
+    connection: Connection, proposals: Iterable[StoredProposal], by: DecidedBy
 ) -> None:
     """Write down that copies with these values are queued; the caller holds the study."""
     for applied in proposals:
-        _move(connection, applied, Decision.APPLY, actor, reason, now, account)
+        _move(connection, applied, Decision.APPLY, by)
 
 
 def _same(old: FillProposal, new: FillProposal, repeated: bool) -> bool:
@@ -151,13 +156,7 @@ def _refuse_a_second(connection: Connection, wanted: StoredProposal) -> None:
 
 
 def _move(
-    connection: Connection,
-    moved: StoredProposal,
-    decision: Decision,
-    actor: str,
-    reason: str,
-    now: float,
-    account: str = "",
+    connection: Connection, moved: StoredProposal, decision: Decision, by: DecidedBy
 ) -> ProposalState:
     after = proposal_step(moved.state, decision)
     if after is None:
@@ -166,10 +165,9 @@ def _move(
                 f"proposal {moved.id} is {moved.state} already: 'proposals show' says by whom"
             )
         raise FillError(f"proposal {moved.id} is {moved.state}: it cannot be {_DONE[decision]}")
-    connection.execute(
-        update(proposal).where(proposal.c.id == moved.id).values(state=after, updated_at=now)
-    )
-    _write_event(connection, moved.id, moved.state, after, actor, reason, now, account)
+    mine = update(proposal).where(proposal.c.id == moved.id)
+    connection.execute(mine.values(state=after, updated_at=by.at))
+    _write_event(connection, moved.id, moved.state, after, by)
     return after
 
 
@@ -194,21 +192,13 @@ def _insert(
         **values,
     )
     created = int(connection.execute(row.returning(proposal.c.id)).scalar_one())
-    reason = f"{_PROPOSED}, from {new.source}"
-    _write_event(connection, created, "", ProposalState.OPEN, ANALYSER, reason, now)
+    by = DecidedBy(ANALYSER, f"{_PROPOSED}, from {new.source}", now)
+    _write_event(connection, created, "", ProposalState.OPEN, by)
     return StoredProposal(created, uid, new, ProposalState.OPEN, now, now, model, station)
 
 
 def _write_event(
-    connection: Connection,
-    proposal_id: int,
-    before: str,
-    after: ProposalState,
-    actor: str,
-    reason: str,
-    now: float,
-    account: str = "",
+    connection: Connection, proposal_id: int, before: str, after: ProposalState, by: DecidedBy
 ) -> None:
-    who = {"proposal_id": proposal_id, "at": now, "actor": actor, "account": account}
-    what = {"from_state": before, "to_state": after, "reason": reason}
-    connection.execute(insert(proposal_event).values(who | what))
+    moved = {"proposal_id": proposal_id, "from_state": before, "to_state": after}
+    connection.execute(insert(proposal_event).values(**moved, **asdict(by)))

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, sel
 from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database, as_record
-from dicom_ai_node.store.decisions import mark_applied
+from dicom_ai_node.store.decisions import DecidedBy, mark_applied
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
 from dicom_ai_node.store.reports import (
@@ -83,7 +83,7 @@ def queue_copies(
             for detail in applied
             if fresh or detail.proposal.state is not ProposalState.APPLIED
         ]
-        mark_applied(connection, newly, actor=actor, account=account, reason=reason, now=now)
+        mark_applied(connection, newly, DecidedBy(actor, reason, now, account))
         if fresh:
             apply_event(connection, uid, Event.COPIES, now=now)
         return fresh

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import AnyRow, Database, as_record
-from dicom_ai_node.store.decisions import mark_applied
+from dicom_ai_node.store.decisions import DecidedBy, mark_applied
 from dicom_ai_node.store.lifecycles import lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, in_force
 from dicom_ai_node.store.reports import (
@@ -167,8 +167,8 @@ def queue(
         if filled and applied is not None:
             if applied.proposal not in [detail.proposal for detail in in_force(connection, uid)]:
                 raise FillError("the proposal changed while its images were made")
-            reason = f"forwarded: {', '.join(names)}"
-            mark_applied(connection, [applied.proposal], actor=GATEWAY, reason=reason, now=now)
+            by = DecidedBy(GATEWAY, f"forwarded: {', '.join(names)}", now)
+            mark_applied(connection, [applied.proposal], by)
         for sending in queued:
             _queue(db, connection, uid, sending, names, now)
         return len(queued)

@@ -58,6 +58,11 @@ class ProposalDetail:
         in_force = {ProposalState.ACCEPTED, ProposalState.APPLIED}
         return accepted[-1] if accepted and self.proposal.state in in_force else None
 
+    @property
+    def accepted_at(self) -> float:
+        """When the acceptance was given that is in force."""
+        return self.approval.at if self.approval else self.proposal.updated_at
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
