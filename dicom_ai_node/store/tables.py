@@ -4,6 +4,8 @@ The two queues (studies to analyse, deliveries to send) have partial indexes ove
 that the cost of a claim does not grow with the number of finished rows.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -32,6 +34,18 @@ metadata = MetaData(
 
 UID = String(64)
 
+
+def columns(kind: Any, *names: str, **options: Any) -> list[Column[Any]]:
+    """Return columns of one kind that always have a value."""
+    return [Column(name, kind, nullable=False, **options) for name in names]
+
+
+def partial_index(name: str, *of: str, where: str, unique: bool = False) -> Index:
+    """Return an index of the rows alone in which ``where`` holds."""
+    only = text(where)
+    return Index(name, *of, unique=unique, sqlite_where=only, postgresql_where=only)
+
+
 study = Table(
     "study",
     metadata,
@@ -41,23 +55,17 @@ study = Table(
     Column("reason", Text, nullable=False, default=""),
     Column("revision", Integer, nullable=False, default=1),
     Column("flagged", Boolean),
-    Column("first_at", Float, nullable=False),
-    Column("opened_at", Float, nullable=False),
-    Column("last_at", Float, nullable=False),
-    Column("closes_at", Float, nullable=False),
+    *columns(Float, "first_at", "opened_at", "last_at", "closes_at"),
     Column("not_before", Float, nullable=False, default=0.0),
     Column("attempts", Integer, nullable=False, default=0),
     Column("lease_owner", String(64), nullable=False, default=""),
     Column("lease_until", Float, nullable=False, default=0.0),
     Column("updated_at", Float, nullable=False),
-    Index("ix_study_closing", "closes_at", sqlite_where=text("state = 'collecting'"),
-          postgresql_where=text("state = 'collecting'")),
-    Index("ix_study_claim", "not_before", sqlite_where=text("state = 'ready'"),
-          postgresql_where=text("state = 'ready'")),
-    Index("ix_study_lease", "lease_until", sqlite_where=text("state = 'analysing'"),
-          postgresql_where=text("state = 'analysing'")),
+    partial_index("ix_study_closing", "closes_at", where="state = 'collecting'"),
+    partial_index("ix_study_claim", "not_before", where="state = 'ready'"),
+    partial_index("ix_study_lease", "lease_until", where="state = 'analysing'"),
     Index("ix_study_updated", "updated_at"),
-)  # fmt: skip
+)
 
 transition = Table(
     "transition",
@@ -65,9 +73,7 @@ transition = Table(
     Column("id", Integer, primary_key=True),
     Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), nullable=False),
     Column("at", Float, nullable=False),
-    Column("event", String(16), nullable=False),
-    Column("from_state", String(16), nullable=False),
-    Column("to_state", String(16), nullable=False),
+    *columns(String(16), "event", "from_state", "to_state"),
     Column("reason", Text, nullable=False, default=""),
     Index("ix_transition_study", "study_instance_uid"),
 )
@@ -78,8 +84,7 @@ association = Table(
     Column("id", String(64), primary_key=True),
     Column("calling_ae", String(16), nullable=False),
     Column("address", String(64), nullable=False),
-    Column("opened_at", Float, nullable=False),
-    Column("alive_until", Float, nullable=False),
+    *columns(Float, "opened_at", "alive_until"),
 )
 
 association_study = Table(
@@ -98,9 +103,7 @@ instance = Table(
     Column("digest", String(64), nullable=False),
     Column("version", Integer, nullable=False),
     Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), nullable=False),
-    Column("series_instance_uid", UID, nullable=False),
-    Column("sop_class_uid", UID, nullable=False),
-    Column("transfer_syntax_uid", UID, nullable=False),
+    *columns(UID, "series_instance_uid", "sop_class_uid", "transfer_syntax_uid"),
     Column("path", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("calling_ae", String(16), nullable=False),
@@ -119,8 +122,7 @@ study_header = Table(
     Column("study_instance_uid", UID, primary_key=True),
     Column("patient_key", String(64), nullable=False),
     Column("study_date", String(8), nullable=False),
-    Column("sex", String(16), nullable=False),
-    Column("birth_date", String(16), nullable=False),
+    *columns(String(16), "sex", "birth_date"),
     Column("age_years", Float),
     Index("ix_study_header_patient", "patient_key"),
 )
@@ -173,17 +175,14 @@ delivery = Table(
     Column("lease_until", Float, nullable=False, default=0.0),
     Column("created_at", Float, nullable=False),
     Column("settled_at", Float),
-    Column("sop_class_uid", UID, nullable=False, default=""),
-    Column("sop_instance_uid", UID, nullable=False, default=""),
+    *columns(UID, "sop_class_uid", "sop_instance_uid", default=""),
     Column("status", Integer),
     Column("error", Text, nullable=False, default=""),
     UniqueConstraint("report_id", "destination"),
-    Index("ix_delivery_open", "destination", "not_before",
-          sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'")),
-    Index("ix_delivery_lease", "lease_until", sqlite_where=text("state = 'sending'"),
-          postgresql_where=text("state = 'sending'")),
+    partial_index("ix_delivery_open", "destination", "not_before", where="state = 'queued'"),
+    partial_index("ix_delivery_lease", "lease_until", where="state = 'sending'"),
     Index("ix_delivery_study", "study_instance_uid"),
-)  # fmt: skip
+)
 
 forward = Table(
     "forward",
@@ -193,9 +192,8 @@ forward = Table(
     Column("received_at", Float, nullable=False),
     Column("report_id", Integer, ForeignKey(report.c.id)),
     Column("note", Text, nullable=False, default=""),
-    Index("ix_forward_waiting", "received_at", sqlite_where=text("report_id IS NULL"),
-          postgresql_where=text("report_id IS NULL")),
-)  # fmt: skip
+    partial_index("ix_forward_waiting", "received_at", where="report_id IS NULL"),
+)
 
 destination = Table(
     "destination",
@@ -224,8 +222,7 @@ worker = Table(
     Column("name", String(64), primary_key=True),
     Column("role", String(16), nullable=False),
     Column("pid", Integer, nullable=False),
-    Column("started_at", Float, nullable=False),
-    Column("alive_at", Float, nullable=False),
+    *columns(Float, "started_at", "alive_at"),
 )
 
 audit = Table(
@@ -236,8 +233,7 @@ audit = Table(
     Column("state", String(16), nullable=False),
     Column("slices_done", Integer, nullable=False, default=0),
     Column("listing_done", Boolean, nullable=False, default=False),
-    Column("created_at", Float, nullable=False),
-    Column("updated_at", Float, nullable=False),
+    *columns(Float, "created_at", "updated_at"),
     Column("finished_at", Float),
     Column("error", Text, nullable=False, default=""),
     Column("lease_owner", String(64), nullable=False, default=""),
@@ -261,9 +257,10 @@ audit_study = Table(
     Column("arrived", Integer),
     Column("fault", Text, nullable=False, default=""),
     Column("settled_at", Float),
-    Index("ix_audit_study_waiting", "audit_id", "not_before", "position",
-          sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'")),
-)  # fmt: skip
+    partial_index(
+        "ix_audit_study_waiting", "audit_id", "not_before", "position", where="state = 'waiting'"
+    ),
+)
 
 worklist_answer = Table(
     "worklist_answer",
@@ -271,8 +268,7 @@ worklist_answer = Table(
     Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
     Column("digest", String(64), nullable=False),
     Column("asked_at", Float, nullable=False),
-    Column("verdict", String(16), nullable=False),
-    Column("matched_by", String(16), nullable=False),
+    *columns(String(16), "verdict", "matched_by"),
     Column("other_patient", Boolean, nullable=False),
     Column("birth_date", String(8), nullable=False),
     Column("sex", String(1), nullable=False),
@@ -284,8 +280,7 @@ proposal = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), nullable=False),
-    Column("keyword", String(64), nullable=False),
-    Column("value", String(64), nullable=False),
+    *columns(String(64), "keyword", "value"),
     Column("source", String(16), nullable=False),
     Column("detail", Text, nullable=False, default=""),
     Column("low", Float),
@@ -296,13 +291,16 @@ proposal = Table(
     Column("recorded", Text, nullable=False, default=""),
     Column("station", String(64), nullable=False, default=""),
     Column("state", String(16), nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("updated_at", Float, nullable=False),
+    *columns(Float, "created_at", "updated_at"),
     Index("ix_proposal_study", "study_instance_uid"),
-    Index("uq_proposal_live", "study_instance_uid", "keyword", unique=True,
-          sqlite_where=text("state IN ('open', 'accepted')"),
-          postgresql_where=text("state IN ('open', 'accepted')")),
-)  # fmt: skip
+    partial_index(
+        "uq_proposal_live",
+        "study_instance_uid",
+        "keyword",
+        unique=True,
+        where="state IN ('open', 'accepted')",
+    ),
+)
 
 proposal_event = Table(
     "proposal_event",
@@ -312,8 +310,7 @@ proposal_event = Table(
     Column("at", Float, nullable=False),
     Column("actor", String(128), nullable=False),
     Column("account", String(128), nullable=False, default=""),
-    Column("from_state", String(16), nullable=False),
-    Column("to_state", String(16), nullable=False),
+    *columns(String(16), "from_state", "to_state"),
     Column("reason", Text, nullable=False, default=""),
     Index("ix_proposal_event_proposal", "proposal_id"),
 )
@@ -324,8 +321,7 @@ stuck_fill = Table(
     Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
     Column("reason", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("tried_at", Float, nullable=False),
-    Column("not_before", Float, nullable=False),
+    *columns(Float, "tried_at", "not_before"),
 )
 
 observation = Table(
@@ -335,16 +331,11 @@ observation = Table(
     Column("model_sha256", String(64), primary_key=True),
     Column("role", String(8), nullable=False),
     Column("received_at", Float, nullable=False),
-    Column("manufacturer", String(64), nullable=False),
-    Column("model_name", String(64), nullable=False),
-    Column("station", String(64), nullable=False),
-    Column("software", String(64), nullable=False),
-    Column("view", String(16), nullable=False),
-    Column("outcome", String(16), nullable=False),
+    *columns(String(64), "manufacturer", "model_name", "station", "software"),
+    *columns(String(16), "view", "outcome"),
     Column("reason_code", String(64), nullable=False),
     Column("gate", String(32), nullable=False, default=""),
-    Column("recorded", JSON, nullable=False),
-    Column("heads", JSON, nullable=False),
+    *columns(JSON, "recorded", "heads"),
     Index("ix_observation_received", "received_at"),
     Index("ix_observation_model", "model_sha256", "received_at"),
 )
@@ -355,8 +346,7 @@ drift_reference = Table(
     Column("id", Integer, primary_key=True),
     Column("model_sha256", String(64), nullable=False),
     Column("set_at", Float, nullable=False),
-    Column("begin", Integer, nullable=False),
-    Column("end", Integer, nullable=False),
+    *columns(Integer, "begin", "end"),
     Column("tally", JSON, nullable=False),
     Index("ix_drift_reference_model", "model_sha256"),
 )
