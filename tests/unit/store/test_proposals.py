@@ -407,6 +407,11 @@ def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_the
             connection.exec_driver_sql(f"ALTER TABLE proposal DROP COLUMN {added}")
         for table in ("proposal_event", "mode_switch"):
             connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN account")
+        for added in ("gate", "recorded", "heads"):
+            connection.exec_driver_sql(f"ALTER TABLE observation DROP COLUMN {added}")
+        connection.exec_driver_sql("ALTER TABLE observation ADD COLUMN sex VARCHAR(1)")
+        for dropped in ("age", "mu", "low90", "high90", "probability_female"):
+            connection.exec_driver_sql(f"ALTER TABLE observation ADD COLUMN {dropped} FLOAT")
         for undone in (
             "DROP TABLE node_value",
             "DROP INDEX ix_instance_digest",
