@@ -84,10 +84,6 @@ class GreyFrame:
         unused = [_finding("I6", f"{keyword}: {_UNFIT}") for keyword in passed]
         return Shown(result, (*self.findings, *unused))
 
-    def tensor(self, size: int) -> NDArray[np.float32]:
-        """Return the tensor of :meth:`shown`."""
-        return self.shown(size).tensor
-
 
 def load(
     path: Path, *, size: int, limits: Limits = DEFAULT, accepted: Accepted = RADIOGRAPHY

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
+from typing import NamedTuple
 
 from dicom_ai_node.rules.ages_and_dates import read_date, write_date
 from dicom_ai_node.rules.meaning import sex_meant, years_meant
@@ -51,44 +52,51 @@ def _instances(case: Case) -> Iterator[Hit]:
             yield Hit(f"{keyword} differs within the study: {what}", attribute, status=status)
 
 
-def _sexes(case: Case) -> list[tuple[date | None, str, bool]]:
-    """(study date, M or F, whether it is this study) over the patient, by date; undated first."""
+class _Recorded(NamedTuple):
+    """The sex that a study of the patient records, M or F."""
+
+    day: date | None
+    sex: str
+    is_this: bool
+
+
+def _sexes(case: Case) -> list[_Recorded]:
+    """What the patient's studies record, by date; undated ones first."""
     sex = case.usual["PatientSex"].text
     if sex not in {"M", "F"}:
         sex = sex_meant(case.readings)
     if case.sex_respected or not sex:
         return []
-    studies = [(prior.study_date, prior.sex.strip(" \0"), False) for prior in comparable(case)]
-    studies.append((case.study_date, sex, True))
-    known = [study for study in studies if study[1] in {"M", "F"}]
-    return sorted(known, key=lambda study: (study[0] or date.min, study[1], study[2]))
+    priors = comparable(case)
+    studies = [_Recorded(prior.study_date, prior.sex.strip(" \0"), False) for prior in priors]
+    studies.append(_Recorded(case.study_date, sex, True))
+    known = [study for study in studies if study.sex in {"M", "F"}]
+    return sorted(known, key=lambda study: (study.day or date.min, study.sex, study.is_this))
 
 
-def _switches_once(studies: list[tuple[date | None, str, bool]]) -> bool:
+def _switches(studies: list[_Recorded]) -> list[tuple[_Recorded, _Recorded]]:
+    return [(before, after) for before, after in pairwise(studies) if before.sex != after.sex]
+
+
+def _switches_once(studies: list[_Recorded]) -> bool:
     """Whether sex changes on one day and stays so: what a transition looks like, or a mix-up."""
-    if any(day is None for day, _, _ in studies):
-        return False
-    changes = [(a, b) for a, b in pairwise(studies) if a[1] != b[1]]
-    return len(changes) == 1 and changes[0][0][0] != changes[0][1][0]
+    switches = _switches(studies)
+    dated = all(study.day is not None for study in studies)
+    return dated and len(switches) == 1 and switches[0][0].day != switches[0][1].day
 
 
 @rule("G1", ERROR, "identity", "One PatientID with two sexes or two birth dates")
 def _two_identities(case: Case) -> Iterator[Hit]:
     studies = _sexes(case)
-    if len({sex for _, sex, _ in studies}) > 1 and not _switches_once(studies):
+    if _switches(studies) and not _switches_once(studies):
         yield Hit("Studies of this PatientID have PatientSex M and F", "sex", status=CONFLICT)
     theirs = {usable_birth_date(prior.birth_date, case) for prior in comparable(case)}
     for reading in case.readings:
-        if reading.birth is None or reading.placeholder_birth or reading.dates_modified:
-            continue
         others = sorted(o for o in theirs if o and not same_birth_date(reading, o))
-        if others:
-            yield Hit(
-                f"PatientBirthDate {write_date(reading.birth)}, and {write_date(others[0])} in "
-                "another study of this PatientID",
-                "dates",
-                status=CONFLICT,
-            )
+        if reading.known_birth and others:
+            ours, other = write_date(reading.known_birth), write_date(others[0])
+            reason = f"PatientBirthDate {ours}, and {other} in another study of this PatientID"
+            yield Hit(reason, "dates", status=CONFLICT)
 
 
 def same_birth_date(reading: Reading, other: date) -> bool:
@@ -137,9 +145,9 @@ def _sex_flips(case: Case) -> Iterator[Hit]:
     if not _switches_once(studies):
         return
     # Only the studies on either side of the switch have something to review, not all that follow.
-    for before, after in pairwise(studies):
-        if before[1] != after[1] and (before[2] or after[2]) and before[0] and after[0]:
+    for before, after in _switches(studies):
+        if (before.is_this or after.is_this) and before.day and after.day:
             yield Hit(
-                f"PatientSex is {before[1]} on {write_date(before[0])} and {after[1]} on "
-                f"{write_date(after[0])}: a change to review, not an error"
+                f"PatientSex is {before.sex} on {write_date(before.day)} and {after.sex} on "
+                f"{write_date(after.day)}: a change to review, not an error"
             )

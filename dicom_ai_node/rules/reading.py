@@ -141,11 +141,14 @@ class Reading:
         )
 
     @property
+    def known_birth(self) -> date | None:
+        """The birth date where it is one of the patient: no placeholder, and not modified."""
+        return None if self.placeholder_birth or self.dates_modified else self.birth
+
+    @property
     def span(self) -> tuple[date, date] | None:
         """Birth date and study date where ages may be computed from them."""
-        if self.dates_modified or self.placeholder_birth or not self.birth or not self.study:
-            return None
-        return self.birth, self.study
+        return (self.known_birth, self.study) if self.known_birth and self.study else None
 
     @property
     def implied_age(self) -> float | None:

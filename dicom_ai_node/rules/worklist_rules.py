@@ -44,8 +44,7 @@ def worth_asking(
     readings = [Reading.of(header, settings, today) for header in headers]
     if checked.exempt or any(reading.deidentified for reading in readings):
         return False
-    dated = any(reading.birth and not reading.placeholder_birth for reading in readings)
-    return compare or checked.flagged or not dated
+    return compare or checked.flagged or not any(reading.known_birth for reading in readings)
 
 
 @rule("G6", WARNING, "identity", "The worklist has another PatientID, sex or birth date")
@@ -58,18 +57,11 @@ def _against_worklist(case: Case) -> Iterator[Hit]:
         return
     yield from _sex(case, listed)
     birth = usable_birth_date(listed.birth_date, case)
-    recorded = [
-        (reading, reading.birth)
-        for reading in case.readings
-        if reading.birth and not reading.placeholder_birth and not reading.dates_modified
-    ]
-    if birth and recorded and not any(same_birth_date(one, birth) for one, _ in recorded):
-        sent, answered = write_date(recorded[0][1]), write_date(birth)
-        yield Hit(
-            f"PatientBirthDate {sent}, and {answered} in the worklist",
-            "dates",
-            status=CONFLICT,
-        )
+    dated = [reading for reading in case.readings if reading.known_birth]
+    if birth and dated and not any(same_birth_date(reading, birth) for reading in dated):
+        sent, answered = dated[0].header.clean("PatientBirthDate"), write_date(birth)
+        reason = f"PatientBirthDate {sent}, and {answered} in the worklist"
+        yield Hit(reason, "dates", status=CONFLICT)
 
 
 def _sex(case: Case, listed: WorklistAnswer) -> Iterator[Hit]:
@@ -81,11 +73,8 @@ def _sex(case: Case, listed: WorklistAnswer) -> Iterator[Hit]:
         return
     recorded = {meant_sex(reading) for reading in case.readings} - {""}
     if listed.sex and recorded and listed.sex not in recorded:
-        yield Hit(
-            f"PatientSex is {recorded.pop()}, and {listed.sex} in the worklist",
-            "sex",
-            status=CONFLICT,
-        )
+        reason = f"PatientSex is {recorded.pop()}, and {listed.sex} in the worklist"
+        yield Hit(reason, "sex", status=CONFLICT)
 
 
 _SEXES = OTHER_SEXES | {"M", "F"}

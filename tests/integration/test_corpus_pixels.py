@@ -61,7 +61,7 @@ def test_as_radiographs(corpus: Path) -> None:
 
 def test_as_images_of_any_kind(corpus: Path) -> None:
     """Without the header's gate the CT, MR and US files try the decoders too."""
-    counts = table(corpus, lambda path: read_frame(path, size=SIZE).tensor(SIZE))
+    counts = table(corpus, lambda path: read_frame(path, size=SIZE).shown(SIZE).tensor)
     assert sum(count for (_, result), count in counts.items() if result == "tensor") >= 200
 
 

@@ -164,7 +164,7 @@ def test_reduced_jpeg2000_gives_nearly_the_same_tensor(
     path = write(tmp_path / "a.dcm", ds, JPEG2000)
     assert read_frame(path, size=64).values.shape == (160, 128)
     tensor = load(path, size=64)
-    assert np.abs(tensor - read_frame(path).tensor(64)).mean() < 0.01
+    assert np.abs(tensor - read_frame(path).shown(64).tensor).mean() < 0.01
     np.testing.assert_array_equal(read_frame(path).values.shape, values.shape)
 
 
