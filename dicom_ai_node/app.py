@@ -108,13 +108,6 @@ def _command(place: Place, path: Path) -> list[str]:
     return [*command, "--number", str(place.process)] if place.process else command
 
 
-def _inherited_slots(place: Place, config: Config) -> Slots | None:
-    descriptor = inherited(SLOTS_VARIABLE)
-    if descriptor is None:
-        return None
-    return Slots(descriptor, row=place.process - 1, columns=config.receive.max_associations)
-
-
 def _load(place: Place, config: Config) -> Work:
     """Import what the role does, and load what it needs."""
     db = Database(config.storage.database)
@@ -124,12 +117,14 @@ def _load(place: Place, config: Config) -> Work:
         case "receive":
             from dicom_ai_node.receive import server as receive
 
+            slots = inherited(SLOTS_VARIABLE)
+            row, columns = place.process - 1, config.receive.max_associations
             return partial(
                 receive.run,
                 config,
                 process=place.worker,
                 listener=inherited_listener(),
-                slots=_inherited_slots(place, config),
+                slots=None if slots is None else Slots(slots, row=row, columns=columns),
             )
         case "analyse":
             from dicom_ai_node.analyse import worker as analyse

@@ -26,7 +26,7 @@ class FillAdmission:
         """The decision in one line, as it is written down."""
         grounds = []
         for detail in self.admitted:
-            ground = detail.proposal.proposed.keyword
+            ground = detail.proposed.keyword
             if ground == "PatientSex":  # why it may go there
                 person = approver(detail)
                 ground += f" (approved by {person})" if person else " (research destination)"
@@ -43,19 +43,14 @@ def admit(
     could spread it to every study. It goes to research alone, unless a person approved that value.
     In shadow mode nothing leaves that the network had a part in, whoever accepted it.
     """
-    refused = {}
-    admitted = []
-    for detail in offered:
-        reason = _reason_against(destination, detail, mode)
-        if reason:
-            refused[detail.proposal.proposed.keyword] = reason
-        else:
-            admitted.append(detail)
-    return FillAdmission(name, destination.research, tuple(admitted), refused)
+    against = [(detail, _reason_against(destination, detail, mode)) for detail in offered]
+    admitted = tuple(detail for detail, reason in against if not reason)
+    refused = {detail.proposed.keyword: reason for detail, reason in against if reason}
+    return FillAdmission(name, destination.research, admitted, refused)
 
 
 def _reason_against(destination: Destination, detail: ProposalDetail, mode: Mode) -> str:
-    proposed = detail.proposal.proposed
+    proposed = detail.proposed
     if destination.fill == "none":
         return "fill = 'none': it takes no copies"
     if proposed.source is ProposalSource.INFERENCE and destination.fill != "inferred":
@@ -75,7 +70,7 @@ def approver(detail: ProposalDetail) -> str:
 
 def fill_of(detail: ProposalDetail) -> Fill:
     """Return a proposal as what is filled in, with who approved it."""
-    proposed = detail.proposal.proposed
+    proposed = detail.proposed
     low, high = proposed.interval90 or (None, None)
     return Fill(
         keyword=proposed.keyword,

@@ -198,18 +198,14 @@ def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
     def make(
         source: bytes, values: Sequence[ProposalDetail], *, at: datetime, research: bool
     ) -> ReportFile:
-        sexes = [value for value in values if value.proposal.proposed.keyword == "PatientSex"]
-        networks = [
-            network_of(db, value.proposal)
-            for value in values
-            if value.proposal.proposed.source is ProposalSource.INFERENCE
-        ]
+        sexes = [value for value in values if value.proposed.keyword == "PatientSex"]
+        inferred = [each for each in values if each.proposed.source is ProposalSource.INFERENCE]
         return filled_copy(
             source,
             [fill_of(value) for value in values],
             at=at,
             settings=settings,
-            model=networks[0] if networks else None,
+            model=network_of(db, inferred[0].proposal) if inferred else None,
             allow_sex=research or all(approver(value) for value in sexes),
         )
 
@@ -249,7 +245,7 @@ def apply_due(
 def _left(applied: Applied, db: Database, uid: str) -> str:
     """Return why some of what is accepted was not applied, '' when all was."""
     accepted = {
-        detail.proposal.proposed.keyword
+        detail.proposed.keyword
         for detail in applicable(db, uid)
         if detail.proposal.state is ProposalState.ACCEPTED
     }

@@ -82,7 +82,7 @@ class Gateway:
     def _forward(self, uid: str, *, before: float, now: float) -> int:
         images = forwards.waiting(self._db, uid, before=before, limit=_IMAGES_A_TRANSACTION)
         accepted = applicable(self._db, uid) if self._coerces else []
-        age = next((each for each in accepted if not refusal(each.proposal.proposed)), None)
+        age = next((each for each in accepted if not refusal(each.proposed)), None)
         outgoing = [
             self._outgoing(image, age, overdue=image.received_at <= before) for image in images
         ]
@@ -143,7 +143,7 @@ def age_filled(content: bytes, age: ProposalDetail) -> tuple[bytes, str]:
     Raises UnreadableInstance, FillError: no copy can be made of it, see :func:`.filled.coerced`.
     """
     stated = age_in_file(content)
-    if stated == age.proposal.proposed.value:
+    if stated == age.proposed.value:
         return content, ""
     valid = read_age(stated)
     if valid is not None and valid.number > 0 and not approver(age):

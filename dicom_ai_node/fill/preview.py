@@ -54,7 +54,7 @@ def preview(
     asked = _as_if_accepted(asked, now)
     others = [detail for detail in applicable(db, uid) if detail.proposal.id != asked.proposal.id]
     admission = admit(destination, to, [*others, asked], monitor.mode(db))
-    against = refusal(asked.proposal.proposed) if to.forward == "coerced" else ""
+    against = refusal(asked.proposed) if to.forward == "coerced" else ""
     forwarded = to.forward == "coerced" and not against
     if not admission.admitted and not forwarded:
         reasons = [f"{keyword} ({why})" for keyword, why in admission.refused.items()]

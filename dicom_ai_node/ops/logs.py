@@ -20,6 +20,7 @@ import secrets
 import sys
 import threading
 from collections.abc import MutableMapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -27,7 +28,7 @@ from typing import Any, TextIO
 import structlog
 
 from dicom_ai_node.config.processes import LogSettings
-from dicom_ai_node.ops.redaction import ExcInfo, Redactor, describe, load_key, summary
+from dicom_ai_node.ops.redaction import Redactor, describe, load_key, summary
 from dicom_ai_node.output import visible
 
 _Event = MutableMapping[str, Any]
@@ -83,7 +84,7 @@ def configure(
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_own_logger,
+        logger_factory=partial(logging.getLogger, "dicom_ai_node"),
         cache_logger_on_first_use=False,
     )
     sys.excepthook = _uncaught
@@ -91,10 +92,6 @@ def configure(
     sys.unraisablehook = _unraisable
     if not kept:
         structlog.get_logger().warning("log_key_not_kept", consequence="hashes differ per process")
-
-
-def _own_logger(*_args: Any) -> logging.Logger:
-    return logging.getLogger("dicom_ai_node")
 
 
 def _route(out: TextIO, renderers: list[Any], level: int, worker: str) -> None:
@@ -107,7 +104,7 @@ def _route(out: TextIO, renderers: list[Any], level: int, worker: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
-                _named(worker),
+                partial(_name, worker),
                 _without_traceback,
                 _redact,
                 *renderers,
@@ -127,8 +124,7 @@ def _route(out: TextIO, renderers: list[Any], level: int, worker: str) -> None:
 
 
 def _renderers(chosen: str, out: TextIO) -> list[Any]:
-    console = chosen == "console" or (chosen == "auto" and out.isatty())
-    if console:
+    if chosen == "console" or (chosen == "auto" and out.isatty()):
         return [_seen, structlog.dev.ConsoleRenderer(colors=out.isatty())]
     return [structlog.processors.JSONRenderer()]
 
@@ -159,31 +155,24 @@ def _foreign(_logger: Any, _name: str, event: _Event) -> _Event:
     return event
 
 
-def _named(worker: str) -> Any:
+def _name(worker: str, _logger: Any, _method: str, event: _Event) -> _Event:
     """Put the worker's name in each line: context variables would be one thread's alone."""
-
-    def add(_logger: Any, _name: str, event: _Event) -> _Event:
-        if worker:
-            event["worker"] = worker
-        return event
-
-    return add
+    if worker:
+        event["worker"] = worker
+    return event
 
 
 def _without_traceback(_logger: Any, _name: str, event: _Event) -> _Event:
     """Replace ``exc_info`` by a description without values."""
     event.pop("stack_info", None)
-    error = _error(event.pop("exc_info", None))
-    if error is not None:
+    error = event.pop("exc_info", None)
+    if isinstance(error, tuple):
+        error = error[1]
+    elif error and not isinstance(error, BaseException):  # True: the one being handled
+        error = sys.exception()
+    if isinstance(error, BaseException):
         event["raised"] = describe(error)
     return event
-
-
-def _error(exc_info: Any) -> BaseException | None:
-    if isinstance(exc_info, BaseException):
-        return exc_info
-    found: ExcInfo = exc_info if isinstance(exc_info, tuple) else sys.exc_info()
-    return found[1] if exc_info else None
 
 
 def _redact(_logger: Any, _name: str, event: _Event) -> _Event:

@@ -13,12 +13,9 @@ import traceback
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from dicom_ai_node.errors import NodeError
-
-ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 HASHED_KEYS = frozenset({"study", "series", "instance", "patient"})
 KEY_FILE = "log.key"
@@ -119,14 +116,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _places(error: BaseException) -> list[str]:
     # walk_tb, not extract_tb: that one looks up source lines and may hold local values.
     frames = list(traceback.walk_tb(error.__traceback__))[-_FRAMES:]
-    return [
-        f"{_short(frame.f_code.co_filename)}:{line} {frame.f_code.co_name}"
-        for frame, line in reversed(frames)
-    ]
-
-
-def _short(filename: str) -> str:
-    return "/".join(Path(filename).parts[-3:])
+    places = []
+    for frame, line in reversed(frames):
+        short = "/".join(Path(frame.f_code.co_filename).parts[-3:])
+        places.append(f"{short}:{line} {frame.f_code.co_name}")
+    return places
 
 
 def _kept_key(path: Path) -> bytes:

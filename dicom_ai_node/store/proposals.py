@@ -52,6 +52,11 @@ class ProposalDetail:
     events: tuple[ProposalEvent, ...]
 
     @property
+    def proposed(self) -> FillProposal:
+        """What is proposed."""
+        return self.proposal.proposed
+
+    @property
     def approval(self) -> ProposalEvent | None:
         """The acceptance that is in force, None where there is none."""
         accepted = [event for event in self.events if event.to_state is ProposalState.ACCEPTED]
