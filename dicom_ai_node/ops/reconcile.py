@@ -7,7 +7,6 @@ more. Nothing in there is ever removed for want of a row; a file that was damage
 
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -26,15 +25,6 @@ _SETTLED_SECONDS = 20.0
 _AGAIN_SECONDS = 3600.0
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Pass:
-    """What one look through the spool found."""
-
-    without_row: list[Path]
-    young: int = 0
-    missing: int = 0
 
 
 class Reconciler:
@@ -61,33 +51,33 @@ class Reconciler:
 
     def run(self, stop: threading.Event) -> FileCounts:
         """Look through the spool once, and file what has no row."""
-        found = _Pass([])
+        without_row: list[Path] = []
+        young = missing = 0
         for number in range(256):
             if stop.is_set():
                 break
-            self._compare(f"{number:02x}", found)
-        filed, damaged = self._file(found.without_row, stop)
+            unfiled, lost = self._compare(f"{number:02x}")
+            settled = [path for path in unfiled if _age(path) >= _SETTLED_SECONDS]
+            without_row += settled
+            young += len(unfiled) - len(settled)
+            missing += lost
+        filed, damaged = self._file(without_row, stop)
         if filed:
             log.warning("files_registered", count=filed)
-        if found.missing != self._missing:
-            log.error("files_missing", count=found.missing)
-            self._missing = found.missing
-        counts = FileCounts(filed, damaged, missing=found.missing, waiting=found.young)
+        if missing != self._missing:
+            log.error("files_missing", count=missing)
+            self._missing = missing
+        counts = FileCounts(filed, damaged, missing=missing, waiting=young)
         return count_files(self._db, counts, now=time.time())
 
-    def _compare(self, prefix: str, found: _Pass) -> None:
+    def _compare(self, prefix: str) -> tuple[list[Path], int]:
+        """Return the files that have no row, and how many rows have no file."""
         folder = self._spool.instances / prefix
         files = {path.stem: path for path in folder.glob("*.dcm")} if folder.is_dir() else {}
         rows = filed_in(self._db, prefix)  # later than the files: what was filed since has a row
-        now = time.time()
-        for digest, path in files.items():
-            if digest not in rows:
-                if _age(path, now) < _SETTLED_SECONDS:
-                    found.young += 1
-                else:
-                    found.without_row.append(path)
         lost = (path for digest, path in rows.items() if digest not in files)
-        found.missing += sum(not self._spool.path(path).exists() for path in lost)
+        missing = sum(not self._spool.path(path).exists() for path in lost)
+        return [path for digest, path in files.items() if digest not in rows], missing
 
     def _file(self, paths: list[Path], stop: threading.Event) -> tuple[int, int]:
         """File what can be read, study by study, so that each is analysed whole."""
@@ -120,8 +110,8 @@ class Reconciler:
         log.error("file_damaged", reason=reason)
 
 
-def _age(path: Path, now: float) -> float:
-    try:
-        return abs(now - path.stat().st_mtime)  # a time ahead was written before the clock was set
+def _age(path: Path) -> float:
+    try:  # a time ahead was written before the clock was set
+        return abs(time.time() - path.stat().st_mtime)
     except FileNotFoundError:
         return 0.0
