@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from dicom_ai_node.config.peers import Destination
+from dicom_ai_node.decide.stored import answer_to_json, answers_in, heads_in
 from dicom_ai_node.deliver.association import Offer, StoreAssociation, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic
@@ -27,10 +28,12 @@ from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.errors import NodeError, PeerUnavailable
 from dicom_ai_node.output import json_text
 from dicom_ai_node.report.validators import dciodvfy
+from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import StudyDetail, show
 from dicom_ai_node.study import State
 from dicom_ai_node.terminal import GuardedConsole
+from dicom_ai_node.types import Answer, Category, Quantity
 
 _START_SECONDS = 90.0
 _STUDY_SECONDS = 20.0
@@ -63,12 +66,14 @@ def run_demo(images: Path | None, *, keep: Path | None, as_json: bool) -> bool:
             say("waiting for the reports")
             details = _wait(folder, studies)
         reports = _reports(pacs, studies)
-    rows = [_row(study, details.get(study.uid), reports[study.uid]) for study in studies]
+    results = [details[one.uid].result or {} if one.uid in details else {} for one in studies]
+    heads = list(dict.fromkeys(name for result in results for name in heads_in(result)))
+    rows = [_row(study, details.get(study.uid), reports[study.uid], heads) for study in studies]
     if as_json:
         for row in rows:
             print(json_text(row))
     else:
-        _print(console, rows)
+        _print(console, rows, [answers_in(result) for result in results])
     for name, path in (("reports", folder / "pacs"), ("log    ", folder / "node.log")):
         console.print(f"{name} {path}", highlight=False, markup=False, soft_wrap=True)
     return all(row["complete"] for row in rows)
@@ -176,40 +181,51 @@ def _reports(pacs: EmbeddedPacs, studies: Sequence[DemoStudy]) -> dict[str, list
     return found
 
 
-def _row(study: DemoStudy, detail: StudyDetail | None, reports: list[Path]) -> dict[str, Any]:
+def _row(
+    study: DemoStudy, detail: StudyDetail | None, reports: list[Path], heads: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the node said of a study, as ``--json`` prints it."""
     state = detail.study.state if detail else "not received"
     result = (detail.result if detail else None) or {}
-    checked = result.get("audit", {})
-    age, sex, reason = result.get("age"), result.get("sex"), result.get("reason")
+    checked, reason = result.get("audit", {}), result.get("reason")
+    recorded, said = checked.get("recorded", {}), answers_in(result)
+    names = [attribute.name for attribute in ATTRIBUTES.values()]
     errors = [error for path in reports for error in dciodvfy(path)]
-    skipped = state == State.SKIPPED
+    complete = state == State.DELIVERED and len(reports) == 1 and not errors
     return {
         "study": study.title,
-        "recorded_age": checked.get("recorded", {}).get("age", ""),
-        "recorded_sex": checked.get("recorded", {}).get("sex", ""),
-        "status": {"age": checked.get("age", ""), "sex": checked.get("sex", "")},
+        **{f"recorded_{name}": recorded.get(name, "") for name in names},
+        "status": {name: checked.get(name, "") for name in names},
         "rules": list(dict.fromkeys(one["rule"] for one in checked.get("findings", []))),
-        "age": {"estimate": age["mu"], "interval90": age["interval90"]} if age else None,
-        "sex": sex,
+        **{name: _answer(name, said.get(name)) for name in heads},
         "decision": result.get("outcome", state),
         "reason": reason["code"] if reason else (detail.study.reason_code if detail else ""),
         "reports": len(reports),
         "errors": errors,
-        "complete": skipped or (state == State.DELIVERED and len(reports) == 1 and not errors),
+        "complete": state == State.SKIPPED or complete,
     }
 
 
-def _print(console: Console, rows: list[dict[str, Any]]) -> None:
+def _answer(name: str, answer: Answer | None) -> dict[str, Any] | None:
+    if isinstance(answer, Quantity):
+        return {"estimate": answer.mu, "interval90": list(answer.interval90)}
+    return answer_to_json(name, answer)
+
+
+def _print(
+    console: Console, rows: Sequence[dict[str, Any]], said: Sequence[Mapping[str, Answer]]
+) -> None:
     table = Table(title="What the node said", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("Study", "Age", "Sex", "Rules", "Estimate (90 %)", "Decision", "SR"):
+    names = [attribute.name for attribute in ATTRIBUTES.values()]
+    recorded = [name.capitalize() for name in names]
+    for column in ("Study", *recorded, "Rules", "Estimate (90 %)", "Decision", "SR"):
         table.add_column(column)
-    for row in rows:
+    for row, answers in zip(rows, said, strict=True):
         table.add_row(
             row["study"],
-            row["recorded_age"] or "-",
-            row["recorded_sex"] or "-",
+            *(row[f"recorded_{name}"] or "-" for name in names),
             " ".join(row["rules"]) or "-",
-            _estimate(row),
+            ", ".join(_words(name, answer) for name, answer in answers.items()) or "-",
             row["decision"] + (f": {row['reason'].replace('_', ' ')}" if row["reason"] else ""),
             _report_cell(row),
         )
@@ -217,15 +233,16 @@ def _print(console: Console, rows: list[dict[str, Any]]) -> None:
     console.print("Inferred, not verified. Not a medical device.", style="dim")
 
 
-def _estimate(row: dict[str, Any]) -> str:
-    parts = []
-    if row["age"]:
-        low, high = row["age"]["interval90"]
-        parts.append(f"{row['age']['estimate']:.0f} ({low:.0f}-{high:.0f})")
-    if row["sex"]:
-        female = row["sex"]["probability_female"]
-        parts.append(f"F {female:.0%}" if female >= 0.5 else f"M {1 - female:.0%}")
-    return ", ".join(parts) or "-"
+def _words(name: str, answer: Answer) -> str:
+    """Say an answer in a few words; of age and sex it is plain which they are."""
+    front = "" if name in ("age", "sex") else f"{name} "
+    if isinstance(answer, Quantity):
+        low, high = answer.interval90
+        return f"{front}{answer.mu:.0f} ({low:.0f}-{high:.0f})"
+    if isinstance(answer, Category):
+        return f"{front}{answer.value} {answer.certainty:.0%}"
+    shares = " ".join(f"{label} {share:.0%}" for label, share in answer.probabilities.items())
+    return f"{front}{shares}"
 
 
 def _report_cell(row: dict[str, Any]) -> str:
