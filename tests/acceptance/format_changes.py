@@ -1,7 +1,7 @@
 """The changes of public formats that are meant, each with its reason.
 
-A change without a pattern excuses the whole format; one with a pattern rewrites the older text,
-and everything else of the format is still compared.
+A change without a pattern excuses the whole format; one with a pattern rewrites the older text, or
+both, and everything else of the format is still compared.
 """
 
 import re
@@ -17,6 +17,8 @@ class Change:
     pattern: str = ""
     """What the older text says, as a regular expression; empty: anything."""
     replacement: str = ""
+    both: bool = False
+    """The newer text is rewritten, too, as where lines of both are left out."""
 
     @property
     def whole(self) -> bool:
@@ -35,6 +37,8 @@ _HEAD = "a received file names this program in (0002,0012), not the library that
 _JSON = "with --json standard output is JSON alone"
 _ORDER = "--reason stands behind the filters"
 _ROWS = "a manifest of schema 4: heads, gates and what the bundle accepts are rows"
+_OBSERVED = "observations are of heads: migration 0011"
+_GROUPS = "attributes are offered in the order of their rows"
 INTENDED = (
     Change("model/show-json", _ROWS),
     Change("model/show-other-json", _ROWS),
@@ -44,6 +48,18 @@ INTENDED = (
         "the header audit takes",
         "the header check takes",
     ),
+    Change("help/monitor", _GROUPS, r"view\|s  One line", "view|a  One line"),
+    Change("help/monitor", _GROUPS, r" ex\|age\|week", " ge|sex|week"),
+    Change("errors/*-monitor", _GROUPS, "'sex', 'age'", "'age', 'sex'"),
+    Change(
+        "database/rows", _OBSERVED, "^alembic_version .*0010$", "alembic_version version_num=0011"
+    ),
+    Change(
+        "from-*/rows", _OBSERVED, "^alembic_version .*0010$", "alembic_version version_num=0011"
+    ),
+    Change("*/rows", _OBSERVED, r"^observation .*\n", both=True),
+    Change("*/schema", _OBSERVED, r"^CREATE TABLE (observation|drift_flag) .*\n", both=True),
+    Change("from-*/upgrade", _OBSERVED, "-> 0010", "-> 0011"),
     Change("help/model-import", _IMPORTED),
     Change("help/model", _IMPORTED, r"^│ import .*\n"),
     Change("help/infer", _IMPORTED),

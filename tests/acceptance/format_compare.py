@@ -28,6 +28,8 @@ def compare(before: Path, after: Path, *, lines: int) -> int:
                 if changed != old:
                     used.add(change)
                 old = changed
+                if change.both and new is not None:
+                    new = change.apply(new)
         whole = next((change for change in applied if change.whole), None)
         if old == new or whole:
             intended += 1
