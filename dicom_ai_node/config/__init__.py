@@ -12,19 +12,8 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from dicom_ai_node.config.paths import (
-    anchored_model,
-    anchored_sources,
-    anchored_storage,
-    missing_files,
-)
-from dicom_ai_node.config.peers import (
-    Destination,
-    SourceTable,
-    WorklistTable,
-    check_forwarding,
-    forwarding,
-)
+from dicom_ai_node.config.paths import anchored, missing_files
+from dicom_ai_node.config.peers import Destination, SourceTable, WorklistTable
 from dicom_ai_node.config.processes import (
     AnalyseSettings,
     LimitsSettings,
@@ -102,7 +91,27 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _what_is_forwarded_can_be(self) -> "Config":
-        check_forwarding(self.destinations, fill=self.fill, study=self.study)
+        by_mode = {peer.forward: name for name, peer in self.forwarding.items()}
+        name, received = by_mode.get("coerced"), by_mode.get("received")
+        if name is None:
+            return self
+        key = f"destinations.{name}.forward = 'coerced'"
+        within, quiet = self.fill.forward_within_seconds, self.study.quiet_seconds
+        if received is not None:
+            raise ValueError(
+                f"{key}, but destinations.{received}.forward = 'received': one UID would "
+                "stand for two versions of an image; forward to both alike"
+            )
+        if not (self.fill.propose and self.fill.auto_accept):
+            raise ValueError(
+                f"{key} fills what fill.auto_accept accepts: set fill.propose = true and list a "
+                "source such as 'dates' there, or set forward = 'received'"
+            )
+        if within <= quiet:
+            raise ValueError(
+                f"{key}: fill.forward_within_seconds = {within:g} must be more than "
+                f"study.quiet_seconds = {quiet:g}, or no image could wait for its study's analysis"
+            )
         return self
 
     @property
@@ -114,7 +123,7 @@ class Config(BaseSettings):
     @property
     def forwarding(self) -> dict[str, Destination]:
         """The destinations that get the received images themselves, by name."""
-        return forwarding(self.destinations)
+        return {name: peer for name, peer in self.destinations.items() if peer.forward != "none"}
 
     @classmethod
     def settings_customise_sources(
@@ -161,13 +170,8 @@ def parse_config(
     except ValidationError as error:
         raise _refused(where, [fault_text(Config, fault) for fault in error.errors()]) from None
     if folder is not None:
-        config = config.model_copy(
-            update={
-                "storage": anchored_storage(config.storage, folder),
-                "model": anchored_model(config.model, folder),
-                "sources": anchored_sources(config.sources, folder),
-            }
-        )
+        tables = anchored(config.storage, config.model, config.sources, folder)
+        config = config.model_copy(update=tables)
     faults = [*unknown_variables(Config, _ENVIRONMENT), *missing_files(config.sources)]
     if faults:
         raise _refused(where, faults)

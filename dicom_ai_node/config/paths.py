@@ -15,29 +15,26 @@ _SQLITE = "sqlite:///"
 _FILE = "file:"
 
 
-def anchored_storage(storage: StorageSettings, folder: Path) -> StorageSettings:
-    """Return spool and SQLite file below ``folder`` where they are relative."""
+def anchored(
+    storage: StorageSettings, model: ModelSettings, sources: dict[str, SourceTable], folder: Path
+) -> dict[str, Any]:
+    """Return the tables that hold paths, these below ``folder`` where they are relative."""
     database = storage.database
-    if database.startswith(_SQLITE):
-        name = database.removeprefix(_SQLITE)
-        if name and not name.startswith((":memory:", _FILE)):
-            database = f"{_SQLITE}{folder / name}"
-    return storage.model_copy(update={"spool": folder / storage.spool, "database": database})
-
-
-def anchored_model(model: ModelSettings, folder: Path) -> ModelSettings:
-    """Return bundles that are folders below ``folder``; names of shipped ones stay."""
-    found: dict[str, str] = {}
-    for key in ("bundle", "shadow"):
-        name = getattr(model, key)
-        if name not in ("", "default") and name not in shipped_bundles():
-            found[key] = str(folder / name)
-    return model.model_copy(update=found)
-
-
-def anchored_sources(sources: dict[str, SourceTable], folder: Path) -> dict[str, SourceTable]:
-    """Return sources whose files of certificates and secrets lie below ``folder``."""
-    return {name: _anchored_source(source, folder) for name, source in sources.items()}
+    name = database.removeprefix(_SQLITE)
+    if database.startswith(_SQLITE) and name and not name.startswith((":memory:", _FILE)):
+        database = f"{_SQLITE}{folder / name}"
+    bundles = {
+        key: str(folder / bundle)
+        for key, bundle in (("bundle", model.bundle), ("shadow", model.shadow))
+        if bundle not in {"", "default", *shipped_bundles()}
+    }
+    return {
+        "storage": storage.model_copy(
+            update={"spool": folder / storage.spool, "database": database}
+        ),
+        "model": model.model_copy(update=bundles),
+        "sources": {name: _anchored_source(source, folder) for name, source in sources.items()},
+    }
 
 
 def missing_files(sources: dict[str, SourceTable]) -> Iterator[str]:

@@ -1,17 +1,13 @@
 """The peers: who gets what is made, which archives are audited, which worklist is asked."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dicom_ai_node.config.stages import FillSettings, StudySettings
 from dicom_ai_node.config.table import AETitle, Port, Table
 
 Secret = Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
 """Where a value is kept that must not stand in a configuration."""
-
-
 MatchModality = Annotated[
     bool,
     Field(
@@ -132,35 +128,3 @@ class WorklistTable(Table):
         description="Ask about every study, to hold its header against the answer (rule G6); "
         "false: only where age, sex or birth date is missing or wrong.",
     )
-
-
-def forwarding(destinations: Mapping[str, Destination]) -> dict[str, Destination]:
-    """Return those that get the received images themselves."""
-    return {name: peer for name, peer in destinations.items() if peer.forward != "none"}
-
-
-def check_forwarding(
-    destinations: Mapping[str, Destination], *, fill: FillSettings, study: StudySettings
-) -> None:
-    """Raise ValueError when ``forward`` asks for what cannot be, or must not."""
-    by_mode = {destination.forward: name for name, destination in forwarding(destinations).items()}
-    name = by_mode.get("coerced")
-    if name is None:
-        return
-    key = f"destinations.{name}.forward = 'coerced'"
-    if "received" in by_mode:
-        raise ValueError(
-            f"{key}, but destinations.{by_mode['received']}.forward = 'received': one UID would "
-            "stand for two versions of an image; forward to both alike"
-        )
-    if not (fill.propose and fill.auto_accept):
-        raise ValueError(
-            f"{key} fills what fill.auto_accept accepts: set fill.propose = true and list a source "
-            "such as 'dates' there, or set forward = 'received'"
-        )
-    if fill.forward_within_seconds <= study.quiet_seconds:
-        raise ValueError(
-            f"{key}: fill.forward_within_seconds = {fill.forward_within_seconds:g} must be more "
-            f"than study.quiet_seconds = {study.quiet_seconds:g}, or no image could wait for its "
-            "study's analysis"
-        )

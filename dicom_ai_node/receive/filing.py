@@ -21,12 +21,9 @@ from dicom_ai_node.receive.requests import (
     Identity,
     StoreAnswer,
     StoreRequest,
-    failed,
     identity_of,
-    not_understood,
-    out_of_resources,
     read_header,
-    too_large,
+    refusal,
 )
 from dicom_ai_node.store import Database, forwards, instances, reports
 from dicom_ai_node.store.instances import Filed, StoredInstance
@@ -75,16 +72,16 @@ class Filing:
             return StoreAnswer(SUCCESS)
         except UnreadableInstance as error:
             self._quarantine(incoming, str(error), peer, log)
-            return not_understood(error)
-        except InstanceTooLarge as error:  # to repeat it would not help: no 0xA700
+            return refusal(error)
+        except InstanceTooLarge as error:
             log.warning("instance_refused", status="C000", error=str(error), bytes=incoming.size)
-            return too_large(error)
+            return refusal(error)
         except (StorageError, OSError) as error:
             log.error("instance_refused", status="A700", error=str(error))
-            return out_of_resources(error)
+            return refusal(error)
         except Exception as error:  # noqa: BLE001 - the association and its sender must live on
             log.error("instance_failed", status="C001", error=_harmless(error))
-            return failed()
+            return refusal(error)
         finally:
             _discard(incoming)
 

@@ -114,32 +114,26 @@ def _uid(header: RawHeader, keyword: str) -> str:
     return value
 
 
-def not_understood(error: UnreadableInstance) -> StoreAnswer:
-    """Return the answer to what cannot be filed: the reason, and the element that it names first.
+def refusal(error: Exception) -> StoreAnswer:
+    """Return the answer to what was not filed; what stands in this node's way is its own affair.
 
-    Reasons begin with the keyword of the attribute that is wrong, where it is one.
+    Reasons of UnreadableInstance begin with the keyword of the attribute that is wrong, where it is
+    one: that is the offending element.
     """
-    reason = str(error)
-    of_command = [tag for name, tag in _OF_COMMAND.items() if reason.startswith(name)]
-    named = tag_for_keyword(reason.partition(" ")[0])
-    of_data_set = [named] if named is not None else []
-    return StoreAnswer(CANNOT_UNDERSTAND, reason, tuple((of_command or of_data_set)[:1]))
-
-
-def too_large(error: InstanceTooLarge) -> StoreAnswer:
-    """Return the answer to what is larger than any radiograph: to send it again would not help."""
-    return StoreAnswer(CANNOT_UNDERSTAND, str(error))
-
-
-def out_of_resources(error: StorageError | OSError) -> StoreAnswer:
-    """Return the answer when nothing can be stored now; what exactly is this node's own affair."""
-    if isinstance(error, StorageFull):
-        return StoreAnswer(OUT_OF_RESOURCES, "too little room to store it; send it again later")
-    return StoreAnswer(OUT_OF_RESOURCES, "cannot be stored at this time; send it again later")
-
-
-def failed() -> StoreAnswer:
-    """Return the answer when this program failed."""
+    match error:
+        case UnreadableInstance():
+            reason = str(error)
+            named = tag_for_keyword(reason.partition(" ")[0])
+            of_command = [tag for name, tag in _OF_COMMAND.items() if reason.startswith(name)]
+            offending: list[int] = [*of_command, *([named] if named is not None else [])]
+            return StoreAnswer(CANNOT_UNDERSTAND, reason, tuple(offending[:1]))
+        case InstanceTooLarge():  # to repeat it would not help: no 0xA700
+            return StoreAnswer(CANNOT_UNDERSTAND, str(error))
+        case StorageFull():
+            return StoreAnswer(OUT_OF_RESOURCES, "too little room to store it; send it again later")
+        case StorageError() | OSError():
+            comment = "cannot be stored at this time; send it again later"
+            return StoreAnswer(OUT_OF_RESOURCES, comment)
     return StoreAnswer(FAILED_HERE, "internal error of the receiver; its log says more")
 
 

@@ -11,10 +11,7 @@ from dicom_ai_node.errors import (
 from dicom_ai_node.receive.requests import (
     StoreAnswer,
     StoreRequest,
-    failed,
-    not_understood,
-    out_of_resources,
-    too_large,
+    refusal,
 )
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
@@ -23,12 +20,12 @@ CR = "1.2.840.10008.5.1.4.1.1.1"
 @pytest.mark.parametrize(
     ("answer", "status", "words"),
     [
-        (out_of_resources(StorageFull("spool: 3 MB free")), 0xA700, "too little room"),
-        (out_of_resources(StorageError("database /srv/x.db: locked")), 0xA700, "at this time"),
-        (out_of_resources(OSError(5, "Input/output error", "/srv/x")), 0xA700, "at this time"),
-        (failed(), 0xC001, "internal error"),
-        (too_large(InstanceTooLarge("larger than receive.max_object_mb = 1")), 0xC000, "larger"),
-        (not_understood(UnreadableInstance("cut off")), 0xC000, "cut off"),
+        (refusal(StorageFull("spool: 3 MB free")), 0xA700, "too little room"),
+        (refusal(StorageError("database /srv/x.db: locked")), 0xA700, "at this time"),
+        (refusal(OSError(5, "Input/output error", "/srv/x")), 0xA700, "at this time"),
+        (refusal(ValueError("/srv/x")), 0xC001, "internal error"),
+        (refusal(InstanceTooLarge("larger than receive.max_object_mb = 1")), 0xC000, "larger"),
+        (refusal(UnreadableInstance("cut off")), 0xC000, "cut off"),
     ],
 )
 def test_every_refusal_has_a_comment(answer: StoreAnswer, status: int, words: str) -> None:
@@ -49,7 +46,7 @@ def test_every_refusal_has_a_comment(answer: StoreAnswer, status: int, words: st
     ],
 )
 def test_the_offending_element_is_the_one_that_the_reason_names(reason: str, tag: int) -> None:
-    assert not_understood(UnreadableInstance(reason)).offending == (tag,)
+    assert refusal(UnreadableInstance(reason)).offending == (tag,)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dicom_ai_node.audit.sources.files import Folder, Node
 from dicom_ai_node.audit.sources.pacs import Pacs
 from dicom_ai_node.audit.sources.retrieval import Get, MoveHere, MoveToNode, Retrieval
 from dicom_ai_node.config import Config
-from dicom_ai_node.config.peers import PacsTable, WebTable, forwarding
+from dicom_ai_node.config.peers import PacsTable, WebTable
 from dicom_ai_node.errors import ConfigError, did_you_mean
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, instances
@@ -54,7 +54,7 @@ def _retrieval(name: str, table: PacsTable, config: Config) -> Retrieval:
         return Get(table, calling_ae_title=ae_title)
     if table.move_port:
         return MoveHere(table, calling_ae_title=ae_title)
-    if on := sorted(forwarding(config.destinations)):
+    if on := sorted(config.forwarding):
         raise ConfigError(
             f"source 'pacs:{name}' has no move_port, so a C-MOVE would bring images to the node,"
             f" which forwards what it receives to {', '.join(on)}: set sources.{name}.move_port"
