@@ -16,6 +16,7 @@ from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.decide.proposals import propose
 from dicom_ai_node.decide.study import header_only
+from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.types import Answer, FillProposal, HeaderCheck
 
@@ -100,7 +101,7 @@ class AuditReport:
     listed: int
     whole_headers: int
     """Studies of which headers of instances were had, not only what answers to queries say."""
-    rules_version: str
+    rules_version: str = RULES_VERSION
     model: str = ""
     """Name and version of the bundle, '' where no network was asked."""
     not_audited: Mapping[str, int] = field(default_factory=dict)
@@ -118,7 +119,6 @@ def conclude(
     rules: RulesSettings,
     policy: PolicySettings,
     fill: FillSettings,
-    rules_version: str,
     model: str,
     not_audited: Mapping[str, int] = MappingProxyType({}),
     attributes: Mapping[str, Attribute] = ATTRIBUTES,
@@ -160,7 +160,6 @@ def conclude(
         complete=complete,
         listed=listed,
         whole_headers=sum(study.facts is not None and study.facts.from_files for study in studies),
-        rules_version=rules_version,
         not_audited=dict(not_audited),
         model=model,
         attributes=attributes,

@@ -1,11 +1,11 @@
 """Audits of a whole archive: ``audit start|list|show|pause|cancel|resume|report``."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -22,15 +22,8 @@ from dicom_ai_node.store import Database, audit_studies, audits
 from dicom_ai_node.study import AuditEvent, AuditState
 
 _RATE: float = AuditSpec.model_fields["false_discovery_rate"].default
-_OPTIONS = {
-    "source": "--source",
-    "first_date": "--from",
-    "last_date": "--to",
-    "modalities": "--modality",
-    "limit": "--limit",
-    "alerts_per_day": "--alerts-per-day",
-    "false_discovery_rate": "--false-discovery-rate",
-}
+_OPTIONS = {"first_date": "--from", "last_date": "--to", "modalities": "--modality"}
+"""Parts of a spec whose options are not called after them."""
 Number = Annotated[int, typer.Argument(help="The audit's number, as 'audit list' shows it.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Leave it to the running node and return.")]
 
@@ -63,13 +56,17 @@ class AuditOptions:
 
     def spec(self) -> AuditSpec:
         """Return it as an audit keeps it; ConfigError names an option that cannot be."""
-        self._check()
+        if self.headers_only:
+            self._check_without_images()
+        modalities = tuple(filter(None, map(str.strip, self.modality.upper().split(","))))
+        if not modalities:
+            raise ConfigError(f"--modality {self.modality!r}: expected at least one, such as CR,DX")
         try:
             return AuditSpec(
                 source=_absolute(self.source),
                 first_date=self.first.date() if self.first else None,
                 last_date=self.last.date() if self.last else None,
-                modalities=tuple(self._modalities()),
+                modalities=modalities,
                 depth=Depth.HEADERS if self.headers_only else Depth(self.pixels or "flagged"),
                 limit=self.limit,
                 alerts_per_day=self.alerts_per_day,
@@ -77,32 +74,29 @@ class AuditOptions:
                 today=datetime.now(UTC).date(),
             )
         except ValidationError as error:
-            faults = []
-            for fault in error.errors():
-                field = str(fault["loc"][0]) if fault["loc"] else ""
-                option = _OPTIONS.get(field, "--from, --to")
-                value = f" {fault['input']}" if field else ""
-                faults.append(f"{option}{value}: {fault['msg'].removeprefix('Value error, ')}")
-            raise ConfigError("\n".join(faults)) from None
+            raise ConfigError("\n".join(map(_fault, error.errors()))) from None
 
-    def _check(self) -> None:
-        if self.headers_only and self.pixels:
+    def _check_without_images(self) -> None:
+        if self.pixels:
             raise ConfigError("--headers-only and --pixels: expected at most one of them")
-        if self.headers_only and self.alerts_per_day is not None:
+        if self.alerts_per_day is not None:
             raise ConfigError(
                 "--alerts-per-day is of image alerts: it needs images, not --headers-only"
             )
-        if self.headers_only and self.false_discovery_rate != _RATE:
+        if self.false_discovery_rate != _RATE:
             raise ConfigError(
                 "--false-discovery-rate is of image conflicts: it needs images, not --headers-only"
             )
-        if not self._modalities():
-            raise ConfigError(f"--modality {self.modality!r}: expected at least one, such as CR,DX")
 
-    def _modalities(self) -> list[str]:
-        return [
-            modality.strip().upper() for modality in self.modality.split(",") if modality.strip()
-        ]
+
+def _fault(found: Mapping[str, Any]) -> str:
+    """Say which option of an audit cannot be as it is."""
+    message = found["msg"].removeprefix("Value error, ")
+    if not found["loc"]:
+        return f"--from, --to: {message}"
+    field = str(found["loc"][0])
+    option = _OPTIONS.get(field, f"--{field.replace('_', '-')}")
+    return f"{option} {found['input']}: {message}"
 
 
 def start(
@@ -221,7 +215,6 @@ def report(
     from dicom_ai_node.audit.report import write_report
     from dicom_ai_node.audit.report.tables import Identifiers
     from dicom_ai_node.audit.study import LISTING, collected_from_row, models_of
-    from dicom_ai_node.rules import RULES_VERSION
 
     settings = configuration(config)
     named = _allowed(settings, identifiers or [])
@@ -238,7 +231,6 @@ def report(
         rules=settings.rules,
         policy=settings.policy,
         fill=settings.fill,
-        rules_version=RULES_VERSION,
         model=models_of(collected),
     )
     written = write_report(found, out, identifiers=Identifiers.of(collected, named))

@@ -10,7 +10,6 @@ from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.conclude import AuditReport, conclude
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
-from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.rules.check import RULES
 from tests.builders.archive import Planted
 
@@ -40,7 +39,6 @@ def concluded(spec: AuditSpec, collected: Sequence[Collected], **more: Any) -> A
         "rules": RulesSettings(),
         "policy": PolicySettings(),
         "fill": FillSettings(),
-        "rules_version": RULES_VERSION,
         "model": "",
     }
     return conclude(spec, collected, **usual | more)

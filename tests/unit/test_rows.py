@@ -202,7 +202,6 @@ def audited(**answers: Answer) -> AuditReport:
         rules=RulesSettings(),
         policy=PolicySettings(),
         fill=FillSettings(),
-        rules_version="2",
         model="m 1",
         attributes=TABLE,
     )

@@ -5,7 +5,7 @@ AccessionNumber or PatientID where the site allows it and it is asked for. A has
 can be found by trying all numbers: it is a pseudonym, and the files are still data of patients.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dicom_ai_node.audit.conclude import AuditReport
@@ -20,39 +20,23 @@ from dicom_ai_node.audit.report.tables import (
 )
 from dicom_ai_node.output import make_private, write_private
 
-_Content = Callable[[AuditReport, Identifiers], str]
-FORMATS: Mapping[str, Mapping[str, _Content]] = {
-    "html": {"report.html": lambda report, _: page(report)},
-    "csv": {
-        "studies.csv": studies_table,
-        "patients.csv": patients_table,
-        "rates.csv": lambda report, _: rates_table(report),
-    },
-    "json": {"report.json": lambda report, _: report_json(report)},
+FILES: Mapping[str, Callable[[AuditReport, Identifiers], str]] = {
+    "report.html": lambda report, _: page(report),
+    "studies.csv": studies_table,
+    "patients.csv": patients_table,
+    "rates.csv": lambda report, _: rates_table(report),
+    "report.json": lambda report, _: report_json(report),
 }
-"""Format -> file name -> its content."""
+"""File name -> its content."""
 
 
-def write_report(
-    report: AuditReport,
-    out: Path,
-    formats: Sequence[str] = tuple(FORMATS),
-    *,
-    identifiers: Identifiers = NONE,
-) -> list[Path]:
+def write_report(report: AuditReport, out: Path, *, identifiers: Identifiers = NONE) -> list[Path]:
     """Write ``report`` into the folder ``out``, which is made, and return the files.
 
     Earlier files of the same names are replaced, each at once; they are for this account alone.
-    ``identifiers`` are for the CSV files only. Raises ValueError for a format that is not in
-    :data:`FORMATS`.
+    ``identifiers`` are for the CSV files only.
     """
-    unknown = sorted(set(formats) - set(FORMATS))
-    if unknown:
-        raise ValueError(f"no such format: {', '.join(unknown)}; there are {', '.join(FORMATS)}")
     make_private(out)
-    made = []
-    for wanted in dict.fromkeys(formats):
-        for name, content in FORMATS[wanted].items():
-            write_private(out / name, content(report, identifiers).encode())
-            made.append(out / name)
-    return made
+    for name, content in FILES.items():
+        write_private(out / name, content(report, identifiers).encode())
+    return [out / name for name in FILES]

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -28,15 +27,6 @@ _SMALLEST_GROUP = 20
 Point = tuple[int, float, tuple[float, float]]
 """Month, share of flagged studies, its interval."""
 _GRAVE = {AttributeStatus.CONFLICT_HEADER, AttributeStatus.IMPLAUSIBLE}
-
-
-@dataclass(frozen=True, slots=True)
-class RuleLine:
-    """One rule of the table, and in how many studies it fired."""
-
-    entry: Entry
-    studies: int
-    share: float
 
 
 def page(report: AuditReport) -> str:
@@ -134,13 +124,10 @@ def _offenders(studies: Sequence[AuditedStudy]) -> list[AuditedStudy]:
     ]
 
 
-def _rules(studies: Sequence[AuditedStudy]) -> list[RuleLine]:
+def _rules(studies: Sequence[AuditedStudy]) -> list[tuple[Entry, int]]:
+    """Every rule that fired, and in how many studies."""
     counts = Counter(rule for study in studies for rule in study.check.rules)
-    return [
-        RuleLine(entry, counts[rule], counts[rule] / len(studies))
-        for rule, entry in sorted(ALL_RULES.items(), key=lambda item: _in_order(item[0]))
-        if counts[rule]
-    ]
+    return [(ALL_RULES[rule], counts[rule]) for rule in sorted(counts, key=_in_order)]
 
 
 def _silent(studies: Sequence[AuditedStudy]) -> list[str]:
@@ -174,20 +161,15 @@ def _asked(report: AuditReport) -> Iterator[tuple[str, str]]:
     yield "Network", report.model or "not asked"
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """One plot in two widths, of which a page shows the one that fits."""
-
-    broad: str
-    narrow: str
-
-
-def _rates_plot(rates: Sequence[Rate]) -> Drawn | None:
+def _rates_plot(rates: Sequence[Rate]) -> Sequence[str]:
+    """Return the plot in two widths, of which a page shows the one that fits."""
     shares = [_share(rate) for rate in _largest(rates)]
-    if not shares:
-        return None
     title = "Flagged studies by station"
-    return Drawn(plots.forest(shares, title=title, width=900), plots.forest(shares, title=title))
+    return (
+        [plots.forest(shares, title=title, width=width) for width in (900, plots.NARROW)]
+        if shares
+        else []
+    )
 
 
 def _largest(rates: Sequence[Rate]) -> list[Rate]:

@@ -87,9 +87,9 @@ class Web(RemoteSource[WebInventory]):
         faults: dict[str, str] = {}
         unanswered: list[PeerUnavailable] = []
         for image in images:
-            uid = image.sop_instance_uid
+            uid = image.sop_uid
             try:
-                sent = self._service.instance(listed.key, image.series_instance_uid, uid)
+                sent = self._service.instance(listed.key, image.series_uid, uid)
             except PeerUnavailable as error:
                 faults[uid] = str(error)
                 unanswered.append(error)
@@ -129,7 +129,7 @@ class Web(RemoteSource[WebInventory]):
         answers = self._service.metadata(listed.key)
         of_study = [answer for answer in answers if _study_of(answer) in ("", listed.key)]
         images = [_image(answer) for answer in of_study]
-        if not any(image.sop_instance_uid and image.series_instance_uid for image in images):
+        if not any(image.sop_uid and image.series_uid for image in images):
             text = "the service answered WADO-RS metadata with no instance that it names"
             raise PeerRefused(0, OTHER_STUDY if len(of_study) < len(answers) else text)
         self._metadata.answered()
@@ -143,12 +143,12 @@ class Web(RemoteSource[WebInventory]):
     def _retrieve(self, listed: Listed, inventory: WebInventory, folder: Path) -> Fetched:
         """Retrieve the wanted images one after the other, as they are stored."""
         images = inventory.images
-        named = [image for image in images if image.sop_instance_uid and image.series_instance_uid]
+        named = [image for image in images if image.sop_uid and image.series_uid]
         files, faults, lost = self._files(listed, named, folder)
         settled = settle(
             files,
             study_uid=listed.key,
-            listed=[image.sop_instance_uid for image in named],
+            listed=[image.sop_uid for image in named],
             count=0 if not images else None,
         )
         faults = {**settled.faults, **faults}
@@ -173,9 +173,9 @@ def _listed(answer: Mapping[str, Any]) -> Listed:
 
 def _image(answer: Mapping[str, Any]) -> Image:
     return Image(
-        sop_instance_uid=clean_uid(text_of(answer, _INSTANCE) or ""),
+        sop_uid=clean_uid(text_of(answer, _INSTANCE) or ""),
         sop_class_uid=clean_uid(text_of(answer, _CLASS) or ""),
-        series_instance_uid=clean_uid(text_of(answer, _SERIES) or ""),
+        series_uid=clean_uid(text_of(answer, _SERIES) or ""),
         header=header_of(answer),
     )
 

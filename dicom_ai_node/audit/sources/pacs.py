@@ -1,23 +1,26 @@
-"""A PACS: C-FIND at study level lists, C-GET or C-MOVE brings (PS3.4 annex C, Study Root)."""
+"""A PACS: C-FIND lists studies, series and images, C-GET or C-MOVE brings (PS3.4 C, Study Root)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from pydicom import Dataset
 
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import Fetched, Listed, Slice, cfind
-from dicom_ai_node.audit.sources.inventory import Inventory, modalities_of, take_inventory
-from dicom_ai_node.audit.sources.remote import NO_STUDY, OptionalService, RemoteSource
-from dicom_ai_node.audit.sources.retrieval import PacsAssociation, Retrieval
-from dicom_ai_node.audit.sources.selection import study_key
+from dicom_ai_node.audit.sources.remote import NO_STUDY, Image, OptionalService, RemoteSource
+from dicom_ai_node.audit.sources.retrieval import Inventory, PacsAssociation, Retrieval, Series
+from dicom_ai_node.audit.sources.selection import names_wanted, study_key
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import FIND
-from dicom_ai_node.dicom.uids import is_uid
+from dicom_ai_node.dicom.status import cannot_process, does_not_match_class
+from dicom_ai_node.dicom.uids import clean_uid, is_uid
 from dicom_ai_node.dicom.values import text_of
+from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Match
 from dicom_ai_node.rules import TextHeader
 
 
-class Pacs(RemoteSource[Inventory | None]):
+class Pacs(RemoteSource[Inventory]):
     """A PACS as a source; one association for queries stays open between them."""
 
     whole_headers = False
@@ -37,6 +40,7 @@ class Pacs(RemoteSource[Inventory | None]):
         self._search = cfind.StudySearch(
             name, self._queries.exchange, match_modality=table.match_modality
         )
+        # Below STUDY some peers answer nothing.
         self._levels = {
             level: OptionalService(name, f"C-FIND at {level} level")
             for level in ("SERIES", "IMAGE")
@@ -69,12 +73,81 @@ class Pacs(RemoteSource[Inventory | None]):
             yield _listed(answer), said
 
     def _series_modalities(self, study_uid: str) -> Sequence[str]:
-        return modalities_of(self._queries.exchange(), study_uid, self._levels)
+        keys = ("SeriesInstanceUID", "Modality")
+        try:
+            found = self._ask("SERIES", keys, StudyInstanceUID=study_uid)
+        except PeerRefused:
+            return []
+        return sorted({text for series in found for text in cfind.texts_of(series, "Modality")})
 
-    def _take_inventory(self, listed: Listed) -> Inventory | None:
-        return take_inventory(self._queries.exchange(), listed, self._modalities, self._levels)
+    def _take_inventory(self, listed: Listed) -> Inventory:
+        """Ask for series and images; a series whose modality is not said counts as wanted.
 
-    def _retrieve(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+        Raises PeerUnavailable where the association was lost, PeerRefused where the peer answers
+        such queries, and not of this study.
+        """
+        found = self._ask("SERIES", cfind.SERIES, StudyInstanceUID=listed.key)
+        wanted = [series for series in found if self._is_wanted(series)]
+        series = tuple(self._series(listed, answer) for answer in wanted)
+        counts = [len(one.images) or one.count for one in series]
+        known = [count for count in counts if count is not None]
+        all_wanted = len(wanted) == len(found)
+        count = listed.instances if all_wanted else None
+        if found and len(known) == len(counts):
+            count = sum(known)
+        return Inventory(series, all_wanted, count)
+
+    def _series(self, listed: Listed, answer: Dataset) -> Series:
+        uid = clean_uid(text_of(answer, "SeriesInstanceUID"))
+        header = cfind.below(listed.header, answer)
+        found = self._ask("IMAGE", cfind.IMAGE, StudyInstanceUID=listed.key, SeriesInstanceUID=uid)
+        images = tuple(
+            Image(
+                sop_uid=sop_uid,
+                sop_class_uid=clean_uid(text_of(image, "SOPClassUID")),
+                series_uid=uid,
+                header=cfind.below(header, image),
+            )
+            for image in found
+            if (sop_uid := clean_uid(text_of(image, "SOPInstanceUID")))
+        )
+        count = cfind.number_of(answer, "NumberOfSeriesRelatedInstances")
+        return Series(uid, header, count, images)
+
+    def _is_wanted(self, series: Dataset) -> bool:
+        said = names_wanted(cfind.texts_of(series, "Modality"), self._modalities)
+        return said is not False and bool(clean_uid(text_of(series, "SeriesInstanceUID")))
+
+    def _ask(self, level: str, keys: Sequence[str], **matching: str) -> Sequence[Dataset]:
+        """Return the answers; none where the peer does not answer this level of any study.
+
+        Nothing of a study that is listed, or no data set, is as good as a refusal.
+        """
+        service, study_uid = self._levels[level], matching["StudyInstanceUID"]
+        try:
+            found = [
+                match.dataset
+                for match in self._queries.exchange().find(cfind.query(level, keys, **matching))
+                if _is_of(match.dataset, matching)
+            ]
+        except PeerRefused as error:
+            other_class = does_not_match_class(error.status)
+            # Or that it is unable: a peer need not know why it cannot answer a level.
+            may_lack = other_class or cannot_process(error.status)
+            if may_lack and service.is_missing(study_uid, certain=other_class):
+                return ()
+            raise
+        if not found:
+            if service.is_missing(study_uid, certain=False):
+                return ()
+            raise PeerRefused(0, f"the peer lists nothing at {level} level of a study that it has")
+        read = [answer for answer in found if answer is not None]
+        if len(read) < len(found):
+            raise PeerRefused(0, f"the peer lists at {level} level what is no data set")
+        service.answered()
+        return read
+
+    def _retrieve(self, listed: Listed, inventory: Inventory, folder: Path) -> Fetched:
         return self._retrieval.fetch(listed, inventory, folder)
 
 
@@ -86,4 +159,11 @@ def _listed(answer: Match) -> Listed:
         key=study_key(text_of(dataset, "StudyInstanceUID"), answer.content),
         header=TextHeader.from_dataset(dataset),
         instances=cfind.number_of(dataset, "NumberOfStudyRelatedInstances"),
+    )
+
+
+def _is_of(answer: Dataset | None, matching: Mapping[str, str]) -> bool:
+    """Whether an answer names no other study or series than it was asked for: peers ignore keys."""
+    return answer is None or all(
+        clean_uid(text_of(answer, keyword)) in ("", asked) for keyword, asked in matching.items()
     )

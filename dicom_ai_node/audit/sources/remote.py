@@ -30,9 +30,9 @@ log = structlog.get_logger()
 class Image:
     """One instance as a source listed it. UIDs are '' where the source names none."""
 
-    sop_instance_uid: str
+    sop_uid: str
     sop_class_uid: str
-    series_instance_uid: str
+    series_uid: str
     header: TextHeader
     """With what its study and its series said."""
 

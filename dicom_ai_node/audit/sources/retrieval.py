@@ -1,22 +1,25 @@
 """How the images of a study come from a PACS: C-GET, C-MOVE to this audit, C-MOVE to the node."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydicom import Dataset
 from pynetdicom import build_context, evt
 
 from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed
 from dicom_ai_node.audit.sources.cfind import query
-from dicom_ai_node.audit.sources.inventory import Inventory
+from dicom_ai_node.audit.sources.remote import Image
 from dicom_ai_node.audit.sources.temporary_scp import IncomingFiles, TemporaryScp, settle
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import ANALYSABLE, GET, MOVE
 from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES, OFFERED_SYNTAXES
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.peer.exchange import Exchange, RetrieveOutcome
+from dicom_ai_node.rules import TextHeader
 
 _MOST_CLASSES = 127 // len(ACCEPTED_SYNTAXES)
 """A presentation context ID is odd and below 256 (PS3.8 9.3.2.2), and C-GET needs one itself."""
@@ -26,14 +29,48 @@ _Asked = tuple[list[RetrieveOutcome], PeerUnavailable | None]
 """How each request ended, or what kept them from it."""
 
 
-class Retrieval(Protocol):
-    """A way in which images come."""
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of wanted images."""
 
-    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
-        """Bring the images of a study; errors of :meth:`Exchange.find`."""
+    uid: str
+    header: TextHeader
+    count: int | None
+    images: tuple[Image, ...]
+    """Empty where the peer lists none, which it need not."""
 
-    def close(self) -> None:
-        """Give back connections."""
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The wanted part of a study."""
+
+    series: tuple[Series, ...]
+    """Empty, too, where the peer answers no query of series."""
+    all_wanted: bool
+    """Whether the study has no other series, as far as the peer says."""
+    count: int | None
+    """Instances that the peer says there are; None when it does not."""
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The wanted images of all series."""
+        return tuple(image for series in self.series for image in series.images)
+
+    @property
+    def sop_uids(self) -> frozenset[str]:
+        """Those of the images; empty unless every series had its images listed."""
+        if not all(series.images for series in self.series):
+            return frozenset()
+        return frozenset(image.sop_uid for image in self.images)
+
+    @property
+    def headers(self) -> tuple[TextHeader, ...]:
+        """The header of each image, of each series where no images were listed."""
+        return tuple(
+            header
+            for series in self.series
+            for header in ([image.header for image in series.images] or [series.header])
+        )
 
 
 class PacsAssociation:
@@ -72,42 +109,49 @@ class PacsAssociation:
             self._exchange = None
 
 
-class Get:
+class Retrieval(ABC):
+    """A way in which images come."""
+
+    def __init__(self, table: PacsTable, service: str, *, calling_ae_title: str) -> None:
+        self._connection = PacsAssociation(table, service, calling_ae_title=calling_ae_title)
+
+    @abstractmethod
+    def fetch(self, listed: Listed, inventory: Inventory, folder: Path) -> Fetched:
+        """Bring the images of a study; errors of :meth:`Exchange.find`."""
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._connection.release()
+
+
+class Get(Retrieval):
     """C-GET: the images come on the association that asks for them."""
 
     def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
-        self._connection = PacsAssociation(table, GET, calling_ae_title=calling_ae_title)
+        super().__init__(table, GET, calling_ae_title=calling_ae_title)
         self._incoming = IncomingFiles()
 
-    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+    def fetch(self, listed: Listed, inventory: Inventory, folder: Path) -> Fetched:
         """Ask for the study, or for its wanted series one after the other."""
         incoming = self._incoming
         exchange = self._connection.exchange(_classes(inventory), incoming)
-        with incoming.into(folder, inventory.uids if inventory else ()):
+        with incoming.into(folder, inventory.sop_uids):
             asked = _tried(lambda: [exchange.get(one) for one in _identifiers(listed, inventory)])
         return _settled(incoming.files, listed, inventory, asked, incoming.unexpected)
 
-    def close(self) -> None:
-        """Release the association."""
-        self._connection.release()
 
-
-class Move:
+class Move(Retrieval):
     """C-MOVE: the PACS opens an association of its own to ``destination``."""
 
     def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
+        super().__init__(table, MOVE, calling_ae_title=calling_ae_title)
         self._table = table
         self._destination = table.move_ae_title or calling_ae_title
-        self._connection = PacsAssociation(table, MOVE, calling_ae_title=calling_ae_title)
-
-    def close(self) -> None:
-        """Release the association."""
-        self._connection.release()
 
     def _move(
         self,
         listed: Listed,
-        inventory: Inventory | None,
+        inventory: Inventory,
         arrived: Callable[[], int],
         last_arrival: Callable[[], float],
     ) -> _Asked:
@@ -121,7 +165,7 @@ class Move:
         )
         # Some answer as soon as they have put the study into a queue of theirs.
         start = time.monotonic()
-        expected = (inventory.count if inventory else listed.instances) or 0
+        expected = inventory.count or 0
         failed = sum(end.failed for end in ends)
         over = lost is not None or any(end.refused for end in ends)
         while not over and arrived() + failed < expected:
@@ -139,12 +183,12 @@ class MoveHere(Move):
         self._incoming = IncomingFiles()
         self._scp: TemporaryScp | None = None
 
-    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+    def fetch(self, listed: Listed, inventory: Inventory, folder: Path) -> Fetched:
         """Listen, and have the study sent."""
         incoming = self._incoming
         if self._scp is None:
             self._scp = TemporaryScp(self._table, incoming, ae_title=self._destination)
-        with incoming.into(folder, inventory.uids if inventory else ()):
+        with incoming.into(folder, inventory.sop_uids):
             asked = self._move(
                 listed, inventory, lambda: len(incoming.files), lambda: incoming.last_arrival
             )
@@ -171,7 +215,7 @@ class MoveToNode(Move):
         super().__init__(table, calling_ae_title=calling_ae_title)
         self._held = held
 
-    def fetch(self, listed: Listed, inventory: Inventory | None, folder: Path) -> Fetched:
+    def fetch(self, listed: Listed, inventory: Inventory, folder: Path) -> Fetched:
         """Have the study sent; its files are those of the spool. ``folder`` stays empty."""
         count, changed = 0, 0.0
 
@@ -187,8 +231,7 @@ class MoveToNode(Move):
             return changed
 
         asked = self._move(listed, inventory, arrived, last_arrival)
-        wanted = inventory.uids if inventory else frozenset()
-        held = self._held(listed.key)
+        wanted, held = inventory.sop_uids, self._held(listed.key)
         files = {uid: path for uid, path in held.items() if not wanted or uid in wanted}
         return _settled(files, listed, inventory, asked)
 
@@ -200,18 +243,18 @@ def _tried(ask: Callable[[], list[RetrieveOutcome]]) -> _Asked:
         return [], error
 
 
-def _identifiers(listed: Listed, inventory: Inventory | None) -> Iterable[Dataset]:
+def _identifiers(listed: Listed, inventory: Inventory) -> Iterable[Dataset]:
     """What is asked for: the study, or its wanted series where it has others."""
-    if inventory is None or inventory.all_wanted:
+    if inventory.all_wanted:
         yield query("STUDY", (), StudyInstanceUID=listed.key)
         return
     for series in inventory.series:
         yield query("SERIES", (), StudyInstanceUID=listed.key, SeriesInstanceUID=series.uid)
 
 
-def _classes(inventory: Inventory | None) -> tuple[str, ...]:
+def _classes(inventory: Inventory) -> tuple[str, ...]:
     """Return the storage classes to propose: what the node analyses, and what is listed."""
-    listed = {image.sop_class_uid for image in inventory.images} if inventory else set()
+    listed = {image.sop_class_uid for image in inventory.images}
     known = {str(uid) for uid in ANALYSABLE}
     more = sorted(uid for uid in listed - known if uid)
     return (*sorted(known), *more)[:_MOST_CLASSES]
@@ -220,7 +263,7 @@ def _classes(inventory: Inventory | None) -> tuple[str, ...]:
 def _settled(
     files: Mapping[str, Path],
     listed: Listed,
-    inventory: Inventory | None,
+    inventory: Inventory,
     asked: _Asked,
     unexpected: Iterable[str] = (),
 ) -> Fetched:
@@ -232,8 +275,8 @@ def _settled(
     fetched = settle(
         files,
         study_uid=listed.key,
-        listed=inventory.uids if inventory else (),
-        count=inventory.count if inventory else listed.instances,
+        listed=inventory.sop_uids,
+        count=inventory.count,
         failed=[uid for end in ends for uid in end.failed_uids],
         unexpected=tuple(unexpected),
         said="; ".join(f"{end.text}, {end.failed} failed" for end in bad),
