@@ -143,7 +143,7 @@ class Plain:
         """Orthanc counts the limit from the first answer on, not from the offset."""
         asked: dict[str, Any] = {"ModalitiesInStudy": modality, "offset": offset}
         asked["limit"] = offset + PAGE
-        fields = [f"{cfind.tag_of(keyword):08X}" for keyword in cfind.STUDY]
+        fields = [f"{cfind.element(keyword)[0]:08X}" for keyword in cfind.STUDY]
         answer = http.get(
             f"{self._root}/studies",
             params={**asked, "includefield": fields},

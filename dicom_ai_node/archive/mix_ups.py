@@ -3,8 +3,7 @@
 One study at a time, a threshold that is right for 1 in 1000 mix-ups is not right for 1 in 100. Over
 a batch the share of false ones among the conflicts can be held instead (Benjamini and Hochberg).
 
-- H1: the recorded age is improbable, H2: the recorded sex is; what that means is in
-  :mod:`.statistics`.
+- H1: the recorded age is improbable, H2: the recorded sex is (:mod:`.comparisons`).
 - H3: age and sex together are improbable, and each speaks against the record; or one of them is
   found and the patient's other studies contradict the record too.
 
@@ -14,49 +13,26 @@ tested where it gets an entry in :data:`COMPARISONS`.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from dicom_ai_node.archive.comparisons import COMPARISONS, WORTH_A_LOOK, Tested
 from dicom_ai_node.archive.member import Member
 from dicom_ai_node.archive.statistics import (
-    SMALLEST_P,
-    age_p_value,
     benjamini_hochberg,
-    deviation,
     fisher_combined,
-    observed_spread,
-    sex_p_values,
     storey_null_share,
 )
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.conflicts import (
-    Contradiction,
-    beyond,
-    contradicted,
-    nearest_trained,
-    not_assessable,
-)
-from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
-from dicom_ai_node.decide.study import least_certain, widest
-from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
-from dicom_ai_node.types import (
-    Answer,
-    Category,
-    HeaderCheck,
-    Outcome,
-    Quantity,
-    Reason,
-    StudyResult,
-)
-
-WORTH_A_LOOK = 0.05
-"""What is no less probable than this alerts nobody, however large the budget."""
+from dicom_ai_node.decide.conflicts import Contradiction, contradicted, not_assessable
+from dicom_ai_node.decide.images import OUTSIDE_TRAINING
+from dicom_ai_node.rules.attributes import AGE
+from dicom_ai_node.types import HeaderCheck, Outcome, Reason
 
 _OTHER_STUDIES = frozenset({"G1", "G3", "G4", "G5"})
 """Rules that say that the patient's other studies contradict this one."""
 _MIX_UPS_FIRST = 100.0
 """Larger than any score: likely mix-ups come before everything else."""
-_HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +40,7 @@ class Suspicion:
     """Image against header (group H) for one study; attributes by DICOM keyword."""
 
     probable: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """How probable what is recorded is under the estimate: the two-sided p-value of an age, the
-    calibrated probability of a sex. Only of what could be compared."""
+    """How probable what is recorded is, as :class:`Tested` has it; only of what is compared."""
     found: tuple[str, ...] = ()
     """H1, H2: what was rejected with the false discovery rate held over the batch."""
     mix_up: bool = False
@@ -74,33 +49,6 @@ class Suspicion:
     """-log10 of the p-value of all together, 100 more for a mix-up; 0 where nothing is wrong."""
     alert: bool = False
     """Within the alert budget (or found, where there is no budget)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """One attribute held against the image, each by the key of the study; without the untested."""
-
-    p_values: Mapping[str, float]
-    """How likely a right header deviates as far."""
-    probable: Mapping[str, float]
-    """As in :class:`Suspicion`."""
-    estimates: Mapping[str, Answer]
-    """What the records were compared with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How one attribute is held against the images of a batch."""
-
-    rule: str
-    plural: str
-    test: Callable[[Sequence[Member], PolicySettings], Tested]
-    words: str
-    """What follows upon them is how probable the record is."""
-    found: Callable[[float, Answer], str]
-    """Says how the image contradicts a record that is so probable."""
-    doubtful: float
-    """Less probable than this, a record is contradicted by a mix-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,101 +159,6 @@ def _suspicion(
     suspicious = found or pair or p < WORTH_A_LOOK
     score = _MIX_UPS_FIRST * mix_up - math.log10(p) if suspicious else 0.0
     return Suspicion(probable, found, mix_up, score)
-
-
-def _test_ages(members: Sequence[Member], policy: PolicySettings) -> Tested:
-    """Compare recorded ages, those beyond the trained ones as the nearest of them."""
-    estimates: dict[str, Quantity] = {}
-    sides: dict[str, int] = {}
-    deviations: dict[str, float] = {}
-    for member in members:
-        recorded, estimate = trusted_age(member.check), _compared_age(member.result, policy)
-        if recorded is not None and estimate is not None:
-            trained = _trained(member.result)
-            estimates[member.key] = estimate
-            sides[member.key] = beyond(recorded, trained)
-            deviations[member.key] = deviation(nearest_trained(recorded, trained), estimate)
-    # What lies beyond the trained ages says nothing of how well the others are estimated.
-    spread = observed_spread([far for key, far in deviations.items() if not sides[key]])
-    p_values = {key: age_p_value(far, spread, sides[key]) for key, far in deviations.items()}
-    return Tested(p_values, p_values, estimates)
-
-
-def _test_sexes(members: Sequence[Member], policy: PolicySettings) -> Tested:
-    """Compare recorded sexes."""
-    estimates: dict[str, Category] = {}
-    recorded: dict[str, float] = {}
-    for member in members:
-        sex, estimate = trusted_sex(member.check), _answer_to(stated(member.result, policy), SEX)
-        if sex and isinstance(estimate, Category):
-            estimates[member.key] = estimate
-            recorded[member.key] = min(1.0, max(estimate.probabilities[sex], SMALLEST_P))
-    p_values = dict(zip(recorded, sex_p_values(list(recorded.values())), strict=True))
-    return Tested(p_values, recorded, estimates)
-
-
-def _age_found(p_value: float, estimate: Answer) -> str:
-    assert isinstance(estimate, Quantity)
-    low, high = estimate.interval90
-    interval = f"90 % interval {low:.0f} to {high:.0f} years"
-    return f"recorded age is far from the estimate, {interval} (p = {p_value:.2g})"
-
-
-def _sex_found(probability: float, _: Answer) -> str:
-    return f"recorded sex has probability {probability:.2g}"
-
-
-COMPARISONS: Mapping[str, Comparison] = {
-    AGE: Comparison("H1", "ages", _test_ages, "recorded age p =", _age_found, WORTH_A_LOOK),
-    SEX: Comparison("H2", "sexes", _test_sexes, "recorded sex has probability", _sex_found, _HALF),
-}
-"""What is compared with images, by DICOM keyword."""
-
-
-def _trained(result: StudyResult | None) -> tuple[float, float]:
-    """The ages that the network was trained on; all, where the result does not say."""
-    return (result.trained_ages if result else None) or (0.0, math.inf)
-
-
-def _compared_age(result: StudyResult | None, policy: PolicySettings) -> Quantity | None:
-    """The age that the recorded one is compared with.
-
-    That of a study that abstained because of its recorded age is compared all the same: were only
-    those compared that a study by itself found in conflict, their p-values would be a selection.
-    """
-    if result is None or result.reason is None or result.reason.code != OUTSIDE_TRAINING:
-        answers = stated(result, policy)
-    else:
-        usable = [
-            image.prediction
-            for image in result.images
-            if image.outcome is Outcome.ESTIMATED and image.prediction is not None
-        ]
-        answers = _permitted(pool(usable), policy) if usable else {}
-    age = _answer_to(answers, AGE)
-    return age if isinstance(age, Quantity) else None
-
-
-def stated(result: StudyResult | None, policy: PolicySettings) -> dict[str, Answer]:
-    """What the network states of a study, by head; not what a gate or the policy forbids."""
-    if result is None or result.outcome is not Outcome.ESTIMATED:
-        return {}
-    return _permitted(result.stated, policy)
-
-
-def _permitted(answers: Mapping[str, Answer], policy: PolicySettings) -> dict[str, Answer]:
-    return {
-        name: answer
-        for name, answer in answers.items()
-        if not (isinstance(answer, Quantity) and answer.width > widest(name, policy))
-        and not (isinstance(answer, Category) and answer.certainty < least_certain(name, policy))
-    }
-
-
-def _answer_to(answers: Mapping[str, Answer], keyword: str) -> Answer | None:
-    """The answer that an attribute is held against."""
-    compared = (one for one in answers.values() if isinstance(one, Quantity | Category))
-    return next((answer for answer in compared if answer.attribute == keyword), None)
 
 
 def with_findings(member: Member, batch: Batch, disabled: Collection[str] = ()) -> HeaderCheck:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from types import MappingProxyType
 
+from dicom_ai_node.archive.comparisons import stated
 from dicom_ai_node.archive.member import Collected, Member
-from dicom_ai_node.archive.mix_ups import Batch, Suspicion, judge_batch, stated, with_findings
+from dicom_ai_node.archive.mix_ups import Batch, Suspicion, judge_batch, with_findings
 from dicom_ai_node.archive.rules import audit_archive, judge_groups
 from dicom_ai_node.archive.stations import ORIGINS
 from dicom_ai_node.archive.statistics import wilson_interval

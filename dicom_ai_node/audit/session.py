@@ -136,8 +136,6 @@ class AuditSession:
         task = self.task
         try:
             return within(seconds, call, stop=task.stop, grace_seconds=task.stop_seconds)
-        except Stopped:
-            raise Ended(Ending.STOPPED) from None
         except TimeoutError:
             self.drop_source()
             raise
@@ -200,10 +198,6 @@ def describe(error: Exception) -> str:
     return str(error).partition("\n")[0] if is_ours else type(error).__name__
 
 
-class Stopped(Exception):
-    """The process was asked to stop, and the call did not return in time."""
-
-
 def within(
     seconds: float | None,
     call: Callable[[], _T],
@@ -213,7 +207,7 @@ def within(
 ) -> _T:
     """Return what ``call`` returns, or raise what it raises.
 
-    Raises TimeoutError where it takes longer than ``seconds`` (None: any), and Stopped
+    Raises TimeoutError where it takes longer than ``seconds`` (None: any), and Ended
     ``grace_seconds`` after ``stop`` was set. A call that is given up cannot be ended in Python: its
     thread lives on, without harm to the end of the process, and what it holds must not be used
     again.
@@ -236,5 +230,5 @@ def within(
         if stop.is_set() and stopped_at is None:
             stopped_at = now
         if stopped_at is not None and now - stopped_at >= grace_seconds:
-            raise Stopped
+            raise Ended(Ending.STOPPED)
     return outcome.result()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -13,8 +14,8 @@ import structlog
 from dicom_ai_node.audit.campaign import AuditSpec, Depth, Ending, Progress
 from dicom_ai_node.audit.collect import collect
 from dicom_ai_node.audit.session import AuditSession, Task, describe
-from dicom_ai_node.audit.sources import Source, opening
-from dicom_ai_node.audit.study import Analyse, folder_of, remove_abandoned
+from dicom_ai_node.audit.sources import opening
+from dicom_ai_node.audit.study import folder_of, remove_abandoned
 from dicom_ai_node.backoff import AFTER_FAULT_SECONDS
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import AuditError, NodeError, StorageError
@@ -107,31 +108,24 @@ def _task(
     folder = folder_of(config.storage.spool, audit_id)
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     remove_abandoned(db, config.storage.spool)
+    analyse = None
+    if spec.depth is not Depth.HEADERS:
+        from dicom_ai_node.audit.analyst import Analyst  # loads torch
 
-    def open_one() -> Source:
-        return opening.open_source(spec.source, config, modalities=spec.modalities)
-
+        analyse = Analyst(config, spec)
     return Task(
         audit_id=audit_id,
         spec=spec,
         owner=owner,
-        open_source=open_one,
+        open_source=partial(opening.open_source, spec.source, config, modalities=spec.modalities),
         settings=config.audit,
         rules=config.rules,
         folder=folder,
-        analyse=_analyse(config, spec),
+        analyse=analyse,
         stop=stop,
         stop_seconds=config.operate.stop_seconds / 2,
         on_progress=on_progress,
     )
-
-
-def _analyse(config: Config, spec: AuditSpec) -> Analyse | None:
-    if spec.depth is Depth.HEADERS:
-        return None
-    from dicom_ai_node.audit.analyst import Analyst  # loads torch
-
-    return Analyst(config, spec)
 
 
 @contextmanager

@@ -9,16 +9,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.text import Text
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.cli import audit_work
 from dicom_ai_node.cli.commands import AsJson, ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.common import check_folder, configuration, open_database
-from dicom_ai_node.cli.printing import Block, Output, Whole
+from dicom_ai_node.cli.printing import Output
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import AuditError, ConfigError, StorageError
-from dicom_ai_node.store import Database, audit_studies, audits
+from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent, AuditState
 
 _RATE: float = AuditSpec.model_fields["false_discovery_rate"].default
@@ -211,35 +210,10 @@ def report(
     Example: dicom-ai-node audit report 3 --out findings/ --with AccessionNumber
     """
     check_folder("--out", out)
-    from dicom_ai_node.audit.conclude import conclude
-    from dicom_ai_node.audit.report import write_report
-    from dicom_ai_node.audit.report.tables import Identifiers
-    from dicom_ai_node.audit.study import LISTING, collected_from_row, models_of
-
     settings = configuration(config)
     named = _allowed(settings, identifiers or [])
     db = open_database(settings)
-    row = _known(db, number)
-    collected = [collected_from_row(stored) for stored in audit_studies.collected(db, number)]
-    gaps = any(study.key.startswith(LISTING) for study in collected)
-    found = conclude(
-        AuditSpec.model_validate(row.spec),
-        collected,
-        listed=row.listed,
-        complete=row.state is AuditState.DONE and not gaps,
-        not_audited=row.not_audited,
-        rules=settings.rules,
-        policy=settings.policy,
-        fill=settings.fill,
-        model=models_of(collected),
-    )
-    written = write_report(found, out, identifiers=Identifiers.of(collected, named))
-    blocks: list[Block] = [Whole(str(path)) for path in written]
-    if not found.complete:
-        late = f"not everything is collected: the audit is {row.state}"
-        blocks.append(Text(late, style="yellow"))
-    record = {"files": [str(path) for path in written], "complete": found.complete}
-    return Output([record], blocks=blocks)
+    return audit_work.report(settings, db, _known(db, number), out, named)
 
 
 def _allowed(settings: Config, keywords: Sequence[str]) -> Sequence[str]:

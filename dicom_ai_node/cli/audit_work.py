@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -137,6 +138,37 @@ def audit(db: Database, row: AuditRow) -> Output:
     return Output([row], json=lambda found: with_times(found) | more, blocks=blocks())
 
 
+def report(
+    settings: Config, db: Database, row: AuditRow, out: Path, identifiers: Sequence[str]
+) -> Output:
+    """Write what an audit found."""
+    from dicom_ai_node.audit.conclude import conclude
+    from dicom_ai_node.audit.report import write_report
+    from dicom_ai_node.audit.report.tables import Identifiers
+    from dicom_ai_node.audit.study import LISTING, collected_from_row, models_of
+
+    collected = [collected_from_row(stored) for stored in audit_studies.collected(db, row.id)]
+    gaps = any(study.key.startswith(LISTING) for study in collected)
+    found = conclude(
+        AuditSpec.model_validate(row.spec),
+        collected,
+        listed=row.listed,
+        complete=row.state is AuditState.DONE and not gaps,
+        not_audited=row.not_audited,
+        rules=settings.rules,
+        policy=settings.policy,
+        fill=settings.fill,
+        model=models_of(collected),
+    )
+    files = write_report(found, out, identifiers=Identifiers.of(collected, identifiers))
+    blocks: list[Block] = [Whole(str(path)) for path in files]
+    if not found.complete:
+        late = f"not everything is collected: the audit is {row.state}"
+        blocks.append(Text(late, style="yellow"))
+    record = {"files": [str(path) for path in files], "complete": found.complete}
+    return Output([record], blocks=blocks)
+
+
 def _asked(spec: Mapping[str, Any]) -> Iterator[Block]:
     for name, value in spec.items():
         if value not in (None, [], ""):
@@ -184,7 +216,6 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
         raise typer.Exit(ExitCode.INTERRUPTED)
     if ending is not Ending.DONE:
         _say(f"audit {audit_id} {_ENDINGS[ending]}")
-    if ending is not Ending.DONE:
         raise typer.Exit(ExitCode.NO)
 
 

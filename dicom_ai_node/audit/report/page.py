@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dicom_ai_node.archive.mix_ups import COMPARISONS
+from dicom_ai_node.archive.comparisons import COMPARISONS
 from dicom_ai_node.archive.rules import ALL_RULES
 from dicom_ai_node.archive.statistics import wilson_interval
 from dicom_ai_node.audit.conclude import AuditedStudy, AuditReport, Rate

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from dicom_ai_node.archive.comparisons import COMPARISONS
 from dicom_ai_node.archive.member import Collected
-from dicom_ai_node.archive.mix_ups import COMPARISONS
 from dicom_ai_node.audit.conclude import AuditedStudy, AuditReport, Origin, Rate
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.decide.stored import answer_to_json, check_to_json

@@ -9,12 +9,13 @@ from datetime import date
 
 import structlog
 from pydicom import Dataset
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR
 
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import Slice
-from dicom_ai_node.audit.sources.remote import DEMANDS, Demands
-from dicom_ai_node.audit.sources.selection import date_range, halves
+from dicom_ai_node.audit.sources.remote import DEMANDS
+from dicom_ai_node.audit.sources.selection import count_in, date_range, halves
+from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.status import (
     ATTRIBUTE_ERRORS,
     cannot_process,
@@ -89,10 +90,13 @@ class StudySearch:
     def _asked(self, modality: str, part: Slice) -> tuple[Match, ...]:
         """Ask with the demands that were answered before, else with fewer and fewer."""
         refusal: PeerRefused | None = None
-        for number in range(self._demands, len(DEMANDS)):
+        for number, demands in enumerate(DEMANDS[self._demands :], self._demands):
+            keys = STUDY if demands.attributes else _REQUIRED
+            matching = {"ModalitiesInStudy": modality} if demands.modality else {}
+            identifier = query("STUDY", keys, StudyDate=date_range(part), **matching)
             try:
                 # All of them first: who is given one may ask for its headers on the association.
-                found = tuple(self._connected().find(_identifier(DEMANDS[number], modality, part)))
+                found = tuple(self._connected().find(identifier))
             except PeerRefused as error:
                 refusal = refusal or error
                 if not _may_be_the_demands(error.status):
@@ -108,13 +112,6 @@ class StudySearch:
         raise refusal
 
 
-def _identifier(demands: Demands, modality: str, part: Slice) -> Dataset:
-    matching = {"StudyDate": date_range(part)}
-    if demands.modality:
-        matching["ModalitiesInStudy"] = modality
-    return query("STUDY", STUDY if demands.attributes else _REQUIRED, **matching)
-
-
 def _may_be_the_demands(status: int) -> bool:
     return does_not_match_class(status) or cannot_process(status) or status in ATTRIBUTE_ERRORS
 
@@ -124,7 +121,7 @@ def query(level: str, keys: Iterable[str], **matching: str) -> Dataset:
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
     for keyword in keys:
-        tag, vr = _tag_and_vr(keyword)
+        tag, vr = element(keyword)
         identifier.add_new(tag, vr, None)
     for keyword, value in matching.items():
         setattr(identifier, keyword, value)
@@ -133,8 +130,7 @@ def query(level: str, keys: Iterable[str], **matching: str) -> Dataset:
 
 def number_of(answer: Dataset, keyword: str) -> int | None:
     """Return a count, None when there is none."""
-    text = text_of(answer, keyword)
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return count_in(text_of(answer, keyword))
 
 
 def texts_of(answer: Dataset, keyword: str) -> list[str]:
@@ -155,14 +151,9 @@ def below(parent: TextHeader, answer: Dataset) -> TextHeader:
     return replace(header, values=values, undecodable=undecodable)
 
 
-def tag_of(keyword: str) -> int:
-    """Return the tag of a return key."""
-    return _tag_and_vr(keyword)[0]
-
-
-def _tag_and_vr(keyword: str) -> tuple[int, str]:
+def element(keyword: str) -> tuple[int, str]:
+    """Return tag and VR of a return key."""
     if keyword in ELEMENTS:
         return ELEMENTS[keyword]
-    tag = tag_for_keyword(keyword)
-    assert tag is not None, keyword
-    return tag, "IS" if keyword.startswith("NumberOf") else "CS" if "Modal" in keyword else "UI"
+    tag = tag_of(keyword)
+    return tag, dictionary_VR(tag)

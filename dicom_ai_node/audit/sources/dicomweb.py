@@ -18,7 +18,7 @@ from dicom_ai_node.audit.sources.dicom_json import canonical, header_of, text_of
 from dicom_ai_node.audit.sources.dicomweb_client import WebService
 from dicom_ai_node.audit.sources.qido import Pager, QidoSearch, Unlisted
 from dicom_ai_node.audit.sources.remote import NO_STUDY, Image, OptionalService, RemoteSource
-from dicom_ai_node.audit.sources.selection import names_wanted, study_key
+from dicom_ai_node.audit.sources.selection import count_in, names_wanted, study_key
 from dicom_ai_node.audit.sources.temporary_scp import is_other, settle, write
 from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.dicom.uids import clean_uid, is_uid
@@ -163,11 +163,10 @@ class Web(RemoteSource[WebInventory]):
 
 
 def _listed(answer: Mapping[str, Any]) -> Listed:
-    count = text_of(answer, _INSTANCES_OF_STUDY) or ""
     return Listed(
         key=study_key(text_of(answer, _STUDY) or "", canonical(answer)),
         header=header_of(answer),
-        instances=int(count) if count.isascii() and count.isdigit() and len(count) < 10 else None,
+        instances=count_in(text_of(answer, _INSTANCES_OF_STUDY) or ""),
     )
 
 

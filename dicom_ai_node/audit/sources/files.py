@@ -43,6 +43,15 @@ class FileSource:
         """One: it answers everything, and a folder would be read whole for each part."""
         return (whole(spec),)
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _header(self, path: Path) -> TextHeader | None:
+        try:
+            return TextHeader.from_dataset(pixels.read_header(path, self._limits))
+        except UnreadableInstance:
+            return None
+
 
 class Folder(FileSource):
     """A folder tree: every DICOM file of a wanted modality below it.
@@ -96,15 +105,8 @@ class Folder(FileSource):
                 files.append(path)
         return Fetched(tuple(files), len(found), faults)
 
-    def close(self) -> None:
-        """Nothing to give back."""
-
     def _headers(self, key: str) -> Iterator[TextHeader]:
-        for path in self._paths.get(key, ()):
-            try:
-                yield TextHeader.from_dataset(pixels.read_header(path, self._limits))
-            except UnreadableInstance:
-                continue
+        return filter(None, map(self._header, self._paths.get(key, ())))
 
     @property
     def _paths(self) -> Mapping[str, Paths]:
@@ -178,11 +180,11 @@ class Node(FileSource):
         wanted = Wanted(spec)
         for uid in instances.studies_with_files(self._db):
             files = self._files(uid)
-            headers = [header for path in files if (header := self._header(path)) is not None]
+            headers = [*filter(None, map(self._header, files))]
             if not headers:
                 yield Listed(uid, TextHeader(), len(files), fault="none of its files can be read")
                 continue
-            radiographs = [header for header in headers if self._is_wanted(header)]
+            radiographs = [*filter(self._is_wanted, headers)]
             if not radiographs:
                 yield NotAudited(uid, Omission.MODALITY)
             elif (first := wanted.first(radiographs)) is None:
@@ -192,8 +194,8 @@ class Node(FileSource):
 
     def headers(self, listed: Listed) -> Sequence[TextHeader]:
         """The header of each file of a wanted modality."""
-        found = map(self._header, self._files(listed.key))
-        return tuple(header for header in found if header is not None and self._is_wanted(header))
+        found = filter(None, map(self._header, self._files(listed.key)))
+        return tuple(filter(self._is_wanted, found))
 
     def fetch(self, listed: Listed, folder: Path) -> Fetched:
         """The wanted files in the spool, in the newest version of each instance."""
@@ -213,12 +215,6 @@ class Node(FileSource):
     def close(self) -> None:
         """Close the connections to the database."""
         self._db.close()
-
-    def _header(self, path: Path) -> TextHeader | None:
-        try:
-            return TextHeader.from_dataset(pixels.read_header(path, self._limits))
-        except UnreadableInstance:
-            return None
 
     def _is_wanted(self, header: TextHeader) -> bool:
         return names_wanted([header["Modality"]], self._modalities) is not False

@@ -22,7 +22,7 @@ from dicom_ai_node.audit.sources.remote import DEMANDS
 from dicom_ai_node.audit.sources.selection import date_range, halves
 from dicom_ai_node.errors import PeerRefused
 
-_FIELDS = tuple(f"{cfind.tag_of(keyword):08X}" for keyword in cfind.STUDY)
+_FIELDS = tuple(f"{cfind.element(keyword)[0]:08X}" for keyword in cfind.STUDY)
 _NOT_FOUND, _OUT_OF_RANGE = 404, 416
 _QUESTION_REFUSED = frozenset({400, 413, 414, 422, 501})
 """The service is there and does not take the question as it is put."""

@@ -101,8 +101,9 @@ def days(spec: AuditSpec) -> tuple[Slice, ...]:
         return (Slice(last=_text(last)) if last else Slice(),)
     # Studies dated in the future are a finding, and come last.
     beyond = () if last else (Slice(first=_text(max(first, spec.today + timedelta(days=1)))),)
-    end = last or spec.today
-    return tuple(Slice(_text(day), _text(day)) for day in _each_day(first, end)) + beyond
+    length = ((last or spec.today) - first).days + 1
+    each = [_text(first + timedelta(days=number)) for number in range(length)]
+    return tuple(Slice(day, day) for day in each) + beyond
 
 
 def whole(spec: AuditSpec) -> Slice:
@@ -123,6 +124,11 @@ def study_key(uid: str, content: bytes) -> str:
     return clean_uid(uid) or f"listed:{hashlib.sha256(content).hexdigest()}"
 
 
+def count_in(text: str) -> int | None:
+    """Return the count that a source states, None where it states none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
 def halves(part: Slice, today: date) -> tuple[Slice, Slice] | None:
     """Return a window of dates as two, None where it cannot be cut; open ends stay open."""
     first = _date(part.first) if part.first else min(_EARLIEST, _date(part.last or _text(today)))
@@ -131,11 +137,6 @@ def halves(part: Slice, today: date) -> tuple[Slice, Slice] | None:
         return None
     middle = first + (last - first) // 2
     return Slice(part.first, _text(middle)), Slice(_text(middle + timedelta(days=1)), part.last)
-
-
-def _each_day(first: date, last: date) -> Iterator[date]:
-    for number in range((last - first).days + 1):
-        yield first + timedelta(days=number)
 
 
 def _text(day: date) -> str:
