@@ -142,5 +142,5 @@ def _permitted(answers: Mapping[str, Answer], policy: PolicySettings) -> dict[st
 
 def _answer_to(answers: Mapping[str, Answer], keyword: str) -> Answer | None:
     """The answer that an attribute is held against."""
-    compared = (one for one in answers.values() if isinstance(one, Quantity | Category))
+    compared = (answer for answer in answers.values() if isinstance(answer, Quantity | Category))
     return next((answer for answer in compared if answer.attribute == keyword), None)

@@ -141,7 +141,11 @@ def _words(text: str) -> Words:
     for word in _WORD.findall(unicodedata.normalize("NFC", text).casefold()):
         bare = unicodedata.normalize("NFKD", word)
         plain = "".join(letter for letter in bare if not unicodedata.combining(letter))
-        found |= {one for one in (plain, word.translate(_DIGRAPHS)) if _LATIN.fullmatch(one)}
+        found |= {
+            spelling
+            for spelling in (plain, word.translate(_DIGRAPHS))
+            if _LATIN.fullmatch(spelling)
+        }
     return frozenset(found)
 
 

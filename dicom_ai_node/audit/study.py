@@ -177,8 +177,10 @@ def remove_abandoned(db: Database, spool: Path) -> int:
     """
     # Looked for first: who takes an audit from now on makes a new folder for each study.
     studies = sorted(_root(spool).glob("*/*"))
-    in_use = {str(one) for one in audits.in_use(db, now=time.time())} if studies else set()
-    left = [one for one in studies if one.parent.name not in in_use]
+    in_use = (
+        {str(audit_id) for audit_id in audits.in_use(db, now=time.time())} if studies else set()
+    )
+    left = [study for study in studies if study.parent.name not in in_use]
     for study in left:
         shutil.rmtree(study, ignore_errors=True)
         with suppress(OSError):
@@ -225,7 +227,7 @@ def collected_from_row(row: SettledStudy) -> Collected:
 
 def models_of(collected: Iterable[Collected]) -> str:
     """Return name and version of the networks that answered, '' when none did."""
-    models = {one.result.model for one in collected if one.result and one.result.model}
+    models = {study.result.model for study in collected if study.result and study.result.model}
     return ", ".join(sorted({f"{model.name} {model.version}" for model in models}))
 
 

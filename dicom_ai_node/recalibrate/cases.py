@@ -97,7 +97,9 @@ def trust(
     ``files`` counts those of the other studies under their status, as ``age_missing`` or
     ``sex_conflict_header``, and those of a de-identified '90 or over' as ``age_censored``.
     """
-    collected = [Collected(one.uid, StudyFacts(one.uid, tuple(one.headers))) for one in studies]
+    collected = [
+        Collected(study.uid, StudyFacts(study.uid, tuple(study.headers))) for study in studies
+    ]
     of = {study.uid: study for study in studies}
     found = []
     for member in checked_with_others(collected, settings=rules, today=today):
@@ -142,24 +144,24 @@ def measure(
     ``files`` counts each file of ``trusted`` once: as ``used``, as ``another_of_its_study``, or
     under the code of the refusal or gate that kept it out.
     """
-    done = track("images", sum(len(one.study.files) for one in trusted))
+    done = track("images", sum(len(case.study.files) for case in trusted))
     kept: list[tuple[Trusted, _Answer]] = []
     with ThreadPoolExecutor(decoders) as pool:
         for start in range(0, len(trusted), _TOGETHER):
             batch = trusted[start : start + _TOGETHER]
-            paths = [path for one in batch for _, path in one.study.files]
+            paths = [path for case in batch for _, path in case.study.files]
             loaded = list(pool.map(lambda path: _load(path, estimator.manifest, limits), paths))
             answers = _answers(loaded, estimator, gates)
-            for one in batch:
+            for case in batch:
                 usable: list[_Answer] = []
-                for answer in islice(answers, len(one.study.files)):
+                for answer in islice(answers, len(case.study.files)):
                     done()
                     if isinstance(answer, str):
                         files[answer] += 1
                     else:
                         files[SPARE if usable else USED] += 1
                         usable.append(answer)
-                kept += [(one, answer) for answer in usable[:1]]
+                kept += [(case, answer) for answer in usable[:1]]
     return _cases(kept, estimator.manifest.heads)
 
 
@@ -177,10 +179,10 @@ def _answers(
     loaded: Sequence[NDArray[np.float32] | str], estimator: Estimator, gates: Gates
 ) -> Iterator[_Answer | str]:
     """Yield for each image what is measured of it, or the code of what keeps it out."""
-    images = [one for one in loaded if not isinstance(one, str)]
+    images = [image for image in loaded if not isinstance(image, str)]
     measured = _measured(np.stack(images), estimator, gates) if images else iter(())
-    for one in loaded:
-        yield one if isinstance(one, str) else next(measured)
+    for image in loaded:
+        yield image if isinstance(image, str) else next(measured)
 
 
 def _measured(
@@ -202,11 +204,11 @@ def _cases(kept: Sequence[tuple[Trusted, _Answer]], heads: Sequence[Head]) -> Ca
         tuple(heads),
         {head.name: column(said[head.name] for _, (said, *_) in kept) for head in heads},
         {
-            head.name: column(one.truth[head.name] for one, _ in kept)
+            head.name: column(case.truth[head.name] for case, _ in kept)
             for head in heads
-            if all(head.name in one.truth for one, _ in kept)
+            if all(head.name in case.truth for case, _ in kept)
         },
         column(content for _, (_, content, _) in kept),
         column(texture for _, (_, _, texture) in kept),
-        np.array([one.patient for one, _ in kept], dtype=np.str_),
+        np.array([case.patient for case, _ in kept], dtype=np.str_),
     )

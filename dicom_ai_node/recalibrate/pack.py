@@ -114,9 +114,11 @@ def pack(
     old = bundle.load_manifest(base)
 
     calibrations = old.calibration.root
-    widening = {name: one.widening for name, one in calibrations.items()}
+    widening = {name: calibration.widening for name, calibration in calibrations.items()}
     smallest = {
-        one.smallest_group for one in calibrations.values() if isinstance(one, QuantityCalibration)
+        calibration.smallest_group
+        for calibration in calibrations.values()
+        if isinstance(calibration, QuantityCalibration)
     }
 
     def fit(chosen: NDArray[np.bool_]) -> Calibration:

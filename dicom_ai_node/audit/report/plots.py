@@ -57,10 +57,10 @@ def forest(
     top, row, right = 10, 24, 104
     left = 150 if width > NARROW else 108
     height = top + row * len(shares) + 26
-    highest = max([0.05, *(one.interval[1] for one in shares), nominal or 0.0])
+    highest = max([0.05, *(share.interval[1] for share in shares), nominal or 0.0])
     lowest = 0.0
     if nominal is not None:
-        lowest = max(0.0, min(one.interval[0] for one in shares) - 0.02) if shares else 0.0
+        lowest = max(0.0, min(share.interval[0] for share in shares) - 0.02) if shares else 0.0
     ticks = _ticks(lowest, highest)
     span = (ticks[0], ticks[-1])
 
@@ -74,15 +74,17 @@ def forest(
     ]
     if nominal is not None:
         parts.append(_line(x(nominal), top, x(nominal), height - 24, "nominal"))
-    for at, one in enumerate(shares):
+    for at, share in enumerate(shares):
         y = top + row * at + row / 2
-        style = "marked" if one.marked else "plain"
-        low, high = one.interval
+        style = "marked" if share.marked else "plain"
+        low, high = share.interval
         parts += [
-            _text(left - 8, y + 4, _fitted(one.label, left - 8), "end"),
+            _text(left - 8, y + 4, _fitted(share.label, left - 8), "end"),
             _line(x(low), y, x(high), y, f"range {style}"),
-            f'<circle cx="{x(one.share):.1f}" cy="{y:.1f}" r="4" class="{style}"/>',
-            _text(width - right + 10, y + 4, f"{one.share:.1%} of {one.count}", "start", "faint"),
+            f'<circle cx="{x(share.share):.1f}" cy="{y:.1f}" r="4" class="{style}"/>',
+            _text(
+                width - right + 10, y + 4, f"{share.share:.1%} of {share.count}", "start", "faint"
+            ),
         ]
     return _svg(parts, width, height, title)
 
@@ -90,7 +92,7 @@ def forest(
 def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
     """Estimated against recorded age; marked ones with their 90 % interval."""
     size, left, bottom, top = 380, 46, 42, 12
-    ends = [0.0, 100.0, *(one.recorded for one in dots), *(one.estimated for one in dots)]
+    ends = [0.0, 100.0, *(dot.recorded for dot in dots), *(dot.estimated for dot in dots)]
     ticks = _ticks(0.0, min(max(ends), 130.0))
 
     def x(years: float) -> float:
@@ -102,14 +104,14 @@ def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
     parts = [_grid_down(x(tick), top, size - bottom, f"{tick:.0f}") for tick in ticks]
     parts += [_grid_across(left, size - top, y(tick), f"{tick:.0f}") for tick in ticks]
     parts.append(_line(x(0), y(0), x(ticks[-1]), y(ticks[-1]), "nominal"))
-    for one in sorted(dots, key=lambda dot: dot.marked):
-        style = "marked" if one.marked else "plain cloud"
-        if one.marked:
-            low, high = one.interval
-            parts.append(_line(x(one.recorded), y(low), x(one.recorded), y(high), "range marked"))
+    for dot in sorted(dots, key=lambda dot: dot.marked):
+        style = "marked" if dot.marked else "plain cloud"
+        if dot.marked:
+            low, high = dot.interval
+            parts.append(_line(x(dot.recorded), y(low), x(dot.recorded), y(high), "range marked"))
         parts.append(
-            f'<circle cx="{x(one.recorded):.1f}" cy="{y(one.estimated):.1f}" '
-            f'r="{4 if one.marked else 2.5}" class="{style}"/>'
+            f'<circle cx="{x(dot.recorded):.1f}" cy="{y(dot.estimated):.1f}" '
+            f'r="{4 if dot.marked else 2.5}" class="{style}"/>'
         )
     middle = (size + left) / 2
     parts += [
@@ -125,18 +127,18 @@ def courses(stations: Sequence[Course], *, title: str) -> list[Markup]:
 
     None for a station without a month.
     """
-    drawn = [one for one in stations if one.points]
-    highest = max((high for one in drawn for _, _, (_, high) in one.points), default=0.0)
+    drawn = [course for course in stations if course.points]
+    highest = max((high for course in drawn for _, _, (_, high) in course.points), default=0.0)
     ticks = _ticks(0.0, max(0.05, highest))  # whole intervals: a cut one looks narrow
     return [
-        _svg([*_course(one, ticks)], NARROW, _COURSE_HEIGHT, f"{title}: {one.label}")
-        for one in drawn
+        _svg([*_course(course, ticks)], NARROW, _COURSE_HEIGHT, f"{title}: {course.label}")
+        for course in drawn
     ]
 
 
-def _course(one: Course, ticks: Sequence[float]) -> Iterator[str]:
+def _course(course: Course, ticks: Sequence[float]) -> Iterator[str]:
     left, top, bottom, right, width, height = 40, 24, 20, 8, NARROW, _COURSE_HEIGHT
-    first, last = one.points[0][0], one.points[-1][0]
+    first, last = course.points[0][0], course.points[-1][0]
 
     def x(month: int) -> float:
         share = (month - first) / (last - first) if last > first else 0.5
@@ -145,22 +147,22 @@ def _course(one: Course, ticks: Sequence[float]) -> Iterator[str]:
     def y(share: float) -> float:
         return height - bottom - min(share / ticks[-1], 1.0) * (height - top - bottom)
 
-    style = "marked" if one.marked else "plain"
-    yield _text(left, 14, _fitted(one.label, width - left), "start", "strong")
+    style = "marked" if course.marked else "plain"
+    yield _text(left, 14, _fitted(course.label, width - left), "start", "strong")
     for tick in (ticks[0], ticks[-1]):
         yield _grid_across(left, width - right, y(tick), f"{tick:.0%}")
     ends = ((first, "start"), (last, "end")) if last > first else ((first, "middle"),)
     for month, anchor in ends:
         yield _text(x(month), height - 4, _month(month), anchor, "faint")
-    upper = [f"{x(month):.1f},{y(high):.1f}" for month, _, (_, high) in one.points]
-    lower = [f"{x(month):.1f},{y(low):.1f}" for month, _, (low, _) in one.points]
-    if len(one.points) == 1:  # a band of one month would have no width
-        (month, _, (low, high)) = one.points[0]
+    upper = [f"{x(month):.1f},{y(high):.1f}" for month, _, (_, high) in course.points]
+    lower = [f"{x(month):.1f},{y(low):.1f}" for month, _, (low, _) in course.points]
+    if len(course.points) == 1:  # a band of one month would have no width
+        (month, _, (low, high)) = course.points[0]
         yield _line(x(month), y(low), x(month), y(high), f"range {style}")
     yield f'<polygon class="band {style}" points="{" ".join([*upper, *lower[::-1]])}"/>'
-    line = " ".join(f"{x(month):.1f},{y(share):.1f}" for month, share, _ in one.points)
+    line = " ".join(f"{x(month):.1f},{y(share):.1f}" for month, share, _ in course.points)
     yield f'<polyline class="line {style}" points="{line}"/>'
-    for month, share, _ in one.points:
+    for month, share, _ in course.points:
         yield f'<circle cx="{x(month):.1f}" cy="{y(share):.1f}" r="2" class="{style}"/>'
 
 

@@ -67,7 +67,9 @@ class StudySearch:
     ) -> None:
         self._source = source
         self._connected = connected
-        self._demands = next(at for at, one in enumerate(DEMANDS) if one.modality is match_modality)
+        self._demands = next(
+            at for at, demands in enumerate(DEMANDS) if demands.modality is match_modality
+        )
 
     def studies(self, spec: AuditSpec, part: Slice) -> Iterator[Match]:
         """Return every answer, those of one query read to the end before the first is given."""

@@ -58,8 +58,8 @@ def texts_of(answer: Mapping[str, Any], tag: int) -> list[str]:
     if "InlineBinary" in element:
         return [_inline(element["InlineBinary"])]
     found = element.get("Value", [])
-    parts = [one for one in (found if isinstance(found, list) else [found]) if one is not None]
-    return parts if all(isinstance(one, str) for one in parts) else []
+    parts = [part for part in (found if isinstance(found, list) else [found]) if part is not None]
+    return parts if all(isinstance(part, str) for part in parts) else []
 
 
 def is_dataset(answer: Mapping[str, Any]) -> bool:
@@ -80,7 +80,7 @@ def _has_content(part: Any) -> bool:
         return part is not None and says_something(str(part))
     if "Value" in part or "vr" in part or "InlineBinary" in part:
         return _has_content(part.get("Value")) or _has_content(part.get("InlineBinary"))
-    return any(_has_content(one) for tag, one in part.items() if tag not in _SCHEME)
+    return any(_has_content(element) for tag, element in part.items() if tag not in _SCHEME)
 
 
 def canonical(answer: Mapping[str, Any]) -> bytes:
@@ -92,7 +92,7 @@ def _value(part: Any) -> str:
     if part is None:
         return ""
     if isinstance(part, Mapping):
-        return "=".join(_plain(part.get(one) or "") for one in _NAMES).rstrip("=")
+        return "=".join(_plain(part.get(group) or "") for group in _NAMES).rstrip("=")
     return _plain(part)
 
 

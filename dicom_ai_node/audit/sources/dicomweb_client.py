@@ -66,7 +66,7 @@ class WebService:
         self, filters: Mapping[str, str], fields: Sequence[str], *, limit: int, offset: int
     ) -> Page:
         """Return one page of the studies that match."""
-        fields_asked = [("includefield", one) for one in fields]
+        fields_asked = [("includefield", field) for field in fields]
         query = [*filters.items(), *fields_asked, ("limit", str(limit)), ("offset", str(offset))]
         answer = self._get("QIDO-RS", "/studies", _JSON, query)
         return Page(
@@ -107,9 +107,11 @@ class WebService:
             return []
         if isinstance(found, Mapping) and is_dataset(found):  # one match, without its list
             found = [found]
-        if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
+        if not isinstance(found, list) or not all(
+            isinstance(dataset, Mapping) for dataset in found
+        ):
             raise PeerRefused(0, f"{self._where} answered {what} with other JSON than DICOM's")
-        return [normalised(one) for one in found]
+        return [normalised(dataset) for dataset in found]
 
     def _get(
         self, what: str, path: str, accept: str, query: Sequence[tuple[str, str]] = ()

@@ -41,7 +41,7 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
         )
     if isinstance(table, WebTable) and kind == table.kind:
         return Web(named, table, modalities=modalities)
-    known = [f"{one.kind}:{name}" for name, one in sorted(config.sources.items())]
+    known = [f"{source.kind}:{name}" for name, source in sorted(config.sources.items())]
     hint = did_you_mean(named, [*known, "node"])
     raise ConfigError(
         f"no source {named!r}{hint}; there are: {', '.join([*known, 'node', 'folder:PATH'])}"
@@ -66,7 +66,11 @@ def _retrieval(name: str, table: PacsTable, config: Config) -> Retrieval:
 def _held(db: Database, spool: Spool) -> Callable[[str], Mapping[str, Path]]:
     def files(study_instance_uid: str) -> Mapping[str, Path]:
         found = instances.analysable_instances(db, study_instance_uid)
-        return {one.sop_uid: spool.path(one.path) for one in found if not one.is_gone}
+        return {
+            instance.sop_uid: spool.path(instance.path)
+            for instance in found
+            if not instance.is_gone
+        }
 
     return files
 

@@ -89,7 +89,7 @@ class Pacs(RemoteSource[Inventory]):
         found = self._ask("SERIES", cfind.SERIES, StudyInstanceUID=listed.key)
         wanted = [series for series in found if self._is_wanted(series)]
         series = tuple(self._series(listed, answer) for answer in wanted)
-        counts = [len(one.images) or one.count for one in series]
+        counts = [len(inside.images) or inside.count for inside in series]
         known = [count for count in counts if count is not None]
         all_wanted = len(wanted) == len(found)
         count = listed.instances if all_wanted else None

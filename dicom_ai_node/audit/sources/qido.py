@@ -51,7 +51,7 @@ class QidoSearch:
     def __init__(self, name: str, service: WebService, *, match_modality: bool) -> None:
         self._name = name
         self._service = service
-        self._demands = next(one for one in DEMANDS if one.modality is match_modality)
+        self._demands = next(demands for demands in DEMANDS if demands.modality is match_modality)
         self._limit_from_first = False
         self._proven = False
         """Whether a search was ever answered: then 404 says that nothing matches."""
@@ -192,7 +192,7 @@ class Pager:
         seen: set[bytes] = set()
         while deepest is None or offset < deepest:
             piece = self._piece(query, offset, self._page_size)
-            fresh = {canonical(one): one for one in piece.objects}
+            fresh = {canonical(answer): answer for answer in piece.objects}
             if not piece.lost and fresh.keys() <= seen:
                 if len(piece) == self._page_size:  # full once more: the offset is ignored
                     yield from self._without_offset(query)
@@ -201,7 +201,7 @@ class Pager:
                         f"the service lists {offset} studies and says there are more"
                     )
                 return
-            yield from (one for digest, one in fresh.items() if digest not in seen)
+            yield from (answer for digest, answer in fresh.items() if digest not in seen)
             yield from piece.lost
             seen |= fresh.keys()
             offset, more = offset + len(piece), piece.more

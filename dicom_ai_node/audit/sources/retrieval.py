@@ -10,8 +10,7 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import build_context, evt
 
-from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed
-from dicom_ai_node.audit.sources.cfind import query
+from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, cfind
 from dicom_ai_node.audit.sources.remote import Image
 from dicom_ai_node.audit.sources.temporary_scp import IncomingFiles, TemporaryScp, settle
 from dicom_ai_node.config.peers import PacsTable
@@ -136,7 +135,7 @@ class Get(Retrieval):
         incoming = self._incoming
         exchange = self._connection.exchange(_classes(inventory), incoming)
         with incoming.into(folder, inventory.sop_uids):
-            asked = _tried(lambda: [exchange.get(one) for one in _identifiers(listed, inventory)])
+            asked = _tried(lambda: [exchange.get(query) for query in _queries(listed, inventory)])
         return _settled(incoming.files, listed, inventory, asked, incoming.unexpected)
 
 
@@ -159,8 +158,8 @@ class Move(Retrieval):
         exchange = self._connection.exchange()
         ends, lost = _tried(
             lambda: [
-                exchange.move(one, self._destination, last_arrival=last_arrival)
-                for one in _identifiers(listed, inventory)
+                exchange.move(query, self._destination, last_arrival=last_arrival)
+                for query in _queries(listed, inventory)
             ]
         )
         # Some answer as soon as they have put the study into a queue of theirs.
@@ -243,13 +242,13 @@ def _tried(ask: Callable[[], list[RetrieveOutcome]]) -> _Asked:
         return [], error
 
 
-def _identifiers(listed: Listed, inventory: Inventory) -> Iterable[Dataset]:
+def _queries(listed: Listed, inventory: Inventory) -> Iterable[Dataset]:
     """What is asked for: the study, or its wanted series where it has others."""
     if inventory.all_wanted:
-        yield query("STUDY", (), StudyInstanceUID=listed.key)
+        yield cfind.query("STUDY", (), StudyInstanceUID=listed.key)
         return
     for series in inventory.series:
-        yield query("SERIES", (), StudyInstanceUID=listed.key, SeriesInstanceUID=series.uid)
+        yield cfind.query("SERIES", (), StudyInstanceUID=listed.key, SeriesInstanceUID=series.uid)
 
 
 def _classes(inventory: Inventory) -> tuple[str, ...]:

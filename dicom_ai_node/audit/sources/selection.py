@@ -62,7 +62,7 @@ class Wanted:
         Without a header, as of files that have gone meanwhile, an empty one.
         """
         said = [*headers] or [TextHeader()]
-        dates = ((one, self.why_not(study_date=one.clean("StudyDate"))) for one in said)
+        dates = ((header, self.why_not(study_date=header.clean("StudyDate"))) for header in said)
         return next((one for one, why in dates if why is None), None)
 
 
@@ -76,12 +76,12 @@ class DistinctStudies:
 
     def of(self, answers: Iterable[Listed | NotAudited]) -> Iterator[Listed]:
         """Return the studies that are audited; no more than the audit may have."""
-        for one in answers:
-            if isinstance(one, NotAudited):
-                self._omitted[one.key] = one.why
-            elif one.key not in self._listed:
-                self._listed.add(one.key)
-                yield one
+        for answer in answers:
+            if isinstance(answer, NotAudited):
+                self._omitted[answer.key] = answer.why
+            elif answer.key not in self._listed:
+                self._listed.add(answer.key)
+                yield answer
             if self._limit is not None and len(self._listed) >= self._limit:
                 return
 

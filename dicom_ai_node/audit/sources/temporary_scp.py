@@ -109,8 +109,8 @@ class TemporaryScp:
         ae.maximum_pdu_size = table.max_pdu
         ae.require_called_aet = True
         ae.supported_contexts = [
-            build_context(one.abstract_syntax, list(ACCEPTED_SYNTAXES))
-            for one in AllStoragePresentationContexts
+            build_context(context.abstract_syntax, list(ACCEPTED_SYNTAXES))
+            for context in AllStoragePresentationContexts
         ]
         try:
             self._server: Any = ae.make_server(
