@@ -150,18 +150,12 @@ def patients(headers: Mapping[str, Sequence[TextHeader]]) -> Mapping[str, str]:
     issuers: dict[str, set[str]] = {}
     for patient, issuer in named.values():
         issuers.setdefault(patient, set()).update({issuer} - {""})
-    return {
-        key: _pseudonym(patient, issuer or _only(issuers[patient]))
-        for key, (patient, issuer) in named.items()
-    }
-
-
-def _only(values: set[str]) -> str:
-    return next(iter(values)) if len(values) == 1 else ""
-
-
-def _pseudonym(patient: str, issuer: str) -> str:
-    return hashlib.sha256(f"{issuer}\0{patient}".encode()).hexdigest() if patient else ""
+    pseudonyms = {}
+    for key, (patient, issuer) in named.items():
+        known = issuers[patient]
+        text = f"{issuer or (min(known) if len(known) == 1 else '')}\0{patient}"
+        pseudonyms[key] = hashlib.sha256(text.encode()).hexdigest() if patient else ""
+    return pseudonyms
 
 
 def grouped(

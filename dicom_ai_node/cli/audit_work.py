@@ -64,8 +64,13 @@ def dry_run(settings: Config, spec: AuditSpec, *, as_json: bool) -> Output:
 
     source = source_of(settings, spec)
     try:
-        with _previewed(as_json=as_json) as on_progress:
-            found = preview(source, spec, settings.rules, on_progress=on_progress)
+        with Progress(console=progress_console, disable=as_json or plain_terminal()) as bars:
+            bar = bars.add_task("listing", total=None)
+
+            def show(found: DryRun) -> None:
+                bars.update(bar, total=found.slices, completed=found.slices_done)
+
+            found = preview(source, spec, settings.rules, on_progress=show)
     finally:
         source.close()
     minutes = found.minutes(settings.audit.studies_per_minute)
@@ -217,14 +222,6 @@ def work(config: Config, db: Database, audit_id: int, owner: str, *, as_json: bo
     if ending is not Ending.DONE:
         _say(f"audit {audit_id} {_ENDINGS[ending]}")
         raise typer.Exit(ExitCode.NO)
-
-
-@contextmanager
-def _previewed(*, as_json: bool) -> Iterator[Callable[[DryRun], None]]:
-    """Show a bar for a dry run, and yield what moves it."""
-    with Progress(console=progress_console, disable=as_json or plain_terminal()) as bars:
-        listing = bars.add_task("listing", total=None)
-        yield lambda found: bars.update(listing, total=found.slices, completed=found.slices_done)
 
 
 @contextmanager

@@ -113,8 +113,7 @@ def _sex_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: Polic
     return f"recorded sex has probability {1 - answer.certainty:.3f}"
 
 
-Contradicts = Callable[[HeaderCheck, Answer, Ages, PolicySettings], str]
-CONFLICTS: Mapping[str, tuple[str, Contradicts]] = {
+CONFLICTS: Mapping[str, tuple[str, Callable[[HeaderCheck, Answer, Ages, PolicySettings], str]]] = {
     AGE: ("H1", age_conflicts),
     SEX: ("H2", _sex_conflicts),
 }

@@ -97,13 +97,13 @@ def trust(
     ``files`` counts those of the other studies under their status, as ``age_missing`` or
     ``sex_conflict_header``, and those of a de-identified '90 or over' as ``age_censored``.
     """
+    by_uid = {study.uid: study for study in studies}
     collected = [
-        Collected(study.uid, StudyFacts(study.uid, tuple(study.headers))) for study in studies
+        Collected(uid, StudyFacts(uid, tuple(study.headers))) for uid, study in by_uid.items()
     ]
-    of = {study.uid: study for study in studies}
     found = []
     for member in checked_with_others(collected, settings=rules, today=today):
-        study, truth = of[member.key], _truth(member.check, heads)
+        study, truth = by_uid[member.key], _truth(member.check, heads)
         if isinstance(truth, str):
             files[truth] += len(study.files)
         else:
@@ -115,9 +115,9 @@ def _truth(checked: HeaderCheck, heads: Sequence[Head]) -> dict[str, float] | st
     """Return what is recorded for each head, or why the header must not calibrate anything."""
     truth: dict[str, float] = {}
     for head in heads:
-        row = None if isinstance(head, FindingsHead) else checked.attributes.get(head.attribute)
-        if isinstance(head, FindingsHead) or row is None:
+        if isinstance(head, FindingsHead) or head.attribute not in checked.attributes:
             continue
+        row = checked.attributes[head.attribute]
         value = checked.trusted(head.attribute)
         if isinstance(head, CategoryHead) and value in head.values:
             truth[head.name] = float(head.values.index(str(value)))
@@ -180,16 +180,16 @@ def _answers(
 ) -> Iterator[_Answer | str]:
     """Yield for each image what is measured of it, or the code of what keeps it out."""
     images = [image for image in loaded if not isinstance(image, str)]
-    measured = _measured(np.stack(images), estimator, gates) if images else iter(())
+    if not images:
+        yield from (code for code in loaded if isinstance(code, str))
+        return
+    raw, distances = estimator.measure(np.stack(images))
+    predictions = enumerate(estimator.calibrated(raw, distances))
     for image in loaded:
-        yield image if isinstance(image, str) else next(measured)
-
-
-def _measured(
-    images: NDArray[np.float32], estimator: Estimator, gates: Gates
-) -> Iterator[_Answer | str]:
-    raw, distances = estimator.measure(images)
-    for i, prediction in enumerate(estimator.calibrated(raw, distances)):
+        if isinstance(image, str):
+            yield image
+            continue
+        i, prediction = next(predictions)
         reason = judge(ImageRef("", "", ""), prediction, gates).reason
         said = {name: values[i] for name, values in raw.values.items()}
         far = float(distances.content[i]), float(distances.texture[i])

@@ -51,17 +51,16 @@ class Omission(StrEnum):
     """A file of a folder that is not DICOM and does not say that it is."""
 
 
-_WORDS = {
-    Omission.MODALITY: ("study of other modalities", "studies of other modalities"),
-    Omission.DATES: ("study outside the dates", "studies outside the dates"),
-    Omission.NOT_DICOM: ("file that is not DICOM", "files that are not DICOM"),
-}
-
-
 def not_audited_in_words(counts: Mapping[str, int]) -> str:
     """Return how many answers are left out, and why, for people."""
+    one_and_many = {
+        Omission.MODALITY: ("study of other modalities", "studies of other modalities"),
+        Omission.DATES: ("study outside the dates", "studies outside the dates"),
+        Omission.NOT_DICOM: ("file that is not DICOM", "files that are not DICOM"),
+    }
     return ", ".join(
-        f"{count} {_WORDS[Omission(why)][count != 1]}" for why, count in sorted(counts.items())
+        f"{count} {one_and_many[Omission(why)][count != 1]}"
+        for why, count in sorted(counts.items())
     )
 
 
