@@ -32,6 +32,8 @@ class Lister:
     def __init__(self, session: AuditSession) -> None:
         self.session = session
         self._task = session.task
+        self._parts: Sequence[Slice] = ()
+        """What the source answers apart; asked for once."""
         self._counted: set[int] = set()
         """Hashes of the keys of what is not audited, so that no later part counts it again."""
 
@@ -41,67 +43,57 @@ class Lister:
         A part that cannot be listed after all attempts is a finding; only when it is the first,
         so that nothing is known of the source, is the audit at its end (AuditError).
         """
-        parts: Sequence[Slice] | None = None
         progress, failures = self.session.progress, 0
         while not progress.listing_done:
             source = self.session.source(paced=False)
             try:
-                if parts is None:
-                    parts = self._parts(source)
-                    progress.slices = len(parts)
-                self._list(source, parts)
+                self._list(source)
                 failures = 0
             except (Ended, StorageError, ConfigError):
                 raise
             except Exception as error:
-                if not self._is_of_the_part(source, error):
-                    continue
+                part = f"part {progress.slices_done}"
+                if isinstance(error, PeerUnavailable) and not self.session.is_to_blame(
+                    part, source, error
+                ):
+                    continue  # the source is away as a whole
                 failures += 1
                 if failures < self._task.settings.max_attempts:
                     self._again_later(failures, describe(error))
-                elif parts is None or progress.slices_done == 0:
+                elif not self._parts or progress.slices_done == 0:
                     text = f"{self._task.spec.source}: the listing failed: {describe(error)}"
                     raise AuditError(text) from error
                 else:
-                    self._give_up(parts, describe(error))
+                    self._give_up(describe(error))
                     failures = 0
 
-    def _is_of_the_part(self, source: Source, error: Exception) -> bool:
-        """Return whether the failure counts; else the source is away as a whole."""
-        if not isinstance(error, PeerUnavailable):
-            return True
-        part = f"part {self.session.progress.slices_done}"
-        return self.session.is_to_blame(part, source, error)
-
-    def _parts(self, source: Source) -> Sequence[Slice]:
-        parts = self._ask(source, lambda: source.slices(self._task.spec))
-        self.session.pacing.answered()
-        return parts
-
-    def _list(self, source: Source, parts: Sequence[Slice]) -> None:
+    def _list(self, source: Source) -> None:
         """List and store the next part."""
         progress, spec = self.session.progress, self._task.spec
+        if not self._parts:
+            self._parts = self._ask(source, lambda: source.slices(spec))
+            self.session.pacing.answered()
+            progress.slices = len(self._parts)
         number = progress.slices_done
-        if number >= len(parts):
-            self._save([], done=number, last=True)
+        if number >= len(self._parts):
+            self._save([], done=number)
             return
         part = DistinctStudies(spec.limit)
-        answers = part.of(source.list(spec, parts[number]))
+        answers = part.of(source.list(spec, self._parts[number]))
         while not progress.listing_done:
             some = self._ask(source, lambda: list(islice(answers, _AT_ONCE)))
             self.session.pacing.answered()
             rows = [listed_to_row(study) for study in some]
             if len(some) < _AT_ONCE:
-                last = number + 1 == len(parts)
-                self._save(rows, done=number + 1, last=last, omitted=self._new(part))
+                self._save(rows, done=number + 1, omitted=self._new(part))
                 return
-            self._save(rows, done=None, last=False)
+            self._save(rows, done=None)
 
-    def _give_up(self, parts: Sequence[Slice], fault: str) -> None:
+    def _give_up(self, fault: str) -> None:
         number = self.session.progress.slices_done
         log.error("audit_slice_failed", audit=self._task.audit_id, fault=fault)
-        row = missing_part_to_row(parts[number], f"not listed: {fault}")
-        self._save([row], done=number + 1, last=number + 1 == len(parts))
+        row = missing_part_to_row(self._parts[number], f"not listed: {fault}")
+        self._save([row], done=number + 1)
 
     def _again_later(self, failures: int, fault: str) -> None:
         log.warning(
@@ -121,10 +113,10 @@ class Lister:
         rows: Sequence[NewListed],
         *,
         done: int | None,
-        last: bool,
         omitted: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         task, progress = self._task, self.session.progress
+        last = done is not None and done >= len(self._parts)
         saved = save_slice(
             self.session.db,
             task.audit_id,

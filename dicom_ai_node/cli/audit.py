@@ -21,8 +21,6 @@ from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent, AuditState
 
 _RATE: float = AuditSpec.model_fields["false_discovery_rate"].default
-_OPTIONS = {"first_date": "--from", "last_date": "--to", "modalities": "--modality"}
-"""Parts of a spec whose options are not called after them."""
 Number = Annotated[int, typer.Argument(help="The audit's number, as 'audit list' shows it.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Leave it to the running node and return.")]
 
@@ -94,8 +92,8 @@ def _fault(found: Mapping[str, Any]) -> str:
     if not found["loc"]:
         return f"--from, --to: {message}"
     field = str(found["loc"][0])
-    option = _OPTIONS.get(field, f"--{field.replace('_', '-')}")
-    return f"{option} {found['input']}: {message}"
+    option = audit_work.ASKED.get(field, field.replace("_", "-"))
+    return f"--{option} {found['input']}: {message}"
 
 
 def start(

@@ -37,7 +37,7 @@ _ENDINGS = {
     Ending.LEFT: "was paused or cancelled by a person",
     Ending.LOST: "was taken over by another process",
 }
-_ASKED = {
+ASKED = {
     "first_date": "from",
     "last_date": "to",
     "modalities": "modality",
@@ -178,7 +178,7 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[Block]:
     for name, value in spec.items():
         if value not in (None, [], ""):
             text = ", ".join(value) if isinstance(value, list) else value
-            yield Whole(f"{_ASKED.get(name, name.replace('_', ' '))}: {text}")
+            yield Whole(f"{ASKED.get(name, name.replace('_', ' '))}: {text}")
 
 
 def _not_audited(counts: Mapping[str, int]) -> Iterator[Block]:
