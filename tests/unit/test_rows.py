@@ -17,11 +17,11 @@ from pydicom.sr.coding import Code
 from dicom_ai_node.analyse.headers import recorded_part, status_part
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec
-from dicom_ai_node.audit.conclude import AuditReport, conclude
+from dicom_ai_node.audit.conclude import AuditReport
 from dicom_ai_node.audit.report.page import page
 from dicom_ai_node.audit.report.tables import report_json, studies_table
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.config.stages import FillSettings, PolicySettings, ReportSettings
+from dicom_ai_node.config.stages import FillSettings, ReportSettings
 from dicom_ai_node.decide.proposals import propose
 from dicom_ai_node.decide.stored import check_from_json, check_to_json
 from dicom_ai_node.decide.study import header_only, noteworthy
@@ -49,6 +49,7 @@ from dicom_ai_node.types import (
     StudyResult,
 )
 from tests.builders.headers import TODAY, Value, header
+from tests.builders.scores import concluded
 
 KEYWORD = "BodyPartExamined"
 WORDS = {"CHEST", "HAND"}
@@ -194,17 +195,8 @@ def audited(**answers: Answer) -> AuditReport:
         alone = check([own], settings=RulesSettings(), today=TODAY, attributes=TABLE)
         result = StudyResult(f"1.2.{number}", Outcome.ESTIMATED, alone, answers=answers)
         studies.append(Collected(f"1.2.{number}", StudyFacts(f"1.2.{number}", (own,)), result))
-    return conclude(
-        AuditSpec(source="node", today=TODAY),
-        studies,
-        listed=3,
-        complete=True,
-        rules=RulesSettings(),
-        policy=PolicySettings(),
-        fill=FillSettings(),
-        model="m 1",
-        attributes=TABLE,
-    )
+    spec = AuditSpec(source="node", today=TODAY)
+    return concluded(spec, studies, model="m 1", attributes=TABLE)
 
 
 def test_the_table_of_an_audit_has_its_columns_beside_those_of_age_and_sex() -> None:
