@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dicom_ai_node.config.bundles import resolve_bundle
 from dicom_ai_node.demo import phantom
-from dicom_ai_node.inference.bundle import resolve_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import HEADS
 from dicom_ai_node.inference.saliency import CHANNELS, explain

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from dicom_ai_node.config import NO_CALLERS, Config
+from dicom_ai_node.config.bundles import analysed_classes
 from dicom_ai_node.errors import ConfigError, StorageError
 from dicom_ai_node.listening import listen
 from dicom_ai_node.ops import logs
@@ -33,6 +35,7 @@ from dicom_ai_node.receive.slots import Slots
 from dicom_ai_node.receive.slots import make as make_slots
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.instances import analyse_classes
 
 log = structlog.get_logger()
 
@@ -40,16 +43,15 @@ log = structlog.get_logger()
 def serve(config: Config, path: Path) -> int:
     """Run the whole node, supervised, until SIGTERM or SIGINT; return the exit code.
 
-    What would make every role fail is found out before the first one starts: the model bundle, the
+    What would make every role fail is found out before the first one starts: the model bundles, the
     spool, the database, the ports; and that no other node has any of them.
 
     Raises NodeError: names what cannot be used.
     """
-    from dicom_ai_node.inference.bundle import resolve_bundle, verify
+    from dicom_ai_node.inference.bundle import verify_in_use
 
-    live = verify(resolve_bundle(config.model.bundle))
-    if config.model.shadow and verify(resolve_bundle(config.model.shadow)).sha256 == live.sha256:
-        raise ConfigError(f"model.shadow = {config.model.shadow!r}: it is the live bundle")
+    verify_in_use(config.model)
+    classes = analysed_classes(config.model)
     try:
         Spool(config.storage.spool).create()
     except OSError as error:
@@ -64,6 +66,8 @@ def serve(config: Config, path: Path) -> int:
     ):
         listen(config.web.bind, config.web.port, key="web").close()  # the role listens itself
         schema = db.upgrade()
+        if again := analyse_classes(db, classes, now=time.time()):
+            log.warning("studies_requeued", count=again, hint="a bundle looks at their images now")
         db.close()  # each role has connections of its own
         log.info("node_starting", schema=schema, destinations=sorted(config.destinations))
         if not config.destinations:

@@ -2,11 +2,12 @@
 
 Split in three, so that decoding runs in parallel and the network sees the images of several
 studies at once: :meth:`Pipeline.prepare` (header, rules, pixels), :meth:`Pipeline.predict`
-(network), :meth:`Pipeline.conclude` (decision).
+(networks), :meth:`Pipeline.conclude` (decision). A study has a part for each bundle whose route
+accepts something of it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_ai_node import pixels
+from dicom_ai_node.config import Config
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.images import Gates, judge
 from dicom_ai_node.decide.study import (
+    combine,
     decide,
-    header_only,
+    not_asked,
     sampled,
     wants_network,
     with_pixels,
@@ -34,6 +37,7 @@ from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.types import (
     AttributeStatus,
+    BundleResult,
     CheckedAttribute,
     Finding,
     HeaderCheck,
@@ -58,47 +62,93 @@ NO_HEADER = HeaderCheck(
 _UNREADABLE = "the file cannot be read as DICOM"
 
 
-@dataclass(slots=True)
-class Prepared:
-    """A study whose header has been checked and whose pixels are ready for the network."""
+class LoadedBundle:
+    """A bundle at work: its network, and what the policy makes of its gates."""
 
-    study_instance_uid: str
-    sources: list[Dataset]
-    """Headers of the images that could be read, in the order of ``images``."""
-    check: HeaderCheck
+    def __init__(self, estimator: Estimator, policy: PolicySettings) -> None:
+        self.estimator = estimator
+        manifest = estimator.manifest
+        self.gates = gates_of(manifest).overridden(policy)
+        self.heads = tuple(head.name for head in manifest.heads)
+        self.accepted = manifest.accepted
+        self.terms = manifest.terms
+
+
+@dataclass(slots=True)
+class Part:
+    """What one bundle sees of a study, and says of it."""
+
+    bundle: LoadedBundle
     refused: list[ImageResult] = field(default_factory=list)
     images: list[ImageRef] = field(default_factory=list)
     """The images that the network is to see."""
     tensors: list[NDArray[np.float32]] = field(default_factory=list)
     """One (size, size) array for each of ``images``."""
+    predictions: list[Prediction] = field(default_factory=list)
+    """One for each of ``images``, once :meth:`Pipeline.predict` was asked."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A study whose header has been checked and whose pixels are ready for the networks."""
+
+    study_uid: str
+    sources: list[Dataset]
+    """Headers of the images that could be read."""
+    check: HeaderCheck
+    parts: list[Part]
+    """Of each bundle that accepts something of the study, else of the first."""
     header_only: bool = False
-    """The report says nothing of the images, whether the network sees them or not."""
+    """The report says nothing of the images, whether the networks see them or not."""
     shown: bool = True
-    """Whether the network is to see the images."""
+    """Whether the networks are to see the images."""
+
+    def part_of(self, bundle: LoadedBundle) -> Part | None:
+        """Return the part of ``bundle``, None where it accepts nothing of the study."""
+        return next((part for part in self.parts if part.bundle is bundle), None)
+
+
+File = tuple[ImageRef, Path]
+Known = dict[tuple[Path, int], pixels.Shown]
+"""Images as they were decoded, by file and side."""
 
 
 class Pipeline:
-    """The pure stages, bound to their settings and a network."""
+    """The pure stages, bound to their settings and to bundles, the first of them first."""
 
     def __init__(
         self,
-        estimator: Estimator,
-        *,
+        *estimators: Estimator,
         rules: RulesSettings,
         policy: PolicySettings,
         limits: Limits = DEFAULT,
     ) -> None:
-        self.estimator = estimator
+        self.bundles = tuple(LoadedBundle(estimator, policy) for estimator in estimators)
         self.rules = rules
         self.policy = policy
         self.limits = limits
-        self.gates = gates_of(estimator.manifest).overridden(policy)
-        self.heads = tuple(head.name for head in estimator.manifest.heads)
+
+    @classmethod
+    def of(
+        cls, config: Config, bundles: Sequence[Path], policy: PolicySettings | None = None
+    ) -> "Pipeline":
+        """Load ``bundles`` as ``config`` says; ``policy`` takes the place of its own."""
+        model = config.model
+        estimators = [
+            Estimator(bundle, device=model.device, batch=model.batch, threads=model.threads or None)
+            for bundle in bundles
+        ]
+        return cls(
+            *estimators,
+            rules=config.rules,
+            policy=policy or config.policy,
+            limits=config.limits.bounds,
+        )
 
     def prepare(
         self,
-        study_instance_uid: str,
-        files: Sequence[tuple[ImageRef, Path]],
+        study_uid: str,
+        files: Sequence[File],
         *,
         priors: Callable[[Dataset], Sequence[PriorStudy]],
         worklist: Callable[[Sequence[TextHeader], HeaderCheck], WorklistAnswer | None]
@@ -114,83 +164,139 @@ class Pipeline:
 
         Raises UnreadableInstance: when not one file could be read.
         """
-        sources, readable, refused = _read(files, self.limits)
+        sources, readable, unreadable = _read(files, self.limits)
         if not sources:
             raise UnreadableInstance(f"none of {len(files)} files could be read as DICOM")
         headers = [TextHeader.from_dataset(source) for source in sources]
-        known = partial(check, headers, priors=priors(sources[0]), settings=self.rules, today=today)
-        checked = known()
+        known = priors(sources[0])
+        checks = partial(check, headers, priors=known, settings=self.rules, today=today)
+        checked = checks()
         if worklist is not None and (answer := worklist(headers, checked)) is not None:
-            checked = known(worklist=answer)
-        prepared = Prepared(study_instance_uid, sources, checked, refused=refused)
+            checked = checks(worklist=answer)
+        routed = self._routed(sources, readable)
+        parts = [Part(bundle) for bundle, _ in routed]
+        parts[0].refused += unreadable
+        prepared = Prepared(study_uid, sources, checked, parts)
         if not wants_network(checked, self.policy):
             prepared.header_only = True
-            prepared.shown = sampled(study_instance_uid, sample)
+            prepared.shown = sampled(study_uid, sample)
         if not prepared.shown:
             return prepared
-        found: list[Finding] = []
-        for image, path in readable:
-            try:
-                shown = self.show(path)
-            except PixelsRefused as error:
-                prepared.refused.append(_refused(image, error.reason))
-            except UnreadableInstance:
-                prepared.refused.append(_refused(image, Reason("unreadable", _UNREADABLE)))
-            else:
-                prepared.images.append(image)
-                prepared.tensors.append(shown.tensor)
-                found += shown.findings
+        decoded: Known = {}
+        found = [
+            finding
+            for part, (_, images) in zip(parts, routed, strict=True)
+            for finding in self._show(part, images, decoded)
+        ]
         if not prepared.header_only:
             prepared.check = with_pixels(checked, found, disabled=self.rules.disabled)
         return prepared
 
-    def show(self, path: Path) -> pixels.Shown:
-        """Return the DICOM image at ``path`` as the bundle sees it, if it accepts it."""
-        manifest = self.estimator.manifest
-        return pixels.show(path, size=manifest.size, limits=self.limits, accepted=manifest.accepted)
+    def _routed(
+        self, sources: Sequence[Dataset], readable: Sequence[File]
+    ) -> list[tuple[LoadedBundle, list[File]]]:
+        """Return each bundle that accepts something, with what it accepts.
+
+        What none accepts goes to the first of them, which says why; that is the first of all where
+        none accepts anything.
+        """
+        takers = [[one for one in self.bundles if one.accepted.includes(ds)] for ds in sources]
+        asked = [one for one in self.bundles if any(one in taking for taking in takers)]
+        first, *others = asked or self.bundles[:1]
+        return [
+            (
+                bundle,
+                [
+                    file
+                    for file, taking in zip(readable, takers, strict=True)
+                    if bundle in taking or (bundle is first and not taking)
+                ],
+            )
+            for bundle in (first, *others)
+        ]
+
+    def _show(self, part: Part, files: Sequence[File], known: Known) -> list[Finding]:
+        """Decode the images that a bundle sees; return what their headers say wrongly of them.
+
+        ``known`` grows: bundles of one size share what was decoded.
+        """
+        found: list[Finding] = []
+        size, accepted = part.bundle.estimator.size, part.bundle.accepted
+        for image, path in files:
+            try:
+                shown = known.get((path, size)) or pixels.show(
+                    path, size=size, limits=self.limits, accepted=accepted
+                )
+            except PixelsRefused as error:
+                part.refused.append(_refused(image, error.reason))
+            except UnreadableInstance:
+                part.refused.append(_refused(image, Reason("unreadable", _UNREADABLE)))
+            else:
+                known[path, size] = shown
+                part.images.append(image)
+                part.tensors.append(shown.tensor)
+                found += shown.findings
+        return found
 
     def prepare_picture(self, image: ImageRef, path: Path) -> Prepared:
-        """Decode a PNG or JPEG; it has no header to check and nothing to be compared with."""
-        prepared = Prepared(str(path), [], NO_HEADER)
+        """Decode a PNG or JPEG; it has no header to check and nothing to be compared with.
+
+        Its kind is not stated, so the first bundle sees it.
+        """
+        part = Part(self.bundles[0])
         try:
-            tensor = pixels.load_picture(path, size=self.estimator.size, limits=self.limits)
+            tensor = pixels.load_picture(path, size=part.bundle.estimator.size, limits=self.limits)
         except PixelsRefused as error:
-            prepared.refused.append(_refused(image, error.reason))
+            part.refused.append(_refused(image, error.reason))
         except UnreadableInstance as error:
-            prepared.refused.append(_refused(image, Reason("unreadable", str(error))))
+            part.refused.append(_refused(image, Reason("unreadable", str(error))))
         else:
-            prepared.images.append(image)
-            prepared.tensors.append(tensor)
-        return prepared
+            part.images.append(image)
+            part.tensors.append(tensor)
+        return Prepared(str(path), [], NO_HEADER, [part])
 
-    def predict(self, studies: Sequence[Prepared]) -> list[list[Prediction]]:
-        """Show the network all images of ``studies`` at once; one list of answers per study."""
-        tensors = [tensor for one in studies for tensor in one.tensors]
-        answers = iter(self.estimator.predict(np.stack(tensors)) if tensors else [])
-        return [[next(answers) for _ in one.tensors] for one in studies]
+    def predict(self, studies: Sequence[Prepared]) -> None:
+        """Show each network all of its images of ``studies`` at once, and keep what it says."""
+        for bundle in self.bundles:
+            parts = [part for study in studies if (part := study.part_of(bundle)) is not None]
+            tensors = [tensor for part in parts for tensor in part.tensors]
+            answers = iter(bundle.estimator.predict(np.stack(tensors)) if tensors else [])
+            for part in parts:
+                part.predictions = [next(answers) for _ in part.tensors]
 
-    def conclude(self, prepared: Prepared, predictions: Sequence[Prediction]) -> StudyResult:
+    def conclude(self, prepared: Prepared) -> StudyResult:
         """Decide what the study's report says."""
-        if prepared.header_only:
-            return header_only(prepared.study_instance_uid, prepared.check, self.heads)
-        return self.answer(prepared, predictions)
-
-    def answer(self, prepared: Prepared, predictions: Sequence[Prediction]) -> StudyResult:
-        """Decide on the images, be it for the report or for an observation alone."""
-        judged = [
-            judge(image, prediction, self.gates)
-            for image, prediction in zip(prepared.images, predictions, strict=True)
-        ]
-        return decide(
-            prepared.study_instance_uid,
-            prepared.check,
-            [*judged, *prepared.refused],
-            heads=self.heads,
-            model=self.estimator.identity if judged else None,
-            ages=self.gates.ages,
+        check = prepared.check
+        return combine(
+            prepared.study_uid,
+            check,
+            [
+                replace(not_asked(part.bundle.heads), terms=part.bundle.terms)
+                if prepared.header_only
+                else self.answer(part, check)
+                for part in prepared.parts
+            ],
             policy=self.policy,
             disabled=self.rules.disabled,
         )
+
+    def answer(self, part: Part, check: HeaderCheck) -> BundleResult:
+        """Decide on the images of a part, be it for the report or for an observation alone."""
+        bundle = part.bundle
+        judged = [
+            judge(image, prediction, bundle.gates)
+            for image, prediction in zip(part.images, part.predictions, strict=True)
+        ]
+        decided = decide(
+            check,
+            [*judged, *part.refused],
+            heads=bundle.heads,
+            model=bundle.estimator.identity if judged else None,
+            ages=bundle.gates.ages,
+            policy=self.policy,
+            disabled=self.rules.disabled,
+        )
+        return replace(decided, terms=bundle.terms)
 
 
 def gates_of(manifest: Manifest) -> Gates:
@@ -204,8 +310,8 @@ def gates_of(manifest: Manifest) -> Gates:
 
 
 def _read(
-    files: Sequence[tuple[ImageRef, Path]], limits: Limits
-) -> tuple[list[Dataset], list[tuple[ImageRef, Path]], list[ImageResult]]:
+    files: Sequence[File], limits: Limits
+) -> tuple[list[Dataset], list[File], list[ImageResult]]:
     sources, readable, refused = [], [], []
     for image, path in files:
         try:

@@ -334,22 +334,42 @@ class ImageResult:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyResult:
-    """Everything a report says."""
+class Concept:
+    """A code as a bundle's manifest states it (PS3.3 8.8)."""
 
-    study_instance_uid: str
+    code: str
+    scheme: str
+    """Coding scheme designator, such as ``SCT``."""
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a report names what a bundle answers, as far as the bundle says so itself."""
+
+    site: Concept | None = None
+    """The part of the body that its images show."""
+    concepts: Mapping[str, Concept] = field(default_factory=dict)
+    """Of heads by their names; of a category's values and of labels as ``head.value``."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleResult:
+    """What one bundle says of a study: its part of the report."""
+
     outcome: Outcome
-    check: HeaderCheck
-    """With CONFLICT_IMAGE and findings of group H where image and header disagree."""
-    images: tuple[ImageResult, ...] = ()
     reason: Reason | None = None
+    images: tuple[ImageResult, ...] = ()
+    """Those that its route accepts. What no bundle accepts is refused by the first."""
     answers: Mapping[str, Answer | Reason] = field(default_factory=dict)
     """Of each head by its name, in the order of the manifest: its answer, pooled over the images,
     or why it has none."""
     model: ModelIdentity | None = None
-    """None when no network was asked."""
+    """None when the network was not asked."""
     trained_ages: tuple[float, float] | None = None
-    """Youngest and oldest age that the network was trained on, years; None when none was asked."""
+    """Youngest and oldest age that the network was trained on, years; None when not asked."""
+    terms: Terms = field(default=Terms(), compare=False)
+    """Not stored: reports are made of results that are at hand."""
 
     @property
     def stated(self) -> dict[str, Answer]:
@@ -359,19 +379,69 @@ class StudyResult:
         }
 
     @property
+    def given(self) -> dict[str, Answer]:
+        """The same, none where the outcome is another than ``estimated``."""
+        return self.stated if self.outcome is Outcome.ESTIMATED else {}
+
+    @property
     def unanswered(self) -> dict[str, Reason]:
         """Why other heads have no answer."""
         return {name: reason for name, reason in self.answers.items() if isinstance(reason, Reason)}
 
-    def quantity(self, name: str) -> Quantity | None:
-        """Return the answer of a head of this kind, None where it has none."""
-        answer = self.answers.get(name)
-        return answer if isinstance(answer, Quantity) else None
 
-    def category(self, name: str) -> Category | None:
-        """The same of a category."""
-        answer = self.answers.get(name)
-        return answer if isinstance(answer, Category) else None
+_BEST_FIRST = (Outcome.ESTIMATED, Outcome.ABSTAINED, Outcome.REFUSED, Outcome.HEADER_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """Everything a report says."""
+
+    study_uid: str
+    check: HeaderCheck
+    """With CONFLICT_IMAGE and findings of group H where image and header disagree."""
+    parts: tuple[BundleResult, ...]
+    """Of each bundle that accepts something of the study, in the order of the configuration; of the
+    first bundle where none does. Never empty."""
+
+    @property
+    def leading(self) -> BundleResult:
+        """The first part of those that came furthest: outcome and reason of the study are its."""
+        return min(self.parts, key=lambda part: _BEST_FIRST.index(part.outcome))
+
+    @property
+    def outcome(self) -> Outcome:
+        """Estimated where any bundle gives an answer."""
+        return self.leading.outcome
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why there is no answer, where there is none."""
+        return self.leading.reason
+
+    @property
+    def images(self) -> tuple[ImageResult, ...]:
+        """What became of each image, once for each bundle that it was routed to."""
+        return tuple(image for part in self.parts for image in part.images)
+
+    @property
+    def asked(self) -> tuple[ModelIdentity, ...]:
+        """The networks that took part."""
+        return tuple(part.model for part in self.parts if part.model is not None)
+
+    def answering(self, keyword: str) -> BundleResult | None:
+        """Return the first part that states what is held against the attribute ``keyword``."""
+        return next((part for part in self.parts if held_against(part, keyword)), None)
+
+    def held_against(self, keyword: str) -> Quantity | Category | None:
+        """Return the answer of :meth:`answering`."""
+        part = self.answering(keyword)
+        return held_against(part, keyword) if part else None
+
+
+def held_against(part: BundleResult, keyword: str) -> Quantity | Category | None:
+    """Return what a bundle states that is held against the attribute ``keyword``."""
+    found = (answer for answer in part.given.values() if isinstance(answer, Quantity | Category))
+    return next((answer for answer in found if answer.attribute == keyword), None)
 
 
 class SaliencyMethod(StrEnum):

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,23 +13,22 @@ from dicom_ai_node.analyse.headers import recorded_part, status_part, without_na
 from dicom_ai_node.analyse.results import result_key
 from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
 from dicom_ai_node.config import Config
+from dicom_ai_node.config.bundles import reporting_bundles
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
-from dicom_ai_node.inference.bundle import resolve_bundle
-from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.output import make_private, write_private
-from dicom_ai_node.pipeline import Pipeline, Prepared
+from dicom_ai_node.pipeline import LoadedBundle, Part, Pipeline, Prepared
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.types import (
     Answer,
+    BundleResult,
     ImageFindings,
     ImageRef,
     ImageResult,
-    ModelIdentity,
     Outcome,
     Quantity,
     StudyResult,
@@ -64,12 +63,11 @@ class _Study:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A study with its result, and what made it."""
+    """A study with its result."""
 
     study: _Study
     prepared: Prepared
     result: StudyResult
-    estimator: Estimator
 
 
 def analyse_files(
@@ -84,19 +82,11 @@ def analyse_files(
     Every image is analysed: ``policy.analyse`` does not count here. ``pictures`` says which
     saliency maps are written where.
     """
-    estimator = Estimator(
-        resolve_bundle(config.model.bundle),
-        device=config.model.device,
-        batch=config.model.batch,
-        threads=config.model.threads or None,
-    )
     policy = config.policy.model_copy(update={"analyse": "all"})
-    pipeline = Pipeline(estimator, rules=config.rules, policy=policy, limits=config.limits.bounds)
+    pipeline = Pipeline.of(config, reporting_bundles(config.model), policy)
     studies, unreadable = _group(paths, config.limits.bounds)
     for path, error in unreadable:
-        yield ImageAnswer(
-            _unreadable(path, error, pipeline.heads, estimator.identity), fault=f"{path}: {error}"
-        )
+        yield ImageAnswer(_unreadable(path, error, pipeline.bundles[0]), fault=f"{path}: {error}")
     today = datetime.now(UTC).date()
 
     def prepare(study: _Study) -> Prepared:
@@ -108,10 +98,9 @@ def analyse_files(
         for start in range(0, len(studies), _TOGETHER):
             batch = studies[start : start + _TOGETHER]
             prepared = list(decoders.map(prepare, batch))
-            answers = pipeline.predict(prepared)
-            for study, one, predictions in zip(batch, prepared, answers, strict=True):
-                result = pipeline.conclude(one, predictions)
-                done = _Done(study, one, result, estimator)
+            pipeline.predict(prepared)
+            for study, ready in zip(batch, prepared, strict=True):
+                done = _Done(study, ready, pipeline.conclude(ready))
                 fault = _unread_picture(done)
                 if reports and not fault:
                     fault = _write_reports(done, config, reports)
@@ -167,11 +156,9 @@ def _write_reports(done: _Done, config: Config, folder: Path) -> str:
             predecessor=None,
         )
         for report in encoded:
-            check_report(report.files[0].content, sources=sources, heads=tuple(result.answers))
+            check_report(report.files[0].content, sources=sources, result=result)
             _write_best(report, folder)
-        for capture in build_captures(
-            done.estimator, done.prepared, result, settings=config.report, digest=digest
-        ):
+        for capture in build_captures(done.prepared, result, settings=config.report, digest=digest):
             _write_best(capture, folder)
     except InvalidReport as error:
         return f"{study.files[0][1]}: no report: {error}"
@@ -184,59 +171,81 @@ def _write_best(report: EncodedReport, folder: Path) -> None:
 
 
 def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[ImageAnswer]:
-    images = {id(one.image): one for one in done.result.images}
     for number, (image, path) in enumerate(done.study.files):
-        document = _document(path, done.result, images[id(image)], done.estimator.identity)
+        seen = [
+            (part, said, one)
+            for part, said in zip(done.prepared.parts, done.result.parts, strict=True)
+            for one in said.images
+            if one.image is image
+        ]
+        part, said, one = seen[0]
+        document = {
+            "path": str(path),
+            "kind": "dicom",
+            "sop_instance_uid": image.sop_instance_uid,
+            **_document(part, said, one),
+            "recorded": recorded_part(done.result.check),
+            "status": status_part(done.result.check),
+            "rules": list(done.result.check.rules),
+            "model": _model(part.bundle),
+        }
         if done.study.picture:
             document |= _NO_HEADER
-        document["saliency"] = _write_pictures(done, image, path, pictures) if pictures else []
+        if others := seen[1:]:
+            document["further"] = [
+                _document(part, said, one) | {"model": _model(part.bundle)}
+                for part, said, one in others
+            ]
+        document["saliency"] = [
+            str(file)
+            for part, said, _ in (seen if pictures else ())
+            for file in _write_pictures(done, part, said, image, path, pictures)
+        ]
         yield ImageAnswer(document, fault=fault if number == 0 else "")
 
 
-def _write_pictures(done: _Done, image: ImageRef, path: Path, pictures: Pictures) -> list[str]:
+def _write_pictures(
+    done: _Done,
+    part: Part,
+    said: BundleResult,
+    image: ImageRef,
+    path: Path,
+    pictures: Pictures | None,
+) -> list[Path]:
+    if pictures is None:
+        return []
     explained = explain_image(
-        done.estimator,
-        done.prepared,
-        done.result,
+        part,
+        said,
         image,
         method=pictures.method,
         heads=pictures.heads,
         progress=pictures.progress,
     )
-    return [str(one) for one in pictures.write(explained, path)] if explained else []
+    return pictures.write(explained, path) if explained else []
 
 
-def _document(
-    path: Path, result: StudyResult, image: ImageResult, model: ModelIdentity
-) -> dict[str, Any]:
-    """Return the public form of one image's answer.
+def _document(part: Part, said: BundleResult, image: ImageResult) -> dict[str, Any]:
+    """Return the public form of what a bundle says of one image.
 
-    The study's reason to abstain holds for each of its images.
+    Its reason to abstain from the study holds for each of the images.
     """
-    answered = image.outcome is Outcome.ESTIMATED and result.outcome is Outcome.ESTIMATED
-    reason = image.reason or result.reason
+    answered = image.outcome is Outcome.ESTIMATED and said.outcome is Outcome.ESTIMATED
+    reason = image.reason or said.reason
     prediction = image.prediction
     document: dict[str, Any] = {
-        "path": str(path),
-        "kind": "dicom",
-        "sop_instance_uid": image.image.sop_instance_uid,
-        "outcome": image.outcome if image.reason or answered else result.outcome,
+        "outcome": image.outcome if image.reason or answered else said.outcome,
         "reason": {"code": reason.code, "text": reason.text} if reason else None,
-        **dict.fromkeys(result.answers),
-        "unanswered": _unanswered(result, image),
+        **dict.fromkeys(said.answers),
+        "unanswered": _unanswered(said, image),
         "gate": None,
     }
     if prediction is not None:
         passed = {**prediction.gates, "in_distribution": prediction.in_distribution}
         document["gate"] = {name: round(value, 4) for name, value in passed.items()}
         if answered:
-            document |= {name: _answer(name, prediction.answers[name]) for name in result.stated}
-    return document | {
-        "recorded": recorded_part(result.check),
-        "status": status_part(result.check),
-        "rules": list(result.check.rules),
-        "model": _model(model),
-    }
+            document |= {name: _answer(name, prediction.answers[name]) for name in said.stated}
+    return document
 
 
 def _answer(name: str, answer: Answer) -> dict[str, Any]:
@@ -250,38 +259,36 @@ def _answer(name: str, answer: Answer) -> dict[str, Any]:
     shares = {value: round(share, 4) for value, share in answer.probabilities.items()}
     if isinstance(answer, ImageFindings):
         return {"probabilities": shares}
-    if name == "sex":  # as it was before there were other categories
+    if set(shares) == {"F", "M"} and name == "sex":  # as it was before there were other categories
         return {"estimate": answer.value, "probability_female": shares["F"]}
     return {"estimate": answer.value, "probabilities": shares}
 
 
-def _unanswered(result: StudyResult, image: ImageResult) -> list[dict[str, str]]:
+def _unanswered(said: BundleResult, image: ImageResult) -> list[dict[str, str]]:
     """Return why a head is not answered for an image: its own reason, else the study's."""
-    reasons = result.unanswered
+    reasons = said.unanswered
     if image.reason is not None:
-        reasons = dict.fromkeys(result.answers, image.reason)
+        reasons = dict.fromkeys(said.answers, image.reason)
     return [
         {"attribute": name, "code": reason.code, "text": reason.text}
         for name, reason in reasons.items()
     ]
 
 
-def _unreadable(
-    path: Path, error: str, heads: Sequence[str], model: ModelIdentity
-) -> dict[str, Any]:
+def _unreadable(path: Path, error: str, bundle: LoadedBundle) -> dict[str, Any]:
     reason = {"code": "unreadable", "text": error}
-    empty = dict.fromkeys(("kind", "sop_instance_uid", *heads, "gate", "recorded", "status"))
+    empty = ("kind", "sop_instance_uid", *bundle.heads, "gate", "recorded", "status")
     return {
         "path": str(path),
-        **empty,
+        **dict.fromkeys(empty),
         "outcome": Outcome.REFUSED,
         "reason": reason,
-        "unanswered": [{"attribute": name} | reason for name in heads],
+        "unanswered": [{"attribute": name} | reason for name in bundle.heads],
         "rules": [],
-        "model": _model(model),
+        "model": _model(bundle),
         "saliency": [],
     }
 
 
-def _model(model: ModelIdentity) -> dict[str, str]:
-    return {"name": model.name, "version": model.version, "sha256": model.sha256}
+def _model(bundle: LoadedBundle) -> dict[str, str]:
+    return asdict(bundle.estimator.identity)

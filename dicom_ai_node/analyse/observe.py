@@ -5,32 +5,34 @@ Nothing here may cost a study its report: whatever goes wrong beside the live bu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import structlog
 from pydicom import Dataset
 
+from dicom_ai_node import pixels
 from dicom_ai_node.decide.images import pool
 from dicom_ai_node.decide.study import outside_training_ages
-from dicom_ai_node.inference.bundle import Route
 from dicom_ai_node.inference.heads import FindingsHead, Head, QuantityHead
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
-from dicom_ai_node.pipeline import Pipeline, Prepared
+from dicom_ai_node.pipeline import File, LoadedBundle, Part, Pipeline, Prepared
 from dicom_ai_node.rules import TextHeader
-from dicom_ai_node.types import Answer, ImageRef, Outcome, Prediction, Quantity, Reason
+from dicom_ai_node.types import Answer, Outcome, Quantity, Reason
 
 log = structlog.get_logger()
 
 
-def observe(
-    prepared: Prepared, predictions: Sequence[Prediction], pipeline: Pipeline, role: Role
-) -> Observation:
-    """Return what the bundle of ``pipeline`` makes of a study, also where policy would not say it.
+def observe(prepared: Prepared, pipeline: Pipeline, role: Role) -> tuple[Observation, ...]:
+    """Return what the first bundle of ``pipeline`` makes of a study that it was shown.
 
-    The recorded values are held against the check of the header alone, before the image.
+    Also where policy would not say it. The recorded values are held against the check of the header
+    alone, before the image. Nothing where the bundle sees nothing of the study.
     """
-    result = pipeline.answer(prepared, predictions)
+    bundle = pipeline.bundles[0]
+    part = prepared.part_of(bundle)
+    if part is None or not prepared.shown:
+        return ()
+    result = pipeline.answer(part, prepared.check)
     reason = result.reason or Reason("", "")
     usable = [
         one.prediction
@@ -39,23 +41,24 @@ def observe(
     ]
     # Also where the image contradicts that age: counted, only the misses would be.
     answers: Mapping[str, Answer] = {}
-    if usable and not outside_training_ages(prepared.check, pipeline.gates.ages):
+    if usable and not outside_training_ages(prepared.check, bundle.gates.ages):
         answers = pool(usable)
     trusted = {keyword: prepared.check.trusted(keyword) for keyword in prepared.check.attributes}
-    return Observation(
-        study_uid=prepared.study_instance_uid,
-        model_sha256=pipeline.estimator.identity.sha256,
+    observed = Observation(
+        study_uid=prepared.study_uid,
+        model_sha256=bundle.estimator.identity.sha256,
         role=role,
         outcome=result.outcome,
         reason_code=reason.code,
-        gate=pipeline.gates.named(reason.code) if result.outcome is Outcome.ABSTAINED else "",
+        gate=bundle.gates.named(reason.code) if result.outcome is Outcome.ABSTAINED else "",
         recorded={keyword: value for keyword, value in trusted.items() if value is not None},
         heads={
             head.name: _observed(head, answers.get(head.name))
-            for head in pipeline.estimator.manifest.heads
+            for head in bundle.estimator.manifest.heads
         },
         **_equipment(prepared.sources),
     )
+    return (observed,)
 
 
 def _observed(head: Head, answer: Answer | None) -> ObservedHead:
@@ -88,38 +91,47 @@ def _equipment(sources: Sequence[Dataset]) -> dict[str, Any]:
 
 
 class Shadow:
-    """A second bundle that sees what the live one sees; nothing of it is ever reported."""
+    """A second bundle that sees what the first one sees; nothing of it is ever reported."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
 
     def prepare(
-        self, live: Prepared, files: Sequence[tuple[ImageRef, Path]], *, accepts: Route
+        self, live: Prepared, first: LoadedBundle, files: Sequence[File]
     ) -> Prepared | None:
-        """Return the study as this bundle is shown it, None when that fails.
+        """Return the study as this bundle is shown it, None where ``first`` sees nothing of it.
 
-        ``accepts`` is the route of the bundle that ``live`` was prepared for.
+        None also when that fails.
         """
-        if accepts == self.pipeline.estimator.manifest.accepts or not live.images:
-            return live
-        paths = {image.sop_instance_uid: path for image, path in files}
-        try:
-            tensors = [
-                self.pipeline.show(paths[image.sop_instance_uid]).tensor for image in live.images
-            ]
-        except Exception as error:
-            log.error("shadow_failed", study=live.study_instance_uid, exc_info=error)
+        seen = live.part_of(first)
+        if seen is None:
             return None
-        return replace(live, tensors=tensors)
+        (bundle,) = self.pipeline.bundles
+        tensors = seen.tensors
+        if bundle.estimator.manifest.accepts != first.estimator.manifest.accepts:
+            paths = {image.sop_instance_uid: path for image, path in files}
+            try:
+                tensors = [
+                    pixels.show(
+                        paths[image.sop_instance_uid],
+                        size=bundle.estimator.size,
+                        limits=self.pipeline.limits,
+                        accepted=bundle.accepted,
+                    ).tensor
+                    for image in seen.images
+                ]
+            except Exception as error:
+                log.error("shadow_failed", study=live.study_uid, exc_info=error)
+                return None
+        return replace(live, parts=[Part(bundle, seen.refused, seen.images, tensors)])
 
     def observe(self, studies: Sequence[Prepared | None]) -> list[tuple[Observation, ...]]:
         """Return this bundle's observation of each study; none of any when the bundle fails."""
-        there = [one if one is not None and one.shown else None for one in studies]
         try:
-            answers = iter(self.pipeline.predict([one for one in there if one is not None]))
+            self.pipeline.predict([study for study in studies if study is not None])
             return [
-                () if one is None else (observe(one, next(answers), self.pipeline, Role.SHADOW),)
-                for one in there
+                () if study is None else observe(study, self.pipeline, Role.SHADOW)
+                for study in studies
             ]
         except Exception as error:
             log.error("shadow_failed", exc_info=error)

@@ -22,7 +22,6 @@ from dicom_ai_node.decide.stored import result_to_json
 from dicom_ai_node.decide.study import noteworthy
 from dicom_ai_node.dicom.values import patient_key, text_of
 from dicom_ai_node.errors import InvalidReport, StorageError
-from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.pipeline import Prepared
 from dicom_ai_node.report.build import build_reports
@@ -36,7 +35,14 @@ from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.reports import NewReport, StoredFile, has_result, newest_report
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import ClaimedStudy
-from dicom_ai_node.types import Reason, StudyResult
+from dicom_ai_node.types import (
+    BundleResult,
+    FillProposal,
+    ModelIdentity,
+    ProposalSource,
+    Reason,
+    StudyResult,
+)
 
 log = structlog.get_logger()
 
@@ -52,11 +58,10 @@ _SHIFTED = ("MODIFIED", "REMOVED")
 class Results:
     """Keeps the results of one analyser."""
 
-    def __init__(self, config: Config, db: Database, spool: Spool, estimator: Estimator) -> None:
+    def __init__(self, config: Config, db: Database, spool: Spool) -> None:
         self._config = config
         self._db = db
         self._spool = spool
-        self._estimator = estimator
         self._destinations = {
             name: frozenset(destination.send) for name, destination in config.destinations.items()
         }
@@ -95,8 +100,9 @@ class Results:
                 result.check.flagged,
                 reports,
                 observations=observations,
-                inferred=result.model is not None,
+                inferred=bool(result.asked),
                 proposals=proposals,
+                networks=_networks(result, proposals or ()),
                 auto_accept=accepted_by_policy(result, proposals or (), fill),
                 station=text_of(prepared.sources[0], "StationName")[:64],
             ),
@@ -123,7 +129,7 @@ class Results:
         if policy.report_consistent or noteworthy(result.check):
             return None
         # The archive has a report that said otherwise, and would keep it.
-        if newest_report(self._db, result.study_instance_uid, kind="sr") is not None:
+        if newest_report(self._db, result.study_uid, kind="sr") is not None:
             return None
         return _IN_ORDER
 
@@ -136,7 +142,6 @@ class Results:
         )
         captures = write_captures(
             self._spool,
-            self._estimator,
             prepared,
             result,
             settings=settings,
@@ -144,6 +149,13 @@ class Results:
             deadline=deadline,
         )
         return (*reports, *captures)
+
+
+def _networks(result: StudyResult, proposals: Sequence[FillProposal]) -> dict[str, ModelIdentity]:
+    """Return whose estimate each value is that was inferred, by keyword."""
+    inferred = [one.keyword for one in proposals if one.source is ProposalSource.INFERENCE]
+    parts = {keyword: result.answering(keyword) for keyword in inferred}
+    return {keyword: part.model for keyword, part in parts.items() if part and part.model}
 
 
 def _study_reason(
@@ -179,11 +191,10 @@ def write_reports(
         rules_version=RULES_VERSION,
         digest=digest,
         created=datetime.now(UTC),
-        predecessor=_predecessor(db, result.study_instance_uid, digest),
+        predecessor=_predecessor(db, result.study_uid, digest),
     )
-    heads = tuple(result.answers)
     return tuple(
-        store_report(spool, report, fault=_fault(report, sources, heads)) for report in encoded
+        store_report(spool, report, fault=_fault(report, sources, result)) for report in encoded
     )
 
 
@@ -209,10 +220,10 @@ def store_report(spool: Spool, report: EncodedReport, *, fault: str = "") -> New
     return NewReport(report.kind, tuple(files), quarantined=fault)
 
 
-def _fault(report: EncodedReport, sources: Sequence[Dataset], heads: Sequence[str]) -> str:
+def _fault(report: EncodedReport, sources: Sequence[Dataset], result: StudyResult) -> str:
     try:
         for file in report.files:
-            check_report(file.content, sources=sources, heads=heads)
+            check_report(file.content, sources=sources, result=result)
     except InvalidReport as error:
         return str(error)
     return ""
@@ -220,7 +231,6 @@ def _fault(report: EncodedReport, sources: Sequence[Dataset], heads: Sequence[st
 
 def write_captures(
     spool: Spool,
-    estimator: Estimator,
     prepared: Prepared,
     result: StudyResult,
     *,
@@ -236,13 +246,13 @@ def write_captures(
     """
     try:
         captures = build_captures(
-            estimator, prepared, result, settings=settings, digest=digest, deadline=deadline
+            prepared, result, settings=settings, digest=digest, deadline=deadline
         )
         return tuple(store_report(spool, capture) for capture in captures)
     except StorageError:
         raise  # the reports cannot be stored either
     except Exception as error:
-        log.error("saliency_failed", study=result.study_instance_uid, exc_info=error)
+        log.error("saliency_failed", study=result.study_uid, exc_info=error)
         return ()
 
 
@@ -255,22 +265,33 @@ def to_json(result: StudyResult) -> dict[str, Any]:
 def result_key(result: StudyResult, digests: Sequence[str], settings: str) -> str:
     """Return the digest that tells one result from another.
 
-    Made of the images, the network, the settings and the decisions, not of the estimates: their
+    Made of the images, the networks, the settings and the decisions, not of the estimates: their
     last digits differ with the images that the network sees beside these, and an analysis that is
     repeated must not send a second report that says the same.
     """
+    first, *further = result.parts
     content = {
         "instances": sorted(digests),
         "settings": settings,
-        "model": result.model.sha256 if result.model else "",
+        **_decided(first),
         "outcome": result.outcome,
         "reason": result.reason.code if result.reason else "",
-        "unanswered": [(name, why.code) for name, why in result.unanswered.items()],
         "status": list(result.check.statuses.values()),
         "rules": result.check.rules,
-        "images": sorted((one.image.sop_instance_uid, one.outcome) for one in result.images),
     }
+    if further:
+        content["parts"] = [_decided(part) for part in result.parts]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _decided(part: BundleResult) -> dict[str, Any]:
+    return {
+        "model": part.model.sha256 if part.model else "",
+        "outcome": part.outcome,
+        "reason": part.reason.code if part.reason else "",
+        "unanswered": [(name, why.code) for name, why in part.unanswered.items()],
+        "images": sorted((one.image.sop_instance_uid, one.outcome) for one in part.images),
+    }
 
 
 def study_header(source: Dataset, result: StudyResult) -> StudyHeader:

@@ -8,8 +8,8 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,16 +18,15 @@ from PIL import Image
 
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import is_uid, uid_of
-from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.output import make_private, write_private
-from dicom_ai_node.pipeline import Prepared
+from dicom_ai_node.pipeline import Part, Prepared
 from dicom_ai_node.report.build import build_saliency
 from dicom_ai_node.report.capture import ExplainedImage, picture
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.rules import RULES_VERSION
-from dicom_ai_node.types import ImageRef, Outcome, SaliencyMethod, StudyResult
+from dicom_ai_node.types import BundleResult, ImageRef, Outcome, SaliencyMethod, StudyResult
 
 log = structlog.get_logger()
 
@@ -44,13 +43,15 @@ class Pictures:
     """Told how many forward passes of how many are done for an image."""
 
     def write(self, explained: ExplainedImage, file: Path) -> list[Path]:
-        """Write one PNG per map of the image in ``file``, named by its SOP Instance UID alone.
+        """Write one PNG per map of the image in ``file``, named by its SOP Instance UID alone,
+        and by the network where that is a further one.
 
         A value that is no UID names no file: then a UID made of the file's content does.
         """
         name = explained.image.sop_instance_uid
         if not is_uid(name):
             name = uid_of("image", hashlib.sha256(file.read_bytes()).hexdigest())
+        name = f"{name}-{explained.further}" if explained.further else name
         make_private(self.folder)
         paths = []
         for one in explained.maps:
@@ -63,22 +64,24 @@ class Pictures:
 
 
 def explain_image(
-    estimator: Estimator,
-    prepared: Prepared,
-    result: StudyResult,
+    part: Part,
+    result: BundleResult,
     image: ImageRef,
     *,
     method: SaliencyMethod,
     heads: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExplainedImage | None:
-    """Return the maps of one image of ``prepared``, None when nothing is stated of it."""
+    """Return a bundle's maps of one image that it saw, None when it states nothing of it.
+
+    ``result`` is what it says of ``part``, its part of the study.
+    """
     outcome = next(one.outcome for one in result.images if one.image is image)
     wanted = [name for name in result.stated if heads is None or name in heads]
     if outcome is not Outcome.ESTIMATED or not wanted:
         return None
-    shown = {id(each): seen for each, seen in zip(prepared.images, prepared.tensors, strict=True)}
-    pixels = shown[id(image)]
+    shown = {id(each): seen for each, seen in zip(part.images, part.tensors, strict=True)}
+    pixels, estimator = shown[id(image)], part.bundle.estimator
     maps = explain(
         estimator.network,
         pixels,
@@ -91,7 +94,6 @@ def explain_image(
 
 
 def build_captures(
-    estimator: Estimator,
     prepared: Prepared,
     result: StudyResult,
     *,
@@ -101,21 +103,14 @@ def build_captures(
 ) -> tuple[EncodedReport, ...]:
     """Return a checked capture for each image that was answered; none unless ``settings`` ask.
 
-    Images that are not reached before ``deadline`` (monotonic) get none.
+    One of each bundle that answered it. Images that are not reached before ``deadline`` (monotonic)
+    get none.
 
     Raises InvalidReport: a capture failed its check.
     """
     if settings.saliency == "none" or prepared.header_only:
         return ()
-    method = SaliencyMethod(settings.saliency)
-    explained = []
-    for number, image in enumerate(prepared.images):
-        if time.monotonic() >= deadline:
-            late = len(prepared.images) - number
-            log.warning("saliency_skipped", study=result.study_instance_uid, images=late)
-            break
-        one = explain_image(estimator, prepared, result, image, method=method)
-        explained += [one] if one is not None else []
+    explained = list(_explained(prepared, result, SaliencyMethod(settings.saliency), deadline))
     captures = build_saliency(
         result,
         prepared.sources,
@@ -128,3 +123,23 @@ def build_captures(
     for capture in captures:
         check_report(capture.files[0].content, sources=prepared.sources, subject=capture.subject)
     return captures
+
+
+def _explained(
+    prepared: Prepared, result: StudyResult, method: SaliencyMethod, deadline: float
+) -> Iterator[ExplainedImage]:
+    shown = [
+        (part, said, image)
+        for part, said in zip(prepared.parts, result.parts, strict=True)
+        for image in part.images
+    ]
+    for number, (part, said, image) in enumerate(shown):
+        if time.monotonic() >= deadline:
+            late = len(shown) - number
+            log.warning("saliency_skipped", study=result.study_uid, images=late)
+            return
+        one = explain_image(part, said, image, method=method)
+        if one is not None:
+            is_first = part is prepared.parts[0]
+            further = "" if is_first else part.bundle.estimator.identity.name
+            yield replace(one, further=further)

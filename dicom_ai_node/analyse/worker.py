@@ -7,12 +7,13 @@ analyser; the names of report files are their UIDs and those depend on content a
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -23,15 +24,15 @@ from dicom_ai_node.analyse.results import Results
 from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.backoff import AFTER_FAULT_SECONDS, LONGEST_RETRY, Backoff
 from dicom_ai_node.config import Config
+from dicom_ai_node.config.bundles import reporting_bundles, resolve_bundle
 from dicom_ai_node.dicom.values import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.heartbeat import Heartbeat
-from dicom_ai_node.inference.bundle import resolve_bundle
-from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.instances import NO_IMAGE
 from dicom_ai_node.store.patients import priors
 from dicom_ai_node.store.studies import STUDIES, ClaimedStudy, claim, fail, hand_back, skip
 from dicom_ai_node.types import PriorStudy, Reason
@@ -42,11 +43,14 @@ log = structlog.get_logger()
 
 
 def load(config: Config) -> Callable[..., None]:
-    """Load the network, and the one in its shadow; what comes back works until ``stop`` is set."""
-    pipeline = _load(config, config.model.bundle, Role.LIVE)
+    """Load the networks, and the one in their shadow; what comes back works until ``stop`` is set.
+
+    All of them stay in memory.
+    """
+    pipeline = _load(config, reporting_bundles(config.model), Role.LIVE)
     shadow = None
     if config.model.shadow:
-        shadow = Shadow(_load(config, config.model.shadow, Role.SHADOW))
+        shadow = Shadow(_load(config, [resolve_bundle(config.model.shadow)], Role.SHADOW))
     return partial(_run, config, pipeline, shadow)
 
 
@@ -62,22 +66,17 @@ def _run(
         db.close()
 
 
-def _load(config: Config, bundle: str, role: Role) -> Pipeline:
-    estimator = Estimator(
-        resolve_bundle(bundle),
-        device=config.model.device,
-        batch=config.model.batch,
-        threads=config.model.threads or None,
-    )
-    log.info("model_loaded", model=estimator.identity.name, role=role, device=estimator.device)
-    return Pipeline(
-        estimator, rules=config.rules, policy=config.policy, limits=config.limits.bounds
-    )
+def _load(config: Config, bundles: Sequence[Path], role: Role) -> Pipeline:
+    pipeline = Pipeline.of(config, bundles)
+    for bundle in pipeline.bundles:
+        loaded = bundle.estimator
+        log.info("model_loaded", model=loaded.identity.name, role=role, device=loaded.device)
+    return pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """One study for the network, and for the bundle in its shadow."""
+    """One study for the networks, and for the bundle in their shadow."""
 
     claimed: ClaimedStudy
     prepared: Prepared
@@ -104,7 +103,7 @@ class Analyser:
         self.owner = f"analyse-{uuid4().hex[:12]}"
         self._busy_since = 0.0
         """When the present batch was begun, monotonic; 0 while there is none."""
-        self._results = Results(config, db, spool, pipeline.estimator)
+        self._results = Results(config, db, spool)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; unfinished studies go back to the queue."""
@@ -146,16 +145,14 @@ class Analyser:
         # Half of the batch's time is left for what follows: maps never cost a study its report.
         deadline = self._busy_since + settings.max_batch_seconds / 2
         ready = [item for item in decoders.map(self._guarded_prepare, batch) if item is not None]
-        answers = self.pipeline.predict([item.prepared for item in ready])
+        self.pipeline.predict([item.prepared for item in ready])
         shadows: list[tuple[Observation, ...]] = [() for _ in ready]
         if self.shadow is not None:
             shadows = self.shadow.observe([item.shadow for item in ready])
-        for item, predictions, others in zip(ready, answers, shadows, strict=True):
+        for item, others in zip(ready, shadows, strict=True):
             with self._guard(item.claimed):
-                result = self.pipeline.conclude(item.prepared, predictions)
-                seen = others
-                if item.prepared.shown:
-                    seen = (observe(item.prepared, predictions, self.pipeline, Role.LIVE), *others)
+                result = self.pipeline.conclude(item.prepared)
+                seen = (*observe(item.prepared, self.pipeline, Role.LIVE), *others)
                 self._results.store(item.claimed, item.prepared, result, seen, deadline=deadline)
         self._busy_since = 0.0
         return len(batch)
@@ -178,9 +175,7 @@ class Analyser:
     def _prepare(self, claimed: ClaimedStudy) -> _Ready | None:
         files = [(instance.image, self.spool.path(instance.path)) for instance in claimed.instances]
         if not files:
-            reason = Reason(
-                "no_image", f"none of {claimed.others} instances is of a class analysed"
-            )
+            reason = Reason(NO_IMAGE, f"none of {claimed.others} instances is of a class analysed")
             skip(self.db, claimed, reason, now=time.time())
             log.info("study_skipped", study=claimed.study_uid, reason=reason.code)
             return None
@@ -203,8 +198,7 @@ class Analyser:
         )
         shadow = None
         if self.shadow is not None:
-            accepts = self.pipeline.estimator.manifest.accepts
-            shadow = self.shadow.prepare(prepared, files, accepts=accepts)
+            shadow = self.shadow.prepare(prepared, self.pipeline.bundles[0], files)
         return _Ready(claimed, prepared, shadow)
 
     def _fail(self, claimed: ClaimedStudy, error: Exception) -> None:

@@ -20,7 +20,7 @@ from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
 from dicom_ai_node.decide.study import least_certain, widest
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
-from dicom_ai_node.types import Answer, Category, Outcome, Quantity, StudyResult
+from dicom_ai_node.types import Answer, BundleResult, Category, Outcome, Quantity, StudyResult
 
 WORTH_A_LOOK = 0.05
 """What is no less probable than this alerts nobody, however large the budget."""
@@ -61,10 +61,9 @@ def _test_ages(members: Sequence[Member], policy: PolicySettings) -> Tested:
     sides: dict[str, int] = {}
     deviations: dict[str, float] = {}
     for member in members:
-        recorded, estimate = trusted_age(member.check), _compared_age(member.result, policy)
-        if recorded is not None and estimate is not None:
-            assert member.result is not None
-            trained = member.result.trained_ages or (0.0, math.inf)
+        recorded, compared = trusted_age(member.check), _compared_age(member.result, policy)
+        if recorded is not None and compared is not None:
+            estimate, trained = compared
             estimates[member.key] = estimate
             sides[member.key] = beyond(recorded, trained)
             deviations[member.key] = deviation(nearest_trained(recorded, trained), estimate)
@@ -105,30 +104,43 @@ COMPARISONS: Mapping[str, Comparison] = {
 """What is compared with images, by DICOM keyword."""
 
 
-def _compared_age(result: StudyResult | None, policy: PolicySettings) -> Quantity | None:
-    """The age that the recorded one is compared with.
+def _compared_age(
+    result: StudyResult | None, policy: PolicySettings
+) -> tuple[Quantity, tuple[float, float]] | None:
+    """The age that the recorded one is compared with, and the ages that its network learnt.
 
     That of a study that abstained because of its recorded age is compared all the same: were only
     those compared that a study by itself found in conflict, their p-values would be a selection.
     """
-    if result is None or result.reason is None or result.reason.code != OUTSIDE_TRAINING:
-        answers = stated(result, policy)
-    else:
-        usable = [
-            image.prediction
-            for image in result.images
-            if image.outcome is Outcome.ESTIMATED and image.prediction is not None
-        ]
-        answers = _permitted(pool(usable), policy) if usable else {}
-    age = _answer_to(answers, AGE)
-    return age if isinstance(age, Quantity) else None
+    for part in result.parts if result else ():
+        outside = part.reason is not None and part.reason.code == OUTSIDE_TRAINING
+        answers = _permitted(_before_abstaining(part) if outside else part.given, policy)
+        age = _answer_to(answers, AGE)
+        if isinstance(age, Quantity):
+            return age, part.trained_ages or (0.0, math.inf)
+    return None
+
+
+def _before_abstaining(part: BundleResult) -> Mapping[str, Answer]:
+    usable = [
+        image.prediction
+        for image in part.images
+        if image.outcome is Outcome.ESTIMATED and image.prediction is not None
+    ]
+    return pool(usable) if usable else {}
 
 
 def stated(result: StudyResult | None, policy: PolicySettings) -> dict[str, Answer]:
-    """What the network states of a study, by head; not what a gate or the policy forbids."""
-    if result is None or result.outcome is not Outcome.ESTIMATED:
-        return {}
-    return _permitted(result.stated, policy)
+    """What the networks state of a study, by head; not what a gate or the policy forbids.
+
+    Where two have a head of one name, that of the later one has the name of its network, too.
+    """
+    found: dict[str, Answer] = {}
+    for part in result.parts if result else ():
+        for name, answer in _permitted(part.given, policy).items():
+            network = part.model.name if part.model else "unknown network"
+            found[f"{name} ({network})" if name in found else name] = answer
+    return found
 
 
 def _permitted(answers: Mapping[str, Answer], policy: PolicySettings) -> dict[str, Answer]:

@@ -1,6 +1,6 @@
-"""The images of an audited study, shown to the network. The only part of an audit that loads it."""
+"""Images of an audited study, shown to the networks. No other part of an audit loads them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -8,12 +8,10 @@ from dicom_ai_node import pixels
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.study import Seen
 from dicom_ai_node.config import Config
-from dicom_ai_node.dicom.classes import ANALYSABLE
+from dicom_ai_node.config.bundles import analysed_classes, reporting_bundles
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.inference.bundle import resolve_bundle
-from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.types import ImageRef, Outcome
@@ -23,22 +21,15 @@ class Analyst:
     """The node's own stages over fetched files: the same rules, gates and network as live."""
 
     def __init__(self, config: Config, spec: AuditSpec) -> None:
-        estimator = Estimator(
-            resolve_bundle(config.model.bundle),
-            device=config.model.device,
-            batch=config.model.batch,
-            threads=config.model.threads or None,
-        )
         analyse = "all" if spec.depth is Depth.ALL else "flagged"
         policy = config.policy.model_copy(update={"analyse": analyse})
-        self._pipeline = Pipeline(
-            estimator, rules=config.rules, policy=policy, limits=config.limits.bounds
-        )
+        self._pipeline = Pipeline.of(config, reporting_bundles(config.model), policy)
+        self._classes = analysed_classes(config.model)
         self._today: date = spec.today
 
     def __call__(self, study_instance_uid: str, files: Sequence[Path]) -> Seen:
         """Analyse one study. Of classes that the node does not analyse only headers are read."""
-        headers, images = _read(files, self._pipeline.limits)
+        headers, images = _read(files, self._pipeline.limits, self._classes)
         unreadable = len(files) - len(headers)
         if not images:
             return Seen(headers, unreadable)
@@ -48,14 +39,14 @@ class Analyst:
             )
         except UnreadableInstance:
             return Seen((), len(files))
-        (predictions,) = self._pipeline.predict([prepared])
-        result = self._pipeline.conclude(prepared, predictions)
+        self._pipeline.predict([prepared])
+        result = self._pipeline.conclude(prepared)
         asked = result.outcome is not Outcome.HEADER_ONLY
         return Seen(headers, unreadable, result if asked else None)
 
 
 def _read(
-    files: Sequence[Path], limits: Limits
+    files: Sequence[Path], limits: Limits, classes: Collection[str]
 ) -> tuple[tuple[TextHeader, ...], list[tuple[ImageRef, Path]]]:
     """Return the header of each file that can be read, and the files that the network may see."""
     headers, images = [], []
@@ -71,6 +62,6 @@ def _read(
             series_instance_uid=text_of(header, "SeriesInstanceUID"),
         )
         # Without a class it may be an image: an old export, a converted file.
-        if image.sop_class_uid in ANALYSABLE or not image.sop_class_uid:
+        if image.sop_class_uid in classes or not image.sop_class_uid:
             images.append((image, path))
     return tuple(headers), images

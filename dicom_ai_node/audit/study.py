@@ -227,7 +227,7 @@ def collected_from_row(row: SettledStudy) -> Collected:
 
 def models_of(collected: Iterable[Collected]) -> str:
     """Return name and version of the networks that answered, '' when none did."""
-    models = {study.result.model for study in collected if study.result and study.result.model}
+    models = {model for study in collected if study.result for model in study.result.asked}
     return ", ".join(sorted({f"{model.name} {model.version}" for model in models}))
 
 

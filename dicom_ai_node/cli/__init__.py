@@ -42,7 +42,7 @@ recalibrate
 model
   model compare: Say which bundle did better on the site's own trusted headers: the live one or the
     shadow.
-  model list: List the shipped bundles.
+  model list: List the shipped bundles, and those that the configuration names.
   model show: Show a bundle: what it is for, what it was trained on, how well it does.
   model verify: Check that a bundle is complete and that its weights are the ones it was made with.
   model export: Write a bundle's network as ONNX, and check that it answers as before.

@@ -1,7 +1,7 @@
 """``infer``: files are estimated without a PACS."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ from dicom_ai_node.cli.printing import (
     table,
     uncounted,
 )
-from dicom_ai_node.config import load_config
+from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.errors import NodeError
 from dicom_ai_node.terminal import console, plain_terminal, progress_console
 from dicom_ai_node.types import SaliencyMethod
@@ -57,13 +57,13 @@ class Maps:
         str, typer.Option(help="Of --saliency: which answer, age or sex; both: all of them.")
     ] = "both"
 
-    def heads(self, of_bundle: Sequence[str]) -> tuple[str, ...]:
-        """The answers that are explained, of all that the bundle has."""
+    def heads(self, of_bundles: Sequence[str]) -> tuple[str, ...]:
+        """The answers that are explained, of all that the bundles have."""
         if self.saliency_head == "both":
-            return tuple(of_bundle)
-        if self.saliency_head not in of_bundle:
+            return tuple(of_bundles)
+        if self.saliency_head not in of_bundles:
             raise typer.BadParameter(
-                f"{self.saliency_head!r}: expected both, or one of {', '.join(of_bundle)}",
+                f"{self.saliency_head!r}: expected both, or one of {', '.join(of_bundles)}",
                 param_hint="'--saliency-head'",
             )
         return (self.saliency_head,)
@@ -92,50 +92,83 @@ def infer(
 
     Example: dicom-ai-node infer study/ --sr reports/ --saliency maps/
     """
-    from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
+    from dicom_ai_node.config.bundles import reporting_bundles
+    from dicom_ai_node.inference.bundle import load_manifest
 
     settings = load_config(config)  # if one is named; this command works without
-    of_bundle = [head.name for head in load_manifest(resolve_bundle(settings.model.bundle)).heads]
-    heads = maps.heads(of_bundle)
+    manifests = map(load_manifest, reporting_bundles(settings.model))
+    of_bundles = list(dict.fromkeys(head.name for one in manifests for head in one.heads))
+    heads = maps.heads(of_bundles)
     for option, folder in (("--sr", sr), ("--saliency", maps.saliency)):
         if folder is not None:
             check_folder(option, folder)
     files, empty = searched(paths)
-    files = [file for file in files if not _is_map(file, maps.saliency, of_bundle)]
+    files = [file for file in files if not _is_map(file, maps.saliency, of_bundles)]
     faults = [f"{folder}: no file in this folder" for folder in empty]
     if not files:
         nothing = "no file but maps that were written here before"
         raise NodeError("\n".join(faults) or nothing)
-    done: list[dict[str, Any]] = []
+    progress = Progress(console=progress_console, disable=as_json or plain_terminal())
+    run = _Run(files, faults, progress, of_bundles)
+    return Output(
+        run.documents(settings, sr, maps, heads),
+        blocks=run.blocks(paths, maps, heads),
+        faults=run.untold(as_json),
+        ok=lambda: not faults,
+        interrupted=lambda: f"{len(run.done)} of {len(files)} files are answered",
+    )
 
-    def documents() -> Iterator[dict[str, Any]]:
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Files that are being answered, and what came of them so far."""
+
+    files: Sequence[Path]
+    faults: list[str]
+    progress: Progress
+    of_bundles: Sequence[str]
+    """Names of all heads."""
+    done: list[dict[str, Any]] = field(default_factory=list)
+
+    def documents(
+        self, settings: Config, sr: Path | None, maps: Maps, heads: tuple[str, ...]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the answer of each file when it is there."""
         from dicom_ai_node.analyse.files import analyse_files
 
-        with Progress(console=progress_console, disable=as_json or plain_terminal()) as progress:
-            task = progress.add_task("images", total=len(files))
-            pictures = _pictures(maps, heads, progress)
-            for answer in analyse_files(files, settings, reports=sr, pictures=pictures):
-                faults.extend(filter(None, [answer.fault]))
-                done.append(answer.document)
+        with self.progress:
+            task = self.progress.add_task("images", total=len(self.files))
+            pictures = _pictures(maps, heads, self.progress)
+            for answer in analyse_files(self.files, settings, reports=sr, pictures=pictures):
+                self.faults.extend(filter(None, [answer.fault]))
+                self.done.append(answer.document)
                 yield answer.document
-                progress.advance(task)
+                self.progress.advance(task)
 
-    def said() -> Iterator[str]:
-        """The faults that the table does not say."""
-        in_table = (
-            ()
-            if as_json
-            else [f"{document['path']}: " for document in done if _is_unreadable(document)]
-        )
-        yield from (fault for fault in faults if not fault.startswith(tuple(in_table)))
+    def untold(self, as_json: bool) -> Iterator[str]:
+        """Yield the faults that the table does not say."""
+        unreadable = () if as_json else filter(_is_unreadable, self.done)
+        in_table = tuple(f"{document['path']}: " for document in unreadable)
+        yield from (fault for fault in self.faults if not fault.startswith(in_table))
 
-    return Output(
-        documents(),
-        blocks=_blocks(done, paths, maps, heads, of_bundle),
-        faults=said(),
-        ok=lambda: not faults,
-        interrupted=lambda: f"{len(done)} of {len(files)} files are answered",
-    )
+    def blocks(self, paths: Sequence[Path], maps: Maps, heads: Sequence[str]) -> Iterator[Block]:
+        """Yield what people see below the progress."""
+        if not self.done:
+            return
+        yield _table(self.done, paths, self.of_bundles)
+        if pictures := sum(document["kind"] == "picture" for document in self.done):
+            yield f"{pictures} PNG or JPEG without a header: nothing recorded to compare with."
+        yield from counted(document["rules"] for document in self.done)
+        if maps.saliency is not None:
+            drawn = [document for document in self.done if document["saliency"]]
+            count = sum(len(document["saliency"]) for document in drawn)
+            yield f"{count} saliency maps in {maps.saliency}"
+            for document in drawn:  # names of pictures are UIDs, which the table does not show
+                names = " ".join(Path(path).name for path in document["saliency"])
+                yield Whole(f"  {document['path']}: {names}")
+            if maps.saliency_method == "grad-cam" and "sex" in heads and drawn:
+                yield Text(_WEAK_EVIDENCE, style="yellow")
+        yield Text("Inferred, not verified. Not a medical device.", style="dim")
 
 
 def _pictures(maps: Maps, heads: tuple[str, ...], progress: Progress) -> "Pictures | None":
@@ -158,43 +191,24 @@ def _is_map(file: Path, folder: Path | None, heads: Sequence[str]) -> bool:
     return folder is not None and named and file.parent.resolve() == folder.resolve()
 
 
-def _blocks(
-    done: Sequence[dict[str, Any]],
-    paths: Sequence[Path],
-    maps: Maps,
-    heads: Sequence[str],
-    of_bundle: Sequence[str],
-) -> Iterator[Block]:
-    if not done:
-        return
-    yield _table(done, paths, of_bundle)
-    if pictures := sum(document["kind"] == "picture" for document in done):
-        yield f"{pictures} PNG or JPEG without a header: nothing recorded to compare with."
-    yield from counted(document["rules"] for document in done)
-    if maps.saliency is not None:
-        drawn = [document for document in done if document["saliency"]]
-        count = sum(len(document["saliency"]) for document in drawn)
-        yield f"{count} saliency maps in {maps.saliency}"
-        for document in drawn:  # names of pictures are UIDs, which the table does not show
-            names = " ".join(Path(path).name for path in document["saliency"])
-            yield Whole(f"  {document['path']}: {names}")
-        if maps.saliency_method == "grad-cam" and "sex" in heads and drawn:
-            yield Text(_WEAK_EVIDENCE, style="yellow")
-    yield Text("Inferred, not verified. Not a medical device.", style="dim")
-
-
 def _table(
-    done: Sequence[dict[str, Any]], paths: Sequence[Path], of_bundle: Sequence[str]
+    done: Sequence[dict[str, Any]], paths: Sequence[Path], of_bundles: Sequence[str]
 ) -> Block:
-    shown = [shown_path(document["path"], paths) for document in done]
+    """Return a line for each file, and one more for each further bundle that saw it."""
+    said = [
+        part | {"path": document["path"], "rules": document["rules"]}
+        for document in done
+        for part in (document, *document.get("further", ()))
+    ]
+    shown = [shown_path(part["path"], paths) for part in said]
     column, width = file_column(shown)
-    others = [head for head in of_bundle if head not in ("age", "sex")]
+    others = [head for head in of_bundles if head not in ("age", "sex")]
     names = ["Outcome", "Age", "90 %", "Sex", "p(F)", *map(str.capitalize, others), "Rules"]
     rows = [
-        (cut_left(path, width), *_infer_row(document, others))
-        for path, document in zip(shown, done, strict=True)
+        (cut_left(path, width), *_infer_row(part, others))
+        for path, part in zip(shown, said, strict=True)
     ]
-    reasons = [_why_not(document) for document in done]
+    reasons = [_why_not(part) for part in said]
     if console.width < WIDE:
         return Lines(["File", *names], rows, reasons, called="Reason", gives=[len(names)])
     with_reasons = [(*row, reason) for row, reason in zip(rows, reasons, strict=True)]
@@ -218,8 +232,8 @@ def _infer_row(document: dict[str, Any], others: Sequence[str]) -> list[str]:
         f"{age['estimate']:.0f}" if age else "",
         "{:.0f}-{:.0f}".format(*age["interval90"]) if age else "",
         sex["estimate"] if sex else "",
-        f"{sex['probability_female']:.3f}" if sex else "",
-        *(_other(document[head]) for head in others),
+        f"{sex['probability_female']:.3f}" if sex and "probability_female" in sex else "",
+        *(_other(document.get(head)) for head in others),
         uncounted(document["rules"]),
     ]
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from dicom_ai_node.cli.commands import Bundle, ConfigFile, Weeks
+from dicom_ai_node.cli.commands import PLACES, Bundle, ConfigFile, Weeks
 from dicom_ai_node.cli.common import check_folder, configuration, open_database
 from dicom_ai_node.cli.printing import Block, Output, cut_left, pairs, table
+from dicom_ai_node.config import load_config
 from dicom_ai_node.output import escaped_json
 from dicom_ai_node.terminal import console
 
@@ -23,46 +24,68 @@ _FIGURES = ("age MAE, years", "age coverage at 90 %", "sex accuracy")
 _MOST_FIGURES = 12
 
 
-def list_() -> Output:
-    """List the shipped bundles.
+def list_(config: ConfigFile = None) -> Output:
+    """List the shipped bundles, and those that the configuration names.
+
+    "In use" says as what: as the first bundle, a further one, or in shadow.
 
     Example: dicom-ai-node model list
     """
+    from dicom_ai_node.config.bundles import default_bundle
     from dicom_ai_node.config.paths import shipped_bundles
-    from dicom_ai_node.inference.bundle import default_bundle, load_manifest
+    from dicom_ai_node.inference.bundle import load_manifest
 
+    used = _in_use(config)
     rows = []
-    for path in shipped_bundles().values():
+    for path in dict.fromkeys([*shipped_bundles().values(), *used]):
         identity = load_manifest(path).identity
-        sha256, default = identity.sha256, path == default_bundle()
-        rows.append((identity.name, identity.version, sha256, default, str(path)))
-    keys, room = ("name", "version", "sha256", "default", "path"), console.width // 3
+        default = path == default_bundle()
+        rows.append({**asdict(identity), "default": default, "path": str(path)})
+        rows[-1]["in_use"] = used.get(path)
+    room = console.width // 3
     cells = [
-        (name, version, sha256[:16], "yes" if default else "", cut_left(path, room))
-        for name, version, sha256, default, path in rows
+        (
+            row["name"],
+            row["version"],
+            row["sha256"][:16],
+            "yes" if row["default"] else "",
+            row["in_use"] or "",
+            cut_left(row["path"], room),
+        )
+        for row in rows
     ]
-    return Output(
-        rows,
-        json=lambda row: dict(zip(keys, row, strict=True)),
-        blocks=[table(("Name", "Version", "SHA-256", "Default", "Folder"), cells)],
-    )
+    columns = ("Name", "Version", "SHA-256", "Default", "In use", "Folder")
+    return Output(rows, blocks=[table(columns, cells)])
 
 
-def show(name: Bundle = "default") -> Output:
+def _in_use(config: Path | None) -> dict[Path, str]:
+    """Return the bundles that a configuration names, and as what; the default without one."""
+    from dicom_ai_node.config.bundles import reporting_bundles, resolve_bundle
+
+    found = config or next((place for place in PLACES if place.is_file()), None)
+    model = load_config(found).model
+    first, *further = reporting_bundles(model)
+    shadow = [resolve_bundle(model.shadow)] if model.shadow else []
+    named = {"shadow": shadow, "further": further, "bundle": [first]}
+    return {path: key for key, paths in named.items() for path in paths}
+
+
+def show(name: Bundle = "default", config: ConfigFile = None) -> Output:
     """Show a bundle: what it is for, what it was trained on, how well it does.
 
     The whole manifest, with its calibration and every figure, is in --json.
 
     Example: dicom-ai-node model show default
     """
-    from dicom_ai_node.inference.bundle import load_manifest, resolve_bundle
+    from dicom_ai_node.config.bundles import resolve_bundle
+    from dicom_ai_node.inference.bundle import load_manifest
 
     path = resolve_bundle(name)
     manifest = load_manifest(path)
     return Output(
         [manifest],
         json=lambda whole: escaped_json(whole.model_dump_json(indent=2)),
-        blocks=_bundle_blocks(manifest, path),
+        blocks=_bundle_blocks(manifest, path, _in_use(config).get(path)),
     )
 
 
@@ -71,7 +94,7 @@ def verify(name: Bundle = "default") -> Output:
 
     Example: dicom-ai-node model verify default
     """
-    from dicom_ai_node.inference.bundle import resolve_bundle
+    from dicom_ai_node.config.bundles import resolve_bundle
     from dicom_ai_node.inference.bundle import verify as verify_bundle
 
     path = resolve_bundle(name)
@@ -94,7 +117,7 @@ def export(
 
     Example: dicom-ai-node model export default --onnx chest.onnx
     """
-    from dicom_ai_node.inference.bundle import resolve_bundle
+    from dicom_ai_node.config.bundles import resolve_bundle
     from dicom_ai_node.inference.export import export as write
 
     if onnx.parent.is_dir():
@@ -161,7 +184,7 @@ def compare(weeks: Weeks = 12, config: ConfigFile = None) -> Output:
     return Output([record], blocks=blocks, ok=bool(found))
 
 
-def _bundle_blocks(manifest: "Manifest", path: Path) -> Iterator[Block]:
+def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iterator[Block]:
     """A screen; the whole manifest is in ``--json``."""
     training = manifest.training
     low, high = training.age_range
@@ -171,6 +194,7 @@ def _bundle_blocks(manifest: "Manifest", path: Path) -> Iterator[Block]:
     rows = [
         ("name", f"{manifest.name} {manifest.version}, {manifest.architecture}"),
         ("folder", str(path)),
+        ("in use", f"as model.{in_use}" if in_use else "no"),
         ("weights", manifest.sha256),
         ("sees", f"{manifest.size} x {manifest.size} pixels, contract {manifest.accepts.contract}"),
         (

@@ -51,7 +51,7 @@ def recalibrate(
 
     Example: dicom-ai-node model recalibrate --from archive/ --out bundles/ours
     """
-    from dicom_ai_node.inference.bundle import resolve_bundle
+    from dicom_ai_node.config.bundles import resolve_bundle
     from dicom_ai_node.recalibrate.pack import recalibrate as run
 
     settings = load_config(config)

@@ -26,7 +26,7 @@ from dicom_ai_node.cli.printing import (
     when,
     with_times,
 )
-from dicom_ai_node.decide.stored import heads_in
+from dicom_ai_node.decide.stored import heads_in, parts_in
 from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.output import visible
@@ -190,6 +190,7 @@ def _record(row: StudyRow) -> dict[str, Any]:
         "rules": list(dict.fromkeys(finding["rule"] for finding in check.get("findings", ()))),
         **dict.fromkeys(("age", "sex")),
         **{name: result[name] for name in heads_in(result)},
+        **{key: result[key] for key in ("further",) if key in result},
     }
 
 
@@ -239,7 +240,7 @@ def _summary(detail: StudyDetail) -> Iterator[tuple[str, str]]:
         yield f"no {attribute}", reason
     for made in result["audit"]["proposals"]:
         yield "proposed", f"{made['keyword']} = {made['value']}, from {made['source']}"
-    if model := result["model"]:
+    for model in filter(None, (part["model"] for part in parts_in(result))):
         yield "network", f"{model['name']} {model['version']}"
     if detail.deliveries:
         sent = [f"{it['kind']} to {it['destination']}: {it['state']}" for it in detail.deliveries]
@@ -247,8 +248,11 @@ def _summary(detail: StudyDetail) -> Iterator[tuple[str, str]]:
 
 
 def _images(detail: StudyDetail) -> Lines:
-    images = (detail.result or {}).get("images", ())
-    said = {image["image"]["sop_instance_uid"]: verdict.of_image(image) for image in images}
+    said: dict[str, str] = {}
+    for part in parts_in(detail.result) if detail.result else ():
+        for image in part["images"]:
+            uid = image["image"]["sop_instance_uid"]
+            said[uid] = "; ".join(filter(None, (said.get(uid), verdict.of_image(image))))
     return Lines(
         ("Received", "Version", "What became of it", "Forwarded"),
         [

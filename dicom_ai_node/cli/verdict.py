@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dicom_ai_node.cli.printing import uncounted
-from dicom_ai_node.decide.stored import answers_in, read_prediction
+from dicom_ai_node.decide.stored import answers_in, parts_in, read_prediction
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
@@ -48,7 +48,7 @@ def statuses(check: dict[str, Any]) -> dict[str, str]:
 
 def estimate(result: Result) -> str:
     """Return what each head answers in a few characters; else what became of the study."""
-    return " ".join(map(brief, answers_in(result).values())) or _outcome(result)
+    return " ".join(brief(answer) for _, answer in answers_in(result)) or _outcome(result)
 
 
 def brief(answer: Answer) -> str:
@@ -68,8 +68,7 @@ def in_unit(answer: Quantity) -> str:
 
 def estimate_in_words(result: Result) -> str:
     """Return the same as :func:`estimate` in a sentence."""
-    answers = answers_in(result).items()
-    return ", ".join(_in_words(name, answer) for name, answer in answers) or _outcome(result)
+    return ", ".join(_in_words(*said) for said in answers_in(result)) or _outcome(result)
 
 
 def _in_words(name: str, answer: Answer) -> str:
@@ -122,10 +121,11 @@ def findings(result: Result) -> Iterator[tuple[str, str]]:
 
 def unanswered(result: Result) -> Iterator[tuple[str, str]]:
     """Return (attribute, reason) of what is not stated."""
-    for one in result.get("unanswered", ()):  # results of older versions have none
-        yield one["attribute"], one["reason"]["text"]
-    if not result.get("unanswered") and result["reason"]:
-        yield "answer", result["reason"]["text"]
+    for part in parts_in(result):
+        for one in part.get("unanswered", ()):  # results of older versions have none
+            yield one["attribute"], one["reason"]["text"]
+        if not part.get("unanswered") and part["reason"]:
+            yield "answer", part["reason"]["text"]
 
 
 def _outcome(result: Result) -> str:

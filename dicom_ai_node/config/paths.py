@@ -23,10 +23,15 @@ def anchored(
     name = database.removeprefix(_SQLITE)
     if database.startswith(_SQLITE) and name and not name.startswith((":memory:", _FILE)):
         database = f"{_SQLITE}{folder / name}"
+    names = {"", "default", *shipped_bundles()}
+
+    def bundle(name: str) -> str:
+        return name if name in names else str(folder / name)
+
     bundles = {
-        key: str(folder / bundle)
-        for key, bundle in (("bundle", model.bundle), ("shadow", model.shadow))
-        if bundle not in {"", "default", *shipped_bundles()}
+        "bundle": bundle(model.bundle),
+        "shadow": bundle(model.shadow),
+        "further": tuple(map(bundle, model.further)),
     }
     return {
         "storage": storage.model_copy(

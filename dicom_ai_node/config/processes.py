@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dicom_ai_node.config.table import UID, AETitle, Port, Table
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
@@ -205,11 +205,27 @@ class ModelSettings(Table):
         description="A second bundle that sees what the first sees and of which nothing is ever "
         "reported, for 'model compare'; '': none. It doubles the work of the network.",
     )
+    further: tuple[str, ...] = Field(
+        (),
+        description="Further bundles; each sees the images of a study that its manifest accepts, "
+        "and has a part of its own in the report.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="'auto' takes CUDA when there is one."
     )
     batch: int = Field(16, ge=1, le=256, description="Images per forward pass.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads; 0: the library's choice.")
+
+    @field_validator("further")
+    @classmethod
+    def _names_others(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for number, name in enumerate(value):
+            if name in value[:number]:
+                raise ValueError(f"{name!r} is listed twice")
+            for key in ("bundle", "shadow"):
+                if name == info.data.get(key):
+                    raise ValueError(f"{name!r} is model.{key} already")
+        return value
 
 
 class AnalyseSettings(Table):

@@ -6,6 +6,7 @@ held instead (:mod:`dicom_ai_node.archive.mix_ups`). What an answer is held agai
 that its head names. A further attribute is compared where it gets an entry in :data:`CONFLICTS`.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from dicom_ai_node.rules.image_rules import IMAGE_RULES
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
+    BundleResult,
     Category,
     Finding,
     HeaderCheck,
@@ -64,25 +66,30 @@ def _with_finding(check: HeaderCheck, rule: str, reason: str) -> HeaderCheck:
 
 def held_against_image(
     check: HeaderCheck,
-    answers: Mapping[str, Answer],
-    ages: Ages,
+    parts: Iterable[BundleResult],
     policy: PolicySettings,
     disabled: Collection[str],
 ) -> HeaderCheck:
-    """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree."""
+    """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree.
+
+    Each of ``parts`` speaks for itself, in order; H3 asks whether both attributes are contradicted,
+    be it by two bundles.
+    """
     if check.exempt:
         return check
     found: list[Contradiction] = []
-    for answer in answers.values():
-        if isinstance(answer, Quantity | Category) and answer.attribute in CONFLICTS:
-            rule, contradicts = CONFLICTS[answer.attribute]
-            said = "" if rule in disabled else contradicts(check, answer, ages, policy)
-            if said:
-                found.append(Contradiction(rule, f": {said}", (answer.attribute,)))
-    if "H3" not in disabled and len(found) == 2:
+    for part in parts:
+        ages = part.trained_ages or (0.0, math.inf)
+        for answer in part.stated.values():
+            if isinstance(answer, Quantity | Category) and answer.attribute in CONFLICTS:
+                rule, contradicts = CONFLICTS[answer.attribute]
+                said = "" if rule in disabled else contradicts(check, answer, ages, policy)
+                if said:
+                    found.append(Contradiction(rule, f": {said}", (answer.attribute,)))
+    if "H3" not in disabled and len({one.keywords for one in found}) == len(CONFLICTS):
         words = " in age and sex: possible mix-up of studies, please review"
         found.append(Contradiction("H3", words))
-    return contradicted(check, found)
+    return contradicted(check, dict.fromkeys(found))
 
 
 def age_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: PolicySettings) -> str:

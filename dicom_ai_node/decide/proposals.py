@@ -7,17 +7,16 @@ answer.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.rules.ages_and_dates import encode_estimate
 from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES, NO_SEX, SEX, Attribute
 from dicom_ai_node.types import (
-    Answer,
     AttributeStatus,
     Category,
     FillProposal,
     HeaderCheck,
-    Outcome,
     ProposalSource,
     Quantity,
     StudyResult,
@@ -98,39 +97,47 @@ def _best(candidates: Sequence[FillProposal]) -> FillProposal | None:
 def _inferred_age(
     result: StudyResult, attribute: Attribute, settings: FillSettings
 ) -> FillProposal | None:
-    age = _stated(result, AGE)
+    age = result.held_against(AGE)
     if not isinstance(age, Quantity) or age.mu < _YOUNGEST_INFERRED:
         return None
     low, high = age.interval90
     if age.width > settings.max_age_interval:
         return None
-    return FillProposal(
-        AGE,
+    return _inferred(
+        result,
+        attribute,
         encode_estimate(age.mu),
-        ProposalSource.INFERENCE,
-        f"estimate {age.mu:.1f} years, 90 % interval {low:.1f} to {high:.1f}, {_model(result)}",
-        _rules(result.check, attribute),
+        f"estimate {age.mu:.1f} years, 90 % interval {low:.1f} to {high:.1f}",
         interval90=(low, high),
-        recorded=result.check.attributes[AGE].recorded,
     )
 
 
 def _inferred_sex(
     result: StudyResult, attribute: Attribute, settings: FillSettings
 ) -> FillProposal | None:
-    sex, recorded = _stated(result, SEX), result.check.attributes[SEX].recorded
+    sex, recorded = result.held_against(SEX), result.check.attributes[SEX].recorded
     if not isinstance(sex, Category) or recorded.strip().upper() not in NO_SEX:
         return None
     if sex.certainty < settings.min_sex_certainty:
         return None
+    words = f"probability of {sex.value} {sex.certainty:.3f}"
+    return _inferred(result, attribute, sex.value, words, probability=sex.certainty)
+
+
+def _inferred(
+    result: StudyResult, attribute: Attribute, value: str, words: str, **certainty: Any
+) -> FillProposal:
+    part, keyword = result.answering(attribute.keyword), attribute.keyword
+    model = part.model if part else None
+    network = f"{model.name} {model.version}" if model else "unknown network"
     return FillProposal(
-        SEX,
-        sex.value,
+        keyword,
+        value,
         ProposalSource.INFERENCE,
-        f"probability of {sex.value} {sex.certainty:.3f}, {_model(result)}",
+        f"{words}, {network}",
         _rules(result.check, attribute),
-        probability=sex.certainty,
-        recorded=recorded,
+        recorded=result.check.attributes[keyword].recorded,
+        **certainty,
     )
 
 
@@ -141,24 +148,6 @@ _INFERRED: Mapping[str, Callable[[StudyResult, Attribute, FillSettings], FillPro
 """How the network's estimate becomes a value of an attribute."""
 
 
-def _stated(result: StudyResult, keyword: str) -> Answer | None:
-    """Return what the network states of the attribute ``keyword``."""
-    if result.outcome is not Outcome.ESTIMATED:
-        return None
-    return next(
-        (
-            answer
-            for answer in result.stated.values()
-            if isinstance(answer, Quantity | Category) and answer.attribute == keyword
-        ),
-        None,
-    )
-
-
 def _rules(check: HeaderCheck, attribute: Attribute) -> tuple[str, ...]:
     about = {attribute.name, *attribute.counts}
     return tuple(dict.fromkeys(one.rule for one in check.findings if one.attribute in about))
-
-
-def _model(result: StudyResult) -> str:
-    return f"{result.model.name} {result.model.version}" if result.model else "unknown network"

@@ -4,6 +4,10 @@ The keys are a public format: an attribute under check has keys made of its shor
 
 An answer stands beside the result's own keys under the name of its head. Those of age and sex, and
 of each image, are older than heads and are written as they always were.
+
+What the first bundle says stands at the top, beside what is said of the study; each further bundle
+that saw something of it is an item of ``further``. Only then ``part`` says what became of the first
+bundle's own: at the top are outcome and reason of the study.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,6 +20,7 @@ from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
+    BundleResult,
     Category,
     CheckedAttribute,
     Finding,
@@ -41,46 +46,69 @@ _OF_KIND: Mapping[str, TypeAdapter[Answer]] = {
 _FEMALE = "probability_female"
 _KEYS = frozenset(
     {"study_instance_uid", "outcome", "audit", "images", "reason", "model", "unanswered"}
-    | {"trained_ages"}
+    | {"trained_ages", "further", "part"}
 )
 
 
 def result_to_json(result: StudyResult) -> dict[str, Any]:
     """Return the result as JSON, numbers with all their digits."""
-    return {
-        "study_instance_uid": result.study_instance_uid,
+    first, *further = result.parts
+    of_study = {
+        "study_instance_uid": result.study_uid,
         "outcome": result.outcome.value,
         "audit": check_to_json(result.check),
-        "images": [_image(one) for one in result.images],
-        "reason": asdict(result.reason) if result.reason else None,
-        **{name: answer_to_json(name, answer) for name, answer in result.answers.items()},
-        "model": asdict(result.model) if result.model else None,
-        "unanswered": [
-            {"attribute": name, "reason": asdict(why)} for name, why in result.unanswered.items()
-        ],
-        "trained_ages": list(result.trained_ages) if result.trained_ages else None,
     }
+    part = _part_to_json(first)
+    whole = of_study | part | {"outcome": result.outcome.value, "reason": _as_json(result.reason)}
+    if further:
+        whole["part"] = {"outcome": part["outcome"], "reason": part["reason"]}
+        whole["further"] = [_part_to_json(one) for one in further]
+    return whole
+
+
+def _part_to_json(part: BundleResult) -> dict[str, Any]:
+    return {
+        "outcome": part.outcome.value,
+        "images": [_image(one) for one in part.images],
+        "reason": _as_json(part.reason),
+        **{name: answer_to_json(name, answer) for name, answer in part.answers.items()},
+        "model": asdict(part.model) if part.model else None,
+        "unanswered": [
+            {"attribute": name, "reason": asdict(why)} for name, why in part.unanswered.items()
+        ],
+        "trained_ages": list(part.trained_ages) if part.trained_ages else None,
+    }
+
+
+def parts_in(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what each bundle says in a stored result: a mapping as of :func:`_part_to_json`."""
+    return [{**values, **values.get("part", {})}, *values.get("further", ())]
 
 
 def result_from_json(values: Mapping[str, Any]) -> StudyResult:
     """Read what :func:`result_to_json` wrote."""
+    return StudyResult(
+        values["study_instance_uid"],
+        check_from_json(values["audit"]),
+        tuple(map(_read_part, parts_in(values))),
+    )
+
+
+def _read_part(values: Mapping[str, Any]) -> BundleResult:
     reason = _reason(values["reason"])
     why = {one["attribute"]: Reason(**one["reason"]) for one in values.get("unanswered", ())}
     unknown = reason or Reason("unknown", "no reason was given")  # older results give none
-    answers = {
-        name: answer_from_json(name, values[name]) if values[name] else why.get(name, unknown)
-        for name in heads_in(values)
-    }
     ages, model = values.get("trained_ages"), values["model"]
-    return StudyResult(
-        study_instance_uid=values["study_instance_uid"],
-        outcome=Outcome(values["outcome"]),
-        check=check_from_json(values["audit"]),
-        images=tuple(_read_image(one) for one in values["images"]),
-        reason=reason,
-        answers=answers,
-        model=ModelIdentity(**model) if model else None,
-        trained_ages=(ages[0], ages[1]) if ages else None,
+    return BundleResult(
+        Outcome(values["outcome"]),
+        reason,
+        tuple(_read_image(one) for one in values["images"]),
+        {
+            name: answer_from_json(name, values[name]) if values[name] else why.get(name, unknown)
+            for name in heads_in(values)
+        },
+        ModelIdentity(**model) if model else None,
+        (ages[0], ages[1]) if ages else None,
     )
 
 
@@ -139,31 +167,45 @@ def _number(value: float | None) -> float | None:
 
 
 def heads_in(values: Mapping[str, Any]) -> list[str]:
-    """Return the names of the heads that a stored result speaks of."""
+    """Return the names of the heads that a part of a stored result speaks of."""
     return [name for name in values if name not in _KEYS]
 
 
-def answers_in(values: Mapping[str, Any]) -> dict[str, Answer]:
-    """Return the answers that a stored result states."""
-    return {name: answer_from_json(name, values[name]) for name in heads_in(values) if values[name]}
+def answers_in(values: Mapping[str, Any]) -> list[tuple[str, Answer]]:
+    """Return the name of each head of which a stored result states an answer, and the answer."""
+    return [
+        (name, answer_from_json(name, part[name]))
+        for part in parts_in(values)
+        for name in heads_in(part)
+        if part[name]
+    ]
 
 
 def answer_to_json(name: str, answer: Answer | Reason | None) -> dict[str, Any] | None:
     """Return the answer of the head ``name`` as JSON, None where it has none."""
     if answer is None or isinstance(answer, Reason):
         return None
-    if name == "age" and isinstance(answer, Quantity):
+    if isinstance(answer, Quantity) and _is_age(name, answer):
         return {
             "mu": answer.mu,
             "sigma": answer.sigma,
             "interval90": list(answer.interval90),
         }
-    if name == "sex" and isinstance(answer, Category):
+    if isinstance(answer, Category) and _is_sex(name, answer):
         return {_FEMALE: answer.probabilities["F"]}
     values = asdict(answer)
     if isinstance(answer, Quantity):
         values["interval90"] = list(answer.interval90)
     return {"kind": _KINDS[type(answer)], **values}
+
+
+def _is_age(name: str, answer: Quantity) -> bool:
+    return (name, answer.attribute, answer.unit) == ("age", "PatientAge", "a")
+
+
+def _is_sex(name: str, answer: Category) -> bool:
+    values = tuple(answer.probabilities)
+    return (name, answer.attribute, values) == ("sex", "PatientSex", ("F", "M"))
 
 
 def answer_from_json(name: str, values: Mapping[str, Any]) -> Answer:
@@ -185,18 +227,18 @@ def _image(one: ImageResult) -> dict[str, Any]:
     return {
         "image": asdict(one.image),
         "outcome": one.outcome.value,
-        "reason": asdict(one.reason) if one.reason else None,
+        "reason": _as_json(one.reason),
         "prediction": dict(_prediction(one.prediction)) if one.prediction else None,
     }
 
 
 def _prediction(one: Prediction) -> Iterator[tuple[str, Any]]:
     for name, answer in one.answers.items():
-        if name == "age" and isinstance(answer, Quantity):
+        if isinstance(answer, Quantity) and _is_age(name, answer):
             yield name, answer.mu
             yield "age_sd", answer.sigma
             yield "age_interval90", list(answer.interval90)
-        elif name == "sex" and isinstance(answer, Category):
+        elif isinstance(answer, Category) and _is_sex(name, answer):
             yield _FEMALE, answer.probabilities["F"]
         else:
             yield name, answer_to_json(name, answer)
@@ -232,3 +274,7 @@ def read_prediction(values: Mapping[str, Any]) -> Prediction:
 
 def _reason(values: Mapping[str, Any] | None) -> Reason | None:
     return Reason(**values) if values else None
+
+
+def _as_json(reason: Reason | None) -> dict[str, str] | None:
+    return asdict(reason) if reason else None

@@ -12,6 +12,7 @@ from dicom_ai_node.rules.attributes import AGE, trusted_age
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
+    BundleResult,
     Category,
     Finding,
     HeaderCheck,
@@ -25,6 +26,7 @@ from dicom_ai_node.types import (
 )
 
 MOST_PER_RULE = 4
+Answers = Mapping[str, Answer | Reason]
 _WHY_NOT_ASSESSED = {
     "PatientSex": " ('O', sex parameters for clinical use, a gender identity, or a rule that is"
     " disabled)"
@@ -56,18 +58,15 @@ def sampled(study_instance_uid: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def header_only(
-    study_instance_uid: str, check: HeaderCheck, heads: Sequence[str] = ()
-) -> StudyResult:
-    """Return the answer of a study whose images the network is not to see; ``heads`` has none."""
+def not_asked(heads: Sequence[str] = ()) -> BundleResult:
+    """Return the part of a bundle that is not to see the images of a study."""
     reason = Reason("not_flagged", "header is consistent; policy analyses flagged studies only")
-    return StudyResult(
-        study_instance_uid,
-        Outcome.HEADER_ONLY,
-        check,
-        reason=reason,
-        answers=dict.fromkeys(heads, reason),
-    )
+    return BundleResult(Outcome.HEADER_ONLY, reason, answers=dict.fromkeys(heads, reason))
+
+
+def header_only(study_uid: str, check: HeaderCheck, heads: Sequence[str] = ()) -> StudyResult:
+    """Return the answer of a study of which the header alone is known."""
+    return StudyResult(study_uid, check, (not_asked(heads),))
 
 
 def with_pixels(
@@ -87,7 +86,6 @@ def with_pixels(
 
 
 def decide(
-    study_instance_uid: str,
     check: HeaderCheck,
     images: Sequence[ImageResult],
     *,
@@ -96,36 +94,32 @@ def decide(
     ages: tuple[float, float],
     policy: PolicySettings,
     disabled: Collection[str] = (),
-) -> StudyResult:
-    """Combine the images' results with the header's.
+) -> BundleResult:
+    """Return what a bundle says of a study whose images became ``images``.
 
     ``heads`` are the names of all that is asked.
     ``ages`` is the range of the training data: a patient recorded outside it gets no estimate,
     unless the image clearly contradicts that age.
     ``disabled`` holds the ids of rules that find nothing.
-    A study is ``estimated`` when at least one image passed all gates and one of its answers is
+    The outcome is ``estimated`` when at least one image passed all gates and one of its answers is
     certain enough, ``abstained`` when the network saw one but must not answer, else ``refused``.
     """
-    result = StudyResult(
-        study_instance_uid,
-        Outcome.REFUSED,
-        check,
-        images=tuple(images),
-        model=model,
-        trained_ages=ages,
-    )
-    predictions = [one.prediction for one in images if one.prediction is not None]
+
+    def silent(outcome: Outcome, reason: Reason, answers: Answers | None = None) -> BundleResult:
+        answers = answers or dict.fromkeys(heads, reason)
+        return BundleResult(outcome, reason, tuple(images), answers, model, ages)
+
     usable = [
         one.prediction
         for one in images
         if one.outcome is Outcome.ESTIMATED and one.prediction is not None
     ]
     if not usable:
-        outcome = Outcome.ABSTAINED if predictions else Outcome.REFUSED
-        return _without_answer(result, outcome, _common_reason(images), heads, disabled)
-    pooled = pool(usable)
-    answers = {
-        name: _withheld(name, answer, check, policy) or answer for name, answer in pooled.items()
+        seen = any(one.prediction is not None for one in images)
+        return silent(Outcome.ABSTAINED if seen else Outcome.REFUSED, _common_reason(images))
+    answers: Answers = {
+        name: _withheld(name, answer, check, policy) or answer
+        for name, answer in pool(usable).items()
     }
     # A recorded age that the image belies is no reason to take the image for a child's.
     if (reason := _outside(check, ages)) is not None and not any(
@@ -135,13 +129,28 @@ def decide(
         and age_conflicts(check, answer, ages, policy)
         for answer in answers.values()
     ):
-        return _without_answer(result, Outcome.ABSTAINED, reason, heads, disabled)
-    result = replace(result, answers=answers)
-    if not result.stated:
+        return silent(Outcome.ABSTAINED, reason)
+    if all(isinstance(answer, Reason) for answer in answers.values()):
         reason = Reason("too_uncertain", _none_is_certain(list(answers)))
-        return _without_answer(result, Outcome.ABSTAINED, reason, heads, disabled)
-    check = held_against_image(check, result.stated, ages, policy, disabled)
-    return replace(result, outcome=Outcome.ESTIMATED, check=check)
+        return silent(Outcome.ABSTAINED, reason, answers)
+    return BundleResult(Outcome.ESTIMATED, None, tuple(images), answers, model, ages)
+
+
+def combine(
+    study_uid: str,
+    check: HeaderCheck,
+    parts: Sequence[BundleResult],
+    *,
+    policy: PolicySettings,
+    disabled: Collection[str] = (),
+) -> StudyResult:
+    """Put together what each bundle says of a study, and hold it against the header."""
+    result = StudyResult(study_uid, check, tuple(parts))
+    if result.outcome is Outcome.ESTIMATED:
+        check = held_against_image(check, result.parts, policy, disabled)
+    elif result.outcome is not Outcome.HEADER_ONLY and result.reason is not None:
+        check = not_assessable(check, result.reason, disabled)
+    return replace(result, check=check)
 
 
 def _none_is_certain(names: Sequence[str]) -> str:
@@ -197,18 +206,6 @@ def _too_wide(name: str, answer: Quantity, most: float) -> Reason | None:
         f"the 90 % interval of the {name}, {low:.0f} to {high:.0f} {unit}, is wider than"
         f" {most:g} {unit}",
     )
-
-
-def _without_answer(
-    result: StudyResult,
-    outcome: Outcome,
-    reason: Reason,
-    heads: Sequence[str],
-    disabled: Collection[str],
-) -> StudyResult:
-    answers: Mapping[str, Answer | Reason] = result.answers or dict.fromkeys(heads, reason)
-    result = replace(result, outcome=outcome, reason=reason, answers=answers)
-    return replace(result, check=not_assessable(result.check, reason, disabled))
 
 
 def _common_reason(images: Sequence[ImageResult]) -> Reason:

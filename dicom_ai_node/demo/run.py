@@ -73,7 +73,7 @@ def run_demo(images: Path | None, *, keep: Path | None, as_json: bool) -> bool:
         for row in rows:
             print(json_text(row))
     else:
-        _print(console, rows, [answers_in(result) for result in results])
+        _print(console, rows, [dict(answers_in(result)) for result in results])
     for name, path in (("reports", folder / "pacs"), ("log    ", folder / "node.log")):
         console.print(f"{name} {path}", highlight=False, markup=False, soft_wrap=True)
     return all(row["complete"] for row in rows)
@@ -188,7 +188,7 @@ def _row(
     state = detail.study.state if detail else "not received"
     result = (detail.result if detail else None) or {}
     checked, reason = result.get("audit", {}), result.get("reason")
-    recorded, said = checked.get("recorded", {}), answers_in(result)
+    recorded, said = checked.get("recorded", {}), dict(answers_in(result))
     names = [attribute.name for attribute in ATTRIBUTES.values()]
     errors = [error for path in reports for error in dciodvfy(path)]
     complete = state == State.DELIVERED and len(reports) == 1 and not errors

@@ -6,6 +6,7 @@ calibrated and what was measured. Nothing here imports torch, and nothing is eve
 
 import hashlib
 import json
+import operator
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -17,20 +18,20 @@ from pydantic import (
     model_validator,
 )
 
-from dicom_ai_node.config.paths import models_folder, shipped_bundles
-from dicom_ai_node.errors import BundleError, did_you_mean
+from dicom_ai_node.config.bundles import resolve_bundle
+from dicom_ai_node.config.processes import ModelSettings
+from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference.calibration import Calibration, ManifestPart
 from dicom_ai_node.inference.fitting import Covered
 from dicom_ai_node.inference.heads import Gate, Head, Row
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.pixels.refusals import Accepted
-from dicom_ai_node.types import ModelIdentity
+from dicom_ai_node.types import Concept, ModelIdentity, Terms
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CARD = "CARD.md"
 SCHEMA = 4
-DEFAULT = "chest-age-sex"
 ARCHITECTURES = ("mobilenet_v2", "efficientnet_b0", "densenet121", "resnet18")
 
 
@@ -131,6 +132,8 @@ class Manifest(ManifestPart):
     calibration: Calibration
     """Of each head."""
     training: Training
+    finding_site: Concept | None = Field(None, exclude_if=operator.not_)
+    """What its images show, in a report; None: the chest."""
     intended_use: str
     not_for: str
     figures: tuple[Figure, ...] = ()
@@ -175,6 +178,12 @@ class Manifest(ManifestPart):
         return ModelIdentity(self.name, self.version, self.sha256)
 
     @property
+    def terms(self) -> Terms:
+        """How a report names what the bundle answers."""
+        named = {name: code for head in self.heads for name, code in head.concepts.items()}
+        return Terms(self.finding_site, named)
+
+    @property
     def accepted(self) -> Accepted:
         """Which images are shown to the network."""
         return Accepted(self.accepts.sop_classes, self.accepts.modalities)
@@ -188,30 +197,6 @@ class Manifest(ManifestPart):
     def training_age_range(self) -> tuple[float, float]:
         """Ages between which the network has seen enough to be asked, years."""
         return self.training.age_range
-
-
-def default_bundle() -> Path:
-    """Folder of the bundle that is used unless the configuration names another."""
-    return models_folder() / DEFAULT
-
-
-def resolve_bundle(name: str) -> Path:
-    """Return the bundle that a configuration names: ``default``, a shipped one, or a folder.
-
-    Raises BundleError: when there is none of that name.
-    """
-    if name == "default":
-        return default_bundle()
-    shipped = shipped_bundles()
-    if name in shipped:
-        return shipped[name]
-    if Path(name).is_dir():
-        return Path(name)
-    known = ", ".join(shipped)
-    hint = did_you_mean(name, ["default", *shipped])
-    raise BundleError(
-        f"no model bundle {name!r}{hint}: expected a folder, 'default', or one of: {known}"
-    )
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -240,6 +225,30 @@ def verify(path: Path) -> Manifest:
     if found != manifest.sha256:
         raise BundleError(f"{file}: SHA-256 is {found}, the manifest expects {manifest.sha256}")
     return manifest
+
+
+def verify_in_use(model: ModelSettings) -> list[Manifest]:
+    """Verify every bundle that a configuration names; return their manifests, the first one first.
+
+    Raises BundleError: one cannot be used; ConfigError: two keys name the same weights, or two
+    that are reported bear one name.
+    """
+    named = [("bundle", model.bundle), *(("further", name) for name in model.further)]
+    named += [("shadow", model.shadow)] if model.shadow else []
+    found: dict[str, tuple[str, Manifest]] = {}
+    for key, name in named:
+        try:
+            manifest = verify(resolve_bundle(name))
+        except BundleError as error:
+            raise BundleError(f"model.{key}: {error}") if key == "further" else error from error
+        if manifest.sha256 in found:
+            other = found[manifest.sha256][0]
+            same = "the live bundle" if other == "bundle" else f"named by model.{other} already"
+            raise ConfigError(f"model.{key} = {name!r}: it is {same}")
+        if key == "further" and manifest.name in {each.name for _, each in found.values()}:
+            raise ConfigError(f"model.further = {name!r}: another bundle is called {manifest.name}")
+        found[manifest.sha256] = key, manifest
+    return [manifest for _, manifest in found.values()]
 
 
 def _read(file: Path) -> Manifest:

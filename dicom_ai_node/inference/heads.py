@@ -5,15 +5,19 @@ probability below which it answers none of them. Each names its first output, so
 in any order and a network keeps its tensors when they change places.
 """
 
+import operator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dicom_ai_node.types import Concept
 
 RESERVED = frozenset(
     {
         *("path", "kind", "sop_instance_uid", "outcome", "reason", "unanswered", "gate"),
         *("recorded", "status", "rules", "model", "saliency", "study_instance_uid", "audit"),
         *("images", "trained_ages", "features", "texture", "content", "in_distribution"),
+        *("part", "further"),
     }
 )
 """No row may be called so: answers stand beside these in public formats and tensors."""
@@ -46,7 +50,32 @@ class Row(BaseModel):
         return slice(self.output, self.output + self.outputs)
 
 
-class QuantityHead(Row):
+class _Question(Row):
+    """A row that is answered, and how a report names it."""
+
+    concept: Concept | None = Field(None, exclude_if=operator.not_)
+    """Concept name in a report; None: that of report/codes.py, or a private one."""
+
+    @property
+    def concepts(self) -> dict[str, Concept]:
+        """Its concept, and those of its values or labels, as :class:`Terms` has them."""
+        return {} if self.concept is None else {self.name: self.concept}
+
+
+class _Coded(_Question):
+    """A question that is answered by words."""
+
+    codes: dict[str, Concept] = Field(default_factory=dict, exclude_if=operator.not_)
+    """Of values or labels in a report; what is not here gets a private one."""
+
+    @property
+    def concepts(self) -> dict[str, Concept]:
+        """Of the head, and of its words."""
+        words = {f"{self.name}.{word}": code for word, code in self.codes.items()}
+        return super().concepts | words
+
+
+class QuantityHead(_Question):
     """A number, such as the age: the outputs are logits of whole numbers (DLDL)."""
 
     kind: Literal["quantity"] = "quantity"
@@ -71,7 +100,7 @@ class QuantityHead(Row):
         return self
 
 
-class CategoryHead(Row):
+class CategoryHead(_Coded):
     """One of several coded values, such as the sex; of two, the logit is that of the first."""
 
     kind: Literal["category"] = "category"
@@ -86,7 +115,7 @@ class CategoryHead(Row):
         return 1 if len(self.values) == 2 else len(self.values)
 
 
-class FindingsHead(Row):
+class FindingsHead(_Coded):
     """Labels of which each may hold or not; the outputs are their logits."""
 
     kind: Literal["findings"] = "findings"

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from dicom_ai_node.config import Config
+from dicom_ai_node.config.bundles import analysed_classes
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.receive.refiling import Unfiled, file_again, read_unfiled
 from dicom_ai_node.spool import Spool
@@ -96,7 +97,12 @@ class Reconciler:
         for image in sorted(unfiled, key=lambda image: image.study_instance_uid):
             forward = bool(self._config.forwarding)
             file_again(
-                self._db, image, settings=self._config.study, forward=forward, now=time.time()
+                self._db,
+                image,
+                analysed=analysed_classes(self._config.model),
+                settings=self._config.study,
+                forward=forward,
+                now=time.time(),
             )
             log.debug("file_registered", study=image.study_instance_uid)
         return len(unfiled), damaged

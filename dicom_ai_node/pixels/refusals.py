@@ -31,6 +31,11 @@ class Accepted:
     modalities: Collection[str]
     """Values of Modality, '' for none."""
 
+    def includes(self, header: Dataset) -> bool:
+        """Whether the image of ``header`` is of such a kind; it may be unfit all the same."""
+        is_class = sop_class_of(header) in self.sop_classes
+        return is_class and text(header, "Modality") in self.modalities
+
 
 RADIOGRAPHY = Accepted(RADIOGRAPHS | CAPTURES, ("CR", "DX", "RG", "OT", ""))
 """Projection radiographs (PS3.3 C.7.3.1.1.1); OT and '' name no modality and are let in."""

@@ -43,7 +43,7 @@ class Acceptors:
         rows: AssociationRows,
     ) -> None:
         self.settings = settings
-        self.supported = supported_syntaxes(settings.extra_storage_classes)
+        self.supported = supported_syntaxes((*settings.extra_storage_classes, *filing.analysed))
         self.landing = landing
         self.filing = filing
         self._admission = admission

@@ -1,13 +1,13 @@
 """From a received data set to an answer: durable file, committed row, and only then 0x0000."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import structlog
 
 from dicom_ai_node.config.stages import StudySettings
-from dicom_ai_node.dicom.classes import ANALYSABLE, RADIOGRAPHS
+from dicom_ai_node.dicom.classes import ANALYSABLE, CAPTURES
 from dicom_ai_node.dicom.header import RawHeader
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.marks import created_here, is_coerced, is_own_report
@@ -34,7 +34,8 @@ _log = structlog.get_logger()
 class Filing:
     """Answers C-STORE requests.
 
-    With ``forwards`` what is filed is sent on, too.
+    With ``forwards`` what is filed is sent on, too. ``analysed`` are the SOP classes that are more
+    than filed.
 
     ``checkpoint`` is told each step that was reached, so that a test can end the process there:
     ``synced`` (content on disk), ``named`` (under its durable name) and ``recorded`` (committed).
@@ -49,6 +50,7 @@ class Filing:
         settings: StudySettings,
         limits: Limits = DEFAULT,
         forwards: bool = False,
+        analysed: Collection[str] = ANALYSABLE,
         clock: Callable[[], float] = time.time,
         checkpoint: Callable[[str], None] = lambda step: None,
     ) -> None:
@@ -58,6 +60,7 @@ class Filing:
         self._settings = settings
         self._limits = limits
         self._forwards = forwards
+        self.analysed = analysed
         self._clock = clock
         self._checkpoint = checkpoint
 
@@ -106,7 +109,7 @@ class Filing:
             self._db,
             stored,
             study_instance_uid=identity.study_instance_uid,
-            analysable=request.sop_class_uid in ANALYSABLE,
+            analysable=request.sop_class_uid in self.analysed,
             settings=self._settings,
             now=self._clock(),
             forward=self._forwards,
@@ -160,7 +163,8 @@ class Filing:
         """
         if self._forwards and forwards.is_coerced(self._db, request.sop_instance_uid):
             return is_coerced(header.dataset())
-        is_image = request.sop_class_uid in RADIOGRAPHS
+        # Of a class that only a modality makes: of ours, copies of its images alone travel as one.
+        is_image = request.sop_class_uid in self.analysed and request.sop_class_uid not in CAPTURES
         if is_image and not request.sop_instance_uid.startswith(UUID_ROOT):
             return False
         if reports.is_own(self._db, request.sop_instance_uid):

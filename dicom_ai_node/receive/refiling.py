@@ -1,13 +1,13 @@
 """Files an instance again whose file is durable and whose row is lost: a backup was restored."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
 
 from dicom_ai_node.config.stages import StudySettings
-from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.dicom.header import header_of_file, mapped
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import UnreadableInstance
@@ -56,14 +56,23 @@ def read_unfiled(spool: Spool, path: Path, limits: Limits) -> Unfiled:
 
 
 def file_again(
-    db: Database, unfiled: Unfiled, *, settings: StudySettings, forward: bool, now: float
+    db: Database,
+    unfiled: Unfiled,
+    *,
+    analysed: Collection[str],
+    settings: StudySettings,
+    forward: bool,
+    now: float,
 ) -> None:
-    """Give a durable instance its row; its study is analysed. No harm where it has one by now."""
+    """Give a durable instance its row; no harm where it has one by now.
+
+    Its study is analysed where it is of one of the SOP classes ``analysed``.
+    """
     instances.record(
         db,
         unfiled.stored,
         study_instance_uid=unfiled.study_instance_uid,
-        analysable=unfiled.stored.image.sop_class_uid in ANALYSABLE,
+        analysable=unfiled.stored.image.sop_class_uid in analysed,
         settings=settings,
         now=now,
         forward=forward,

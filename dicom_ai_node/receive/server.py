@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from dicom_ai_node.config import Config
+from dicom_ai_node.config.bundles import analysed_classes
 from dicom_ai_node.listening import listen
 from dicom_ai_node.receive.acceptor import Acceptors
 from dicom_ai_node.receive.callers import Admission
@@ -66,6 +67,7 @@ def run(
         settings=config.study,
         limits=config.limits.bounds,
         forwards=bool(config.forwarding),
+        analysed=analysed_classes(config.model),
     )
     admission = Admission(config.receive, ae_title=config.node.ae_title, slots=slots)
     acceptors = Acceptors(

@@ -106,10 +106,12 @@ def build_saliency(
 
 
 def _identity(result: StudyResult, digest: str, rules_version: str) -> ReportIdentity:
+    """Name the first network alone: the digest tells others apart."""
+    model = result.parts[0].model
     return ReportIdentity(
-        study_instance_uid=result.study_instance_uid,
+        study_instance_uid=result.study_uid,
         digest=digest,
-        model_sha256=result.model.sha256 if result.model else "",
+        model_sha256=model.sha256 if model else "",
         rules_version=rules_version,
     )
 

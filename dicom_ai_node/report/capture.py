@@ -60,6 +60,9 @@ class ExplainedImage:
     """As the network saw it: shape (S, S), in [0, 1]."""
     maps: tuple[SaliencyMap, ...]
     """At least one, each of another head."""
+    further: str = ""
+    """Name of the network where it is a further one: it may have seen an image that the first saw,
+    too."""
 
 
 def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
@@ -133,7 +136,9 @@ def saliency_capture(
     """
     ds = common_attributes(frame, sop_class_uid=SECONDARY_CAPTURE, kind="saliency")
     ds.SOPInstanceUID = frame.identity.saliency_instance_uid(
-        explained.image.sop_instance_uid, method=frame.settings.saliency
+        explained.image.sop_instance_uid,
+        method=frame.settings.saliency,
+        further=explained.further,
     )
     ds.Modality = "OT"
     ds.ConversionType = "SYN"

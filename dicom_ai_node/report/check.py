@@ -27,6 +27,7 @@ from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import encode, verbatim
 from dicom_ai_node.report.modules import TYPE_2, differing, ordered
+from dicom_ai_node.types import StudyResult, Terms
 
 _FOREIGN = (
     InvalidDicomError,
@@ -58,6 +59,8 @@ _ROOT = (
     "ContentTemplateSequence",
     "ContentSequence",
 )
+_Asked = tuple[tuple[str, str], ...]
+"""Of one part: the name of each head, and the code value of its concept."""
 _FILLED_SC = "ConversionType BurnedInAnnotation SourceImageSequence Rows Columns PixelData"
 
 
@@ -66,7 +69,7 @@ def check_report(
     *,
     sources: Sequence[Dataset] | None = None,
     subject: str = "",
-    heads: Sequence[str] = ("age", "sex"),
+    result: StudyResult | None = None,
 ) -> None:
     """Read a report back and raise unless it may be sent.
 
@@ -81,24 +84,33 @@ def check_report(
         SOP Instance UID of the one image that the report is about, as in
         :class:`~dicom_ai_node.report.identity.EncodedReport`: then that one must be named and no
         other.
-
-    heads
-        Names of the heads of which a Structured Report must give an answer or say why it does not.
+    result
+        What a Structured Report was made of: of each head of each part it must give the answer or
+        say why it does not. None: a report of one part, on age and sex.
 
     Raises InvalidReport: names what is wrong.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # values copied from the source may be malformed
         try:
-            faults = list(_faults(content, sources, subject, tuple(heads)))
+            faults = list(_faults(content, sources, subject, _asked(result)))
         except _FOREIGN as error:
             raise InvalidReport(f"cannot be read back: {type(error).__name__}: {error}") from error
     if faults:
         raise InvalidReport("; ".join(faults))
 
 
+def _asked(result: StudyResult | None) -> tuple[_Asked, ...]:
+    if result is None:
+        return (tuple((head, codes.concept(head, Terms()).value) for head in ("age", "sex")),)
+    return tuple(
+        tuple((head, codes.concept(head, part.terms).value) for head in part.answers)
+        for part in result.parts
+    )
+
+
 def _faults(
-    content: bytes, sources: Sequence[Dataset] | None, subject: str, heads: tuple[str, ...]
+    content: bytes, sources: Sequence[Dataset] | None, subject: str, asked: tuple[_Asked, ...]
 ) -> Iterator[str]:
     report = pydicom.dcmread(BytesIO(content))
     yield from _module_faults(report)
@@ -112,7 +124,7 @@ def _faults(
     else:
         named = set(_evidence(report))
         yield from _evidence_faults(report, named)
-        yield from _tree_faults(encode(_root(report)), heads)
+        yield from _tree_faults(encode(_root(report)), asked)
     absent = {text_of(ds, "SOPInstanceUID") for ds in sources or ()} - named
     if subject:
         if named != {subject}:
@@ -188,27 +200,33 @@ def _items(node: Dataset) -> Iterator[Dataset]:
 
 
 @lru_cache(maxsize=4)
-def _tree_faults(tree: bytes, heads: tuple[str, ...]) -> tuple[str, ...]:
+def _tree_faults(tree: bytes, asked: tuple[_Asked, ...]) -> tuple[str, ...]:
     """Check a content tree, once for the objects of all SOP classes that carry it."""
     root = read_dataset(BytesIO(tree), is_implicit_VR=False, is_little_endian=True)
     # what highdicom.sr.srread does, without the copies of patient and study
     groups = MeasurementReport.from_sequence([root]).get_image_measurement_groups()
-    return tuple(_group_faults([group[0] for group in groups], heads))
+    return tuple(_group_faults([group[0] for group in groups], asked))
 
 
-def _group_faults(groups: Sequence[Dataset], heads: Sequence[str]) -> Iterator[str]:
+def _group_faults(groups: Sequence[Dataset], asked: Sequence[_Asked]) -> Iterator[str]:
     scopes = [_answers(group, codes.SCOPE) for group in groups]
-    for once in (codes.SCOPE_STUDY, codes.SCOPE_HEADER):
-        if scopes.count([once.value]) != 1:
-            yield f"there must be one group of scope {once.value}"
+    for kind, count in ((codes.SCOPE_STUDY, len(asked)), (codes.SCOPE_HEADER, 1)):
+        if scopes.count([kind.value]) != count:
+            expected = "one group" if count == 1 else f"{count} groups"
+            yield f"there must be {expected} of scope {kind.value}"
     for group, scope in zip(groups, scopes, strict=True):
         uids = [item.UID for item in group.ContentSequence if item.ValueType == "UIDREF"]
         if len(uids) != 1 or not UID(uids[0]).is_valid:
             yield "a group has no tracking unique identifier"
         if scope != [codes.SCOPE_HEADER.value]:
             yield from _estimate_faults(group)
-        if scope == [codes.SCOPE_STUDY.value]:
-            yield from _silence_faults(group, heads)
+    studies = [
+        group
+        for group, scope in zip(groups, scopes, strict=True)
+        if scope == [codes.SCOPE_STUDY.value]
+    ]
+    for group, heads in zip(studies, asked, strict=False):  # their number is a fault of its own
+        yield from _silence_faults(group, heads)
 
 
 def _estimate_faults(group: Dataset) -> Iterator[str]:
@@ -230,15 +248,15 @@ def _is_inferred(item: Dataset) -> bool:
     return item.ValueType == "NUM" or bool(_answers(item, codes.DERIVATION))
 
 
-def _silence_faults(group: Dataset, heads: Sequence[str]) -> Iterator[str]:
+def _silence_faults(group: Dataset, heads: _Asked) -> Iterator[str]:
     """Find what the study's group neither states nor says why it does not."""
     stated = {
         _code_value(item.ConceptNameCodeSequence[0])
         for item in group.ContentSequence
         if _is_inferred(item)
     }
-    for head in heads:
-        if (codes.concept(head).value in stated) == bool(_answers(group, codes.no_answer(head))):
+    for head, concept in heads:
+        if (concept in stated) == bool(_answers(group, codes.no_answer(head))):
             yield f"{head} is neither stated nor is said why, or both"
 
 

@@ -12,7 +12,7 @@ from pydicom.sr.coding import Code
 
 from dicom_ai_node.dicom.marks import CODING_SCHEME
 from dicom_ai_node.report.text import plain
-from dicom_ai_node.types import AttributeStatus, Outcome, Reason
+from dicom_ai_node.types import AttributeStatus, Concept, Outcome, Reason, Terms
 
 # TID 1500 and its frame
 LANGUAGE = Code("en", "RFC5646", "English")
@@ -155,30 +155,43 @@ def status_code(status: AttributeStatus) -> Code:
     return Code(status.value, CODING_SCHEME, STATUS[status])
 
 
-# CID 29 Acquisition Modality, as far as chest radiographs come
+# CID 29 Acquisition Modality, as far as radiographs and sections come
 MODALITIES = {
     "CR": Code("CR", "DCM", "Computed Radiography"),
+    "CT": Code("CT", "DCM", "Computed Tomography"),
     "DX": Code("DX", "DCM", "Digital Radiography"),
+    "MR": Code("MR", "DCM", "Magnetic Resonance"),
     "RG": Code("RG", "DCM", "Radiographic imaging"),
     "RF": Code("RF", "DCM", "Radiofluoroscopy"),
     "OT": Code("OT", "DCM", "Other Modality"),
 }
 
 
-# Answers, by the name of their head
+# Answers, by the name of their head, where its manifest states no concept
 _CONCEPTS = {"age": AGE_ESTIMATED, "sex": SUBJECT_SEX}
 _VALUES = {"sex": SEX}
 _UNITS = {"a": YEAR}
 
 
-def concept(head: str) -> Code:
-    """Return the concept name of a head's answer: a standard one where there is, else private."""
-    return _CONCEPTS.get(head) or _private(head, head.replace("_", " ").capitalize())
+def concept(head: str, terms: Terms) -> Code:
+    """Return the concept name of a head's answer: the manifest's, a standard one, or a private."""
+    private = _private(head, head.replace("_", " ").capitalize())
+    return _stated(terms.concepts.get(head)) or _CONCEPTS.get(head) or private
 
 
-def value_code(head: str, value: str) -> Code:
+def value_code(head: str, value: str, terms: Terms) -> Code:
     """Return the code of a category's value, or of a label among findings."""
-    return _VALUES.get(head, {}).get(value) or _private(value, value)
+    stated = _stated(terms.concepts.get(f"{head}.{value}"))
+    return stated or _VALUES.get(head, {}).get(value) or _private(value, value)
+
+
+def finding_site(terms: Terms) -> Code:
+    """Return what the images of a bundle show."""
+    return _stated(terms.site) or CHEST
+
+
+def _stated(concept: Concept | None) -> Code | None:
+    return Code(concept.code, concept.scheme, plain(concept.meaning)[:64]) if concept else None
 
 
 def unit_code(unit: str) -> Code:

@@ -3,9 +3,12 @@
 Groups, in this order; each bears a private code SCOPE so that no reader has to guess:
 
 1. ``HEADER``, exactly once: the check of the recorded age and sex.
-2. ``STUDY``, exactly once: the answer for the study. Where one image was estimated, or the study
-   has one image, that image's group is this one, with the values of the study.
-3. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has none.
+2. Of each part of the result, that is of each bundle that accepts something of the study:
+
+   a. ``STUDY``, exactly once: the answer for the study. Where one image was estimated, or the part
+      has one image, that image's group is this one, with the values of the study.
+   b. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has
+      none.
 
 Where several images were estimated, the STUDY group names all of them as source of measurement, and
 each of its numbers is INFERRED FROM all of them; the IMAGE groups hold the estimate of each.
@@ -17,7 +20,7 @@ calculated), and stand in every report. Its status codes are private, because th
 for a wrong record.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from highdicom.sr import (
@@ -44,6 +47,7 @@ from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.report.modules import recorded_age
 from dicom_ai_node.types import (
     Answer,
+    BundleResult,
     Category,
     HeaderCheck,
     ImageRef,
@@ -53,15 +57,20 @@ from dicom_ai_node.types import (
     Quantity,
     Reason,
     StudyResult,
+    Terms,
 )
 
 TITLE = "Header audit"
 
 
 @dataclass(frozen=True, slots=True)
-class _GroupPart:
+class _Group:
     """What one group says."""
 
+    part: BundleResult
+    """The part of the result that it belongs to."""
+    number: int
+    """Which of the parts that is, from 0 on."""
     scope: Code
     title: str
     images: tuple[ImageRef, ...]
@@ -84,74 +93,86 @@ def measurement_groups(
 ) -> list[MeasurementsAndQualitativeEvaluations]:
     """Return the groups of a report; ``references`` are all images of the study that it names."""
     header = header_group(result.check, references, identity=identity, settings=settings)
-    parts = _parts(result, references)
     return [
         header,
-        *(_group(part, result.model, identity=identity, settings=settings) for part in parts),
+        *(
+            _encoded(group, identity=identity, settings=settings)
+            for number, part in enumerate(result.parts)
+            for group in _groups(part, number, result.check, references)
+        ),
     ]
 
 
-def _parts(result: StudyResult, references: Sequence[ImageRef]) -> list[_GroupPart]:
-    images = sorted(result.images, key=lambda one: one.image.sop_instance_uid)
+def _groups(
+    part: BundleResult, number: int, check: HeaderCheck, references: Sequence[ImageRef]
+) -> list[_Group]:
+    images = sorted(part.images, key=lambda one: one.image.sop_instance_uid)
     estimated = [one for one in images if one.outcome is Outcome.ESTIMATED]
-    answering = estimated if result.outcome is Outcome.ESTIMATED else images
+    answering = estimated if part.outcome is Outcome.ESTIMATED else images
     spoken_for = answering if len(answering) == 1 else []
     rest = [one for one in images if one not in spoken_for]
-    study = _GroupPart(
+    reported = text.reported(part, check) if part.outcome is Outcome.ESTIMATED else {}
+    study = _Group(
+        part,
+        number,
         scope=codes.SCOPE_STUDY,
         title="Study",
         images=tuple(one.image for one in answering) or tuple(references),
-        outcome=result.outcome,
-        reason=result.reason,
-        answers=text.reported(result) if result.outcome is Outcome.ESTIMATED else {},
+        outcome=part.outcome,
+        reason=part.reason,
+        answers=reported,
         seen=any(one.prediction is not None for one in answering),
-        unanswered=result.unanswered,
+        unanswered=part.unanswered,
     )
-    return [study, *(_image_part(one, number, result) for number, one in enumerate(rest, 1))]
+    others = [
+        _of_image(one, part, number, f"Image {at}", reported) for at, one in enumerate(rest, 1)
+    ]
+    return [study, *others]
 
 
-def _image_part(one: ImageResult, number: int, result: StudyResult) -> _GroupPart:
+def _of_image(
+    one: ImageResult, part: BundleResult, number: int, title: str, reported: Iterable[str]
+) -> _Group:
     """An image says no more than its study: what the study withholds, its images withhold too."""
-    withheld = result.outcome is not Outcome.ESTIMATED and one.outcome is Outcome.ESTIMATED
-    outcome = result.outcome if withheld else one.outcome
+    withheld = part.outcome is not Outcome.ESTIMATED and one.outcome is Outcome.ESTIMATED
+    outcome = part.outcome if withheld else one.outcome
     answers: dict[str, Answer] = {}
     if one.prediction is not None and outcome is Outcome.ESTIMATED:
-        answers = {name: one.prediction.answers[name] for name in text.reported(result)}
-    return _GroupPart(
+        answers = {name: one.prediction.answers[name] for name in reported}
+    return _Group(
+        part,
+        number,
         scope=codes.SCOPE_IMAGE,
-        title=f"Image {number}",
+        title=title,
         images=(one.image,),
         outcome=outcome,
-        reason=result.reason if withheld else one.reason,
+        reason=part.reason if withheld else one.reason,
         answers=answers,
         seen=one.prediction is not None,
-        unanswered=result.unanswered if one.outcome is Outcome.ESTIMATED else {},
+        unanswered=part.unanswered if one.outcome is Outcome.ESTIMATED else {},
     )
 
 
-def _group(
-    part: _GroupPart,
-    model: ModelIdentity | None,
-    *,
-    identity: ReportIdentity,
-    settings: ReportSettings,
+def _encoded(
+    group: _Group, *, identity: ReportIdentity, settings: ReportSettings
 ) -> MeasurementsAndQualitativeEvaluations:
-    sources = [(one.sop_class_uid, one.sop_instance_uid) for one in part.images]
-    uids = [uid for _, uid in sources]
-    subject = uids[0] if len(uids) == 1 else identity.study_instance_uid
-    group = MeasurementsAndQualitativeEvaluations(
+    sources = [(one.sop_class_uid, one.sop_instance_uid) for one in group.images]
+    subject = sources[0][1] if len(sources) == 1 else identity.study_instance_uid
+    model = group.part.model
+    further = [str(group.number)] if group.number else []  # two bundles may see the same image
+    encoded = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
-            uid=UID(uid_of("tracking", subject, identity.model_sha256)),
-            identifier=part.title,
+            uid=UID(uid_of("tracking", subject, model.sha256 if model else "", *further)),
+            identifier=" ".join([group.title, *(f"(part {group.number + 1})" for _ in further)]),
         ),
-        finding_sites=[FindingSite(codes.CHEST)],
-        algorithm_id=_network(model, len(sources), settings) if model and part.seen else None,
-        measurements=list(_measurements(part.answers, sources)) or None,
-        qualitative_evaluations=_evaluations(part),
+        finding_sites=[FindingSite(codes.finding_site(group.part.terms))],
+        algorithm_id=_network(model, len(sources), settings) if model and group.seen else None,
+        measurements=list(_measurements(group, sources)) or None,
+        qualitative_evaluations=_evaluations(group),
         source_images=[SourceImageForMeasurementGroup(*source) for source in sources],
     )
-    group[0].ContentSequence.extend(_comments(part))
-    return group
+    encoded[0].ContentSequence.extend(_comments(group))
+    return encoded
 
 
 def _network(
@@ -167,19 +188,17 @@ def _network(
     )
 
 
-def _measurements(
-    answers: Mapping[str, Answer], sources: Sequence[tuple[str, str]]
-) -> Iterator[Measurement]:
+def _measurements(group: _Group, sources: Sequence[tuple[str, str]]) -> Iterator[Measurement]:
     """Yield four NUMs of one concept (TID 300) for each quantity.
 
     Derivation tells them apart: the first is the estimate.
     """
-    for head, answer in answers.items():
+    for head, answer in group.answers.items():
         if isinstance(answer, Quantity):
             numbers = (answer.mu, answer.sigma, *answer.interval90)
             for derivation, value in zip(codes.DERIVATIONS, numbers, strict=True):
                 yield Measurement(
-                    name=codes.concept(head),
+                    name=codes.concept(head, group.part.terms),
                     value=round(float(value), 1),
                     unit=codes.unit_code(answer.unit),
                     derivation=derivation,
@@ -187,37 +206,39 @@ def _measurements(
                 )
 
 
-def _evaluations(part: _GroupPart) -> list[QualitativeEvaluation]:
+def _evaluations(group: _Group) -> list[QualitativeEvaluation]:
     evaluations = [
-        QualitativeEvaluation(codes.SCOPE, part.scope),
+        QualitativeEvaluation(codes.SCOPE, group.scope),
         QualitativeEvaluation(
-            codes.SUMMARY_OF_ANALYSES, codes.summary_code(part.outcome, part.reason)
+            codes.SUMMARY_OF_ANALYSES, codes.summary_code(group.outcome, group.reason)
         ),
     ]
-    for head, answer in part.answers.items():
+    for head, answer in group.answers.items():
         if isinstance(answer, Category):
-            evaluations.append(_evaluation(head, answer.value, answer.certainty))
-        elif not isinstance(answer, Quantity):
-            shares = answer.probabilities.items()
-            evaluations += [_evaluation(head, label, share) for label, share in shares]
-    if part.outcome in codes.QUALITY:
+            said = [(answer.value, answer.certainty)]
+        else:
+            said = [] if isinstance(answer, Quantity) else list(answer.probabilities.items())
+        evaluations += [_evaluation(head, value, share, group.part.terms) for value, share in said]
+    if group.outcome in codes.QUALITY:
         evaluations.append(
-            QualitativeEvaluation(codes.QUALITY_ASSESSMENT, codes.QUALITY[part.outcome])
+            QualitativeEvaluation(codes.QUALITY_ASSESSMENT, codes.QUALITY[group.outcome])
         )
-    if part.reason is not None and part.outcome is not Outcome.ESTIMATED:
+    if group.reason is not None and group.outcome is not Outcome.ESTIMATED:
         evaluations.append(
-            QualitativeEvaluation(codes.QUALITY_FINDING, codes.reason_code(part.reason))
+            QualitativeEvaluation(codes.QUALITY_FINDING, codes.reason_code(group.reason))
         )
     evaluations += [
         QualitativeEvaluation(codes.no_answer(head), codes.reason_code(reason))
-        for head, reason in part.unanswered.items()
+        for head, reason in group.unanswered.items()
     ]
     return evaluations
 
 
-def _evaluation(head: str, value: str, probability: float) -> QualitativeEvaluation:
+def _evaluation(head: str, value: str, probability: float, terms: Terms) -> QualitativeEvaluation:
     """Return a value of a category, or a label of findings, with how probable it is."""
-    evaluation = QualitativeEvaluation(codes.concept(head), codes.value_code(head, value))
+    evaluation = QualitativeEvaluation(
+        codes.concept(head, terms), codes.value_code(head, value, terms)
+    )
     evaluation[0].ContentSequence = ContentSequence(
         [
             CodeContentItem(codes.DERIVATION, codes.ESTIMATED, "HAS CONCEPT MOD"),
@@ -232,16 +253,16 @@ def _evaluation(head: str, value: str, probability: float) -> QualitativeEvaluat
     return evaluation
 
 
-def _comments(part: _GroupPart) -> list[TextContentItem]:
+def _comments(group: _Group) -> list[TextContentItem]:
     lines = []
-    if part.scope is codes.SCOPE_STUDY:
+    if group.scope is codes.SCOPE_STUDY:
         lines.append(text.DISCLAIMER)
-    if part.outcome is not Outcome.ESTIMATED:
-        lines.append(f"No estimate: {text.reason_line(part.reason)}")
-    own = {part.reason.code} if part.reason else set()
+    if group.outcome is not Outcome.ESTIMATED:
+        lines.append(f"No estimate: {text.reason_line(group.reason)}")
+    own = {group.reason.code} if group.reason else set()
     lines += [
         f"No {head}: {text.reason_line(reason)}"
-        for head, reason in part.unanswered.items()
+        for head, reason in group.unanswered.items()
         if reason.code not in own
     ]
     return [TextContentItem(codes.COMMENT, line, "CONTAINS") for line in lines]

@@ -40,9 +40,10 @@ class ReportIdentity:
         kind = "sc" if sop_class_uid == SECONDARY_CAPTURE else "sr"
         return self._instance(kind, sop_class_uid)
 
-    def saliency_instance_uid(self, image_uid: str, *, method: str) -> str:
-        """Return the SOP Instance UID of the saliency maps of one image."""
-        return self._instance("saliency", SECONDARY_CAPTURE, image_uid, method)
+    def saliency_instance_uid(self, image_uid: str, *, method: str, further: str = "") -> str:
+        """Return the SOP Instance UID of a network's saliency maps of one image."""
+        named = [further] if further else []
+        return self._instance("saliency", SECONDARY_CAPTURE, image_uid, method, *named)
 
     def _instance(self, kind: str, sop_class_uid: str, *more: str) -> str:
         return uid_of(

@@ -4,7 +4,7 @@ Drawn from top to bottom; each part returns where the next begins, so that long 
 down and nothing overlaps. What would make the picture too tall is counted, not drawn.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from dicom_ai_node.rules.attributes import AGE, SEX, recorded_age
 from dicom_ai_node.types import (
     Answer,
     AttributeValue,
+    BundleResult,
     Category,
     HeaderCheck,
     Outcome,
@@ -34,6 +35,15 @@ _TURN = 20
 """Years between the numbers of the age scale."""
 _NEAR = 30
 """Pixels from the mark of the recorded age at which a number of the scale would be under it."""
+
+
+def line_height(size: int) -> int:
+    """Return the pixels from one line to the next."""
+    return size + 8
+
+
+_FOOTER = 5 * line_height(_SMALL) + 60
+"""Pixels that are kept for the end of the page."""
 
 
 class _Sheet:
@@ -73,23 +83,30 @@ def draw_sheet(result: StudyResult, *, study_date: str) -> NDArray[np.uint8]:
     page.write("Age and sex: header and image compared", size=_TITLE, shade=_WHITE)
     page.write("RESEARCH - NOT A MEDICAL DEVICE", shade=_WHITE)
     date = text.plain(study_date) or "of unknown date"
-    model = f"; network {result.model.name} {result.model.version}" if result.model else ""
-    line = f"Study {date}, UID ...{result.study_instance_uid[-12:]}{model}"
+    names = ", ".join(f"{model.name} {model.version}" for model in result.asked)
+    network = f"; network {names}" if names else ""
+    line = f"Study {date}, UID ...{result.study_uid[-12:]}{network}"
     page.write(text.plain(line), size=_SMALL, shade=_GREY)
     page.y += 12
     page.write(text.verdict(result.check), size=_TITLE, shade=_WHITE)
-    said = text.reported(result) if result.outcome is Outcome.ESTIMATED else {}
-    _age(page, result, said.get("age"))
-    _sex(page, result, said.get("sex"))
-    for name in result.answers:
-        if name not in ("age", "sex"):
-            _other(page, result, name, said.get(name))
+    first, *further = result.parts
+    said = _said(first, result.check)
+    _age(page, result.check, said.get("age"), first)
+    _sex(page, result.check, said.get("sex"), first)
+    _others(page, first, said, "", besides=("age", "sex"))
+    for part in further:
+        network = f", {part.model.name}" if part.model else ""
+        _others(page, part, _said(part, result.check), network)
     _findings(page, list(finding_words(result.check)))
     page.heading("")
     page.y -= line_height(_SMALL)
     page.write(text.DISCLAIMER, size=_SMALL, shade=_GREY)
     rows = min(page.y + 24, MOST_ROWS) // 2 * 2
     return np.asarray(page.image, dtype=np.uint8)[:rows]
+
+
+def _said(part: BundleResult, check: HeaderCheck) -> dict[str, Answer]:
+    return text.reported(part, check) if part.outcome is Outcome.ESTIMATED else {}
 
 
 def finding_words(check: HeaderCheck) -> Iterator[str]:
@@ -127,19 +144,14 @@ def _shortened(words: str, size: int, width: int) -> list[str]:
     return [*lines[: _MOST_LINES - 1], "..."] if cut else lines
 
 
-def line_height(size: int) -> int:
-    """Return the pixels from one line to the next."""
-    return size + 8
-
-
-def _age(page: _Sheet, result: StudyResult, answer: Answer | None) -> None:
+def _age(page: _Sheet, check: HeaderCheck, answer: Answer | None, part: BundleResult) -> None:
     page.heading("AGE")
-    page.write(f"Recorded: {text.recorded(AGE, result.check.attributes[AGE])}")
+    page.write(f"Recorded: {text.recorded(AGE, check.attributes[AGE])}")
     age = answer if isinstance(answer, Quantity) else None
     if age is not None:
         page.write(f"The image suggests {text.answer_line(age)}", shade=_WHITE)
-    _why_not(page, result, "age")
-    years = recorded_age(result.check)
+    _why_not(page, part, "age")
+    years = recorded_age(check)
     if age is not None or years is not None:
         _scale(page, age, years)
 
@@ -186,23 +198,34 @@ class _ScalePosition:
         return _AXIS_LEFT + share * (_AXIS_RIGHT - _AXIS_LEFT)
 
 
-def _sex(page: _Sheet, result: StudyResult, answer: Answer | None) -> None:
+def _sex(page: _Sheet, check: HeaderCheck, answer: Answer | None, part: BundleResult) -> None:
     page.heading("SEX")
-    row = result.check.attributes[SEX]
+    row = check.attributes[SEX]
     page.write(f"Recorded: {text.recorded(SEX, row)}")
     if isinstance(answer, Category):
         page.write(f"The image suggests {text.answer_line(answer)}", shade=_WHITE)
         page.y += 6
         _bars(page, answer, row.stated)
-    _why_not(page, result, "sex")
+    _why_not(page, part, "sex")
 
 
-def _other(page: _Sheet, result: StudyResult, name: str, answer: Answer | None) -> None:
-    """Write what the image says of a head that no attribute of the header is drawn beside."""
-    page.heading(text.plain(name.replace("_", " ")).upper())
-    if answer is not None:
-        page.write(f"The image suggests {text.answer_line(answer)}", shade=_WHITE)
-    _why_not(page, result, name)
+def _others(
+    page: _Sheet,
+    part: BundleResult,
+    said: Mapping[str, Answer],
+    network: str,
+    besides: Sequence[str] = (),
+) -> None:
+    """Write what the image says of heads that no attribute of the header is drawn beside."""
+    names = [name for name in part.answers if name not in besides]
+    for number, name in enumerate(names):
+        if page.y + 8 * line_height(_TEXT) > MOST_ROWS - _FOOTER:
+            page.write(f"[{len(names) - number} more answers in the report]", shade=_GREY)
+            return
+        page.heading(text.plain(name.replace("_", " ") + network).upper())
+        if name in said:
+            page.write(f"The image suggests {text.answer_line(said[name])}", shade=_WHITE)
+        _why_not(page, part, name)
 
 
 def _bars(page: _Sheet, sex: Category, recorded: AttributeValue | None) -> None:
@@ -228,9 +251,9 @@ def _bars(page: _Sheet, sex: Category, recorded: AttributeValue | None) -> None:
         page.y += line_height(_TEXT)
 
 
-def _why_not(page: _Sheet, result: StudyResult, attribute: str) -> None:
+def _why_not(page: _Sheet, part: BundleResult, attribute: str) -> None:
     """Write why the image says nothing of an attribute."""
-    if (reason := result.unanswered.get(attribute)) is not None:
+    if (reason := part.unanswered.get(attribute)) is not None:
         page.write(f"No {attribute} from the image: {text.plain(reason.text)}", shade=_WHITE)
 
 
@@ -238,10 +261,9 @@ def _findings(page: _Sheet, found: Sequence[str]) -> None:
     page.heading("WHAT THE CHECK FOUND")
     if not found:
         page.write("Nothing.")
-    footer = 5 * line_height(_SMALL) + 60
     for number, words in enumerate(found):
         lines = len(_shortened(words, _TEXT, _RIGHT - _LEFT))
-        if page.y + (lines + 1) * line_height(_TEXT) > MOST_ROWS - footer:
+        if page.y + (lines + 1) * line_height(_TEXT) > MOST_ROWS - _FOOTER:
             page.write(f"[{len(found) - number} more in the report]", shade=_GREY)
             return
         page.write(words)

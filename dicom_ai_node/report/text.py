@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dicom_ai_node.types import (
     Answer,
     AttributeStatus,
+    BundleResult,
     Category,
     CheckedAttribute,
     HeaderCheck,
@@ -88,16 +89,16 @@ def reason_line(reason: Reason | None) -> str:
     return plain(f"{reason.text} [{reason.code}]") if reason else "No reason was given."
 
 
-def reported(result: StudyResult) -> dict[str, Answer]:
+def reported(part: BundleResult, check: HeaderCheck) -> dict[str, Answer]:
     """Return the answers by the names of their heads, unless they must not be stated.
 
     NOT_ASSESSED stands for a recorded 'O', sex parameters for clinical use and the like: there an
     image can say nothing of the attribute, so nothing is said.
     """
-    rows = result.check.attributes
+    rows = check.attributes
     return {
         name: answer
-        for name, answer in result.stated.items()
+        for name, answer in part.stated.items()
         if not isinstance(answer, Category)
         or answer.attribute not in rows
         or rows[answer.attribute].status is not AttributeStatus.NOT_ASSESSED
@@ -137,7 +138,7 @@ def summary(result: StudyResult) -> str:
     return " ".join(
         [
             f"Header: {', '.join(recorded(*one) for one in result.check.attributes.items())}.",
-            f"Image: {_image(result)}.",
+            *(f"Image{_by(part, result)}: {_image(part, result.check)}." for part in result.parts),
             verdict(result.check),
             NOT_VERIFIED,
         ]
@@ -195,18 +196,24 @@ def spoken_age(years: float) -> str:
     return f"{years * 365.25:.0f} days"
 
 
-def _image(result: StudyResult) -> str:
+def _by(part: BundleResult, result: StudyResult) -> str:
+    """Name the network of a further part."""
+    is_first = part is result.parts[0]
+    return "" if is_first or part.model is None else f" by {plain(part.model.name)}"
+
+
+def _image(part: BundleResult, check: HeaderCheck) -> str:
     """Return what the image suggests, and what it does not and why."""
-    if result.outcome is not Outcome.ESTIMATED:
-        return "; ".join(why_not(result)) or f"no estimate: {reason_line(result.reason)}"
-    said = [answer_line(answer) for answer in reported(result).values()]
-    return "; ".join([" and ".join(said), *why_not(result)])
+    if part.outcome is not Outcome.ESTIMATED:
+        return "; ".join(why_not(part)) or f"no estimate: {reason_line(part.reason)}"
+    said = [answer_line(answer) for answer in reported(part, check).values()]
+    return "; ".join([" and ".join(said), *why_not(part)])
 
 
-def why_not(result: StudyResult) -> list[str]:
+def why_not(part: BundleResult) -> list[str]:
     """Return what has no estimate, with the reason; once where several heads share it."""
     missing: dict[str, list[str]] = {}
-    for head, reason in result.unanswered.items():
+    for head, reason in part.unanswered.items():
         missing.setdefault(plain(reason.text), []).append(head)
     return [f"no {' and no '.join(names)}: {reason}" for reason, names in missing.items()]
 

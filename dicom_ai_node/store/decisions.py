@@ -9,7 +9,7 @@ result of a study does to what is there:
   from one source, and does not carry over. Copies that were sent stay.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, insert, select, update
@@ -55,16 +55,16 @@ def record(
     proposals: Sequence[FillProposal],
     *,
     auto_accept: frozenset[FillProposal],
-    model: ModelIdentity | None,
+    networks: Mapping[str, ModelIdentity],
     station: str,
     repeated: bool,
     now: float,
 ) -> None:
     """Take over what the newest result of a study proposes; the caller holds the study.
 
-    ``auto_accept`` are those that policy accepts; ``model`` is the result's network, ``station``
-    the StationName of its images. ``repeated``: the result is the same as before; an estimate of
-    other last digits then proposes nothing new.
+    ``auto_accept`` are those that policy accepts; ``networks`` says, by keyword, whose estimate a
+    value is; ``station`` is the StationName of its images. ``repeated``: the result is the same as
+    before; an estimate of other last digits then proposes nothing new.
     """
     query = selected().where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
     known = [stored(row) for row in connection.execute(query).all()]
@@ -83,7 +83,7 @@ def record(
         if not any(
             _same(old, proposed, repeated) for old in rejected if old.keyword == proposed.keyword
         ):
-            inferred_by = model if proposed.source is ProposalSource.INFERENCE else None
+            inferred_by = networks.get(proposed.keyword)
             made = _insert(connection, uid, proposed, inferred_by, station, now)
             if proposed in auto_accept:
                 _move(connection, made, Decision.ACCEPT, DecidedBy(POLICY, _AUTOMATIC, now))

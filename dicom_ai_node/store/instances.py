@@ -1,6 +1,6 @@
 """Received instances, and the associations that are still sending."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -12,11 +12,13 @@ from dicom_ai_node.store.database import AnyRow, Database, as_record
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
 from dicom_ai_node.study import Event, State, closing_time
-from dicom_ai_node.types import ImageRef
+from dicom_ai_node.types import ImageRef, Reason
 
 _REPORTED = frozenset({State.REPORTED, State.DELIVERED, State.UNDELIVERED})
 """A study that has a result, which ``late_policy = "keep"`` leaves as it is."""
 _PAGE = 500
+NO_IMAGE = "no_image"
+"""Code of the reason why a study is passed over that has no instance of a class analysed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,39 @@ def _restore(connection: Connection, study_uid: str, uid: str, digest: str, now:
         connection.execute(
             update(study).where(study.c.study_instance_uid == study_uid).values(updated_at=now)
         )
+
+
+def analyse_classes(db: Database, classes: Collection[str], *, now: float) -> int:
+    """Let what was filed under another configuration be analysed as this one says.
+
+    ``classes`` are the SOP classes that are analysed. A study that was passed over because it had
+    no image of such a class is analysed after all; one that has a result keeps it. Returns how many
+    studies that is.
+    """
+    wanted = instance.c.sop_class_uid.in_(sorted(classes))
+    now_analysed = (
+        select(instance.c.study_instance_uid)
+        .where(wanted, ~instance.c.analysable, instance.c.dropped_at.is_(None))
+        .distinct()
+    )
+    with db.write() as connection:
+        passed_over = (
+            select(study.c.study_instance_uid)
+            .where(study.c.study_instance_uid.in_(now_analysed))
+            .where(study.c.state == State.SKIPPED, study.c.reason_code == NO_IMAGE)
+        )
+        studies = list(connection.execute(passed_over).scalars())
+        for changed, analysable in ((~wanted, False), (wanted, True)):
+            connection.execute(
+                update(instance)
+                .where(changed, instance.c.analysable != analysable)
+                .values(analysable=analysable)
+            )
+        reason = Reason("requeued", "a bundle looks at its images now")
+        for uid in studies:
+            lock_study(connection, uid)
+            apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+    return len(studies)
 
 
 @dataclass(frozen=True, slots=True)

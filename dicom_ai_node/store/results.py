@@ -1,7 +1,7 @@
 """What came of an analysis: its result, reports, observations and proposals, stored as one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, exists, func, insert, select
@@ -45,6 +45,8 @@ class NewAnalysis:
     """Whether the network took part: then the reports are withheld in shadow mode."""
     proposals: tuple[FillProposal, ...] | None = None
     """What it proposes for the header; None: nothing is proposed and nothing withdrawn."""
+    networks: Mapping[str, ModelIdentity] = field(default_factory=dict)
+    """Whose estimate a proposed value is, of those that were inferred, by keyword."""
     auto_accept: frozenset[FillProposal] = frozenset()
     """Those of ``proposals`` that policy accepts at once."""
     station: str = ""
@@ -80,13 +82,12 @@ def finish(
             queue_missing(db, connection, known, uid, destinations, now=now)
         faulty = any(report.quarantined for report in new.reports)
         if new.proposals is not None and not faulty:
-            model = new.result.get("model")
             record_proposals(
                 connection,
                 uid,
                 new.proposals,
                 auto_accept=new.auto_accept,
-                model=ModelIdentity(**model) if model else None,
+                networks=new.networks,
                 station=new.station,
                 repeated=repeated,
                 now=now,

@@ -39,7 +39,20 @@ _ORDER = "--reason stands behind the filters"
 _ROWS = "a manifest of schema 4: heads, gates and what the bundle accepts are rows"
 _OBSERVED = "observations are of heads: migration 0011"
 _GROUPS = "attributes are offered in the order of their rows"
+_ROUTES = "several bundles may be in use: which, stands beside each"
+_FURTHER = """\\
+# Further bundles; each sees the images of a study that its manifest accepts, and has a part of
+# its own in the report.
+further = []
+"""
 INTENDED = (
+    Change("model/list*", _ROUTES),
+    Change("model/show", _ROUTES, r"^(folder +.*\n)", r"\1in use        as model.bundle\n"),
+    Change("help/model-list", _ROUTES),
+    Change("help/model-show", _ROUTES),
+    Change("help/model", _ROUTES),
+    Change("config/example*", _ROUTES, r'^(shadow = ""\n)', rf"\1{_FURTHER}"),
+    Change("config/check-json", _ROUTES, r'("shadow": ?"",)', r'\1"further":[],'),
     Change("model/show-json", _ROWS),
     Change("model/show-other-json", _ROWS),
     Change(

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from dicom_ai_node.analyse.observe import Shadow
 from dicom_ai_node.analyse.worker import Analyser
 from dicom_ai_node.config import Config, parse_config
+from dicom_ai_node.config.bundles import analysed_classes
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.spool import Spool
@@ -37,6 +39,7 @@ class Node:
         estimator: Estimator,
         values: dict[str, Any],
         other: Estimator | None = None,
+        further: Sequence[Estimator] = (),
     ) -> None:
         storage = {"spool": str(folder / "spool"), "database": f"sqlite:///{folder}/node.db"}
         policy = {"report_consistent": True} | values.get("policy", {})
@@ -45,8 +48,8 @@ class Node:
         self.spool = Spool(self.config.storage.spool)
         self.spool.create()
         live, shadow = (
-            Pipeline(one, rules=self.config.rules, policy=self.config.policy) if one else None
-            for one in (estimator, other)
+            Pipeline(*some, rules=self.config.rules, policy=self.config.policy) if some else None
+            for some in ([estimator, *further], [other] if other else [])
         )
         assert live is not None
         self.analyser = Analyser(
@@ -68,8 +71,8 @@ class Node:
         )
         uid, settings = str(dataset.StudyInstanceUID), self.config.study
         record(
-            self.db, stored, study_instance_uid=uid, analysable=True, settings=settings,
-            now=time.time() - 1000,
+            self.db, stored, study_instance_uid=uid, settings=settings, now=time.time() - 1000,
+            analysable=str(dataset.SOPClassUID) in analysed_classes(self.config.model),
         )  # fmt: skip
         return uid
 

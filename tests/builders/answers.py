@@ -1,9 +1,19 @@
-"""Answers of a bundle for age and sex, as the shipped one gives them."""
+"""Answers of a bundle for age and sex, as the shipped one gives them, and results made of them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from dicom_ai_node.types import Answer, Category, Prediction, Quantity
+from dicom_ai_node.types import (
+    Answer,
+    BundleResult,
+    Category,
+    HeaderCheck,
+    Outcome,
+    Prediction,
+    Quantity,
+    StudyResult,
+)
 
 
 def age(mu: float, sigma: float, interval90: tuple[float, float]) -> Quantity:
@@ -35,3 +45,14 @@ def gated(one: Prediction, **gates: float) -> Prediction:
     """The same image with other gates, or another ``in_distribution``."""
     near = gates.pop("in_distribution", one.in_distribution)
     return replace(one, gates={**one.gates, **gates}, in_distribution=near)
+
+
+def study_result(uid: str, outcome: Outcome, check: HeaderCheck, **part: Any) -> StudyResult:
+    """A study that one bundle saw; ``part`` are the other fields of its part."""
+    return StudyResult(uid, check, (BundleResult(outcome, **part),))
+
+
+def with_part(result: StudyResult, **changes: Any) -> StudyResult:
+    """The same with changes of its only part."""
+    (part,) = result.parts
+    return replace(result, parts=(replace(part, **changes),))

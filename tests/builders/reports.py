@@ -23,7 +23,6 @@ from dicom_ai_node.report.modules import named_images
 from dicom_ai_node.rules.ages_and_dates import parse_age
 from dicom_ai_node.types import (
     AttributeStatus,
-    Category,
     Finding,
     HeaderCheck,
     ImageRef,
@@ -32,13 +31,13 @@ from dicom_ai_node.types import (
     Outcome,
     Prediction,
     Proposal,
-    Quantity,
     Reason,
     SaliencyMap,
     SaliencyMethod,
     Severity,
     StudyResult,
 )
+from tests.builders.answers import age, sex, study_result, with_part
 from tests.builders.checks import header_check
 
 MODEL = ModelIdentity("chest-age-sex", "1.0.0", "0123456789abcdef" * 4)
@@ -135,16 +134,6 @@ def check(
     )
 
 
-def age(mu: float, sigma: float, interval90: tuple[float, float]) -> Quantity:
-    """Return an answer of the age."""
-    return Quantity(mu, sigma, interval90, attribute="PatientAge")
-
-
-def sex(female: float) -> Category:
-    """Return an answer of the sex with this probability of female."""
-    return Category({"F": female, "M": 1 - female}, attribute="PatientSex")
-
-
 def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
     """Return a study of which every image was estimated."""
     headers = headers or [source(number) for number in range(1, images + 1)]
@@ -160,10 +149,10 @@ def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
         )
         for i, header in enumerate(headers)
     )
-    result = StudyResult(
-        study_instance_uid=text_of(headers[0], "StudyInstanceUID"),
-        outcome=Outcome.ESTIMATED,
-        check=check(),
+    result = study_result(
+        text_of(headers[0], "StudyInstanceUID"),
+        Outcome.ESTIMATED,
+        check(),
         images=results,
         answers={"age": age(63.21, 6.71, (52.04, 73.96)), "sex": sex(0.9971)},
         model=MODEL,
@@ -194,7 +183,7 @@ def _one_of_two() -> Sample:
     reason = Reason("not_frontal", "does not look like a frontal view (probability 0.02)")
     lateral = replace(sample.result.images[1], outcome=Outcome.ABSTAINED, reason=reason)
     images = (sample.result.images[0], lateral)
-    return Sample(replace(sample.result, images=images), sample.sources)
+    return Sample(with_part(sample.result, images=images), sample.sources)
 
 
 def _conflict() -> Sample:
@@ -216,8 +205,8 @@ def _sex_other() -> Sample:
     sample = estimated(1)
     checked = check(sex=AttributeStatus.NOT_ASSESSED, recorded=("063Y", "O"))
     why = Reason("sex_not_assessed", "PatientSex is not assessed in this study")
-    answers = {**sample.result.answers, "sex": why}
-    result = replace(sample.result, check=checked, answers=answers)
+    answers = {**sample.result.parts[0].answers, "sex": why}
+    result = with_part(replace(sample.result, check=checked), answers=answers)
     return Sample(result, [source(PatientSex=b"O")])
 
 
@@ -236,8 +225,8 @@ def _half() -> Sample:
         "age_interval_too_wide",
         "the 90 % interval of the age, 31 to 88 years, is wider than 45 years",
     )
-    answers = {**sample.result.answers, "age": why}
-    result = replace(sample.result, check=checked, answers=answers)
+    answers = {**sample.result.parts[0].answers, "age": why}
+    result = with_part(replace(sample.result, check=checked), answers=answers)
     return Sample(result, [source(PatientAge=b"", PatientBirthDate=b"")])
 
 
@@ -245,7 +234,7 @@ def _abstained() -> Sample:
     """The image passed the gates, and the study as a whole did not."""
     sample = estimated(2)
     reason = Reason("too_uncertain", "neither age nor sex is certain enough to be stated")
-    result = replace(
+    result = with_part(
         sample.result, outcome=Outcome.ABSTAINED, reason=reason, answers=_neither(reason)
     )
     return Sample(result, sample.sources)
@@ -264,7 +253,7 @@ def _refused() -> Sample:
         ImageResult(image_ref(sources[0]), Outcome.REFUSED, reason=kind),
         ImageResult(image_ref(sources[1]), Outcome.REFUSED, reason=broken),
     )
-    result = StudyResult(
+    result = study_result(
         STUDY_UID, Outcome.REFUSED, check(), images=images, reason=kind, answers=_neither(kind)
     )
     return Sample(result, sources)
@@ -279,7 +268,7 @@ def _header_only() -> Sample:
         findings=[Finding("B3", Severity.WARNING, "age", "PatientAge is empty")],
         proposals=[Proposal("PatientAge", "063Y", "PatientBirthDate and StudyDate", "B3")],
     )
-    result = StudyResult(
+    result = study_result(
         STUDY_UID, Outcome.HEADER_ONLY, checked, reason=reason, answers=_neither(reason)
     )
     return Sample(result, [source(PatientAge=b"")])

@@ -17,7 +17,8 @@ from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.store import Database, audit_studies, audits
-from dicom_ai_node.types import Outcome, StudyResult
+from dicom_ai_node.types import Outcome
+from tests.builders.answers import study_result
 from tests.builders.headers import TODAY, checked, header
 
 OWNER = "test"
@@ -139,7 +140,7 @@ def analyse(uid: str, files: Sequence[Path]) -> Seen:
     assert len(texts) == 1
     number = int(texts.pop().rpartition(".")[2])
     one = listed(number)
-    return Seen((one.header,), 0, StudyResult(uid, Outcome.REFUSED, checked()))
+    return Seen((one.header,), 0, study_result(uid, Outcome.REFUSED, checked()))
 
 
 def new_audit(db: Database, spec: AuditSpec = SPEC) -> int:

@@ -10,6 +10,7 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from safetensors.numpy import load_file, save_file
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.decide.study import sampled
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
@@ -26,14 +27,14 @@ FINE = {"PatientSex": "F", "PatientBirthDate": "19640101", "PatientAge": "062Y"}
 
 @pytest.fixture(scope="module")
 def estimator() -> Estimator:
-    return Estimator(bundle.default_bundle(), device="cpu")
+    return Estimator(default_bundle(), device="cpu")
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Estimator:
     """The shipped bundle at another size, with weights that are not the same file."""
     folder = tmp_path_factory.mktemp("bundles") / "other"
-    shutil.copytree(bundle.default_bundle(), folder)
+    shutil.copytree(default_bundle(), folder)
     tensors = load_file(folder / bundle.WEIGHTS)
     tensors["content.reference"] = tensors["content.reference"] * 2
     save_file(tensors, folder / bundle.WEIGHTS)

@@ -8,9 +8,9 @@ import pytest
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
-from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from tests.builders.analysing import GATES_OPEN, Node
 
@@ -20,7 +20,7 @@ MISSING = FINE | {"PatientAge": "", "PatientBirthDate": ""}
 
 @pytest.fixture(scope="module")
 def estimator() -> Estimator:
-    return Estimator(bundle.default_bundle(), device="cpu")
+    return Estimator(default_bundle(), device="cpu")
 
 
 @pytest.fixture

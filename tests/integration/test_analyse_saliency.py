@@ -10,11 +10,11 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from dicom_ai_node.analyse import results, saliency
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.spool import Spool
@@ -131,10 +131,11 @@ def test_maps_that_would_come_too_late_are_left_out(made: Node) -> None:
     files = [(ImageRef(*map(str, names)), next(made.spool.instances.rglob("*.dcm")))]
     pipeline = made.analyser.pipeline
     prepared = pipeline.prepare("1.2", files, priors=lambda _: (), today=date(2026, 3, 15))
-    result = pipeline.conclude(prepared, pipeline.predict([prepared])[0])
+    pipeline.predict([prepared])
+    result = pipeline.conclude(prepared)
     settings = made.config.report
     for deadline, count in ((time.monotonic() - 1, 0), (time.monotonic() + 600, 1)):
         captures = saliency.build_captures(
-            pipeline.estimator, prepared, result, settings=settings, digest="d", deadline=deadline
+            prepared, result, settings=settings, digest="d", deadline=deadline
         )
         assert len(captures) == count

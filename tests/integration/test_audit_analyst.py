@@ -53,7 +53,7 @@ def test_files_become_headers_and_a_result(tmp_path: Path, depth: Depth) -> None
             Outcome.ESTIMATED,
             AttributeStatus.CONSISTENT,
         )
-        assert seen.result.study_instance_uid == "1.2.3"
+        assert seen.result.study_uid == "1.2.3"
 
     missing = write(tmp_path, "missing.dcm", radiograph(chest, study="two"))
     seen = analyst("1.2.4", [missing])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from tests.builders.layouts import dicom, picture, table
@@ -75,7 +76,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     spoilt.write_bytes(spoilt.read_bytes()[:-200])
     for number in range(9):
         picture(tmp_path / f"knees/{number}.png", 9000 + number, side=72)
-    start = bundle.default_bundle() / bundle.WEIGHTS
+    start = default_bundle() / bundle.WEIGHTS
     (tmp_path / "site.toml").write_text(CONFIG.format(start=start, side=SIDE))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(calibrate, "CHANGED_COPIES", 1)
@@ -115,7 +116,7 @@ def test_an_archive_becomes_a_bundle(here: Path, capsys: pytest.CaptureFixture[s
     assert "Fold 1 of 2 was held out" in about.summary
     assert "NIH Clinical Center" in next(s.licence for s in about.sources if s.name == "nih")
     assert 20 <= about.age_range[0] < about.age_range[1] < 80
-    shipped = load_file(bundle.default_bundle() / bundle.WEIGHTS)
+    shipped = load_file(default_bundle() / bundle.WEIGHTS)
     assert not np.array_equal(
         load_file(here / "models/site" / bundle.WEIGHTS)["network.head.weight"],
         shipped["network.head.weight"],

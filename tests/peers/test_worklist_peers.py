@@ -12,8 +12,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.config import parse_config
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo.images import uid
-from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.store import Database, proposals
 from dicom_ai_node.store.proposals import ProposalDetail
@@ -113,7 +113,7 @@ def test_an_analysis_proposes_what_the_worklist_says_and_finds_what_it_denies(
             "worklist": table(port, compare=True),
             "fill": {"auto_accept": ["worklist"]},
         }
-        estimator = Estimator(bundle.default_bundle(), device="cpu")
+        estimator = Estimator(default_bundle(), device="cpu")
         node = Node(tmp_path / "node", estimator, values, None)
         try:
             node.analyse(noise("lacking", **image, **LACKING))

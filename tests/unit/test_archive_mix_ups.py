@@ -1,7 +1,6 @@
 """Image against header over a batch: p-values, the false discovery rate, mix-ups, alerts."""
 
 import random
-from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -19,7 +18,7 @@ from dicom_ai_node.archive.statistics import (
     sex_p_values,
 )
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.study import decide
+from dicom_ai_node.decide.study import combine, decide
 from dicom_ai_node.rules.attributes import AGE, SEX
 from dicom_ai_node.types import (
     Answer,
@@ -29,6 +28,7 @@ from dicom_ai_node.types import (
     ImageRef,
     ImageResult,
     Outcome,
+    Quantity,
     Reason,
     Severity,
     StudyResult,
@@ -63,7 +63,7 @@ def case(
         answers["age"] = answer.age(age, 6.0, (age - half, age + half))
     if female is not None:
         answers["sex"] = answer.sex(female)
-    return member(key, own, StudyResult(key, outcome, own, answers=answers))
+    return member(key, own, answer.study_result(key, outcome, own, answers=answers))
 
 
 def judged(cases: list[Member], budget: int | None = None, rate: float = 0.1) -> Batch:
@@ -72,8 +72,8 @@ def judged(cases: list[Member], budget: int | None = None, rate: float = 0.1) ->
 
 def _age(one: Member) -> float:
     assert one.result is not None
-    age = one.result.quantity("age")
-    assert age is not None
+    age = one.result.held_against("PatientAge")
+    assert isinstance(age, Quantity)
     return age.mu
 
 
@@ -200,8 +200,7 @@ def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> Mem
     """A study whose recorded age the network, trained to 80, never learnt; as `decide` left it."""
     image = ImageRef("1.2.840.10008.5.1.4.1.1.1", f"1.2.{len(key)}", "1.2")
     seen = answer.prediction(mu, 6.0, (mu - half, mu + half))
-    result = decide(
-        key,
+    said = decide(
         header(years),
         [ImageResult(image, Outcome.ESTIMATED, prediction=seen)],
         heads=("age", "sex"),
@@ -209,6 +208,7 @@ def beyond_case(key: str, years: float, mu: float, *, half: float = 10.0) -> Mem
         ages=(9.0, 80.0),
         policy=PolicySettings(),
     )
+    result = combine(key, header(years), [said], policy=PolicySettings())
     return member(key, header(years), result)
 
 
@@ -273,8 +273,8 @@ def test_one_wrong_and_other_studies_that_contradict_are_a_mix_up() -> None:
 def test_an_image_that_cannot_be_assessed_is_told() -> None:
     one = case("x", outcome=Outcome.ABSTAINED)
     assert one.result is not None
-    result = replace(one.result, reason=Reason("not_frontal", "lateral"))
-    abstained = member(one.key, one.check, result)
+    lateral = answer.with_part(one.result, reason=Reason("not_frontal", "lateral"))
+    abstained = member(one.key, one.check, lateral)
     assert with_findings(abstained, judged([abstained])).rules == ("H4",)
 
 

@@ -38,7 +38,6 @@ from dicom_ai_node.types import (
     AttributeStatus,
     Outcome,
     Reason,
-    StudyResult,
 )
 from tests.builders import answers, scores
 from tests.builders.checks import age_and_sex
@@ -60,7 +59,7 @@ def estimated(one: Collected, age: float, female: float) -> Collected:
         "age": answers.age(age, 6.0, (age - 10, age + 10)),
         "sex": answers.sex(female),
     }
-    result = StudyResult(one.key, Outcome.ESTIMATED, own, answers=said)
+    result = answers.study_result(one.key, Outcome.ESTIMATED, own, answers=said)
     return replace(one, result=result)
 
 
@@ -242,7 +241,7 @@ def test_what_is_not_assessable_is_information() -> None:
     one = collected("1")
     assert one.facts is not None
     own = check(one.facts.headers, settings=RULES, today=TODAY)
-    refused = StudyResult(one.key, Outcome.REFUSED, own, reason=Reason("x", "no image"))
+    refused = answers.study_result(one.key, Outcome.REFUSED, own, reason=Reason("x", "no image"))
     (said,) = concluded([replace(one, result=refused)]).studies
     assert said.check.rules == ("H4",)
     assert not said.check.flagged

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from typer import BadParameter
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
@@ -191,7 +192,7 @@ def test_a_bundle_of_other_images_is_not_measured(
     stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(project, "items", lambda _: items())
-    manifest = bundle.verify(bundle.default_bundle())
+    manifest = bundle.verify(default_bundle())
     trained = manifest.training.model_copy(update={"images_sha256": stated})
     of_others = manifest.model_copy(update={"training": trained})
     with pytest.raises(DataError, match=r"images_sha256: expected .*, got (nothing|000)"):

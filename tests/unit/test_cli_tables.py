@@ -31,7 +31,7 @@ from dicom_ai_node.types import (
     Severity,
     StudyResult,
 )
-from tests.builders.answers import age, prediction
+from tests.builders.answers import age, prediction, study_result
 from tests.builders.checks import header_check
 from tests.builders.dicom_bytes import AGE, EXPLICIT, UIDS, data_set, dicom_file
 from tests.builders.rows import CR, SR, TIMING, claim_one, file_instance
@@ -60,11 +60,11 @@ def answer() -> StudyResult:
     seen = prediction(63.2, 6.0, (52.1, 74.4), 0.7)
     image = ImageResult(ImageRef(CR, SOP, "1.2.3"), Outcome.ESTIMATED, None, seen)
     why = Reason("sex_not_assessed", "no sex is stated: PatientSex is O")
-    return StudyResult(
+    return study_result(
         LONG,
         Outcome.ESTIMATED,
         check,
-        (image,),
+        images=(image,),
         answers={"age": age(63.2, 6.0, (52.1, 74.4)), "sex": why},
         model=ModelIdentity("chest-age-sex", "1.4", "ab" * 32),
     )

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.images import Gates, judge, pool
-from dicom_ai_node.decide.study import decide, header_only, wants_network
+from dicom_ai_node.decide.study import combine, decide, header_only, wants_network
 from dicom_ai_node.types import (
+    Answer,
     AttributeStatus,
     Category,
     HeaderCheck,
@@ -58,8 +59,7 @@ def answer(
     disabled: tuple[str, ...] = (),
 ) -> StudyResult:
     images = [judge(IMAGE, prediction, GATES) for prediction in predictions]
-    return decide(
-        "1.1",
+    said = decide(
         header,
         images,
         heads=HEADS,
@@ -68,6 +68,17 @@ def answer(
         policy=policy,
         disabled=disabled,
     )
+    return combine("1.1", header, [said], policy=policy, disabled=disabled)
+
+
+def stated(result: StudyResult) -> dict[str, Answer]:
+    (part,) = result.parts
+    return part.stated
+
+
+def unanswered(result: StudyResult) -> dict[str, Reason]:
+    (part,) = result.parts
+    return part.unanswered
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,8 @@ def test_a_good_image_is_estimated_and_agrees() -> None:
     result = answer(check(), GOOD)
     assert result.outcome is Outcome.ESTIMATED
     assert result.reason is None
-    assert (sex := result.category("sex")) is not None
+    assert (sex := result.held_against("PatientSex")) == stated(result)["sex"]
+    assert isinstance(sex, Category)
     assert sex.value == "F"
     assert result.check.findings == ()
 
@@ -118,9 +130,7 @@ def test_a_lateral_alone_abstains_as_such_and_says_so_in_the_audit() -> None:
 
 def test_refused_pixels_refuse_the_study() -> None:
     refused = ImageResult(IMAGE, Outcome.REFUSED, Reason("multi_frame", "several frames"))
-    result = decide(
-        "1.1", check(), [refused], heads=HEADS, model=None, ages=GATES.ages, policy=POLICY
-    )
+    result = decide(check(), [refused], heads=HEADS, model=None, ages=GATES.ages, policy=POLICY)
     assert result.outcome is Outcome.REFUSED
     assert result.reason == Reason("multi_frame", "several frames")
 
@@ -157,7 +167,7 @@ def test_a_disabled_rule_holds_nothing_against_the_header(
     result = answer(check(years=20.0, recorded_sex="M"), GOOD, disabled=disabled)
     assert result.check.rules == left
     assert age_and_sex(result.check) == (AttributeStatus[age], AttributeStatus[sex])
-    assert set(result.stated) == {"age", "sex"}, "it is estimated all the same"
+    assert set(stated(result)) == {"age", "sex"}, "it is estimated all the same"
 
 
 def test_without_h4_the_reason_is_said_and_is_no_finding() -> None:
@@ -183,8 +193,8 @@ def test_what_is_never_called_a_conflict(header: HeaderCheck) -> None:
 def test_a_sex_that_is_not_assessed_gets_no_estimate() -> None:
     result = answer(check(sex=AttributeStatus.NOT_ASSESSED, recorded_sex="O"), GOOD)
     assert result.outcome is Outcome.ESTIMATED
-    assert result.category("sex") is None
-    assert result.quantity("age") is not None
+    assert result.held_against("PatientSex") is None
+    assert result.held_against("PatientAge") is not None
 
 
 def test_a_child_is_not_estimated_by_a_network_for_adults() -> None:
@@ -219,7 +229,8 @@ def test_an_age_that_was_never_learnt_is_compared_as_the_nearest_on_its_own_side
     assert result.check.rules == (("H1",) if found else ("H4",))
     expected = AttributeStatus.CONFLICT_IMAGE if found else AttributeStatus.CONSISTENT
     assert age_status(result) is expected
-    assert (result.quantity("age") is not None) == found, "what contradicts the record is said"
+    said = result.held_against("PatientAge")
+    assert (said is not None) == found, "what contradicts the record is said"
     assert (result.outcome is Outcome.ESTIMATED) == found
 
 
@@ -270,7 +281,7 @@ def test_an_implausible_recorded_age_does_not_stop_the_estimate() -> None:
 def test_what_is_uncertain_is_left_out() -> None:
     vague = prediction(interval90=(20.0, 90.0))
     result = answer(check(), vague)
-    assert set(result.stated) == {"sex"}
+    assert set(stated(result)) == {"sex"}
     undecided = prediction(interval90=(20.0, 90.0), female=0.6)
     result = answer(check(), undecided)
     assert result.outcome is Outcome.ABSTAINED
@@ -279,7 +290,7 @@ def test_what_is_uncertain_is_left_out() -> None:
 
 
 def reasons(result: StudyResult) -> dict[str, str]:
-    return {name: why.code for name, why in result.unanswered.items()}
+    return {name: why.code for name, why in unanswered(result).items()}
 
 
 VAGUE = prediction(interval90=(20.0, 90.0))
@@ -317,12 +328,12 @@ def test_every_attribute_without_an_answer_has_its_reason(
     result: StudyResult, expected: dict[str, str]
 ) -> None:
     assert reasons(result) == expected
-    assert set(HEADS) - set(result.stated) == set(expected)
+    assert set(HEADS) - set(stated(result)) == set(expected)
 
 
 def test_the_reasons_say_by_how_much() -> None:
     vague = prediction(interval90=(20.0, 90.0), female=0.7999)
-    texts = [why.text for why in answer(check(), vague).unanswered.values()]
+    texts = [why.text for why in unanswered(answer(check(), vague)).values()]
     assert "20 to 90 years, is wider than 45 years" in texts[0]
     assert "79.9 % certain, less than 80 %" in texts[1]
 

@@ -18,6 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from dicom_ai_node.cli import app
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference import bundle, export, network
@@ -54,7 +55,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         tensors = {"network." + name: tensor.numpy() for name, tensor in state.items()}
         save_file(tensors | {name: np.zeros(1, np.float32) for name in SPACE_TENSORS},
                   path / bundle.WEIGHTS)  # fmt: skip
-        manifest = json.loads((bundle.default_bundle() / bundle.MANIFEST).read_text())
+        manifest = json.loads((default_bundle() / bundle.MANIFEST).read_text())
         manifest |= {
             "name": "small",
             "architecture": "resnet18",
@@ -152,7 +153,7 @@ def test_a_missing_folder_is_found_before_the_work(small: Path, tmp_path: Path) 
 def test_without_onnx_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_installed", lambda package: package != "onnx")
     with pytest.raises(ConfigError, match=r"needs the package onnx: .*dicom-ai-node\[onnx\]"):
-        export.export(bundle.default_bundle(), tmp_path / "chest.onnx")
+        export.export(default_bundle(), tmp_path / "chest.onnx")
 
 
 @pytest.mark.usefixtures("quick")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from pydicom import dcmwrite
-from safetensors.numpy import save_file
 
 from dicom_ai_node.analyse.files import analyse_files
 from dicom_ai_node.config import Config, parse_config
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.decide.images import pool
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
@@ -25,18 +25,18 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.errors import BundleError, InvalidReport
 from dicom_ai_node.inference import bundle, fitting
 from dicom_ai_node.inference.calibration import Widening
-from dicom_ai_node.inference.engine import SPACE_TENSORS, Estimator, run
+from dicom_ai_node.inference.engine import Estimator, run
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, FindingsHead, Gate, Head
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.inference.saliency import explain
-from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.types import Category, ImageFindings, Reason
+from tests.builders.answers import with_part
+from tests.builders.bundles import SIZE, invented_bundle
 from tests.builders.reports import Sample, estimated
 
-SIZE = 64
 VIEW = CategoryHead(name="view", output=104, values=("AP", "LL", "PA"), attribute="ViewPosition")
 MARKS = FindingsHead(name="marks", output=107, labels=("tube", "wire"))
 UPRIGHT = Gate(name="upright", output=109, threshold=0.0, code="not_upright", text="lies")
@@ -46,34 +46,15 @@ ROWS: tuple[Head, ...] = (*HEADS, VIEW, MARKS)
 @pytest.fixture(scope="module")
 def invented(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of four heads and three gates that lets everything pass."""
-    folder = tmp_path_factory.mktemp("bundles") / "invented"
-    folder.mkdir()
-    torch.manual_seed(5)
-    network = Network("resnet18", rows=(*ROWS, *GATES, UPRIGHT))
-    tensors = {f"network.{name}": t.numpy() for name, t in network.state_dict().items()}
-    tensors |= {name: np.ones(512 if "content" in name else 256, np.float32)
-                for name in SPACE_TENSORS if not name.endswith("projection")}  # fmt: skip
-    tensors |= {"content.projection": np.eye(512, 2, dtype=np.float32),
-                "texture.projection": np.eye(256, 2, dtype=np.float32)}  # fmt: skip
-    tensors |= {f"{space}.residual": np.ones(1, np.float32) for space in ("content", "texture")}
-    save_file(tensors, folder / bundle.WEIGHTS)
-    shipped = json.loads((bundle.default_bundle() / bundle.MANIFEST).read_text())
-    shipped["calibration"] |= {
-        "view": {"temperature": 2.0},
-        "marks": {"temperatures": {"tube": 1.0, "wire": 2.0}},
-    }
-    gates = [gate.model_copy(update={"threshold": 0.0}) for gate in (*GATES, UPRIGHT)]
-    manifest = shipped | {
-        "name": "invented",
-        "architecture": "resnet18",
-        "accepts": shipped["accepts"] | {"size": SIZE},
-        "sha256": bundle.sha256(folder / bundle.WEIGHTS),
-        "heads": [head.model_dump(mode="json") for head in ROWS],
-        "gates": [gate.model_dump(mode="json") for gate in gates],
-        "in_distribution": 0.0,
-    }
-    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
-    return folder
+    shipped = json.loads((default_bundle() / bundle.MANIFEST).read_text())
+    return invented_bundle(
+        tmp_path_factory.mktemp("bundles") / "invented",
+        ROWS,
+        gates=(*GATES, UPRIGHT),
+        seed=5,
+        calibration=shipped["calibration"]
+        | {"view": {"temperature": 2.0}, "marks": {"temperatures": {"tube": 1.0, "wire": 2.0}}},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +162,7 @@ def studied(estimator: Estimator, images: np.ndarray) -> Sample:
     (prediction, *_) = estimator.predict(images)
     sample = estimated(1)
     (image,) = sample.result.images
-    result = replace(
+    result = with_part(
         sample.result,
         images=(replace(image, prediction=prediction),),
         answers={**pool([prediction]), "sex": Reason("sex_uncertain", "hardly more than a coin")},
@@ -210,20 +191,21 @@ def test_the_report_has_a_further_answer_and_passes_its_check(
         digest="0" * 64,
         created=datetime(2026, 6, 1, tzinfo=UTC),
     )
-    heads = tuple(sample.result.answers)
     for file in (*sr.files, *sc.files):
-        check_report(file.content, sources=sample.sources, heads=heads)
+        check_report(file.content, sources=sample.sources, result=sample.result)
     text = sr.files[0].content
-    view = sample.result.answers["view"]
+    view = sample.result.parts[0].answers["view"]
     assert isinstance(view, Category)
-    for words in (codes.concept("view").meaning, codes.concept("marks").meaning, view.value):
+    for words in ("View", "Marks", view.value):
         assert words.encode() in text
     if shutil.which("dciodvfy"):
         path = tmp_path / "report.dcm"
         path.write_bytes(text)
         assert dciodvfy(path) == []
+    more = {**sample.result.parts[0].answers, "dose": Reason("x", "y")}
+    other = with_part(sample.result, answers=more)
     with pytest.raises(InvalidReport, match="dose is neither stated nor is said why"):
-        check_report(text, sources=sample.sources, heads=(*heads, "dose"))
+        check_report(text, sources=sample.sources, result=other)
 
 
 def test_infer_prints_a_further_answer(invented: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.config.paths import shipped_bundles
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import bundle
@@ -18,7 +19,7 @@ Change = Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(bundle.default_bundle(), tmp_path / "bundle"))
+    return Path(shutil.copytree(default_bundle(), tmp_path / "bundle"))
 
 
 def rewrite(path: Path, change: Change) -> None:
@@ -29,7 +30,7 @@ def rewrite(path: Path, change: Change) -> None:
 
 
 def test_the_shipped_bundles_are_whole() -> None:
-    assert bundle.default_bundle() in shipped_bundles().values()
+    assert default_bundle() in shipped_bundles().values()
     for path in shipped_bundles().values():
         manifest = bundle.verify(path)
         assert manifest.name == path.name
@@ -38,7 +39,7 @@ def test_the_shipped_bundles_are_whole() -> None:
 
 
 def test_the_manifest_survives_a_round_trip() -> None:
-    manifest = bundle.load_manifest(bundle.default_bundle())
+    manifest = bundle.load_manifest(default_bundle())
     assert bundle.Manifest.model_validate(manifest.model_dump(mode="json")) == manifest
     assert manifest.identity.sha256 == manifest.sha256
     low, high = manifest.training_age_range

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
-from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels.normalise import normalise

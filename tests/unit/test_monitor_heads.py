@@ -7,7 +7,7 @@ that nothing is held against, and a gate.
 import json
 import time
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,16 +22,17 @@ from typer.testing import CliRunner
 from dicom_ai_node import cli
 from dicom_ai_node.analyse.observe import observe
 from dicom_ai_node.cli import model, monitor
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import MonitorSettings, PolicySettings
 from dicom_ai_node.demo import run
 from dicom_ai_node.demo.studies import DemoStudy
-from dicom_ai_node.inference.bundle import default_bundle, load_manifest
+from dicom_ai_node.inference.bundle import load_manifest
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Gate, QuantityHead
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role, week_begin
 from dicom_ai_node.ops import drift
-from dicom_ai_node.pipeline import Pipeline, Prepared
+from dicom_ai_node.pipeline import Part, Pipeline, Prepared
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import (
     load_observations,
@@ -75,7 +76,7 @@ def pipeline(sha256: str) -> Pipeline:
     return Pipeline(cast(Estimator, estimator), rules=RulesSettings(), policy=PolicySettings())
 
 
-def prepared(uid: str, voltage: float, part: str) -> Prepared:
+def prepared(uid: str, voltage: float, part: str, pipeline: Pipeline, said: Prediction) -> Prepared:
     """A study of one image whose header states both and is doubted in nothing but its station."""
     check, fine = header_check(), AttributeStatus.CONSISTENT
     rows = {
@@ -84,9 +85,8 @@ def prepared(uid: str, voltage: float, part: str) -> Prepared:
         "BodyPartExamined": CheckedAttribute("part", part, fine, part),
         "StationName": CheckedAttribute("station", "", AttributeStatus.MISSING, "R"),
     }
-    return Prepared(
-        uid, [Dataset()], replace(check, attributes=rows), images=[ImageRef("1.1", "1.2", "1.3")]
-    )
+    shown = Part(pipeline.bundles[0], images=[ImageRef("1.1", "1.2", "1.3")], predictions=[said])
+    return Prepared(uid, [Dataset()], replace(check, attributes=rows), [shown])
 
 
 def said(voltage: float, part: str, tube: float, upright: float = 0.9) -> Prediction:
@@ -118,12 +118,13 @@ def observed() -> tuple[list[Observation], list[Observation]]:
             tube = float(chance.random() ** (1 if later else 4))
             upright = 0.2 if number == 7 else 0.9
             told = said(voltage + error + 6 * later, part if right else wrong, tube, upright)
-            came = prepared(f"1.{week}.{number}", voltage, part)
+            other = said(voltage + error / 3, part, tube / 2)
+            came = partial(prepared, f"1.{week}.{number}", voltage, part)
             both = (
-                observe(came, [told], live, Role.LIVE),
-                observe(came, [said(voltage + error / 3, part, tube / 2)], shadow, Role.SHADOW),
+                observe(came(live, told), live, Role.LIVE),
+                observe(came(shadow, other), shadow, Role.SHADOW),
             )
-            for each, of in zip(made, both, strict=True):
+            for each, (of,) in zip(made, both, strict=True):
                 each.append(replace(of, received_at=week_begin(week) + 100.0 * number))
     return made
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.config.paths import models_folder
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.errors import BundleError
-from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels.normalise import normalise
 

@@ -31,7 +31,7 @@ from dicom_ai_node.types import (
     StudyResult,
     WorklistAnswer,
 )
-from tests.builders.answers import age, sex
+from tests.builders.answers import age, sex, study_result, with_part
 from tests.builders.checks import age_and_sex, header_check
 from tests.builders.headers import Changes, Value, checked, listed, prior
 
@@ -59,7 +59,7 @@ def estimated(
     width: float = 20.0,
     female: float = 0.99,
 ) -> StudyResult:
-    return StudyResult(
+    return study_result(
         "1.1",
         Outcome.ESTIMATED,
         check or missing(),
@@ -106,7 +106,7 @@ def test_the_nearest_year_and_nothing_below_two(mu: float, value: str | None) ->
 
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.ESTIMATED])
 def test_only_an_answered_study_has_inferred_values(outcome: Outcome) -> None:
-    assert proposed(replace(estimated(), outcome=outcome)) == {}
+    assert proposed(with_part(estimated(), outcome=outcome)) == {}
 
 
 def test_exempt_studies_and_censored_ages_get_nothing() -> None:

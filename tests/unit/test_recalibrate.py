@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.printing import print_output
 from dicom_ai_node.cli.recalibrate import calibrated
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
@@ -67,7 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped bundle, with a gate that p-values of few images can fall below."""
     copied = tmp_path_factory.mktemp("base") / "bundle"
-    shutil.copytree(bundle.default_bundle(), copied)
+    shutil.copytree(default_bundle(), copied)
     manifest = json.loads((copied / bundle.MANIFEST).read_text())
     manifest["in_distribution"] = 0.04
     (copied / bundle.MANIFEST).write_text(json.dumps(manifest))
@@ -103,7 +104,7 @@ def test_the_bundle_is_whole_and_says_where_it_comes_from(
     made: tuple[Path, dict[str, object]],
 ) -> None:
     out, answer = made
-    base, new = bundle.load_manifest(bundle.default_bundle()), bundle.verify(out)
+    base, new = bundle.load_manifest(default_bundle()), bundle.verify(out)
     assert new.name == base.name
     assert new.version == f"{base.version}+site.1" == answer["version"]
     assert new.sha256 == answer["sha256"] != base.sha256
@@ -138,7 +139,7 @@ def answers(path: Path) -> list[Prediction]:
 
 
 def test_the_interval_moves_to_the_sites_ages(made: tuple[Path, dict[str, object]]) -> None:
-    pairs = zip(answers(bundle.default_bundle()), answers(made[0]), strict=True)
+    pairs = zip(answers(default_bundle()), answers(made[0]), strict=True)
     for old, new in pairs:
         after, before = new.quantity("age"), old.quantity("age")
         assert after.mu == before.mu

@@ -1,6 +1,6 @@
 """The answer to a C-STORE request, for everything that can go wrong on the way to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from dicom_ai_node.config.processes import ReceiveSettings
 from dicom_ai_node.config.stages import StudySettings
+from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.dicom.marks import software_version
 from dicom_ai_node.dicom.uids import PROGRAM_UID, UUID_ROOT
 from dicom_ai_node.errors import StorageError, StorageFull
@@ -43,7 +44,14 @@ SC = str(SecondaryCaptureImageStorage)
 class Bench:
     """A filing with its surroundings, and a peer that is connected."""
 
-    def __init__(self, tmp_path: Path, db: Database, *, forwards: bool = False) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        db: Database,
+        *,
+        forwards: bool = False,
+        analysed: Collection[str] = ANALYSABLE,
+    ) -> None:
         self.db = db
         self.spool = tmp_path / "spool"
         self.landing = Landing(Spool(self.spool), process="r0", min_free_mb=0)
@@ -55,6 +63,7 @@ class Bench:
             rows=self.rows,
             settings=StudySettings(),
             forwards=forwards,
+            analysed=analysed,
             clock=lambda: 100.0,
             checkpoint=self.steps.append,
         )
@@ -97,6 +106,17 @@ def gateway(tmp_path: Path, db: Database) -> Iterator[Bench]:
     yield bench
     bench.rows.close()
     bench.landing.close()
+
+
+def test_what_a_route_adds_is_analysed(tmp_path: Path, db: Database) -> None:
+    ct = radiograph(sop_class=CTImageStorage)
+    for analysed in (ANALYSABLE, ANALYSABLE | {CTImageStorage}):
+        bench = Bench(tmp_path, db, analysed=analysed)
+        ct.SOPInstanceUID = f"1.2.{len(analysed)}"
+        assert bench.store(ct) == 0x0000
+        bench.rows.close()
+        bench.landing.close()
+    assert bench.column(instance.c.analysable) == [False, True]
 
 
 def test_success_is_the_last_of_all_steps(bench: Bench) -> None:

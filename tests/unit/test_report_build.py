@@ -17,6 +17,7 @@ from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.identity import EncodedReport, Predecessor, series_instance_uid
 from dicom_ai_node.report.modules import named_images
 from dicom_ai_node.types import ImageRef, ImageResult, Outcome, Reason
+from tests.builders.answers import with_part
 from tests.builders.reports import MODEL, Sample, estimated, samples, source
 
 CREATED = datetime(2024, 3, 16, 8, 0)
@@ -66,7 +67,7 @@ def test_the_same_result_gives_the_same_bytes(kind: str) -> None:
 
 def test_the_order_in_which_images_came_does_not_matter() -> None:
     sample = samples()["two_images"]
-    result = replace(sample.result, images=sample.result.images[::-1])
+    result = with_part(sample.result, images=sample.result.images[::-1])
     assert build(Sample(result, sample.sources[::-1])) == build(sample)
 
 
@@ -90,7 +91,7 @@ def test_other_content_gets_other_uids_in_the_same_series(change: dict[str, str]
 
 def test_another_network_gets_other_uids_and_another_series() -> None:
     sample = samples()["one_image"]
-    other = Sample(replace(sample.result, model=replace(MODEL, sha256="f" * 64)), sample.sources)
+    other = Sample(with_part(sample.result, model=replace(MODEL, sha256="f" * 64)), sample.sources)
     assert set(uids(build(sample))).isdisjoint(uids(build(other)))
     assert first(sample).SeriesInstanceUID != first(other).SeriesInstanceUID
 
@@ -105,7 +106,7 @@ def test_each_object_names_its_counterpart_in_the_report_that_it_replaces() -> N
     sample = samples()["one_image"]
     old = build(sample)[0]
     before = Predecessor(
-        series_instance_uid(sample.result.study_instance_uid, model_sha256=MODEL.sha256, kind="sr"),
+        series_instance_uid(sample.result.study_uid, model_sha256=MODEL.sha256, kind="sr"),
         {file.sop_class_uid: file.sop_instance_uid for file in old.files},
     )
     assert before.series_instance_uid == first(sample).SeriesInstanceUID
@@ -143,7 +144,7 @@ def test_an_image_that_could_not_be_read_is_evidence_too() -> None:
         Outcome.REFUSED,
         reason=Reason("unreadable", "the file cannot be read as DICOM"),
     )
-    result = replace(sample.result, images=(*sample.result.images, lost))
+    result = with_part(sample.result, images=(*sample.result.images, lost))
     assert evidence(first(Sample(result, sample.sources)))["1.2.3.4"] == "1.2.3"
 
 
@@ -227,5 +228,5 @@ def test_a_zone_of_the_caller_is_kept_where_the_source_has_none() -> None:
 def test_texts_from_outside_are_folded_to_ascii() -> None:
     sample = samples()["refused"]
     reason = Reason("zu_groß", "Bild zu groß \\ 画像\x00")
-    report, _ = build(Sample(replace(sample.result, reason=reason), sample.sources))
+    report, _ = build(Sample(with_part(sample.result, reason=reason), sample.sources))
     assert b"No estimate: Bild zu gro? / ??? [zu_gro?]" in report.files[0].content

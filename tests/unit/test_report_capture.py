@@ -24,7 +24,7 @@ from dicom_ai_node.types import (
     Severity,
     StudyResult,
 )
-from tests.builders.answers import age, sex
+from tests.builders.answers import age, sex, with_part
 from tests.builders.checks import header_check
 from tests.builders.reports import Sample, samples
 
@@ -172,7 +172,7 @@ def extreme(**changes: Any) -> StudyResult:
 
 def said(**answers: Answer | Reason) -> StudyResult:
     result = extreme()
-    return replace(result, answers={**result.answers, **answers})
+    return with_part(result, answers={**result.parts[0].answers, **answers})
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def said(**answers: Answer | Reason) -> StudyResult:
         said(sex=sex(0.0)),
         said(sex=sex(1.0)),
         said(age=Reason("x", LONG * 2), sex=Reason("x", LONG * 2)),
-        replace(extreme(), study_instance_uid="1" * 64),
+        replace(extreme(), study_uid="1" * 64),
         extreme(exempt="x " * 5000, recorded=("9" * 5000, "M" * 5000), years=None),
     ],
     ids=lambda _: "",

@@ -17,6 +17,7 @@ from dicom_ai_node.report import codes
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.text import summary
+from tests.builders.answers import with_part
 from tests.builders.reports import Sample, estimated, samples
 
 KINDS = sorted(samples())
@@ -318,13 +319,14 @@ def test_the_study_says_why_of_each_attribute_that_it_does_not_state(kind: str) 
     (study,) = groups(sample)["STUDY"]
     for attribute in ("age", "sex"):
         code = codes.no_answer(attribute)
-        reasons = [why for name, why in sample.result.unanswered.items() if name == attribute]
+        unanswered = sample.result.parts[0].unanswered
+        reasons = [unanswered[attribute]] if attribute in unanswered else []
         assert values(study, code.value) == [codes.reason_code(one).value for one in reasons]
         assert all(one.text in comments(study) for one in reasons)
 
 
 def test_a_silent_half_does_not_pass_the_check() -> None:
     sample = samples()["half"]
-    silent = Sample(replace(sample.result, answers=sample.result.stated), sample.sources)
+    silent = Sample(with_part(sample.result, answers=sample.result.parts[0].stated), sample.sources)
     with pytest.raises(InvalidReport, match="age is neither stated nor"):
         check_report(contents(silent)[0])

@@ -46,8 +46,8 @@ from dicom_ai_node.types import (
     Proposal,
     ProposalSource,
     Quantity,
-    StudyResult,
 )
+from tests.builders.answers import study_result
 from tests.builders.headers import TODAY, Value, header
 from tests.builders.scores import concluded
 
@@ -193,7 +193,7 @@ def audited(**answers: Answer) -> AuditReport:
     for number, part in enumerate(("CHEST", "HAND")):
         own = header(BodyPartExamined=part, PatientID=part, StudyInstanceUID=f"1.2.{number}")
         alone = check([own], settings=RulesSettings(), today=TODAY, attributes=TABLE)
-        result = StudyResult(f"1.2.{number}", Outcome.ESTIMATED, alone, answers=answers)
+        result = study_result(f"1.2.{number}", Outcome.ESTIMATED, alone, answers=answers)
         studies.append(Collected(f"1.2.{number}", StudyFacts(f"1.2.{number}", (own,)), result))
     spec = AuditSpec(source="node", today=TODAY)
     return concluded(spec, studies, model="m 1", attributes=TABLE)

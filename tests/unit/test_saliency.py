@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
-from dicom_ai_node.inference.bundle import default_bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import AGE, GATES, HEADS, SEX
 from dicom_ai_node.inference.network import BACKBONES, Network, moments

@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import save_file
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.network import Network
 from tests.builders.layouts import picture
@@ -279,7 +280,7 @@ def test_a_fold_needs_an_archive(tmp_path: Path) -> None:
 
 
 def test_a_run_starts_from_a_bundle_or_an_earlier_run(tmp_path: Path) -> None:
-    file = bundle.default_bundle() / bundle.WEIGHTS
+    file = default_bundle() / bundle.WEIGHTS
     settings = RunConfig(start=str(file))
     made = start.network(settings, tmp_path, lambda _: torch.zeros(0))
     stored = load_numpy(file)["network.head.weight"]

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
+from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import ENCODERS
 from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
-from dicom_ai_node.inference.bundle import Figure, default_bundle
+from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels import normalise
 from training.measure import criteria, parity

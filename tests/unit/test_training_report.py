@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_ai_node.inference.bundle import Figure, Manifest, default_bundle, load_manifest
+from dicom_ai_node.config.bundles import default_bundle
+from dicom_ai_node.inference.bundle import Figure, Manifest, load_manifest
 from dicom_ai_node.inference.calibration import LEVELS
 from training.data.images import Institution
 from training.measure import criteria, parity

@@ -17,7 +17,7 @@ import numpy as np
 
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, Gates, judge
-from dicom_ai_node.decide.study import decide
+from dicom_ai_node.decide.study import combine, decide
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pipeline import gates_of
 from dicom_ai_node.pixels.normalise import normalise
@@ -90,15 +90,16 @@ def rows(cases: Sequence[PlantedImage], gates: Gates) -> Iterator[list[str]]:
         for case in filter(group.chosen, cases):
             age = CheckedAttribute("age", "", AttributeStatus.CONSISTENT, group.recorded(case))
             sex = CheckedAttribute("sex", "", AttributeStatus.MISSING)
-            result = decide(
-                "1",
-                HeaderCheck({"PatientAge": age, "PatientSex": sex}),
+            header = HeaderCheck({"PatientAge": age, "PatientSex": sex})
+            said = decide(
+                header,
                 [judge(image, case.prediction, gates)],
                 heads=tuple(case.prediction.answers),
                 model=None,
                 ages=gates.ages,
                 policy=policy,
             )
+            result = combine("1", header, [said], policy=policy)
             if "H1" in result.check.rules:
                 found["H1"] += 1
             elif result.reason and result.reason.code != OUTSIDE_TRAINING:

@@ -17,7 +17,6 @@ from dicom_ai_node.types import (
     ModelIdentity,
     Outcome,
     Reason,
-    StudyResult,
 )
 from tests.builders import answers
 from tests.builders.headers import checked, header
@@ -141,14 +140,16 @@ def test_a_collected_study_comes_back_as_it_was(db: Database) -> None:
     prediction = answers.prediction(61.123456789, 5.1, (50.0, 72.25), 0.000012345, frontal=0.98)
     image = ImageResult(ImageRef("1.2", "1.3", "1.4"), Outcome.ESTIMATED, None, prediction)
     refused = ImageResult(ImageRef("1.2", "1.5", "1.4"), Outcome.REFUSED, Reason("a", "b"))
-    result = StudyResult(
+    result = answers.study_result(
         "1.2.3",
         Outcome.ESTIMATED,
         checked({"PatientAge": None, "PatientBirthDate": None}),
-        (image, refused),
-        None,
-        {"age": answers.age(61.123456789, 5.1, (50.0, 72.25)), "sex": answers.sex(0.000012345)},
-        ModelIdentity("net", "1", "ab"),
+        images=(image, refused),
+        answers={
+            "age": answers.age(61.123456789, 5.1, (50.0, 72.25)),
+            "sex": answers.sex(0.000012345),
+        },
+        model=ModelIdentity("net", "1", "ab"),
     )
     facts = StudyFacts("1.2.3", (header(PatientName="A\0B^C"),))
     row = Attempt("1.2.3", facts, result, expected=2, arrived=2).row("")

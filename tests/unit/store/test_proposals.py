@@ -72,6 +72,7 @@ def analyse(
         True,
         (report,) if key in ("k1", "k9") else (),
         proposals=proposed if propose else None,
+        networks={one.keyword: model for one in proposed if model and one.source is S.INFERENCE},
         auto_accept=frozenset(one for one in proposed if one.source in auto),
         station=station,
     )

@@ -194,3 +194,36 @@ def test_a_study_date_that_cannot_be_read_hurts_no_later_study(db: Database) -> 
     )  # fmt: skip
     (prior,) = patients.priors(db, patient_key="p", except_study="1.2")
     assert prior.study_date is None
+
+
+CLASS = "1.2.840.10008.5.1.4.1.1.1"
+"""Of what :func:`file_instance` files."""
+
+
+def passed_over(db: Database, uid: str) -> None:
+    """Bring a study with an instance of a class that is only kept to ``skipped``."""
+    file_instance(db, uid, f"{uid}.1", analysable=False)
+    studies.close_due(db, now=100, settings=TIMING)
+    claimed = claim_one(db, now=100)
+    assert (claimed.instances, claimed.others) == ((), 1)
+    studies.skip(db, claimed, Reason(instances.NO_IMAGE, "none"), now=101)
+
+
+def test_what_another_configuration_passed_over_is_analysed(db: Database) -> None:
+    passed_over(db, "1.1")
+    analysed_study(db, "1.2")
+    file_instance(db, "1.3", "1.3.1", analysable=False, now=100)
+    assert instances.analyse_classes(db, {CLASS}, now=200) == 1
+    assert [state_of(db, uid) for uid in ("1.1", "1.2", "1.3")] == [
+        State.READY, State.REPORTED, State.COLLECTING,
+    ]  # fmt: skip
+    assert [one.image.sop_instance_uid for one in claim_one(db, now=201).instances] == ["1.1.1"]
+    assert instances.analyse_classes(db, {CLASS}, now=202) == 0, "once"
+
+
+def test_a_class_that_no_bundle_looks_at_any_more_is_kept_and_not_analysed(db: Database) -> None:
+    file_instance(db, "1.1")
+    assert instances.analyse_classes(db, {"1.2.3"}, now=50) == 0
+    studies.close_due(db, now=100, settings=TIMING)
+    claimed = claim_one(db, now=100)
+    assert (claimed.instances, claimed.others) == ((), 1)
