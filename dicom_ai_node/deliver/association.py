@@ -11,7 +11,7 @@ from pynetdicom import _config, build_context
 from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.peer.association import Association, Peer, status_of
+from dicom_ai_node.peer.requestor import Association, Peer, status_of
 
 # A data set that is sent from a path goes out as it lies there; others are not concerned.
 _config.STORE_SEND_CHUNKED_DATASET = True

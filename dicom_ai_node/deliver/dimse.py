@@ -23,7 +23,7 @@ from dicom_ai_node.dicom.status import (
     is_warning,
 )
 from dicom_ai_node.errors import StorageError, UnreadableInstance
-from dicom_ai_node.peer.association import name_of
+from dicom_ai_node.peer.requestor import name_of
 from dicom_ai_node.store.deliveries import ClaimedDelivery
 from dicom_ai_node.store.reports import COPY, FORWARDED, StoredFile
 

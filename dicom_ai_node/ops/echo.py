@@ -18,7 +18,7 @@ from dicom_ai_node.dicom.classes import (
 )
 from dicom_ai_node.dicom.status import describe_store
 from dicom_ai_node.errors import ConfigError, did_you_mean
-from dicom_ai_node.peer.association import Peer, name_of
+from dicom_ai_node.peer.requestor import Peer, name_of
 
 WORKLIST_NAME = "worklist"
 

@@ -31,7 +31,7 @@ from dicom_ai_node.dicom.status import (
 )
 from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
-from dicom_ai_node.peer.association import Association, Peer, name_of
+from dicom_ai_node.peer.requestor import Association, Peer, name_of
 
 _POLL = 0.5
 _RETURNED = (

@@ -13,8 +13,8 @@ from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
 
 from dicom_ai_node.config.peers import PacsTable
 from dicom_ai_node.dicom.classes import FIND, GET, MOVE
-from dicom_ai_node.peer.association import Association
 from dicom_ai_node.peer.exchange import Exchange
+from dicom_ai_node.peer.requestor import Association
 from tests.acceptance.harness import noise
 from tests.builders.pacs import Archive, running
 from tests.builders.waiting import wait_for
