@@ -51,7 +51,7 @@ class DecidedBy:
 
 def record(
     connection: Connection,
-    uid: str,
+    study_uid: str,
     proposals: Sequence[FillProposal],
     *,
     auto_accept: frozenset[FillProposal],
@@ -66,7 +66,7 @@ def record(
     value is; ``station`` is the StationName of its images. ``repeated``: the result is the same as
     before; an estimate of other last digits then proposes nothing new.
     """
-    query = selected().where(proposal.c.study_instance_uid == uid).order_by(proposal.c.id)
+    query = selected().where(proposal.c.study_instance_uid == study_uid).order_by(proposal.c.id)
     known = [stored(row) for row in connection.execute(query).all()]
     new = {proposed.keyword: proposed for proposed in proposals}
     for old in known:
@@ -84,7 +84,7 @@ def record(
             _same(old, proposed, repeated) for old in rejected if old.keyword == proposed.keyword
         ):
             inferred_by = networks.get(proposed.keyword)
-            made = _insert(connection, uid, proposed, inferred_by, station, now)
+            made = _insert(connection, study_uid, proposed, inferred_by, station, now)
             if proposed in auto_accept:
                 _move(connection, made, Decision.ACCEPT, DecidedBy(POLICY, _AUTOMATIC, now))
 
@@ -173,7 +173,7 @@ def _move(
 
 def _insert(
     connection: Connection,
-    uid: str,
+    study_uid: str,
     new: FillProposal,
     model: ModelIdentity | None,
     station: str,
@@ -183,7 +183,7 @@ def _insert(
     low, high = values.pop("interval90") or (None, None)
     values |= {"low": low, "high": high, "rules": list(new.rules)}
     row = insert(proposal).values(
-        study_instance_uid=uid,
+        study_instance_uid=study_uid,
         model=model and asdict(model),
         station=station,
         state=ProposalState.OPEN,
@@ -194,7 +194,7 @@ def _insert(
     created = int(connection.execute(row.returning(proposal.c.id)).scalar_one())
     by = DecidedBy(ANALYSER, f"{_PROPOSED}, from {new.source}", now)
     _write_event(connection, created, "", ProposalState.OPEN, by)
-    return StoredProposal(created, uid, new, ProposalState.OPEN, now, now, model, station)
+    return StoredProposal(created, study_uid, new, ProposalState.OPEN, now, now, model, station)
 
 
 def _write_event(

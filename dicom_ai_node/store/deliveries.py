@@ -166,13 +166,13 @@ def requeue_dead(db: Database, *, study_uid: str | None, now: float) -> int:
         dead &= delivery.c.study_instance_uid == study_uid
     with db.write() as connection:
         studies = select(delivery.c.study_instance_uid).where(dead).distinct()
-        uids = sorted(connection.scalars(studies))
-        for uid in uids:  # before their deliveries, as everywhere
-            lock_study(connection, uid)
+        study_uids = sorted(connection.scalars(studies))
+        for study_uid in study_uids:  # before their deliveries, as everywhere
+            lock_study(connection, study_uid)
         anew = {"attempts": 0, "not_before": 0.0, "created_at": now, "settled_at": None}
         count = move_deliveries(connection, dead, DeliveryEvent.RESEND, **anew)
-        for uid in uids:
-            apply_event(connection, uid, Event.RESEND, now=now)
+        for study_uid in study_uids:
+            apply_event(connection, study_uid, Event.RESEND, now=now)
         return count
 
 

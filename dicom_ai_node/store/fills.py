@@ -56,7 +56,7 @@ def network_of(db: Database, inferred: StoredProposal) -> ModelIdentity | None:
 
 def queue_copies(
     db: Database,
-    uid: str,
+    study_uid: str,
     copies: Sequence[NewCopy],
     applied: Sequence[ProposalDetail],
     *,
@@ -73,11 +73,11 @@ def queue_copies(
     Raises FillError: what is in force for the study changed while the copies were made.
     """
     with db.write() as connection:
-        lock_study(connection, uid)
-        now_in_force = {detail.proposal.id: detail.proposal for detail in in_force(connection, uid)}
-        if any(now_in_force.get(detail.proposal.id) != detail.proposal for detail in applied):
+        lock_study(connection, study_uid)
+        now_in_force = [detail.proposal for detail in in_force(connection, study_uid)]
+        if any(detail.proposal not in now_in_force for detail in applied):
             raise FillError("a proposal of the study changed while its copies were made: try again")
-        fresh = sum(_queue(db, connection, uid, copy, now) for copy in copies)
+        fresh = sum(_queue(db, connection, study_uid, copy, now) for copy in copies)
         newly = [
             detail.proposal
             for detail in applied
@@ -85,32 +85,32 @@ def queue_copies(
         ]
         mark_applied(connection, newly, DecidedBy(actor, reason, now, account))
         if fresh:
-            apply_event(connection, uid, Event.COPIES, now=now)
+            apply_event(connection, study_uid, Event.COPIES, now=now)
         return fresh
 
 
-def _queue(db: Database, connection: Connection, uid: str, copy: NewCopy, now: float) -> bool:
+def _queue(db: Database, connection: Connection, study_uid: str, copy: NewCopy, now: float) -> bool:
     """Queue a copy for its destination; return whether it was not yet."""
     known = report_file.c.sop_instance_uid == copy.file.sop_instance_uid
     # Its file is there again, where retention had removed it.
     again = update(report_file).where(known).values(path=copy.file.path)
     report_id = connection.scalar(again.returning(report_file.c.report_id))
     if report_id is None:
-        report_id = _insert(connection, uid, copy.file)
-    return queue_report(db, connection, report_id, uid, copy.destination, now=now)
+        report_id = _insert(connection, study_uid, copy.file)
+    return queue_report(db, connection, report_id, study_uid, copy.destination, now=now)
 
 
-def _insert(connection: Connection, uid: str, file: StoredFile) -> int:
+def _insert(connection: Connection, study_uid: str, file: StoredFile) -> int:
     """File a copy under the newest analysis whose reports may be kept."""
     bad = exists().where(report.c.analysis_id == analysis.c.id, report.c.quarantined != "")
     newest = (
         select(analysis.c.id)
-        .where(analysis.c.study_instance_uid == uid, ~bad)
+        .where(analysis.c.study_instance_uid == study_uid, ~bad)
         .order_by(analysis.c.id.desc())
         .limit(1)
     )
     analysis_id = connection.execute(newest).scalar_one()
-    return insert_report(connection, uid, NewReport(COPY, (file,)), analysis_id=analysis_id)
+    return insert_report(connection, study_uid, NewReport(COPY, (file,)), analysis_id=analysis_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,25 +154,25 @@ def due(db: Database, *, now: float, limit: int) -> list[str]:
     return list(db.scalars(query))
 
 
-def record_stuck(db: Database, uid: str, reason: str, *, now: float) -> bool:
+def record_stuck(db: Database, study_uid: str, reason: str, *, now: float) -> bool:
     """Write down that nothing came of an attempt, or not all; return whether the reason is new."""
-    query = select(stuck_fill).where(stuck_fill.c.study_instance_uid == uid)
+    query = select(stuck_fill).where(stuck_fill.c.study_instance_uid == study_uid)
     with db.write() as connection:
         before = connection.execute(query).first()
         attempts = before.attempts + 1 if before else 1
         stuck = Stuck(reason, attempts, now, now + BACKOFF.seconds(attempts))
-        connection.execute(db.upsert(stuck_fill, study_instance_uid=uid, **asdict(stuck)))
+        connection.execute(db.upsert(stuck_fill, study_instance_uid=study_uid, **asdict(stuck)))
     return before is None or before.reason != reason
 
 
-def record_done(db: Database, uid: str) -> None:
+def record_done(db: Database, study_uid: str) -> None:
     """Forget what kept a study's proposals from being applied."""
-    db.change(delete(stuck_fill).where(stuck_fill.c.study_instance_uid == uid))
+    db.change(delete(stuck_fill).where(stuck_fill.c.study_instance_uid == study_uid))
 
 
-def why_stuck(db: Database, uid: str) -> Stuck | None:
+def why_stuck(db: Database, study_uid: str) -> Stuck | None:
     """Return what keeps a study's accepted proposals from being applied, None where none does."""
-    mine = stuck_fill.c.study_instance_uid == uid
+    mine = stuck_fill.c.study_instance_uid == study_uid
     row = db.first(select(stuck_fill).where(mine, _still_accepted()))
     return as_record(Stuck, row) if row else None
 

@@ -62,33 +62,35 @@ class Outgoing:
         return RECEIVED if self.path == self.image.path else COERCED
 
 
-def enter(db: Database, connection: Connection, sop: str, uid: str, *, now: float) -> None:
-    """Have an image of the study ``uid`` forwarded; it makes no difference when it was before."""
-    values = {"sop_instance_uid": sop, "study_instance_uid": uid, "received_at": now}
+def enter(
+    db: Database, connection: Connection, sop_uid: str, study_uid: str, *, now: float
+) -> None:
+    """Have an image of a study forwarded; it makes no difference when it was before."""
+    values = {"sop_instance_uid": sop_uid, "study_instance_uid": study_uid, "received_at": now}
     connection.execute(db.insert_missing(forward).values(values))
 
 
-def came_too_late(db: Database, sop: str, uid: str) -> bool:
+def came_too_late(db: Database, sop_uid: str, study_uid: str) -> bool:
     """Return whether a version of an image that has just been filed will not be forwarded.
 
     Another version was queued before, or waits as an image of another study.
     """
-    gone = forward.c.report_id.is_not(None) | (forward.c.study_instance_uid != uid)
-    return bool(db.scalar(select(exists().where(forward.c.sop_instance_uid == sop, gone))))
+    gone = forward.c.report_id.is_not(None) | (forward.c.study_instance_uid != study_uid)
+    return bool(db.scalar(select(exists().where(forward.c.sop_instance_uid == sop_uid, gone))))
 
 
-def already_queued(db: Database, uid: str) -> frozenset[str]:
+def already_queued(db: Database, study_uid: str) -> frozenset[str]:
     """Return the SOP Instance UIDs of a study's images that went on, or are about to."""
-    gone = (forward.c.study_instance_uid == uid) & forward.c.report_id.is_not(None)
+    gone = (forward.c.study_instance_uid == study_uid) & forward.c.report_id.is_not(None)
     return frozenset(db.scalars(select(forward.c.sop_instance_uid).where(gone)))
 
 
-def is_coerced(db: Database, sop: str) -> bool:
+def is_coerced(db: Database, sop_uid: str) -> bool:
     """Return whether the image with that UID was forwarded with a value filled in."""
     query = (
         select(report.c.kind)
         .join(report_file, report_file.c.report_id == report.c.id)
-        .where(report_file.c.sop_instance_uid == sop)
+        .where(report_file.c.sop_instance_uid == sop_uid)
     )
     return bool(db.scalar(query) == COERCED)
 
@@ -106,7 +108,7 @@ def studies_due(db: Database, *, before: float, limit: int) -> list[str]:
     return list(db.scalars(query))
 
 
-def waiting(db: Database, uid: str, *, before: float, limit: int) -> list[WaitingImage]:
+def waiting(db: Database, study_uid: str, *, before: float, limit: int) -> list[WaitingImage]:
     """Return the images of a study that are to be queued now, the oldest first.
 
     An image is due when the analysis of its study has ended, however it did; or when it was
@@ -114,22 +116,22 @@ def waiting(db: Database, uid: str, *, before: float, limit: int) -> list[Waitin
     """
     result_at = (
         select(analysis.c.created_at)
-        .where(analysis.c.study_instance_uid == uid)
+        .where(analysis.c.study_instance_uid == study_uid)
         .order_by(analysis.c.id.desc())
         .limit(1)
     )
     query = (
         select(forward.c.sop_instance_uid, forward.c.received_at)
         .join(study)
-        .where(forward.c.study_instance_uid == uid, _due(before))
+        .where(forward.c.study_instance_uid == study_uid, _due(before))
         .order_by(forward.c.received_at, forward.c.sop_instance_uid)
         .limit(limit)
     )
     with db.read() as connection:
         seen_until = connection.scalar(result_at) or 0.0
         images = [
-            (_newest(connection, sop, uid), received_at)
-            for sop, received_at in connection.execute(query).all()
+            (_newest(connection, sop_uid, study_uid), received_at)
+            for sop_uid, received_at in connection.execute(query).all()
         ]
     return [
         as_record(
@@ -145,7 +147,7 @@ def waiting(db: Database, uid: str, *, before: float, limit: int) -> list[Waitin
 
 def queue(
     db: Database,
-    uid: str,
+    study_uid: str,
     outgoing: Sequence[Outgoing],
     destinations: Iterable[str],
     *,
@@ -161,16 +163,17 @@ def queue(
     """
     names = sorted(destinations)
     with db.write() as connection:
-        lock_study(connection, uid)
-        queued = [sending for sending in outgoing if _is_current(connection, uid, sending)]
+        lock_study(connection, study_uid)
+        queued = [sending for sending in outgoing if _is_current(connection, study_uid, sending)]
         filled = any(sending.kind == COERCED for sending in queued)
         if filled and applied is not None:
-            if applied.proposal not in [detail.proposal for detail in in_force(connection, uid)]:
+            now_in_force = [detail.proposal for detail in in_force(connection, study_uid)]
+            if applied.proposal not in now_in_force:
                 raise FillError("the proposal changed while its images were made")
             by = DecidedBy(GATEWAY, f"forwarded: {', '.join(names)}", now)
             mark_applied(connection, [applied.proposal], by)
         for sending in queued:
-            _queue(db, connection, uid, sending, names, now)
+            _queue(db, connection, study_uid, sending, names, now)
         return len(queued)
 
 
@@ -179,33 +182,35 @@ def _due(before: float) -> ColumnElement[bool]:
     return forward.c.report_id.is_(None) & (ended | (forward.c.received_at <= before))
 
 
-def _newest(connection: Connection, sop: str, uid: str) -> AnyRow:
-    mine = (instance.c.sop_instance_uid == sop) & (instance.c.study_instance_uid == uid)
+def _newest(connection: Connection, sop_uid: str, study_uid: str) -> AnyRow:
+    mine = (instance.c.sop_instance_uid == sop_uid) & (instance.c.study_instance_uid == study_uid)
     query = select(instance).where(mine).order_by(instance.c.id.desc()).limit(1)
     return connection.execute(query).one()
 
 
-def _is_current(connection: Connection, uid: str, outgoing: Outgoing) -> bool:
-    sop = outgoing.image.sop_instance_uid
-    query = select(forward.c.report_id).where(forward.c.sop_instance_uid == sop)
+def _is_current(connection: Connection, study_uid: str, outgoing: Outgoing) -> bool:
+    sop_uid = outgoing.image.sop_instance_uid
+    query = select(forward.c.report_id).where(forward.c.sop_instance_uid == sop_uid)
     if connection.scalar(query) is not None:
         return False
-    return bool(_newest(connection, sop, uid).id == outgoing.image.instance_id)
+    return bool(_newest(connection, sop_uid, study_uid).id == outgoing.image.instance_id)
 
 
 def _queue(
     db: Database,
     connection: Connection,
-    uid: str,
+    study_uid: str,
     outgoing: Outgoing,
     destinations: Iterable[str],
     now: float,
 ) -> None:
     image = outgoing.image
     file = StoredFile(image.sop_class_uid, image.sop_instance_uid, outgoing.path)
-    report_id = insert_report(connection, uid, NewReport(outgoing.kind, (file,)), analysis_id=None)
+    report_id = insert_report(
+        connection, study_uid, NewReport(outgoing.kind, (file,)), analysis_id=None
+    )
     for name in destinations:
-        queue_report(db, connection, report_id, uid, name, now=now)
+        queue_report(db, connection, report_id, study_uid, name, now=now)
     connection.execute(
         update(forward)
         .where(forward.c.sop_instance_uid == image.sop_instance_uid)

@@ -64,9 +64,9 @@ def record(
     ``forward`` has it sent on as well. When this returns, the row is committed and the sender may
     be told 0x0000.
     """
-    uid, sop_uid = study_instance_uid, stored.image.sop_instance_uid
+    study_uid, sop_uid = study_instance_uid, stored.image.sop_instance_uid
     new_study = db.insert_missing(study).values(
-        study_instance_uid=uid,
+        study_instance_uid=study_uid,
         state=State.COLLECTING,
         first_at=now,
         opened_at=now,
@@ -76,17 +76,17 @@ def record(
     )
     with db.write() as connection:
         connection.execute(new_study)
-        state = lock_study(connection, uid)
+        state = lock_study(connection, study_uid)
         if key := stored.association:
             joined = db.insert_missing(association_study)
-            connection.execute(joined.values(association_id=key, study_instance_uid=uid))
-        filed = _insert(db, connection, stored, uid, analysable, now)
+            connection.execute(joined.values(association_id=key, study_instance_uid=study_uid))
+        filed = _insert(db, connection, stored, study_uid, analysable, now)
         open_to_more = state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN
         if filed is not Filed.DUPLICATE and open_to_more:
             event = Event.INSTANCE if analysable else Event.OTHER_INSTANCE
-            apply_event(connection, uid, event, now=now, settings=settings)
+            apply_event(connection, study_uid, event, now=now, settings=settings)
         if forward:
-            forwards.enter(db, connection, sop_uid, uid, now=now)
+            forwards.enter(db, connection, sop_uid, study_uid, now=now)
         return filed
 
 
@@ -150,9 +150,9 @@ def _insert(
     return Filed.NEW_VERSION if versions else Filed.NEW
 
 
-def _restore(connection: Connection, study_uid: str, uid: str, digest: str, now: float) -> None:
+def _restore(connection: Connection, study_uid: str, sop_uid: str, digest: str, now: float) -> None:
     """Take note that a file that retention had removed is there once more."""
-    mine = (instance.c.sop_instance_uid == uid) & (instance.c.digest == digest)
+    mine = (instance.c.sop_instance_uid == sop_uid) & (instance.c.digest == digest)
     gone = mine & instance.c.dropped_at.is_not(None)
     if connection.execute(update(instance).where(gone).values(dropped_at=None)).rowcount:
         # Retention counts from now again.

@@ -21,18 +21,18 @@ from dicom_ai_node.study import (
 from dicom_ai_node.types import Reason
 
 
-def lock_study(connection: Connection, uid: str) -> str | None:
+def lock_study(connection: Connection, study_uid: str) -> str | None:
     """Hold the study's row until the transaction ends (SQLite holds everything already).
 
     Returns its state, None where it is unknown.
     """
-    query = select(study.c.state).where(study.c.study_instance_uid == uid)
+    query = select(study.c.state).where(study.c.study_instance_uid == study_uid)
     return connection.scalar(query.with_for_update())
 
 
 def apply_event(
     connection: Connection,
-    uid: str,
+    study_uid: str,
     event: Event,
     *,
     now: float,
@@ -44,7 +44,7 @@ def apply_event(
 
     ``settings`` is needed by events that set a closing time. The caller holds the row.
     """
-    row = connection.execute(select(study).where(study.c.study_instance_uid == uid)).one()
+    row = connection.execute(select(study).where(study.c.study_instance_uid == study_uid)).one()
     before = State(row.state)
     after, effect = step(before, event)
     if effect is Effect.IGNORE:
@@ -69,11 +69,11 @@ def apply_event(
             changes |= NO_LEASE | {"attempts": 0, "not_before": 0.0}
             if reason is None:
                 changes |= {"reason_code": "", "reason": ""}
-    connection.execute(update(study).where(study.c.study_instance_uid == uid).values(changes))
+    connection.execute(update(study).where(study.c.study_instance_uid == study_uid).values(changes))
     if after is not before:
         made = {"event": event, "from_state": before, "to_state": after}
         text = reason.text if reason else ""
-        new = insert(transition).values(study_instance_uid=uid, at=now, reason=text, **made)
+        new = insert(transition).values(study_instance_uid=study_uid, at=now, reason=text, **made)
         connection.execute(new)
     return after
 
@@ -91,10 +91,10 @@ def move_deliveries(
     return connection.execute(moved).rowcount
 
 
-def settle(connection: Connection, uid: str, *, now: float) -> None:
+def settle(connection: Connection, study_uid: str, *, now: float) -> None:
     """Close the study's life cycle when no delivery of it is open any more."""
-    query = select(delivery.c.state).where(delivery.c.study_instance_uid == uid).distinct()
+    query = select(delivery.c.state).where(delivery.c.study_instance_uid == study_uid).distinct()
     states = set(connection.scalars(query))
     if not states & OPEN_DELIVERIES:
         event = Event.DEAD_LETTER if DeliveryState.DEAD in states else Event.SETTLED
-        apply_event(connection, uid, event, now=now)
+        apply_event(connection, study_uid, event, now=now)

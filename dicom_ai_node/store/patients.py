@@ -36,9 +36,9 @@ def priors(db: Database, *, patient_key: str, except_study: str) -> list[PriorSt
     return [as_record(PriorStudy, row, study_date=_date(row.study_date)) for row in db.rows(query)]
 
 
-def save_header(db: Database, connection: Connection, uid: str, header: StudyHeader) -> None:
+def save_header(db: Database, connection: Connection, study_uid: str, header: StudyHeader) -> None:
     """Remember the header facts of a study, in place of earlier ones."""
-    connection.execute(db.upsert(study_header, study_instance_uid=uid, **asdict(header)))
+    connection.execute(db.upsert(study_header, study_instance_uid=study_uid, **asdict(header)))
 
 
 def _date(text: str) -> date | None:
@@ -48,11 +48,11 @@ def _date(text: str) -> date | None:
         return None
 
 
-def worklist_answer_of(db: Database, uid: str, *, digest: str) -> WorklistReply | None:
+def worklist_answer_of(db: Database, study_uid: str, *, digest: str) -> WorklistReply | None:
     """Return what was learned of a study by the keys with that digest, None when nothing was."""
     query = (
         select(worklist_answer)
-        .where(worklist_answer.c.study_instance_uid == uid)
+        .where(worklist_answer.c.study_instance_uid == study_uid)
         .where(worklist_answer.c.digest == digest)
         .where(worklist_answer.c.verdict != Verdict.UNAVAILABLE)
     )
@@ -65,16 +65,16 @@ def worklist_answer_of(db: Database, uid: str, *, digest: str) -> WorklistReply 
 
 
 def save_worklist_answer(
-    db: Database, uid: str, asked: WorklistReply, *, digest: str, now: float
+    db: Database, study_uid: str, asked: WorklistReply, *, digest: str, now: float
 ) -> None:
     """Remember what came of asking about a study, in place of what came of it before."""
     answer = asdict(asked.answer or WorklistAnswer(""))
     values = {"digest": digest, "asked_at": now, "verdict": asked.verdict, **answer}
-    db.change(db.upsert(worklist_answer, study_instance_uid=uid, **values))
+    db.change(db.upsert(worklist_answer, study_instance_uid=study_uid, **values))
 
 
-def forget_unanswered(connection: Connection, uid: str) -> None:
+def forget_unanswered(connection: Connection, study_uid: str) -> None:
     """Have a study asked about again that got no answer; an answer stays, the order may be gone."""
     unanswered = worklist_answer.c.verdict != Verdict.ANSWERED
-    mine = worklist_answer.c.study_instance_uid == uid
+    mine = worklist_answer.c.study_instance_uid == study_uid
     connection.execute(delete(worklist_answer).where(mine, unanswered))

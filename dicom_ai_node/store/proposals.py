@@ -137,17 +137,17 @@ def show(db: Database, proposal_id: int) -> ProposalDetail | None:
         return detailed(connection, row) if row else None
 
 
-def applicable(db: Database, uid: str) -> list[ProposalDetail]:
+def applicable(db: Database, study_uid: str) -> list[ProposalDetail]:
     """Return the accepted and applied proposals of a study: what its copies may carry."""
     with db.read() as connection:
-        return in_force(connection, uid)
+        return in_force(connection, study_uid)
 
 
-def in_force(connection: Connection, uid: str) -> list[ProposalDetail]:
+def in_force(connection: Connection, study_uid: str) -> list[ProposalDetail]:
     """Do what :func:`applicable` does, in the caller's transaction."""
     query = (
         selected()
-        .where(proposal.c.study_instance_uid == uid)
+        .where(proposal.c.study_instance_uid == study_uid)
         .where(proposal.c.state.in_((ProposalState.ACCEPTED, ProposalState.APPLIED)))
         .order_by(proposal.c.keyword)
     )

@@ -84,7 +84,7 @@ def find(
     return [StudyRow(**row._mapping) for row in db.rows(query)]
 
 
-def show(db: Database, uid: str) -> StudyDetail | None:
+def show(db: Database, study_uid: str) -> StudyDetail | None:
     """Return one study, None when it is unknown."""
     images = (
         select(
@@ -95,18 +95,18 @@ def show(db: Database, uid: str) -> StudyDetail | None:
         )
         .outerjoin(forward, forward.c.sop_instance_uid == instance.c.sop_instance_uid)
         .outerjoin(report, report.c.id == forward.c.report_id)
-        .where(instance.c.study_instance_uid == uid)
+        .where(instance.c.study_instance_uid == study_uid)
         .order_by(instance.c.id)
     )
     transitions = (
         select(*transition.c["at", "event", "from_state", "to_state", "reason"])
-        .where(transition.c.study_instance_uid == uid)
+        .where(transition.c.study_instance_uid == study_uid)
         .order_by(transition.c.id)
     )
     reports = (
         select(report.c.kind, analysis.c.created_at, report.c.quarantined)
         .join(analysis, analysis.c.id == report.c.analysis_id)
-        .where(report.c.study_instance_uid == uid)
+        .where(report.c.study_instance_uid == study_uid)
         .order_by(report.c.id)
     )
     deliveries = (
@@ -117,11 +117,11 @@ def show(db: Database, uid: str) -> StudyDetail | None:
             *delivery.c["sop_class_uid", "sop_instance_uid", "status", "error"],
         )
         .join(report, report.c.id == delivery.c.report_id)
-        .where(delivery.c.study_instance_uid == uid)
+        .where(delivery.c.study_instance_uid == study_uid)
         .order_by(delivery.c.id)
     )
     with db.read() as connection:
-        row = connection.execute(_studies().where(study.c.study_instance_uid == uid)).first()
+        row = connection.execute(_studies().where(study.c.study_instance_uid == study_uid)).first()
         if row is None:
             return None
         parts = [
@@ -150,8 +150,8 @@ def _studies() -> AnySelect:
     )
 
 
-def _of_study(value: ColumnElement[int], uid: ColumnElement[str]) -> Any:
-    return select(value).where(uid == study.c.study_instance_uid).scalar_subquery()
+def _of_study(value: ColumnElement[int], study_uid: ColumnElement[str]) -> Any:
+    return select(value).where(study_uid == study.c.study_instance_uid).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)

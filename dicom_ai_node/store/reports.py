@@ -51,17 +51,17 @@ class PriorReport:
 
 
 def newest_report(
-    db: Database, uid: str, *, kind: str, before_result: str = ""
+    db: Database, study_uid: str, *, kind: str, before_result: str = ""
 ) -> PriorReport | None:
     """Return the newest sendable report of ``kind`` of a study.
 
     ``before_result``: a result key; where that result is stored, the newest that is older than it.
     """
-    same = same_result(uid, before_result).scalar_subquery()
+    same = same_result(study_uid, before_result).scalar_subquery()
     query = (
         select(report.c.id, analysis.c.result["model"]["sha256"].as_string().label("sha256"))
         .join(analysis, analysis.c.id == report.c.analysis_id)
-        .where(report.c.study_instance_uid == uid)
+        .where(report.c.study_instance_uid == study_uid)
         .where(report.c.kind == kind, report.c.quarantined == "")
         .where(or_(same.is_(None), analysis.c.id < same))
         .order_by(report.c.id.desc())
@@ -74,7 +74,7 @@ def newest_report(
         return PriorReport(row.sha256 or "", files_of(connection, row.id))
 
 
-def has_result(db: Database, uid: str, result_key: str) -> bool:
+def has_result(db: Database, study_uid: str, result_key: str) -> bool:
     """Return whether this very result is stored: then its reports are not made again.
 
     A result whose reports were quarantined does not count: a mended program must get a chance. Nor
@@ -87,7 +87,7 @@ def has_result(db: Database, uid: str, result_key: str) -> bool:
         report_file.c.report_id == report.c.id,
         report_file.c.path == "",
     )
-    return db.scalar(same_result(uid, result_key).where(~quarantined, ~removed)) is not None
+    return db.scalar(same_result(study_uid, result_key).where(~quarantined, ~removed)) is not None
 
 
 def is_own(db: Database, sop_instance_uid: str) -> bool:
@@ -101,10 +101,10 @@ def is_own(db: Database, sop_instance_uid: str) -> bool:
     return db.first(query) is not None
 
 
-def same_result(uid: str, result_key: str) -> Select[int]:
+def same_result(study_uid: str, result_key: str) -> Select[int]:
     """Return the query for the analysis with that very result."""
     return select(analysis.c.id).where(
-        analysis.c.study_instance_uid == uid, analysis.c.result_key == result_key
+        analysis.c.study_instance_uid == study_uid, analysis.c.result_key == result_key
     )
 
 
@@ -125,7 +125,7 @@ def files_of(connection: Connection, report_id: int) -> tuple[StoredFile, ...]:
 
 
 def insert_report(
-    connection: Connection, uid: str, new: NewReport, *, analysis_id: int | None
+    connection: Connection, study_uid: str, new: NewReport, *, analysis_id: int | None
 ) -> int:
     """Store a report of a study and its files; return its id.
 
@@ -133,7 +133,7 @@ def insert_report(
     """
     row = insert(report).values(
         analysis_id=analysis_id,
-        study_instance_uid=uid,
+        study_instance_uid=study_uid,
         kind=new.kind,
         quarantined=new.quarantined,
     )
@@ -155,15 +155,15 @@ def restore_files(connection: Connection, reports: Iterable[NewReport]) -> None:
 
 
 def queue_report(
-    db: Database, connection: Connection, report_id: int, uid: str, name: str, *, now: float
+    db: Database, connection: Connection, report_id: int, study_uid: str, name: str, *, now: float
 ) -> bool:
-    """Queue a report of the study ``uid`` for the destination ``name``, once.
+    """Queue a report of the study ``study_uid`` for the destination ``name``, once.
 
     Returns whether it was not yet, in whatever state it is there.
     """
     new = db.insert_missing(delivery).values(
         report_id=report_id,
-        study_instance_uid=uid,
+        study_instance_uid=study_uid,
         destination=name,
         state=DeliveryState.QUEUED,
         created_at=now,
@@ -175,7 +175,7 @@ def queue_missing(
     db: Database,
     connection: Connection,
     analysis_id: int,
-    uid: str,
+    study_uid: str,
     destinations: Mapping[str, frozenset[str]],
     *,
     now: float,
@@ -187,7 +187,7 @@ def queue_missing(
     for row in connection.execute(sendable).all():
         for name, kinds in destinations.items():
             if row.kind in kinds:
-                queue_report(db, connection, row.id, uid, name, now=now)
+                queue_report(db, connection, row.id, study_uid, name, now=now)
 
 
 def discard_quarantined(connection: Connection, analysis_id: int) -> bool:

@@ -69,22 +69,22 @@ def finish(
     (a late duplicate, a requeue without change) is queued for new destinations only. In shadow
     mode nothing that the network took part in is queued. Returns whether it was ours to finish.
     """
-    uid = claimed.study_uid
+    study_uid = claimed.study_uid
     with db.write() as connection:
         if not holds(connection, claimed):
             return False
         if header is not None:
-            save_header(db, connection, uid, header)
-        save_observations(connection, uid, new.observations)
+            save_header(db, connection, study_uid, header)
+        save_observations(connection, study_uid, new.observations)
         known, repeated = _kept(connection, claimed, new, now=now)
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW
         if not withheld:
-            queue_missing(db, connection, known, uid, destinations, now=now)
+            queue_missing(db, connection, known, study_uid, destinations, now=now)
         faulty = any(report.quarantined for report in new.reports)
         if new.proposals is not None and not faulty:
             record_proposals(
                 connection,
-                uid,
+                study_uid,
                 new.proposals,
                 auto_accept=new.auto_accept,
                 networks=new.networks,
@@ -98,8 +98,8 @@ def finish(
             event, reason = (Event.NOTHING, WITHHELD) if withheld else (Event.RESULT, reason)
         else:
             event = Event.NOTHING
-        apply_event(connection, uid, event, now=now, reason=reason, flagged=new.flagged)
-        settle(connection, uid, now=now)
+        apply_event(connection, study_uid, event, now=now, reason=reason, flagged=new.flagged)
+        settle(connection, study_uid, now=now)
         return True
 
 
@@ -110,16 +110,16 @@ def _kept(
 
     A result whose key is known has one, unless its reports were quarantined: those are made anew.
     """
-    uid = claimed.study_uid
-    mine = analysis.c.study_instance_uid == uid
+    study_uid = claimed.study_uid
+    mine = analysis.c.study_instance_uid == study_uid
     newest = connection.scalar(select(func.max(analysis.c.id)).where(mine))
-    known = connection.scalar(same_result(uid, new.result_key))
+    known = connection.scalar(same_result(study_uid, new.result_key))
     repeated = known is not None and known == newest
     if known is not None and not discard_quarantined(connection, known):
         restore_files(connection, new.reports)
         return known, repeated
     row = insert(analysis).values(
-        study_instance_uid=uid,
+        study_instance_uid=study_uid,
         result_key=new.result_key,
         revision=claimed.revision,
         created_at=now,
@@ -127,7 +127,7 @@ def _kept(
     )
     created = int(connection.execute(row.returning(analysis.c.id)).scalar_one())
     for report in new.reports:
-        insert_report(connection, uid, report, analysis_id=created)
+        insert_report(connection, study_uid, report, analysis_id=created)
     return created, repeated
 
 
@@ -148,8 +148,8 @@ def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:
         query = select(study.c.study_instance_uid, has_images).where(held)
         rows = connection.execute(query.with_for_update(of=study)).all()
         reason = Reason("requeued", "a person asked for what was withheld")
-        for uid, there in rows:
+        for study_uid, there in rows:
             if there:
-                apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+                apply_event(connection, study_uid, Event.REQUEUE, now=now, reason=reason)
     count = sum(there for _, there in rows)
     return count, len(rows) - count

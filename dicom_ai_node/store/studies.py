@@ -65,8 +65,8 @@ def hand_back(db: Database, *, owner: str, now: float) -> None:
     event, reason = Event.LEASE_EXPIRED, Reason("stopped", "the analyser was asked to stop")
     with db.write() as connection:
         for row in connection.execute(held).all():
-            uid, attempts = row.study_instance_uid, row.attempts - 1
-            apply_event(connection, uid, event, now=now, attempts=attempts, reason=reason)
+            study_uid, attempts = row.study_instance_uid, row.attempts - 1
+            apply_event(connection, study_uid, event, now=now, attempts=attempts, reason=reason)
 
 
 def holds(connection: Connection, claimed: ClaimedStudy) -> bool:
@@ -95,10 +95,10 @@ def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]
     if not db.scalar(select(due.exists())):
         return []
     with db.write() as connection:
-        uids = list(connection.scalars(due.with_for_update(skip_locked=True)))
-        for uid in uids:
-            apply_event(connection, uid, Event.QUIET, now=now)
-        return uids
+        study_uids = list(connection.scalars(due.with_for_update(skip_locked=True)))
+        for study_uid in study_uids:
+            apply_event(connection, study_uid, Event.QUIET, now=now)
+        return study_uids
 
 
 def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> bool:
@@ -118,22 +118,24 @@ def fail(
     with db.write() as connection:
         if not holds(connection, claimed):
             return False
-        uid = claimed.study_uid
+        study_uid = claimed.study_uid
         if retry_at is None:
-            apply_event(connection, uid, Event.GIVE_UP, now=now, reason=reason)
+            apply_event(connection, study_uid, Event.GIVE_UP, now=now, reason=reason)
         else:
-            apply_event(connection, uid, Event.ERROR, now=now, reason=reason, not_before=retry_at)
+            apply_event(
+                connection, study_uid, Event.ERROR, now=now, reason=reason, not_before=retry_at
+            )
         return True
 
 
-def requeue(db: Database, uid: str, *, now: float) -> State | None:
+def requeue(db: Database, study_uid: str, *, now: float) -> State | None:
     """Ask for a study's analysis to be done again; return its state, None when unknown."""
     with db.write() as connection:
-        if lock_study(connection, uid) is None:
+        if lock_study(connection, study_uid) is None:
             return None
-        forget_unanswered(connection, uid)
+        forget_unanswered(connection, study_uid)
         reason = Reason("requeued", "a person asked for it")
-        return apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+        return apply_event(connection, study_uid, Event.REQUEUE, now=now, reason=reason)
 
 
 def _take_back(connection: Connection, max_attempts: int, now: float) -> None:
