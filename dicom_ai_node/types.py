@@ -263,14 +263,14 @@ class Category:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFindings:
+class LabelProbabilities:
     """Labels of which each may hold or not."""
 
     probabilities: Mapping[str, float]
     """Of each label."""
 
 
-Answer = Quantity | Category | ImageFindings
+Answer = Quantity | Category | LabelProbabilities
 """What a bundle says to one of its questions, by the kind of its head."""
 
 

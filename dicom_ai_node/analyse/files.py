@@ -26,9 +26,9 @@ from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.types import (
     Answer,
     BundleResult,
-    ImageFindings,
     ImageRef,
     ImageResult,
+    LabelProbabilities,
     Outcome,
     Quantity,
     StudyResult,
@@ -257,7 +257,7 @@ def _answer(name: str, answer: Answer) -> dict[str, Any]:
             "interval90": [round(end, 2) for end in answer.interval90],
         }
     shares = {value: round(share, 4) for value, share in answer.probabilities.items()}
-    if isinstance(answer, ImageFindings):
+    if isinstance(answer, LabelProbabilities):
         return {"probabilities": shares}
     if set(shares) == {"F", "M"} and name == "sex":  # as it was before there were other categories
         return {"estimate": answer.value, "probability_female": shares["F"]}

@@ -13,9 +13,9 @@ from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.types import (
     Answer,
     Category,
-    ImageFindings,
     ImageRef,
     ImageResult,
+    LabelProbabilities,
     Outcome,
     Prediction,
     Quantity,
@@ -104,9 +104,9 @@ def _pooled(answers: Sequence[Answer]) -> Answer:
     categories = [one for one in answers if isinstance(one, Category)]
     if categories:
         return pool_category(categories)
-    findings = [one for one in answers if isinstance(one, ImageFindings)]
+    findings = [one for one in answers if isinstance(one, LabelProbabilities)]
     labels = findings[0].probabilities
-    return ImageFindings(
+    return LabelProbabilities(
         {x: _pooled_share([one.probabilities[x] for one in findings]) for x in labels}
     )
 

@@ -25,9 +25,9 @@ from dicom_ai_node.types import (
     CheckedAttribute,
     Finding,
     HeaderCheck,
-    ImageFindings,
     ImageRef,
     ImageResult,
+    LabelProbabilities,
     ModelIdentity,
     Outcome,
     Prediction,
@@ -39,7 +39,7 @@ from dicom_ai_node.types import (
 
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
 _PROPOSALS = TypeAdapter(tuple[Proposal, ...])
-_KINDS = {Quantity: "quantity", Category: "category", ImageFindings: "findings"}
+_KINDS = {Quantity: "quantity", Category: "category", LabelProbabilities: "findings"}
 _OF_KIND: Mapping[str, TypeAdapter[Answer]] = {
     kind: TypeAdapter(answer) for answer, kind in _KINDS.items()
 }

@@ -23,11 +23,11 @@ from dicom_ai_node.decide.stored import answer_to_json, answers_in, heads_in
 from dicom_ai_node.deliver.association import Offer, StoreAssociation, connect
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.studies import DemoStudy, from_folder, synthetic
+from dicom_ai_node.demo.validators import dciodvfy
 from dicom_ai_node.dicom.classes import VERIFICATION
 from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.errors import NodeError, PeerUnavailable
 from dicom_ai_node.output import json_text
-from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import StudyDetail, show

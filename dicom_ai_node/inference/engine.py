@@ -17,7 +17,14 @@ from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
 from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
 from dicom_ai_node.inference.network import Network
-from dicom_ai_node.types import Answer, Category, ImageFindings, ModelIdentity, Prediction, Quantity
+from dicom_ai_node.types import (
+    Answer,
+    Category,
+    LabelProbabilities,
+    ModelIdentity,
+    Prediction,
+    Quantity,
+)
 
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""
@@ -152,7 +159,9 @@ class Estimator:
                 for row in found.tolist()
             ]
         found = self.manifest.calibration.findings(head.name).probabilities(raw, far.excess)
-        return [ImageFindings(dict(zip(head.labels, row, strict=True))) for row in found.tolist()]
+        return [
+            LabelProbabilities(dict(zip(head.labels, row, strict=True))) for row in found.tolist()
+        ]
 
 
 def run(

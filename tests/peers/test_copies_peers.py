@@ -24,10 +24,10 @@ from pydicom.uid import (
 
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.demo.images import radiograph, set_pixels
+from dicom_ai_node.demo.validators import dcentvfy, dciodvfy
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, filled_copy
 from dicom_ai_node.report.copies.source import opened
-from dicom_ai_node.report.validators import dcentvfy, dciodvfy
 from tests.builders.corpus import carried, completed
 from tests.builders.reports import MODEL
 from tests.conftest import require_tool

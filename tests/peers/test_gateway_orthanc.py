@@ -11,9 +11,9 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import CTImageStorage, JPEGLosslessSV1
 
 from dicom_ai_node.demo.images import radiograph, set_pixels
+from dicom_ai_node.demo.validators import dciodvfy
 from dicom_ai_node.report.copies import difference
 from dicom_ai_node.report.copies.source import opened
-from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import show
 from tests.acceptance.harness import Node, send

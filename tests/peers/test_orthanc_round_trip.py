@@ -8,7 +8,7 @@ import pytest
 
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
-from dicom_ai_node.report.validators import dciodvfy
+from dicom_ai_node.demo.validators import dciodvfy
 from tests.acceptance.harness import Node
 from tests.builders.orthanc import Orthanc, orthanc_in
 from tests.conftest import require_tool

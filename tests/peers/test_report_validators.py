@@ -20,13 +20,13 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.demo.validators import dcentvfy, dciodvfy
 from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.elements import encode, verbatim
 from dicom_ai_node.report.identity import Predecessor
-from dicom_ai_node.report.validators import dcentvfy, dciodvfy
 from tests.builders.reports import Sample, estimated, explained, samples, source
 from tests.conftest import REQUIRE_PEERS, lacks, require_tool
 

@@ -22,6 +22,7 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.decide.images import pool
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
 from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.demo.validators import dciodvfy
 from dicom_ai_node.errors import BundleError, InvalidReport
 from dicom_ai_node.inference import bundle, fitting
 from dicom_ai_node.inference.calibration import Widening
@@ -31,8 +32,7 @@ from dicom_ai_node.inference.network import Network
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.validators import dciodvfy
-from dicom_ai_node.types import Category, ImageFindings, Reason
+from dicom_ai_node.types import Category, LabelProbabilities, Reason
 from tests.builders.answers import with_part
 from tests.builders.bundles import SIZE, invented_bundle
 from tests.builders.reports import Sample, estimated
@@ -73,7 +73,7 @@ def test_each_head_answers_by_its_kind(estimator: Estimator, images: np.ndarray)
         assert list(one.gates) == ["chest", "frontal", "upright"]
         view, marks = one.answers["view"], one.answers["marks"]
         assert isinstance(view, Category)
-        assert isinstance(marks, ImageFindings)
+        assert isinstance(marks, LabelProbabilities)
         assert view.attribute == "ViewPosition"
         assert sum(view.probabilities.values()) == pytest.approx(1.0)
         assert view.value in VIEW.values
@@ -86,12 +86,14 @@ def test_several_images_make_one_answer(estimator: Estimator, images: np.ndarray
     again = pool(predictions[::-1])
     for name, of in (("view", VIEW.values), ("marks", MARKS.labels)):
         one, other = pooled[name], again[name]
-        assert isinstance(one, Category | ImageFindings)
-        assert isinstance(other, Category | ImageFindings)
+        assert isinstance(one, Category | LabelProbabilities)
+        assert isinstance(other, Category | LabelProbabilities)
         for value in of:
             answered = [p.answers[name] for p in predictions]
             shares = [
-                a.probabilities[value] for a in answered if isinstance(a, Category | ImageFindings)
+                a.probabilities[value]
+                for a in answered
+                if isinstance(a, Category | LabelProbabilities)
             ]
             assert len(shares) == len(predictions)
             assert one.probabilities[value] == pytest.approx(other.probabilities[value])

@@ -43,8 +43,8 @@ from dicom_ai_node.types import (
     AttributeStatus,
     Category,
     CheckedAttribute,
-    ImageFindings,
     ImageRef,
+    LabelProbabilities,
     Prediction,
     Quantity,
 )
@@ -96,7 +96,7 @@ def said(voltage: float, part: str, tube: float, upright: float = 0.9) -> Predic
         {
             "tube_voltage": Quantity(voltage, 5, (voltage - 8, voltage + 8), "kV", "KVP"),
             "part": Category(shares, "BodyPartExamined"),
-            "marks": ImageFindings({"tube": tube, "wire": 0.2}),
+            "marks": LabelProbabilities({"tube": tube, "wire": 0.2}),
         },
         {"upright": upright},
         0.5,

@@ -30,6 +30,7 @@ from dicom_ai_node.config.stages import FillSettings, ReportSettings
 from dicom_ai_node.decide.proposals import propose
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
 from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.demo.validators import dciodvfy
 from dicom_ai_node.dicom.classes import ANALYSABLE
 from dicom_ai_node.errors import BundleError, ConfigError, InvalidReport
 from dicom_ai_node.inference.bundle import load_manifest, verify_in_use
@@ -37,12 +38,11 @@ from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, FindingsHe
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.validators import dciodvfy
 from dicom_ai_node.types import (
     Category,
     Concept,
-    ImageFindings,
     ImageRef,
+    LabelProbabilities,
     Outcome,
     Quantity,
     StudyResult,
@@ -134,7 +134,7 @@ def test_each_bundle_sees_what_it_accepts(pipeline: Pipeline, tmp_path: Path) ->
     ]  # fmt: skip
     chest, marks, abdomen = result.parts
     assert isinstance(chest.answers["sex"], Category)
-    assert isinstance(marks.answers["marks"], ImageFindings)
+    assert isinstance(marks.answers["marks"], LabelProbabilities)
     ages = chest.answers["age"], abdomen.answers["age"]
     assert all(isinstance(age, Quantity) for age in ages)
     assert ages[0] != ages[1], "two bundles have an age each"

@@ -41,7 +41,7 @@ from dicom_ai_node.types import (
     Category,
     CheckedAttribute,
     HeaderCheck,
-    ImageFindings,
+    LabelProbabilities,
     Outcome,
     Proposal,
     ProposalSource,
@@ -217,7 +217,7 @@ def test_the_table_of_an_audit_has_its_columns_beside_those_of_age_and_sex() -> 
 def test_a_further_answer_has_columns_of_its_kind() -> None:
     report = audited(
         view=Category({"AP": 0.25, "PA": 0.75}, attribute="ViewPosition"),
-        marks=ImageFindings({"tube": 0.5}),
+        marks=LabelProbabilities({"tube": 0.5}),
         dose=Quantity(2.0, 1.0, (1.0, 3.0), unit="mGy"),
     )
     seen, _, nothing = csv.DictReader(io.StringIO(studies_table(report), newline=""))
