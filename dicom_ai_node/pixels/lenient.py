@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.values import text_of
@@ -53,10 +54,12 @@ def whole_value(header: Dataset, attribute: str | int) -> object:
 
     ``attribute`` is a keyword or a tag.
     """
-    tag = tag_of(attribute) if isinstance(attribute, str) else attribute
+    tag = tag_of(attribute) if isinstance(attribute, str) else BaseTag(attribute)
+    if tag not in header:
+        return None
     try:
         with quiet():
-            return header[tag].value if tag in header else None
+            return header[tag].value
     except _UNUSABLE:
         return None
 
