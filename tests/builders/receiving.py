@@ -27,13 +27,12 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
-from pynetdicom.pdu import A_ASSOCIATE_RQ
-from pynetdicom.presentation import build_context
 
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.ops.process import LISTENER_VARIABLE
 from dicom_ai_node.receive.server import run
 from dicom_ai_node.store import Database
+from tests.builders import wire
 from tests.builders.databases import opened
 from tests.builders.ports import free_port
 from tests.builders.waiting import wait_until_listening
@@ -253,48 +252,18 @@ class RawPeer:
         self.socket.close()
 
     def associate(self, sop_class: str = DX) -> None:
-        from pynetdicom.pdu_primitives import (
-            A_ASSOCIATE,
-            ImplementationClassUIDNotification,
-            MaximumLengthNotification,
-        )
-
-        primitive = A_ASSOCIATE()
-        primitive.application_context_name = "1.2.840.10008.3.1.1.1"
-        primitive.calling_ae_title, primitive.called_ae_title = "RAW", "DICOMAINODE"
-        longest, implementation = (
-            MaximumLengthNotification(),
-            ImplementationClassUIDNotification(),
-        )
-        longest.maximum_length_received = 16384
-        implementation.implementation_class_uid = "1.2.3.4"
-        primitive.user_information = [longest, implementation]
-        context = build_context(sop_class, EXPLICIT)
-        context.context_id = 1
-        primitive.presentation_context_definition_list = [context]
-        pdu = A_ASSOCIATE_RQ()
-        pdu.from_primitive(primitive)
-        self.socket.sendall(pdu.encode())
-        assert self.pdu()[0] == 0x02
+        context = wire.context(1, sop_class.encode(), EXPLICIT.encode())
+        self.socket.sendall(wire.request(calling=b"RAW".ljust(16), contexts=context))
+        assert self.pdu()[0] == wire.AC
 
     def p_data(self, *values: tuple[int, bytes], context_id: int = 1) -> None:
         """Send one P-DATA-TF of (message control header, fragment) pairs."""
-        items = b"".join(
-            struct.pack(">IBB", len(fragment) + 2, context_id, control) + fragment
-            for control, fragment in values
-        )
-        self.socket.sendall(struct.pack(">BxI", 4, len(items)) + items)
+        self.socket.sendall(wire.p_data(*values, context_id=context_id))
 
     def pdu(self) -> tuple[int, bytes]:
         """Return type and body of the next PDU; (0, b"") when the peer has closed."""
-        try:
-            header = self._exactly(6)
-        except ConnectionResetError:
-            return 0, b""
-        if not header:
-            return 0, b""
-        kind, length = struct.unpack(">BxI", header)
-        return kind, self._exactly(length)
+        answer = wire.read_pdu(self.socket)
+        return answer.kind, answer.body
 
     def status(self) -> int:
         """Return the status of the next response."""
@@ -304,29 +273,19 @@ class RawPeer:
         value: int = struct.unpack_from("<H", body, position + 8)[0]
         return value
 
-    def _exactly(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = self.socket.recv(size - len(data))
-            if not more:
-                return b""
-            data += more
-        return data
-
 
 def store_command(*, sop: str, sop_class: str = DX, message_id: int = 1) -> bytes:
     """The command set of a C-STORE-RQ (PS3.7 9.3.1.1)."""
-    command = Dataset()
-    command.AffectedSOPClassUID = sop_class
-    command.CommandField = 0x0001
-    command.MessageID = message_id
-    command.Priority = 0
-    command.CommandDataSetType = 0x0001
-    command.AffectedSOPInstanceUID = sop
-    data: bytes | None = encode(command, True, True)
-    assert data is not None
-    length = struct.pack("<HHII", 0, 0, 4, len(data))
-    return length + data
+    return wire.command(
+        {
+            0x00000002: sop_class.encode(),
+            0x00000100: wire.us(1),
+            0x00000110: wire.us(message_id),
+            0x00000700: wire.us(0),
+            0x00000800: wire.us(1),
+            0x00001000: sop.encode(),
+        }
+    )
 
 
 def dcmtk(name: str) -> str | None:
