@@ -226,7 +226,7 @@ def test_a_further_answer_has_columns_of_its_kind() -> None:
         "probability_female": "",
         "estimated_view": "PA",
         "probability_view": "0.75",
-        "probability_tube": "0.5",
+        "probability_marks_tube": "0.5",
         "estimated_dose": "2.0",
         "estimated_dose_low90": "1.0",
         "estimated_dose_high90": "3.0",

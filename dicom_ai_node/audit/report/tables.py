@@ -171,7 +171,7 @@ def _answer(name: str, answer: Answer) -> _Row:
         yield f"probability_{name}", _rounded(answer.certainty)
     else:
         for label, probability in answer.probabilities.items():
-            yield f"probability_{label}", _rounded(probability)
+            yield f"probability_{name}_{label}", _rounded(probability)
 
 
 def _patient(patient: str, studies: Sequence[AuditedStudy], identifiers: Identifiers) -> _Row:

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ from dicom_ai_node.dicom.values import CODES, ITEMS, SCHEME, says_something
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.header import ELEMENTS
 
-_TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _LONGEST = 4096  # as in TextHeader.from_dataset
 _AVAILABLE_TRANSFER_SYNTAX = 0x00083002
 _SCHEME = frozenset(f"{tag:08X}" for tag in SCHEME)
@@ -60,16 +58,6 @@ def texts_of(answer: Mapping[str, Any], tag: int) -> list[str]:
     found = element.get("Value", [])
     parts = [part for part in (found if isinstance(found, list) else [found]) if part is not None]
     return parts if all(isinstance(part, str) for part in parts) else []
-
-
-def is_dataset(answer: Mapping[str, Any]) -> bool:
-    """Whether the object names attributes by their tags, unlike a message of a web server."""
-    return any(_TAG.fullmatch(key) for key in answer)
-
-
-def normalised(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object with its tags in upper case (PS3.18 F.2.2), as not all services write."""
-    return {tag.upper(): element for tag, element in answer.items()}
 
 
 def _has_content(part: Any) -> bool:

@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 import requests
 
-from dicom_ai_node.audit.sources.dicom_json import is_dataset, normalised
 from dicom_ai_node.config.peers import WebTable
 from dicom_ai_node.dicom.part10 import is_part10
 from dicom_ai_node.errors import ConfigError, PeerRefused, PeerUnavailable
 
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 _JSON = "application/dicom+json, application/json"
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -105,13 +105,14 @@ class WebService:
             raise PeerRefused(0, f"{self._where} answered {what} with what is no JSON") from None
         if found is None:
             return []
-        if isinstance(found, Mapping) and is_dataset(found):  # one match, without its list
-            found = [found]
+        if isinstance(found, Mapping) and any(map(_TAG.fullmatch, found)):
+            found = [found]  # one match, without its list: the message of a server has no tags
         if not isinstance(found, list) or not all(
             isinstance(dataset, Mapping) for dataset in found
         ):
             raise PeerRefused(0, f"{self._where} answered {what} with other JSON than DICOM's")
-        return [normalised(dataset) for dataset in found]
+        # Tags are in upper case (PS3.18 F.2.2), and not all services write them so.
+        return [{tag.upper(): dataset[tag] for tag in dataset} for dataset in found]
 
     def _get(
         self, what: str, path: str, accept: str, query: Sequence[tuple[str, str]] = ()
