@@ -4,22 +4,32 @@ A process may be killed anywhere: what is settled is never asked for again, what
 """
 
 import errno
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import structlog
 
-from dicom_ai_node.audit.campaign import Ended, Ending
+from dicom_ai_node.archive.member import StudyFacts
+from dicom_ai_node.audit.campaign import Depth, Ended, Ending
 from dicom_ai_node.audit.listing import Lister
 from dicom_ai_node.audit.pacing import Hold
-from dicom_ai_node.audit.session import AuditSession, describe
-from dicom_ai_node.audit.sources import Source
-from dicom_ai_node.audit.study import Attempt, gather, listed_from_row
+from dicom_ai_node.audit.session import AuditSession, Task, describe
+from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, OtherStudy, Source
+from dicom_ai_node.audit.study import Analyse, Attempt, listed_from_row
 from dicom_ai_node.errors import ConfigError, PeerUnavailable, StorageError
+from dicom_ai_node.rules import TextHeader, check
+from dicom_ai_node.rules.header import distinct
+from dicom_ai_node.spool import storage_error
 from dicom_ai_node.store import audit_studies, audits
 from dicom_ai_node.store.audit_studies import ClaimedListed
 from dicom_ai_node.study import AuditEvent, AuditState
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_MOST_REASONS = 3
 
 log = structlog.get_logger()
 
@@ -75,16 +85,7 @@ class Collector:
             self._settle(claimed, into, "the program ended in every attempt to read it")
             return
         task, began = self._task, self._task.now()
-        call = partial(
-            gather,
-            source,
-            listed,
-            into,
-            spec=task.spec,
-            rules=task.rules,
-            analyse=task.analyse,
-            folder=task.folder,
-        )
+        call = partial(gather, source, listed, into, task)
         try:
             self.session.ask(task.settings.study_timeout_seconds, call)
         except Ended:
@@ -173,3 +174,77 @@ class Collector:
         progress.settled += 1
         progress.faults += bool(fault)
         self.session.show_progress()
+
+
+def gather(source: Source, listed: Listed, into: Attempt, task: Task) -> None:
+    """Ask for as much of the study as the audit's depth wants.
+
+    What is fetched lies below the task's folder and is removed before this returns. Raises what the
+    source raises, and StorageError where that folder cannot be written.
+    """
+    if task.spec.depth is not Depth.ALL:
+        try:
+            _use(into, source.headers(listed), whole=source.whole_headers)
+        except OtherStudy as error:
+            _use(into, error.headers, whole=source.whole_headers)
+            into.fault, into.incomplete = str(error), True
+    analyse = task.analyse
+    if analyse is None or not _wants_images(into, task):
+        return
+    fetched = _made_below(task.folder)
+    try:
+        _look(source.fetch(listed, fetched), into, analyse)
+    except BrokenOff as error:
+        _look(error.fetched, into, analyse)
+        raise
+    finally:
+        shutil.rmtree(fetched, ignore_errors=True)
+
+
+def _made_below(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Path(tempfile.mkdtemp(dir=folder))
+    except OSError as error:
+        raise storage_error(error) from error
+
+
+def _wants_images(into: Attempt, task: Task) -> bool:
+    if task.spec.depth is Depth.FLAGGED:
+        return check(into.facts.headers, settings=task.rules, today=task.spec.today).flagged
+    return task.spec.depth is Depth.ALL
+
+
+def _look(fetched: Fetched, into: Attempt, analyse: Analyse) -> None:
+    if fetched.expected is not None:
+        into.expected = fetched.expected
+    into.arrived = len(fetched.files)
+    missing = into.expected is not None and into.arrived < into.expected
+    into.incomplete = missing or bool(fetched.faults)
+    faults = [f"{into.arrived} of {into.expected} instances arrived"] if missing else []
+    faults += _reasons(fetched.faults)
+    if fetched.files:
+        seen = analyse(into.facts.study_instance_uid, fetched.files)
+        _use(into, seen.headers, whole=True)
+        into.result = seen.result
+        if seen.unreadable:
+            faults.append(f"{seen.unreadable} of {into.arrived} files cannot be read as DICOM")
+    elif not faults and into.expected != 0:
+        into.incomplete = True
+        faults.append("the source sent nothing")
+    into.fault = "; ".join(faults)
+
+
+def _use(into: Attempt, headers: Sequence[TextHeader], *, whole: bool) -> None:
+    """Let headers of instances take the place of what the listing said."""
+    if headers:
+        facts = into.facts
+        uid = facts.study_instance_uid or headers[0].clean("StudyInstanceUID")
+        into.facts = StudyFacts(uid, distinct(headers), facts.listed, from_files=whole)
+
+
+def _reasons(faults: Mapping[str, str]) -> list[str]:
+    """Return why instances did not come, the most frequent first, without naming them."""
+    counted = Counter(faults.values()).most_common()
+    texts = [f"{reason} ({count})" for reason, count in counted[:_MOST_REASONS]]
+    return [*texts, *(["and other faults"] if len(counted) > _MOST_REASONS else [])]

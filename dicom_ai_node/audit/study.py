@@ -1,11 +1,9 @@
-"""One study of an audit: its rows, what is asked for, and the files that are fetched meanwhile."""
+"""One study of an audit: its rows, an attempt at it, and where its files are meanwhile."""
 
 import hashlib
 import shutil
-import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,9 @@ from typing import Any
 import structlog
 
 from dicom_ai_node.archive.member import Collected, StudyFacts
-from dicom_ai_node.audit.campaign import AuditSpec, Depth
-from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, OtherStudy, Slice, Source
-from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.audit.sources import Listed, Slice, Source
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
-from dicom_ai_node.rules import TextHeader, check
-from dicom_ai_node.rules.header import distinct
-from dicom_ai_node.spool import storage_error
+from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.audit_studies import NewListed, SettledStudy
 from dicom_ai_node.types import StudyResult
@@ -31,7 +25,6 @@ LISTING = "listing:"
 """Begins the key of a part of the listing that could not be retrieved."""
 
 _LONGEST_KEY = 80
-_MOST_REASONS = 3
 
 log = structlog.get_logger()
 
@@ -81,88 +74,6 @@ class Attempt:
         result = _plain(result_to_json(self.result)) if self.result else None
         facts = self.facts.to_json()
         return SettledStudy(self.key, facts, result, self.expected, self.arrived, fault)
-
-
-def gather(
-    source: Source,
-    listed: Listed,
-    into: Attempt,
-    *,
-    spec: AuditSpec,
-    rules: RulesSettings,
-    analyse: Analyse | None,
-    folder: Path,
-) -> None:
-    """Ask for as much of the study as the audit's depth wants.
-
-    What is fetched lies below ``folder`` and is removed before this returns. Raises what the source
-    raises, and StorageError where ``folder`` cannot be written.
-    """
-    if spec.depth is not Depth.ALL:
-        try:
-            _use(into, source.headers(listed), whole=source.whole_headers)
-        except OtherStudy as error:
-            _use(into, error.headers, whole=source.whole_headers)
-            into.fault, into.incomplete = str(error), True
-    if analyse is None or not _wants_images(into, spec, rules):
-        return
-    fetched = _made_below(folder)
-    try:
-        _look(source.fetch(listed, fetched), into, analyse)
-    except BrokenOff as error:
-        _look(error.fetched, into, analyse)
-        raise
-    finally:
-        shutil.rmtree(fetched, ignore_errors=True)
-
-
-def _made_below(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Path(tempfile.mkdtemp(dir=folder))
-    except OSError as error:
-        raise storage_error(error) from error
-
-
-def _wants_images(into: Attempt, spec: AuditSpec, rules: RulesSettings) -> bool:
-    if spec.depth is Depth.FLAGGED:
-        return check(into.facts.headers, settings=rules, today=spec.today).flagged
-    return spec.depth is Depth.ALL
-
-
-def _look(fetched: Fetched, into: Attempt, analyse: Analyse) -> None:
-    if fetched.expected is not None:
-        into.expected = fetched.expected
-    into.arrived = len(fetched.files)
-    missing = into.expected is not None and into.arrived < into.expected
-    into.incomplete = missing or bool(fetched.faults)
-    faults = [f"{into.arrived} of {into.expected} instances arrived"] if missing else []
-    faults += _reasons(fetched.faults)
-    if fetched.files:
-        seen = analyse(into.facts.study_instance_uid, fetched.files)
-        _use(into, seen.headers, whole=True)
-        into.result = seen.result
-        if seen.unreadable:
-            faults.append(f"{seen.unreadable} of {into.arrived} files cannot be read as DICOM")
-    elif not faults and into.expected != 0:
-        into.incomplete = True
-        faults.append("the source sent nothing")
-    into.fault = "; ".join(faults)
-
-
-def _use(into: Attempt, headers: Sequence[TextHeader], *, whole: bool) -> None:
-    """Let headers of instances take the place of what the listing said."""
-    if headers:
-        facts = into.facts
-        uid = facts.study_instance_uid or headers[0].clean("StudyInstanceUID")
-        into.facts = StudyFacts(uid, distinct(headers), facts.listed, from_files=whole)
-
-
-def _reasons(faults: Mapping[str, str]) -> list[str]:
-    """Return why instances did not come, the most frequent first, without naming them."""
-    counted = Counter(faults.values()).most_common()
-    texts = [f"{reason} ({count})" for reason, count in counted[:_MOST_REASONS]]
-    return [*texts, *(["and other faults"] if len(counted) > _MOST_REASONS else [])]
 
 
 def folder_of(spool: Path, audit_id: int) -> Path:

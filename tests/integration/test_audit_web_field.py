@@ -10,6 +10,8 @@ import pytest
 from pydicom import Dataset
 
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
+from dicom_ai_node.audit.collect import gather
+from dicom_ai_node.audit.session import Task
 from dicom_ai_node.audit.sources import (
     OTHER_STUDY,
     Listed,
@@ -20,9 +22,10 @@ from dicom_ai_node.audit.sources import (
 )
 from dicom_ai_node.audit.sources.opening import open_source
 from dicom_ai_node.audit.sources.selection import DistinctStudies
-from dicom_ai_node.audit.study import Attempt, gather
+from dicom_ai_node.audit.study import Attempt
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import PeerRefused
 from tests.acceptance.harness import noise
 from tests.builders.web import Query, web_service
@@ -412,8 +415,8 @@ def test_metadata_of_another_study_are_a_fault_and_none_of_the_study(
     assert (len(fetched.files), fetched.faults) == (1, {"study": OTHER_STUDY})
     spec = ONE_DAY.model_copy(update={"depth": Depth.HEADERS})
     into = Attempt.of(source, listed, listed.key)
-    settings = RulesSettings()
-    gather(source, listed, into, spec=spec, rules=settings, analyse=None, folder=tmp_path)
+    asked = (AuditSettings(), RulesSettings(), tmp_path)
+    gather(source, listed, into, Task(1, spec, "", lambda: source, *asked))
     assert (into.fault, into.incomplete) == (OTHER_STUDY, True)
     assert [one.clean("PatientAge") for one in into.facts.headers] == ["040Y"]
     service.metadata["1.2.1"] = [strange.to_json_dict()]
