@@ -6,8 +6,8 @@ An answer stands beside the result's own keys under the name of its head. Those 
 of each image, are older than heads and are written as they always were.
 
 What the first bundle says stands at the top, beside what is said of the study; each further bundle
-that saw something of it is an item of ``further``. Only then ``part`` says what became of the first
-bundle's own: at the top are outcome and reason of the study.
+that saw something of it is an item of ``further``. Only then ``of_first`` says what became of the
+first bundle's own: at the top are outcome and reason of the study.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ _OF_KIND: Mapping[str, TypeAdapter[Answer]] = {
 _FEMALE = "probability_female"
 _KEYS = frozenset(
     {"study_instance_uid", "outcome", "audit", "images", "reason", "model", "unanswered"}
-    | {"trained_ages", "further", "part"}
+    | {"trained_ages", "further", "of_first"}
 )
 
 
@@ -61,7 +61,7 @@ def result_to_json(result: StudyResult) -> dict[str, Any]:
     part = _part_to_json(first)
     whole = of_study | part | {"outcome": result.outcome.value, "reason": _as_json(result.reason)}
     if further:
-        whole["part"] = {"outcome": part["outcome"], "reason": part["reason"]}
+        whole["of_first"] = {"outcome": part["outcome"], "reason": part["reason"]}
         whole["further"] = [_part_to_json(one) for one in further]
     return whole
 
@@ -82,7 +82,7 @@ def _part_to_json(part: BundleResult) -> dict[str, Any]:
 
 def parts_in(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return what each bundle says in a stored result: a mapping as of :func:`_part_to_json`."""
-    return [{**values, **values.get("part", {})}, *values.get("further", ())]
+    return [{**values, **values.get("of_first", {})}, *values.get("further", ())]
 
 
 def result_from_json(values: Mapping[str, Any]) -> StudyResult:

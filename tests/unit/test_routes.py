@@ -234,7 +234,7 @@ def test_a_result_is_stored_and_read_back(pipeline: Pipeline, tmp_path: Path) ->
     assert stored["age"] != stored["further"][1]["age"]
     assert verdict.estimate(stored).count("(") == 3, "two ages and a density"
     _, single = concluded(pipeline, tmp_path, section(2, study="mixed"))
-    assert not {"further", "part"} & result_to_json(single).keys()
+    assert not {"further", "of_first"} & result_to_json(single).keys()
     assert "further" not in to_json(single)
 
 
