@@ -219,6 +219,7 @@ def test_a_further_answer_has_columns_of_its_kind() -> None:
         view=Category({"AP": 0.25, "PA": 0.75}, attribute="ViewPosition"),
         marks=LabelProbabilities({"tube": 0.5}),
         dose=Quantity(2.0, 1.0, (1.0, 3.0), unit="mGy"),
+        other=Category({"F": 0.25, "M": 0.75}, attribute="PatientSex"),
     )
     seen, _, nothing = csv.DictReader(io.StringIO(studies_table(report), newline=""))
     said = {
@@ -227,6 +228,7 @@ def test_a_further_answer_has_columns_of_its_kind() -> None:
         "estimated_view": "PA",
         "probability_view": "0.75",
         "probability_marks_tube": "0.5",
+        "probability_female_other": "0.25",
         "estimated_dose": "2.0",
         "estimated_dose_low90": "1.0",
         "estimated_dose_high90": "3.0",

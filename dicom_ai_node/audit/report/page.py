@@ -224,6 +224,7 @@ def _compared_ages(studies: Sequence[AuditedStudy]) -> Iterator[tuple[AuditedStu
                 if isinstance(age, Quantity) and age.attribute == AGE:
                     marked = suspicion.alert or AGE in suspicion.found
                     yield study, plots.Dot(years, age.mu, age.interval90, marked)
+                    break  # of several networks the first is compared
 
 
 def _scatter_plot(studies: Sequence[AuditedStudy]) -> str:

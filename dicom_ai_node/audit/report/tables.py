@@ -165,7 +165,8 @@ def _answer(name: str, answer: Answer) -> _Row:
         yield f"estimated_{name}_low90", _rounded(low)
         yield f"estimated_{name}_high90", _rounded(high)
     elif is_of_sex(answer):
-        yield "probability_female", _rounded(answer.probabilities["F"])
+        column = "probability_female" if name == "sex" else f"probability_female_{name}"
+        yield column, _rounded(answer.probabilities["F"])
     elif isinstance(answer, Category):
         yield f"estimated_{name}", answer.value
         yield f"probability_{name}", _rounded(answer.certainty)
