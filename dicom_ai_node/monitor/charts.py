@@ -182,15 +182,24 @@ def weekly(
     now: float,
 ) -> list[tuple[int, Tally]]:
     """Return the sums of each week that began at ``since`` or later and is over at ``now``."""
-    weeks: dict[int, dict[str, Sums]] = {}
+    weeks: dict[int, list[Observation]] = {}
     for one in once_a_week(observations):
-        if week_begin(one.week) >= since and one.week < week_of(now):
-            tally = weeks.setdefault(one.week, dict.fromkeys((m.name for m in measured), _NONE))
-            for measure in measured:
-                value = measure.value(one)
-                if value is not None:
-                    tally[measure.name] += Sums(1, value, value**2)
-    return sorted(weeks.items())
+        weeks.setdefault(one.week, []).append(one)
+    return [
+        (week, {measure.name: _sums(measure, weeks[week]) for measure in measured})
+        for week in sorted(weeks)
+        if week_begin(week) >= since and week < week_of(now)
+    ]
+
+
+def _sums(measure: Measure, observations: Iterable[Observation]) -> Sums:
+    n = 0
+    total = squares = 0 if measure.share else 0.0
+    for one in observations:
+        value = measure.value(one)
+        if value is not None:
+            n, total, squares = n + 1, total + value, squares + value**2
+    return Sums(n, total, squares)
 
 
 def learn(

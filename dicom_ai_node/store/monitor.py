@@ -4,11 +4,11 @@ References, flags and decisions about the mode are never erased.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select
+from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from dicom_ai_node.monitor.charts import Point, Reference, Sums
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
@@ -23,6 +23,12 @@ from dicom_ai_node.store.tables import (
 )
 from dicom_ai_node.types import Outcome
 
+_COLUMNS = (
+    observation.c.study_instance_uid,
+    *(observation.c[field.name] for field in fields(Observation)[1:-1]),
+    study_header.c.patient_key,
+)
+"""In the order of the fields of an observation."""
 _LONGEST = {"manufacturer": 64, "model_name": 64, "station": 64, "software": 64, "view": 16}
 
 
@@ -62,7 +68,7 @@ def load_observations(
 ) -> list[Observation]:
     """Return the observations of studies that came at ``since`` or later, in order of time."""
     query = (
-        select(observation, study_header.c.patient_key)
+        select(*_COLUMNS)
         .outerjoin(
             study_header, study_header.c.study_instance_uid == observation.c.study_instance_uid
         )
@@ -103,21 +109,18 @@ def drop_observations(db: Database, *, before: float) -> int:
         return connection.execute(delete(observation).where(old)).rowcount
 
 
-def _observation(row: Row[Any]) -> Observation:
-    values = dict(row._mapping)
+def _observation(row: Sequence[Any]) -> Observation:
+    uid, sha256, role, outcome, *words, heads, received, patient = row
     return Observation(
-        study_uid=values.pop("study_instance_uid"),
-        role=Role(values.pop("role")),
-        outcome=Outcome(values.pop("outcome")),
-        heads=_heads(values.pop("heads")),
-        patient=values.pop("patient_key") or "",
-        **values,
+        uid, sha256, Role(role), Outcome(outcome), *words, _heads(heads), received, patient or ""
     )
 
 
 def _heads(stored: Mapping[str, Any]) -> dict[str, ObservedHead]:
     return {
-        name: ObservedHead(**head | {"values": tuple(head["values"])})
+        name: ObservedHead(
+            head["kind"], head["attribute"], head["unit"], tuple(head["values"]), head["answer"]
+        )
         for name, head in stored.items()
     }
 
