@@ -219,16 +219,8 @@ def _reference(reference: Reference) -> dict[str, Any]:
 
 
 def _point(point: Point) -> dict[str, Any]:
-    return {
-        "quantity": point.measure.name,
-        **_weeks(point),
-        "n": point.n,
-        "value": point.value,
-        "reference": point.reference,
-        "low": point.low,
-        "high": point.high,
-        "flagged": point.flagged,
-    }
+    told = {name: getattr(point, name) for name in ("n", "value", "reference", "low", "high")}
+    return {"quantity": point.measure.name, **_weeks(point), **told, "flagged": point.flagged}
 
 
 def _weeks(of: Reference | Point) -> dict[str, str]:

@@ -162,10 +162,6 @@ def _jpeg_lossless(predictor: int) -> Callable[[Image, int], bytes]:
     )
 
 
-def _jpeg_ls(values: Image, **options: int) -> bytes:
-    return bytes(imagecodecs.jpegls_encode(values, **options))
-
-
 def _jpeg2000(values: Image, bits: int, *, reversible: bool, level: int) -> bytes:
     return bytes(
         imagecodecs.jpeg2k_encode(
@@ -184,8 +180,10 @@ ENCODERS: dict[UID, Callable[[Image, int], bytes]] = {
     JPEGExtended12Bit: _jpeg,
     JPEGLossless: _jpeg_lossless(4),
     JPEGLosslessSV1: _jpeg_lossless(1),
-    JPEGLSLossless: lambda values, _: _jpeg_ls(values.view(f"u{values.dtype.itemsize}")),
-    JPEGLSNearLossless: lambda values, _: _jpeg_ls(values, level=2),
+    JPEGLSLossless: lambda values, _: bytes(
+        imagecodecs.jpegls_encode(values.view(f"u{values.dtype.itemsize}"))
+    ),
+    JPEGLSNearLossless: lambda values, _: bytes(imagecodecs.jpegls_encode(values, level=2)),
     JPEG2000Lossless: lambda values, bits: _jpeg2000(values, bits, reversible=True, level=0),
     JPEG2000: lambda values, bits: _jpeg2000(values, bits, reversible=False, level=60),
     HTJ2KLossless: lambda values, _: _htj2k(values),

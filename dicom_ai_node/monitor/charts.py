@@ -69,20 +69,19 @@ def limits(
 
     None where no value is too low or too high.
     """
-    low = high = None
     if measure.harm is Harm.EITHER:
         chance /= 2
-    if not measure.share:
-        half = _deviate(chance) * _standard_error(reference, n)
-        if measure.harm is Harm.EITHER:
-            return reference.mean - half, reference.mean + half
+    if measure.share:
+        hits, of = int(reference.total), reference.n
+        low, high = fewest(n, hits, of, chance) / n, (n - fewest(n, of - hits, of, chance)) / n
+        return (
+            None if measure.harm is Harm.HIGH else low,
+            None if measure.harm is Harm.LOW else high,
+        )
+    if measure.harm is Harm.HIGH:
         return None, _largest_mean(reference, n, chance)
-    hits, of = int(reference.total), reference.n
-    if measure.harm is not Harm.HIGH:
-        low = fewest(n, hits, of, chance) / n
-    if measure.harm is not Harm.LOW:
-        high = (n - fewest(n, of - hits, of, chance)) / n
-    return low, high
+    half = _deviate(chance) * _standard_error(reference, n)
+    return reference.mean - half, reference.mean + half
 
 
 def _largest_mean(reference: Sums, n: int, chance: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
 from dicom_ai_node.monitor.charts import Point, Reference, Sums
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
@@ -111,9 +111,8 @@ def drop_observations(db: Database, *, before: float) -> int:
 
 def _observation(row: Sequence[Any]) -> Observation:
     uid, sha256, role, outcome, *words, heads, received, patient = row
-    return Observation(
-        uid, sha256, Role(role), Outcome(outcome), *words, _heads(heads), received, patient or ""
-    )
+    read: list[Any] = [Role(role), Outcome(outcome), *words, _heads(heads), received, patient or ""]
+    return Observation(uid, sha256, *read)
 
 
 def _heads(stored: Mapping[str, Any]) -> dict[str, ObservedHead]:
@@ -213,16 +212,17 @@ def switches(db: Database) -> list[Switch]:
 
 def accepted_at(db: Database) -> float:
     """Return when a person last said that the node is to go on as it is; 0 when never."""
-    query = select(func.max(mode_switch.c.at)).where(mode_switch.c.mode == Mode.LIVE)
-    with db.read() as connection:
-        return connection.execute(query).scalar() or 0.0
+    return _last_switch(db, mode_switch.c.mode == Mode.LIVE)
 
 
 def learning_since(db: Database) -> float:
     """Return from when on a reference may be learned: 0, or the last time a new one was asked."""
-    query = select(func.max(mode_switch.c.at)).where(mode_switch.c.new_reference.is_(True))
+    return _last_switch(db, mode_switch.c.new_reference.is_(True))
+
+
+def _last_switch(db: Database, which: ColumnElement[bool]) -> float:
     with db.read() as connection:
-        return connection.execute(query).scalar() or 0.0
+        return connection.execute(select(func.max(mode_switch.c.at)).where(which)).scalar() or 0.0
 
 
 def reference_of(db: Database, model_sha256: str) -> Reference | None:
@@ -279,14 +279,11 @@ def raise_flags(
 
 def open_flags(db: Database, model_sha256: str) -> list[Flag]:
     """Return the flags of a bundle that no person has accepted yet, the oldest first."""
+    c = drift_flag.c
     query = (
-        select(drift_flag)
-        .where(drift_flag.c.model_sha256 == model_sha256)
-        .where(drift_flag.c.found_at > accepted_at(db))
-        .order_by(drift_flag.c.id)
+        select(c.model_sha256, c.quantity, c.found_at, c.text)
+        .where(c.model_sha256 == model_sha256, c.found_at > accepted_at(db))
+        .order_by(c.id)
     )
     with db.read() as connection:
-        return [
-            Flag(row.model_sha256, row.quantity, row.found_at, row.text)
-            for row in connection.execute(query)
-        ]
+        return [Flag(*row) for row in connection.execute(query)]
