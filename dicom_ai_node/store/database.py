@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Executable, Row, Select, Table
+from sqlalchemy import Connection, Engine, Executable, Row, Select, Table, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
@@ -37,7 +37,6 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._dialect: Any = sqlite if self.is_sqlite else postgresql
         self._engine = sqlite_engine(self.url) if self.is_sqlite else server_engine(self.url)
         self.file = file_of(self.url) if self.is_sqlite else None
         """The file of SQLite; None for a server, whose disk is not ours to look at."""
@@ -111,22 +110,6 @@ class Database:
         """Execute one statement in a transaction of its own; return how many rows it changed."""
         with self.write() as connection:
             return connection.execute(statement).rowcount
-
-    def insert_missing(self, table: Table) -> Any:
-        """``INSERT ... ON CONFLICT DO NOTHING`` in the database's dialect."""
-        return self._dialect.insert(table).on_conflict_do_nothing()
-
-    def upsert(
-        self, table: Table, instead: Mapping[str, Any] = MappingProxyType({}), **values: Any
-    ) -> Any:
-        """``INSERT``, or ``UPDATE`` where a row has that primary key, in the database's dialect.
-
-        ``instead`` are values that only the update has.
-        """
-        key = [column.name for column in table.primary_key]
-        changed = {name: value for name, value in values.items() if name not in key}
-        new = self._dialect.insert(table).values(values)
-        return new.on_conflict_do_update(index_elements=key, set_={**changed, **instead})
 
     def upgrade(self) -> str:
         """Migrate to the newest schema and return its revision.
@@ -248,6 +231,33 @@ def _alembic_config() -> AlembicConfig:
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     return config
+
+
+def insert_missing(connection: Connection, table: Table, **values: Any) -> bool:
+    """Insert a row unless a key of it is taken; return whether it was inserted."""
+    new = _dialect(connection).insert(table).values(values).on_conflict_do_nothing()
+    return connection.execute(new.returning(literal(1))).first() is not None
+
+
+def upsert(
+    connection: Connection,
+    table: Table,
+    instead: Mapping[str, Any] = MappingProxyType({}),
+    **values: Any,
+) -> None:
+    """Insert a row, or change the one that has its primary key.
+
+    ``instead`` are values that only the change has.
+    """
+    key = [column.name for column in table.primary_key]
+    changed = {name: value for name, value in values.items() if name not in key}
+    new = _dialect(connection).insert(table).values(values)
+    update = {**changed, **instead}
+    connection.execute(new.on_conflict_do_update(index_elements=key, set_=update))
+
+
+def _dialect(connection: Connection) -> Any:
+    return sqlite if connection.dialect.name == "sqlite" else postgresql
 
 
 def as_record(cls: type[T], row: AnyRow, **others: Any) -> T:

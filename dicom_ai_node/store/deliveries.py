@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, select, update
 
-from dicom_ai_node.store.database import Database, as_record
+from dicom_ai_node.store.database import Database, as_record, upsert
 from dicom_ai_node.store.leases import Queue, lease
 from dicom_ai_node.store.lifecycles import apply_event, lock_study, move_deliveries, settle
 from dicom_ai_node.store.reports import StoredFile, files_of
@@ -107,7 +107,7 @@ def delivered(
         reached["sop_class_uid"] = file.sop_class_uid
     with db.write() as connection:
         mine = _settle(connection, claimed, DeliveryEvent.STORED, now, changes)
-        connection.execute(db.upsert(destination, name=claimed.destination, **reached))
+        upsert(connection, destination, name=claimed.destination, **reached)
         return mine
 
 
@@ -146,7 +146,7 @@ def hold(
     with db.write() as connection:
         failures = {"failures": destination.c.failures + 1}
         held = {"name": name, "failures": 1, "not_before": until, "error": error}
-        connection.execute(db.upsert(destination, failures, **held))
+        upsert(connection, destination, failures, **held)
         for claimed in unsent:
             changes = {"attempts": claimed.attempts - 1, "error": error}
             move_deliveries(connection, _under_lease(claimed), DeliveryEvent.RELEASE, **changes)

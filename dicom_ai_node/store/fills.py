@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, sel
 
 from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store.database import Database, as_record
+from dicom_ai_node.store.database import Database, as_record, upsert
 from dicom_ai_node.store.decisions import DecidedBy, mark_applied
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
@@ -77,7 +77,7 @@ def queue_copies(
         now_in_force = [detail.proposal for detail in in_force(connection, study_uid)]
         if any(detail.proposal not in now_in_force for detail in applied):
             raise FillError("a proposal of the study changed while its copies were made: try again")
-        fresh = sum(_queue(db, connection, study_uid, copy, now) for copy in copies)
+        fresh = sum(_queue(connection, study_uid, copy, now) for copy in copies)
         newly = [
             detail.proposal
             for detail in applied
@@ -89,7 +89,7 @@ def queue_copies(
         return fresh
 
 
-def _queue(db: Database, connection: Connection, study_uid: str, copy: NewCopy, now: float) -> bool:
+def _queue(connection: Connection, study_uid: str, copy: NewCopy, now: float) -> bool:
     """Queue a copy for its destination; return whether it was not yet."""
     known = report_file.c.sop_instance_uid == copy.file.sop_instance_uid
     # Its file is there again, where retention had removed it.
@@ -97,7 +97,7 @@ def _queue(db: Database, connection: Connection, study_uid: str, copy: NewCopy, 
     report_id = connection.scalar(again.returning(report_file.c.report_id))
     if report_id is None:
         report_id = _insert(connection, study_uid, copy.file)
-    return queue_report(db, connection, report_id, study_uid, copy.destination, now=now)
+    return queue_report(connection, report_id, study_uid, copy.destination, now=now)
 
 
 def _insert(connection: Connection, study_uid: str, file: StoredFile) -> int:
@@ -161,7 +161,7 @@ def record_stuck(db: Database, study_uid: str, reason: str, *, now: float) -> bo
         before = connection.execute(query).first()
         attempts = before.attempts + 1 if before else 1
         stuck = Stuck(reason, attempts, now, now + BACKOFF.seconds(attempts))
-        connection.execute(db.upsert(stuck_fill, study_instance_uid=study_uid, **asdict(stuck)))
+        upsert(connection, stuck_fill, study_instance_uid=study_uid, **asdict(stuck))
     return before is None or before.reason != reason
 
 

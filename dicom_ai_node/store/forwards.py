@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store.database import AnyRow, Database, as_record
+from dicom_ai_node.store.database import AnyRow, Database, as_record, insert_missing
 from dicom_ai_node.store.decisions import DecidedBy, mark_applied
 from dicom_ai_node.store.lifecycles import lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, in_force
@@ -62,12 +62,10 @@ class Outgoing:
         return RECEIVED if self.path == self.image.path else COERCED
 
 
-def enter(
-    db: Database, connection: Connection, sop_uid: str, study_uid: str, *, now: float
-) -> None:
+def enter(connection: Connection, sop_uid: str, study_uid: str, *, now: float) -> None:
     """Have an image of a study forwarded; it makes no difference when it was before."""
     values = {"sop_instance_uid": sop_uid, "study_instance_uid": study_uid, "received_at": now}
-    connection.execute(db.insert_missing(forward).values(values))
+    insert_missing(connection, forward, **values)
 
 
 def came_too_late(db: Database, sop_uid: str, study_uid: str) -> bool:
@@ -173,7 +171,7 @@ def queue(
             by = DecidedBy(GATEWAY, f"forwarded: {', '.join(names)}", now)
             mark_applied(connection, [applied.proposal], by)
         for sending in queued:
-            _queue(db, connection, study_uid, sending, names, now)
+            _queue(connection, study_uid, sending, names, now)
         return len(queued)
 
 
@@ -197,7 +195,6 @@ def _is_current(connection: Connection, study_uid: str, outgoing: Outgoing) -> b
 
 
 def _queue(
-    db: Database,
     connection: Connection,
     study_uid: str,
     outgoing: Outgoing,
@@ -210,7 +207,7 @@ def _queue(
         connection, study_uid, NewReport(outgoing.kind, (file,)), analysis_id=None
     )
     for name in destinations:
-        queue_report(db, connection, report_id, study_uid, name, now=now)
+        queue_report(connection, report_id, study_uid, name, now=now)
     connection.execute(
         update(forward)
         .where(forward.c.sop_instance_uid == image.sop_instance_uid)

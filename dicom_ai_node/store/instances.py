@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import forwards
-from dicom_ai_node.store.database import AnyRow, Database, as_record
+from dicom_ai_node.store.database import AnyRow, Database, as_record, insert_missing
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
 from dicom_ai_node.study import Event, State, closing_time
@@ -65,28 +65,29 @@ def record(
     be told 0x0000.
     """
     study_uid, sop_uid = study_instance_uid, stored.image.sop_instance_uid
-    new_study = db.insert_missing(study).values(
-        study_instance_uid=study_uid,
-        state=State.COLLECTING,
-        first_at=now,
-        opened_at=now,
-        last_at=now,
-        closes_at=closing_time(opened_at=now, last_at=now, settings=settings),
-        updated_at=now,
-    )
     with db.write() as connection:
-        connection.execute(new_study)
+        insert_missing(
+            connection,
+            study,
+            study_instance_uid=study_uid,
+            state=State.COLLECTING,
+            first_at=now,
+            opened_at=now,
+            last_at=now,
+            closes_at=closing_time(opened_at=now, last_at=now, settings=settings),
+            updated_at=now,
+        )
         state = lock_study(connection, study_uid)
         if key := stored.association:
-            joined = db.insert_missing(association_study)
-            connection.execute(joined.values(association_id=key, study_instance_uid=study_uid))
-        filed = _insert(db, connection, stored, study_uid, analysable, now)
+            joined = {"association_id": key, "study_instance_uid": study_uid}
+            insert_missing(connection, association_study, **joined)
+        filed = _insert(connection, stored, study_uid, analysable, now)
         open_to_more = state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN
         if filed is not Filed.DUPLICATE and open_to_more:
             event = Event.INSTANCE if analysable else Event.OTHER_INSTANCE
             apply_event(connection, study_uid, event, now=now, settings=settings)
         if forward:
-            forwards.enter(db, connection, sop_uid, study_uid, now=now)
+            forwards.enter(connection, sop_uid, study_uid, now=now)
         return filed
 
 
@@ -130,12 +131,7 @@ def record_quarantine(db: Database, *, path: str, calling_ae: str, reason: str, 
 
 
 def _insert(
-    db: Database,
-    connection: Connection,
-    stored: StoredInstance,
-    study_uid: str,
-    analysable: bool,
-    now: float,
+    connection: Connection, stored: StoredInstance, study_uid: str, analysable: bool, now: float
 ) -> Filed:
     sop_uid = stored.image.sop_instance_uid
     same_uid = select(func.count()).where(instance.c.sop_instance_uid == sop_uid)
@@ -143,8 +139,7 @@ def _insert(
     values = asdict(stored)
     values |= values.pop("image")
     values |= {"version": versions + 1, "study_instance_uid": study_uid, "received_at": now}
-    new = db.insert_missing(instance).values(analysable=analysable, **values)
-    if connection.execute(new.returning(instance.c.id)).first() is None:
+    if not insert_missing(connection, instance, analysable=analysable, **values):
         _restore(connection, study_uid, sop_uid, stored.digest, now)
         return Filed.DUPLICATE
     return Filed.NEW_VERSION if versions else Filed.NEW

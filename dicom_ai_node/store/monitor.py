@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, se
 
 from dicom_ai_node.monitor.charts import Point, Reference, Sums
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
-from dicom_ai_node.store.database import Database
+from dicom_ai_node.store.database import Database, insert_missing
 from dicom_ai_node.store.tables import (
     drift_flag,
     drift_reference,
@@ -264,15 +264,15 @@ def raise_flags(
     with db.write() as connection:
         for point in points:
             if point.flagged:
-                added = connection.execute(
-                    db.insert_missing(drift_flag).values(
-                        model_sha256=model_sha256,
-                        quantity=point.measure.name,
-                        end=point.end,
-                        found_at=now,
-                        text=point.sentence,
-                    )
-                ).rowcount
+                added = insert_missing(
+                    connection,
+                    drift_flag,
+                    model_sha256=model_sha256,
+                    quantity=point.measure.name,
+                    end=point.end,
+                    found_at=now,
+                    text=point.sentence,
+                )
                 new += [point] if added else []
     return new
 

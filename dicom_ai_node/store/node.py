@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, delete, select
 
-from dicom_ai_node.store.database import AnyRow, Database
+from dicom_ai_node.store.database import AnyRow, Database, upsert
 from dicom_ai_node.store.tables import node_value, worker
 
 _JUMPS = "clock_jumps"
@@ -33,7 +33,7 @@ def note_jump(db: Database, seconds: float, *, now: float) -> None:
     """Count a jump of the clock."""
     with db.write() as connection:
         text = f"{_jumps(connection).count + 1} {seconds:.3f}"
-        connection.execute(db.upsert(node_value, name=_JUMPS, value=text, at=now))
+        upsert(connection, node_value, name=_JUMPS, value=text, at=now)
 
 
 def clock_jumps(db: Database) -> ClockJumps:
@@ -57,7 +57,8 @@ def write_probe(db: Database, *, now: float) -> None:
     """
     # On a server this shows that the session may write; its disk is its administrator's.
     size = _PROBE_BYTES if db.is_sqlite else 16
-    db.change(db.upsert(node_value, name="probe", value=secrets.token_hex(size // 2), at=now))
+    with db.write() as connection:
+        upsert(connection, node_value, name="probe", value=secrets.token_hex(size // 2), at=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def count_files(db: Database, found: FileCounts, *, now: float) -> FileCounts:
         before = _file_counts(connection)
         registered, damaged = before.registered + found.registered, before.damaged + found.damaged
         text = f"{registered} {damaged} {found.missing} {found.waiting}"
-        connection.execute(db.upsert(node_value, name=_COUNTS, value=text, at=now))
+        upsert(connection, node_value, name=_COUNTS, value=text, at=now)
         return _file_counts(connection)
 
 
@@ -115,17 +116,9 @@ class Worker:
 def beat(db: Database, name: str, *, role: str, pid: int, now: float) -> None:
     """Say that the process is alive; a new process under a known name starts a new life."""
     started_at = case((worker.c.pid == pid, worker.c.started_at), else_=now)
-    db.change(
-        db.upsert(
-            worker,
-            {"started_at": started_at},
-            name=name,
-            role=role,
-            pid=pid,
-            started_at=now,
-            alive_at=now,
-        )
-    )
+    process = {"name": name, "role": role, "pid": pid, "alive_at": now}
+    with db.write() as connection:
+        upsert(connection, worker, {"started_at": started_at}, started_at=now, **process)
 
 
 def forget(db: Database, name: str, *, pid: int) -> None:

@@ -6,7 +6,7 @@ from datetime import date
 from sqlalchemy import Connection, delete, select
 
 from dicom_ai_node.rules.worklist_rules import Verdict, WorklistReply
-from dicom_ai_node.store.database import Database, as_record
+from dicom_ai_node.store.database import Database, as_record, upsert
 from dicom_ai_node.store.tables import study_header, worklist_answer
 from dicom_ai_node.types import PriorStudy, WorklistAnswer
 
@@ -36,9 +36,9 @@ def priors(db: Database, *, patient_key: str, except_study: str) -> list[PriorSt
     return [as_record(PriorStudy, row, study_date=_date(row.study_date)) for row in db.rows(query)]
 
 
-def save_header(db: Database, connection: Connection, study_uid: str, header: StudyHeader) -> None:
+def save_header(connection: Connection, study_uid: str, header: StudyHeader) -> None:
     """Remember the header facts of a study, in place of earlier ones."""
-    connection.execute(db.upsert(study_header, study_instance_uid=study_uid, **asdict(header)))
+    upsert(connection, study_header, study_instance_uid=study_uid, **asdict(header))
 
 
 def _date(text: str) -> date | None:
@@ -70,7 +70,8 @@ def save_worklist_answer(
     """Remember what came of asking about a study, in place of what came of it before."""
     answer = asdict(asked.answer or WorklistAnswer(""))
     values = {"digest": digest, "asked_at": now, "verdict": asked.verdict, **answer}
-    db.change(db.upsert(worklist_answer, study_instance_uid=study_uid, **values))
+    with db.write() as connection:
+        upsert(connection, worklist_answer, study_instance_uid=study_uid, **values)
 
 
 def forget_unanswered(connection: Connection, study_uid: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, Select, delete, exists, insert, or_, select, update
 
-from dicom_ai_node.store.database import Database, as_record
+from dicom_ai_node.store.database import Database, as_record, insert_missing
 from dicom_ai_node.store.tables import analysis, delivery, report, report_file
 from dicom_ai_node.study import DeliveryState
 
@@ -155,24 +155,24 @@ def restore_files(connection: Connection, reports: Iterable[NewReport]) -> None:
 
 
 def queue_report(
-    db: Database, connection: Connection, report_id: int, study_uid: str, name: str, *, now: float
+    connection: Connection, report_id: int, study_uid: str, name: str, *, now: float
 ) -> bool:
     """Queue a report of the study ``study_uid`` for the destination ``name``, once.
 
     Returns whether it was not yet, in whatever state it is there.
     """
-    new = db.insert_missing(delivery).values(
+    return insert_missing(
+        connection,
+        delivery,
         report_id=report_id,
         study_instance_uid=study_uid,
         destination=name,
         state=DeliveryState.QUEUED,
         created_at=now,
     )
-    return connection.execute(new.returning(delivery.c.id)).first() is not None
 
 
 def queue_missing(
-    db: Database,
     connection: Connection,
     analysis_id: int,
     study_uid: str,
@@ -187,7 +187,7 @@ def queue_missing(
     for row in connection.execute(sendable).all():
         for name, kinds in destinations.items():
             if row.kind in kinds:
-                queue_report(db, connection, row.id, study_uid, name, now=now)
+                queue_report(connection, row.id, study_uid, name, now=now)
 
 
 def discard_quarantined(connection: Connection, analysis_id: int) -> bool:

@@ -74,12 +74,12 @@ def finish(
         if not holds(connection, claimed):
             return False
         if header is not None:
-            save_header(db, connection, study_uid, header)
+            save_header(connection, study_uid, header)
         save_observations(connection, study_uid, new.observations)
         known, repeated = _kept(connection, claimed, new, now=now)
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW
         if not withheld:
-            queue_missing(db, connection, known, study_uid, destinations, now=now)
+            queue_missing(connection, known, study_uid, destinations, now=now)
         faulty = any(report.quarantined for report in new.reports)
         if new.proposals is not None and not faulty:
             record_proposals(

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, select, update
 
-from dicom_ai_node.store.database import AnySelect, Database
+from dicom_ai_node.store.database import AnySelect, Database, upsert
 from dicom_ai_node.store.node import value_of
 from dicom_ai_node.store.reports import COERCED, COPY, FORWARDED
 from dicom_ai_node.store.tables import (
@@ -135,7 +135,7 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
     with db.write() as connection:
         locked = query.with_for_update(of=study, skip_locked=True)
         uids = list(connection.scalars(locked))
-        _count_forgotten(db, connection, uids)
+        _count_forgotten(connection, uids)
         reports = select(report.c.id).where(report.c.study_instance_uid.in_(uids))
         connection.execute(delete(report_file).where(report_file.c.report_id.in_(reports)))
         # In an order in which no row points to one that is gone.
@@ -154,7 +154,7 @@ def forgotten(connection: Connection) -> tuple[int, int]:
     return instances, reports
 
 
-def _count_forgotten(db: Database, connection: Connection, uids: list[str]) -> None:
+def _count_forgotten(connection: Connection, uids: list[str]) -> None:
     """Keep the totals of what ever was: a counter that falls says that the node began anew."""
     instances, reports = forgotten(connection)
     counted = select(func.count()).where(instance.c.study_instance_uid.in_(uids))
@@ -162,7 +162,7 @@ def _count_forgotten(db: Database, connection: Connection, uids: list[str]) -> N
     instances += connection.execute(counted).scalar_one()
     reports += connection.execute(select(func.count()).where(own)).scalar_one()
     text = f"{instances} {reports}"
-    connection.execute(db.upsert(node_value, name=_FORGOTTEN, value=text, at=0.0))
+    upsert(connection, node_value, name=_FORGOTTEN, value=text, at=0.0)
 
 
 def _done(before: float) -> ColumnElement[bool]:
