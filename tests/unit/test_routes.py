@@ -296,6 +296,40 @@ def test_one_report_has_a_part_for_each_bundle(
             assert dciodvfy(path) == []
 
 
+def test_one_more_bundle_is_one_more_manifest(
+    bundles: dict[str, Path], tmp_path: Path, found_validator: bool
+) -> None:
+    """The body region of MR, in the codes of its manifest."""
+    region = CategoryHead(
+        name="region", output=0, values=("BRAIN", "KNEE"), attribute="BodyPartExamined",
+        concept=Concept("123014", "DCM", "Target Region"),
+        codes={"BRAIN": Concept("12738006", "SCT", "Brain"),
+               "KNEE": Concept("72696002", "SCT", "Knee")},
+    )  # fmt: skip
+    folder = invented_bundle(
+        tmp_path / "region",
+        [region],
+        accepts={"sop_classes": [MRImageStorage], "modalities": ["MR"]},
+    )
+    config = configured({**bundles, "region": folder}, "chest", "region")
+    pipeline = Pipeline.of(config, reporting_bundles(config.model))
+    mr = section(2, study="mixed", SOPClassUID=MRImageStorage, Modality="MR")
+    ready, result = concluded(pipeline, tmp_path, film(1), mr)
+    assert names(result) == ["chest", "region"]
+    assert MRImageStorage in analysed_classes(config.model)
+    assert result_from_json(json.loads(json.dumps(result_to_json(result)))) == result
+    content = reports(ready, result)[0]
+    (study,) = [
+        group
+        for group in measurement_groups(pydicom.dcmread(BytesIO(content)))
+        if said(group, "123014")
+    ]
+    assert said(study, "123014")[0] in {"12738006", "72696002"}
+    if found_validator:
+        (tmp_path / "report").write_bytes(content)
+        assert dciodvfy(tmp_path / "report") == []
+
+
 def test_a_part_that_is_silent_does_not_pass_the_check(pipeline: Pipeline, tmp_path: Path) -> None:
     ready, result = concluded(pipeline, tmp_path, film(1), section(2, study="mixed"))
     content = reports(ready, result)[0]
