@@ -21,11 +21,11 @@ from dicom_ai_node.cli.printing import (
     table,
     uncounted,
 )
+from dicom_ai_node.cli.verdict import by_gravity
 from dicom_ai_node.config import load_config
 from dicom_ai_node.output import visible
 
 _CSV = ("path", "age", "sex", "status_age", "status_sex", "rules", "proposals", "error")
-_SEVERITIES = ("error", "warning", "information")
 
 
 def check_header(
@@ -106,13 +106,9 @@ def _words(document: dict[str, Any]) -> list[str]:
     if document["error"] is not None:
         return [visible(document["error"])]
     lines = [", ".join(f"{name} {status}" for name, status in document["status"].items())]
-    named = [
-        finding
-        for finding in document["findings"]
-        if uncounted([finding["rule"]]) or finding["severity"] != "information"
-    ]
-    for finding in sorted(named, key=lambda each: _SEVERITIES.index(each["severity"])):
-        lines.append(f"{finding['rule']} {visible(finding['reason'])}")
+    for finding in by_gravity(document["findings"]):
+        if uncounted([finding["rule"]]) or finding["severity"] != "information":
+            lines.append(f"{finding['rule']} {visible(finding['reason'])}")
     for made in document["proposals"]:
         value = visible(made["value"])
         lines.append(f"proposed {made['keyword']} = {value}, from {made['source']}")

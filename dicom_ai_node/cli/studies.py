@@ -207,9 +207,10 @@ def _study_blocks(detail: StudyDetail, log_id: str) -> Iterator[Block]:
     yield Whole(Text(f"study {visible(detail.study.study_instance_uid)}"))
     yield pairs(_summary(detail))
     yield Text(f"in the log: {log_id}", style="dim")
-    found = list(verdict.findings(detail.result)) if detail.result else []
-    if found:
-        yield table(("Rule", "Finding"), found, title="Findings")
+    if detail.result and detail.result["audit"]["findings"]:
+        findings = verdict.by_gravity(detail.result["audit"]["findings"])
+        cells = [(finding["rule"], finding["reason"]) for finding in findings]
+        yield table(("Rule", "Finding"), cells, title="Findings")
     if detail.instances:
         yield Text("Images", style="italic")
         yield _images(detail)

@@ -1,6 +1,6 @@
 """A study's answer in words: what was recorded, what the image says, what is to be looked at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dicom_ai_node.cli.printing import uncounted
@@ -11,7 +11,6 @@ from dicom_ai_node.types import (
     Category,
     Outcome,
     Quantity,
-    Severity,
 )
 
 _STATUS = {
@@ -24,7 +23,7 @@ _STATUS = {
     AttributeStatus.NOT_ASSESSED: "not assessed",
 }
 _QUIET = {AttributeStatus.CONSISTENT, AttributeStatus.NOT_ASSESSED}
-_SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.INFORMATION)
+_SEVERITIES = ("error", "warning", "information")
 
 Result = dict[str, Any]
 """A StudyResult as JSON."""
@@ -82,7 +81,8 @@ def _in_words(name: str, answer: Answer) -> str:
 
 def verdict(result: Result) -> str:
     """Return what is wrong with what is recorded, 'consistent' when nothing is."""
-    status = {name: AttributeStatus(one) for name, one in statuses(result["audit"]).items()}
+    stored = statuses(result["audit"])
+    status = {name: AttributeStatus(value) for name, value in stored.items()}
     wrong = [name for name in status if status[name] not in _QUIET]
     if not wrong:
         unclear = [name for name in status if status[name] is AttributeStatus.NOT_ASSESSED]
@@ -105,25 +105,25 @@ def of_image(image: dict[str, Any]) -> str:
 
 def flags(result: Result) -> str:
     """Return the rules that ask for a look; those that only inform are in ``show``."""
-    found = [one["rule"] for one in result["audit"]["findings"] if one["severity"] != "information"]
-    return " ".join(dict.fromkeys(found))
+    findings = result["audit"]["findings"]
+    graver = [finding["rule"] for finding in findings if finding["severity"] != "information"]
+    return " ".join(dict.fromkeys(graver))
 
 
-def findings(result: Result) -> Iterator[tuple[str, str]]:
-    """Return (rule, reason), the gravest first; what holds of most files comes last."""
+def by_gravity(findings: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """Return findings, the gravest first; what holds of most files comes last."""
 
-    def order(one: dict[str, str]) -> tuple[int, bool]:
-        return _SEVERITIES.index(Severity(one["severity"])), not uncounted([one["rule"]])
+    def order(finding: dict[str, str]) -> tuple[int, bool]:
+        return _SEVERITIES.index(finding["severity"]), not uncounted([finding["rule"]])
 
-    for one in sorted(result["audit"]["findings"], key=order):
-        yield one["rule"], one["reason"]
+    return sorted(findings, key=order)
 
 
 def unanswered(result: Result) -> Iterator[tuple[str, str]]:
     """Return (attribute, reason) of what is not stated."""
     for part in parts_in(result):
-        for one in part.get("unanswered", ()):  # results of older versions have none
-            yield one["attribute"], one["reason"]["text"]
+        for head in part.get("unanswered", ()):  # results of older versions have none
+            yield head["attribute"], head["reason"]["text"]
         if not part.get("unanswered") and part["reason"]:
             yield "answer", part["reason"]["text"]
 

@@ -8,7 +8,7 @@ ones, true), under the default policy.
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,31 +54,27 @@ class PlantedAges:
     """One row: which images, and what is recorded for each."""
 
     name: str
-    chosen: Callable[[PlantedImage], bool]
-    recorded: Callable[[PlantedImage], float]
+    splits: Sequence[str]
+    ages: tuple[float, float] = (0, 121)
+    """True ages, the second one excluded."""
+    planted: float | None = None
+    """Years; None: what is true is recorded."""
 
-
-def _planted(
-    name: str, splits: Sequence[str], ages: tuple[float, float], years: float
-) -> PlantedAges:
-    low, high = ages
-    return PlantedAges(name, lambda c: c.split in splits and low <= c.age < high, lambda c: years)
-
-
-def _true(name: str, splits: Sequence[str], ages: tuple[float, float]) -> PlantedAges:
-    low, high = ages
-    return PlantedAges(name, lambda c: c.split in splits and low <= c.age < high, lambda c: c.age)
+    def takes(self, image: PlantedImage) -> bool:
+        """Whether an image is one of these; one of ``children`` has no age of its own."""
+        low, high = self.ages
+        return image.split in self.splits and not (image.age < low or image.age >= high)
 
 
 GROUPS = (
-    _planted("planted 090Y, `val`, true age 10 to 49", ["val"], (10, 50), 90.0),
-    _planted("planted 090Y, other hospitals, true age 10 to 49", OTHERS, (10, 50), 90.0),
-    _planted("planted 090Y, `val`, true age 50 to 65", ["val"], (50, 66), 90.0),
-    _planted("planted 003Y, `val`, true age 30 and over", ["val"], (30, 121), 3.0),
-    _true("true 81 to 120, not trained on", ["val", *OTHERS], (81, 121)),
-    PlantedAges("true 1 to 5, other hospital", lambda c: c.split == "children", lambda c: 3.0),
-    _true("true 81 to 120, trained on", SEEN, (81, 121)),
-    _true("true 0 to 8, trained on", SEEN, (0, 9)),
+    PlantedAges("planted 090Y, `val`, true age 10 to 49", ["val"], (10, 50), 90.0),
+    PlantedAges("planted 090Y, other hospitals, true age 10 to 49", OTHERS, (10, 50), 90.0),
+    PlantedAges("planted 090Y, `val`, true age 50 to 65", ["val"], (50, 66), 90.0),
+    PlantedAges("planted 003Y, `val`, true age 30 and over", ["val"], (30, 121), 3.0),
+    PlantedAges("true 81 to 120, not trained on", ["val", *OTHERS], (81, 121)),
+    PlantedAges("true 1 to 5, other hospital", ["children"], planted=3.0),
+    PlantedAges("true 81 to 120, trained on", SEEN, (81, 121)),
+    PlantedAges("true 0 to 8, trained on", SEEN, (0, 9)),
 )
 
 
@@ -87,8 +83,9 @@ def rows(cases: Sequence[PlantedImage], gates: Gates) -> Iterator[list[str]]:
     policy, image = PolicySettings(), ImageRef("", "1", "")
     for group in GROUPS:
         found = Counter[str]()
-        for case in filter(group.chosen, cases):
-            age = CheckedAttribute("age", "", AttributeStatus.CONSISTENT, group.recorded(case))
+        for case in filter(group.takes, cases):
+            years = case.age if group.planted is None else group.planted
+            age = CheckedAttribute("age", "", AttributeStatus.CONSISTENT, years)
             sex = CheckedAttribute("sex", "", AttributeStatus.MISSING)
             header = HeaderCheck({"PatientAge": age, "PatientSex": sex})
             said = decide(
