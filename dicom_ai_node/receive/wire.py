@@ -14,6 +14,8 @@ _SLICE = 1.0
 """Seconds that a read waits in the kernel before the peer's time is looked at."""
 _LONGEST_SLEEP = 3600.0
 _DROP = 256 * 1024
+_PAUSE = 0.1
+"""Seconds of silence after which a connection that is over is closed from here, too."""
 
 
 class LetGo(Exception):
@@ -67,8 +69,8 @@ class Wire:
         """Return when something has come."""
         while not self.is_readable(min(self._peer.seconds_left(), _LONGEST_SLEEP)):
             self._look_up()
-        if self._stops:
-            raise Stopped
+        self._peer.heard_at = time.monotonic()
+        self._look_up()  # also of who never lets us wait
 
     def exactly(self, size: int) -> bytes:
         """Return so many bytes."""
@@ -102,10 +104,13 @@ class Wire:
         self._socket.sendall(data)
 
     def drop(self, seconds: float) -> None:
-        """Forget what the peer has sent already: closing over it would take back what we sent."""
+        """Forget what the peer still sends, until it closes or pauses, or the time is over.
+
+        To close over something unread would take back what we sent.
+        """
         until = time.monotonic() + seconds
-        while time.monotonic() < until and self.is_readable(0) and self._socket.recv(_DROP):
-            pass
+        while time.monotonic() < until and self.is_readable(_PAUSE) and self._socket.recv(_DROP):
+            continue
 
     def _look_up(self) -> None:
         """See whether to wait for the rest."""
