@@ -40,19 +40,20 @@ _ROWS = "a manifest of schema 4: heads, gates and what the bundle accepts are ro
 _OBSERVED = "observations are of heads: migration 0011"
 _GROUPS = "attributes are offered in the order of their rows"
 _ROUTES = "several bundles may be in use: which, stands beside each"
-_FURTHER = """\\
-# Further bundles; each sees the images of a study that its manifest accepts, and has a part of
-# its own in the report.
-further = []
-"""
+_FURTHER = (
+    "# Further bundles; each sees the images of a study that its manifest accepts, "
+    "and has a part of\n# its own in the report.\n"
+    "further = []\n"
+)
 INTENDED = (
     Change("model/list*", _ROUTES),
-    Change("model/show", _ROUTES, r"^(folder +.*\n)", r"\1in use        as model.bundle\n"),
+    Change("model/show", _ROUTES, r"^(folder +.*\n)", r"\1in use  as model.bundle\n"),
+    Change("errors/*-model", _ROUTES, r"^(folder +.*\n)", r"\1in use        no\n"),
     Change("help/model-list", _ROUTES),
     Change("help/model-show", _ROUTES),
     Change("help/model", _ROUTES),
     Change("config/example*", _ROUTES, r'^(shadow = ""\n)', rf"\1{_FURTHER}"),
-    Change("config/check-json", _ROUTES, r'("shadow": ?"",)', r'\1"further":[],'),
+    Change("config/check-json", _ROUTES, r'("shadow":"[^"]*",)', r'\1"further":[],'),
     Change("model/show-json", _ROWS),
     Change("model/show-other-json", _ROWS),
     Change(
