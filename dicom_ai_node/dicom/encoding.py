@@ -99,10 +99,10 @@ class Item(NamedTuple):
 
     start: int
     end: int
-    parts: "list[Part]"
+    parts: "list[Element]"
 
 
-class Part(NamedTuple):
+class Element(NamedTuple):
     """One element as a range of bytes."""
 
     tag: int

@@ -54,7 +54,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         plain = association.dul
         layer = cls(association)
         layer.socket, layer.event_queue = plain.socket, plain.event_queue
-        messages = Messages(association)
+        messages = LenientMessages(association)
         messages.msg_queue = association.dimse.msg_queue
         association.dul, association.dimse = layer, messages
         # The setters hand the values on to the timers.
@@ -161,7 +161,7 @@ def in_words(error: Exception) -> str:
     )
 
 
-class Messages(DIMSEServiceProvider):  # type: ignore[misc]
+class LenientMessages(DIMSEServiceProvider):  # type: ignore[misc]
     """Cleans each command set before pynetdicom reads it."""
 
     def __init__(self, association: Any) -> None:

@@ -14,7 +14,7 @@ _SLICE = 1.0
 """Seconds that a read waits in the kernel before the peer's time is looked at."""
 _LONGEST_SLEEP = 3600.0
 _DROP = 256 * 1024
-_PAUSE = 0.1
+_PAUSE = 0.5
 """Seconds of silence after which a connection that is over is closed from here, too."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dicom_ai_node.rules.ages_and_dates import UNIT_NAMES, YEARS_PER_UNIT, completed
 from dicom_ai_node.rules.meaning import contradictions
-from dicom_ai_node.rules.reading import Comparison, Reading
+from dicom_ai_node.rules.reading import DatedAge, Reading
 from dicom_ai_node.rules.rule import CONFLICT, ERROR, INFORMATION, WARNING, Hit, each, rule
 
 
@@ -29,7 +29,7 @@ def _off_by_years(reading: Reading) -> Iterator[Hit]:
         yield Hit(_difference(wrong))
 
 
-def _difference(compared: Comparison) -> str:
+def _difference(compared: DatedAge) -> str:
     years = f"{compared.implied:.1f} years"
     return f"PatientAge {compared.age}, and PatientBirthDate to StudyDate makes {years}"
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from dicom_ai_node.rules.ages_and_dates import Age, salvage_age
-from dicom_ai_node.rules.reading import DESCRIPTIONS, Comparison, Reading, read_decimal, stated
+from dicom_ai_node.rules.reading import DESCRIPTIONS, DatedAge, Reading, read_decimal, stated
 
 # Whole words: 'orthopaedics' is no paediatric protocol.
 _PAEDIATRIC = re.compile(
@@ -110,7 +110,7 @@ def only_value(text: str) -> str:
 def _mismatch(reading: Reading, age: Age) -> bool:
     span = reading.span
     widening = reading.settings.year_only_widening if reading.year_only else 0.0
-    return span is not None and Comparison(age, *span, reading.settings, widening).mismatch
+    return span is not None and DatedAge(age, *span, reading.settings, widening).mismatch
 
 
 def _censored(reading: Reading, age: Age) -> bool:

@@ -156,25 +156,25 @@ class Reading:
         return years_between(*self.span) if self.span else None
 
     @property
-    def compared(self) -> "Comparison | None":
+    def compared(self) -> "DatedAge | None":
         """PatientAge against the dates, None where either says nothing or must not be compared."""
         return self.against(self.span[0]) if self.span else None
 
     @property
-    def mismatch(self) -> "Comparison | None":
+    def mismatch(self) -> "DatedAge | None":
         """The same where they differ by more than is usual."""
         return self.compared if self.compared and self.compared.mismatch else None
 
-    def against(self, birth: date) -> "Comparison | None":
+    def against(self, birth: date) -> "DatedAge | None":
         """PatientAge against another birth date and StudyDate, None where it says nothing."""
         if self.age is None or self.placeholder_age or self.censored_age or self.study is None:
             return None
         widening = self.settings.year_only_widening if self.year_only else 0.0
-        return Comparison(self.age, birth, self.study, self.settings, widening)
+        return DatedAge(self.age, birth, self.study, self.settings, widening)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DatedAge:
     """An age held against two dates."""
 
     age: Age

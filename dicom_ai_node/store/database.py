@@ -209,10 +209,15 @@ class Database:
                 raise StorageError(f"database: migrating would orphan a row of {orphan[0]}")
 
     def _make(self, file: Path) -> None:
-        """Make an empty file that is for its owner alone; SQLite's others follow its mode."""
+        """Make an empty file that is for its owner alone; SQLite's others follow its mode.
+
+        One that is there is not opened: closing it would drop the locks that SQLite holds on it
+        in this process (POSIX).
+        """
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise StorageError(
                 f"database {self.place}: cannot be made: {error.strerror}"
