@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dicom_ai_node.answers import SaliencyMethod
 from dicom_ai_node.config.bundles import resolve_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import HEADS
 from dicom_ai_node.inference.saliency import CHANNELS, explain
 from dicom_ai_node.pixels.normalise import normalise
-from dicom_ai_node.types import SaliencyMethod
 from tests.builders.sanity import cascade
 from training.data import project as own
 

@@ -22,7 +22,7 @@ from difflib import get_close_matches
 from enum import IntEnum
 from typing import ClassVar
 
-from dicom_ai_node.types import Reason
+from dicom_ai_node.answers import Reason
 
 
 class ExitCode(IntEnum):

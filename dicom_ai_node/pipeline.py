@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_ai_node import pixels
+from dicom_ai_node.answers import (
+    BundleResult,
+    ImageRef,
+    ImageResult,
+    Outcome,
+    Prediction,
+    Reason,
+    StudyResult,
+)
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import PolicySettings
@@ -37,17 +46,10 @@ from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.types import (
     AttributeStatus,
-    BundleResult,
     CheckedAttribute,
     Finding,
     HeaderCheck,
-    ImageRef,
-    ImageResult,
-    Outcome,
-    Prediction,
     PriorStudy,
-    Reason,
-    StudyResult,
     WorklistAnswer,
 )
 
@@ -75,7 +77,7 @@ class LoadedBundle:
 
 
 @dataclass(slots=True)
-class Part:
+class PreparedPart:
     """What one bundle sees of a study, and says of it."""
 
     bundle: LoadedBundle
@@ -96,14 +98,14 @@ class Prepared:
     sources: list[Dataset]
     """Headers of the images that could be read."""
     check: HeaderCheck
-    parts: list[Part]
+    parts: list[PreparedPart]
     """Of each bundle that accepts something of the study, else of the first."""
     header_only: bool = False
     """The report says nothing of the images, whether the networks see them or not."""
     shown: bool = True
     """Whether the networks are to see the images."""
 
-    def part_of(self, bundle: LoadedBundle) -> Part | None:
+    def part_of(self, bundle: LoadedBundle) -> PreparedPart | None:
         """Return the part of ``bundle``, None where it accepts nothing of the study."""
         return next((part for part in self.parts if part.bundle is bundle), None)
 
@@ -174,7 +176,7 @@ class Pipeline:
         if worklist is not None and (answer := worklist(headers, checked)) is not None:
             checked = checks(worklist=answer)
         routed = self._routed(sources, readable)
-        parts = [Part(bundle) for bundle, _ in routed]
+        parts = [PreparedPart(bundle) for bundle, _ in routed]
         parts[0].refused += unreadable
         prepared = Prepared(study_uid, sources, checked, parts)
         if not wants_network(checked, self.policy):
@@ -215,7 +217,7 @@ class Pipeline:
             for bundle in (first, *others)
         ]
 
-    def _show(self, part: Part, files: Sequence[File], known: Known) -> list[Finding]:
+    def _show(self, part: PreparedPart, files: Sequence[File], known: Known) -> list[Finding]:
         """Decode the images that a bundle sees; return what their headers say wrongly of them.
 
         ``known`` grows: bundles of one size share what was decoded.
@@ -243,7 +245,7 @@ class Pipeline:
 
         Its kind is not stated, so the first bundle sees it.
         """
-        part = Part(self.bundles[0])
+        part = PreparedPart(self.bundles[0])
         try:
             tensor = pixels.load_picture(path, size=part.bundle.estimator.size, limits=self.limits)
         except PixelsRefused as error:
@@ -280,7 +282,7 @@ class Pipeline:
             disabled=self.rules.disabled,
         )
 
-    def answer(self, part: Part, check: HeaderCheck) -> BundleResult:
+    def answer(self, part: PreparedPart, check: HeaderCheck) -> BundleResult:
         """Decide on the images of a part, be it for the report or for an observation alone."""
         bundle = part.bundle
         judged = [

@@ -12,18 +12,7 @@ from dicom_ai_node import pixels
 from dicom_ai_node.analyse.headers import recorded_part, status_part, without_name
 from dicom_ai_node.analyse.results import result_key
 from dicom_ai_node.analyse.saliency import Pictures, build_captures, explain_image
-from dicom_ai_node.config import Config
-from dicom_ai_node.config.bundles import reporting_bundles
-from dicom_ai_node.dicom.limits import Limits
-from dicom_ai_node.dicom.values import sop_class_of, text_of
-from dicom_ai_node.errors import InvalidReport, UnreadableInstance
-from dicom_ai_node.output import make_private, write_private
-from dicom_ai_node.pipeline import LoadedBundle, Part, Pipeline, Prepared
-from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.check import check_report
-from dicom_ai_node.report.identity import EncodedReport
-from dicom_ai_node.rules import RULES_VERSION
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
     BundleResult,
     ImageRef,
@@ -33,6 +22,17 @@ from dicom_ai_node.types import (
     Quantity,
     StudyResult,
 )
+from dicom_ai_node.config import Config
+from dicom_ai_node.config.bundles import reporting_bundles
+from dicom_ai_node.dicom.limits import Limits
+from dicom_ai_node.dicom.values import sop_class_of, text_of
+from dicom_ai_node.errors import InvalidReport, UnreadableInstance
+from dicom_ai_node.output import make_private, write_private
+from dicom_ai_node.pipeline import LoadedBundle, Pipeline, Prepared, PreparedPart
+from dicom_ai_node.report.build import build_reports
+from dicom_ai_node.report.check import check_report
+from dicom_ai_node.report.identity import EncodedReport
+from dicom_ai_node.rules import RULES_VERSION
 
 _TOGETHER = 8
 _NO_HEADER: Final[dict[str, Any]] = {
@@ -206,7 +206,7 @@ def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[Ima
 
 def _write_pictures(
     done: _Done,
-    part: Part,
+    part: PreparedPart,
     said: BundleResult,
     image: ImageRef,
     path: Path,
@@ -225,7 +225,7 @@ def _write_pictures(
     return pictures.write(explained, path) if explained else []
 
 
-def _document(part: Part, said: BundleResult, image: ImageResult) -> dict[str, Any]:
+def _document(part: PreparedPart, said: BundleResult, image: ImageResult) -> dict[str, Any]:
     """Return the public form of what a bundle says of one image.
 
     Its reason to abstain from the study holds for each of the images.

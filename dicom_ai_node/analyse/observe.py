@@ -11,13 +11,13 @@ import structlog
 from pydicom import Dataset
 
 from dicom_ai_node import pixels
+from dicom_ai_node.answers import Answer, Outcome, Quantity, Reason
 from dicom_ai_node.decide.images import pool
 from dicom_ai_node.decide.study import outside_training_ages
 from dicom_ai_node.inference.heads import FindingsHead, Head, QuantityHead
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
-from dicom_ai_node.pipeline import File, LoadedBundle, Part, Pipeline, Prepared
+from dicom_ai_node.pipeline import File, LoadedBundle, Pipeline, Prepared, PreparedPart
 from dicom_ai_node.rules import TextHeader
-from dicom_ai_node.types import Answer, Outcome, Quantity, Reason
 
 log = structlog.get_logger()
 
@@ -123,7 +123,7 @@ class Shadow:
             except Exception as error:
                 log.error("shadow_failed", study=live.study_uid, exc_info=error)
                 return None
-        return replace(live, parts=[Part(bundle, seen.refused, seen.images, tensors)])
+        return replace(live, parts=[PreparedPart(bundle, seen.refused, seen.images, tensors)])
 
     def observe(self, studies: Sequence[Prepared | None]) -> list[tuple[Observation, ...]]:
         """Return this bundle's observation of each study; none of any when the bundle fails."""

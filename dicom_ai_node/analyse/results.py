@@ -15,6 +15,7 @@ import structlog
 from pydicom import Dataset
 
 from dicom_ai_node.analyse.saliency import build_captures
+from dicom_ai_node.answers import BundleResult, ModelIdentity, Reason, StudyResult
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
@@ -35,14 +36,7 @@ from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.reports import NewReport, StoredFile, has_result, newest_report
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import ClaimedStudy
-from dicom_ai_node.types import (
-    BundleResult,
-    FillProposal,
-    ModelIdentity,
-    ProposalSource,
-    Reason,
-    StudyResult,
-)
+from dicom_ai_node.types import FillProposal, ProposalSource
 
 log = structlog.get_logger()
 

@@ -16,17 +16,17 @@ from pathlib import Path
 import structlog
 from PIL import Image
 
+from dicom_ai_node.answers import BundleResult, ImageRef, Outcome, SaliencyMethod, StudyResult
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import is_uid, uid_of
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.output import make_private, write_private
-from dicom_ai_node.pipeline import Part, Prepared
+from dicom_ai_node.pipeline import Prepared, PreparedPart
 from dicom_ai_node.report.build import build_saliency
 from dicom_ai_node.report.capture import ExplainedImage, picture
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.rules import RULES_VERSION
-from dicom_ai_node.types import BundleResult, ImageRef, Outcome, SaliencyMethod, StudyResult
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ class Pictures:
 
 
 def explain_image(
-    part: Part,
+    part: PreparedPart,
     result: BundleResult,
     image: ImageRef,
     *,

@@ -22,6 +22,7 @@ from pydicom import Dataset
 from dicom_ai_node.analyse.observe import Shadow, observe
 from dicom_ai_node.analyse.results import Results
 from dicom_ai_node.analyse.worklist import Worklist
+from dicom_ai_node.answers import Reason
 from dicom_ai_node.backoff import AFTER_FAULT_SECONDS, LONGEST_RETRY, Backoff
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.bundles import reporting_bundles, resolve_bundle
@@ -35,7 +36,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import NO_IMAGE
 from dicom_ai_node.store.patients import priors
 from dicom_ai_node.store.studies import STUDIES, ClaimedStudy, claim, fail, hand_back, skip
-from dicom_ai_node.types import PriorStudy, Reason
+from dicom_ai_node.types import PriorStudy
 
 _IDLE_SECONDS = 0.25
 

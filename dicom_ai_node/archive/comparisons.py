@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dicom_ai_node.answers import Answer, BundleResult, Category, Outcome, Quantity, StudyResult
 from dicom_ai_node.archive.member import Member
 from dicom_ai_node.archive.statistics import (
     SMALLEST_P,
@@ -20,7 +21,6 @@ from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
 from dicom_ai_node.decide.study import least_certain, widest
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
-from dicom_ai_node.types import Answer, BundleResult, Category, Outcome, Quantity, StudyResult
 
 WORTH_A_LOOK = 0.05
 """What is no less probable than this alerts nobody, however large the budget."""

@@ -16,6 +16,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from dicom_ai_node.answers import Outcome, Reason
 from dicom_ai_node.archive.comparisons import COMPARISONS, WORTH_A_LOOK, Tested
 from dicom_ai_node.archive.member import Member
 from dicom_ai_node.archive.statistics import (
@@ -27,7 +28,7 @@ from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import Contradiction, contradicted, not_assessable
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING
 from dicom_ai_node.rules.attributes import AGE
-from dicom_ai_node.types import HeaderCheck, Outcome, Reason
+from dicom_ai_node.types import HeaderCheck
 
 _OTHER_STUDIES = frozenset({"G1", "G3", "G4", "G5"})
 """Rules that say that the patient's other studies contradict this one."""

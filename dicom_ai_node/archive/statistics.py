@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
 
-from dicom_ai_node.types import Quantity
+from dicom_ai_node.answers import Quantity
 
 _NORMAL_95 = 1.959964
 """97.5 % quantile of the normal distribution: the end of its central 95 %."""

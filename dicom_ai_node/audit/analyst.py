@@ -5,6 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from dicom_ai_node import pixels
+from dicom_ai_node.answers import ImageRef, Outcome
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.study import Seen
 from dicom_ai_node.config import Config
@@ -14,7 +15,6 @@ from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.rules import TextHeader
-from dicom_ai_node.types import ImageRef, Outcome
 
 
 class Analyst:

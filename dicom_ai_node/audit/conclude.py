@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from types import MappingProxyType
 
+from dicom_ai_node.answers import Answer
 from dicom_ai_node.archive.comparisons import stated
 from dicom_ai_node.archive.member import Collected, Member
 from dicom_ai_node.archive.mix_ups import Batch, Suspicion, judge_batch, with_findings
@@ -19,7 +20,7 @@ from dicom_ai_node.decide.proposals import propose
 from dicom_ai_node.decide.study import header_only
 from dicom_ai_node.rules import RULES_VERSION
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
-from dicom_ai_node.types import Answer, FillProposal, HeaderCheck
+from dicom_ai_node.types import FillProposal, HeaderCheck
 
 
 @dataclass(frozen=True, slots=True)

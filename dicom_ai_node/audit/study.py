@@ -11,13 +11,13 @@ from typing import Any
 
 import structlog
 
+from dicom_ai_node.answers import StudyResult
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.sources import Listed, Slice, Source
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.audit_studies import NewListed, SettledStudy
-from dicom_ai_node.types import StudyResult
 
 NO_UID = "listed:"
 """Begins the key of a study for which the source named no StudyInstanceUID."""

@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress
 from rich.text import Text
 
+from dicom_ai_node.answers import SaliencyMethod
 from dicom_ai_node.cli.check_header import searched
 from dicom_ai_node.cli.commands import AsJson, ConfigFile, Paths
 from dicom_ai_node.cli.common import check_folder
@@ -28,7 +29,6 @@ from dicom_ai_node.cli.printing import (
 from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.errors import NodeError
 from dicom_ai_node.terminal import console, plain_terminal, progress_console
-from dicom_ai_node.types import SaliencyMethod
 
 if TYPE_CHECKING:
     from dicom_ai_node.analyse.saliency import Pictures

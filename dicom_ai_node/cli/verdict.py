@@ -3,15 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from dicom_ai_node.answers import Answer, Category, Outcome, Quantity
 from dicom_ai_node.cli.printing import uncounted
 from dicom_ai_node.decide.stored import answers_in, parts_in, read_prediction
-from dicom_ai_node.types import (
-    Answer,
-    AttributeStatus,
-    Category,
-    Outcome,
-    Quantity,
-)
+from dicom_ai_node.types import AttributeStatus
 
 _STATUS = {
     AttributeStatus.CONSISTENT: "consistent",

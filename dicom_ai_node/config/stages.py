@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dicom_ai_node.answers import Outcome
 from dicom_ai_node.config.table import Table
-from dicom_ai_node.types import Outcome, ProposalSource
+from dicom_ai_node.types import ProposalSource
 
 Label = Annotated[
     str, Field(min_length=1, max_length=64, pattern=r"^[\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e]$")

@@ -10,19 +10,11 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from dicom_ai_node.answers import Answer, BundleResult, Category, Quantity, Reason
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 from dicom_ai_node.rules.image_rules import IMAGE_RULES
-from dicom_ai_node.types import (
-    Answer,
-    AttributeStatus,
-    BundleResult,
-    Category,
-    Finding,
-    HeaderCheck,
-    Quantity,
-    Reason,
-)
+from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck
 
 _WORDING = "inferred characteristics differ from the record"
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
     Category,
     ImageRef,
@@ -21,6 +20,7 @@ from dicom_ai_node.types import (
     Quantity,
     Reason,
 )
+from dicom_ai_node.config.stages import PolicySettings
 
 OUTSIDE_TRAINING = "outside_training_ages"
 """Code of the reason of a study whose recorded age the network was not trained on."""

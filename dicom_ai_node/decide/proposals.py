@@ -9,18 +9,11 @@ answer.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dicom_ai_node.answers import Category, Quantity, StudyResult
 from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.rules.ages_and_dates import encode_estimate
 from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES, NO_SEX, SEX, Attribute
-from dicom_ai_node.types import (
-    AttributeStatus,
-    Category,
-    FillProposal,
-    HeaderCheck,
-    ProposalSource,
-    Quantity,
-    StudyResult,
-)
+from dicom_ai_node.types import AttributeStatus, FillProposal, HeaderCheck, ProposalSource
 
 _WITHOUT_VALUE = frozenset(
     {AttributeStatus.MISSING, AttributeStatus.MALFORMED, AttributeStatus.IMPLAUSIBLE}

@@ -16,26 +16,22 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
-    AttributeStatus,
     BundleResult,
     Category,
-    CheckedAttribute,
-    Finding,
-    HeaderCheck,
     ImageRef,
     ImageResult,
     LabelProbabilities,
     ModelIdentity,
     Outcome,
     Prediction,
-    Proposal,
     Quantity,
     Reason,
     StudyResult,
 )
+from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
+from dicom_ai_node.types import AttributeStatus, CheckedAttribute, Finding, HeaderCheck, Proposal
 
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
 _PROPOSALS = TypeAdapter(tuple[Proposal, ...])

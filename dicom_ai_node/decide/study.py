@@ -5,25 +5,22 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
-from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
-from dicom_ai_node.rules.attributes import AGE, trusted_age
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
-    AttributeStatus,
     BundleResult,
     Category,
-    Finding,
-    HeaderCheck,
     ImageResult,
     ModelIdentity,
     Outcome,
     Quantity,
     Reason,
-    Severity,
     StudyResult,
 )
+from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
+from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
+from dicom_ai_node.rules.attributes import AGE, trusted_age
+from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Severity
 
 MOST_PER_RULE = 4
 Answers = Mapping[str, Answer | Reason]

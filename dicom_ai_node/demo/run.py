@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from dicom_ai_node.answers import Answer, Category, Quantity
 from dicom_ai_node.config.peers import Destination
 from dicom_ai_node.decide.stored import answer_to_json, answers_in, heads_in
 from dicom_ai_node.deliver.association import Offer, StoreAssociation, connect
@@ -33,7 +34,6 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.queries import StudyDetail, show
 from dicom_ai_node.study import State
 from dicom_ai_node.terminal import GuardedConsole
-from dicom_ai_node.types import Answer, Category, Quantity
 
 _START_SECONDS = 90.0
 _STUDY_SECONDS = 20.0

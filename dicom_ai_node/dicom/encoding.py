@@ -99,10 +99,10 @@ class Item(NamedTuple):
 
     start: int
     end: int
-    parts: "list[Element]"
+    parts: "list[ElementSpan]"
 
 
-class Element(NamedTuple):
+class ElementSpan(NamedTuple):
     """One element as a range of bytes."""
 
     tag: int

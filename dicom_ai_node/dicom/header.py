@@ -24,7 +24,7 @@ from dicom_ai_node.dicom.encoding import (
     EXPLICIT,
     IMPLICIT,
     UNDEFINED,
-    Element,
+    ElementSpan,
     Encoding,
     is_pixel_data,
 )
@@ -55,7 +55,7 @@ class RawHeader:
     """The file; of a deflated data set, as much as was inflated to read its header."""
     encoding: Encoding
     """How the data set is really encoded, whatever its transfer syntax says."""
-    parts: Sequence[Element]
+    parts: Sequence[ElementSpan]
     end: int
     """Offset of the pixel data element in :attr:`data`; of its end when there is none."""
 
@@ -234,7 +234,7 @@ def _is_cut_image(header: RawHeader, sop_class: str) -> bool:
 
 
 def _dataset(
-    data: bytes | memoryview, parts: Sequence[Element], encoding: Encoding, charset: object
+    data: bytes | memoryview, parts: Sequence[ElementSpan], encoding: Encoding, charset: object
 ) -> Dataset:
     own = _charset(data, parts, charset)
     elements: dict[BaseTag, DataElement | RawDataElement] = {}
@@ -250,7 +250,7 @@ def _dataset(
     return dataset
 
 
-def _raw(data: bytes | memoryview, part: Element, tag: BaseTag) -> RawDataElement:
+def _raw(data: bytes | memoryview, part: ElementSpan, tag: BaseTag) -> RawDataElement:
     vr, encoding = part.vr or None, part.encoding
     value: bytes | None = bytes(data[part.value : part.value_end])
     length = UNDEFINED if part.undefined else len(value or b"")
@@ -259,7 +259,7 @@ def _raw(data: bytes | memoryview, part: Element, tag: BaseTag) -> RawDataElemen
     return RawDataElement(tag, vr, length, value, part.value, encoding.implicit, encoding.little)
 
 
-def _charset(data: bytes | memoryview, parts: Sequence[Element], inherited: object) -> object:
+def _charset(data: bytes | memoryview, parts: Sequence[ElementSpan], inherited: object) -> object:
     """Return pydicom's codecs of the Specific Character Set; of an item, those of what holds it."""
     for part in parts:
         if part.tag == _CHARACTER_SET:

@@ -19,7 +19,7 @@ from dicom_ai_node.dicom.encoding import (
     SEQUENCES,
     SHORT_VRS,
     UNDEFINED,
-    Element,
+    ElementSpan,
     Encoding,
     Item,
     described,
@@ -42,7 +42,7 @@ _ZEROS: Final = 1 << 16
 class Walked(NamedTuple):
     """The elements of a data set, and where they end."""
 
-    parts: list[Element]
+    parts: list[ElementSpan]
     end: int
     """Offset of the element that was not to be read, or behind the last one."""
 
@@ -102,13 +102,13 @@ class _Walk:
         depth: int,
         open_end: bool,
         stop: Callable[[int], bool] | None = None,
-    ) -> tuple[list[Element], int, int]:
+    ) -> tuple[list[ElementSpan], int, int]:
         """Return the elements, where they end, and where what follows them starts.
 
         With ``open_end`` an item delimiter ends them (PS3.5 7.5.1).
         """
         largest = self._limits.element_bytes
-        parts: list[Element] = []
+        parts: list[ElementSpan] = []
         tag = 0
         while offset < end or open_end:
             previous, tag = tag, self._tag(offset, end, encoding, tag)
@@ -139,7 +139,7 @@ class _Walk:
                         tag, f"a value of {length} bytes, more", "element_bytes", largest
                     )
                 else:
-                    part = Element(tag, vr, offset, value, value + length, False, written)
+                    part = ElementSpan(tag, vr, offset, value, value + length, False, written)
             offset = part.end
             if depth == 0 and offset > self._last and tag not in PIXELS:
                 raise self._too_long(tag)
@@ -181,7 +181,7 @@ class _Walk:
         depth: int,
         *,
         open_end: bool,
-    ) -> Element:
+    ) -> ElementSpan:
         """Return a sequence, or an element of fragments: from ``value`` to ``end`` at most."""
         inner = self.inner(vr, value, encoding)
         opaque = open_end and vr in _FRAGMENTS
@@ -194,7 +194,7 @@ class _Walk:
             if open_end or vr != "UN":  # which may hold anything
                 raise
             items, after = None, end
-        return Element(tag, vr, start, value, after, open_end, inner, None if opaque else items)
+        return ElementSpan(tag, vr, start, value, after, open_end, inner, None if opaque else items)
 
     def items(
         self,

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from dicom_ai_node.answers import Concept, ModelIdentity, Terms
 from dicom_ai_node.config.bundles import resolve_bundle
 from dicom_ai_node.config.processes import ModelSettings
 from dicom_ai_node.errors import BundleError, ConfigError
@@ -26,7 +27,6 @@ from dicom_ai_node.inference.fitting import Covered
 from dicom_ai_node.inference.heads import Gate, Head, Row
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.pixels.refusals import Accepted
-from dicom_ai_node.types import Concept, ModelIdentity, Terms
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"

@@ -11,13 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
-from dicom_ai_node.errors import BundleError
-from dicom_ai_node.inference import calibration
-from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
-from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
-from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
-from dicom_ai_node.inference.network import Network
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
     Category,
     LabelProbabilities,
@@ -25,6 +19,12 @@ from dicom_ai_node.types import (
     Prediction,
     Quantity,
 )
+from dicom_ai_node.errors import BundleError
+from dicom_ai_node.inference import calibration
+from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
+from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
+from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
+from dicom_ai_node.inference.network import Network
 
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dicom_ai_node.types import Concept
+from dicom_ai_node.answers import Concept
 
 RESERVED = frozenset(
     {

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from dicom_ai_node.answers import SaliencyMap, SaliencyMethod
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, QuantityHead
 from dicom_ai_node.inference.network import Answers, Network, moments
-from dicom_ai_node.types import SaliencyMap, SaliencyMethod
 
 CHANNELS = 128
 """How many feature maps Score-CAM asks, those of largest variance."""

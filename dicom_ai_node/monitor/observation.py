@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from dicom_ai_node.types import AttributeValue, Outcome
+from dicom_ai_node.answers import Outcome
+from dicom_ai_node.types import AttributeValue
 
 _WEEK = 7 * 86400.0
 _FIRST_MONDAY = 4 * 86400.0  # 1 January 1970 was a Thursday

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
+from dicom_ai_node.answers import ImageRef
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.archive.rules import checked_with_others
 from dicom_ai_node.config.rules import RulesSettings
@@ -28,7 +29,7 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head
 from dicom_ai_node.rules import TextHeader
-from dicom_ai_node.types import AttributeStatus, HeaderCheck, ImageRef
+from dicom_ai_node.types import AttributeStatus, HeaderCheck
 
 USED, SPARE = "used", "another_of_its_study"
 _TOGETHER = 8  # studies

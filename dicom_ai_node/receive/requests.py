@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 from pydicom.datadict import tag_for_keyword
 
+from dicom_ai_node.answers import ImageRef
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.header import RawHeader, header_at, mapped
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
@@ -16,7 +17,6 @@ from dicom_ai_node.dicom.status import CANNOT_UNDERSTAND, FAILED_HERE, OUT_OF_RE
 from dicom_ai_node.dicom.uids import is_uid
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, StorageFull, UnreadableInstance
 from dicom_ai_node.peer.commands import CommandSet, Tag
-from dicom_ai_node.types import ImageRef
 
 _LONGEST_UID = 64
 _OF_COMMAND = {

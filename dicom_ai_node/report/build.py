@@ -6,6 +6,7 @@ from datetime import datetime
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.answers import StudyResult
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.dicom.values import text_of
@@ -16,7 +17,6 @@ from dicom_ai_node.report.elements import frozen
 from dicom_ai_node.report.identity import EncodedReport, Predecessor, ReportIdentity
 from dicom_ai_node.report.modules import named_images, ordered
 from dicom_ai_node.report.tree import content_tree
-from dicom_ai_node.types import StudyResult
 
 
 def build_reports(

@@ -18,6 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from dicom_ai_node.answers import ImageRef, SaliencyMap, SaliencyMethod, StudyResult
 from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.values import text_of
@@ -32,7 +33,6 @@ from dicom_ai_node.report.document import (
 from dicom_ai_node.report.elements import verbatim
 from dicom_ai_node.report.identity import ReportFile
 from dicom_ai_node.report.sheet import draw_sheet
-from dicom_ai_node.types import ImageRef, SaliencyMap, SaliencyMethod, StudyResult
 
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 PANEL = 512

@@ -19,6 +19,7 @@ from pydicom.filereader import read_dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from dicom_ai_node.answers import StudyResult, Terms
 from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.marks import is_own_report
@@ -27,7 +28,6 @@ from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import encode, verbatim
 from dicom_ai_node.report.modules import TYPE_2, differing, ordered
-from dicom_ai_node.types import StudyResult, Terms
 
 _FOREIGN = (
     InvalidDicomError,

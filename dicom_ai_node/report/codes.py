@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from pydicom.sr.coding import Code
 
+from dicom_ai_node.answers import Concept, Outcome, Reason, Terms
 from dicom_ai_node.dicom.marks import CODING_SCHEME
 from dicom_ai_node.report.text import plain
-from dicom_ai_node.types import AttributeStatus, Concept, Outcome, Reason, Terms
+from dicom_ai_node.types import AttributeStatus
 
 # TID 1500 and its frame
 LANGUAGE = Code("en", "RFC5646", "English")

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicom_ai_node.answers import ImageRef
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.marks import CODING_SCHEME, software_version
@@ -31,7 +32,6 @@ from dicom_ai_node.report.elements import (
 )
 from dicom_ai_node.report.identity import Predecessor, ReportFile, ReportIdentity
 from dicom_ai_node.report.modules import NamedImage, copied_modules
-from dicom_ai_node.types import ImageRef
 
 _OF_STUDY = (
     "AccessionNumber",

@@ -40,16 +40,10 @@ from highdicom.sr import (
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
-from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.dicom.uids import uid_of
-from dicom_ai_node.report import codes, text
-from dicom_ai_node.report.identity import ReportIdentity
-from dicom_ai_node.report.modules import recorded_age
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
     BundleResult,
     Category,
-    HeaderCheck,
     ImageRef,
     ImageResult,
     ModelIdentity,
@@ -59,6 +53,12 @@ from dicom_ai_node.types import (
     StudyResult,
     Terms,
 )
+from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.uids import uid_of
+from dicom_ai_node.report import codes, text
+from dicom_ai_node.report.identity import ReportIdentity
+from dicom_ai_node.report.modules import recorded_age
+from dicom_ai_node.types import HeaderCheck
 
 TITLE = "Header audit"
 

@@ -15,12 +15,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
+from dicom_ai_node.answers import ImageRef, ImageResult
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import raw_element, verbatim
-from dicom_ai_node.types import HeaderCheck, ImageRef, ImageResult
+from dicom_ai_node.types import HeaderCheck
 
 
 def _tags(keywords: str) -> list[int]:

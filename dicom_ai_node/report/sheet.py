@@ -10,18 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from dicom_ai_node.answers import Answer, BundleResult, Category, Outcome, Quantity, StudyResult
 from dicom_ai_node.report import text
 from dicom_ai_node.rules.attributes import AGE, SEX, recorded_age
-from dicom_ai_node.types import (
-    Answer,
-    AttributeValue,
-    BundleResult,
-    Category,
-    HeaderCheck,
-    Outcome,
-    Quantity,
-    StudyResult,
-)
+from dicom_ai_node.types import AttributeValue, HeaderCheck
 
 COLUMNS = 1024
 MOST_ROWS = 1400

@@ -9,18 +9,16 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
-    AttributeStatus,
     BundleResult,
     Category,
-    CheckedAttribute,
-    HeaderCheck,
     Outcome,
     Quantity,
     Reason,
     StudyResult,
 )
+from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
 
 DISCLAIMER = (
     "Research software, not a medical device. Inferred from the image by a program and not verified"

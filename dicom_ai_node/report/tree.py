@@ -24,6 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as standard
 from pydicom.uid import UID
 
+from dicom_ai_node.answers import StudyResult
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.marks import software_version
 from dicom_ai_node.dicom.uids import uid_of
@@ -32,7 +33,7 @@ from dicom_ai_node.report.groups import measurement_groups
 from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.report.modules import NamedImage, recorded_age
 from dicom_ai_node.report.text import summary
-from dicom_ai_node.types import HeaderCheck, StudyResult
+from dicom_ai_node.types import HeaderCheck
 
 
 def content_tree(

@@ -20,12 +20,7 @@ from dicom_ai_node.rules.meaning import (
 )
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Case
-from dicom_ai_node.types import (
-    AttributeStatus,
-    AttributeValue,
-    HeaderCheck,
-    ProposalSource,
-)
+from dicom_ai_node.types import AttributeStatus, AttributeValue, HeaderCheck, ProposalSource
 
 AGE, SEX = "PatientAge", "PatientSex"
 NO_SEX = frozenset({"", "U", "UNK", "UNKNOWN"})

@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, insert, select, update
 
+from dicom_ai_node.answers import ModelIdentity
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.lifecycles import lock_study
 from dicom_ai_node.store.proposals import StoredProposal, detailed, selected, stored
 from dicom_ai_node.store.tables import proposal, proposal_event
 from dicom_ai_node.study.proposals import POLICY, STANDING, Decision, ProposalState, proposal_step
-from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
+from dicom_ai_node.types import FillProposal, ProposalSource
 
 ANALYSER = "analyser"
 """Who proposes, and supersedes."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, update
 
+from dicom_ai_node.answers import ModelIdentity
 from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store.database import Database, as_record, upsert
@@ -21,7 +22,6 @@ from dicom_ai_node.store.reports import (
 from dicom_ai_node.store.tables import analysis, proposal, report, report_file, stuck_fill, study
 from dicom_ai_node.study import OPEN_STATES, Event
 from dicom_ai_node.study.proposals import ProposalState
-from dicom_ai_node.types import ModelIdentity
 
 BACKOFF = Backoff(first=600.0, longest=3600.0)
 """Before a study's proposals are applied by themselves again."""

@@ -6,13 +6,13 @@ from enum import StrEnum
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
+from dicom_ai_node.answers import ImageRef, Reason
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import forwards
 from dicom_ai_node.store.database import AnyRow, Database, as_record, insert_missing
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
 from dicom_ai_node.study import Event, State, closing_time
-from dicom_ai_node.types import ImageRef, Reason
 
 _REPORTED = frozenset({State.REPORTED, State.DELIVERED, State.UNDELIVERED})
 """A study that has a result, which ``late_policy = "keep"`` leaves as it is."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, insert, select, update
 
+from dicom_ai_node.answers import Reason
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.leases import NO_LEASE
 from dicom_ai_node.store.tables import delivery, study, transition
@@ -18,7 +19,6 @@ from dicom_ai_node.study import (
     delivery_steps,
     step,
 )
-from dicom_ai_node.types import Reason
 
 
 def lock_study(connection: Connection, study_uid: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
+from dicom_ai_node.answers import Outcome
 from dicom_ai_node.monitor.charts import Point, Reference, Sums
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
 from dicom_ai_node.store.database import Database, insert_missing
@@ -21,7 +22,6 @@ from dicom_ai_node.store.tables import (
     study,
     study_header,
 )
-from dicom_ai_node.types import Outcome
 
 _COLUMNS = (
     observation.c.study_instance_uid,

@@ -6,10 +6,11 @@ from itertools import islice
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from dicom_ai_node.answers import ModelIdentity
 from dicom_ai_node.store.database import AnyRow, AnySelect, Database, as_record
 from dicom_ai_node.store.tables import proposal, proposal_event, stuck_fill, study_header
 from dicom_ai_node.study.proposals import ProposalState
-from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
+from dicom_ai_node.types import FillProposal, ProposalSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, func, insert, select
 
+from dicom_ai_node.answers import ModelIdentity, Reason
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import record as record_proposals
@@ -24,7 +25,7 @@ from dicom_ai_node.store.reports import (
 from dicom_ai_node.store.studies import ClaimedStudy, holds
 from dicom_ai_node.store.tables import analysis, instance, study
 from dicom_ai_node.study import Event
-from dicom_ai_node.types import FillProposal, ModelIdentity, Reason
+from dicom_ai_node.types import FillProposal
 
 WITHHELD = Reason("withheld", "the model is in shadow mode: the report is kept and not sent")
 

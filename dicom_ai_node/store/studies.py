@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, exists, or_, select
 
+from dicom_ai_node.answers import ImageRef, Reason
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import AnyRow, Database, as_record
 from dicom_ai_node.store.instances import StoredInstance, newest_versions
@@ -12,7 +13,6 @@ from dicom_ai_node.store.lifecycles import apply_event, lock_study, settle
 from dicom_ai_node.store.patients import forget_unanswered
 from dicom_ai_node.store.tables import association, association_study, study
 from dicom_ai_node.study import Event, State
-from dicom_ai_node.types import ImageRef, Reason
 
 STUDIES = Queue(study, waits=study.c.state == State.READY, works=study.c.state == State.ANALYSING)
 

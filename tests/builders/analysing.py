@@ -12,6 +12,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 
 from dicom_ai_node.analyse.observe import Shadow
 from dicom_ai_node.analyse.worker import Analyser
+from dicom_ai_node.answers import ImageRef
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.config.bundles import analysed_classes
 from dicom_ai_node.inference.engine import Estimator
@@ -20,7 +21,6 @@ from dicom_ai_node.spool import Spool
 from dicom_ai_node.store.instances import StoredInstance, record
 from dicom_ai_node.store.queries import StudyDetail, show
 from dicom_ai_node.store.studies import close_due
-from dicom_ai_node.types import ImageRef
 from tests.builders.databases import opened
 
 GATES_OPEN = {"min_chest": 0.0, "min_frontal": 0.0, "min_in_distribution": 0.0}

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
     BundleResult,
     Category,
-    HeaderCheck,
     Outcome,
     Prediction,
     Quantity,
     StudyResult,
 )
+from dicom_ai_node.types import HeaderCheck
 
 
 def age(mu: float, sigma: float, interval90: tuple[float, float]) -> Quantity:

@@ -2,13 +2,7 @@
 
 from collections.abc import Sequence
 
-from dicom_ai_node.types import (
-    AttributeStatus,
-    CheckedAttribute,
-    Finding,
-    HeaderCheck,
-    Proposal,
-)
+from dicom_ai_node.types import AttributeStatus, CheckedAttribute, Finding, HeaderCheck, Proposal
 
 
 def header_check(

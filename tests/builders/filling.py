@@ -12,6 +12,7 @@ import numpy as np
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_ai_node.answers import ImageRef
 from dicom_ai_node.demo.images import radiograph, set_pixels
 from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.report.identity import ReportFile
@@ -21,7 +22,7 @@ from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.study.proposals import Decision
-from dicom_ai_node.types import FillProposal, ImageRef, ProposalSource
+from dicom_ai_node.types import FillProposal, ProposalSource
 from tests.builders.outbox import Outbox
 from tests.builders.rows import TIMING, claim_one
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert
 
+from dicom_ai_node.answers import Outcome
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role, week_begin
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import row_of
 from dicom_ai_node.store.tables import observation, study
-from dicom_ai_node.types import Outcome
 
 LIVE = "a" * 64
 SHADOW = "b" * 64

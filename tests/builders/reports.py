@@ -13,6 +13,17 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from dicom_ai_node.answers import (
+    ImageRef,
+    ImageResult,
+    ModelIdentity,
+    Outcome,
+    Prediction,
+    Reason,
+    SaliencyMap,
+    SaliencyMethod,
+    StudyResult,
+)
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.dicom.uids import uid_of
@@ -21,22 +32,7 @@ from dicom_ai_node.report.capture import ExplainedImage
 from dicom_ai_node.report.elements import encode, raw_element
 from dicom_ai_node.report.modules import named_images
 from dicom_ai_node.rules.ages_and_dates import parse_age
-from dicom_ai_node.types import (
-    AttributeStatus,
-    Finding,
-    HeaderCheck,
-    ImageRef,
-    ImageResult,
-    ModelIdentity,
-    Outcome,
-    Prediction,
-    Proposal,
-    Reason,
-    SaliencyMap,
-    SaliencyMethod,
-    Severity,
-    StudyResult,
-)
+from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Proposal, Severity
 from tests.builders.answers import age, sex, study_result, with_part
 from tests.builders.checks import header_check
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from dicom_ai_node.answers import ImageRef
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.instances import Filed, StoredInstance, record
@@ -13,7 +14,6 @@ from dicom_ai_node.store.studies import ClaimedStudy, claim, close_due
 from dicom_ai_node.store.tables import delivery
 from dicom_ai_node.store.tables import study as study_table
 from dicom_ai_node.study import State
-from dicom_ai_node.types import ImageRef
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 SR = "1.2.840.10008.5.1.4.1.1.88.33"

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dicom_ai_node.answers import SaliencyMethod
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.inference.saliency import CHANNELS, explain, heads_of
-from dicom_ai_node.types import SaliencyMethod
 
 
 @dataclass(frozen=True, slots=True)

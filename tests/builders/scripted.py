@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dicom_ai_node.answers import Outcome
 from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.audit.session import AuditSession, Task
@@ -17,7 +18,6 @@ from dicom_ai_node.config.stages import AuditSettings
 from dicom_ai_node.errors import PeerUnavailable
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.store import Database, audit_studies, audits
-from dicom_ai_node.types import Outcome
 from tests.builders.answers import study_result
 from tests.builders.headers import TODAY, checked, header
 

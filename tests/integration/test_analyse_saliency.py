@@ -10,6 +10,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from dicom_ai_node.analyse import results, saliency
+from dicom_ai_node.answers import ImageRef
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
@@ -20,7 +21,6 @@ from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store.queries import StudyDetail
 from dicom_ai_node.store.reports import NewReport
-from dicom_ai_node.types import ImageRef
 from tests.builders.analysing import GATES_OPEN, Node
 from tests.builders.outbox import delivering
 from tests.builders.waiting import wait_for

@@ -11,12 +11,13 @@ from pydicom.uid import (
     EncapsulatedPDFStorage,
 )
 
+from dicom_ai_node.answers import Outcome
 from dicom_ai_node.audit.analyst import Analyst
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import STUDY_DATE, radiograph
-from dicom_ai_node.types import AttributeStatus, Outcome
+from dicom_ai_node.types import AttributeStatus
 
 
 def write(folder: Path, name: str, dataset: Dataset) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydicom import dcmread
 from structlog.testing import capture_logs
 
+from dicom_ai_node.answers import Reason
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.fill import gateway
 from dicom_ai_node.ops.maintenance import run as keep
@@ -16,7 +17,6 @@ from dicom_ai_node.store import deliveries
 from dicom_ai_node.store.results import WITHHELD, requeue_withheld
 from dicom_ai_node.store.studies import close_due, skip
 from dicom_ai_node.study import State
-from dicom_ai_node.types import Reason
 from tests.builders.forwarding import Gate, gate, state
 from tests.builders.outbox import delivering
 from tests.builders.rows import TIMING, claim_one

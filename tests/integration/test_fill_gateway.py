@@ -13,13 +13,13 @@ from pydicom import dcmread
 from pydicom.uid import JPEGLosslessSV1
 from structlog.testing import capture_logs
 
+from dicom_ai_node.answers import Reason
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.fill import gateway
 from dicom_ai_node.report.copies import coerced
 from dicom_ai_node.store import proposals, queries
 from dicom_ai_node.store.studies import claim, close_due, fail, skip
 from dicom_ai_node.study.proposals import ProposalState
-from dicom_ai_node.types import Reason
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, image
 from tests.builders.forwarding import gate, state
 from tests.builders.rows import TIMING, claim_one

@@ -8,6 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicom_ai_node.answers import (
+    Answer,
+    ImageRef,
+    ImageResult,
+    Outcome,
+    Quantity,
+    Reason,
+    StudyResult,
+)
 from dicom_ai_node.archive.member import Collected, Member
 from dicom_ai_node.archive.mix_ups import Batch, Suspicion, judge_batch, with_findings
 from dicom_ai_node.archive.statistics import (
@@ -20,19 +29,7 @@ from dicom_ai_node.archive.statistics import (
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.study import combine, decide
 from dicom_ai_node.rules.attributes import AGE, SEX
-from dicom_ai_node.types import (
-    Answer,
-    AttributeStatus,
-    Finding,
-    HeaderCheck,
-    ImageRef,
-    ImageResult,
-    Outcome,
-    Quantity,
-    Reason,
-    Severity,
-    StudyResult,
-)
+from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Severity
 from tests.builders import answers as answer
 from tests.builders.checks import age_and_sex, header_check
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from dicom_ai_node.answers import Answer, Outcome, Reason
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.conclude import AuditReport
@@ -33,12 +34,7 @@ from dicom_ai_node.decide.stored import answer_from_json, check_from_json
 from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.attributes import AGE, SEX
 from dicom_ai_node.rules.header import ELEMENTS
-from dicom_ai_node.types import (
-    Answer,
-    AttributeStatus,
-    Outcome,
-    Reason,
-)
+from dicom_ai_node.types import AttributeStatus
 from tests.builders import answers, scores
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import TODAY, Value, header

@@ -14,6 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, RLELossless
 
+from dicom_ai_node.answers import ImageRef
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import (
     Listed,
@@ -42,7 +43,6 @@ from dicom_ai_node.store.instances import StoredInstance, record
 from dicom_ai_node.store.retention import drop_expired
 from dicom_ai_node.store.tables import study
 from dicom_ai_node.study import State
-from dicom_ai_node.types import ImageRef
 from tests.acceptance.harness import noise
 from tests.builders.rows import TIMING
 from tests.unit.test_audit_modality import KEPT as MODALITIES_KEPT

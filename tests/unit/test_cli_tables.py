@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from dicom_ai_node.analyse.results import to_json
+from dicom_ai_node.answers import ImageRef, ImageResult, ModelIdentity, Outcome, Reason, StudyResult
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.printing import cut_left, cut_right, shown_path
 from dicom_ai_node.store import Database
@@ -19,18 +20,7 @@ from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.results import NewAnalysis, finish
 from dicom_ai_node.store.studies import close_due
 from dicom_ai_node.terminal import console
-from dicom_ai_node.types import (
-    AttributeStatus,
-    Finding,
-    ImageRef,
-    ImageResult,
-    ModelIdentity,
-    Outcome,
-    Proposal,
-    Reason,
-    Severity,
-    StudyResult,
-)
+from dicom_ai_node.types import AttributeStatus, Finding, Proposal, Severity
 from tests.builders.answers import age, prediction, study_result
 from tests.builders.checks import header_check
 from tests.builders.dicom_bytes import AGE, EXPLICIT, UIDS, data_set, dicom_file

@@ -5,14 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.images import Gates, judge, pool
-from dicom_ai_node.decide.study import combine, decide, header_only, wants_network
-from dicom_ai_node.types import (
+from dicom_ai_node.answers import (
     Answer,
-    AttributeStatus,
     Category,
-    HeaderCheck,
     ImageRef,
     ImageResult,
     ModelIdentity,
@@ -22,6 +17,10 @@ from dicom_ai_node.types import (
     Reason,
     StudyResult,
 )
+from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.decide.images import Gates, judge, pool
+from dicom_ai_node.decide.study import combine, decide, header_only, wants_network
+from dicom_ai_node.types import AttributeStatus, HeaderCheck
 from tests.builders.answers import gated, prediction
 from tests.builders.checks import age_and_sex, header_check
 

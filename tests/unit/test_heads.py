@@ -16,6 +16,7 @@ import torch
 from pydicom import dcmwrite
 
 from dicom_ai_node.analyse.files import analyse_files
+from dicom_ai_node.answers import Category, LabelProbabilities, Reason
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.config.stages import ReportSettings
@@ -32,7 +33,6 @@ from dicom_ai_node.inference.network import Network
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.types import Category, LabelProbabilities, Reason
 from tests.builders.answers import with_part
 from tests.builders.bundles import SIZE, invented_bundle
 from tests.builders.reports import Sample, estimated

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dicom_ai_node.answers import Outcome
 from dicom_ai_node.monitor.compare import compare, verdict
 from dicom_ai_node.monitor.measures import error
 from dicom_ai_node.monitor.observation import Observation, Role
-from dicom_ai_node.types import Outcome
 from tests.builders.observations import (
     FIRST_WEEK,
     SHADOW,

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dicom_ai_node.answers import Outcome
 from dicom_ai_node.monitor.figures import GROUPS, mean, share, student, tabulate
 from dicom_ai_node.monitor.measures import measures
 from dicom_ai_node.monitor.observation import (
@@ -13,7 +14,7 @@ from dicom_ai_node.monitor.observation import (
     week_of,
 )
 from dicom_ai_node.rules.attributes import trusted_age, trusted_sex
-from dicom_ai_node.types import AttributeStatus, Outcome
+from dicom_ai_node.types import AttributeStatus
 from tests.builders.checks import header_check
 from tests.builders.observations import FIRST_WEEK, seen
 

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from dicom_ai_node import cli
 from dicom_ai_node.analyse.observe import observe
+from dicom_ai_node.answers import Category, ImageRef, LabelProbabilities, Prediction, Quantity
 from dicom_ai_node.cli import model, monitor
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.config.rules import RulesSettings
@@ -32,22 +33,14 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Gate, QuantityHead
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role, week_begin
 from dicom_ai_node.ops import drift
-from dicom_ai_node.pipeline import Part, Pipeline, Prepared
+from dicom_ai_node.pipeline import Pipeline, Prepared, PreparedPart
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import (
     load_observations,
     open_flags,
     reference_of,
 )
-from dicom_ai_node.types import (
-    AttributeStatus,
-    Category,
-    CheckedAttribute,
-    ImageRef,
-    LabelProbabilities,
-    Prediction,
-    Quantity,
-)
+from dicom_ai_node.types import AttributeStatus, CheckedAttribute
 from tests.builders.checks import header_check
 from tests.builders.observations import FIRST_WEEK, LIVE, SHADOW, put
 from tests.unit.test_web_app import config, metrics
@@ -85,7 +78,9 @@ def prepared(uid: str, voltage: float, part: str, pipeline: Pipeline, said: Pred
         "BodyPartExamined": CheckedAttribute("part", part, fine, part),
         "StationName": CheckedAttribute("station", "", AttributeStatus.MISSING, "R"),
     }
-    shown = Part(pipeline.bundles[0], images=[ImageRef("1.1", "1.2", "1.3")], predictions=[said])
+    shown = PreparedPart(
+        pipeline.bundles[0], images=[ImageRef("1.1", "1.2", "1.3")], predictions=[said]
+    )
     return Prepared(uid, [Dataset()], replace(check, attributes=rows), [shown])
 
 
@@ -202,7 +197,7 @@ def test_it_is_printed(tmp_path: Path) -> None:
     text = printed(tmp_path, "monitor", "--by", "week")
     for column in (
         *("Tube voltage MAE, kV", "Tube voltage bias, kV", "Tube voltage coverage of 90 %"),
-        *("Part right, %", "Marks tube, %", "Marks wire, %", "Refused, %"),
+        *("PreparedPart right, %", "Marks tube, %", "Marks wire, %", "Refused, %"),
     ):
         assert column in text
     assert "Bias, years" not in text

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Column, func, insert, select, update
 from structlog.testing import capture_logs
 
+from dicom_ai_node.answers import Reason
 from dicom_ai_node.audit.pacing import Pacing
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.stages import AuditSettings
@@ -27,7 +28,6 @@ from dicom_ai_node.store.instances import open_association
 from dicom_ai_node.store.node import beat, clock_jumps
 from dicom_ai_node.store.studies import close_due, fail
 from dicom_ai_node.study import State
-from dicom_ai_node.types import Reason
 from tests.builders.rows import (
     TIMING,
     analysed_study,

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from dicom_ai_node.answers import ModelIdentity, Outcome, StudyResult
 from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.rules import attributes as rules
@@ -22,13 +23,10 @@ from dicom_ai_node.types import (
     AttributeStatus,
     Finding,
     HeaderCheck,
-    ModelIdentity,
-    Outcome,
     PriorStudy,
     Proposal,
     ProposalSource,
     Severity,
-    StudyResult,
     WorklistAnswer,
 )
 from tests.builders.answers import age, sex, study_result, with_part

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dicom_ai_node.answers import Prediction
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.printing import print_output
 from dicom_ai_node.cli.recalibrate import calibrated
@@ -26,7 +27,6 @@ from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.recalibrate import pack
 from dicom_ai_node.recalibrate.cases import read_studies, trust
 from dicom_ai_node.rules import TextHeader
-from dicom_ai_node.types import Prediction
 
 PEOPLE = 44
 OLDER = 6  # years that the site's records lie above what the phantoms show

@@ -4,13 +4,8 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 
 from dicom_ai_node.analyse.results import result_key, study_header, to_json
-from dicom_ai_node.types import (
-    Answer,
-    AttributeStatus,
-    Outcome,
-    Reason,
-    StudyResult,
-)
+from dicom_ai_node.answers import Answer, Outcome, Reason, StudyResult
+from dicom_ai_node.types import AttributeStatus
 from tests.builders import answers
 from tests.builders.checks import header_check
 

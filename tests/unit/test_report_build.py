@@ -10,13 +10,13 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from dicom_ai_node.answers import ImageRef, ImageResult, Outcome, Reason
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.identity import EncodedReport, Predecessor, series_instance_uid
 from dicom_ai_node.report.modules import named_images
-from dicom_ai_node.types import ImageRef, ImageResult, Outcome, Reason
 from tests.builders.answers import with_part
 from tests.builders.reports import MODEL, Sample, estimated, samples, source
 

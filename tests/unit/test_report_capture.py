@@ -12,18 +12,12 @@ from PIL import ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
+from dicom_ai_node.answers import Answer, Reason, StudyResult
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.report import sheet
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.sheet import COLUMNS, MOST_ROWS, draw_sheet, finding_words, wrapped
-from dicom_ai_node.types import (
-    Answer,
-    AttributeStatus,
-    Finding,
-    Reason,
-    Severity,
-    StudyResult,
-)
+from dicom_ai_node.types import AttributeStatus, Finding, Severity
 from tests.builders.answers import age, sex, with_part
 from tests.builders.checks import header_check
 from tests.builders.reports import Sample, samples

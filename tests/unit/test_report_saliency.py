@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.answers import SaliencyMap, SaliencyMethod
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.errors import InvalidReport
@@ -18,7 +19,6 @@ from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.capture import BAND, PANEL, ExplainedImage, colours, overlay, picture
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import EncodedReport
-from dicom_ai_node.types import SaliencyMap, SaliencyMethod
 from tests.builders.answers import with_part
 from tests.builders.reports import MODEL, Sample, estimated, explained, samples, source
 

@@ -23,6 +23,15 @@ from pydicom.uid import CTImageStorage, MRImageStorage
 from dicom_ai_node.analyse.files import analyse_files
 from dicom_ai_node.analyse.results import result_key, to_json
 from dicom_ai_node.analyse.saliency import build_captures
+from dicom_ai_node.answers import (
+    Category,
+    Concept,
+    ImageRef,
+    LabelProbabilities,
+    Outcome,
+    Quantity,
+    StudyResult,
+)
 from dicom_ai_node.cli import verdict
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.config.bundles import analysed_classes, default_bundle, reporting_bundles
@@ -38,15 +47,6 @@ from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, FindingsHe
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from dicom_ai_node.types import (
-    Category,
-    Concept,
-    ImageRef,
-    LabelProbabilities,
-    Outcome,
-    Quantity,
-    StudyResult,
-)
 from tests.builders.bundles import SIZE, invented_bundle
 from tests.builders.images import section
 

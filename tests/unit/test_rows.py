@@ -15,6 +15,7 @@ import pytest
 from pydicom.sr.coding import Code
 
 from dicom_ai_node.analyse.headers import recorded_part, status_part
+from dicom_ai_node.answers import Answer, Category, LabelProbabilities, Outcome, Quantity
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.conclude import AuditReport
@@ -36,16 +37,11 @@ from dicom_ai_node.rules.check import amended, check
 from dicom_ai_node.rules.reading import Reading, shown
 from dicom_ai_node.rules.rule import WARNING, Case, Hit, each, rule
 from dicom_ai_node.types import (
-    Answer,
     AttributeStatus,
-    Category,
     CheckedAttribute,
     HeaderCheck,
-    LabelProbabilities,
-    Outcome,
     Proposal,
     ProposalSource,
-    Quantity,
 )
 from tests.builders.answers import study_result
 from tests.builders.headers import TODAY, Value, header

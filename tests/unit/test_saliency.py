@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dicom_ai_node.answers import SaliencyMethod
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.inference.engine import Estimator
@@ -16,7 +17,6 @@ from dicom_ai_node.inference.heads import AGE, GATES, HEADS, SEX
 from dicom_ai_node.inference.network import BACKBONES, Network, moments
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.pixels.normalise import normalise
-from dicom_ai_node.types import SaliencyMethod
 from tests.builders.sanity import cascade, layers, randomise, rank_correlation
 
 SIZE = 64

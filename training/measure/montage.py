@@ -26,13 +26,13 @@ from matplotlib.figure import SubFigure
 from numpy.typing import NDArray
 from PIL import Image
 
+from dicom_ai_node.answers import SaliencyMap
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import HEADS
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.report.capture import overlay
-from dicom_ai_node.types import SaliencyMap
 from training.data import project
 from training.data.images import PROJECT_SETS
 from training.data.options import BUNDLE, REPORT, ROOT, BundleFolder, Report, Root

@@ -33,12 +33,12 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
+from dicom_ai_node.answers import Prediction
 from dicom_ai_node.demo.images import ENCODERS, radiograph, set_pixels
 from dicom_ai_node.dicom.syntaxes import NATIVE_SYNTAXES
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels import load
-from dicom_ai_node.types import Prediction
 from training.data import cache, project
 from training.data import images as data
 from training.data.options import (

@@ -15,19 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dicom_ai_node.answers import ImageRef, Prediction
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, Gates, judge
 from dicom_ai_node.decide.study import combine, decide
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pipeline import gates_of
 from dicom_ai_node.pixels.normalise import normalise
-from dicom_ai_node.types import (
-    AttributeStatus,
-    CheckedAttribute,
-    HeaderCheck,
-    ImageRef,
-    Prediction,
-)
+from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
 from training.data.options import BUNDLE, ROOT, BundleFolder, Root
 from training.data.project import read
 from training.measure.markdown import table

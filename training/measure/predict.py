@@ -4,12 +4,12 @@ from functools import partial
 
 import numpy as np
 
+from dicom_ai_node.answers import Prediction
 from dicom_ai_node.inference import fitting
 from dicom_ai_node.inference.calibration import LEVELS
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Bounds, Cases
 from dicom_ai_node.inference.heads import AGE, SEX
-from dicom_ai_node.types import Prediction
 from training.data import images as data
 from training.fit import calibrate
 from training.fit.calibrate import CHANGED, Change, calibration_cases, cases, measured

@@ -29,13 +29,13 @@ from torch.nn.functional import (
     softplus,
 )
 
+from dicom_ai_node.answers import Prediction
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.phantom import MIDDLE_AGE
 from dicom_ai_node.inference.bundle import WEIGHTS, sha256
 from dicom_ai_node.inference.engine import Estimator, read_tensors
 from dicom_ai_node.inference.network import moments
 from dicom_ai_node.pixels.normalise import normalise
-from dicom_ai_node.types import Prediction
 from training.data import augment, project
 from training.data.options import BUNDLE, CACHE, ROOT, BundleFolder, CacheFolder, Root
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dicom_ai_node.answers import Quantity
 from dicom_ai_node.archive.comparisons import COMPARISONS
 from dicom_ai_node.archive.rules import ALL_RULES
 from dicom_ai_node.archive.statistics import wilson_interval
@@ -17,7 +18,7 @@ from dicom_ai_node.audit.sources import not_audited_in_words
 from dicom_ai_node.output import visible
 from dicom_ai_node.rules.attributes import AGE
 from dicom_ai_node.rules.rule import Entry
-from dicom_ai_node.types import AttributeStatus, Quantity, Severity
+from dicom_ai_node.types import AttributeStatus, Severity
 
 MOST_OFFENDERS, MOST_FLAGGED, MOST_FAULTS = 50, 500, 200
 _MOST_STATIONS, _MOST_MONTHS, _MOST_DOTS = 12, 36, 3000

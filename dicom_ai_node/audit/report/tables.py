@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from dicom_ai_node.answers import Answer, Category, Quantity
 from dicom_ai_node.archive.comparisons import COMPARISONS
 from dicom_ai_node.archive.member import Collected
 from dicom_ai_node.audit.conclude import AuditedStudy, AuditReport, Origin, Rate
@@ -22,7 +23,6 @@ from dicom_ai_node.output import Cell, CsvWriter, escaped_json
 from dicom_ai_node.rules import check
 from dicom_ai_node.rules.attributes import AGE, SEX
 from dicom_ai_node.rules.header import usual
-from dicom_ai_node.types import Answer, Category, Quantity
 
 COLUMNS = {"AccessionNumber": "accession_number", "PatientID": "patient_id"}
 """DICOM keyword -> column."""

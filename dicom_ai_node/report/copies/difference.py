@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 
-from dicom_ai_node.dicom.encoding import EXPLICIT, LONG_VRS, Element, tag_name
+from dicom_ai_node.dicom.encoding import EXPLICIT, LONG_VRS, ElementSpan, tag_name
 from dicom_ai_node.report.copies.source import elements_of, opened
 
 _SHOWN = 64
@@ -76,7 +76,7 @@ def _file(content: bytes) -> Iterator[tuple[str, _Leaf]]:
     yield from _leaves(file.data, file.parts, "")
 
 
-def _leaves(data: bytes, parts: Sequence[Element], above: str) -> Iterator[tuple[str, _Leaf]]:
+def _leaves(data: bytes, parts: Sequence[ElementSpan], above: str) -> Iterator[tuple[str, _Leaf]]:
     seen: dict[int, int] = {}
     for part in parts:
         seen[part.tag] = times = seen.get(part.tag, 0) + 1

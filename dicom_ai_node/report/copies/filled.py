@@ -11,6 +11,7 @@ from typing import Final
 
 from blake3 import blake3
 
+from dicom_ai_node.answers import ModelIdentity
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import is_pixel_data, tag_of
 from dicom_ai_node.dicom.uids import PROGRAM_UID, uid_of
@@ -26,7 +27,6 @@ from dicom_ai_node.report.copies.history import (
 from dicom_ai_node.report.copies.source import SourceFile, source_of
 from dicom_ai_node.report.document import local_time
 from dicom_ai_node.report.identity import ReportFile
-from dicom_ai_node.types import ModelIdentity
 
 SERIES_NUMBER: Final = 90000
 """Added to the source's Series Number, so that copies stand behind everything else."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydicom.sr.coding import Code
 
+from dicom_ai_node.answers import ModelIdentity
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import Encoding, tag_of
 from dicom_ai_node.dicom.marks import PRIVATE_CREATOR, PRIVATE_GROUP, software_version
@@ -15,7 +16,6 @@ from dicom_ai_node.report import codes
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
 from dicom_ai_node.report.copies.source import SourceFile
 from dicom_ai_node.report.text import plain
-from dicom_ai_node.types import ModelIdentity
 
 FILLS, MODEL_NAME, MODEL_SHA256, SOFTWARE = 0x01, 0x02, 0x03, 0x04
 KEYWORD, VALUE, SOURCE, LOW, HIGH, PROBABILITY, RULES, ACTOR = range(0x10, 0x18)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dicom_ai_node.dicom.encoding import ITEM, Element, Encoding, tag_name, tag_of
+from dicom_ai_node.dicom.encoding import ITEM, ElementSpan, Encoding, tag_name, tag_of
 from dicom_ai_node.dicom.header import file_meta, inflate
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.part10 import PREFIX_END, file_head, is_part10
@@ -42,9 +42,9 @@ class SourceFile:
     encoding: Encoding
     data: bytes
     """The data set; inflated, where the file holds it deflated."""
-    parts: Sequence[Element]
+    parts: Sequence[ElementSpan]
 
-    def part(self, tag: int) -> Element | None:
+    def part(self, tag: int) -> ElementSpan | None:
         """Return an element, None where there is none.
 
         Raises UnreadableInstance: there are two: readers do not agree on which one counts.
@@ -129,7 +129,7 @@ def source_of(content: bytes) -> SourceFile:
     return source
 
 
-def elements_of(data: bytes, encoding: Encoding) -> list[Element]:
+def elements_of(data: bytes, encoding: Encoding) -> list[ElementSpan]:
     """Return the elements of a data set, its pixel data and what is behind them included.
 
     Raises UnreadableInstance: it cannot be followed to its end, or is not in this encoding.
@@ -161,7 +161,7 @@ def _deflated(data: bytes) -> bytes:
 
 def spliced(
     data: bytes,
-    parts: Sequence[Element],
+    parts: Sequence[ElementSpan],
     changes: Mapping[int, bytes | None],
     encoding: Encoding,
 ) -> bytes:

@@ -1,5 +1,6 @@
 """Audits and their studies in the database."""
 
+from dicom_ai_node.answers import ImageRef, ImageResult, ModelIdentity, Outcome, Reason
 from dicom_ai_node.archive.member import StudyFacts
 from dicom_ai_node.audit.study import (
     Attempt,
@@ -11,13 +12,6 @@ from dicom_ai_node.audit.study import (
 from dicom_ai_node.store import Database, audit_studies, audits
 from dicom_ai_node.store.audit_studies import NewListed, SettledStudy, save_slice
 from dicom_ai_node.study import AuditEvent, AuditState
-from dicom_ai_node.types import (
-    ImageRef,
-    ImageResult,
-    ModelIdentity,
-    Outcome,
-    Reason,
-)
 from tests.builders import answers
 from tests.builders.headers import checked, header
 from tests.builders.scripted import OWNER, listed, new_audit

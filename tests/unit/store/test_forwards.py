@@ -1,5 +1,6 @@
 """Forwarded images in the database, on SQLite and on PostgreSQL."""
 
+from dicom_ai_node.answers import Reason
 from dicom_ai_node.store import Database, deliveries, forwards
 from dicom_ai_node.store.forwards import Outgoing
 from dicom_ai_node.store.instances import record
@@ -7,7 +8,6 @@ from dicom_ai_node.store.queries import overview
 from dicom_ai_node.store.reports import is_own
 from dicom_ai_node.store.retention import drop_expired
 from dicom_ai_node.store.studies import close_due, fail
-from dicom_ai_node.types import Reason
 from tests.builders.rows import TIMING, claim_one, instance
 
 

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_ai_node import cli
+from dicom_ai_node.answers import Outcome
 from dicom_ai_node.cli import model, monitor
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import Mode, load_observations, mode, reference_of
-from dicom_ai_node.types import Outcome
 from tests.builders import older_observations as older
 from tests.builders.observations import AGE_HEAD, LIVE, SEX_HEAD
 from tests.unit.store.test_schema import upgraded_to

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from dicom_ai_node.answers import ModelIdentity
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.store import Database, decisions, deliveries, proposals, results, studies
 from dicom_ai_node.store.fills import (
@@ -29,7 +30,7 @@ from dicom_ai_node.store.retention import drop_sent
 from dicom_ai_node.store.tables import delivery, proposal, proposal_event, study
 from dicom_ai_node.study import State
 from dicom_ai_node.study.proposals import POLICY, Decision, ProposalState
-from dicom_ai_node.types import FillProposal, ModelIdentity, ProposalSource
+from dicom_ai_node.types import FillProposal, ProposalSource
 from tests.builders.rows import CR, TIMING, claim_one, file_instance
 
 S, P = ProposalSource, ProposalState

@@ -2,12 +2,12 @@
 
 from sqlalchemy import select
 
+from dicom_ai_node.answers import Reason
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import Database, instances, patients, results, studies
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.tables import transition
 from dicom_ai_node.study import State
-from dicom_ai_node.types import Reason
 from tests.builders.rows import (
     TIMING,
     analysed_study,

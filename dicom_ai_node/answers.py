@@ -1,0 +1,276 @@
+"""What bundles answer: of an image, of a study, and why not. Ages are in years."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from dicom_ai_node.types import HeaderCheck
+
+if TYPE_CHECKING:  # processes that see no pixels load no numpy for these two names
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a study or image has no estimate: a stable code and a sentence."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which network answered."""
+
+    name: str
+    version: str
+    sha256: str
+    """SHA-256 of the weights file, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number, such as the age."""
+
+    mu: float
+    """Point estimate."""
+    sigma: float
+    """Standard deviation of the predictive distribution."""
+    interval90: tuple[float, float]
+    """Calibrated 90 % prediction interval."""
+    unit: str = "a"
+    """Of all of them, UCUM; ``a`` are years."""
+    attribute: str = ""
+    """DICOM keyword of the attribute that it is held against, '' for none."""
+
+    @property
+    def width(self) -> float:
+        """From one end of the interval to the other."""
+        low, high = self.interval90
+        return high - low
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One of several coded values, such as the sex."""
+
+    probabilities: Mapping[str, float]
+    """Of each value, as the attribute codes it."""
+    attribute: str = ""
+    """As of :class:`Quantity`."""
+
+    @property
+    def value(self) -> str:
+        """The most probable one."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def certainty(self) -> float:
+        """Probability of :attr:`value`."""
+        return max(self.probabilities.values())
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProbabilities:
+    """Labels of which each may hold or not."""
+
+    probabilities: Mapping[str, float]
+    """Of each label."""
+
+
+Answer = Quantity | Category | LabelProbabilities
+"""What a bundle says to one of its questions, by the kind of its head."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The calibrated answers of the network for one image."""
+
+    answers: Mapping[str, Answer]
+    """By the name of the head, in the manifest's order."""
+    gates: Mapping[str, float]
+    """Probability that the image passes each gate, by its name, in the order of asking."""
+    in_distribution: float
+    """Conformal p-value of the image against the calibration set; small means unlike it."""
+
+    def quantity(self, name: str) -> Quantity:
+        """Return the answer of a head of this kind; KeyError where there is none."""
+        answer = self.answers[name]
+        if not isinstance(answer, Quantity):
+            raise KeyError(f"{name} is no quantity")
+        return answer
+
+    def category(self, name: str) -> Category:
+        """The same of a category."""
+        answer = self.answers[name]
+        if not isinstance(answer, Category):
+            raise KeyError(f"{name} is no category")
+        return answer
+
+
+class Outcome(StrEnum):
+    """What became of an image or a study."""
+
+    ESTIMATED = "estimated"
+    ABSTAINED = "abstained"
+    """The network saw it and a gate or a threshold forbids an answer."""
+    REFUSED = "refused"
+    """It could not or must not be shown to the network."""
+    HEADER_ONLY = "header_only"
+    """Policy asked for the header check alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One received image, as reports and evidence name it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """What became of one image."""
+
+    image: ImageRef
+    outcome: Outcome
+    reason: Reason | None = None
+    """Set unless the outcome is ``estimated``."""
+    prediction: Prediction | None = None
+    """Set when the network saw the image, also where it then abstained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A code as a bundle's manifest states it (PS3.3 8.8)."""
+
+    code: str
+    scheme: str
+    """Coding scheme designator, such as ``SCT``."""
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a report names what a bundle answers, as far as the bundle says so itself."""
+
+    site: Concept | None = None
+    """The part of the body that its images show."""
+    concepts: Mapping[str, Concept] = field(default_factory=dict)
+    """Of heads by their names; of a category's values and of labels as ``head.value``."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleResult:
+    """What one bundle says of a study: its part of the report."""
+
+    outcome: Outcome
+    reason: Reason | None = None
+    images: tuple[ImageResult, ...] = ()
+    """Those that its route accepts. What no bundle accepts is refused by the first."""
+    answers: Mapping[str, Answer | Reason] = field(default_factory=dict)
+    """Of each head by its name, in the order of the manifest: its answer, pooled over the images,
+    or why it has none."""
+    model: ModelIdentity | None = None
+    """None when the network was not asked."""
+    trained_ages: tuple[float, float] | None = None
+    """Youngest and oldest age that the network was trained on, years; None when not asked."""
+    terms: Terms = field(default=Terms(), compare=False)
+    """Not stored: reports are made of results that are at hand."""
+
+    @property
+    def stated(self) -> dict[str, Answer]:
+        """The answers that are given."""
+        return {
+            name: answer for name, answer in self.answers.items() if not isinstance(answer, Reason)
+        }
+
+    @property
+    def given(self) -> dict[str, Answer]:
+        """The same, none where the outcome is another than ``estimated``."""
+        return self.stated if self.outcome is Outcome.ESTIMATED else {}
+
+    @property
+    def unanswered(self) -> dict[str, Reason]:
+        """Why other heads have no answer."""
+        return {name: reason for name, reason in self.answers.items() if isinstance(reason, Reason)}
+
+
+_BEST_FIRST = (Outcome.ESTIMATED, Outcome.ABSTAINED, Outcome.REFUSED, Outcome.HEADER_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """Everything a report says."""
+
+    study_uid: str
+    check: HeaderCheck
+    """With CONFLICT_IMAGE and findings of group H where image and header disagree."""
+    parts: tuple[BundleResult, ...]
+    """Of each bundle that accepts something of the study, in the order of the configuration; of the
+    first bundle where none does. Never empty."""
+
+    @property
+    def leading(self) -> BundleResult:
+        """The first part of those that came furthest: outcome and reason of the study are its."""
+        return min(self.parts, key=lambda part: _BEST_FIRST.index(part.outcome))
+
+    @property
+    def outcome(self) -> Outcome:
+        """Estimated where any bundle gives an answer."""
+        return self.leading.outcome
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why there is no answer, where there is none."""
+        return self.leading.reason
+
+    @property
+    def images(self) -> tuple[ImageResult, ...]:
+        """What became of each image, once for each bundle that it was routed to."""
+        return tuple(image for part in self.parts for image in part.images)
+
+    @property
+    def asked(self) -> tuple[ModelIdentity, ...]:
+        """The networks that took part."""
+        return tuple(part.model for part in self.parts if part.model is not None)
+
+    def answering(self, keyword: str) -> BundleResult | None:
+        """Return the first part that states what is held against the attribute ``keyword``."""
+        return next((part for part in self.parts if held_against(part, keyword)), None)
+
+    def held_against(self, keyword: str) -> Quantity | Category | None:
+        """Return the answer of :meth:`answering`."""
+        part = self.answering(keyword)
+        return held_against(part, keyword) if part else None
+
+
+def held_against(part: BundleResult, keyword: str) -> Quantity | Category | None:
+    """Return what a bundle states that is held against the attribute ``keyword``."""
+    found = (answer for answer in part.given.values() if isinstance(answer, Quantity | Category))
+    return next((answer for answer in found if answer.attribute == keyword), None)
+
+
+class SaliencyMethod(StrEnum):
+    """How a saliency map is made."""
+
+    GRAD_CAM = "grad-cam"
+    SCORE_CAM = "score-cam"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SaliencyMap:
+    """Where in an image one answer of the network comes from."""
+
+    head: str
+    """Name of the answer's head."""
+    kind: str
+    """Its kind: ``quantity``, ``category`` or ``findings``."""
+    method: SaliencyMethod
+    values: "NDArray[np.float32]"
+    """Shape (S, S), in [0, 1], 1 where the answer rests on most; all 0 when ``flat``."""
+    flat: bool
+    """Nothing in the image stands out: there is no map to look at."""
