@@ -40,6 +40,7 @@ from dicom_ai_node.store.monitor import (
     open_flags,
     reference_of,
 )
+from dicom_ai_node.terminal import console
 from dicom_ai_node.types import AttributeStatus, CheckedAttribute
 from tests.builders.checks import header_check
 from tests.builders.observations import FIRST_WEEK, LIVE, SHADOW, put
@@ -140,13 +141,14 @@ def now(site: Database, monkeypatch: pytest.MonkeyPatch) -> float:
     for module in (monitor, model):
         monkeypatch.setattr(module, "open_database", lambda _: site)
     monkeypatch.setattr(time, "time", lambda: at)
+    monkeypatch.setattr(console, "_width", 200)
     return at
 
 
 def printed(folder: Path, *words: str) -> str:
     file = folder / "node.toml"
     file.write_text(f'[storage]\nspool = "{folder}"\ndatabase = "sqlite:///{folder}/other"\n')
-    done = CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, [*words, "-c", str(file)])
+    done = CliRunner().invoke(cli.app, [*words, "-c", str(file)])
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -197,7 +199,7 @@ def test_it_is_printed(tmp_path: Path) -> None:
     text = printed(tmp_path, "monitor", "--by", "week")
     for column in (
         *("Tube voltage MAE, kV", "Tube voltage bias, kV", "Tube voltage coverage of 90 %"),
-        *("PreparedPart right, %", "Marks tube, %", "Marks wire, %", "Refused, %"),
+        *("Part right, %", "Marks tube, %", "Marks wire, %", "Refused, %"),
     ):
         assert column in text
     assert "Bias, years" not in text

@@ -17,6 +17,7 @@ from dicom_ai_node.answers import Outcome
 from dicom_ai_node.cli import model, monitor
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import Mode, load_observations, mode, reference_of
+from dicom_ai_node.terminal import console
 from tests.builders import older_observations as older
 from tests.builders.observations import AGE_HEAD, LIVE, SEX_HEAD
 from tests.unit.store.test_schema import upgraded_to
@@ -55,6 +56,7 @@ def then(upgraded: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for module in (monitor, model):
             monkeypatch.setattr(module, "open_database", lambda _: upgraded)
         monkeypatch.setattr(time, "time", lambda: older.NOW)
+        monkeypatch.setattr(console, "_width", 200)
         yield
     time.tzset()
 
@@ -63,7 +65,7 @@ def printed(folder: Path, command: str, *more: str) -> str:
     config = folder / "node.toml"
     config.write_text(f'[storage]\nspool = "{folder}"\ndatabase = "sqlite:///{folder}/other"\n')
     words = [*command.split(), *more, "-c", str(config)]
-    done = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, words)
+    done = CliRunner().invoke(cli.app, words)
     assert done.exit_code == 0, done.output
     return done.stdout
 
