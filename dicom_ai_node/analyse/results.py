@@ -35,7 +35,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.reports import NewReport, StoredFile, has_result, newest_report
 from dicom_ai_node.store.results import NewAnalysis, finish
-from dicom_ai_node.store.studies import ClaimedStudy
+from dicom_ai_node.store.study_queue import ClaimedStudy
 from dicom_ai_node.types import FillProposal, ProposalSource
 
 log = structlog.get_logger()

@@ -35,7 +35,7 @@ from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import NO_IMAGE
 from dicom_ai_node.store.patients import priors
-from dicom_ai_node.store.studies import STUDIES, ClaimedStudy, claim, fail, hand_back, skip
+from dicom_ai_node.store.study_queue import STUDIES, ClaimedStudy, claim, fail, hand_back, skip
 from dicom_ai_node.types import PriorStudy
 
 _IDLE_SECONDS = 0.25

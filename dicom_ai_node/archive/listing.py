@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from dicom_ai_node.archive.member import Member
 from dicom_ai_node.config.rules import RulesSettings
-from dicom_ai_node.rules.header import TextHeader
 from dicom_ai_node.rules.reading import shown
 from dicom_ai_node.rules.rule import INFORMATION, WARNING, Hit, rule
+from dicom_ai_node.rules.text_header import TextHeader
 from dicom_ai_node.types import AttributeStatus
 
 _COMPARED = (

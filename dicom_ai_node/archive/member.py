@@ -12,8 +12,8 @@ from dicom_ai_node.answers import StudyResult
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_date
 from dicom_ai_node.rules.attributes import comparable_age, comparable_sex
-from dicom_ai_node.rules.header import TextHeader, usual
 from dicom_ai_node.rules.rule import Hit, Rule
+from dicom_ai_node.rules.text_header import TextHeader, usual
 from dicom_ai_node.types import HeaderCheck, PriorStudy
 
 _SHIFTED = {"MODIFIED", "REMOVED"}

@@ -16,9 +16,9 @@ from dicom_ai_node.archive.stations import StationGroup, groups_of
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
 from dicom_ai_node.rules.check import RULES, Fired, amended, check
-from dicom_ai_node.rules.header import TextHeader, distinct
 from dicom_ai_node.rules.image_rules import IMAGE_RULES
 from dicom_ai_node.rules.rule import Entry, rules_in
+from dicom_ai_node.rules.text_header import TextHeader, distinct
 from dicom_ai_node.types import PriorStudy
 
 ARCHIVE_RULES: Mapping[str, ArchiveRule] = MappingProxyType(rules_in(stations, identities, listing))

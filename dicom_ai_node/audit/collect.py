@@ -22,7 +22,7 @@ from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, OtherStudy, 
 from dicom_ai_node.audit.study import Analyse, Attempt, listed_from_row
 from dicom_ai_node.errors import ConfigError, PeerUnavailable, StorageError
 from dicom_ai_node.rules import TextHeader, check
-from dicom_ai_node.rules.header import distinct
+from dicom_ai_node.rules.text_header import distinct
 from dicom_ai_node.spool import storage_error
 from dicom_ai_node.store import audit_studies, audits
 from dicom_ai_node.store.audit_studies import ClaimedListed

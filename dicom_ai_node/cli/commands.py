@@ -92,8 +92,8 @@ def printed(function: Callable[..., Any]) -> Callable[..., None]:
         if _is_group(parameter)
     }
     parameters = {parameter.name: parameter for parameter in _spread(given)}
-    answers, takes_json = given.return_annotation is Output, "as_json" in parameters
-    if answers and not takes_json:
+    has_output, takes_json = given.return_annotation is Output, "as_json" in parameters
+    if has_output and not takes_json:
         parameters["as_json"] = _option("as_json", AsJson, False)
 
     def run(**values: Any) -> None:

@@ -31,8 +31,7 @@ from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.output import visible
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import deliveries, results
-from dicom_ai_node.store import studies as study_queue
+from dicom_ai_node.store import deliveries, results, study_queue
 from dicom_ai_node.store.instances import quarantined
 from dicom_ai_node.store.queries import StudyDetail, StudyRow, find
 from dicom_ai_node.store.queries import show as find_one

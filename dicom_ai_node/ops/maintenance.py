@@ -34,7 +34,7 @@ from dicom_ai_node.store.clock import bring_back, move_along
 from dicom_ai_node.store.instances import forget_dead_associations
 from dicom_ai_node.store.monitor import drop_observations
 from dicom_ai_node.store.node import forget_silent, note_jump
-from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.study_queue import close_due
 
 Job = tuple[str, Callable[[], object], float]
 """Name, what to do, seconds between two beginnings."""

@@ -76,15 +76,17 @@ class Filing:
         except UnreadableInstance as error:
             self._quarantine(incoming, str(error), peer, log)
             return refusal(error)
-        except InstanceTooLarge as error:
-            log.warning("instance_refused", status="C000", error=str(error), bytes=incoming.size)
-            return refusal(error)
-        except (StorageError, OSError) as error:
-            log.error("instance_refused", status="A700", error=str(error))
-            return refusal(error)
         except Exception as error:  # noqa: BLE001 - the association and its sender must live on
-            log.error("instance_failed", status="C001", error=_harmless(error))
-            return refusal(error)
+            answer = refusal(error)
+            bound = log.bind(status=f"{answer.status:04X}", bytes=incoming.size)
+            match error:
+                case InstanceTooLarge():
+                    bound.warning("instance_refused", error=str(error))
+                case StorageError() | OSError():
+                    bound.error("instance_refused", error=str(error))
+                case _:
+                    bound.error("instance_failed", error=_harmless(error))
+            return answer
         finally:
             _discard(incoming)
 

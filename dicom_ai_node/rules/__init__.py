@@ -6,8 +6,8 @@
 
 from dicom_ai_node.rules.ages_and_dates import encode_estimate, parse_age
 from dicom_ai_node.rules.check import RULES, RULES_VERSION, check
-from dicom_ai_node.rules.header import TextHeader
 from dicom_ai_node.rules.rule import StudyRule
+from dicom_ai_node.rules.text_header import TextHeader
 
 __all__ = [
     "RULES",

@@ -28,9 +28,9 @@ from dicom_ai_node.rules import (
     worklist_rules,
 )
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
-from dicom_ai_node.rules.header import TextHeader, distinct
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Case, Entry, Hit, StudyRule, Usual, rules_in
+from dicom_ai_node.rules.text_header import TextHeader, distinct
 from dicom_ai_node.types import (
     AttributeStatus,
     CheckedAttribute,

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from dicom_ai_node.dicom.values import encodings_of
 from dicom_ai_node.rules.ages_and_dates import read_age, read_date
-from dicom_ai_node.rules.header import ELEMENTS
 from dicom_ai_node.rules.reading import DATE_KEYWORDS, Reading, shown
 from dicom_ai_node.rules.rule import ERROR, MALFORMED, WARNING, Hit, each, rule
+from dicom_ai_node.rules.text_header import ELEMENTS
 
 _ABOUT = {
     "PatientAge": "age",

@@ -7,7 +7,7 @@ from datetime import date
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import Age, completed, read_age, read_date, years_between
-from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, TextHeader
+from dicom_ai_node.rules.text_header import CLINICAL_SEX_PARAMETERS, TextHeader
 
 DESCRIPTIONS = (
     "StudyDescription",

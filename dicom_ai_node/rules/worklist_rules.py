@@ -21,11 +21,11 @@ from enum import StrEnum
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules.ages_and_dates import read_age, read_date, write_date
-from dicom_ai_node.rules.header import TextHeader
 from dicom_ai_node.rules.history_rules import same_birth_date, usable_birth_date
 from dicom_ai_node.rules.meaning import meant_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import CONFLICT, INFORMATION, OTHER_SEXES, WARNING, Case, Hit, rule
+from dicom_ai_node.rules.text_header import TextHeader
 from dicom_ai_node.types import HeaderCheck, WorklistAnswer
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from dicom_ai_node.store.database import AnyRow, AnySelect, Database, as_record
 from dicom_ai_node.store.leases import NO_LEASE, Queue, lease
-from dicom_ai_node.store.studies import STUDIES
+from dicom_ai_node.store.study_queue import STUDIES
 from dicom_ai_node.store.tables import audit, audit_study
 from dicom_ai_node.study import AuditedState, AuditEvent, AuditState, audit_step
 

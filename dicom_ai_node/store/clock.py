@@ -17,7 +17,7 @@ from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.deliveries import DELIVERIES
 from dicom_ai_node.store.fills import BACKOFF as FILL_BACKOFF
-from dicom_ai_node.store.studies import STUDIES
+from dicom_ai_node.store.study_queue import STUDIES
 from dicom_ai_node.store.tables import (
     association,
     audit,

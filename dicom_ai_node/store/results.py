@@ -22,7 +22,7 @@ from dicom_ai_node.store.reports import (
     restore_files,
     same_result,
 )
-from dicom_ai_node.store.studies import ClaimedStudy, holds
+from dicom_ai_node.store.study_queue import ClaimedStudy, holds
 from dicom_ai_node.store.tables import analysis, instance, study
 from dicom_ai_node.study import Event
 from dicom_ai_node.types import FillProposal

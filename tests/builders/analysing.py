@@ -20,7 +20,7 @@ from dicom_ai_node.pipeline import Pipeline
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store.instances import StoredInstance, record
 from dicom_ai_node.store.queries import StudyDetail, show
-from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.study_queue import close_due
 from tests.builders.databases import opened
 
 GATES_OPEN = {"min_chest": 0.0, "min_frontal": 0.0, "min_in_distribution": 0.0}

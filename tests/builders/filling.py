@@ -20,7 +20,7 @@ from dicom_ai_node.store import decisions, proposals
 from dicom_ai_node.store.instances import StoredInstance, record
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal
 from dicom_ai_node.store.results import NewAnalysis, finish
-from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.study_queue import close_due
 from dicom_ai_node.study.proposals import Decision
 from dicom_ai_node.types import FillProposal, ProposalSource
 from tests.builders.outbox import Outbox

@@ -10,7 +10,7 @@ from pydicom.tag import Tag
 
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import TextHeader, check
-from dicom_ai_node.rules.header import ELEMENTS
+from dicom_ai_node.rules.text_header import ELEMENTS
 from dicom_ai_node.types import HeaderCheck, PriorStudy, WorklistAnswer
 
 TODAY = date(2024, 1, 15)

@@ -20,7 +20,7 @@ from dicom_ai_node.dicom.classes import REPORTS, SECONDARY_CAPTURE
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.results import NewAnalysis, finish
-from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.study_queue import close_due
 from dicom_ai_node.store.tables import delivery
 from tests.builders.databases import opened
 from tests.builders.rows import TIMING, claim_one, file_instance

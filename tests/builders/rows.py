@@ -10,7 +10,7 @@ from dicom_ai_node.store import Database, deliveries
 from dicom_ai_node.store.instances import Filed, StoredInstance, record
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.results import NewAnalysis, finish
-from dicom_ai_node.store.studies import ClaimedStudy, claim, close_due
+from dicom_ai_node.store.study_queue import ClaimedStudy, claim, close_due
 from dicom_ai_node.store.tables import delivery
 from dicom_ai_node.store.tables import study as study_table
 from dicom_ai_node.study import State

@@ -21,7 +21,7 @@ from dicom_ai_node.inference.heads import GATES, HEADS, QuantityHead
 from dicom_ai_node.receive.acceptor import supported_syntaxes
 from dicom_ai_node.store.instances import analyse_classes
 from dicom_ai_node.store.queries import show
-from dicom_ai_node.store.studies import requeue
+from dicom_ai_node.store.study_queue import requeue
 from dicom_ai_node.store.tables import observation
 from tests.builders.analysing import Node
 from tests.builders.bundles import invented_bundle

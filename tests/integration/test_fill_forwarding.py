@@ -15,7 +15,7 @@ from dicom_ai_node.ops.maintenance import run as keep
 from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.store import deliveries
 from dicom_ai_node.store.results import WITHHELD, requeue_withheld
-from dicom_ai_node.store.studies import close_due, skip
+from dicom_ai_node.store.study_queue import close_due, skip
 from dicom_ai_node.study import State
 from tests.builders.forwarding import Gate, gate, state
 from tests.builders.outbox import delivering

@@ -18,7 +18,7 @@ from dicom_ai_node.errors import StorageError
 from dicom_ai_node.fill import gateway
 from dicom_ai_node.report.copies import coerced
 from dicom_ai_node.store import proposals, queries
-from dicom_ai_node.store.studies import claim, close_due, fail, skip
+from dicom_ai_node.store.study_queue import claim, close_due, fail, skip
 from dicom_ai_node.study.proposals import ProposalState
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, image
 from tests.builders.forwarding import gate, state

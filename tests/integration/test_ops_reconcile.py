@@ -26,7 +26,7 @@ from dicom_ai_node.receive.requests import StoreRequest
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, tables
 from dicom_ai_node.store.node import FileCounts, file_counts
-from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.study_queue import close_due
 from tests.builders.receiving import EXPLICIT, radiograph
 from tests.builders.rows import claim_one, state_of
 

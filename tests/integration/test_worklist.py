@@ -14,7 +14,7 @@ from dicom_ai_node.analyse.worklist import Worklist
 from dicom_ai_node.config import Config, parse_config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.studies import requeue
+from dicom_ai_node.store.study_queue import requeue
 from dicom_ai_node.types import WorklistAnswer
 from tests.builders.headers import Changes, checked, header
 from tests.builders.ports import free_port

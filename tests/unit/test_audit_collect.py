@@ -16,7 +16,7 @@ from dicom_ai_node.audit.campaign import Depth, Ending
 from dicom_ai_node.audit.collect import collect
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.store import Database, audits
-from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.study_queue import close_due
 from dicom_ai_node.study import AuditEvent, AuditState
 from tests.builders.rows import TIMING, claim_one, file_instance
 from tests.builders.scripted import (

@@ -33,7 +33,7 @@ from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.decide.stored import answer_from_json, check_from_json
 from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.attributes import AGE, SEX
-from dicom_ai_node.rules.header import ELEMENTS
+from dicom_ai_node.rules.text_header import ELEMENTS
 from dicom_ai_node.types import AttributeStatus
 from tests.builders import answers, scores
 from tests.builders.checks import age_and_sex

@@ -16,7 +16,7 @@ from dicom_ai_node.errors import ExitCode
 Said = pytest.CaptureFixture[str]
 
 
-def answer(records: Iterator[int], *, form: Form = "table", **more: Any) -> Output:
+def output(records: Iterator[int], *, form: Form = "table", **more: Any) -> Output:
     return Output(
         records,
         json=lambda number: {"number": number},
@@ -29,7 +29,7 @@ def answer(records: Iterator[int], *, form: Form = "table", **more: Any) -> Outp
 
 
 def test_people_see_each_record_and_what_stands_below(capsys: Said) -> None:
-    print_output(answer(iter((1, 2))))
+    print_output(output(iter((1, 2))))
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["1 is there", "2 is there"]
     assert lines[2].split() == ["Number"]
@@ -37,18 +37,18 @@ def test_people_see_each_record_and_what_stands_below(capsys: Said) -> None:
 
 
 def test_machines_see_the_records_alone(capsys: Said) -> None:
-    print_output(answer(iter((1, 2)), form="csv"), as_json=True)
+    print_output(output(iter((1, 2)), form="csv"), as_json=True)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"number": 1},
         {"number": 2},
     ]
-    print_output(answer(iter((1, 2)), form="csv"))
+    print_output(output(iter((1, 2)), form="csv"))
     assert capsys.readouterr().out.split() == ["number", "1", "2"]
 
 
 def test_faults_are_said_at_the_end_and_a_no_is_a_no(capsys: Said) -> None:
     with pytest.raises(typer.Exit) as ended:
-        print_output(answer(iter((1,)), faults=["late"], ok=lambda: False), as_json=True)
+        print_output(output(iter((1,)), faults=["late"], ok=lambda: False), as_json=True)
     assert ended.value.exit_code == ExitCode.NO
     assert capsys.readouterr().err == "error: late\n"
 
@@ -60,14 +60,14 @@ def interrupted() -> Iterator[int]:
 
 def test_ctrl_c_shows_what_was_done_where_that_can_be_said(capsys: Said) -> None:
     with pytest.raises(typer.Exit) as ended:
-        print_output(answer(interrupted(), interrupted=lambda: "1 of 2"))
+        print_output(output(interrupted(), interrupted=lambda: "1 of 2"))
     assert ended.value.exit_code == ExitCode.INTERRUPTED
     said = capsys.readouterr()
     assert said.out.startswith("1 is there\n")
     assert said.out.endswith(f"{'x' * 300}\n")
     assert said.err == "error: interrupted: 1 of 2\n"
     with pytest.raises(KeyboardInterrupt):
-        print_output(answer(interrupted()))
+        print_output(output(interrupted()))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dicom_ai_node.store.instances import record_quarantine
 from dicom_ai_node.store.patients import StudyHeader
 from dicom_ai_node.store.reports import NewReport, StoredFile
 from dicom_ai_node.store.results import NewAnalysis, finish
-from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.study_queue import close_due
 from dicom_ai_node.terminal import console
 from dicom_ai_node.types import AttributeStatus, Finding, Proposal, Severity
 from tests.builders.answers import age, prediction, study_result

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_ai_node.config import Config
 from tests import architecture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,3 +55,17 @@ def test_the_table_of_rooms_is_the_one_of_the_contracts() -> None:
     text = architecture.DOCUMENT.read_text()
     assert architecture.BEGIN in text
     assert text == architecture.document(), "python -m tests.architecture"
+
+
+def test_every_table_of_the_configuration_stands_with_its_module() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (row,) = [line for line in text.splitlines() if line.startswith("| a key of the configuration")]
+    modules = {
+        table: place
+        for tables, place in re.findall(r"((?:`\[\w+\]`,? ?)+) ?in `([^`]+)`", row)
+        for table in re.findall(r"\w+", tables)
+    }
+    assert set(modules) == set(Config.model_fields) - {"forwarding"}
+    for table, place in modules.items():
+        module = place.removesuffix(".py").replace("/", ".")
+        assert module in str(Config.model_fields[table].annotation), table

@@ -11,7 +11,7 @@ from dicom_ai_node.monitor.observation import Role, week_begin
 from dicom_ai_node.ops import drift
 from dicom_ai_node.ops.maintenance import Maintenance
 from dicom_ai_node.spool import Spool
-from dicom_ai_node.store import Database, deliveries, results, studies
+from dicom_ai_node.store import Database, deliveries, results, study_queue
 from dicom_ai_node.store.monitor import (
     Mode,
     drop_observations,
@@ -44,7 +44,7 @@ def finish(
     """Bring a study from where it is to the end of its analysis."""
     if not find(db, limit=1000) or uid not in {one.study_instance_uid for one in find(db)}:
         file_instance(db, uid, f"{uid}.1", now=now - 50)
-        studies.close_due(db, now=now, settings=TIMING)
+        study_queue.close_due(db, now=now, settings=TIMING)
     header = StudyHeader(patient, "20260101", "F", "", 60.0)
     assert results.finish(
         db, claim_one(db, now=now), new, header=header, destinations=TO_PACS, reason=None, now=now
@@ -69,7 +69,7 @@ def test_an_observation_comes_with_the_result_and_takes_the_place_of_an_earlier_
     assert live == replace(both[0], station="R" * 64, received_at=50.0, patient="hash")
     assert shadow.role is Role.SHADOW
     assert newest_bundle(db, Role.SHADOW) == (SHADOW, both[1].heads)
-    studies.requeue(db, "1.1", now=200)
+    study_queue.requeue(db, "1.1", now=200)
     again = replace(analysis("1.1"), observations=(seen("1.1", mu=70.0),))
     finish(db, "1.1", again, now=201)
     (found,) = load_observations(db, model_sha256=LIVE)
@@ -79,9 +79,9 @@ def test_an_observation_comes_with_the_result_and_takes_the_place_of_an_earlier_
 
 def test_a_result_that_was_lost_leaves_no_observation(db: Database) -> None:
     file_instance(db, "1.1")
-    studies.close_due(db, now=20, settings=TIMING)
+    study_queue.close_due(db, now=20, settings=TIMING)
     claimed = claim_one(db, now=20)
-    studies.hand_back(db, owner="worker", now=21)
+    study_queue.hand_back(db, owner="worker", now=21)
     new = replace(analysis("1.1"), observations=(seen("1.1"),))
     assert not results.finish(
         db, claimed, new, header=None, destinations=TO_PACS, reason=None, now=22

@@ -26,7 +26,7 @@ from dicom_ai_node.store.deliveries import hold, postpone
 from dicom_ai_node.store.fills import record_stuck
 from dicom_ai_node.store.instances import open_association
 from dicom_ai_node.store.node import beat, clock_jumps
-from dicom_ai_node.store.studies import close_due, fail
+from dicom_ai_node.store.study_queue import close_due, fail
 from dicom_ai_node.study import State
 from tests.builders.rows import (
     TIMING,

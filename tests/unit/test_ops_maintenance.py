@@ -21,7 +21,7 @@ from dicom_ai_node.store.deliveries import claim, delivered, give_up
 from dicom_ai_node.store.instances import open_association
 from dicom_ai_node.store.node import alive, beat
 from dicom_ai_node.store.queries import overview
-from dicom_ai_node.store.studies import close_due
+from dicom_ai_node.store.study_queue import close_due
 from dicom_ai_node.study import AuditEvent, State
 from tests.builders.rows import TIMING, analysed_study, claim_one, file_instance
 
@@ -108,7 +108,7 @@ def test_what_is_unsent_or_failed_keeps_its_images(settled: State, kept: Mainten
 
 
 def claim_nothing(db: Database, *, now: float) -> list[Any]:
-    from dicom_ai_node.store.studies import claim as claim_studies
+    from dicom_ai_node.store.study_queue import claim as claim_studies
 
     return claim_studies(db, owner="w", now=now, lease_seconds=60, limit=1, max_attempts=3)
 

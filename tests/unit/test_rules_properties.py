@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import RULES, TextHeader, check, parse_age
 from dicom_ai_node.rules.ages_and_dates import completed, encode_age_at, years_between
-from dicom_ai_node.rules.header import ELEMENTS
+from dicom_ai_node.rules.text_header import ELEMENTS
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, PriorStudy
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import SOUND, TODAY, dataset

@@ -22,7 +22,7 @@ from dicom_ai_node.decide.stored import answer_to_json, check_to_json
 from dicom_ai_node.output import Cell, CsvWriter, escaped_json
 from dicom_ai_node.rules import check
 from dicom_ai_node.rules.attributes import AGE, SEX
-from dicom_ai_node.rules.header import usual
+from dicom_ai_node.rules.text_header import usual
 
 COLUMNS = {"AccessionNumber": "accession_number", "PatientID": "patient_id"}
 """DICOM keyword -> column."""

@@ -26,7 +26,7 @@ from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import PeerRefused
 from dicom_ai_node.peer.exchange import Exchange, Match
 from dicom_ai_node.rules import TextHeader
-from dicom_ai_node.rules.header import ELEMENTS
+from dicom_ai_node.rules.text_header import ELEMENTS
 
 STUDY = (
     *("SpecificCharacterSet", "StudyDate", "AccessionNumber", "ModalitiesInStudy"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from dicom_ai_node.dicom.values import CODES, ITEMS, SCHEME, says_something
 from dicom_ai_node.rules import TextHeader
-from dicom_ai_node.rules.header import ELEMENTS
+from dicom_ai_node.rules.text_header import ELEMENTS
 
 _LONGEST = 4096  # as in TextHeader.from_dataset
 _AVAILABLE_TRANSFER_SYNTAX = 0x00083002

@@ -1,6 +1,6 @@
 """What becomes of a result: deliveries, dead letters, and what retention takes when all is sent."""
 
-from dicom_ai_node.store import Database, deliveries, results, retention, studies
+from dicom_ai_node.store import Database, deliveries, results, retention, study_queue
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.reports import NewReport, has_result, newest_report
 from dicom_ai_node.study import State
@@ -20,7 +20,7 @@ from tests.builders.rows import (
 def test_an_unchanged_result_queues_nothing_again(db: Database) -> None:
     analysed_study(db, "1.1")
     deliver_all(db, "pacs", now=101)
-    assert studies.requeue(db, "1.1", now=200) is State.READY
+    assert study_queue.requeue(db, "1.1", now=200) is State.READY
     assert finish_one(db, claim_one(db, now=200), key="k1", now=201)
     assert state_of(db, "1.1") is State.DELIVERED
     assert claim_deliveries(db, "pacs", now=300) == []
@@ -29,7 +29,7 @@ def test_an_unchanged_result_queues_nothing_again(db: Database) -> None:
 def test_a_changed_result_supersedes_and_is_sent(db: Database) -> None:
     analysed_study(db, "1.1")
     deliver_all(db, "pacs", now=101)
-    studies.requeue(db, "1.1", now=200)
+    study_queue.requeue(db, "1.1", now=200)
     previous = newest_report(db, "1.1", kind="sr")
     assert previous is not None
     assert [one.sop_instance_uid for one in previous.files] == ["1.1.1"]
@@ -113,30 +113,30 @@ def test_a_late_image_after_retention_is_analysed_without_the_files_that_are_gon
     deliver_all(db, "pacs", now=101)
     retention.drop_expired(db, before=1e6, now=500, limit=10, remove=lambda path: True)
     file_instance(db, "1.1", "1.1.2", now=600)
-    studies.close_due(db, now=700, settings=TIMING)
+    study_queue.close_due(db, now=700, settings=TIMING)
     (left,) = claim_one(db, now=700).instances
     assert left.image.sop_instance_uid == "1.1.2"
 
 
 def test_a_quarantined_report_is_made_again_and_never_counts_as_delivered(db: Database) -> None:
     file_instance(db, "1.1")
-    studies.close_due(db, now=20, settings=TIMING)
+    study_queue.close_due(db, now=20, settings=TIMING)
     bad = NewReport("sr", analysis("1.1").reports[0].files, quarantined="no evidence")
     new = results.NewAnalysis("k1", {"model": None}, True, (bad,))
     assert finish_with(db, claim_one(db, now=20), new, now=21)
     assert state_of(db, "1.1") is State.FAILED
     assert not has_result(db, "1.1", "k1")
-    studies.requeue(db, "1.1", now=30)
+    study_queue.requeue(db, "1.1", now=30)
     assert finish_with(db, claim_one(db, now=30), new, now=31)
     assert state_of(db, "1.1") is State.FAILED
-    studies.requeue(db, "1.1", now=40)
+    study_queue.requeue(db, "1.1", now=40)
     assert finish_one(db, claim_one(db, now=40), key="k1", now=41)
     assert state_of(db, "1.1") is State.REPORTED
     assert len(claim_deliveries(db, "pacs", now=50)) == 1
 
 
 def finish_with(
-    db: Database, claimed: studies.ClaimedStudy, new: results.NewAnalysis, *, now: float
+    db: Database, claimed: study_queue.ClaimedStudy, new: results.NewAnalysis, *, now: float
 ) -> bool:
     destinations = {"pacs": frozenset({"sr"})}
     return results.finish(
@@ -147,7 +147,7 @@ def finish_with(
 def test_a_destination_that_is_added_later_gets_the_known_result_on_requeue(db: Database) -> None:
     analysed_study(db, "1.1", destinations=())
     assert has_result(db, "1.1", "k1")
-    studies.requeue(db, "1.1", now=200)
+    study_queue.requeue(db, "1.1", now=200)
     known = results.NewAnalysis("k1", {"model": None}, True, ())
     assert finish_with(db, claim_one(db, now=200), known, now=201)
     assert state_of(db, "1.1") is State.REPORTED

@@ -7,7 +7,7 @@ from dicom_ai_node.store.instances import record
 from dicom_ai_node.store.queries import overview
 from dicom_ai_node.store.reports import is_own
 from dicom_ai_node.store.retention import drop_expired
-from dicom_ai_node.store.studies import close_due, fail
+from dicom_ai_node.store.study_queue import close_due, fail
 from tests.builders.rows import TIMING, claim_one, instance
 
 

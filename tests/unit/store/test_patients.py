@@ -3,7 +3,7 @@
 from dicom_ai_node.rules.worklist_rules import Verdict, WorklistReply
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.patients import save_worklist_answer, worklist_answer_of
-from dicom_ai_node.store.studies import requeue
+from dicom_ai_node.store.study_queue import requeue
 from dicom_ai_node.types import WorklistAnswer
 from tests.builders.rows import file_instance
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from dicom_ai_node.answers import ModelIdentity
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.store import Database, decisions, deliveries, proposals, results, studies
+from dicom_ai_node.store import Database, decisions, deliveries, proposals, results, study_queue
 from dicom_ai_node.store.fills import (
     NewCopy,
     count_stuck,
@@ -64,8 +64,8 @@ def analyse(
 ) -> None:
     """Let one analysis of the study end with these proposals."""
     file_instance(db, STUDY, now=now - 50)
-    if studies.close_due(db, now=now, settings=TIMING) == []:
-        studies.requeue(db, STUDY, now=now)
+    if study_queue.close_due(db, now=now, settings=TIMING) == []:
+        study_queue.requeue(db, STUDY, now=now)
     report = NewReport("sr", (StoredFile("1.2", f"1.1.{key[1:]}", "reports/x"),), fault)
     new = NewAnalysis(
         key,
@@ -108,9 +108,9 @@ def test_a_result_and_its_proposals_are_one_transaction(db: Database) -> None:
 
 def test_a_result_whose_lease_was_lost_proposes_nothing(db: Database) -> None:
     file_instance(db, STUDY)
-    studies.close_due(db, now=100, settings=TIMING)
+    study_queue.close_due(db, now=100, settings=TIMING)
     claimed = claim_one(db, now=100)
-    studies.hand_back(db, owner="worker", now=101)
+    study_queue.hand_back(db, owner="worker", now=101)
     new = NewAnalysis("k1", {}, True, (), proposals=(age(),))
     assert not results.finish(db, claimed, new, header=None, destinations={}, reason=None, now=102)
     assert proposals.find(db) == []

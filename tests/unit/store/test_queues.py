@@ -11,12 +11,12 @@ from sqlalchemy import case, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.expression import ClauseElement
 
-from dicom_ai_node.store import Database, audits, deliveries, studies
+from dicom_ai_node.store import Database, audits, deliveries, study_queue
 from dicom_ai_node.store.audits import AUDITS
 from dicom_ai_node.store.deliveries import DELIVERIES
 from dicom_ai_node.store.leases import Queue
 from dicom_ai_node.store.lifecycles import move_deliveries
-from dicom_ai_node.store.studies import STUDIES
+from dicom_ai_node.store.study_queue import STUDIES
 from dicom_ai_node.store.tables import delivery
 from dicom_ai_node.study import (
     DELIVERY_TRANSITIONS,
@@ -56,11 +56,11 @@ class Work:
 def fill_studies(db: Database, count: int) -> None:
     for number in range(count):
         file_instance(db, f"1.{number}", f"1.{number}.1", now=float(number))
-    assert len(studies.close_due(db, now=50, settings=TIMING)) == count
+    assert len(study_queue.close_due(db, now=50, settings=TIMING)) == count
 
 
 def claim_studies(db: Database, *, owner: str, now: float, limit: int = 9) -> Mapping[str, Any]:
-    found = studies.claim(
+    found = study_queue.claim(
         db, owner=owner, now=now, lease_seconds=SECONDS, limit=limit, max_attempts=9
     )
     return {one.study_uid: one for one in found}
@@ -116,7 +116,7 @@ QUEUES = {
         claim_studies,
         STUDIES.renew,
         lambda db, claimed, *, owner, now: finish_one(db, claimed, now=now),
-        studies.hand_back,
+        study_queue.hand_back,
     ),
     "deliveries": Work(
         fill_deliveries,

@@ -18,7 +18,7 @@ from dicom_ai_node.store.deliveries import claim, give_up
 from dicom_ai_node.store.queries import overview
 from dicom_ai_node.store.reports import has_result, newest_report
 from dicom_ai_node.store.retention import drop_expired, drop_reports, forget_studies
-from dicom_ai_node.store.studies import requeue
+from dicom_ai_node.store.study_queue import requeue
 from dicom_ai_node.study import State
 from dicom_ai_node.study.proposals import ProposalState
 from tests.builders.rows import (

@@ -4,7 +4,7 @@ from sqlalchemy import select
 
 from dicom_ai_node.answers import Reason
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
-from dicom_ai_node.store import Database, instances, patients, results, studies
+from dicom_ai_node.store import Database, instances, patients, results, study_queue
 from dicom_ai_node.store.instances import Filed
 from dicom_ai_node.store.tables import transition
 from dicom_ai_node.study import State
@@ -34,7 +34,7 @@ def test_same_instance_twice_is_one_and_other_content_is_a_version(db: Database)
     assert file_instance(db, "1.1") is Filed.NEW
     assert file_instance(db, "1.1") is Filed.DUPLICATE
     assert file_instance(db, "1.1", content="b") is Filed.NEW_VERSION
-    studies.close_due(db, now=50, settings=TIMING)
+    study_queue.close_due(db, now=50, settings=TIMING)
     claimed = claim_one(db, now=50)
     assert [(one.digest, one.version) for one in claimed.instances] == [("1.2.3.1-b", 2)]
 
@@ -50,24 +50,24 @@ def test_a_duplicate_does_not_reopen_a_delivered_study(db: Database) -> None:
 def test_a_study_closes_after_quiet_counted_from_the_last_instance(db: Database) -> None:
     file_instance(db, "1.1", "1.1.1", now=0)
     file_instance(db, "1.1", "1.1.2", now=8)
-    assert studies.close_due(db, now=11, settings=TIMING) == []
-    assert studies.close_due(db, now=18, settings=TIMING) == ["1.1"]
+    assert study_queue.close_due(db, now=11, settings=TIMING) == []
+    assert study_queue.close_due(db, now=18, settings=TIMING) == ["1.1"]
     assert state_of(db, "1.1") is State.READY
 
 
 def test_an_open_association_holds_the_study_until_it_ends(db: Database) -> None:
     open_association(db, now=0, alive_until=60)
     file_instance(db, "1.1", association="a1", now=0)
-    assert studies.close_due(db, now=30, settings=TIMING) == []
+    assert study_queue.close_due(db, now=30, settings=TIMING) == []
     instances.close_association(db, "a1")
-    assert studies.close_due(db, now=30, settings=TIMING) == ["1.1"]
+    assert study_queue.close_due(db, now=30, settings=TIMING) == ["1.1"]
 
 
 def test_a_dead_receivers_association_does_not_hold_the_study(db: Database) -> None:
     open_association(db, now=0, alive_until=20)
     file_instance(db, "1.1", association="a1", now=0)
-    assert studies.close_due(db, now=15, settings=TIMING) == []
-    assert studies.close_due(db, now=30, settings=TIMING) == ["1.1"]
+    assert study_queue.close_due(db, now=15, settings=TIMING) == []
+    assert study_queue.close_due(db, now=30, settings=TIMING) == ["1.1"]
     assert instances.forget_dead_associations(db, now=30) == 1
 
 
@@ -75,8 +75,8 @@ def test_the_cap_closes_a_study_that_is_still_being_sent(db: Database) -> None:
     open_association(db, now=0, alive_until=1000)
     for now in range(0, 100, 5):
         file_instance(db, "1.1", f"1.1.{now + 1}", association="a1", now=now)
-    assert studies.close_due(db, now=99, settings=TIMING) == []
-    assert studies.close_due(db, now=101, settings=TIMING) == ["1.1"]
+    assert study_queue.close_due(db, now=99, settings=TIMING) == []
+    assert study_queue.close_due(db, now=101, settings=TIMING) == ["1.1"]
 
 
 def open_association(db: Database, *, now: float, alive_until: float) -> None:
@@ -87,12 +87,12 @@ def open_association(db: Database, *, now: float, alive_until: float) -> None:
 
 def test_a_late_image_during_analysis_discards_the_result(db: Database) -> None:
     file_instance(db, "1.1", "1.1.1")
-    studies.close_due(db, now=20, settings=TIMING)
+    study_queue.close_due(db, now=20, settings=TIMING)
     claimed = claim_one(db, now=20)
     file_instance(db, "1.1", "1.1.2", now=21)
     assert not finish_one(db, claimed, now=22)
     assert state_of(db, "1.1") is State.COLLECTING
-    studies.close_due(db, now=40, settings=TIMING)
+    study_queue.close_due(db, now=40, settings=TIMING)
     again = claim_one(db, now=40)
     assert len(again.instances) == 2
     assert again.attempts == 1
@@ -114,7 +114,7 @@ def test_an_instance_of_a_kept_class_does_not_reopen(db: Database) -> None:
 
 def test_an_expired_lease_is_taken_over_and_its_late_result_discarded(db: Database) -> None:
     file_instance(db, "1.1")
-    studies.close_due(db, now=20, settings=TIMING)
+    study_queue.close_due(db, now=20, settings=TIMING)
     lost = claim_one(db, now=20, owner="dead")
     assert claim_all(db, now=50) == []
     taken = claim_one(db, now=81, owner="alive")
@@ -126,15 +126,17 @@ def test_an_expired_lease_is_taken_over_and_its_late_result_discarded(db: Databa
 
 def claim_all(
     db: Database, *, now: float, owner: str = "worker", limit: int = 10
-) -> list[studies.ClaimedStudy]:
-    return studies.claim(db, owner=owner, now=now, lease_seconds=60, limit=limit, max_attempts=3)
+) -> list[study_queue.ClaimedStudy]:
+    return study_queue.claim(
+        db, owner=owner, now=now, lease_seconds=60, limit=limit, max_attempts=3
+    )
 
 
 def test_what_kills_its_analyser_fails_alone(db: Database) -> None:
     """Three studies are claimed together and one is poison: the others survive it."""
     for uid in ("1.1", "1.2", "1.3"):
         file_instance(db, uid, f"{uid}.1")
-    studies.close_due(db, now=20, settings=TIMING)
+    study_queue.close_due(db, now=20, settings=TIMING)
     now = 20.0
     assert len(claim_all(db, now=now)) == 3
     for _ in range(20):
@@ -149,20 +151,20 @@ def test_what_kills_its_analyser_fails_alone(db: Database) -> None:
 
 def test_a_failed_attempt_waits_and_the_last_one_fails_the_study(db: Database) -> None:
     file_instance(db, "1.1")
-    studies.close_due(db, now=20, settings=TIMING)
+    study_queue.close_due(db, now=20, settings=TIMING)
     reason = Reason("analysis_failed", "why")
-    assert studies.fail(db, claim_one(db, now=20), reason, retry_at=30, now=20)
+    assert study_queue.fail(db, claim_one(db, now=20), reason, retry_at=30, now=20)
     assert claim_all(db, now=29) == []
-    assert studies.fail(db, claim_one(db, now=31), reason, retry_at=None, now=31)
+    assert study_queue.fail(db, claim_one(db, now=31), reason, retry_at=None, now=31)
     assert state_of(db, "1.1") is State.FAILED
-    assert studies.requeue(db, "1.1", now=40) is State.READY
+    assert study_queue.requeue(db, "1.1", now=40) is State.READY
     assert claim_one(db, now=41).attempts == 1
 
 
 def test_priors_are_found_by_patient_only(db: Database) -> None:
     for uid, patient in (("1.1", "p"), ("1.2", "p"), ("1.3", ""), ("1.4", "q")):
         file_instance(db, uid, f"{uid}.1")
-        studies.close_due(db, now=20, settings=TIMING)
+        study_queue.close_due(db, now=20, settings=TIMING)
         header = patients.StudyHeader(patient, "20200102", "F", "19600101", 60.0)
         assert results.finish(
             db, claim_one(db, now=20), analysis(uid), header=header, destinations={},
@@ -178,15 +180,15 @@ def test_priors_are_found_by_patient_only(db: Database) -> None:
 def test_late_policy_keep_still_analyses_what_has_no_result(db: Database) -> None:
     keep = StudySettings(quiet_seconds=10, max_wait_seconds=100, late_policy=LatePolicy.KEEP)
     file_instance(db, "1.1", "1.1.9", analysable=False, settings=keep)
-    studies.close_due(db, now=20, settings=keep)
-    studies.skip(db, claim_one(db, now=20), Reason("no_image", "none"), now=20)
+    study_queue.close_due(db, now=20, settings=keep)
+    study_queue.skip(db, claim_one(db, now=20), Reason("no_image", "none"), now=20)
     file_instance(db, "1.1", "1.1.1", now=30, settings=keep)
     assert state_of(db, "1.1") is State.COLLECTING
 
 
 def test_a_study_date_that_cannot_be_read_hurts_no_later_study(db: Database) -> None:
     file_instance(db, "1.1")
-    studies.close_due(db, now=20, settings=TIMING)
+    study_queue.close_due(db, now=20, settings=TIMING)
     header = patients.StudyHeader("p", "10101", "F", "19600101", 60.0)
     assert results.finish(
         db, claim_one(db, now=20), analysis("1.1"), header=header, destinations={},
@@ -203,10 +205,10 @@ CLASS = "1.2.840.10008.5.1.4.1.1.1"
 def passed_over(db: Database, uid: str) -> None:
     """Bring a study with an instance of a class that is only kept to ``skipped``."""
     file_instance(db, uid, f"{uid}.1", analysable=False)
-    studies.close_due(db, now=100, settings=TIMING)
+    study_queue.close_due(db, now=100, settings=TIMING)
     claimed = claim_one(db, now=100)
     assert (claimed.instances, claimed.others) == ((), 1)
-    studies.skip(db, claimed, Reason(instances.NO_IMAGE, "none"), now=101)
+    study_queue.skip(db, claimed, Reason(instances.NO_IMAGE, "none"), now=101)
 
 
 def test_what_another_configuration_passed_over_is_analysed(db: Database) -> None:
@@ -224,6 +226,6 @@ def test_what_another_configuration_passed_over_is_analysed(db: Database) -> Non
 def test_a_class_that_no_bundle_looks_at_any_more_is_kept_and_not_analysed(db: Database) -> None:
     file_instance(db, "1.1")
     assert instances.analyse_classes(db, {"1.2.3"}, now=50) == 0
-    studies.close_due(db, now=100, settings=TIMING)
+    study_queue.close_due(db, now=100, settings=TIMING)
     claimed = claim_one(db, now=100)
     assert (claimed.instances, claimed.others) == ((), 1)

@@ -15,7 +15,7 @@ from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
 from dicom_ai_node.dicom.encoding import SEQUENCES
 from dicom_ai_node.rules import TextHeader, check, parse_age
 from dicom_ai_node.rules.ages_and_dates import encode_age_at, encode_estimate, salvage_age
-from dicom_ai_node.rules.header import CLINICAL_SEX_PARAMETERS, ELEMENTS
+from dicom_ai_node.rules.text_header import CLINICAL_SEX_PARAMETERS, ELEMENTS
 from tests.builders.headers import TODAY, dataset, header
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "header-rules.md"
