@@ -150,7 +150,10 @@ def get(port: int, path: str) -> str:
 
 
 def metrics(text: str) -> str:
-    """The metrics with their help and labels; values only of those that count studies."""
+    """The metrics with help and labels, sorted: their order means nothing to who scrapes them.
+
+    Values only of those that count studies.
+    """
     lines = []
     for line in text.splitlines():
         if line.startswith("# "):
@@ -159,7 +162,7 @@ def metrics(text: str) -> str:
             name, _, value = line.rpartition(" ")
             counted = re.match(r"dicom_ai_node_(studies|deliveries|proposals|shadow)", name)
             lines.append(f"{name} {value if counted else '<VALUE>'}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(sorted(lines)) + "\n"
 
 
 def log_events(log: Path) -> str:
