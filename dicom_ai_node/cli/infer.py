@@ -28,6 +28,7 @@ from dicom_ai_node.cli.printing import (
 )
 from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.errors import NodeError
+from dicom_ai_node.monitor.measures import spoken
 from dicom_ai_node.terminal import console, plain_terminal, progress_console
 
 if TYPE_CHECKING:
@@ -203,7 +204,8 @@ def _table(
     shown = [shown_path(part["path"], paths) for part in said]
     column, width = file_column(shown)
     others = [head for head in of_bundles if head not in ("age", "sex")]
-    names = ["Outcome", "Age", "90 %", "Sex", "p(F)", *map(str.capitalize, others), "Rules"]
+    further = [spoken(head).capitalize() for head in others]
+    names = ["Outcome", "Age", "90 %", "Sex", "p(F)", *further, "Rules"]
     rows = [
         (cut_left(path, width), *_infer_row(part, others))
         for path, part in zip(shown, said, strict=True)

@@ -166,7 +166,7 @@ def _encoded(
             identifier=" ".join([group.title, *(f"(part {group.number + 1})" for _ in further)]),
         ),
         finding_sites=[FindingSite(codes.finding_site(group.part.terms))],
-        algorithm_id=_network(model, len(sources), settings) if model and group.seen else None,
+        algorithm_id=_network(model, group, settings) if model and group.seen else None,
         measurements=list(_measurements(group, sources)) or None,
         qualitative_evaluations=_evaluations(group),
         source_images=[SourceImageForMeasurementGroup(*source) for source in sources],
@@ -176,13 +176,18 @@ def _encoded(
 
 
 def _network(
-    model: ModelIdentity, images: int, settings: ReportSettings
+    model: ModelIdentity, group: _Group, settings: ReportSettings
 ) -> AlgorithmIdentification:
     """TID 4019 Algorithm Identification of the network."""
+    parameters = [f"images pooled: {len(group.images)}"]
+    answers = group.answers.values()
+    # What has no answer may be a quantity: only where all have answers it is sure that none is.
+    if group.unanswered or not answers or any(isinstance(one, Quantity) for one in answers):
+        parameters.append("prediction interval: 90 %, calibrated")
     return AlgorithmIdentification(
         name=text.plain(model.name),
         version=f"{text.plain(model.version)} sha256:{model.sha256}",
-        parameters=[f"images pooled: {images}", "prediction interval: 90 %, calibrated"],
+        parameters=parameters,
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=settings.manufacturer,
     )

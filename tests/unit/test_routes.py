@@ -284,6 +284,12 @@ def test_one_report_has_a_part_for_each_bundle(
         ["816094009"], ["816094009"], [ABDOMEN.code],
     ]  # fmt: skip
     assert TUBE.code in said(studies[1], "MARKS")
+    of_quantities = [
+        any("interval" in item.TextValue for item in group.ContentSequence
+            if item.ValueType == "TEXT" and concept(item) == "111002")
+        for group in studies
+    ]  # fmt: skip
+    assert of_quantities == [True, False, True], "marks have no prediction interval"
     numbers = {concept(item) for item in studies[2].ContentSequence if item.ValueType == "NUM"}
     assert numbers == {"21611-9", "112031"}
     tracking = [item.UID for group in groups for item in group.ContentSequence
