@@ -60,6 +60,9 @@ class Category:
     """Of each value, as the attribute codes it."""
     attribute: str = ""
     """As of :class:`Quantity`."""
+    covered: tuple[str, ...] = ()
+    """Of images along the body, which may truly show different values: those that are covered, in
+    their order from head to foot. Empty where all images were asked for one value."""
 
     @property
     def value(self) -> str:
@@ -178,6 +181,10 @@ class BundleResult:
     """None when the network was not asked."""
     trained_ages: tuple[float, float] | None = None
     """Youngest and oldest age that the network was trained on, years; None when not asked."""
+    research: bool = False
+    """What it says is reported as research: never held against the header, never proposed."""
+    offered: int = 0
+    """How many images its route accepts where it read a sample of them; 0: it read all."""
     terms: Terms = field(default=Terms(), compare=False)
     """Not stored: reports are made of results that are at hand."""
 
@@ -249,7 +256,12 @@ class StudyResult:
 
 
 def held_against(part: BundleResult, keyword: str) -> Quantity | Category | None:
-    """Return what a bundle states that is held against the attribute ``keyword``."""
+    """Return what a bundle states that is held against the attribute ``keyword``.
+
+    Of a bundle for research nothing is.
+    """
+    if part.research:
+        return None
     found = (answer for answer in part.given.values() if isinstance(answer, Quantity | Category))
     return next((answer for answer in found if answer.attribute == keyword), None)
 

@@ -74,6 +74,11 @@ class LoadedBundle:
         self.heads = tuple(head.name for head in manifest.heads)
         self.accepted = manifest.accepted
         self.terms = manifest.terms
+        self.research = manifest.research
+
+    def signed(self, said: BundleResult) -> BundleResult:
+        """Return what it says of a study with what its manifest says of all of its answers."""
+        return replace(said, terms=self.terms, research=self.research)
 
 
 @dataclass(slots=True)
@@ -273,7 +278,7 @@ class Pipeline:
             prepared.study_uid,
             check,
             [
-                replace(not_asked(part.bundle.heads), terms=part.bundle.terms)
+                part.bundle.signed(not_asked(part.bundle.heads))
                 if prepared.header_only
                 else self.answer(part, check)
                 for part in prepared.parts
@@ -298,7 +303,7 @@ class Pipeline:
             policy=self.policy,
             disabled=self.rules.disabled,
         )
-        return replace(decided, terms=bundle.terms)
+        return bundle.signed(decided)
 
 
 def gates_of(manifest: Manifest) -> Gates:

@@ -65,12 +65,12 @@ def held_against_image(
     """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree.
 
     Each of ``parts`` speaks for itself, in order; H3 asks whether both attributes are contradicted,
-    be it by two bundles.
+    be it by two bundles. A bundle for research contradicts nothing.
     """
     if check.exempt:
         return check
     found: list[Contradiction] = []
-    for part in parts:
+    for part in (one for one in parts if not one.research):
         ages = part.trained_ages or (0.0, math.inf)
         for answer in part.stated.values():
             if isinstance(answer, Quantity | Category) and answer.attribute in CONFLICTS:

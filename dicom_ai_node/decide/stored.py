@@ -42,7 +42,7 @@ _OF_KIND: Mapping[str, TypeAdapter[Answer]] = {
 _FEMALE = "probability_female"
 _KEYS = frozenset(
     {"study_instance_uid", "outcome", "audit", "images", "reason", "model", "unanswered"}
-    | {"trained_ages", "further", "of_first"}
+    | {"trained_ages", "further", "of_first", "research", "offered"}
 )
 
 
@@ -73,6 +73,8 @@ def _part_to_json(part: BundleResult) -> dict[str, Any]:
             {"attribute": name, "reason": asdict(why)} for name, why in part.unanswered.items()
         ],
         "trained_ages": list(part.trained_ages) if part.trained_ages else None,
+        **({"research": True} if part.research else {}),
+        **({"offered": part.offered} if part.offered else {}),
     }
 
 
@@ -105,6 +107,8 @@ def _read_part(values: Mapping[str, Any]) -> BundleResult:
         },
         ModelIdentity(**model) if model else None,
         (ages[0], ages[1]) if ages else None,
+        research=values.get("research", False),
+        offered=values.get("offered", 0),
     )
 
 
@@ -192,6 +196,10 @@ def answer_to_json(name: str, answer: Answer | Reason | None) -> dict[str, Any] 
     values = asdict(answer)
     if isinstance(answer, Quantity):
         values["interval90"] = list(answer.interval90)
+    if isinstance(answer, Category):
+        values["covered"] = list(answer.covered)
+        if not answer.covered:
+            del values["covered"]
     return {"kind": _KINDS[type(answer)], **values}
 
 

@@ -134,6 +134,8 @@ class Manifest(ManifestPart):
     training: Training
     finding_site: Concept | None = Field(None, exclude_if=operator.not_)
     """What its images show, in a report; None: the chest."""
+    research: bool = Field(False, exclude_if=operator.not_)
+    """Its answers are reported as research, never held against the header and never proposed."""
     intended_use: str
     not_for: str
     figures: tuple[Figure, ...] = ()

@@ -226,6 +226,26 @@ def test_each_part_is_held_against_the_header(bundles: dict[str, Path], tmp_path
     assert "H3" not in contradicted
 
 
+def test_a_bundle_for_research_is_held_against_nothing(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bundles["abdomen"], tmp_path / "research")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"research": True}))
+    config = configured({"research": folder}, "research", age_alert_widening=1)
+    pipeline = Pipeline.of(config, reporting_bundles(config.model))
+    header = {"PatientAge": "005Y", "PatientBirthDate": ""}
+    _, result = concluded(pipeline, tmp_path, section(2, study="mixed", **header))
+    assert result.parts[0].research
+    assert "age" in result.parts[0].given
+    assert "H1" not in result.check.rules
+    assert result.held_against("PatientAge") is None
+    assert [
+        one for one in propose(result, FillSettings(max_age_interval=200)) if one.interval90
+    ] == []
+    assert result_from_json(json.loads(json.dumps(result_to_json(result)))) == result
+
+
 def test_a_result_is_stored_and_read_back(pipeline: Pipeline, tmp_path: Path) -> None:
     _, result = concluded(pipeline, tmp_path, film(1), section(2, study="mixed"))
     stored = json.loads(json.dumps(result_to_json(result)))
