@@ -38,7 +38,8 @@ def normalise(image: NDArray[Any], size: int) -> NDArray[np.float32]:
 
 def reduce(image: NDArray[Any], size: int) -> NDArray[np.float32]:
     """Area-average ``image`` to (size, size), float32, in the units of the input."""
-    small = _block_mean(image, size)
+    down, across = (block(side, size) for side in image.shape)
+    small = block_mean(image, down, across)
     resized = Image.fromarray(small).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.float32)
 
@@ -58,9 +59,11 @@ def block(side: int, size: int) -> int:
     return max(1, side // (2 * size))
 
 
-def _block_mean(image: NDArray[Any], size: int) -> NDArray[np.float32]:
-    """Mean over whole blocks; strided adds are ten times faster than ``reshape().mean()``."""
-    down, across = (block(side, size) for side in image.shape)
+def block_mean(image: NDArray[Any], down: int, across: int) -> NDArray[np.float32]:
+    """Mean over whole blocks of ``down`` x ``across`` pixels; what is left over is cut off.
+
+    Strided adds are ten times faster than ``reshape().mean()``.
+    """
     rows, columns = image.shape[0] // down * down, image.shape[1] // across * across
     image = image[:rows, :columns]
     by_row = image[::down].astype(np.float32)
