@@ -24,8 +24,8 @@ from dicom_ai_node.config.processes import ModelSettings
 from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference.calibration import Calibration, ManifestPart
 from dicom_ai_node.inference.fitting import Covered
-from dicom_ai_node.inference.heads import Gate, Head, Row
-from dicom_ai_node.pixels.normalise import CONTRACT
+from dicom_ai_node.inference.heads import CategoryHead, Gate, Head, Row
+from dicom_ai_node.pixels.contracts import CONTRACTS, Contract, Takes
 from dicom_ai_node.pixels.refusals import Accepted
 
 MANIFEST = "manifest.json"
@@ -42,10 +42,12 @@ class Route(ManifestPart):
     """UIDs of the SOP classes."""
     modalities: tuple[str, ...] = Field(min_length=1)
     """Values of Modality; '' lets in what states none."""
-    takes: Literal["image"] = "image"
-    """What is one input; a series as a whole is not built yet."""
+    takes: Takes = "image"
+    """What is one input: an image (of several frames, each of them), or a series as a whole."""
+    sample: int = Field(0, ge=0, exclude_if=operator.not_)
+    """Most images (or frames) of one series that are read, evenly spread; 0: all of them."""
     contract: str
-    """Name of the input contract, see :mod:`dicom_ai_node.pixels.normalise`."""
+    """Name of the input contract, see :mod:`dicom_ai_node.pixels.contracts`."""
     size: int = Field(ge=32, le=2048)
     """Side in pixels."""
 
@@ -191,9 +193,20 @@ class Manifest(ManifestPart):
         return Accepted(self.accepts.sop_classes, self.accepts.modalities)
 
     @property
+    def contract(self) -> Contract:
+        """What an input is made of."""
+        return CONTRACTS[self.accepts.contract]
+
+    @property
     def size(self) -> int:
         """Side of the input in pixels."""
         return self.accepts.size
+
+    @property
+    def spans(self) -> frozenset[str]:
+        """Names of the heads whose images of one study may truly show different values."""
+        categories = (head for head in self.heads if isinstance(head, CategoryHead))
+        return frozenset(head.name for head in categories if head.spans)
 
     @property
     def training_age_range(self) -> tuple[float, float]:
@@ -205,9 +218,13 @@ def load_manifest(path: Path) -> Manifest:
     """Read and check the manifest of the bundle in folder ``path``; BundleError if unusable."""
     file = path / MANIFEST
     manifest = _read(file)
-    contract = manifest.accepts.contract
-    if contract != CONTRACT:
-        raise BundleError(f"{file}: input contract {contract!r}, not {CONTRACT!r}")
+    contract, takes = manifest.accepts.contract, manifest.accepts.takes
+    if contract not in CONTRACTS:
+        known = ", ".join(CONTRACTS)
+        raise BundleError(f"{file}: input contract {contract!r}, expected one of {known}")
+    if takes != CONTRACTS[contract].takes:
+        expected = f"expected {CONTRACTS[contract].takes!r}, as {contract} does"
+        raise BundleError(f"{file}: accepts.takes: {takes!r}, {expected}")
     if manifest.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise BundleError(

@@ -108,6 +108,11 @@ class CategoryHead(_Coded):
     """As the attribute codes them."""
     attribute: str = ""
     """As of :class:`QuantityHead`."""
+    spans: bool = Field(False, exclude_if=operator.not_)
+    """Images of one study may truly show different values, as sections do of regions of the body.
+
+    The values are defined terms of BodyPartExamined then, and the study's may be a combined one.
+    """
 
     @property
     def outputs(self) -> int:

@@ -73,7 +73,9 @@ def test_a_manifest_that_is_not_json(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m["accepts"].update(contract="square-2"), "'square-2', not 'square-1'"),
+        (lambda m: m["accepts"].update(contract="square-2"), "'square-2', expected one of square"),
+        (lambda m: m["accepts"].update(takes="series"), "'series', expected 'image', as square-1"),
+        (lambda m: m["accepts"].update(sample=-1), r"accepts\.sample"),
         (lambda m: m.update(architecture="lenet"), "'lenet', expected one of"),
         (lambda m: m.update(extra=1), "extra"),
         (lambda m: m.pop("version"), "version"),

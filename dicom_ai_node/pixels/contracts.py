@@ -1,0 +1,45 @@
+"""The input contracts: what the input of a network is made of, one row each.
+
+A bundle's manifest names one (``accepts.contract``). Training and serving make inputs by the same
+functions, so that both see the same numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Takes = Literal["image", "series"]
+"""What one input is made of."""
+
+SQUARE: Final = "square-1"
+WINDOWS: Final = "windows-1"
+PROJECTIONS: Final = "projections-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What an input is made of, and its shape; float32, in [0, 1]."""
+
+    name: str
+    takes: Takes
+    channels: int
+
+    def shape(self, size: int) -> tuple[int, ...]:
+        """Return the shape of an input of that side: (S, S), or (channels, S, S) of several."""
+        return (size, size) if self.channels == 1 else (self.channels, size, size)
+
+
+CONTRACTS: Final[Mapping[str, Contract]] = {
+    row.name: row
+    for row in (
+        # Any grey image as it is meant to be seen, stretched (pixels/normalise.py).
+        Contract(SQUARE, "image", 1),
+        # A section of CT: lung, soft tissue and bone window of its Hounsfield units; of MR and
+        # all else its percentile stretch in each of the three (pixels/windows.py).
+        Contract(WINDOWS, "image", 3),
+        # A series of CT: coronal and sagittal maximum intensity projection of the body without the
+        # table (pixels/projections.py).
+        Contract(PROJECTIONS, "series", 2),
+    )
+}
+"""By name."""
