@@ -209,6 +209,11 @@ class Manifest(ManifestPart):
         return frozenset(head.name for head in categories if head.spans)
 
     @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return CONTRACTS[self.accepts.contract].channels
+
+    @property
     def training_age_range(self) -> tuple[float, float]:
         """Ages between which the network has seen enough to be asked, years."""
         return self.training.age_range

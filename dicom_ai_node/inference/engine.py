@@ -24,7 +24,7 @@ from dicom_ai_node.inference import calibration
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
 from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
-from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.network import Network, stacked
 
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""
@@ -94,16 +94,23 @@ class Estimator:
         known = (tensors[f"{name}.reference"].astype(np.float64) for name in SPACES)
         self.reference: Distances = Distances(*known).reference
         self.network = load_network(
-            self.manifest.architecture, tensors, bundle / WEIGHTS, self.manifest.rows
+            self.manifest.architecture,
+            tensors,
+            bundle / WEIGHTS,
+            self.manifest.rows,
+            self.manifest.channels,
         )
         self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(self, images: NDArray[np.float32]) -> list[Prediction]:
-        """Calibrated answer for each of ``images``, shape (N, S, S), float32 in [0, 1].
+        """Calibrated answer for each of ``images``, float32 in [0, 1].
+
+        Their shape is (N, S, S) for an input contract of one channel, else (N, C, S, S).
 
         An answer does not depend on which images stand beside it.
         """
-        expected = (len(images), self.size, self.size)
+        channels = self.network.channels
+        expected = (len(images), *((channels,) if channels > 1 else ()), self.size, self.size)
         if images.shape != expected or images.dtype != np.float32:
             raise ValueError(f"expected float32 {expected}, got {images.dtype} {images.shape}")
         if not len(images):
@@ -167,7 +174,7 @@ class Estimator:
 def run(
     network: Network, images: NDArray[np.float32], *, device: str = "cpu", batch: int = 16
 ) -> Raw:
-    """Uncalibrated answers for ``images`` of shape (N, S, S), N > 0."""
+    """Uncalibrated answers for ``images`` of shape (N, S, S) or (N, C, S, S), N > 0."""
     return Raw.joined([_answer(network, part, device) for part in _parts(images, batch)])
 
 
@@ -178,7 +185,7 @@ def _parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float
 
 @torch.inference_mode()
 def _answer(network: Network, images: NDArray[np.float32], device: str) -> Raw:
-    x = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device)
+    x = stacked(torch.from_numpy(np.ascontiguousarray(images))).to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
         features, texture = network.pooled(x)
@@ -194,9 +201,10 @@ def load_network(
     tensors: dict[str, NDArray[np.float32]],
     file: Path,
     rows: Sequence[Row] = (*HEADS, *GATES),
+    channels: int = 1,
 ) -> Network:
     """Build the network and fill it, ready to answer; BundleError when the tensors do not fit."""
-    network = Network(architecture, rows=rows)
+    network = Network(architecture, rows=rows, channels=channels)
     state = {
         name.removeprefix(NETWORK): torch.from_numpy(tensor)
         for name, tensor in tensors.items()

@@ -1,8 +1,9 @@
 """A bundle's network as an ONNX file, for programs that run no torch.
 
-Input ``images``: (N, 1, S, S) float32 in [0, 1] as :mod:`dicom_ai_node.pixels.normalise` makes
-them, N free. Outputs are what :class:`dicom_ai_node.inference.engine.Raw` holds, uncalibrated.
-What a reader needs besides is in the file's metadata; docs/interoperability.md tells the rest.
+Input ``images``: (N, C, S, S) float32 in [0, 1] as the input contract makes them
+(:mod:`dicom_ai_node.pixels.contracts`), N free. Outputs are what
+:class:`dicom_ai_node.inference.engine.Raw` holds, uncalibrated. What a reader needs besides is in
+the file's metadata; docs/interoperability.md tells the rest.
 """
 
 import importlib.util
@@ -80,7 +81,10 @@ def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:
             )
     manifest = verify(bundle)
     weights = bundle / WEIGHTS
-    network = load_network(manifest.architecture, read_tensors(weights), weights, manifest.rows)
+    tensors = read_tensors(weights)
+    network = load_network(
+        manifest.architecture, tensors, weights, manifest.rows, manifest.channels
+    )
     partial = file.with_name(file.name + ".partial")
     try:
         _write(network, manifest, partial, opset)
@@ -117,7 +121,7 @@ def _write(network: Network, manifest: Manifest, file: Path, opset: int) -> None
     import onnx
 
     # Of one image, the exporter would take the number for fixed.
-    example = torch.zeros(2, 1, manifest.size, manifest.size)
+    example = torch.zeros(2, manifest.channels, manifest.size, manifest.size)
     with warnings.catch_warnings():
         # torch 2.13 copies its own tree of arguments in a way that it has deprecated.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
@@ -150,10 +154,10 @@ def _difference(network: Network, file: Path, size: int) -> float | None:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in (1, 3):
-        images = _images(count, size)
+        images = _images(count, size, network.channels)
         own = run(network, images)
         names = output_names(network)
-        others = session.run(list(names), {INPUT: images[:, None]})
+        others = session.run(list(names), {INPUT: images})
         for expected, other in zip(_outputs(network, own), others, strict=True):
             if other.shape != expected.shape or not np.isfinite(other).all():
                 return float("inf")
@@ -171,14 +175,14 @@ def _outputs(network: Network, raw: Raw) -> list[NDArray[np.float32]]:
     return [*found, raw.features, raw.texture]
 
 
-def _images(count: int, size: int) -> NDArray[np.float32]:
+def _images(count: int, size: int, channels: int) -> NDArray[np.float32]:
     """Noise of several grains between black and white: every filter has something to say."""
     rng = np.random.default_rng(count)
-    images = np.zeros((count, size, size), np.float32)
+    images = np.zeros((count, channels, size, size), np.float32)
     for grain in (1, 8, 32):
         side = -(-size // grain)
-        coarse = rng.random((count, side, side), dtype=np.float32)
-        images += coarse.repeat(grain, axis=1).repeat(grain, axis=2)[:, :size, :size]
+        coarse = rng.random((count, channels, side, side), dtype=np.float32)
+        images += coarse.repeat(grain, axis=2).repeat(grain, axis=3)[..., :size, :size]
     images /= 3
     return images
 

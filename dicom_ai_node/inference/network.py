@@ -1,8 +1,8 @@
 """The networks: one backbone from torchvision, one linear layer for all answers.
 
-Input is (N, 1, S, S) float32 in [0, 1] as :func:`dicom_ai_node.pixels.normalise.normalise` yields
-it. A quantity is a distribution over whole numbers (DLDL-v2, Gao et al. 2018): its expectation is
-the estimate and its second moment the uncertainty.
+Input is (N, C, S, S) float32 in [0, 1], with as many channels as the bundle's input contract yields
+(:mod:`dicom_ai_node.pixels.contracts`). A quantity is a distribution over whole numbers (DLDL-v2,
+Gao et al. 2018): its expectation is the estimate and its second moment the uncertainty.
 """
 
 import importlib.util
@@ -50,21 +50,25 @@ class Network(nn.Module):
     """Backbone, global mean, and one linear layer for the heads and gates of ``rows``."""
 
     def __init__(
-        self, architecture: str, dropout: float = 0.2, rows: Sequence[Row] = (*HEADS, *GATES)
+        self,
+        architecture: str,
+        dropout: float = 0.2,
+        rows: Sequence[Row] = (*HEADS, *GATES),
+        channels: int = 1,
     ) -> None:
         super().__init__()
         if architecture not in BACKBONES:
             raise ValueError(f"architecture {architecture!r} is none of {', '.join(BACKBONES)}")
-        self.architecture = architecture
+        self.architecture, self.channels = architecture, channels
         self.rows = tuple(sorted(rows, key=lambda row: row.output))
-        self.backbone, width, self.middle = BACKBONES[architecture]()
+        self.backbone, width, self.middle = BACKBONES[architecture](channels)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, sum(row.outputs for row in rows))
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Answers:
-        """Answer for ``images`` of shape (N, 1, S, S) in [0, 1]."""
+        """Answer for ``images`` of shape (N, C, S, S) in [0, 1]."""
         return self.answer(self.maps(images).mean(dim=(2, 3)).float())
 
     def pooled(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,6 +108,11 @@ class Network(nn.Module):
         }
 
 
+def stacked(images: Tensor) -> Tensor:
+    """Return images of shape (N, S, S) or (N, C, S, S) as (N, C, S, S)."""
+    return images[:, None] if images.ndim == 3 else images
+
+
 class SameConv2d(nn.Conv2d):
     """Convolution with TensorFlow's padding: at stride 2 the odd pixel goes to the far side."""
 
@@ -134,28 +143,28 @@ def mobilenet_v2(channels: int = 1) -> Backbone:
     return features, 1280, 11
 
 
-def _efficientnet_b0() -> Backbone:
+def _efficientnet_b0(channels: int = 1) -> Backbone:
     from torchvision.models import efficientnet_b0 as build
 
     features: nn.Sequential = build(weights=None).features
-    _replace(features, "0.0", nn.Conv2d(1, 32, 3, stride=2, padding=1, bias=False))
+    _replace(features, "0.0", nn.Conv2d(channels, 32, 3, stride=2, padding=1, bias=False))
     return features, 1280, 5
 
 
-def _densenet121() -> Backbone:
+def _densenet121(channels: int = 1) -> Backbone:
     from torchvision.models import densenet121 as build
 
     features: nn.Sequential = build(weights=None).features
-    _replace(features, "conv0", nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False))
+    _replace(features, "conv0", nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False))
     features.append(nn.ReLU())
     return features, 1024, 8
 
 
-def _resnet18() -> Backbone:
+def _resnet18(channels: int = 1) -> Backbone:
     from torchvision.models import resnet18 as build
 
     whole: nn.Module = build(weights=None)
-    _replace(whole, "conv1", nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False))
+    _replace(whole, "conv1", nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False))
     return nn.Sequential(*list(whole.children())[:-2]), 512, 7
 
 
@@ -166,13 +175,13 @@ def _replace(parent: nn.Module, path: str, module: nn.Module) -> None:
     setattr(parent, name, module)
 
 
-BACKBONES: dict[str, Callable[[], Backbone]] = {
+BACKBONES: dict[str, Callable[[int], Backbone]] = {
     "mobilenet_v2": mobilenet_v2,
     "efficientnet_b0": _efficientnet_b0,
     "densenet121": _densenet121,
     "resnet18": _resnet18,
 }
-"""Every architecture that a bundle may name, and what builds it."""
+"""Every architecture that a bundle may name, and what builds it for a number of channels."""
 
 
 def declare_missing_operators() -> None:

@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from dicom_ai_node.answers import SaliencyMap, SaliencyMethod
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, QuantityHead
-from dicom_ai_node.inference.network import Answers, Network, moments
+from dicom_ai_node.inference.network import Answers, Network, moments, stacked
 
 CHANNELS = 128
 """How many feature maps Score-CAM asks, those of largest variance."""
@@ -69,7 +69,7 @@ def explain(
     heads
         Their names; None: all that the network has.
     image
-        As :func:`dicom_ai_node.pixels.normalise.normalise` yields it: (S, S) float32 in [0, 1].
+        As its input contract yields it: float32 in [0, 1], (S, S) or (channels, S, S).
     channels, batch, progress
         Of Score-CAM: how many feature maps are asked, and how many at a time.
 
@@ -81,11 +81,13 @@ def explain(
     """
     if network.training:
         raise ValueError("expected a network in evaluation mode: dropout would change the maps")
-    if image.ndim != 2 or image.dtype != np.float32:
-        raise ValueError(f"expected float32 (S, S), got {image.dtype} {image.shape}")
+    channels_first = (network.channels,) if network.channels > 1 else ()
+    if image.dtype != np.float32 or image.ndim < 2 or image.shape[:-2] != channels_first:
+        expected = ", ".join(map(str, (*channels_first, "S", "S")))
+        raise ValueError(f"expected float32 ({expected}), got {image.dtype} {image.shape}")
     # Tensors made in inference mode cannot be differentiated, so leave it where a caller is in it.
     with torch.inference_mode(False), torch.no_grad():
-        x = torch.from_numpy(np.array(image))[None, None].to(device)
+        x = stacked(torch.from_numpy(np.array(image))[None]).to(device)
         maps = network.maps(x).float()
         answers = network.answer(maps.mean(dim=(2, 3)))
         asked = {head.name: head for head in heads_of(network)}
@@ -96,7 +98,8 @@ def explain(
         else:
             sums = _score_cam(network, x, maps[0], scores, channels, batch, progress)
         return {
-            name: _finished(wanted[name], method, total, len(image)) for name, total in sums.items()
+            name: _finished(wanted[name], method, total, image.shape[-1])
+            for name, total in sums.items()
         }
 
 

@@ -56,9 +56,9 @@ class Tiny:
         return Images(self.trained(), pixels.astype(np.uint8))
 
 
-def small_backbone() -> network.Backbone:
+def small_backbone(channels: int = 1) -> network.Backbone:
     """One block, so that a step takes no time and a checkpoint no room."""
-    block = (nn.Conv2d(1, 8, 5, stride=4, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    block = (nn.Conv2d(channels, 8, 5, stride=4, bias=False), nn.BatchNorm2d(8), nn.ReLU())
     return nn.Sequential(*block), 8, 1
 
 

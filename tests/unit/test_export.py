@@ -31,10 +31,10 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "interoperability.md"
 SIZE = 48
 
 
-def small_backbone() -> network.Backbone:
+def small_backbone(channels: int = 1) -> network.Backbone:
     """What the shipped backbone is made of, a layer of each: the exporter takes its time."""
     layers = nn.Sequential(
-        network.SameConv2d(1, 8, 3, stride=2, bias=False),
+        network.SameConv2d(channels, 8, 3, stride=2, bias=False),
         nn.BatchNorm2d(8),
         nn.ReLU6(),
         network.SameConv2d(8, 8, 3, stride=2, groups=8, bias=False),

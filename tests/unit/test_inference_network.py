@@ -68,3 +68,15 @@ def test_the_linear_layer_follows_the_rows_wherever_they_stand() -> None:
     assert list(values) == ["dose", "marks"]
     assert values["dose"].tolist() == [[7.0, pytest.approx(0.001)]] * 2
     assert values["marks"].tolist() == [[1.0, -1.0]] * 2
+
+
+@pytest.mark.parametrize("architecture", list(BACKBONES))
+def test_a_contract_may_have_several_channels(architecture: str) -> None:
+    torch.manual_seed(0)
+    network = Network(architecture, channels=3).eval()
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        answers = network(image)
+        other = network(image.flip(1))
+    assert answers["age"].shape == (2, 101)
+    assert not torch.equal(answers["age"], other["age"])

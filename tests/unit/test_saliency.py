@@ -42,7 +42,7 @@ class Cornered(Network):
         nn.Module.__init__(self)
         self.backbone = nn.Sequential(Corners())
         self.dropout, self.head = nn.Dropout(), nn.Linear(2, 104)
-        self.rows = (*HEADS, *GATES)
+        self.rows, self.channels = (*HEADS, *GATES), 1
 
 
 def corners(*, age: int = 0, sex: int = 1, sign: float = 1.0) -> Network:

@@ -96,7 +96,7 @@ def test_findings_teach_the_backbone_by_their_weight(tmp_path: Path, weight: flo
     settings = RunConfig(out=str(tmp_path), findings=weight, rate=1e-3, warmup=0.0, decay=0.0)
     run = Run(settings, Network("resnet18", dropout=0.0), torch.device("cpu"))
     before = run.network.backbone[0].weight.detach().clone()
-    labels = {name: torch.full((4,), NAN) for name in ("age", "female", "frontal", "chest")}
+    labels = {name: torch.full((4,), NAN) for name in ("age", "sex", "frontal", "chest")}
     labels[FURTHER] = torch.ones(4, TASKS)
     parts = run.step(torch.rand(4, 1, 32, 32), labels)
     assert (FURTHER in parts) == bool(weight)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import bundle, network
+from dicom_ai_node.inference.heads import CHEST, FRONTAL
 from training.data.tables import DataError
 from training.fit import start
 from training.fit.config import RunConfig
@@ -103,6 +104,24 @@ def test_inside_the_image_torchvision_sees_the_same(
 
 
 LAYERS = (nn.Conv2d, nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+@torch.no_grad()
+def test_several_equal_channels_show_what_a_grey_one_does(
+    channels: int, tmp_path: Path, images: Tensor
+) -> None:
+    """Of a network of this project, and of torchvision's, whose colours three channels become."""
+    save_file(published("resnet18").state_dict(), tmp_path / "published.safetensors")
+    rows = tuple(gate.model_copy(update={"output": n}) for n, gate in enumerate((CHEST, FRONTAL)))
+    files = [tmp_path / "published.safetensors", tmp_path / "own.safetensors"]
+    save_file(started("resnet18", files[0]).state_dict(), files[1])
+    for file in files:
+        settings = RunConfig(architecture="resnet18", start=str(file))
+        grey = started("resnet18", file).maps(images)
+        several = start.network(settings, Path(), lambda _: torch.zeros(0), rows, channels).eval()
+        found = several.maps(images.repeat(1, channels, 1, 1))
+        torch.testing.assert_close(found, grey, rtol=1e-3, atol=1e-4)
 
 
 def test_weights_by_name_are_taken_from_the_cache_and_never_fetched(

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
+from dicom_ai_node.inference.heads import AGE, CategoryHead, FindingsHead, Gate, QuantityHead
 from dicom_ai_node.inference.network import Network
 from training.data import augment
 from training.data import images as data
@@ -22,7 +24,7 @@ def labels(count: int) -> dict[str, torch.Tensor]:
     half = torch.arange(count) % 2
     return {
         "age": 30.0 + 40.0 * half,
-        "female": half.float(),
+        "sex": half.float(),
         "frontal": torch.ones(count),
         "chest": torch.ones(count),
     }
@@ -33,7 +35,7 @@ def test_a_few_steps_lower_the_loss(tmp_path: Path) -> None:
     settings = RunConfig(out=str(tmp_path), rate=1e-3, warmup=0.0)
     run = Run(settings, Network("resnet18", dropout=0.0), torch.device("cpu"))
     known = labels(8)
-    bright = known["female"][:, None, None, None]
+    bright = known["sex"][:, None, None, None]
     x = 0.2 * torch.rand(8, 1, 32, 32) + 0.6 * bright
     losses = [sum(run.step(x, known).values()) for _ in range(8)]
     assert losses[-1] < 0.8 * losses[0]
@@ -53,8 +55,8 @@ def test_a_run_goes_on_where_it_was_saved(tmp_path: Path) -> None:
 
 def test_an_unknown_label_moves_nothing() -> None:
     network = Network("resnet18").eval()
-    unknown = {name: torch.full((2,), NAN) for name in ("age", "female", "frontal", "chest")}
-    total, _ = loss.total(network(torch.rand(2, 1, 32, 32)), unknown)
+    unknown = {name: torch.full((2,), NAN) for name in ("age", "sex", "frontal", "chest")}
+    total, _ = loss.total(network.rows, network(torch.rand(2, 1, 32, 32)), unknown)
     assert total.item() == 0.0
     total.backward()  # type: ignore[no-untyped-call]
     assert all(not p.grad.any() for p in network.parameters() if p.grad is not None)
@@ -63,9 +65,38 @@ def test_an_unknown_label_moves_nothing() -> None:
 def test_the_age_loss_is_smallest_at_the_age() -> None:
     grid = torch.arange(101.0)
     logits = torch.stack([-(grid - mu).square() / (2 * loss.SIGMA**2) for mu in (40, 50, 70)])
-    values = [loss.age(row[None], torch.tensor([50.0])).item() for row in logits]
+    values = [loss.quantity(AGE, row[None], torch.tensor([50.0])).item() for row in logits]
     assert values[1] == pytest.approx(0.0, abs=1e-4)
     assert values[0] < values[2]
+
+
+ROWS = (
+    QuantityHead(name="depth", output=0, unit="mm", support=(10, 20), bounds=(0.0, 30.0)),
+    CategoryHead(name="part", output=11, values=("CHEST", "HEAD", "KNEE")),
+    FindingsHead(name="signs", output=14, labels=("Mass", "Effusion")),
+    Gate(name="slice", output=16, threshold=0.5, code="no_slice", text="is no slice"),
+)
+
+
+def test_the_loss_follows_from_the_kind_of_each_head() -> None:
+    network = Network("resnet18", rows=ROWS, channels=3).eval()
+    answers = network(torch.rand(2, 3, 32, 32))
+    labels = {
+        "depth": torch.tensor([14.0, NAN]),
+        "part": torch.tensor([2.0, NAN]),
+        "signs": torch.tensor([[1.0, NAN], [NAN, NAN]]),
+        "slice": torch.tensor([1.0, NAN]),
+    }
+    whole, parts = loss.total(ROWS, answers, labels)
+    part = -answers["part"][0].log_softmax(dim=0)[2]
+    sign = -functional.logsigmoid(answers["signs"][0, 0])
+    gate = -functional.logsigmoid(answers["slice"][0])
+    assert parts["part"] == pytest.approx(part.item())
+    assert parts["signs"] == pytest.approx(sign.item())
+    assert parts["slice"] == pytest.approx(gate.item())
+    assert parts["depth"] > 0
+    weighted = parts["depth"] + parts["part"] + parts["signs"] + loss.GATES * parts["slice"]
+    assert whole.item() == pytest.approx(weighted)
 
 
 @pytest.mark.parametrize("side", [32, 128])

@@ -20,7 +20,8 @@ from training.fit.config import RunConfig
 YOUNG, OLD = 18, 70
 """Ages below and from which images are rare enough to be drawn more often."""
 
-LABELS = ("age", "female", "frontal", "chest")
+LABELS = {"age": "age", "sex": "female", "frontal": "frontal", "chest": "chest"}
+"""By the name of each head and gate the column of its label: of the sex the first value, F."""
 
 FURTHER = "further"
 """The label, and the part of the loss, that is :mod:`training.data.findings`'."""
@@ -111,7 +112,7 @@ class Batches:
 
     def __init__(self, config: RunConfig, data: Material, device: torch.device) -> None:
         self.images = data.training(config.pixels)
-        labels = {name: self.images.column(name) for name in LABELS}
+        labels = {name: self.images.column(column) for name, column in LABELS.items()}
         labels[FURTHER] = targets(self.images.items)
         self.labels = {name: torch.from_numpy(of).to(device) for name, of in labels.items()}
         self.config, self.device = config, device

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol
 from zipfile import is_zipfile
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from training.data.images import LabelledImage
 from training.data.tables import DataError
 from training.fit import start
-from training.fit.batches import Batches
 from training.fit.config import WEIGHTS, RunConfig
 from training.fit.run import Run
 
@@ -39,7 +39,20 @@ Record = dict[str, str]
 """``images``, ``start`` and every setting that what is learnt depends on."""
 
 
-def save(folder: Path, run: Run, batches: Batches, trained_with: Record) -> None:
+class Drawn(Protocol):
+    """Training images, and what is left to draw of them."""
+
+    def batch(self, stage: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Images (N, C, S, S) of a stage, and their labels by the name of each head and gate."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What :meth:`load_state_dict` needs, in numbers, text and tensors."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to ``state``: the same batches follow."""
+
+
+def save(folder: Path, run: Run, batches: Drawn, trained_with: Record) -> None:
     """Write both files, each in one piece."""
     weights = {k: v.contiguous().cpu() for k, v in run.ema.state_dict().items()}
     save_file(weights, folder / f"{WEIGHTS}.partial")
@@ -49,7 +62,7 @@ def save(folder: Path, run: Run, batches: Batches, trained_with: Record) -> None
     (folder / f"{LAST}.partial").rename(folder / LAST)
 
 
-def resume(folder: Path, run: Run, batches: Batches, trained_with: Record) -> None:
+def resume(folder: Path, run: Run, batches: Drawn, trained_with: Record) -> None:
     """Go back to what last.pt holds; DataError unless its run was trained with the same."""
     stored = read(folder, run.device)
     check(folder, stored["record"], trained_with)

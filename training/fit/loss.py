@@ -1,50 +1,76 @@
-"""The loss: DLDL-v2 for the age (Gao et al. 2018), binary cross-entropy for the rest.
+"""The loss of a network, by the kinds of its heads.
+
+Of a quantity DLDL-v2 (Gao et al. 2018), of a category cross-entropy, of findings and of gates the
+binary one. Labels go by the name of their row; NaN is unknown and does not count:
+
+- a quantity's are numbers in its unit, shape (N,);
+- a category's are the positions of its values, shape (N,); of two, the probability of the first;
+- of findings 1 or 0 for each label, shape (N, K), or (N,) of one;
+- a gate's are 1 where the image is to pass, else 0, shape (N,).
 
 Projection and findings are further tasks: they teach the backbone what else an image shows. Only
 the backbone keeps what it learns of them; their layer is not shipped, and nothing that the node
 says comes from it.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dicom_ai_node.inference.heads import AGE
+from dicom_ai_node.inference.heads import CategoryHead, Gate, QuantityHead, Row
 from dicom_ai_node.inference.network import Answers, moments
 from training.data.findings import TASKS
 
-SIGMA = 2.5  # years; width of the label distribution
-GATES = 0.2  # weight of each gate, where age and sex have 1
+SIGMA = 2.5
+"""Width of the distribution around a quantity's label, in its unit: of an age years."""
+GATES = 0.2
+"""Weight of each gate, where a head has 1."""
 
 
-def total(answers: Answers, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """Sum over the heads, and each head's part; a NaN label does not count."""
-    parts = {
-        "age": age(answers[AGE.name], labels["age"]),
-        "sex": _binary(answers["sex"], labels["female"]),
-        "frontal": _binary(answers["frontal"], labels["frontal"]),
-        "chest": _binary(answers["chest"], labels["chest"]),
-    }
-    weights = {"age": 1.0, "sex": 1.0, "frontal": GATES, "chest": GATES}
-    loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-    return loss, {name: float(part.detach()) for name, part in parts.items()}
+def total(
+    rows: Sequence[Row], answers: Answers, labels: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, float]]:
+    """Sum over the heads and gates, and the part of each by its name."""
+    parts = {row.name: part(row, answers[row.name], labels[row.name]) for row in rows}
+    weighted = [(GATES if isinstance(row, Gate) else 1.0) * parts[row.name] for row in rows]
+    return torch.stack(weighted).sum(), {name: float(of.detach()) for name, of in parts.items()}
 
 
-def around(years: Tensor) -> Tensor:
-    """Normal distributions around ``years`` (N,) over the ages 0 to 100, shape (N, 101)."""
-    grid = torch.arange(AGE.outputs, dtype=torch.float32, device=years.device)
-    return (-(grid - years[:, None]).square() / (2 * SIGMA**2)).softmax(dim=1)
+def part(row: Row, logits: Tensor, labels: Tensor) -> Tensor:
+    """Loss of one head or gate, 0 where no label is known."""
+    if isinstance(row, QuantityHead):
+        return quantity(row, logits, labels)
+    if isinstance(row, CategoryHead) and row.outputs > 1:
+        return _cross_entropy(logits, labels)
+    return _binary(logits, labels)
 
 
-def age(logits: Tensor, years: Tensor) -> Tensor:
-    """KL divergence to normal distributions around ``years`` plus the error of the expectation."""
-    known = ~years.isnan()
+def around(head: QuantityHead, numbers: Tensor) -> Tensor:
+    """Normal distributions around ``numbers`` (N,) over the support of the head, shape (N, K)."""
+    first, last = head.support
+    grid = torch.arange(first, last + 1, dtype=torch.float32, device=numbers.device)
+    return (-(grid - numbers[:, None]).square() / (2 * SIGMA**2)).softmax(dim=1)
+
+
+def quantity(head: QuantityHead, logits: Tensor, numbers: Tensor) -> Tensor:
+    """KL divergence to distributions around ``numbers`` plus the error of the expectation."""
+    known = ~numbers.isnan()
     if not known.any():
         return logits.sum() * 0
-    logits, years = logits[known], years[known]
-    kl = functional.kl_div(logits.log_softmax(dim=1), around(years), reduction="batchmean")
-    mu, _ = moments(logits)
-    return kl + 0.1 * functional.l1_loss(mu, years)
+    logits, numbers = logits[known], numbers[known]
+    target = around(head, numbers)
+    kl = functional.kl_div(logits.log_softmax(dim=1), target, reduction="batchmean")
+    mu, _ = moments(logits, head.support[0])
+    return kl + 0.1 * functional.l1_loss(mu, numbers)
+
+
+def _cross_entropy(logits: Tensor, positions: Tensor) -> Tensor:
+    known = ~positions.isnan()
+    if not known.any():
+        return logits.sum() * 0
+    return functional.cross_entropy(logits[known], positions[known].long())
 
 
 def _binary(logits: Tensor, labels: Tensor) -> Tensor:

@@ -24,7 +24,10 @@ ARCHIVE = "weights/mobilenet_v2_imagenet_dequantised.npz"
 
 
 def load_imagenet(backbone: nn.Module, archive: Path) -> tuple[Tensor, Tensor]:
-    """Fill ``backbone`` (1 or 3 channels) in place; returns the classifier's weight and bias."""
+    """Fill ``backbone`` in place; return the classifier's weight and bias.
+
+    Three channels take the place of the colours; any other number of them is grey.
+    """
     stored = np.load(archive)
     layers = sorted({key[:-2] for key in stored.files})
     pairs = [(m, n) for m, n in convolutions(backbone)]
@@ -35,8 +38,9 @@ def load_imagenet(backbone: nn.Module, archive: Path) -> tuple[Tensor, Tensor]:
             weight = torch.from_numpy(stored[f"{layer}_w"]).float()
             depthwise = "DEPTHWISE" in layer
             weight = weight.permute(3, 0, 1, 2) if depthwise else weight.permute(0, 3, 1, 2)
-            if convolution.in_channels == 1 and weight.shape[1] == 3:
-                weight = weight.sum(dim=1, keepdim=True)  # a grey image is three equal channels
+            if weight.shape[1] == 3 != convolution.in_channels:  # of grey, all colours are equal
+                channels = convolution.in_channels
+                weight = weight.sum(dim=1, keepdim=True).repeat(1, channels, 1, 1) / channels
             if convolution.weight.shape != weight.shape:
                 raise ValueError(f"{archive}: {layer} is {tuple(weight.shape)}")
             convolution.weight.copy_(weight)

@@ -12,7 +12,7 @@ halving its windows lie a pixel further right and down than torchvision's, which
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import NETWORK, fill
+from dicom_ai_node.inference.heads import GATES, HEADS, Row
 from dicom_ai_node.inference.network import Network
 from training.data.tables import DataError
 from training.fit import mobilenet
@@ -50,12 +51,21 @@ _NAME = re.compile(r"[A-Za-z0-9_]+_Weights\.[A-Z0-9_]+")
 _OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 
-def network(config: RunConfig, root: Path, images: Callable[[int], Tensor]) -> Network:
+def network(
+    config: RunConfig,
+    root: Path,
+    images: Callable[[int], Tensor],
+    rows: Sequence[Row] = (*HEADS, *GATES),
+    channels: int = 1,
+) -> Network:
     """The network to train; ``images`` of a side give the statistics of the norms.
+
+    Of the network that ``start`` names, the linear layer is taken only where it is as large as that
+    of ``rows``, and a first convolution of one channel serves for several.
 
     Raises DataError: there are no such weights; BundleError: they are another network's.
     """
-    made = Network(config.architecture, config.dropout)
+    made = Network(config.architecture, config.dropout, rows, channels)
     named = file(config)
     if named is not None:
         fill_from(made, named)
@@ -108,11 +118,25 @@ def fill_from(network: Network, file: Path) -> None:
     tensors = _tensors(file)
     of_bundle = {k.removeprefix(NETWORK): v for k, v in tensors.items() if k.startswith(NETWORK)}
     ours = of_bundle or tensors
-    if any(name.startswith(OURS) for name in ours):
-        fill(network, ours, network.architecture, file)
-    else:
-        ours = grey(network.architecture, ours, file)
+    if not any(name.startswith(OURS) for name in ours):
+        ours = from_colours(network.architecture, ours, file, network.channels)
         fill(network.backbone, ours, network.architecture, file)
+        return
+    if network.channels > 1:
+        first = f"{OURS}{FIRST[network.architecture][0]}.weight"
+        if first in ours and ours[first].shape[1] == 1:
+            ours = ours | {first: spread(ours[first], network.channels)}
+    layer = ours.get("head.weight")
+    if layer is not None and layer.shape != network.head.weight.shape:
+        backbone = {k.removeprefix(OURS): v for k, v in ours.items() if k.startswith(OURS)}
+        fill(network.backbone, backbone, network.architecture, file)
+    else:
+        fill(network, ours, network.architecture, file)
+
+
+def spread(weight: Tensor, channels: int) -> Tensor:
+    """Return weights (O, 1, y, x) for ``channels``: they see in equal ones what one showed."""
+    return weight.repeat(1, channels, 1, 1) / channels
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
@@ -161,8 +185,12 @@ def named_file(architecture: str, name: str) -> Path:
     return file
 
 
-def grey(architecture: str, state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+def from_colours(
+    architecture: str, state: Mapping[str, Tensor], file: Path, channels: int = 1
+) -> dict[str, Tensor]:
     """The tensors of our backbone, from those of torchvision's network that ``file`` holds.
+
+    Three channels take the place of the colours; any other number of them is grey.
 
     Raises
     ------
@@ -181,9 +209,11 @@ def grey(architecture: str, state: Mapping[str, Tensor], file: Path) -> dict[str
     if weight is None or mean is None or weight.ndim != 4 or weight.shape[1] != len(MEAN):
         raise DataError(f"{file}: expected torchvision's weights of {architecture}, of RGB images")
     m, s = (torch.tensor(of, dtype=torch.float64) for of in (MEAN, DEVIATION))
-    of_one = torch.einsum("ocyx,c->oyx", weight.double(), 1 / (2 * s))[:, None]
+    scaled = weight.double() / (2 * s)[:, None, None]
+    if channels != len(MEAN):
+        scaled = spread(scaled.sum(dim=1, keepdim=True), channels)
     constant = torch.einsum("ocyx,c->o", weight.double(), (0.5 - m) / s)
-    return tensors | {convolution: of_one.float(), norm: (mean.double() - constant).float()}
+    return tensors | {convolution: scaled.float(), norm: (mean.double() - constant).float()}
 
 
 def _renamed(architecture: str, name: str) -> str:

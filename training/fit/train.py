@@ -43,7 +43,12 @@ def train(config: RunConfig, root: Path, data: Material) -> None:
     batches = Batches(config, data, device)
     network = start.network(config, root, batches.for_norms)
     trained_with = record(config, batches.images.items)
-    run = Run(config, network, device)
+    fit(Run(config, network, device), batches, trained_with)
+
+
+def fit(run: Run, batches: checkpoint.Drawn, trained_with: checkpoint.Record) -> None:
+    """Update ``run`` until its budget is used up, from its last checkpoint if there is one."""
+    config, out = run.config, Path(run.config.out)
     if (out / checkpoint.LAST).exists():
         checkpoint.resume(out, run, batches, trained_with)
     log, saved = Log(out, run.steps), run.elapsed
@@ -55,7 +60,7 @@ def train(config: RunConfig, root: Path, data: Material) -> None:
     checkpoint.save(out, run, batches, trained_with)
 
 
-def updates(config: RunConfig, batches: Batches, run: Run) -> Iterator[int]:
+def updates(config: RunConfig, batches: checkpoint.Drawn, run: Run) -> Iterator[int]:
     """Update until the budget is used up; yields the stage of each step."""
     clock = time.process_time if config.clock == "processor" else time.monotonic
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[seen]}"))
