@@ -75,6 +75,10 @@ class RefusalCode(StrEnum):
     SIZE_MISMATCH = "size_mismatch", "The compressed image and the header disagree about its size"
     UNDECODABLE = "undecodable", "The pixel data cannot be decoded"
     BLANK = "blank", "The image has the same brightness everywhere"
+    NO_GEOMETRY = "no_geometry", "The image does not say where in the body it lies"
+    INCONSISTENT_SERIES = "inconsistent_series", "The images of the series are no stack of sections"
+    INCOMPLETE_SERIES = "incomplete_series", "The sections of the series make no volume"
+    NO_BODY = "no_body", "No body is found in the volume"
 
 
 def refuse(code: RefusalCode, detail: str = "") -> PixelsRefused:
