@@ -10,6 +10,7 @@ The in-distribution score is a conformal p-value: the share of calibration image
 from the training set as this one, by the features that the answers are made of.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -173,17 +174,20 @@ class CategoryCalibration(ManifestPart):
 
 
 class FindingsCalibration(ManifestPart):
-    """Temperature of each label's logit."""
+    """Temperature and bias of each label's logit (Platt scaling)."""
 
     temperatures: dict[str, float]
+    biases: dict[str, float] = Field(default_factory=dict, exclude_if=operator.not_)
+    """What is added to each logit over its temperature; none: 0 for all."""
     widening: Widening = Widening()
     """Of all temperatures."""
 
     def probabilities(self, logits: Floats, excess: Floats) -> Floats:
         """Calibrated probability of each label, shape (N, K); ``logits`` of one are (N,)."""
         of_label = np.array(list(self.temperatures.values()))
+        added = np.array([self.biases.get(label, 0.0) for label in self.temperatures])
         columns = logits.reshape(len(logits), len(of_label))
-        return sigmoids(columns / (of_label * self.widening.factors(excess)[:, None]))
+        return sigmoids(columns / (of_label * self.widening.factors(excess)[:, None]) + added)
 
 
 HeadCalibration = QuantityCalibration | CategoryCalibration | FindingsCalibration
@@ -248,6 +252,8 @@ class Calibration(
                 labels = tuple(self.findings(head.name).temperatures)
                 if labels != head.labels:
                     raise ValueError(f"{head.name}: temperatures of {labels}, not {head.labels}")
+                if strangers := set(self.findings(head.name).biases) - set(labels):
+                    raise ValueError(f"{head.name}: biases of {sorted(strangers)}: no such labels")
 
     def predicted(
         self, heads: Sequence[Head], raw: Mapping[str, NDArray[np.floating]], far: "Far"

@@ -235,14 +235,52 @@ def category(cases: Cases, head: CategoryHead, widening: Widening) -> CategoryCa
 
 
 def findings(cases: Cases, head: FindingsHead, widening: Widening) -> FindingsCalibration:
-    """Temperature with the smallest log loss, of each label."""
+    """Temperature and bias with the smallest log loss, of each label; NaN truth is left out."""
     factors = widening.factors(Far.of(cases.distances, cases.reference).excess)
     logits, truth = (
         values[head.name].reshape(len(cases), -1) for values in (cases.raw, cases.truth)
     )
     columns = zip(head.labels, logits.T, truth.T, strict=True)
-    found = {label: round(temperature(z / factors, y), 4) for label, z, y in columns}
-    return FindingsCalibration(temperatures=found, widening=widening)
+    found = {label: platt(z / factors, y) for label, z, y in columns}
+    return FindingsCalibration(
+        temperatures={label: round(t, 4) for label, (t, _) in found.items()},
+        biases={label: round(bias, 4) for label, (_, bias) in found.items()},
+        widening=widening,
+    )
+
+
+def platt(logits: Floats, positive: Floats) -> tuple[float, float]:
+    """Temperature and bias that give ``logits`` (N,) the smallest log loss (Platt 1999).
+
+    ``positive`` is 1, 0 or NaN for unknown. The targets are Platt's: an answer is never held to be
+    more certain than so many positives or negatives can say. Temperatures are those of
+    :data:`TEMPERATURES`; (1, 0) where nothing is known.
+    """
+    known = ~np.isnan(positive)
+    z, y = logits[known], positive[known]
+    if not len(z):
+        return 1.0, 0.0
+    target = np.where(y == 1, (y.sum() + 1) / (y.sum() + 2), 1 / (len(y) - y.sum() + 2))
+    columns = z[None, :] / TEMPERATURES[:, None]
+    biases = _intercepts(columns, float(target.mean()))
+    moved = columns + biases[:, None]
+    loss = np.mean(np.logaddexp(0, moved) - target * moved, axis=1)
+    at = int(np.argmin(loss))
+    return float(TEMPERATURES[at]), float(biases[at])
+
+
+def _intercepts(logits: Floats, share: float) -> Floats:
+    """What to add to each row of ``logits`` (T, N) for its mean probability to be ``share``.
+
+    By bisection: the mean rises with what is added, without exception.
+    """
+    low = math.log(share / (1 - share)) - logits.max(axis=1)
+    high = math.log(share / (1 - share)) - logits.min(axis=1)
+    for _ in range(40):
+        middle = (low + high) / 2
+        below = calibration.sigmoids(logits + middle[:, None]).mean(axis=1) < share
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.asarray((low + high) / 2)
 
 
 def temperature(logits: Floats, positive: Floats) -> float:

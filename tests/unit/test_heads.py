@@ -26,7 +26,7 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.demo.validators import dciodvfy
 from dicom_ai_node.errors import BundleError, InvalidReport
 from dicom_ai_node.inference import bundle, fitting
-from dicom_ai_node.inference.calibration import Widening
+from dicom_ai_node.inference.calibration import FindingsCalibration, Widening
 from dicom_ai_node.inference.engine import Estimator, run
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, FindingsHead, Gate, Head
 from dicom_ai_node.inference.network import Network
@@ -124,6 +124,44 @@ def test_a_further_head_is_calibrated_too(estimator: Estimator) -> None:
     assert temperatures["wire"] == pytest.approx(2.0, rel=0.15)
 
 
+def test_labels_that_are_rarer_than_was_learnt_are_taken_back() -> None:
+    """A network that learnt from one in two says too much where one in twelve has the mark."""
+    rng = np.random.default_rng(7)
+    count = 6000
+    true = rng.normal(-3.0, 1.5, (count, 2))
+    held = (rng.random((count, 2)) < 1 / (1 + np.exp(-true))).astype(np.float64)
+    held[::2, 1] = np.nan  # unknown of half of the images
+    said = (true + 3.0) * 2
+    far = np.ones(count)
+    names = np.arange(count).astype(np.str_)
+    cases = fitting.Cases((MARKS,), {"marks": said}, {"marks": held}, far, far, names)
+    found = fitting.findings(cases, MARKS, Widening())
+    for label in MARKS.labels:
+        assert found.temperatures[label] == pytest.approx(2.0, rel=0.2)
+        assert found.biases[label] == pytest.approx(-3.0, abs=0.35)
+    shares = found.probabilities(said, np.zeros(count)).mean(axis=0)
+    assert shares == pytest.approx(np.nanmean(held, axis=0), abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_label_that_is_never_or_always_seen_is_not_held_for_certain(share: float) -> None:
+    temperature, bias = fitting.platt(np.linspace(-2, 2, 50), np.full(50, share))
+    answers = 1 / (1 + np.exp(-(np.linspace(-2, 2, 50) / temperature + bias)))
+    assert answers.mean() == pytest.approx(51 / 52 if share else 1 / 52, abs=1e-3)
+
+
+def test_a_label_of_which_nothing_is_known_stays_as_it_is() -> None:
+    assert fitting.platt(np.array([1.0, 2.0]), np.array([np.nan, np.nan])) == (1.0, 0.0)
+
+
+def test_a_calibration_without_biases_is_as_it_was_before() -> None:
+    plain = FindingsCalibration(temperatures={"tube": 2.0, "wire": 1.0})
+    assert "biases" not in plain.model_dump()
+    logits = np.array([[1.0, -1.0]])
+    expected = 1 / (1 + np.exp(-logits / [2.0, 1.0]))
+    assert plain.probabilities(logits, np.zeros(1)) == pytest.approx(expected)
+
+
 def test_a_map_shows_what_a_further_head_rests_on(estimator: Estimator, images: np.ndarray) -> None:
     found = explain(estimator.network, images[0])
     assert [(one.head, one.kind) for one in found.values()] == [
@@ -136,6 +174,10 @@ def test_a_map_shows_what_a_further_head_rests_on(estimator: Estimator, images: 
     [
         ({"view": {"temperatures": {"AP": 1.0}}}, "calibration of"),
         ({"marks": {"temperatures": {"tube": 1.0}}}, "temperatures of"),
+        (
+            {"marks": {"temperatures": {"tube": 1.0, "wire": 1.0}, "biases": {"clip": 1.0}}},
+            "biases of",
+        ),
     ],
 )
 def test_a_calibration_of_another_head_is_refused(
