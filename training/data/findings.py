@@ -148,10 +148,15 @@ def targets(items: Sequence[LabelledImage]) -> NDArray[np.float32]:
     return np.array([_target(item) for item in items], np.float32).reshape(len(items), TASKS)
 
 
+def known(item: LabelledImage) -> dict[str, float]:
+    """By name 1 for the findings that are there, 0 for those denied; others are unknown."""
+    return _known(WORDS[item.source], item.findings) if item.source in WORDS else {}
+
+
 def _target(item: LabelledImage) -> list[float]:
     projection = {"AP": 1.0, "PA": 0.0}.get(item.view, np.nan)
-    known = _known(WORDS[item.source], item.findings) if item.source in WORDS else {}
-    return [projection, *(known.get(name, np.nan) for name in NAMES)]
+    found = known(item)
+    return [projection, *(found.get(name, np.nan) for name in NAMES)]
 
 
 def _known(words: Words, stated: Sequence[str]) -> dict[str, float]:

@@ -173,6 +173,13 @@ def load(data: Path, cache: Path, side: int, *roles: str, bits: int = 16) -> Ima
     rounding to eight moves an estimate by up to a fifth of a year.
     """
     chosen = [item for item in items(data) if not roles or item.role in roles]
+    return with_pixels(data, cache, side, chosen, bits)
+
+
+def with_pixels(
+    data: Path, cache: Path, side: int, chosen: list[LabelledImage], bits: int
+) -> Images:
+    """The ``chosen`` items with their pixels, as :func:`load` has them."""
     names = "\n".join(item.path for item in chosen)
     key = hashlib.sha256(names.encode()).hexdigest()[:12]
     stored = cache / f"pixels-{side}-{'' if bits == 8 else f'{bits}bit-'}{key}.npy"
