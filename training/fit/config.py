@@ -2,11 +2,13 @@
 
 import math
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from training.data.archive import ArchiveData
+from training.data.chest_findings import FindingsData
 from training.data.images import Data
 from training.data.project import ProjectData
 from training.data.roles import ArchiveConfig
@@ -16,11 +18,20 @@ WEIGHTS = "ema.safetensors"
 RANDOM = "random"
 """As ``start``: no weights at all."""
 
+DATA: Mapping[str, Callable[[Path, Path], Data]] = {
+    "chest-age-sex": ProjectData,
+    "chest-findings": FindingsData,
+}
+"""By the bundle that a run makes this project's images for it, of a folder and a cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """One training run; each value is a line of the TOML file."""
 
+    bundle: str = "chest-age-sex"
+    """What is asked of the images, by the name of the bundle that is made: also
+    ``chest-findings``."""
     architecture: str = "mobilenet_v2"
     out: str = "runs/first"
     start: str = ""
@@ -73,6 +84,8 @@ class RunConfig:
     """What to train on; None: this project's images (``training.data.project``)."""
 
     def __post_init__(self) -> None:
+        if self.bundle not in DATA:
+            raise ValueError(f"bundle is {self.bundle!r}, expected one of {', '.join(DATA)}")
         if not len(self.sides) == len(self.until) == len(self.low_resolution):
             raise ValueError("sides, until and low_resolution need one value for each stage")
         if self.until[-1] != 1.0 or list(self.until) != sorted(self.until):
@@ -149,7 +162,7 @@ def checked(path: Path, values: dict[str, Any], *, fold: int | None = None) -> R
 def data_of(config: RunConfig, root: Path) -> Data:
     """What a run trains on: its archive, or this project's images below ``root``."""
     if config.archive is None:
-        return ProjectData(root, Path(config.cache))
+        return DATA[config.bundle](root, Path(config.cache))
     return archived(config)
 
 

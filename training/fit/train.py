@@ -24,9 +24,9 @@ from training.data.images import Data, Material
 from training.data.options import ROOT, ConfigFile, Fold, Root
 from training.fit import checkpoint, start
 from training.fit import config as settings
-from training.fit.batches import Batches
 from training.fit.checkpoint import record
 from training.fit.config import RunConfig, data_of
+from training.fit.questions import QUESTIONS, begin_at_shares
 from training.fit.run import Log, Run, device_of
 
 
@@ -40,8 +40,10 @@ def train(config: RunConfig, root: Path, data: Material) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     device = device_of(config)
-    batches = Batches(config, data, device)
-    network = start.network(config, root, batches.for_norms)
+    asked = QUESTIONS[config.bundle]
+    batches = asked.batches(config, data, device)
+    network = start.network(config, root, batches.for_norms, asked.rows)
+    begin_at_shares(network, batches)
     trained_with = record(config, batches.images.items)
     fit(Run(config, network, device), batches, trained_with)
 
