@@ -66,6 +66,7 @@ bench: $(VENV)/.developing
 	$(RUN)python benchmarks/ingest.py
 	$(RUN)python benchmarks/audit.py
 	$(RUN)python benchmarks/idle.py
+	$(RUN)python benchmarks/series.py
 
 # The shipped bundle, end to end: about nine hours on two cores.
 bundle: $(VENV)/.developing

@@ -1,0 +1,204 @@
+"""What a CT of a thousand slices costs, from the first C-STORE to the delivered report.
+
+    python benchmarks/series.py [--slices 1000] [--bundle ct-mr-region] [--repeats 3]
+
+One study of one series (512 x 512, 16 bit, noise around a disc) is sent by DCMTK ``storescu`` over
+one association to a node whose ``[model] further`` names the bundle, which reports to DCMTK
+``storescp``. The same series is sent to a bare ``storescp`` in the same run, which files it and
+does no more. Beside the times: processor seconds and the largest resident memory of each role.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+from ingest import PDU, tool, transmit
+from pydicom.uid import CTImageStorage
+
+from dicom_ai_node.demo.images import radiograph, uid
+from tests.acceptance.harness import SETTLED, Node
+from tests.builders.ports import free_port
+from tests.builders.waiting import listens, wait_until
+
+SIDE = 512
+SPACING = 1.0
+"""Millimetres between slices."""
+SETTLE = 20.0
+"""Seconds in which a node that has just started loads what it needs."""
+
+
+def make_series(folder: Path, slices: int) -> None:
+    """Write a CT series: a disc of soft tissue in air, with noise that no codec packs away."""
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    disc = np.where(rows**2 + columns**2 < (SIDE * 0.4) ** 2, 1064, 24)
+    folder.mkdir(parents=True)
+    for number in range(slices):
+        values = disc + rng.integers(-20, 20, disc.shape)
+        image = radiograph(
+            np.clip(values, 0, 4095).astype(np.uint16),
+            study="series",
+            number=number + 1,
+            SOPClassUID=CTImageStorage,
+            Modality="CT",
+            ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
+            PatientAge="059Y",
+            PatientSex="F",
+            BodyPartExamined=None,
+            ViewPosition=None,
+            FrameOfReferenceUID=uid("series", "frame"),
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            ImagePositionPatient=[-250, -250, -number * SPACING],
+            PixelSpacing=[0.98, 0.98],
+            SliceThickness=SPACING,
+            RescaleSlope=1,
+            RescaleIntercept=-1024,
+            KVP=120,
+        )
+        image.save_as(folder / f"{number:04}.dcm", enforce_file_format=True)
+
+
+@contextmanager
+def storescp(folder: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """A bare receiver, which says yes before anything is on the disk."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = [tool("storescp"), "--fork", "--max-pdu", PDU, "+xa", "-od", str(folder), str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        wait_until("storescp", lambda: listens(port))
+        yield port, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Watch:
+    """Largest resident memory and processor time of each process of a node, until it is stopped."""
+
+    def __init__(self, node: Node) -> None:
+        assert node.process is not None
+        self.root = psutil.Process(node.process.pid)
+        self.roles: dict[int, str] = {}
+        self.memory: Counter[int] = Counter()
+        self.processor: Counter[int] = Counter()
+        """Hundredths of a second."""
+        self.look()
+        self._idle = Counter(self.processor)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            self.look()
+
+    def look(self) -> None:
+        try:
+            group = [self.root, *self.root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for process in group:
+            try:
+                words, times = process.cmdline(), process.cpu_times()
+                resident = process.memory_info().rss
+            except psutil.Error:
+                continue
+            role = words[words.index("role") + 1] if "role" in words else "serve"
+            self.roles[process.pid] = role
+            self.memory[process.pid] = max(self.memory[process.pid], resident)
+            self.processor[process.pid] = round(100 * (times.user + times.system))
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.look()
+
+    def processor_seconds(self) -> dict[str, float]:
+        """Of all processes of each role, since the watch began."""
+        found: Counter[str] = Counter()
+        for pid, spent in self.processor.items():
+            found[self.roles[pid]] += spent - self._idle[pid]
+        return {role: spent / 100 for role, spent in sorted(found.items())}
+
+    def megabytes(self) -> dict[str, int]:
+        """Of the largest process of each role."""
+        return {
+            role: max(self.memory[pid] for pid, own in self.roles.items() if own == role) // 2**20
+            for role in sorted({*self.roles.values()})
+        }
+
+
+def node_run(series: Path, work: Path, bundle: str) -> dict[str, object]:
+    """Send the series to a node of its own and wait for its report."""
+    with storescp(work / "reports") as (port, _):
+        extra = f'[model]\nfurther = ["{bundle}"]' if bundle else ""
+        destinations = {"pacs": ("PACS", port)}
+        kept = [] if bundle else [CTImageStorage]
+        with Node(work / "node", destinations=destinations, extra=extra, kept_classes=kept) as node:
+            time.sleep(SETTLE)
+            watch = Watch(node)
+            began = time.perf_counter()
+            try:
+                acknowledged = transmit([series], node.port)
+                wait_until("the report", lambda: _settled(node), seconds=600)
+            finally:
+                watch.stop()
+            delivered = time.perf_counter() - began
+            state = str(node.studies()[0].state)
+    return {
+        "state": state,
+        "reports": len([*(work / "reports").iterdir()]),
+        "acknowledged_s": acknowledged,
+        "delivered_s": delivered,
+        "processor_s": watch.processor_seconds(),
+        "memory_mb": watch.megabytes(),
+    }
+
+
+def _settled(node: Node) -> bool:
+    rows = node.studies()
+    return bool(rows) and all(row.state in SETTLED for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slices", type=int, default=1000)
+    parser.add_argument("--bundle", default="ct-mr-region", help="'' for none")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="series-"))
+    try:
+        make_series(work / "series", options.slices)
+        ours: list[dict[str, object]] = []
+        bare = []
+        for number in range(options.repeats):
+            with storescp(work / f"bare-{number}") as (port, _):
+                bare.append(transmit([work / "series"], port))
+            ours.append(node_run(work / "series", work / f"ours-{number}", options.bundle))
+            print(json.dumps(ours[-1]), flush=True)
+        megabytes = sum(file.stat().st_size for file in (work / "series").iterdir()) / 1e6
+        print(f"\n{options.slices} slices, {megabytes:.0f} MB, median of {options.repeats}")
+        print(f"storescp alone, acknowledged  {statistics.median(bare):6.1f} s")
+        for key, words in (("acknowledged_s", "acknowledged"), ("delivered_s", "delivered")):
+            median = statistics.median(float(str(run[key])) for run in ours)
+            print(f"this node, {words:<18} {median:6.1f} s")
+        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
