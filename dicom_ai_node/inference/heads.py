@@ -76,13 +76,20 @@ class _Coded(_Question):
 
 
 class QuantityHead(_Question):
-    """A number, such as the age: the outputs are logits of whole numbers (DLDL)."""
+    """A number, such as the age, and how sure it is.
+
+    The outputs are logits of whole numbers (DLDL, with ``support``), or mean and log variance of a
+    normal distribution (with ``normal``).
+    """
 
     kind: Literal["quantity"] = "quantity"
     unit: str
     """UCUM, such as ``a`` for years."""
-    support: tuple[int, int]
-    """First and last of the whole numbers."""
+    support: tuple[int, int] | None = Field(None, exclude_if=operator.not_)
+    """First and last of the whole numbers; None of a normal distribution."""
+    normal: tuple[float, float] | None = Field(None, exclude_if=operator.not_)
+    """Centre and scale, in its unit: the outputs are of (number - centre) / scale, so that they
+    start out about right. None of whole numbers."""
     bounds: tuple[float, float]
     """No interval reaches beyond."""
     attribute: str = ""
@@ -90,13 +97,19 @@ class QuantityHead(_Question):
 
     @property
     def outputs(self) -> int:
-        """One for each whole number."""
-        return self.support[1] - self.support[0] + 1
+        """One for each whole number, or two."""
+        return self.support[1] - self.support[0] + 1 if self.support else 2
 
     @model_validator(mode="after")
     def _rises(self) -> "QuantityHead":
-        if self.support[0] >= self.support[1] or self.bounds[0] >= self.bounds[1]:
+        if (self.support is None) == (self.normal is None):
+            raise ValueError("support or normal: expected one of them")
+        if (self.support and self.support[0] >= self.support[1]) or self.bounds[0] >= self.bounds[
+            1
+        ]:
             raise ValueError("support and bounds: expected the smaller number first")
+        if self.normal and not self.normal[1] > 0:
+            raise ValueError("normal: expected a scale above 0")
         return self
 
 

@@ -2,7 +2,8 @@
 
 Input is (N, C, S, S) float32 in [0, 1], with as many channels as the bundle's input contract yields
 (:mod:`dicom_ai_node.pixels.contracts`). A quantity is a distribution over whole numbers (DLDL-v2,
-Gao et al. 2018): its expectation is the estimate and its second moment the uncertainty.
+Gao et al. 2018), whose expectation is the estimate and whose second moment is the uncertainty; or
+mean and log variance of a normal one (Kendall & Gal 2017).
 """
 
 import importlib.util
@@ -44,6 +45,20 @@ def moments(logits: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
     mu = probability @ numbers
     variance = probability @ numbers.square() - mu.square()
     return mu, variance.clamp_min(1e-6).sqrt()
+
+
+LOG_VARIANCE = (-8.0, 4.0)
+"""Least and largest log variance of a normal distribution, in units of its head's scale."""
+
+
+def estimate(head: QuantityHead, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation in the head's unit, of ``logits`` of shape (N, outputs)."""
+    if head.normal is None:
+        assert head.support is not None
+        return moments(logits, head.support[0])
+    centre, scale = head.normal
+    mean, log_variance = logits.float().unbind(dim=1)
+    return centre + scale * mean, scale * (log_variance.clamp(*LOG_VARIANCE) / 2).exp()
 
 
 class Network(nn.Module):
@@ -101,7 +116,7 @@ class Network(nn.Module):
         Of a quantity, mean and standard deviation, shape (N, 2); of all else the logits.
         """
         return {
-            row.name: torch.stack(moments(answers[row.name], row.support[0]), dim=1)
+            row.name: torch.stack(estimate(row, answers[row.name]), dim=1)
             if isinstance(row, QuantityHead)
             else answers[row.name]
             for row in self.rows

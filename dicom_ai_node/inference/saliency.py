@@ -4,8 +4,8 @@ Both weigh the feature maps A_k that :meth:`Network.maps` yields and keep the po
 sum. What is explained is one number, the score:
 
 - of a quantity, such as the age, the mean of its distribution, sum_j j softmax(z)_j over the logits
-  z. It is this expectation that is differentiated, not the largest logit; the map shows what raises
-  the estimate, and what lowers it is left out.
+  z, or the mean of a normal one. It is this expectation that is differentiated, not the largest
+  logit; the map shows what raises the estimate, and what lowers it is left out.
 - of a category, such as the sex, the logit of the predicted value: of two, the network's logit
   where it is not negative (the first), else its negative.
 - of findings, the largest logit.
@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from dicom_ai_node.answers import SaliencyMap, SaliencyMethod
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, QuantityHead
-from dicom_ai_node.inference.network import Answers, Network, moments, stacked
+from dicom_ai_node.inference.network import Answers, Network, estimate, stacked
 
 CHANNELS = 128
 """How many feature maps Score-CAM asks, those of largest variance."""
@@ -115,7 +115,7 @@ def _score(head: Explained, said: Answers) -> Score:
     """Return what is explained of ``head`` where the network has said this of the image."""
     name = head.name
     if isinstance(head, QuantityHead):
-        return lambda answers: moments(answers[name], head.support[0])[0]
+        return lambda answers: estimate(head, answers[name])[0]
     if head.outputs > 1:
         largest = int(said[name][0].argmax())
         return lambda answers: answers[name][:, largest]

@@ -85,6 +85,9 @@ def test_a_manifest_that_is_not_json(copied: Path) -> None:
         (lambda m: m["gates"][0].update(name="sex"), "expected different names"),
         (lambda m: m["heads"][0].update(name="reason"), "'reason' is the name of something else"),
         (lambda m: m["heads"][0].update(support=[9, 0]), "the smaller number first"),
+        (lambda m: m["heads"][0].update(normal=[50, 20]), "support or normal: expected one"),
+        (lambda m: m["heads"][0].pop("support"), "support or normal: expected one"),
+        (lambda m: m["heads"][0].update(support=None, normal=[50, 0]), "a scale above 0"),
         (lambda m: m["calibration"].pop("sex"), "calibration of"),
         (
             lambda m: m["calibration"]["age"]["groups"][0]["quantiles"].pop("90"),

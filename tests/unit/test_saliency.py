@@ -1,5 +1,6 @@
 """Maps that show where an answer comes from, and that change with the network's weights."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import numpy as np
@@ -13,7 +14,7 @@ from dicom_ai_node.answers import SaliencyMethod
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.inference.heads import AGE, GATES, HEADS, SEX
+from dicom_ai_node.inference.heads import AGE, GATES, HEADS, SEX, QuantityHead, Row
 from dicom_ai_node.inference.network import BACKBONES, Network, moments
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.pixels.normalise import normalise
@@ -38,11 +39,11 @@ class Corners(nn.Module):
 class Cornered(Network):
     """A network of :class:`Corners` and a head, without the cost of a real backbone."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Sequence[Row] = (*HEADS, *GATES)) -> None:
         nn.Module.__init__(self)
         self.backbone = nn.Sequential(Corners())
-        self.dropout, self.head = nn.Dropout(), nn.Linear(2, 104)
-        self.rows, self.channels = (*HEADS, *GATES), 1
+        self.dropout, self.head = nn.Dropout(), nn.Linear(2, sum(row.outputs for row in rows))
+        self.rows, self.channels = tuple(rows), 1
 
 
 def corners(*, age: int = 0, sex: int = 1, sign: float = 1.0) -> Network:
@@ -142,6 +143,23 @@ def test_grad_cam_is_the_gradient_of_the_whole_network(image: Floats) -> None:
     found = explain(network, x[0, 0].numpy(), heads=[AGE.name])[AGE.name]
     wanted = (large / large.max()).detach().numpy()
     np.testing.assert_allclose(found.values, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", list(SaliencyMethod))
+def test_a_normal_quantity_is_explained_by_its_mean(method: SaliencyMethod) -> None:
+    image = 0.6 + 0.1 * np.random.default_rng(0).random((SIZE, SIZE), dtype=np.float32)
+    head = QuantityHead(name="age", output=0, unit="a", normal=(50, 20), bounds=(0, 110))
+    network = Cornered((head,)).eval()
+    with torch.no_grad():
+        network.head.bias.zero_()
+        network.head.weight.copy_(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
+
+    found = explain(network, image, method=method)["age"]
+
+    # The mean rises with the top left; what makes the network less sure is not shown.
+    assert not found.flat
+    assert found.values[:20, :20].max() == pytest.approx(1.0, abs=0.01)
+    assert found.values[44:, 44:].max() < 0.05
 
 
 @pytest.mark.parametrize("architecture", list(BACKBONES))

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,26 @@ def test_the_loss_follows_from_the_kind_of_each_head() -> None:
     assert parts["depth"] > 0
     weighted = parts["depth"] + parts["part"] + parts["signs"] + loss.GATES * parts["slice"]
     assert whole.item() == pytest.approx(weighted)
+
+
+NORMAL = QuantityHead(name="depth", output=0, unit="mm", normal=(50.0, 10.0), bounds=(0.0, 99.0))
+
+
+def test_the_loss_of_a_normal_quantity_is_least_at_the_number_and_the_size_of_the_error() -> None:
+    numbers = torch.tensor([60.0, NAN])
+    log_variances = torch.linspace(-4, 2, 61)
+
+    def at(mean: float, log_variance: float) -> float:
+        logits = torch.tensor([[mean, log_variance]] * 2)
+        return loss.part(NORMAL, logits, numbers).item()
+
+    assert at(1.0, 0.0) == pytest.approx(0.0)
+    assert at(1.0, 0.0) < at(0.8, 0.0) < at(0.5, 0.0)
+    # The error is half a scale: so is the standard deviation that is most likely.
+    losses = [at(0.5, value) for value in log_variances.tolist()]
+    best = log_variances[int(np.argmin(losses))].item()
+    assert best == pytest.approx(2 * math.log(0.5), abs=0.1)
+    assert loss.part(NORMAL, torch.zeros(2, 2), torch.tensor([NAN, NAN])).item() == 0
 
 
 @pytest.mark.parametrize("side", [32, 128])

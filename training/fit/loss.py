@@ -1,7 +1,8 @@
 """The loss of a network, by the kinds of its heads.
 
-Of a quantity DLDL-v2 (Gao et al. 2018), of a category cross-entropy, of findings and of gates the
-binary one. Labels go by the name of their row; NaN is unknown and does not count:
+Of a quantity over whole numbers DLDL-v2 (Gao et al. 2018), of a normal one its negative log
+likelihood (Kendall & Gal 2017); of a category cross-entropy, of findings and of gates the binary
+one. Labels go by the name of their row; NaN is unknown and does not count:
 
 - a quantity's are numbers in its unit, shape (N,);
 - a category's are the positions of its values, shape (N,); of two, the probability of the first;
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dicom_ai_node.inference.heads import CategoryHead, Gate, QuantityHead, Row
-from dicom_ai_node.inference.network import Answers, moments
+from dicom_ai_node.inference.network import Answers, estimate
 from training.data.findings import TASKS
 
 SIGMA = 2.5
@@ -41,7 +42,7 @@ def total(
 def part(row: Row, logits: Tensor, labels: Tensor) -> Tensor:
     """Loss of one head or gate, 0 where no label is known."""
     if isinstance(row, QuantityHead):
-        return quantity(row, logits, labels)
+        return (likelihood if row.normal else quantity)(row, logits, labels)
     if isinstance(row, CategoryHead) and row.outputs > 1:
         return _cross_entropy(logits, labels)
     return _binary(logits, labels)
@@ -49,6 +50,7 @@ def part(row: Row, logits: Tensor, labels: Tensor) -> Tensor:
 
 def around(head: QuantityHead, numbers: Tensor) -> Tensor:
     """Normal distributions around ``numbers`` (N,) over the support of the head, shape (N, K)."""
+    assert head.support is not None
     first, last = head.support
     grid = torch.arange(first, last + 1, dtype=torch.float32, device=numbers.device)
     return (-(grid - numbers[:, None]).square() / (2 * SIGMA**2)).softmax(dim=1)
@@ -62,8 +64,20 @@ def quantity(head: QuantityHead, logits: Tensor, numbers: Tensor) -> Tensor:
     logits, numbers = logits[known], numbers[known]
     target = around(head, numbers)
     kl = functional.kl_div(logits.log_softmax(dim=1), target, reduction="batchmean")
-    mu, _ = moments(logits, head.support[0])
+    mu, _ = estimate(head, logits)
     return kl + 0.1 * functional.l1_loss(mu, numbers)
+
+
+def likelihood(head: QuantityHead, logits: Tensor, numbers: Tensor) -> Tensor:
+    """Negative log likelihood of ``numbers`` under normal distributions, in units of the scale."""
+    known = ~numbers.isnan()
+    if not known.any() or head.normal is None:
+        return logits.sum() * 0
+    mu, sigma = estimate(head, logits[known])
+    _, scale = head.normal
+    return functional.gaussian_nll_loss(
+        mu / scale, numbers[known] / scale, (sigma / scale).square(), eps=0.0
+    )
 
 
 def _cross_entropy(logits: Tensor, positions: Tensor) -> Tensor:

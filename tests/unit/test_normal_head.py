@@ -1,0 +1,70 @@
+"""A quantity with mean and log variance goes the way of one over whole numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_ai_node.answers import Quantity
+from dicom_ai_node.inference import bundle, fitting
+from dicom_ai_node.inference.calibration import LEVELS, Widening
+from dicom_ai_node.inference.engine import Estimator, run
+from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.heads import AGE, QuantityHead
+from tests.builders.bundles import SIZE, invented_bundle
+
+YEARS = QuantityHead(
+    name="age", output=0, unit="a", normal=(55.0, 20.0), bounds=(0.0, 110.0), attribute="PatientAge"
+)
+
+
+@pytest.fixture(scope="module")
+def normal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return invented_bundle(tmp_path_factory.mktemp("bundles") / "normal", (YEARS,))
+
+
+def test_the_bundle_answers_with_an_interval_about_the_mean(normal: Path) -> None:
+    estimator = Estimator(normal, device="cpu")
+    images = np.random.default_rng(0).random((3, SIZE, SIZE), dtype=np.float32)
+    said = run(estimator.network, images)["age"]
+
+    for one, (mean, sigma) in zip(estimator.predict(images), said.tolist(), strict=True):
+        answer = one.answers["age"]
+        assert isinstance(answer, Quantity)
+        assert answer.mu == pytest.approx(mean)
+        assert answer.sigma == pytest.approx(sigma)
+        assert list(answer.interval90) == pytest.approx([mean - sigma, mean + sigma])
+        assert 35 < answer.mu < 75  # a network that has learnt nothing says the centre
+
+
+def test_the_manifest_keeps_the_head_and_leaves_others_as_they_were(normal: Path) -> None:
+    (head,) = bundle.load_manifest(normal).heads
+
+    assert head == YEARS
+    assert "support" not in head.model_dump(mode="json")
+    assert list(AGE.model_dump(mode="json")) == [
+        "name", "output", "kind", "unit", "support", "bounds", "attribute",
+    ]  # fmt: skip
+
+
+def test_split_conformal_mends_a_sigma_that_is_too_small() -> None:
+    rng = np.random.default_rng(1)
+    n = 3000
+    mu, sigma = rng.uniform(30, 80, n), rng.uniform(2, 6, n)
+    truth = rng.normal(mu, 1.4 * sigma)  # overconfident, as plain likelihoods are
+    cases = Cases(
+        heads=(YEARS,),
+        raw={"age": np.stack([mu, sigma], axis=1)},
+        truth={"age": truth},
+        content=rng.random(n),
+        texture=rng.random(n),
+        patients=np.arange(n).astype(str),
+    )
+    half = np.arange(n) < n // 2
+
+    fitted = fitting.fit(cases.at(half), {"age": Widening()})
+    bounds = fitting.intervals(fitted, cases.at(half).reference, cases.at(~half), YEARS)
+
+    for level, covered in zip(LEVELS, fitting.summary(bounds, truth[~half]), strict=True):
+        assert covered.coverage == pytest.approx(float(level) / 100, abs=0.04)
+    assert fitted.quantity("age").sd_scale == pytest.approx(1.4, abs=0.1)
