@@ -23,7 +23,7 @@ whatever the head is, and the map hardly changes when the head is randomised
 an image on a CPU, so only the ``channels`` of largest variance over the image are asked.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ def explain(
     *,
     method: SaliencyMethod = SaliencyMethod.GRAD_CAM,
     heads: Iterable[str] | None = None,
+    labels: Mapping[str, str] | None = None,
     device: str = "cpu",
     channels: int = CHANNELS,
     batch: int = 16,
@@ -68,6 +69,8 @@ def explain(
         In evaluation mode, on ``device``.
     heads
         Their names; None: all that the network has.
+    labels
+        By the name of a findings head the label that is explained; else that of the largest logit.
     image
         As its input contract yields it: float32 in [0, 1], (S, S) or (channels, S, S).
     channels, batch, progress
@@ -92,7 +95,9 @@ def explain(
         answers = network.answer(maps.mean(dim=(2, 3)))
         asked = {head.name: head for head in heads_of(network)}
         wanted = asked if heads is None else {name: asked[name] for name in heads}
-        scores = {name: _score(head, answers) for name, head in wanted.items()}
+        scores = {
+            name: _score(head, answers, (labels or {}).get(name)) for name, head in wanted.items()
+        }
         if method is SaliencyMethod.GRAD_CAM:
             sums = {name: _grad_cam(network, maps, score) for name, score in scores.items()}
         else:
@@ -111,9 +116,15 @@ def heads_of(network: Network) -> tuple[Explained, ...]:
     return tuple(row for row in network.rows if isinstance(row, Explained))
 
 
-def _score(head: Explained, said: Answers) -> Score:
-    """Return what is explained of ``head`` where the network has said this of the image."""
+def _score(head: Explained, said: Answers, label: str | None) -> Score:
+    """Return what is explained of ``head`` where the network has said this of the image.
+
+    Raises ValueError: ``label`` is none of the head's.
+    """
     name = head.name
+    if label is not None:
+        place = _place(head, label)
+        return lambda answers: answers[name].reshape(-1, head.outputs)[:, place]
     if isinstance(head, QuantityHead):
         return lambda answers: estimate(head, answers[name])[0]
     if head.outputs > 1:
@@ -122,6 +133,15 @@ def _score(head: Explained, said: Answers) -> Score:
     if isinstance(head, FindingsHead) or bool(said[name][0] >= 0):
         return lambda answers: answers[name]
     return lambda answers: -answers[name]
+
+
+def _place(head: Explained, label: str) -> int:
+    known = head.labels if isinstance(head, FindingsHead) else ()
+    if label not in known:
+        raise ValueError(
+            f"{head.name}: {label!r}: expected one of {', '.join(known) or 'no label'}"
+        )
+    return known.index(label)
 
 
 def _grad_cam(network: Network, maps: Tensor, score: Score) -> Tensor:

@@ -169,6 +169,26 @@ def test_a_map_shows_what_a_further_head_rests_on(estimator: Estimator, images: 
     ]  # fmt: skip
 
 
+def test_a_map_shows_the_label_that_is_asked_for(estimator: Estimator, images: np.ndarray) -> None:
+    maps = {
+        label: explain(estimator.network, images[0], heads=["marks"], labels={"marks": label})
+        for label in MARKS.labels
+    }
+    tube, wire = (maps[label]["marks"].values for label in MARKS.labels)
+    assert not np.array_equal(tube, wire)
+    raw = run(estimator.network, images[:1])["marks"][0]
+    (largest,) = explain(estimator.network, images[0], heads=["marks"]).values()
+    assert np.array_equal(largest.values, (tube, wire)[int(raw.argmax())])
+
+
+@pytest.mark.parametrize(("head", "label"), [("marks", "clip"), ("view", "AP")])
+def test_a_map_of_an_unknown_label_is_refused(
+    estimator: Estimator, images: np.ndarray, head: str, label: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{head}: '{label}'"):
+        explain(estimator.network, images[0], labels={head: label})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
