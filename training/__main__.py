@@ -16,6 +16,8 @@ COMMANDS = {
     "train": ("fit.train", "train one network"),
     "cross": ("measure.cross", "train a network for every fold and measure what it never saw"),
     "build_bundle": ("publish.build_bundle", "calibrate a run's weights and pack them as a bundle"),
+    "findings": ("publish.findings", "calibrate, measure and pack a run that asked for findings"),
+    "findings_of_nih": ("publish.findings_of_nih", "make a bundle of findings of ChestX-ray14"),
     "parity": ("measure.parity", "ask whether one image gets one answer, whichever way it comes"),
     "evaluate": ("publish.evaluate", "measure a bundle; write its report, and its card"),
     "montage": ("measure.montage", "draw where the network looks, again"),
