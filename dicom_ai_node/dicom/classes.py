@@ -32,6 +32,18 @@ RADIOGRAPHS: Final = frozenset(
 )
 """Classes that only a modality makes. Of ours, copies of its images alone travel as one."""
 
+ENHANCED: Final = frozenset(
+    {
+        uids.EnhancedCTImageStorage,
+        uids.EnhancedMRImageStorage,
+        uids.LegacyConvertedEnhancedCTImageStorage,
+        uids.LegacyConvertedEnhancedMRImageStorage,
+    }
+)
+"""Sections of which an object holds as many as it has frames (PS3.3 A.36, A.38, A.70, A.71)."""
+SECTIONS: Final = ENHANCED | {uids.CTImageStorage, uids.MRImageStorage}
+"""Classes of sections of CT and MR. They are received and analysed where a route names them."""
+
 SECONDARY_CAPTURE: Final[str] = uids.SecondaryCaptureImageStorage
 _MULTI_FRAME_CAPTURES = frozenset(
     {

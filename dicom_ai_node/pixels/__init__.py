@@ -1,20 +1,30 @@
-"""From a file to the square grey image that the networks see; pure but for reading the file."""
+"""From files to the inputs of the networks; pure but for reading the files."""
 
+from dicom_ai_node.pixels.contracts import CONTRACTS, SQUARE, WINDOWS, Contract
 from dicom_ai_node.pixels.file import read_header
-from dicom_ai_node.pixels.frame import GreyFrame, Shown, grey, load, read_frame, show
+from dicom_ai_node.pixels.frame import GreyFrame, Shown, grey, read_frame
+from dicom_ai_node.pixels.functional_groups import frames_of
+from dicom_ai_node.pixels.inputs import load, show, show_all, show_series
 from dicom_ai_node.pixels.normalise import CONTRACT, normalise
+from dicom_ai_node.pixels.order import in_order
 from dicom_ai_node.pixels.pictures import grey_from_picture, is_picture, load_picture
 from dicom_ai_node.pixels.refusals import RADIOGRAPHY, Accepted, RefusalCode, refuse_unfit
 
 __all__ = [
     "CONTRACT",
+    "CONTRACTS",
     "RADIOGRAPHY",
+    "SQUARE",
+    "WINDOWS",
     "Accepted",
+    "Contract",
     "GreyFrame",
     "RefusalCode",
     "Shown",
+    "frames_of",
     "grey",
     "grey_from_picture",
+    "in_order",
     "is_picture",
     "load",
     "load_picture",
@@ -23,4 +33,6 @@ __all__ = [
     "read_header",
     "refuse_unfit",
     "show",
+    "show_all",
+    "show_series",
 ]

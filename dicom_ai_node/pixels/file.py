@@ -2,27 +2,23 @@
 
 The header is followed up to the pixel data and no further; those stay in a memory map, so an
 uncompressed image is averaged straight from the page cache without ever being copied in full.
-Compressed ones are joined from their fragments.
+Compressed ones are joined from their fragments (:mod:`dicom_ai_node.pixels.fragments`).
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from dicom_ai_node.dicom.encoding import ITEM, SEQUENCE_END, UNDEFINED, Encoding
+from dicom_ai_node.dicom.encoding import UNDEFINED, Encoding
 from dicom_ai_node.dicom.header import FileHeader, header_of_file, inflate, mapped
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.syntaxes import native_syntax_of
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_long
+from dicom_ai_node.pixels.refusals import RefusalCode, refuse
 
 _PIXEL_DATA = 0x7FE00010
-_RLE_HEADER = 64
-_MAGIC = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
-"""Starts of JPEG and JPEG-LS, of JPEG 2000, of the JP2 file format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,54 +116,3 @@ def pixel_element(image: ImageFile) -> tuple[str, memoryview | None, int]:
     if length == 0:
         raise refuse(RefusalCode.NO_PIXELS)
     return vr, image.data[value : value + length], value
-
-
-def codestream(image: ImageFile, offset: int, limits: Limits = DEFAULT) -> bytes:
-    """Join the fragments from ``offset`` on into the codestream of the only frame.
-
-    With one frame, all fragments are its own, so the offset tables (which are often absent or
-    wrong) are not needed.
-
-    Raises PixelsRefused: ``truncated``, ``undecodable``, ``too_large`` or ``no_pixels``.
-    """
-    fragments = list(_fragments(image, offset))
-    # The first item is the basic offset table, unless a careless writer left it out.
-    if fragments and not (is_codestream(fragments[0]) or is_rle(fragments[0])):
-        del fragments[0]
-    refuse_long(sum(len(fragment) for fragment in fragments), limits)
-    joined = b"".join(fragments)
-    if not joined:
-        raise refuse(RefusalCode.NO_PIXELS, "no fragments")
-    return joined
-
-
-def is_codestream(value: memoryview | bytes) -> bool:
-    """Whether ``value`` starts like an image in JPEG, JPEG-LS or JPEG 2000."""
-    return bytes(value[:12]).startswith(_MAGIC)
-
-
-def is_rle(value: memoryview | bytes) -> bool:
-    """Whether ``value`` starts like a frame in RLE: 1 to 15 segments, behind a header of 64 bytes.
-
-    A basic offset table of one frame is shorter (PS3.5 annexes A.4 and G.5).
-    """
-    if len(value) < _RLE_HEADER:
-        return False
-    segments, first = struct.unpack_from("<2L", value)
-    return bool(1 <= segments <= 15 and first == _RLE_HEADER)
-
-
-def _fragments(image: ImageFile, offset: int) -> Iterator[memoryview]:
-    data, encoding = image.data, image.encoding
-    while offset + 8 <= len(data):
-        tag = encoding.tag_at(data, offset)
-        (length,) = struct.unpack_from(f"{encoding.order}L", data, offset + 4)
-        offset += 8
-        if tag == SEQUENCE_END:
-            return
-        if tag != ITEM:
-            raise refuse(RefusalCode.UNDECODABLE, "an item is expected between fragments")
-        if length > len(data) - offset:
-            raise refuse(RefusalCode.TRUNCATED, "a fragment runs past the end of the file")
-        yield data[offset : offset + length]
-        offset += length

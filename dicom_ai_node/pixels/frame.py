@@ -1,4 +1,4 @@
-"""The way of every DICOM image to the networks: file, stored values, square tensor."""
+"""The way of a single image to the networks of ``square-1``: file, stored values, square."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,23 +22,13 @@ from dicom_ai_node.pixels.colour import from_palette, grey_plane
 from dicom_ai_node.pixels.display import Display, display_of
 from dicom_ai_node.pixels.file import (
     ImageFile,
-    codestream,
-    is_codestream,
-    is_rle,
     open_image,
     pixel_element,
 )
+from dicom_ai_node.pixels.fragments import codestream, is_codestream, is_rle
 from dicom_ai_node.pixels.layout import PALETTE, Layout, layout_of
 from dicom_ai_node.pixels.normalise import reduce, stretch
-from dicom_ai_node.pixels.refusals import (
-    RADIOGRAPHY,
-    Accepted,
-    RefusalCode,
-    refuse,
-    refuse_long,
-    refuse_private,
-    refuse_unfit,
-)
+from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_long, refuse_private
 from dicom_ai_node.pixels.samples import fill_padding, stated_padding, stored_values
 from dicom_ai_node.types import Finding, Severity
 
@@ -81,27 +71,12 @@ class GreyFrame:
         result = stretch(display.apply(small))
         if not result.any():
             raise refuse(RefusalCode.BLANK)
-        unused = [_finding("I6", f"{keyword}: {_UNFIT}") for keyword in passed]
+        unused = [finding("I6", f"{keyword}: {_UNFIT}") for keyword in passed]
         return Shown(result, (*self.findings, *unused))
 
 
-def load(
-    path: Path, *, size: int, limits: Limits = DEFAULT, accepted: Accepted = RADIOGRAPHY
-) -> NDArray[np.float32]:
-    """Return the DICOM image at ``path`` as the networks see it: :attr:`Shown.tensor`.
-
-    Raises UnreadableInstance: the file is not DICOM; PixelsRefused: the image must not be shown to
-    the network; any code of :class:`~dicom_ai_node.pixels.refusals.RefusalCode`.
-    """
-    return show(path, size=size, limits=limits, accepted=accepted).tensor
-
-
-def show(
-    path: Path, *, size: int, limits: Limits = DEFAULT, accepted: Accepted = RADIOGRAPHY
-) -> Shown:
-    """Return the image of :func:`load`, and what its header says wrongly of its pixels."""
-    image = open_image(path, limits)
-    refuse_unfit(image.header, accepted)
+def show_square(image: ImageFile, size: int, limits: Limits) -> Shown:
+    """Return what the networks of ``square-1`` see of an image of one frame."""
     return _frame(image, size, limits).shown(size)
 
 
@@ -129,13 +104,13 @@ def read_frame(path: Path, *, size: int | None = None, limits: Limits = DEFAULT)
 
 def _frame(image: ImageFile, size: int | None, limits: Limits) -> GreyFrame:
     layout = layout_of(image.header, limits)
-    samples, stream = _samples(image, layout, size, limits)
+    samples, stream = read_samples(image, layout, size, limits)
     if samples.ndim == 3:
-        bits, findings = _bits_of_colour(samples, layout, stream)
+        bits, findings = bits_of_colour(samples, layout, stream)
         return GreyFrame(grey_plane(samples, bits), Display(), findings)
     padding = stated_padding(image.header)
     stored = stored_values(samples, layout, stream, padding=padding)
-    findings = (_finding("I5", stored.fault),) if stored.fault else ()
+    findings = (finding("I5", stored.fault),) if stored.fault else ()
     if layout.photometric == PALETTE:
         plane = grey_plane(*from_palette(stored.values, image.header))
         return GreyFrame(plane, Display(), findings)
@@ -144,7 +119,7 @@ def _frame(image: ImageFile, size: int | None, limits: Limits) -> GreyFrame:
     return GreyFrame(values, display, findings)
 
 
-def _bits_of_colour(
+def bits_of_colour(
     samples: Samples, layout: Layout, stream: Codestream | None
 ) -> tuple[int, tuple[Finding, ...]]:
     """Return how many bits the samples of a colour image have, and what the header says wrongly."""
@@ -153,23 +128,37 @@ def _bits_of_colour(
     if used <= bits:
         return bits, ()
     fault = f"samples of {used} bits, BitsStored is {layout.stored}: all bits are shown"
-    return used, (_finding("I5", fault),)
+    return used, (finding("I5", fault),)
 
 
-def _finding(rule: str, reason: str) -> Finding:
+def finding(rule: str, reason: str) -> Finding:
+    """Return what a rule about pixels finds."""
     return Finding(rule, Severity.WARNING, "image", reason)
 
 
-def _samples(
-    image: ImageFile, layout: Layout, size: int | None, limits: Limits
+def read_samples(
+    image: ImageFile,
+    layout: Layout,
+    size: int | None,
+    limits: Limits,
+    *,
+    frame: int = 0,
+    frames: int = 1,
 ) -> tuple[Samples, Codestream | None]:
-    """Decode by what is there: fragments or a native value, and compressed by their markers."""
+    """Decode one frame by what is there: fragments or native, and compressed by its markers.
+
+    ``frame``, from 0 on, is one of the ``frames`` that the pixel data hold. Other frames are not
+    read.
+    """
     vr, value, offset = pixel_element(image)
-    if value is not None and not _is_compressed(value, image, layout):
+    length = native_length(layout)
+    if value is not None and not _is_compressed(value, image, frames * length):
         refuse_private(image.syntax)
+        if frames > 1:
+            value = value[frame * length : (frame + 1) * length]
         return unpack_native(value, layout, vr=vr, little_endian=image.encoding.little), None
     if value is None:
-        data = codestream(image, offset, limits)
+        data = codestream(image, offset, limits, frame=frame, frames=frames)
     else:
         refuse_long(len(value), limits)
         data = bytes(value)
@@ -179,9 +168,9 @@ def _samples(
     return decode(stream, layout, size=size, limits=limits), stream
 
 
-def _is_compressed(value: memoryview, image: ImageFile, layout: Layout) -> bool:
+def _is_compressed(value: memoryview, image: ImageFile, native: int) -> bool:
     """Whether a value without fragments is a codestream all the same."""
     if not is_codestream(value):
         return False
     # Native pixels may begin like one by chance, but there are as many as the header says.
-    return image.syntax not in NATIVE_SYNTAXES or len(value) < native_length(layout)
+    return image.syntax not in NATIVE_SYNTAXES or len(value) < native

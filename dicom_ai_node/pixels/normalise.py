@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-CONTRACT = "square-1"
+from dicom_ai_node.pixels.contracts import SQUARE
+
+CONTRACT = SQUARE
 PERCENTILES = (0.5, 99.5)
 
 

@@ -11,9 +11,11 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.dicom.part10 import PREFIX_END, is_part10
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.pixels.codestream import refuse_many_scans
+from dicom_ai_node.pixels.contracts import CONTRACTS, SQUARE
 from dicom_ai_node.pixels.lenient import quiet
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.pixels.refusals import RefusalCode, refuse, refuse_large
+from dicom_ai_node.pixels.windows import windows
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -32,12 +34,18 @@ def is_picture(path: Path) -> bool:
     return head.startswith((_PNG, _JPEG)) and not is_part10(head)
 
 
-def load_picture(path: Path, *, size: int, limits: Limits = DEFAULT) -> NDArray[np.float32]:
-    """Return the picture at ``path`` as the networks see it: (size, size), float32, in [0, 1].
+def load_picture(
+    path: Path, *, size: int, contract: str = SQUARE, limits: Limits = DEFAULT
+) -> NDArray[np.float32]:
+    """Return the picture at ``path`` as the networks of ``contract`` see it; float32, in [0, 1].
 
-    Raises what :func:`grey_from_picture` does, and PixelsRefused with ``blank``.
+    Raises what :func:`grey_from_picture` does, and PixelsRefused with ``blank``, or ``other_kind``
+    where an input is more than an image.
     """
-    tensor = normalise(grey_from_picture(path, limits), size)
+    if CONTRACTS[contract].takes != "image":
+        raise refuse(RefusalCode.OTHER_KIND, "a picture")
+    grey = grey_from_picture(path, limits)
+    tensor = normalise(grey, size) if contract == SQUARE else windows(grey, "", size)
     if not tensor.any():
         raise refuse(RefusalCode.BLANK)
     return tensor

@@ -6,7 +6,7 @@ the network's gate on pixels does.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, DigitalXRayImageStorageForProcessing
 
-from dicom_ai_node.dicom.classes import CAPTURES, RADIOGRAPHS
+from dicom_ai_node.dicom.classes import CAPTURES, ENHANCED, RADIOGRAPHS, SECTIONS
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.dicom.values import sop_class_of
 from dicom_ai_node.errors import PixelsRefused
@@ -30,6 +30,14 @@ class Accepted:
     sop_classes: Collection[str]
     modalities: Collection[str]
     """Values of Modality, '' for none."""
+
+    @property
+    def other_kind(self) -> "RefusalCode":
+        """The code for what is of no such kind."""
+        shows_radiographs = not RADIOGRAPHS.isdisjoint(self.sop_classes)
+        return (
+            RefusalCode.NOT_PROJECTION_RADIOGRAPH if shows_radiographs else RefusalCode.OTHER_KIND
+        )
 
     def includes(self, header: Dataset) -> bool:
         """Whether the image of ``header`` is of such a kind; it may be unfit all the same."""
@@ -58,15 +66,19 @@ class RefusalCode(StrEnum):
         "not_projection_radiograph",
         "The object is not a projection radiograph of the body",
     )
+    OTHER_KIND = "other_kind", "The object is of another kind than the network looks at"
     LOCALISER = "localiser", "The image is a localiser"
+    MONTAGE = "montage", "The image holds several sections side by side"
+    REFORMAT = "reformat", "The image is a reformat or projection of other images"
+    SCREEN = "screen", "The image is a screen or protocol"
     FOR_PROCESSING = "for_processing", "The image is meant FOR PROCESSING and is not displayable"
     MULTI_FRAME = "multi_frame", "The object holds more than one frame"
     NO_PIXELS = "no_pixels", "The object holds no pixels"
-    TOO_LARGE = "too_large", "The image is larger than any radiograph"
+    TOO_LARGE = "too_large", "The image is larger than any that is read"
     ONE_BIT = "one_bit", "The image has one bit a pixel"
     UNSUPPORTED_DEPTH = (
         "unsupported_depth",
-        "The bits of a pixel are not those of a radiograph",
+        "The bits of a pixel are not those of a grey image",
     )
     UNSUPPORTED_LAYOUT = "unsupported_layout", "The samples of a pixel cannot be understood as grey"
     UNSUPPORTED_SYNTAX = "unsupported_syntax", "The coding of the pixels is not supported"
@@ -75,10 +87,30 @@ class RefusalCode(StrEnum):
     SIZE_MISMATCH = "size_mismatch", "The compressed image and the header disagree about its size"
     UNDECODABLE = "undecodable", "The pixel data cannot be decoded"
     BLANK = "blank", "The image has the same brightness everywhere"
+    NO_SCALE = "no_scale", "The pixels are not on the scale of Hounsfield units"
     NO_GEOMETRY = "no_geometry", "The image does not say where in the body it lies"
     INCONSISTENT_SERIES = "inconsistent_series", "The images of the series are no stack of sections"
     INCOMPLETE_SERIES = "incomplete_series", "The sections of the series make no volume"
     NO_BODY = "no_body", "No body is found in the volume"
+
+
+_NO_SECTION: Mapping[str, RefusalCode] = {
+    **dict.fromkeys(("MOSAIC", "MONTAGE"), RefusalCode.MONTAGE),
+    **dict.fromkeys(
+        (
+            *("REFORMATTED", "MPR", "CSA MPR", "CPR", "CURVED", "RESAMPLED"),
+            *("MIP", "CSA MIP", "MINIP", "MNIP", "MAXIMUM", "MINIMUM", "PROJECTION IMAGE"),
+            *("VRT", "CSA SSD", "SURFACE RENDERING", "VOLUME RENDERING"),
+        ),
+        RefusalCode.REFORMAT,
+    ),
+    **dict.fromkeys(
+        ("SCREEN SAVE", "SCREENSAVE", "DOSE_INFO", "CT_SOM5 PROT", "CSA REPORT", "PROTOCOL"),
+        RefusalCode.SCREEN,
+    ),
+}
+"""Values of ImageType (PS3.3 C.7.6.1.1.2, C.8.16.1 and as makers extend it) of what is no section
+as it was acquired."""
 
 
 def refuse(code: RefusalCode, detail: str = "") -> PixelsRefused:
@@ -89,19 +121,24 @@ def refuse(code: RefusalCode, detail: str = "") -> PixelsRefused:
 def refuse_unfit(header: Dataset, accepted: Accepted = RADIOGRAPHY) -> None:
     """Raise unless the image of ``header`` is of the kind that is accepted; reads no pixels.
 
-    Raises PixelsRefused: ``not_an_image``, ``not_projection_radiograph``, ``localiser``,
-    ``for_processing`` or ``multi_frame``.
+    Raises PixelsRefused: ``not_an_image``, ``not_projection_radiograph``, ``other_kind``,
+    ``localiser``, ``montage``, ``reformat``, ``screen``, ``for_processing`` or ``multi_frame``.
     """
     sop_class = sop_class_of(header)
     modality = text(header, "Modality")
     if sop_class not in accepted.sop_classes:
         is_image = not sop_class or "Rows" in header
-        code = RefusalCode.NOT_PROJECTION_RADIOGRAPH if is_image else RefusalCode.NOT_AN_IMAGE
+        code = accepted.other_kind if is_image else RefusalCode.NOT_AN_IMAGE
         raise refuse(code, f"SOP class {_name(sop_class)}")
     if modality not in accepted.modalities:
-        raise refuse(RefusalCode.NOT_PROJECTION_RADIOGRAPH, f"Modality {quotable(modality)}")
-    if "LOCALIZER" in texts(header, "ImageType"):
+        raise refuse(accepted.other_kind, f"Modality {quotable(modality)}")
+    kinds = texts(header, "ImageType")
+    if "LOCALIZER" in kinds:
         raise refuse(RefusalCode.LOCALISER)
+    if sop_class in SECTIONS:
+        for kind in kinds:
+            if kind in _NO_SECTION:
+                raise refuse(_NO_SECTION[kind], f"ImageType {kind}")
     if (
         sop_class == DigitalXRayImageStorageForProcessing
         or text(header, "PresentationIntentType") == "FOR PROCESSING"
@@ -109,7 +146,8 @@ def refuse_unfit(header: Dataset, accepted: Accepted = RADIOGRAPHY) -> None:
         # Raw detector values are linear in dose, not in what a reader sees; which logarithm,
         # equalisation and polarity would make them a picture is the maker's secret.
         raise refuse(RefusalCode.FOR_PROCESSING)
-    refuse_multi_frame(header)
+    if sop_class not in ENHANCED:
+        refuse_multi_frame(header)
 
 
 def refuse_multi_frame(header: Dataset) -> None:

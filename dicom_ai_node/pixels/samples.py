@@ -163,13 +163,10 @@ def fill_padding(
 
     Raises PixelsRefused: ``blank``: all of the image is padding.
     """
-    if not stated:
+    found = _padding_range(values, stated, layout)
+    if found is None:
         return values
-    ends = [_as_stored(end, layout) for end in stated]
-    low, high = min(ends), max(ends)
-    edges = np.concatenate((values[0], values[-1], values[:, 0], values[:, -1]))
-    if not ((edges >= low) & (edges <= high)).any():
-        return values
+    low, high = found
     padding = (values >= low) & (values <= high)
     step = max(1, min(values.shape) // 512)
     real = values[::step, ::step][~padding[::step, ::step]]
@@ -177,6 +174,27 @@ def fill_padding(
         raise refuse(RefusalCode.BLANK, "all of it is padding")
     dark = np.percentile(real, PERCENTILES[1 if dark_is_high else 0], method="nearest")
     return np.where(padding, dark, values)
+
+
+def is_padding(values: NDArray[Any], stated: tuple[int, ...], layout: Layout) -> NDArray[np.bool_]:
+    """Return which of ``values`` are padding, as :func:`fill_padding` takes it."""
+    found = _padding_range(values, stated, layout)
+    if found is None:
+        return np.zeros(values.shape, np.bool_)
+    padding: NDArray[np.bool_] = (values >= found[0]) & (values <= found[1])
+    return padding
+
+
+def _padding_range(
+    values: NDArray[Any], stated: tuple[int, ...], layout: Layout
+) -> tuple[int, int] | None:
+    """Return the lowest and highest padding value, None where no edge has one."""
+    if not stated:
+        return None
+    ends = [_as_stored(end, layout) for end in stated]
+    low, high = min(ends), max(ends)
+    edges = np.concatenate((values[0], values[-1], values[:, 0], values[:, -1]))
+    return (low, high) if ((edges >= low) & (edges <= high)).any() else None
 
 
 def _as_stored(value: int, layout: Layout) -> int:

@@ -25,8 +25,6 @@ from PIL import Image
 
 from dicom_ai_node.pixels.normalise import block, block_mean, stretch
 
-CONTRACT = "windows-1"
-
 Values = NDArray[Any]
 """(rows, columns), any real dtype; larger means brighter."""
 
