@@ -20,6 +20,7 @@ from dicom_ai_node.answers import (
     LabelProbabilities,
     Outcome,
     Quantity,
+    Reason,
     StudyResult,
 )
 from dicom_ai_node.config import Config
@@ -28,7 +29,8 @@ from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import InvalidReport, UnreadableInstance
 from dicom_ai_node.output import make_private, write_private
-from dicom_ai_node.pipeline import LoadedBundle, Pipeline, Prepared, PreparedPart
+from dicom_ai_node.parts import LoadedBundle, PreparedPart
+from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import EncodedReport
@@ -175,7 +177,7 @@ def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[Ima
         seen = [
             (part, said, one)
             for part, said in zip(done.prepared.parts, done.result.parts, strict=True)
-            for one in said.images
+            for one in (*said.images, *_unread(part))
             if one.image is image
         ]
         part, said, one = seen[0]
@@ -202,6 +204,16 @@ def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[Ima
             for file in _write_pictures(done, part, said, image, path, pictures)
         ]
         yield ImageAnswer(document, fault=fault if number == 0 else "")
+
+
+def _unread(part: PreparedPart) -> Iterator[ImageResult]:
+    """Yield what is said of the images for which others of their series stand."""
+    for image in part.unread:
+        if part.bundle.manifest.accepts.takes == "series":
+            reason = Reason("in_series", "one of the images that the series' first one stands for")
+        else:
+            reason = Reason("not_sampled", "others of its series were read, this one by its header")
+        yield ImageResult(image, Outcome.HEADER_ONLY, reason)
 
 
 def _write_pictures(
@@ -291,4 +303,4 @@ def _unreadable(path: Path, error: str, bundle: LoadedBundle) -> dict[str, Any]:
 
 
 def _model(bundle: LoadedBundle) -> dict[str, str]:
-    return asdict(bundle.estimator.identity)
+    return asdict(bundle.manifest.identity)

@@ -10,13 +10,13 @@ from typing import Any
 import structlog
 from pydicom import Dataset
 
-from dicom_ai_node import pixels
 from dicom_ai_node.answers import Answer, Outcome, Quantity, Reason
-from dicom_ai_node.decide.images import pool
+from dicom_ai_node.decide.images import pool_images
 from dicom_ai_node.decide.study import outside_training_ages
 from dicom_ai_node.inference.heads import FindingsHead, Head, QuantityHead
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
-from dicom_ai_node.pipeline import File, LoadedBundle, Pipeline, Prepared, PreparedPart
+from dicom_ai_node.parts import LoadedBundle, PreparedPart, read, show
+from dicom_ai_node.pipeline import File, Pipeline, Prepared
 from dicom_ai_node.rules import TextHeader
 
 log = structlog.get_logger()
@@ -34,27 +34,21 @@ def observe(prepared: Prepared, pipeline: Pipeline, role: Role) -> tuple[Observa
         return ()
     result = pipeline.answer(part, prepared.check)
     reason = result.reason or Reason("", "")
-    usable = [
-        one.prediction
-        for one in result.images
-        if one.outcome is Outcome.ESTIMATED and one.prediction is not None
-    ]
     # Also where the image contradicts that age: counted, only the misses would be.
     answers: Mapping[str, Answer] = {}
-    if usable and not outside_training_ages(prepared.check, bundle.gates.ages):
-        answers = pool(usable)
+    if not outside_training_ages(prepared.check, bundle.gates.ages):
+        answers = pool_images(result.images)
     trusted = {keyword: prepared.check.trusted(keyword) for keyword in prepared.check.attributes}
     observed = Observation(
         study_uid=prepared.study_uid,
-        model_sha256=bundle.estimator.identity.sha256,
+        model_sha256=bundle.manifest.sha256,
         role=role,
         outcome=result.outcome,
         reason_code=reason.code,
         gate=bundle.gates.named(reason.code) if result.outcome is Outcome.ABSTAINED else "",
         recorded={keyword: value for keyword, value in trusted.items() if value is not None},
         heads={
-            head.name: _observed(head, answers.get(head.name))
-            for head in bundle.estimator.manifest.heads
+            head.name: _observed(head, answers.get(head.name)) for head in bundle.manifest.heads
         },
         **_equipment(prepared.sources),
     )
@@ -107,23 +101,20 @@ class Shadow:
         if seen is None:
             return None
         (bundle,) = self.pipeline.bundles
-        tensors = seen.tensors
-        if bundle.estimator.manifest.accepts != first.estimator.manifest.accepts:
-            paths = {image.sop_instance_uid: path for image, path in files}
+        part = PreparedPart(bundle, list(seen.refused), seen.images, seen.tensors)
+        if bundle.manifest.accepts != first.manifest.accepts:
+            part = PreparedPart(bundle, list(seen.refused))
+            wanted = {image.sop_instance_uid for image in (*seen.images, *seen.unread)}
+            limits = self.pipeline.limits
             try:
-                tensors = [
-                    pixels.show(
-                        paths[image.sop_instance_uid],
-                        size=bundle.estimator.size,
-                        limits=self.pipeline.limits,
-                        accepted=bundle.accepted,
-                    ).tensor
-                    for image in seen.images
-                ]
+                found, _ = read(
+                    [file for file in files if file[0].sop_instance_uid in wanted], limits
+                )
+                show(part, found, {}, limits)
             except Exception as error:
                 log.error("shadow_failed", study=live.study_uid, exc_info=error)
                 return None
-        return replace(live, parts=[PreparedPart(bundle, seen.refused, seen.images, tensors)])
+        return replace(live, parts=[part])
 
     def observe(self, studies: Sequence[Prepared | None]) -> list[tuple[Observation, ...]]:
         """Return this bundle's observation of each study; none of any when the bundle fails."""

@@ -21,7 +21,8 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import is_uid, uid_of
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.output import make_private, write_private
-from dicom_ai_node.pipeline import Prepared, PreparedPart
+from dicom_ai_node.parts import PreparedPart
+from dicom_ai_node.pipeline import Prepared
 from dicom_ai_node.report.build import build_saliency
 from dicom_ai_node.report.capture import ExplainedImage, picture
 from dicom_ai_node.report.check import check_report
@@ -80,8 +81,8 @@ def explain_image(
     wanted = [name for name in result.stated if heads is None or name in heads]
     if outcome is not Outcome.ESTIMATED or not wanted:
         return None
-    shown = {id(each): seen for each, seen in zip(part.images, part.tensors, strict=True)}
-    pixels, estimator = shown[id(image)], part.bundle.estimator
+    shown = [seen for each, seen in zip(part.images, part.tensors, strict=True) if each is image]
+    pixels, estimator = shown[len(shown) // 2], part.bundle.estimator  # of frames the middle one
     maps = explain(
         estimator.network,
         pixels,
@@ -131,7 +132,7 @@ def _explained(
     shown = [
         (part, said, image)
         for part, said in zip(prepared.parts, result.parts, strict=True)
-        for image in part.images
+        for image in {id(each): each for each in part.images}.values()
     ]
     for number, (part, said, image) in enumerate(shown):
         if time.monotonic() >= deadline:
@@ -141,5 +142,5 @@ def _explained(
         one = explain_image(part, said, image, method=method)
         if one is not None:
             is_first = part is prepared.parts[0]
-            further = "" if is_first else part.bundle.estimator.identity.name
+            further = "" if is_first else part.bundle.manifest.name
             yield replace(one, further=further)

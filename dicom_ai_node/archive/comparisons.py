@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dicom_ai_node.answers import Answer, BundleResult, Category, Outcome, Quantity, StudyResult
+from dicom_ai_node.answers import Answer, BundleResult, Category, Quantity, StudyResult
 from dicom_ai_node.archive.member import Member
 from dicom_ai_node.archive.statistics import (
     SMALLEST_P,
@@ -18,7 +18,7 @@ from dicom_ai_node.archive.statistics import (
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import beyond, nearest_trained
-from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
+from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images
 from dicom_ai_node.decide.study import least_certain, widest
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 
@@ -112,7 +112,7 @@ def _compared_age(
     That of a study that abstained because of its recorded age is compared all the same: were only
     those compared that a study by itself found in conflict, their p-values would be a selection.
     """
-    for part in result.parts if result else ():
+    for part in _trusted_parts(result):
         outside = part.reason is not None and part.reason.code == OUTSIDE_TRAINING
         answers = _permitted(_before_abstaining(part) if outside else part.given, policy)
         age = _answer_to(answers, AGE)
@@ -121,13 +121,13 @@ def _compared_age(
     return None
 
 
+def _trusted_parts(result: StudyResult | None) -> list[BundleResult]:
+    """What bundles for research say is held against nothing."""
+    return [part for part in result.parts if not part.research] if result else []
+
+
 def _before_abstaining(part: BundleResult) -> Mapping[str, Answer]:
-    usable = [
-        image.prediction
-        for image in part.images
-        if image.outcome is Outcome.ESTIMATED and image.prediction is not None
-    ]
-    return pool(usable) if usable else {}
+    return pool_images(part.images)
 
 
 def stated(result: StudyResult | None, policy: PolicySettings) -> dict[str, Answer]:
@@ -147,8 +147,8 @@ def _permitted(answers: Mapping[str, Answer], policy: PolicySettings) -> dict[st
     return {
         name: answer
         for name, answer in answers.items()
-        if not (isinstance(answer, Quantity) and answer.width > widest(name, policy))
-        and not (isinstance(answer, Category) and answer.certainty < least_certain(name, policy))
+        if not (isinstance(answer, Quantity) and answer.width > widest(answer, policy))
+        and not (isinstance(answer, Category) and answer.certainty < least_certain(answer, policy))
     }
 
 

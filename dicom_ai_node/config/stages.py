@@ -90,6 +90,13 @@ class PolicySettings(Table):
     min_sex_certainty: float = Field(
         0.8, ge=0.5, le=1, description="Give no sex when the more probable one is less certain."
     )
+    min_body_part_certainty: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Give no body part when the images show the stated one, or one of those that a"
+        " combined term covers, less probably.",
+    )
     age_alert_widening: float = Field(
         1.5,
         ge=1,

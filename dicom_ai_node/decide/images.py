@@ -4,7 +4,7 @@ Images of one patient err together, so precision only weights them against each 
 standard deviation nor the interval of a study shrinks with their number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,11 +21,15 @@ from dicom_ai_node.answers import (
     Reason,
 )
 from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.dicom.body_parts import along_the_body, combined
 
 OUTSIDE_TRAINING = "outside_training_ages"
 """Code of the reason of a study whose recorded age the network was not trained on."""
 OUT_OF_DISTRIBUTION = "out_of_distribution"
 """Code of the reason of an image unlike those of the calibration."""
+
+LEAST_SHARE = 0.15
+"""Of the images of a series, so that one that is mistaken adds no part of the body."""
 
 _CLIP = 1e-6
 
@@ -76,6 +80,26 @@ def judge(image: ImageRef, prediction: Prediction, gates: Gates) -> ImageResult:
     return ImageResult(image=image, outcome=outcome, reason=reason, prediction=prediction)
 
 
+def judge_frames(image: ImageRef, predictions: Sequence[Prediction], gates: Gates) -> ImageResult:
+    """Judge one image of one or more frames: what those say together that pass the gates.
+
+    Where none does, the reason is that of the first.
+    """
+    judged = [judge(image, prediction, gates) for prediction in predictions]
+    usable = [one for one in judged if one.outcome is Outcome.ESTIMATED]
+    if len(usable) < 2:
+        return (*usable, *judged)[0]
+    seen = [one.prediction for one in usable if one.prediction is not None]
+    return replace(
+        usable[0],
+        prediction=Prediction(
+            pool(seen),
+            {name: float(np.mean([one.gates[name] for one in seen])) for name in seen[0].gates},
+            float(np.mean([one.in_distribution for one in seen])),
+        ),
+    )
+
+
 def _failed_gate(prediction: Prediction, gates: Gates) -> Reason | None:
     for name, least in gates.thresholds.items():
         probability, reason = prediction.gates[name], gates.reasons[name]
@@ -90,14 +114,35 @@ def _failed_gate(prediction: Prediction, gates: Gates) -> Reason | None:
     return None
 
 
-def pool(predictions: Sequence[Prediction]) -> dict[str, Answer]:
-    """Return the answer of each head from one or more images."""
+def pool_images(images: Iterable[ImageResult]) -> dict[str, Answer]:
+    """Return the answer of each head from those images that the network answered.
+
+    Empty where it answered none.
+    """
+    usable = [one for one in images if one.outcome is Outcome.ESTIMATED]
+    seen = [(one.prediction, one.image.series_instance_uid) for one in usable if one.prediction]
+    return pool(*zip(*seen, strict=True)) if seen else {}
+
+
+def pool(predictions: Sequence[Prediction], series: Sequence[str] = ()) -> dict[str, Answer]:
+    """Return the answer of each head from one or more images.
+
+    ``series`` names that of each; without it all are of one.
+    """
+    series = series or [""] * len(predictions)
     return {
-        name: _pooled([one.answers[name] for one in predictions]) for name in predictions[0].answers
+        name: _pooled([one.answers[name] for one in predictions], series)
+        for name in predictions[0].answers
     }
 
 
-def _pooled(answers: Sequence[Answer]) -> Answer:
+def _pooled(answers: Sequence[Answer], series: Sequence[str]) -> Answer:
+    spans: dict[str, list[Category]] = {}
+    for answer, uid in zip(answers, series, strict=True):
+        if isinstance(answer, Category) and answer.covered:
+            spans.setdefault(uid, []).append(answer)
+    if spans:
+        return pool_spans(list(spans.values()))
     quantities = [one for one in answers if isinstance(one, Quantity)]
     if quantities:
         return pool_quantity(quantities)
@@ -135,6 +180,45 @@ def pool_category(answers: Sequence[Category]) -> Category:
     means = np.exp(np.log(np.clip(shares, _CLIP, 1)).mean(axis=0))
     pooled = (means / means.sum()).tolist()
     return Category(dict(zip((first, *others), pooled, strict=True)), answers[0].attribute)
+
+
+def pool_spans(series: Sequence[Sequence[Category]]) -> Category:
+    """Return which parts of the body the images of each of ``series`` cover together.
+
+    A part is covered where :data:`LEAST_SHARE` of the images of a series show it most probably.
+    The value is the one term of all parts, as far as there is one, and its certainty the mean
+    probability that an image shows one of them.
+    """
+    covered: dict[str, float] = {}
+    for images in series:
+        votes: dict[str, float] = {}
+        for image in images:
+            for part in image.covered:
+                votes[part] = votes.get(part, 0.0) + 1 / (len(image.covered) * len(images))
+        most = max(votes.values())
+        for part, share in votes.items():
+            if share >= min(LEAST_SHARE, most):
+                covered[part] = covered.get(part, 0.0) + share
+    together = along_the_body(covered)
+    while not (term := combined(together)):
+        together.remove(min(together, key=covered.__getitem__))
+    images = [image for one in series for image in one]
+    shares: dict[str, float] = {}
+    for image in images:
+        for part, probability in _single(image).items():
+            name = term if part in together else part
+            shares[name] = shares.get(name, 0.0) + probability / len(images)
+    return Category(shares, images[0].attribute, tuple(together))
+
+
+def _single(answer: Category) -> dict[str, float]:
+    """Return the probability of each single part; what several have together is theirs equally."""
+    shares = dict(answer.probabilities)
+    if len(answer.covered) > 1:
+        together = shares.pop(answer.value) / len(answer.covered)
+        for part in answer.covered:
+            shares[part] = shares.get(part, 0.0) + together
+    return shares
 
 
 def _pooled_share(shares: Sequence[float]) -> float:

@@ -18,8 +18,8 @@ from dicom_ai_node.answers import (
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
-from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool
-from dicom_ai_node.rules.attributes import AGE, trusted_age
+from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images
+from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age
 from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Severity
 
 MOST_PER_RULE = 4
@@ -106,17 +106,12 @@ def decide(
         answers = answers or dict.fromkeys(heads, reason)
         return BundleResult(outcome, reason, tuple(images), answers, model, ages)
 
-    usable = [
-        one.prediction
-        for one in images
-        if one.outcome is Outcome.ESTIMATED and one.prediction is not None
-    ]
-    if not usable:
+    pooled = pool_images(images)
+    if not pooled:
         seen = any(one.prediction is not None for one in images)
         return silent(Outcome.ABSTAINED if seen else Outcome.REFUSED, _common_reason(images))
     answers: Answers = {
-        name: _withheld(name, answer, check, policy) or answer
-        for name, answer in pool(usable).items()
+        name: _withheld(name, answer, check, policy) or answer for name, answer in pooled.items()
     }
     # A recorded age that the image belies is no reason to take the image for a child's.
     if (reason := _outside(check, ages)) is not None and not any(
@@ -157,14 +152,18 @@ def _none_is_certain(names: Sequence[str]) -> str:
     return f"{said} is certain enough to be stated"
 
 
-def widest(name: str, policy: PolicySettings) -> float:
-    """Return the widest 90 % interval with which the policy lets the head ``name`` be stated."""
-    return {"age": policy.max_age_interval}.get(name, math.inf)
+def widest(answer: Quantity, policy: PolicySettings) -> float:
+    """Return the widest 90 % interval with which the policy lets an answer be stated.
+
+    It goes by the attribute: two bundles may call their heads alike and mean something else.
+    """
+    return {AGE: policy.max_age_interval}.get(answer.attribute, math.inf)
 
 
-def least_certain(name: str, policy: PolicySettings) -> float:
-    """Return the least certainty with which the policy lets the head ``name`` be stated."""
-    return {"sex": policy.min_sex_certainty}.get(name, 0.0)
+def least_certain(answer: Category, policy: PolicySettings) -> float:
+    """Return the least certainty with which the policy lets an answer be stated."""
+    least = {SEX: policy.min_sex_certainty, "BodyPartExamined": policy.min_body_part_certainty}
+    return least.get(answer.attribute, 0.0)
 
 
 def _withheld(
@@ -175,7 +174,7 @@ def _withheld(
     What is recorded comes before what the image says: 'O' and the like are never held against it.
     """
     if isinstance(answer, Quantity):
-        return _too_wide(name, answer, widest(name, policy))
+        return _too_wide(name, answer, widest(answer, policy))
     if not isinstance(answer, Category):
         return None
     row = check.attributes.get(answer.attribute)
@@ -183,7 +182,7 @@ def _withheld(
         why = _WHY_NOT_ASSESSED.get(answer.attribute, "")
         text = f"{answer.attribute} is not assessed in this study{why}"
         return Reason(f"{name}_not_assessed", check.exempt or text)
-    least = least_certain(name, policy)
+    least = least_certain(answer, policy)
     if answer.certainty >= least:
         return None
     certainty = math.floor(1000 * answer.certainty) / 10  # 0.7999 is less than 80 %

@@ -1,7 +1,7 @@
 """The engine: normalised images in, calibrated predictions out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -162,13 +162,18 @@ class Estimator:
         if isinstance(head, CategoryHead):
             found = np.stack([predicted[f"{head.name}.{value}"] for value in head.values], axis=1)
             return [
-                Category(dict(zip(head.values, row, strict=True)), head.attribute)
-                for row in found.tolist()
+                _category(head, dict(zip(head.values, row, strict=True))) for row in found.tolist()
             ]
         found = self.manifest.calibration.findings(head.name).probabilities(raw, far.excess)
         return [
             LabelProbabilities(dict(zip(head.labels, row, strict=True))) for row in found.tolist()
         ]
+
+
+def _category(head: CategoryHead, probabilities: dict[str, float]) -> Category:
+    """Return the answer of one image; of regions it covers the most probable one."""
+    answer = Category(probabilities, head.attribute)
+    return replace(answer, covered=(answer.value,)) if head.spans else answer
 
 
 def run(

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dicom_ai_node.answers import Concept
+from dicom_ai_node.dicom.body_parts import BODY_PARTS
 
 RESERVED = frozenset(
     {
@@ -126,6 +127,13 @@ class CategoryHead(_Coded):
 
     The values are defined terms of BodyPartExamined then, and the study's may be a combined one.
     """
+
+    @model_validator(mode="after")
+    def _spans_parts_of_the_body(self) -> "CategoryHead":
+        unknown = [value for value in self.values if self.spans and value not in BODY_PARTS]
+        if unknown:
+            raise ValueError(f"spans: {unknown[0]!r} is no defined term of BodyPartExamined")
+        return self
 
     @property
     def outputs(self) -> int:

@@ -169,7 +169,13 @@ def measure(
 def _load(path: Path, manifest: Manifest, limits: Limits) -> NDArray[np.float32] | str:
     """Return the image as the network sees it, or the code of why it must not."""
     try:
-        return pixels.load(path, size=manifest.size, limits=limits, accepted=manifest.accepted)
+        return pixels.load(
+            path,
+            size=manifest.size,
+            contract=manifest.accepts.contract,
+            limits=limits,
+            accepted=manifest.accepted,
+        )
     except PixelsRefused as error:
         return error.reason.code
     except UnreadableInstance:

@@ -19,7 +19,7 @@ from dicom_ai_node.inference.calibration import Calibration, Distances, Quantity
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, SEX, CategoryHead, QuantityHead
-from dicom_ai_node.pipeline import LoadedBundle
+from dicom_ai_node.parts import gates_of
 from dicom_ai_node.recalibrate.cases import USED, Track, measure, read_studies, trust
 
 LABEL = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")
@@ -51,7 +51,7 @@ def recalibrate(
         batch=config.model.batch,
         threads=config.model.threads or None,
     )
-    gates = LoadedBundle(estimator, config.policy).gates
+    gates = gates_of(estimator.manifest).overridden(config.policy)
     files: Counter[str] = Counter()
     studies = read_studies(paths, files, track, config.limits.bounds)
     trusted = trust(studies, estimator.manifest.heads, config.rules, today=today, files=files)

@@ -33,7 +33,8 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Gate, QuantityHead
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role, week_begin
 from dicom_ai_node.ops import drift
-from dicom_ai_node.pipeline import Pipeline, Prepared, PreparedPart
+from dicom_ai_node.parts import PreparedPart
+from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import (
     load_observations,

@@ -53,7 +53,12 @@ from tests.builders.images import section
 TODAY = date(2026, 6, 1)
 TUBE = Concept("129006008", "SCT", "Endotracheal tube")
 ABDOMEN = Concept("818983003", "SCT", "Abdomen")
-OPEN = {"max_age_interval": 200, "min_sex_certainty": 0.5, "analyse": "all"}
+OPEN = {
+    "max_age_interval": 200,
+    "min_sex_certainty": 0.5,
+    "min_body_part_certainty": 0,
+    "analyse": "all",
+}
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, Gates, judge
 from dicom_ai_node.decide.study import combine, decide
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.pipeline import gates_of
+from dicom_ai_node.parts import gates_of
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
 from training.data.options import BUNDLE, ROOT, BundleFolder, Root
