@@ -82,6 +82,11 @@ class LabelProbabilities:
     probabilities: Mapping[str, float]
     """Of each label."""
 
+    @property
+    def ordered(self) -> list[tuple[str, float]]:
+        """Labels with their probabilities, the most probable first."""
+        return sorted(self.probabilities.items(), key=lambda one: -one[1])
+
 
 Answer = Quantity | Category | LabelProbabilities
 """What a bundle says to one of its questions, by the kind of its head."""
@@ -164,6 +169,8 @@ class Terms:
     """The part of the body that its images show."""
     concepts: Mapping[str, Concept] = field(default_factory=dict)
     """Of heads by their names; of a category's values and of labels as ``head.value``."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Of heads by their names: the DICOM keyword of what they are held against."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,8 @@ class Manifest(ManifestPart):
     def terms(self) -> Terms:
         """How a report names what the bundle answers."""
         named = {name: code for head in self.heads for name, code in head.concepts.items()}
-        return Terms(self.finding_site, named)
+        held = {head.name: head.attribute for head in self.heads if head.kind != "findings"}
+        return Terms(self.finding_site, named, {name: key for name, key in held.items() if key})
 
     @property
     def accepted(self) -> Accepted:

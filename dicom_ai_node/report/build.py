@@ -16,6 +16,7 @@ from dicom_ai_node.report.document import Frame, sr_document
 from dicom_ai_node.report.elements import frozen
 from dicom_ai_node.report.identity import EncodedReport, Predecessor, ReportIdentity
 from dicom_ai_node.report.modules import named_images, ordered
+from dicom_ai_node.report.text import subject
 from dicom_ai_node.report.tree import content_tree
 
 
@@ -62,7 +63,7 @@ def build_reports(
     if predecessor is not None and not own.isdisjoint(predecessor.sop_instance_uids.values()):
         raise InvalidReport("a report cannot replace itself")
     sources = ordered(sources)
-    frame = Frame(sources[0], named_images(sources, result.images), identity, settings, created)
+    frame = _frame(result, sources, identity, settings, created)
     with disable_value_validation():  # a source may name itself by an illegal UID
         tree = frozen(content_tree(result, frame.images, identity=identity, settings=settings))
         files = [
@@ -94,7 +95,7 @@ def build_saliency(
     """
     identity = _identity(result, digest, rules_version)
     sources = ordered(sources)
-    frame = Frame(sources[0], named_images(sources, result.images), identity, settings, created)
+    frame = _frame(result, sources, identity, settings, created)
     headers = {text_of(ds, "SOPInstanceUID"): ds for ds in sources}
     reports = []
     with disable_value_validation():
@@ -103,6 +104,17 @@ def build_saliency(
             file = saliency_capture(frame, one, header=header, number=number)
             reports.append(EncodedReport("saliency", (file,), subject=one.image.sop_instance_uid))
     return tuple(reports)
+
+
+def _frame(
+    result: StudyResult,
+    sources: Sequence[Dataset],
+    identity: ReportIdentity,
+    settings: ReportSettings,
+    created: datetime,
+) -> Frame:
+    images = named_images(sources, result.images)
+    return Frame(sources[0], images, identity, settings, created, subject(result))
 
 
 def _identity(result: StudyResult, digest: str, rules_version: str) -> ReportIdentity:

@@ -71,7 +71,7 @@ def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
     ds.Modality = "OT"
     ds.ConversionType = "SYN"
     ds.SeriesNumber = frame.settings.series_number + 1
-    ds.SeriesDescription = "Age and sex audit, not verified"
+    ds.SeriesDescription = f"{frame.subject}, not verified"
     ds.BodyPartExamined = "CHEST"  # without it, a chest would need Laterality (type 2C)
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = ""

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from pydicom.sr.coding import Code
 
-from dicom_ai_node.answers import Concept, Outcome, Reason, Terms
+from dicom_ai_node.answers import Answer, Category, Concept, Outcome, Reason, Terms
+from dicom_ai_node.dicom.body_parts import BODY_PARTS
 from dicom_ai_node.dicom.marks import CODING_SCHEME
-from dicom_ai_node.report.text import plain
+from dicom_ai_node.report.words import plain
 from dicom_ai_node.types import AttributeStatus
 
 # TID 1500 and its frame
@@ -65,6 +66,8 @@ FIFTH_PERCENTILE = Code("371888009", "SCT", "Fifth percentile")
 NINETY_FIFTH_PERCENTILE = Code("371889001", "SCT", "Ninety-fifth percentile")
 DERIVATIONS = (ESTIMATED, STANDARD_DEVIATION, FIFTH_PERCENTILE, NINETY_FIFTH_PERCENTILE)
 """Tells the NUMs of one group apart; only Estimated is the point value."""
+TARGET_REGION = Code("123014", "DCM", "Target Region")
+"""What part of the body the images show, CID 4031."""
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 COMMENT = Code("121106", "DCM", "Comment")
 SUMMARY = Code("121111", "DCM", "Summary")
@@ -135,6 +138,10 @@ SCOPE = Code("SCOPE", CODING_SCHEME, "Scope of the result")
 SCOPE_STUDY = Code("STUDY", CODING_SCHEME, "The study as a whole")
 SCOPE_IMAGE = Code("IMAGE", CODING_SCHEME, "One image")
 SCOPE_HEADER = Code("HEADER", CODING_SCHEME, "The header as recorded")
+INTENDED_USE = Code("INTENDED_USE", CODING_SCHEME, "Intended use of the answers")
+NOT_FOR_DIAGNOSIS = Code("NOT_FOR_DIAGNOSIS", CODING_SCHEME, "Not for diagnosis")
+FOR_RESEARCH = Code("113009", "DCM", "For Research")
+"""CID 7010; no standard code says that something is not for diagnosis."""
 RECORDED_STATUS: Mapping[str, Code] = {
     "PatientAge": Code("AGESTAT", CODING_SCHEME, "Status of the recorded age"),
     "PatientSex": Code("SEXSTAT", CODING_SCHEME, "Status of the recorded sex"),
@@ -168,27 +175,59 @@ MODALITIES = {
 }
 
 
-# Answers, by the name of their head, where its manifest states no concept
+# Answers: what the manifest states, else what is known of the head or its attribute, else private
 _CONCEPTS = {"age": AGE_ESTIMATED, "sex": SUBJECT_SEX}
+_OF_ATTRIBUTE = {"BodyPartExamined": TARGET_REGION}
 _VALUES = {"sex": SEX}
 _UNITS = {"a": YEAR}
 
 
 def concept(head: str, terms: Terms) -> Code:
-    """Return the concept name of a head's answer: the manifest's, a standard one, or a private."""
+    """Return the concept name of a head's answer."""
+    known = _CONCEPTS.get(head) or _OF_ATTRIBUTE.get(terms.attributes.get(head, ""))
     private = _private(head, head.replace("_", " ").capitalize())
-    return _stated(terms.concepts.get(head)) or _CONCEPTS.get(head) or private
+    return _stated(terms.concepts.get(head)) or known or private
+
+
+def looked_for(head: str, terms: Terms) -> Code:
+    """Return the concept name of each of a head's findings.
+
+    A private one reads so that a label which is hardly probable is not taken for a finding.
+    """
+    stated = _stated(terms.concepts.get(head))
+    return stated or _private(head, f"{head.replace('_', ' ').capitalize()} looked for")
 
 
 def value_code(head: str, value: str, terms: Terms) -> Code:
     """Return the code of a category's value, or of a label among findings."""
     stated = _stated(terms.concepts.get(f"{head}.{value}"))
-    return stated or _VALUES.get(head, {}).get(value) or _private(value, value)
+    known = _VALUES.get(head, {}).get(value)
+    if terms.attributes.get(head) == "BodyPartExamined":
+        known = body_part_code(value)
+    return stated or known or _private(value, value.replace("_", " "))
 
 
-def finding_site(terms: Terms) -> Code:
-    """Return what the images of a bundle show."""
-    return _stated(terms.site) or CHEST
+def body_part_code(term: str) -> Code | None:
+    """Return the code of a defined term of BodyPartExamined (PS3.16 annex L), None without one."""
+    part = BODY_PARTS.get(term)
+    return Code(part.code, "SCT", part.meaning[:64]) if part and part.code else None
+
+
+def finding_sites(answers: Mapping[str, Answer], terms: Terms) -> list[Code]:
+    """Return what images show: the body parts that are answered, from head to foot.
+
+    Where that is asked and has no answer, what the manifest says that they show, else nothing;
+    where it is not asked, the chest if the manifest says nothing.
+    """
+    regions = {head for head, keyword in terms.attributes.items() if keyword == "BodyPartExamined"}
+    answered = [
+        value_code(head, value, terms)
+        for head, answer in answers.items()
+        if head in regions and isinstance(answer, Category)
+        for value in answer.covered or (answer.value,)
+    ]
+    stated = _stated(terms.site) or (None if regions else CHEST)
+    return list(dict.fromkeys(answered)) or ([stated] if stated else [])
 
 
 def _stated(concept: Concept | None) -> Code | None:

@@ -56,6 +56,8 @@ class Frame:
     identity: ReportIdentity
     settings: ReportSettings
     created: datetime
+    subject: str
+    """What the report is about, as the name of its series."""
 
     def file(self, sop_class_uid: str, content: bytes) -> ReportFile:
         """Return the object of one SOP class, ready to be sent."""
@@ -76,7 +78,7 @@ def sr_document(
     ds = common_attributes(frame, sop_class_uid=sop_class_uid, kind="sr")
     ds.Modality = "SR"
     ds.SeriesNumber = frame.settings.series_number
-    ds.SeriesDescription = "Age and sex audit, not verified"
+    ds.SeriesDescription = f"{frame.subject}, not verified"
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
     ds.CompletionFlag = "COMPLETE"

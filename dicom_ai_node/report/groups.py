@@ -1,23 +1,20 @@
-"""The measurement groups (TID 1501): what was inferred, what was not and why, and the header check.
+"""The measurement groups (TID 1501) of the answers: what was inferred, and what was not and why.
 
-Groups, in this order; each bears a private code SCOPE so that no reader has to guess:
+Each bears a private code SCOPE so that no reader has to guess. After the one of scope ``HEADER``
+(:mod:`dicom_ai_node.report.header_group`) come, of each part of the result, that is of each bundle
+that accepts something of the study:
 
-1. ``HEADER``, exactly once: the check of the recorded age and sex.
-2. Of each part of the result, that is of each bundle that accepts something of the study:
-
-   a. ``STUDY``, exactly once: the answer for the study. Where one image was estimated, or the part
-      has one image, that image's group is this one, with the values of the study.
-   b. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has
-      none.
+1. ``STUDY``, exactly once: the answer for the study. Where one image was estimated, or the part
+   has one image, that image's group is this one, with the values of the study.
+2. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has
+   none. Not where a sample of the images was read, or more than :data:`MOST_IMAGES`: then the
+   STUDY group counts those that have none.
 
 Where several images were estimated, the STUDY group names all of them as source of measurement, and
 each of its numbers is INFERRED FROM all of them; the IMAGE groups hold the estimate of each.
 
 A group without an estimate holds no NUM: a status (CID 6042), quality, reason and comment instead.
 Where a head alone has no answer, a coded reason and a comment say why.
-The NUMs of the HEADER group are the record itself, under other concepts (Age Reported, Age
-calculated), and stand in every report. Its status codes are private, because the standard has none
-for a wrong record.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,21 +43,19 @@ from dicom_ai_node.answers import (
     Category,
     ImageRef,
     ImageResult,
+    LabelProbabilities,
     ModelIdentity,
     Outcome,
     Quantity,
     Reason,
     StudyResult,
-    Terms,
 )
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import uid_of
-from dicom_ai_node.report import codes, text
+from dicom_ai_node.report import codes, text, words
 from dicom_ai_node.report.identity import ReportIdentity
-from dicom_ai_node.report.modules import recorded_age
+from dicom_ai_node.report.modules import MOST_IMAGES
 from dicom_ai_node.types import HeaderCheck
-
-TITLE = "Header audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +77,22 @@ class _Group:
     """Whether the network saw the images."""
     unanswered: Mapping[str, Reason] = field(default_factory=dict)
     """Why other heads are not stated."""
+    counted: tuple[str, ...] = ()
+    """Of images that have no group of their own: how many have no answer, and why."""
 
 
-def measurement_groups(
+def answer_groups(
     result: StudyResult,
     references: Sequence[ImageRef],
     *,
     identity: ReportIdentity,
     settings: ReportSettings,
 ) -> list[MeasurementsAndQualitativeEvaluations]:
-    """Return the groups of a report; ``references`` are all images of the study that it names."""
-    header = header_group(result.check, references, identity=identity, settings=settings)
+    """Return the groups of all parts; ``references`` are the images that the report speaks of."""
     return [
-        header,
-        *(
-            _encoded(group, identity=identity, settings=settings)
-            for number, part in enumerate(result.parts)
-            for group in _groups(part, number, result.check, references)
-        ),
+        _encoded(group, identity=identity, settings=settings)
+        for number, part in enumerate(result.parts)
+        for group in _groups(part, number, result.check, references)
     ]
 
 
@@ -111,6 +104,7 @@ def _groups(
     answering = estimated if part.outcome is Outcome.ESTIMATED else images
     spoken_for = answering if len(answering) == 1 else []
     rest = [one for one in images if one not in spoken_for]
+    many = bool(part.offered) or len(images) > MOST_IMAGES
     reported = text.reported(part, check) if part.outcome is Outcome.ESTIMATED else {}
     study = _Group(
         part,
@@ -123,10 +117,11 @@ def _groups(
         answers=reported,
         seen=any(one.prediction is not None for one in answering),
         unanswered=part.unanswered,
+        counted=tuple(text.counted_reasons(rest)) if many else (),
     )
-    others = [
+    others = [] if many else [
         _of_image(one, part, number, f"Image {at}", reported) for at, one in enumerate(rest, 1)
-    ]
+    ]  # fmt: skip
     return [study, *others]
 
 
@@ -160,12 +155,13 @@ def _encoded(
     subject = sources[0][1] if len(sources) == 1 else identity.study_instance_uid
     model = group.part.model
     further = [str(group.number)] if group.number else []  # two bundles may see the same image
+    sites = codes.finding_sites(group.answers, group.part.terms)
     encoded = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=UID(uid_of("tracking", subject, model.sha256 if model else "", *further)),
             identifier=" ".join([group.title, *(f"(part {group.number + 1})" for _ in further)]),
         ),
-        finding_sites=[FindingSite(codes.finding_site(group.part.terms))],
+        finding_sites=[FindingSite(site) for site in sites] or None,
         algorithm_id=_network(model, group, settings) if model and group.seen else None,
         measurements=list(_measurements(group, sources)) or None,
         qualitative_evaluations=_evaluations(group),
@@ -179,14 +175,15 @@ def _network(
     model: ModelIdentity, group: _Group, settings: ReportSettings
 ) -> AlgorithmIdentification:
     """TID 4019 Algorithm Identification of the network."""
-    parameters = [f"images pooled: {len(group.images)}"]
+    offered = f" of {group.part.offered}" if group.part.offered else ""
+    parameters = [f"images pooled: {len(group.images)}{offered}"]
     answers = group.answers.values()
     # What has no answer may be a quantity: only where all have answers it is sure that none is.
     if group.unanswered or not answers or any(isinstance(one, Quantity) for one in answers):
         parameters.append("prediction interval: 90 %, calibrated")
     return AlgorithmIdentification(
-        name=text.plain(model.name),
-        version=f"{text.plain(model.version)} sha256:{model.sha256}",
+        name=words.plain(model.name),
+        version=f"{words.plain(model.version)} sha256:{model.sha256}",
         parameters=parameters,
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=settings.manufacturer,
@@ -196,8 +193,10 @@ def _network(
 def _measurements(group: _Group, sources: Sequence[tuple[str, str]]) -> Iterator[Measurement]:
     """Yield four NUMs of one concept (TID 300) for each quantity.
 
-    Derivation tells them apart: the first is the estimate.
+    Derivation tells them apart: the first is the estimate. Of many images the group alone names
+    what it is inferred from.
     """
+    named = sources if len(sources) <= MOST_IMAGES else ()
     for head, answer in group.answers.items():
         if isinstance(answer, Quantity):
             numbers = (answer.mu, answer.sigma, *answer.interval90)
@@ -207,7 +206,7 @@ def _measurements(group: _Group, sources: Sequence[tuple[str, str]]) -> Iterator
                     value=round(float(value), 1),
                     unit=codes.unit_code(answer.unit),
                     derivation=derivation,
-                    referenced_images=[SourceImageForMeasurement(*source) for source in sources],
+                    referenced_images=[SourceImageForMeasurement(*each) for each in named] or None,
                 )
 
 
@@ -217,13 +216,10 @@ def _evaluations(group: _Group) -> list[QualitativeEvaluation]:
         QualitativeEvaluation(
             codes.SUMMARY_OF_ANALYSES, codes.summary_code(group.outcome, group.reason)
         ),
+        *(QualitativeEvaluation(codes.INTENDED_USE, use) for use in _uses(group)),
     ]
     for head, answer in group.answers.items():
-        if isinstance(answer, Category):
-            said = [(answer.value, answer.certainty)]
-        else:
-            said = [] if isinstance(answer, Quantity) else list(answer.probabilities.items())
-        evaluations += [_evaluation(head, value, share, group.part.terms) for value, share in said]
+        evaluations += _answered(head, answer, group)
     if group.outcome in codes.QUALITY:
         evaluations.append(
             QualitativeEvaluation(codes.QUALITY_ASSESSMENT, codes.QUALITY[group.outcome])
@@ -239,17 +235,39 @@ def _evaluations(group: _Group) -> list[QualitativeEvaluation]:
     return evaluations
 
 
-def _evaluation(head: str, value: str, probability: float, terms: Terms) -> QualitativeEvaluation:
+def _uses(group: _Group) -> Iterator[Code]:
+    """Yield what answers are for, where that is less than a check of the record."""
+    if group.part.research:
+        yield codes.FOR_RESEARCH
+    if group.part.research or _states_findings(group):
+        yield codes.NOT_FOR_DIAGNOSIS
+
+
+def _states_findings(group: _Group) -> bool:
+    return any(isinstance(answer, LabelProbabilities) for answer in group.answers.values())
+
+
+def _answered(head: str, answer: Answer, group: _Group) -> Iterator[QualitativeEvaluation]:
+    """Yield the value of a category, or all labels of findings, the most probable first."""
+    terms = group.part.terms
+    name, said = codes.concept(head, terms), []
+    if isinstance(answer, Category):
+        said = [(answer.value, answer.certainty)]
+    elif isinstance(answer, LabelProbabilities):
+        name, said = codes.looked_for(head, terms), answer.ordered
+    for value, share in said:
+        yield _evaluation(name, codes.value_code(head, value, terms), share)
+
+
+def _evaluation(name: Code, value: Code, probability: float) -> QualitativeEvaluation:
     """Return a value of a category, or a label of findings, with how probable it is."""
-    evaluation = QualitativeEvaluation(
-        codes.concept(head, terms), codes.value_code(head, value, terms)
-    )
+    evaluation = QualitativeEvaluation(name, value)
     evaluation[0].ContentSequence = ContentSequence(
         [
             CodeContentItem(codes.DERIVATION, codes.ESTIMATED, "HAS CONCEPT MOD"),
             NumContentItem(
                 codes.CERTAINTY,
-                text.percent(probability),
+                words.percent(probability),
                 codes.PERCENT,
                 relationship_type="HAS PROPERTIES",
             ),
@@ -260,75 +278,18 @@ def _evaluation(head: str, value: str, probability: float, terms: Terms) -> Qual
 
 def _comments(group: _Group) -> list[TextContentItem]:
     lines = []
+    if group.part.research:
+        lines.append(text.RESEARCH)
+    if _states_findings(group):
+        lines.append(text.FINDINGS)
     if group.scope is codes.SCOPE_STUDY:
-        lines.append(text.DISCLAIMER)
+        lines += [text.DISCLAIMER, *text.coverage_lines(group.part, group.answers), *group.counted]
     if group.outcome is not Outcome.ESTIMATED:
         lines.append(f"No estimate: {text.reason_line(group.reason)}")
     own = {group.reason.code} if group.reason else set()
     lines += [
-        f"No {head}: {text.reason_line(reason)}"
+        f"No {words.spoken(head)}: {text.reason_line(reason)}"
         for head, reason in group.unanswered.items()
         if reason.code not in own
     ]
     return [TextContentItem(codes.COMMENT, line, "CONTAINS") for line in lines]
-
-
-def header_group(
-    check: HeaderCheck,
-    references: Sequence[ImageRef],
-    *,
-    identity: ReportIdentity,
-    settings: ReportSettings,
-    concepts: Mapping[str, Code] = codes.RECORDED_STATUS,
-) -> MeasurementsAndQualitativeEvaluations:
-    """Return the group (TID 1501) with the rules engine as its algorithm (TID 4019).
-
-    ``concepts`` names the status of each attribute under check.
-    """
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=UID(uid_of("tracking", TITLE, identity.study_instance_uid)),
-            identifier=TITLE,
-        ),
-        algorithm_id=AlgorithmIdentification(
-            name="Header rules",
-            version=text.plain(identity.rules_version),
-            manufacturer=settings.manufacturer,
-        ),
-        measurements=_ages(check) or None,
-        qualitative_evaluations=[
-            QualitativeEvaluation(codes.SCOPE, codes.SCOPE_HEADER),
-            *(
-                QualitativeEvaluation(concepts[keyword], codes.status_code(row.status))
-                for keyword, row in check.attributes.items()
-            ),
-        ],
-        source_images=[
-            SourceImageForMeasurementGroup(one.sop_class_uid, one.sop_instance_uid)
-            for one in references
-        ],
-    )
-    group[0].ContentSequence.extend(
-        TextContentItem(codes.COMMENT, line, "CONTAINS") for line in _lines(check)
-    )
-    return group
-
-
-def _ages(check: HeaderCheck) -> list[Measurement]:
-    ages = []
-    reported = recorded_age(check)
-    if reported is not None:
-        ages.append(Measurement(name=codes.AGE_REPORTED, value=reported[0], unit=reported[1]))
-    if check.birth_date_age is not None:
-        years = round(float(check.birth_date_age), 1)
-        ages.append(Measurement(name=codes.AGE_CALCULATED, value=years, unit=codes.YEAR))
-    return ages
-
-
-def _lines(check: HeaderCheck) -> list[str]:
-    lines = [f"As recorded: {text.recorded_line(check)}"]
-    lines.append("Rules that fired: " + (text.plain(", ".join(check.rules)) or "none"))
-    lines.extend(text.finding_lines(check))
-    if text.differs(check):
-        lines.append(text.DIFFERS)
-    return lines

@@ -23,6 +23,9 @@ from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import raw_element, verbatim
 from dicom_ai_node.types import HeaderCheck
 
+MOST_IMAGES = 32
+"""Of more images than these a report does not speak one by one."""
+
 
 def _tags(keywords: str) -> list[int]:
     return [tag_of(keyword) for keyword in keywords.split()]
@@ -155,6 +158,23 @@ def named_images(sources: Iterable[Dataset], results: Iterable[ImageResult]) -> 
     for one in sorted(results, key=lambda one: one.image.sop_instance_uid):
         images.setdefault(one.image.sop_instance_uid, NamedImage(one.image, ""))
     return list(images.values())
+
+
+def told_images(images: Sequence[NamedImage], results: Iterable[ImageResult]) -> list[NamedImage]:
+    """Return the images that the content of a report names: all, unless they are many.
+
+    Then those that a network was shown or that could not be, and of each series of which there is
+    none its first.
+    """
+    if len(images) <= MOST_IMAGES:
+        return list(images)
+    shown = {one.image.sop_instance_uid for one in results}
+    told, series = [], set()
+    for one in sorted(images, key=lambda one: one.image.sop_instance_uid not in shown):
+        if one.image.sop_instance_uid in shown or one.image.series_instance_uid not in series:
+            told.append(one.image.sop_instance_uid)
+        series.add(one.image.series_instance_uid)
+    return [one for one in images if one.image.sop_instance_uid in set(told)]
 
 
 def _ref(ds: Dataset) -> ImageRef:

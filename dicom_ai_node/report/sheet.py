@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_ai_node.answers import Answer, BundleResult, Category, Outcome, Quantity, StudyResult
 from dicom_ai_node.report import text
+from dicom_ai_node.report.words import answer_line, percent, plain, spoken_age, value_word
 from dicom_ai_node.rules.attributes import AGE, SEX, recorded_age
 from dicom_ai_node.types import AttributeValue, HeaderCheck
 
@@ -74,11 +75,11 @@ def draw_sheet(result: StudyResult, *, study_date: str) -> NDArray[np.uint8]:
     page = _Sheet()
     page.write("Age and sex: header and image compared", size=_TITLE, shade=_WHITE)
     page.write("RESEARCH - NOT A MEDICAL DEVICE", shade=_WHITE)
-    date = text.plain(study_date) or "of unknown date"
+    date = plain(study_date) or "of unknown date"
     names = ", ".join(f"{model.name} {model.version}" for model in result.asked)
     network = f"; network {names}" if names else ""
     line = f"Study {date}, UID ...{result.study_uid[-12:]}{network}"
-    page.write(text.plain(line), size=_SMALL, shade=_GREY)
+    page.write(plain(line), size=_SMALL, shade=_GREY)
     page.y += 12
     page.write(text.verdict(result.check), size=_TITLE, shade=_WHITE)
     first, *further = result.parts
@@ -104,10 +105,10 @@ def _said(part: BundleResult, check: HeaderCheck) -> dict[str, Answer]:
 def finding_words(check: HeaderCheck) -> Iterator[str]:
     """Yield each finding and each proposal as a sentence, without codes."""
     for found in check.findings:
-        reason = text.plain(found.reason)
+        reason = plain(found.reason)
         yield f"{found.severity.value.capitalize()}: {reason[:1].upper()}{reason[1:]}"
     for one in check.proposals:
-        yield text.plain(f"Proposed, not applied: {one.keyword} {one.value}, from {one.source}")
+        yield plain(f"Proposed, not applied: {one.keyword} {one.value}, from {one.source}")
 
 
 def wrapped(words: str, size: int, width: int) -> list[str]:
@@ -141,7 +142,7 @@ def _age(page: _Sheet, check: HeaderCheck, answer: Answer | None, part: BundleRe
     page.write(f"Recorded: {text.recorded(AGE, check.attributes[AGE])}")
     age = answer if isinstance(answer, Quantity) else None
     if age is not None:
-        page.write(f"The image suggests {text.answer_line(age)}", shade=_WHITE)
+        page.write(f"The image suggests {answer_line(age)}", shade=_WHITE)
     _why_not(page, part, "age")
     years = recorded_age(check)
     if age is not None or years is not None:
@@ -175,7 +176,7 @@ def _scale(page: _Sheet, age: Quantity | None, years: float | None) -> None:
         x = place(years)
         page.draw.line((x, axis, x, page.y), _WHITE, 2)
         page.draw.polygon([(x, axis + 2), (x - 11, axis + 20), (x + 11, axis + 20)], fill=_WHITE)
-        page.label(f"recorded {text.spoken_age(years)}", x, shade=_WHITE)
+        page.label(f"recorded {spoken_age(years)}", x, shade=_WHITE)
         page.y += line_height(_TEXT)
 
 
@@ -195,7 +196,7 @@ def _sex(page: _Sheet, check: HeaderCheck, answer: Answer | None, part: BundleRe
     row = check.attributes[SEX]
     page.write(f"Recorded: {text.recorded(SEX, row)}")
     if isinstance(answer, Category):
-        page.write(f"The image suggests {text.answer_line(answer)}", shade=_WHITE)
+        page.write(f"The image suggests {answer_line(answer)}", shade=_WHITE)
         page.y += 6
         _bars(page, answer, row.stated)
     _why_not(page, part, "sex")
@@ -214,19 +215,19 @@ def _others(
         if page.y + 8 * line_height(_TEXT) > MOST_ROWS - _FOOTER:
             page.write(f"[{len(names) - number} more answers in the report]", shade=_GREY)
             return
-        page.heading(text.plain(name.replace("_", " ") + network).upper())
+        page.heading(plain(name.replace("_", " ") + network).upper())
         if name in said:
-            page.write(f"The image suggests {text.answer_line(said[name])}", shade=_WHITE)
+            page.write(f"The image suggests {answer_line(said[name])}", shade=_WHITE)
         _why_not(page, part, name)
 
 
 def _bars(page: _Sheet, sex: Category, recorded: AttributeValue | None) -> None:
     """Draw the probability of each sex, with a mark at the one that is recorded."""
     left, right = 180, 760
-    sure = text.percent(sex.certainty)  # rounded down once, so that both add up to 100
+    sure = percent(sex.certainty)  # rounded down once, so that both add up to 100
     font = ImageFont.load_default(_TEXT)
     for letter, share in sex.probabilities.items():
-        name = text.value_word(sex, letter)
+        name = value_word(sex, letter)
         page.draw.text((_AXIS_LEFT, page.y), name, _LIGHT, font)
         box = (left, page.y + 4, right, page.y + line_height(_TEXT) - 6)
         page.draw.rectangle(box, outline=_DIM)
@@ -246,7 +247,7 @@ def _bars(page: _Sheet, sex: Category, recorded: AttributeValue | None) -> None:
 def _why_not(page: _Sheet, part: BundleResult, attribute: str) -> None:
     """Write why the image says nothing of an attribute."""
     if (reason := part.unanswered.get(attribute)) is not None:
-        page.write(f"No {attribute} from the image: {text.plain(reason.text)}", shade=_WHITE)
+        page.write(f"No {attribute} from the image: {plain(reason.text)}", shade=_WHITE)
 
 
 def _findings(page: _Sheet, found: Sequence[str]) -> None:

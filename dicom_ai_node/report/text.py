@@ -1,22 +1,31 @@
 """What a report says in words, the same in the Structured Report and in the Secondary Capture.
 
-All of it is printable ASCII: the character set of a report is that of its source, and ASCII is the
-part that every DICOM character set shares. :func:`summary` says it in a few sentences: the header,
-the image, and what differs.
+:func:`summary` says it in a few sentences: the header, the image, and what differs.
 """
 
-import re
-import unicodedata
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dicom_ai_node.answers import (
     Answer,
     BundleResult,
     Category,
+    ImageResult,
+    LabelProbabilities,
     Outcome,
-    Quantity,
     Reason,
     StudyResult,
+)
+from dicom_ai_node.dicom.body_parts import BODY_PARTS
+from dicom_ai_node.report.words import (
+    answer_line,
+    body_part,
+    listed,
+    plain,
+    quoted,
+    spoken,
+    spoken_age,
+    value_word,
 )
 from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
 
@@ -24,11 +33,14 @@ DISCLAIMER = (
     "Research software, not a medical device. Inferred from the image by a program and not verified"
     " by a person: appearance, not identity. Not for diagnosis."
 )
+RESEARCH = (
+    "For research: not held against the record, and never proposed as a value. Not for diagnosis."
+)
+FINDINGS = (
+    "Findings that were looked for, each with its probability, the most probable first. None is"
+    " established or excluded by it. Not for diagnosis."
+)
 DIFFERS = "Inferred characteristics differ from the record; please review the record."
-
-
-_UNITS = {"a": "years"}
-_VALUES = {"PatientSex": {"F": "female", "M": "male"}}
 NOT_VERIFIED = "Inferred by a program, not verified by a person; not a medical device."
 _STATUS = {
     AttributeStatus.MISSING: ("is missing", "are missing"),
@@ -46,40 +58,33 @@ _STATUS = {
 _SEXES = {"F": "female", "M": "male", "O": "other"}
 
 
-def plain(text: str) -> str:
-    """Return ``text`` on one line of printable ASCII, accents dropped, the rest as '?'."""
-    folded = unicodedata.normalize("NFKD", text)
-    ascii_only = "".join(char for char in folded if not unicodedata.combining(char))
-    printable = ascii_only.encode("ascii", "replace").decode("ascii").replace("\\", "/")
-    return re.sub(r"\s+", " ", re.sub(r"[^\x20-\x7e\s]", "?", printable)).strip()
+def named_line(name: str, answer: Answer) -> str:
+    """Return what is estimated under the name of its head, unless that is plain from the answer."""
+    line = answer_line(answer)
+    return line if name in ("age", "sex") else f"{spoken(name)}: {line}"
 
 
-def quoted(value: str) -> str:
-    """Return a raw header value with what is not printable ASCII escaped, in quotes."""
-    return ascii(value)
+def coverage_lines(part: BundleResult, answers: Mapping[str, Answer]) -> Iterator[str]:
+    """Yield what of the body images show, and how many of them were read where not all were."""
+    for answer in answers.values():
+        if isinstance(answer, Category) and len(answer.covered) > 1:
+            words = [value_word(answer, each) for each in answer.covered]
+            yield f"Shown, from head to foot: {', '.join(words)}."
+    if part.offered:
+        yield f"{_of_all(part)}, spread over each series."
 
 
-def value_word(answer: Category, value: str) -> str:
-    """Return a coded value in a word, where its attribute has one."""
-    return _VALUES.get(answer.attribute, {}).get(value) or plain(value)
+def _of_all(part: BundleResult) -> str:
+    return f"{len(part.images)} of {part.offered} images were read"
 
 
-def answer_line(answer: Answer) -> str:
-    """Return what is estimated, with its interval or certainty."""
-    if isinstance(answer, Quantity):
-        low, high = answer.interval90
-        unit = _UNITS.get(answer.unit, answer.unit)
-        return f"{answer.mu:.1f} {unit} (90 % prediction interval {low:.0f} to {high:.0f})"
-    if isinstance(answer, Category):
-        name = value_word(answer, answer.value)
-        return f"{name} (certainty {percent(answer.certainty):.1f} %)"
-    shares = answer.probabilities.items()
-    return ", ".join(f"{plain(label)} {percent(share):.1f} %" for label, share in shares)
-
-
-def percent(probability: float) -> float:
-    """Return a probability in percent to one decimal, rounded down: 0.9999 is not certainty."""
-    return min(max(int(probability * 1000.0 + 1e-9), 0), 1000) / 10.0
+def counted_reasons(images: Iterable[ImageResult]) -> list[str]:
+    """Return why images have no answer, and of how many that holds."""
+    said = Counter(reason_line(one.reason) for one in images if one.reason is not None)
+    return [
+        f"No answer from {count} {'image' if count == 1 else 'images'}: {reason}"
+        for reason, count in said.most_common()
+    ]
 
 
 def reason_line(reason: Reason | None) -> str:
@@ -131,6 +136,12 @@ def differs(check: HeaderCheck) -> bool:
     return AttributeStatus.CONFLICT_IMAGE in check.statuses.values()
 
 
+def subject(result: StudyResult) -> str:
+    """Return what the report on a study is about, as the name of its series."""
+    asked = {head for part in result.parts for head in part.answers}
+    return "Age and sex audit" if asked <= {"age", "sex"} else "Header and image audit"
+
+
 def summary(result: StudyResult) -> str:
     """Return what the report says: header, image, verdict, and that nobody has verified it."""
     return " ".join(
@@ -147,26 +158,27 @@ def verdict(check: HeaderCheck) -> str:
     """Return what is wrong with what is recorded, in one sentence."""
     if check.exempt:
         return f"Not assessed: {plain(check.exempt)}."
-    names, statuses = " and ".join(check.statuses), set(check.statuses.values())
+    names = listed([spoken(name) for name in check.statuses])
+    statuses = set(check.statuses.values())
     if len(check.statuses) > 1 and len(statuses) == 1 and statuses <= _STATUS.keys():
         return _reviewed(f"Recorded {names} {_STATUS[statuses.pop()][1]}", check)
     said = [
-        f"recorded {name} {_STATUS[status][0]}"
+        f"recorded {spoken(name)} {_STATUS[status][0]}"
         for name, status in check.statuses.items()
         if status in _STATUS
     ]
     if not said:
         return f"Nothing speaks against the recorded {names}."
-    sentence = " and ".join(said)
+    sentence = listed(said)
     return _reviewed(sentence[0].upper() + sentence[1:], check)
 
 
 def recorded(keyword: str, row: CheckedAttribute) -> str:
     """Return a value as recorded, and what it means where that is not plain."""
     if not row.recorded:
-        return f"no {row.name}"
+        return f"no {spoken(row.name)}"
     word = _WORDS[keyword](row) if keyword in _WORDS else ""
-    said = f"{row.name} {quoted(row.recorded)}"
+    said = f"{spoken(row.name)} {quoted(row.recorded)}"
     return f"{said} ({word})" if word else said
 
 
@@ -179,40 +191,49 @@ def _sex_in_words(row: CheckedAttribute) -> str:
     return _SEXES.get(row.recorded.strip(), "")
 
 
+def _body_part_in_words(row: CheckedAttribute) -> str:
+    term = str(row.stated or "")
+    words = body_part(term) if term in BODY_PARTS else ""
+    return "" if words.upper() == row.recorded.strip().upper() else words
+
+
 _WORDS: Mapping[str, Callable[[CheckedAttribute], str]] = {
     "PatientAge": _age_in_words,
     "PatientSex": _sex_in_words,
+    "BodyPartExamined": _body_part_in_words,
 }
 
 
-def spoken_age(years: float) -> str:
-    """Return an age in words: years, and below two of them months or days."""
-    if years >= 2:
-        return f"{years:.0f} years"
-    if years >= 1 / 12:
-        return f"{years * 12:.0f} months"
-    return f"{years * 365.25:.0f} days"
-
-
 def _by(part: BundleResult, result: StudyResult) -> str:
-    """Name the network of a further part."""
+    """Name the network of a further part, and what its answers are for."""
     is_first = part is result.parts[0]
-    return "" if is_first or part.model is None else f" by {plain(part.model.name)}"
+    name = "" if is_first or part.model is None else f" by {plain(part.model.name)}"
+    use = use_words(part)
+    return f"{name} ({use})" if use else name
+
+
+def use_words(part: BundleResult) -> str:
+    """Return what the answers of a part are for, '' where that is a check of the record."""
+    if part.research:
+        return "for research, not for diagnosis"
+    findings = any(isinstance(one, LabelProbabilities) for one in part.given.values())
+    return "not for diagnosis" if findings else ""
 
 
 def _image(part: BundleResult, check: HeaderCheck) -> str:
     """Return what the image suggests, and what it does not and why."""
     if part.outcome is not Outcome.ESTIMATED:
         return "; ".join(why_not(part)) or f"no estimate: {reason_line(part.reason)}"
-    said = [answer_line(answer) for answer in reported(part, check).values()]
-    return "; ".join([" and ".join(said), *why_not(part)])
+    said = [named_line(*one) for one in reported(part, check).items()]
+    read = [_of_all(part)] if part.offered else []
+    return "; ".join([" and ".join(said), *read, *why_not(part)])
 
 
 def why_not(part: BundleResult) -> list[str]:
     """Return what has no estimate, with the reason; once where several heads share it."""
     missing: dict[str, list[str]] = {}
     for head, reason in part.unanswered.items():
-        missing.setdefault(plain(reason.text), []).append(head)
+        missing.setdefault(plain(reason.text), []).append(spoken(head))
     return [f"no {' and no '.join(names)}: {reason}" for reason, names in missing.items()]
 
 

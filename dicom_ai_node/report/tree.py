@@ -29,9 +29,10 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.marks import software_version
 from dicom_ai_node.dicom.uids import uid_of
 from dicom_ai_node.report import codes
-from dicom_ai_node.report.groups import measurement_groups
+from dicom_ai_node.report.groups import answer_groups
+from dicom_ai_node.report.header_group import header_group
 from dicom_ai_node.report.identity import ReportIdentity
-from dicom_ai_node.report.modules import NamedImage, recorded_age
+from dicom_ai_node.report.modules import NamedImage, recorded_age, told_images
 from dicom_ai_node.report.text import summary
 from dicom_ai_node.types import HeaderCheck
 
@@ -43,13 +44,22 @@ def content_tree(
     identity: ReportIdentity,
     settings: ReportSettings,
 ) -> Dataset:
-    """Return the root content item of the report on ``result``; it names all of ``images``."""
+    """Return the root content item of the report on ``result``; ``images`` are all of its study."""
+    told = told_images(images, result.images)
     report = MeasurementReport(
         observation_context=_observation_context(result.check, settings),
         procedure_reported=codes.PROCEDURE,
-        imaging_measurements=measurement_groups(
-            result, [one.image for one in images], identity=identity, settings=settings
-        ),
+        imaging_measurements=[
+            header_group(
+                result.check,
+                [one.image for one in images],
+                identity=identity,
+                settings=settings,
+            ),
+            *answer_groups(
+                result, [one.image for one in told], identity=identity, settings=settings
+            ),
+        ],
         title=standard.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             codes.LANGUAGE
@@ -58,7 +68,7 @@ def content_tree(
     root: Dataset = report[0]
     measurements = root.ContentSequence.pop()
     conclusion = TextContentItem(codes.SUMMARY, summary(result), "CONTAINS")
-    root.ContentSequence.extend([conclusion, _image_library(images), measurements])
+    root.ContentSequence.extend([conclusion, _image_library(told), measurements])
     _separate(root)
     return root
 

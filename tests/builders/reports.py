@@ -14,11 +14,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from dicom_ai_node.answers import (
+    Category,
     ImageRef,
     ImageResult,
+    LabelProbabilities,
     ModelIdentity,
     Outcome,
     Prediction,
+    Quantity,
     Reason,
     SaliencyMap,
     SaliencyMethod,
@@ -157,21 +160,30 @@ def estimated(images: int, headers: Sequence[Dataset] | None = None) -> Sample:
 
 
 def explained(sample: Sample) -> list[ExplainedImage]:
-    """Return a made-up map for each head of each estimated image of ``sample``."""
+    """Return a made-up map for each head of each estimated image of each part of ``sample``."""
     rising = np.linspace(0, 1, 64, dtype=np.float32)
     pixels = np.outer(rising, rising[::-1])
-    maps = tuple(
-        SaliencyMap(head, kind, SaliencyMethod.GRAD_CAM, values, flat=False)
-        for head, kind, values in (
-            ("age", "quantity", np.outer(rising, rising)),
-            ("sex", "category", np.outer(rising[::-1], rising)),
+    drawn = (np.outer(rising, rising), np.outer(rising[::-1], rising))
+    made = []
+    for number, part in enumerate(sample.result.parts):
+        maps = tuple(
+            SaliencyMap(head, _KINDS[type(answer)], SaliencyMethod.GRAD_CAM, values, flat=False)
+            for (head, answer), values in zip(part.stated.items(), drawn, strict=False)
         )
-    )
-    return [
-        ExplainedImage(one.image, pixels, maps)
-        for one in sample.result.images
-        if one.outcome is Outcome.ESTIMATED
-    ]
+        further = part.model.name if number and part.model else ""
+        made += [
+            ExplainedImage(one.image, pixels, maps, further)
+            for one in part.images
+            if one.outcome is Outcome.ESTIMATED and maps
+        ]
+    return made
+
+
+_KINDS: dict[type, str] = {
+    Quantity: "quantity",
+    Category: "category",
+    LabelProbabilities: "findings",
+}
 
 
 def _one_of_two() -> Sample:

@@ -27,12 +27,15 @@ from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.elements import encode, verbatim
 from dicom_ai_node.report.identity import Predecessor
+from dicom_ai_node.report.text import subject
+from tests.builders.questions import question_samples
 from tests.builders.reports import Sample, estimated, explained, samples, source
 from tests.conftest import REQUIRE_PEERS, lacks, require_tool
 
 pytestmark = pytest.mark.peers
 
-KINDS = [*sorted(samples()), "superseding"]
+SAMPLES = samples() | question_samples()
+KINDS = [*sorted(SAMPLES), "superseding"]
 PIXELMED = Path("/usr/share/java/pixelmed.jar")
 BATCH = """
 public class Batch {
@@ -82,7 +85,9 @@ def write(
     paths = []
     for number, report in enumerate(reports):
         for file in report.files:
-            check_report(file.content, sources=sample.sources, subject=report.subject)
+            check_report(
+                file.content, sources=sample.sources, subject=report.subject, result=sample.result
+            )
             code = file.sop_class_uid.rsplit(".", 1)[1]
             paths.append(folder / f"{name}-{report.kind}-{number}-{code}.dcm")
             paths[-1].write_bytes(file.content)
@@ -97,14 +102,14 @@ def write_source(folder: Path, name: str, header: Dataset) -> Path:
 
 
 def of_kind(kind: str) -> Sample:
-    return samples()["one_image" if kind == "superseding" else kind]
+    return SAMPLES["one_image" if kind == "superseding" else kind]
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     """The objects of each kind of report."""
     folder = tmp_path_factory.mktemp("sound")
-    written = {kind: write(folder, kind, of_kind(kind)) for kind in samples()}
+    written = {kind: write(folder, kind, of_kind(kind)) for kind in SAMPLES}
     old = [pydicom.dcmread(path) for path in written["one_image"][:3]]
     before = Predecessor(
         old[0].SeriesInstanceUID, {str(ds.SOPClassUID): str(ds.SOPInstanceUID) for ds in old}
@@ -140,7 +145,7 @@ def test_dcmtk_reads_every_structured_report(kind: str, sound: dict[str, list[Pa
     for path in sound[kind][:3]:
         done = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
-        assert "Age and sex audit, not verified" in done.stdout
+        assert f"{subject(of_kind(kind).result)}, not verified" in done.stdout
 
 
 @pytest.mark.timeout(1800)

@@ -28,7 +28,7 @@ from dicom_ai_node.decide.stored import check_from_json, check_to_json
 from dicom_ai_node.decide.study import header_only, noteworthy
 from dicom_ai_node.dicom.marks import CODING_SCHEME
 from dicom_ai_node.report import codes
-from dicom_ai_node.report.groups import header_group
+from dicom_ai_node.report.header_group import header_group
 from dicom_ai_node.report.identity import ReportIdentity
 from dicom_ai_node.report.text import summary
 from dicom_ai_node.rules import RULES

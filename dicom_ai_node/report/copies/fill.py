@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.report.text import percent
+from dicom_ai_node.report.words import percent
 from dicom_ai_node.rules.ages_and_dates import read_age
 
 AGE: Final = "PatientAge"

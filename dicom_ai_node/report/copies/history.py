@@ -15,7 +15,7 @@ from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
 from dicom_ai_node.report.copies.source import SourceFile
-from dicom_ai_node.report.text import plain
+from dicom_ai_node.report.words import plain
 
 FILLS, MODEL_NAME, MODEL_SHA256, SOFTWARE = 0x01, 0x02, 0x03, 0x04
 KEYWORD, VALUE, SOURCE, LOW, HIGH, PROBABILITY, RULES, ACTOR = range(0x10, 0x18)
