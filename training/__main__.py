@@ -23,6 +23,9 @@ COMMANDS = {
     "montage": ("measure.montage", "draw where the network looks, again"),
     "domains": ("measure.domains", "tell how well a bundle knows other hospitals' images apart"),
     "planted": ("measure.planted", "count the planted ages that are found"),
+    "region_index": ("readers.regions", "write the index of slices of body regions"),
+    "regions": ("publish.regions", "train, measure and pack a network of body regions"),
+    "region_test": ("publish.region_test", "measure a bundle of body regions on test sets, once"),
     "phantom": ("publish.phantom", "fit the phantoms of the demo to a bundle"),
 }
 """By name the module of :mod:`training` whose ``main`` it is, and what it does.

@@ -115,8 +115,13 @@ def images(items: Sequence[LabelledImage]) -> str:
 
 def record(config: RunConfig, items: Sequence[LabelledImage]) -> Record:
     """What a run of ``config`` is trained with; ``items`` are its training images."""
-    settings = {f.name: repr(getattr(config, f.name)) for f in fields(config) if f.name not in FREE}
-    return {IMAGES: images(items), **settings, "start": start.words(config)}
+    return {IMAGES: images(items), **settings(config)}
+
+
+def settings(config: RunConfig) -> Record:
+    """What is learnt depends on beside the images."""
+    kept = {f.name: repr(getattr(config, f.name)) for f in fields(config) if f.name not in FREE}
+    return {**kept, "start": start.words(config)}
 
 
 def differences(stored: Record, wanted: Record) -> list[str]:

@@ -77,6 +77,8 @@ class RunConfig:
     """Weight of projection and findings next to age and sex, see :mod:`training.data.findings`."""
     gate: float = 0.12
     """Share of gate material; three in ten of it are laterals, three frontal images like them."""
+    as_hu: float = 0.0
+    """Share of pictures of CT that are taken for HU (:mod:`training.data.augment_slices`)."""
     corrupted: float = 0.04
     """Share of training images turned or inverted: negatives of the chest head."""
     checkpoint_seconds: float = 180.0
@@ -90,7 +92,7 @@ class RunConfig:
             raise ValueError("sides, until and low_resolution need one value for each stage")
         if self.until[-1] != 1.0 or list(self.until) != sorted(self.until):
             raise ValueError(f"until is {list(self.until)}, expected to rise to 1.0")
-        trained = self.start not in ("", RANDOM)
+        trained = self.start != RANDOM
         if self.frozen_norms and not (trained and self.architecture == "mobilenet_v2"):
             raise ValueError(
                 "frozen_norms needs weights as start, and the architecture mobilenet_v2"

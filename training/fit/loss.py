@@ -5,7 +5,8 @@ likelihood (Kendall & Gal 2017); of a category cross-entropy, of findings and of
 one. Labels go by the name of their row; NaN is unknown and does not count:
 
 - a quantity's are numbers in its unit, shape (N,);
-- a category's are the positions of its values, shape (N,); of two, the probability of the first;
+- a category's are the positions of its values, shape (N,); of two, the probability of the first; or
+  of several for each value whether it is right, 1 or 0, shape (N, K): any of those will do;
 - of findings 1 or 0 for each label, shape (N, K), or (N,) of one;
 - a gate's are 1 where the image is to pass, else 0, shape (N,).
 
@@ -81,10 +82,22 @@ def likelihood(head: QuantityHead, logits: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, positions: Tensor) -> Tensor:
+    if positions.ndim == 2:
+        return _any_of(logits, positions)
     known = ~positions.isnan()
     if not known.any():
         return logits.sum() * 0
     return functional.cross_entropy(logits[known], positions[known].long())
+
+
+def _any_of(logits: Tensor, right: Tensor) -> Tensor:
+    """Negative log of the probability of all right values together."""
+    known = right.nansum(dim=1) > 0
+    if not known.any():
+        return logits.sum() * 0
+    logits, wrong = logits[known], right[known] != 1
+    among = logits.masked_fill(wrong, -torch.inf)
+    return (logits.logsumexp(dim=1) - among.logsumexp(dim=1)).mean()
 
 
 def _binary(logits: Tensor, labels: Tensor) -> Tensor:

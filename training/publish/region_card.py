@@ -1,0 +1,132 @@
+"""The model card of a bundle of body regions, written from its manifest."""
+
+from collections.abc import Sequence
+
+from dicom_ai_node.inference.bundle import Figure, Manifest
+from training.measure.figures import find
+from training.measure.markdown import cell, interval, number, table
+from training.measure.regions import (
+    ACCURACY,
+    AREA,
+    BY_FEATURES,
+    BY_PIXELS,
+    CERTAIN,
+    ECE,
+    PASSES,
+    PRECISION,
+    RECALL,
+    accuracy_at,
+    answered,
+)
+from training.publish.card import sources
+
+PUBLISHED = (
+    "Published for networks of the same kind, trained on thousands of studies and measured on"
+    " other hospitals' images: 91.9 % (90.2 to 92.1) of CT and 94.2 % (92.0 to 95.6) of MR images."
+)
+
+READ_THE_TABLES = (
+    "Intervals are 95 %, from resampling patients. An answer is right if it is one of the regions"
+    " that the image shows; its *area* is right if answer and label have a part of the body in"
+    " common, which is what a header is judged by. Recall is of images with a single right answer."
+    " `baseline` is what the commonest region would get."
+)
+
+LIMITS = """\
+- Few patients of teaching cases and of three small collections: what is rare here is rare for the
+  network. A hospital's own images are measured before its answers are acted on.
+- The labels were seen on contact sheets by one person who is no radiologist; where several regions
+  are shown, each counts as right.
+- Almost all CT were pictures, whose window is burnt in: HU of DICOM are known from few series.
+- Most pictures carry the mark of their source, which is hidden at random in training.
+- Scouts, montages and screens of text were few, or made: the gate is measured on hardly any."""
+
+
+def text(manifest: Manifest) -> str:
+    """CARD.md."""
+    trained, head = manifest.training, manifest.heads[0]
+    regions = ", ".join(getattr(head, "values", ()))
+    parts = [
+        f"# {manifest.name} {manifest.version}",
+        "Tells which region of the body a slice of CT or MR shows. **Not a medical device.**",
+        f"**Intended use.** {manifest.intended_use}",
+        f"**Not for.** {manifest.not_for}",
+        "## What it is",
+        f"- Architecture `{manifest.architecture}`, input contract `{manifest.accepts.contract}` at"
+        f" {manifest.accepts.size} px, weights SHA-256 `{manifest.sha256}`.\n"
+        f"- {trained.summary}\n"
+        f"- {trained.images:,} slices of {trained.patients:,} patients.\n"
+        f"- Regions: {regions}.\n"
+        f"- Gates: `slice` (at least {manifest.thresholds['slice']}: no scout, montage, screen or"
+        " radiograph), `in_distribution` (conformal p-value, at least"
+        f" {manifest.in_distribution}).",
+        "## What was measured",
+        f"{READ_THE_TABLES} `folds` are five networks, each asked about patients that it was not"
+        " trained with; the packed one is trained the same way on all of them, and its temperature"
+        " is fitted to these answers. `test` sets were measured once, at the end.",
+        PUBLISHED,
+        figures(manifest.figures),
+        "## Limits",
+        LIMITS,
+        "## Sources and licences",
+        "Several sources allow non-commercial use only. The weights carry no image, but whoever"
+        " uses them commercially has to judge that for themselves.",
+        sources(manifest),
+        "- ImageNet weights to start from: MobileNetV2 1.0, Apache-2.0.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def figures(found: Sequence[Figure]) -> str:
+    """Every table: of each data set as a whole, by region, by group."""
+    names = list(dict.fromkeys(figure.dataset for figure in found))
+    parts = [overall(found, names)]
+    for name in names:
+        by_region = regions(found, name)
+        by_group = grouped(found, name)
+        parts += [f"### {name}", by_region] if by_region else []
+        parts += [by_group] if by_group else []
+    return "\n\n".join(parts)
+
+
+def overall(found: Sequence[Figure], names: Sequence[str]) -> str:
+    """A line for each data set and figure."""
+    quantities = [ACCURACY, BY_FEATURES, BY_PIXELS, AREA, ECE, PASSES]
+    quantities += [q for level in CERTAIN for q in (answered(level), accuracy_at(level))]
+    lines = []
+    for name in names:
+        for quantity in quantities:
+            one = find(found, name, quantity)
+            if one is not None:
+                numbers = (number(one.value), interval(one), number(one.baseline))
+                lines.append((name, quantity, *numbers, f"{one.n:,}"))
+    return table(("Data", "Figure", "Value", "95 %", "Baseline", "n"), lines)
+
+
+def regions(found: Sequence[Figure], name: str) -> str:
+    """Recall and precision of each region; '' where none is measured."""
+    groups = dict.fromkeys(
+        f.group for f in found if f.dataset == name and f.group.startswith("region: ")
+    )
+    lines = []
+    for group in groups:
+        recall, precision = (find(found, name, q, group=group) for q in (RECALL, PRECISION))
+        counts = (str(f.n) if f else "0" for f in (recall, precision))
+        shown, said = counts
+        lines.append((group.removeprefix("region: "), cell(recall), shown, cell(precision), said))
+    head = ("Region", "Recall", "Shown", "Precision", "Answered")
+    return table(head, lines) if lines else ""
+
+
+def grouped(found: Sequence[Figure], name: str) -> str:
+    """Accuracy of each group of patients or images; '' where none is measured."""
+    groups = dict.fromkeys(
+        f.group for f in found
+        if f.dataset == name and f.group and not f.group.startswith("region: ")
+    )  # fmt: skip
+    lines = []
+    for group in groups:
+        right, area = (find(found, name, q, group=group) for q in (ACCURACY, AREA))
+        baseline = number(right.baseline) if right else ""
+        lines.append((group, cell(right), cell(area), baseline, str(right.n) if right else ""))
+    return table(("Group", ACCURACY, AREA, "Baseline", "n"), lines) if lines else ""

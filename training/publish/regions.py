@@ -1,0 +1,358 @@
+"""Train, cross-validate, calibrate, measure and pack a network of body regions, in one command.
+
+    python -m training regions site/regions.csv --config training/configs/ct-mr-region.toml \\
+        --bundle models/site-region --version 1.0
+
+A network is trained for each of five folds of patients, and one with all images, which is packed.
+What the five say of what they never saw measures the way of training, calibrates the packed network
+and tells how far unknown images lie from known ones (cross-conformal, Vovk 2015): the packed one
+has seen everything, and can be asked about nothing. What is trained is not trained again.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from pydicom import uid as uids
+from safetensors.numpy import load_file, save_file
+from torch.nn import functional
+
+from dicom_ai_node.inference import bundle, fitting
+from dicom_ai_node.inference.bundle import Figure, Manifest
+from dicom_ai_node.inference.calibration import (
+    Calibration,
+    Distances,
+    Far,
+    Space,
+    Widening,
+    p_value,
+)
+from dicom_ai_node.inference.engine import NETWORK, Raw, run
+from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.network import Network
+from dicom_ai_node.pixels.contracts import WINDOWS
+from training.data.options import ROOT, ConfigFile, Root
+from training.data.regions import Slice, dealt, patients, read_index, with_stated
+from training.data.slices import inputs, values
+from training.data.tables import DataError
+from training.fit import calibrate, start
+from training.fit import config as settings
+from training.fit.config import WEIGHTS, RunConfig
+from training.fit.regions import CHANNELS, Batches, Regions, member, trained
+from training.measure import regions as measure
+from training.measure.regions import RegionTable, nearest_centroid
+from training.publish import region_card
+from training.publish.build_bundle import IN_DISTRIBUTION, NAME
+
+SECTIONS = (
+    uids.CTImageStorage,
+    uids.EnhancedCTImageStorage,
+    uids.LegacyConvertedEnhancedCTImageStorage,
+    uids.MRImageStorage,
+    uids.EnhancedMRImageStorage,
+    uids.LegacyConvertedEnhancedMRImageStorage,
+)
+"""SOP classes of slices of CT and MR."""
+ALL = "all"
+"""Folder of the run with every image."""
+SAMPLE = 16
+"""Images of a series that are read: a slice every five centimetres of a body, or denser."""
+AT_ONCE = 256
+COARSE = 16
+"""Pixels a side of what the baseline sees."""
+FITTED_ON = 1000
+"""Training images that a space is fitted on."""
+
+INTENDED = (
+    "Telling which region of the body a slice of CT or MR shows, to hold against BodyPartExamined"
+    " of the same series and to propose it where it is missing. For research and data curation."
+)
+NOT_FOR = (
+    "Diagnosis, treatment, dose, choice of a protocol, identification of persons. Not a medical"
+    " device. Laterality, organs, findings, animals, phantoms, projections of a whole series."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What networks say of slices that they were not trained with."""
+
+    slices: list[Slice]
+    folds: NDArray[np.int64]
+    raw: Raw
+    distances: Distances
+
+    @classmethod
+    def joined(cls, parts: Sequence["Held"]) -> "Held":
+        """Every fold."""
+        return cls(
+            [one for part in parts for one in part.slices],
+            np.concatenate([part.folds for part in parts]),
+            Raw.joined([part.raw for part in parts]),
+            Distances(
+                np.concatenate([part.distances.content for part in parts]),
+                np.concatenate([part.distances.texture for part in parts]),
+            ),
+        )
+
+
+def folds(
+    config: RunConfig, root: Path, slices: Sequence[Slice], regions: Regions
+) -> Iterator[Held]:
+    """Train a network for each fold; what it says of the slices that it was not trained with."""
+    fold, side = np.array(dealt(slices)), config.sides[-1]
+    pixels = values(slices, config.pixels)
+    for number in range(int(fold.max()) + 1):
+        print(f"fold {number}", flush=True)
+        known = [one for one, of in zip(slices, fold, strict=True) if of != number]
+        unknown = [one for one, of in zip(slices, fold, strict=True) if of == number and one.shown]
+        network = trained(
+            member(config, f"fold-{number}"),
+            root,
+            known,
+            pixels.at(np.flatnonzero(fold != number)),
+            regions,
+        )
+        spaces = Spaces.of(network, known, side)
+        raw = run(network, inputs(unknown, side).astype(np.float32))
+        yield Held(unknown, np.full(len(unknown), number), raw, spaces.distances(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Spaces:
+    """Where a network puts the slices that it was trained with."""
+
+    content: Space
+    texture: Space
+
+    @classmethod
+    def of(cls, network: Network, slices: Sequence[Slice], side: int) -> "Spaces":
+        """Fitted on some of ``slices``, from all over."""
+        shown = [one for one in slices if one.shown]
+        some = shown[:: max(len(shown) // FITTED_ON, 1)]
+        seen = run(network, inputs(some, side).astype(np.float32))
+        # A small site's set has fewer images than dimensions.
+        most = max(1, min(len(some) // 2, seen.texture.shape[1] - 1))
+        content = calibrate.space(seen.features, min(calibrate.COMPONENTS["content"], most))
+        texture = calibrate.space(seen.texture, min(calibrate.COMPONENTS["texture"], most))
+        return cls(content, texture)
+
+    def distances(self, raw: Raw) -> Distances:
+        """How far images lie off."""
+        return Distances(self.content.distance(raw.features), self.texture.distance(raw.texture))
+
+    def tensors(self, reference: Distances) -> dict[str, NDArray[np.float32]]:
+        """As a weights file has them, with the distances of unknown images."""
+        found = {f"content.{k}": v for k, v in asdict(self.content).items()}
+        found |= {f"texture.{k}": v for k, v in asdict(self.texture).items()}
+        known = asdict(reference)
+        return found | {f"{k}.reference": v.astype(np.float32) for k, v in known.items()}
+
+
+def calibration(held: Held, regions: Regions) -> Calibration:
+    """The temperature with which those that were not trained with are foretold best."""
+    targets = regions.targets(held.slices)
+    single = targets.sum(axis=1) == 1
+    cases = Cases(
+        heads=(regions.head,),
+        raw={"region": held.raw["region"].astype(np.float64)},
+        truth={"region": np.where(single, targets.argmax(axis=1), np.nan).astype(np.float64)},
+        content=held.distances.content,
+        texture=held.distances.texture,
+        patients=np.array([one.person for one in held.slices]),
+    )
+    return fitting.fit(cases.labelled, {"region": Widening()})
+
+
+def tabled(held: Held, fitted: Calibration, reference: Distances, regions: Regions) -> RegionTable:
+    """The calibrated answers, of slices that have a region among the values."""
+    targets = regions.targets(held.slices)
+    raw = held.raw["region"].astype(np.float64)
+    far = Far.of(held.distances, reference)
+    passed = (held.raw["slice"] >= 0) & (
+        p_value(held.distances.content, reference.content) >= IN_DISTRIBUTION
+    )
+    table = RegionTable(
+        held.slices,
+        regions.values,
+        fitted.category("region").probabilities(raw, far.excess),
+        targets,
+        np.asarray(passed),
+    )
+    return table.where(targets.sum(axis=1) > 0)
+
+
+def baselines(
+    config: RunConfig, root: Path, slices: Sequence[Slice], held: Held, regions: Regions
+) -> list[Figure]:
+    """What the nearest centroid would get: of coarse pixels, of features before any training.
+
+    Centroids are of the other folds' images.
+    """
+    pixels = values(slices[: 4 * AT_ONCE], config.pixels)
+    batches = Batches(config, slices[: 4 * AT_ONCE], pixels, regions)
+    network = start.network(config, root, batches.for_norms, regions.rows, CHANNELS).eval()
+    coarse, features = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
+    for first in range(0, len(held.slices), AT_ONCE):
+        seen = inputs(held.slices[first : first + AT_ONCE], config.sides[-1]).astype(np.float32)
+        features.append(run(network, seen).features)
+        small = functional.adaptive_avg_pool2d(torch.from_numpy(seen), COARSE)
+        coarse.append(small.flatten(1).numpy())
+    targets = regions.targets(held.slices)
+    found = {
+        measure.BY_PIXELS: nearest_centroid(np.concatenate(coarse), targets, held.folds),
+        measure.BY_FEATURES: nearest_centroid(np.concatenate(features), targets, held.folds),
+    }
+    asked = targets.sum(axis=1) > 0
+    table = RegionTable(
+        held.slices, regions.values, targets.astype(np.float64), targets, np.ones(len(asked)) == 1
+    )
+    modalities = sorted({one.modality for one in held.slices})
+    return [
+        measure.of_baseline(table.where(chosen), answer[chosen], f"folds: {name}", quantity)
+        for name in modalities
+        for quantity, answer in found.items()
+        for chosen in [asked & np.array([one.modality == name for one in held.slices])]
+    ]
+
+
+def measured(table: RegionTable, name: str) -> list[Figure]:
+    """Figures of each modality."""
+    return [
+        figure
+        for modality, part in by_modality(table)
+        for figure in measure.figures(part, f"{name}: {modality or 'unknown'}")
+    ]
+
+
+def against_captions(table: RegionTable, regions: Regions, name: str) -> list[Figure]:
+    """The same answers held against the labels that came with the images."""
+    kept = table.where(np.array([bool(one.stated) for one in table.slices]))
+    labelled = with_stated(kept.slices)
+    if not labelled:
+        return []
+    targets = regions.targets(labelled)
+    other = RegionTable(labelled, kept.values, kept.probabilities, targets, kept.passed)
+    return [
+        figure
+        for modality, part in by_modality(other.where(targets.sum(axis=1) > 0))
+        for figure in measure.figures(part, f"{name}, by what came with: {modality}", grouped=False)
+        if not figure.group
+    ]
+
+
+def by_modality(table: RegionTable) -> Iterator[tuple[str, RegionTable]]:
+    """The images of each modality."""
+    for name in sorted({one.modality for one in table.slices}):
+        yield name, table.where(np.array([one.modality == name for one in table.slices]))
+
+
+def pack(
+    config: RunConfig, slices: Sequence[Slice], regions: Regions, held: Held, network: Network,
+    others: Sequence[Figure], out: Path, version: str,
+) -> Manifest:  # fmt: skip
+    """Write weights.safetensors, manifest.json and CARD.md into ``out``."""
+    fitted, reference = calibration(held, regions), held.distances.reference
+    folder = Path(member(config, ALL).out)
+    weights = load_file(folder / WEIGHTS)
+    spaces = Spaces.of(network, slices, config.sides[-1]).tensors(reference)
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {NETWORK + name: tensor for name, tensor in weights.items()} | spaces
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, out / bundle.WEIGHTS)
+    (out / bundle.WEIGHTS).chmod(0o644)
+    table = tabled(held, fitted, reference, regions)
+    manifest = Manifest.model_validate(
+        {
+            "name": out.name,
+            "version": version,
+            "architecture": config.architecture,
+            "accepts": {
+                "sop_classes": sorted(SECTIONS),
+                "modalities": ["CT", "MR"],
+                "contract": WINDOWS,
+                "sample": SAMPLE,
+                "size": config.sides[-1],
+            },
+            "sha256": bundle.sha256(out / bundle.WEIGHTS),
+            "heads": (regions.head,),
+            "gates": (regions.gate,),
+            "in_distribution": IN_DISTRIBUTION,
+            "calibration": fitted.model_dump(),
+            "training": stated(config, slices, folder / WEIGHTS),
+            "intended_use": INTENDED,
+            "not_for": NOT_FOR,
+            "figures": [
+                *measured(table, "folds"),
+                *others,
+                *against_captions(table, regions, "folds"),
+            ],
+        }
+    )
+    write(manifest, out)
+    bundle.verify(out)
+    return manifest
+
+
+def write(manifest: Manifest, out: Path) -> None:
+    """Write manifest.json and CARD.md."""
+    text = manifest.model_dump(mode="json")
+    (out / bundle.MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
+    (out / bundle.CARD).write_text(region_card.text(manifest))
+
+
+def stated(config: RunConfig, slices: Sequence[Slice], weights: Path) -> dict[str, object]:
+    """What the manifest says of the images that trained."""
+    shown = [one for one in slices if one.shown]
+    ages = np.array([float(one.age) for one in shown if one.age] or [0.0, 120.0])
+    others = len(slices) - len(shown)
+    return {
+        "summary": f"{start.history(config)}, on {len(shown):,} slices of CT and MR; {others:,}"
+        " images of something else trained the gate, and montages and pages of text that were made"
+        " of these.",
+        "images": len(shown),
+        "patients": len({one.person for one in shown}),
+        "age_range": [float(x) for x in np.percentile(ages, [1, 99])],
+        "sources": [
+            {
+                "name": name,
+                "images": sum(one.source == name for one in slices),
+                "licence": " / ".join(sorted({s.licence for s in slices if s.source == name})),
+            }
+            for name in sorted({one.source for one in slices})
+        ],
+        "runs_sha256": [bundle.sha256(weights)],
+    }
+
+
+def main(
+    index: Annotated[Path, typer.Argument(help="Index of slices (region_index).")],
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--bundle", help="Folder of the bundle.")],
+    version: Annotated[str, typer.Option(help="Of the bundle.")],
+    root: Root = ROOT,
+    minutes: Annotated[float | None, typer.Option(help="For each network.")] = None,
+) -> None:
+    """Train, measure and pack a network of body regions."""
+    out = out.resolve()
+    if not NAME.fullmatch(out.name):
+        raise typer.BadParameter(f"{out.name}: expected a-z, 0-9, dot, _, -", param_hint="--bundle")
+    run_config = settings.read(config, minutes=minutes)
+    slices = [one for one in read_index(index) if one.use != "test"]
+    regions = Regions.of(slices)
+    if len(regions.values) < 3:
+        raise DataError(f"{index}: expected slices of three regions or more, got {regions.values}")
+    for term, people in sorted(patients(slices).items()):
+        into = regions.into.get(term, "left out")
+        print(f"{term:12}{len(people):>6} patients{'' if into == term else f', in {into}'}")
+    held = Held.joined(list(folds(run_config, root, slices, regions)))
+    pixels = values(slices, run_config.pixels)
+    network = trained(member(run_config, ALL), root, slices, pixels, regions)
+    plain = baselines(run_config, root, slices, held, regions)
+    manifest = pack(run_config, slices, regions, held, network, plain, out, version)
+    print(region_card.figures(manifest.figures))
