@@ -21,6 +21,7 @@ ACCURACY, AREA = "region accuracy", "area accuracy"
 RECALL, PRECISION = "recall", "precision"
 BY_PIXELS = f"{ACCURACY} of the nearest centroid of pixels"
 BY_FEATURES = f"{ACCURACY} of the nearest centroid of the features it started from"
+UNMARKED = f"{ACCURACY} with margins black"
 ECE, PASSES = "region ECE", "passes the gates"
 CERTAIN = (0.5, 0.7, 0.9)
 SMALLEST = 10

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dicom_ai_node.inference.bundle import Figure, Manifest
+from training.data.regions import PARENTS
 from training.measure.figures import find
 from training.measure.markdown import cell, interval, number, table
 from training.measure.regions import (
@@ -15,6 +16,7 @@ from training.measure.regions import (
     PASSES,
     PRECISION,
     RECALL,
+    UNMARKED,
     accuracy_at,
     answered,
 )
@@ -44,8 +46,7 @@ LIMITS = """\
 
 def text(manifest: Manifest) -> str:
     """CARD.md."""
-    trained, head = manifest.training, manifest.heads[0]
-    regions = ", ".join(getattr(head, "values", ()))
+    trained = manifest.training
     parts = [
         f"# {manifest.name} {manifest.version}",
         "Tells which region of the body a slice of CT or MR shows. **Not a medical device.**",
@@ -56,10 +57,11 @@ def text(manifest: Manifest) -> str:
         f" {manifest.accepts.size} px, weights SHA-256 `{manifest.sha256}`.\n"
         f"- {trained.summary}\n"
         f"- {trained.images:,} slices of {trained.patients:,} patients.\n"
-        f"- Regions: {regions}.\n"
         f"- Gates: `slice` (at least {manifest.thresholds['slice']}: no scout, montage, screen or"
         " radiograph), `in_distribution` (conformal p-value, at least"
         f" {manifest.in_distribution}).",
+        "### Regions",
+        terms(manifest),
         "## What was measured",
         f"{READ_THE_TABLES} `folds` are five networks, each asked about patients that it was not"
         " trained with; the packed one is trained the same way on all of them, and its temperature"
@@ -77,6 +79,27 @@ def text(manifest: Manifest) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def terms(manifest: Manifest) -> str:
+    """A line for each region: its term, its code, and the terms that are counted to it."""
+    codes = manifest.terms.concepts
+    values = [value for head in manifest.heads for value in getattr(head, "values", ())]
+    lines = []
+    for value in values:
+        code = codes[f"region.{value}"]
+        below = sorted(term for term in PARENTS if value in above(term) and term not in values)
+        lines.append((value, f"{code.code} ({code.scheme})", code.meaning, ", ".join(below)))
+    return table(("BodyPartExamined", "SNOMED CT", "Meaning", "Counted to it"), lines)
+
+
+def above(term: str) -> list[str]:
+    """The parents of a term, the nearest first."""
+    found = list[str]()
+    while term in PARENTS:
+        term = PARENTS[term]
+        found.append(term)
+    return found
+
+
 def figures(found: Sequence[Figure]) -> str:
     """Every table: of each data set as a whole, by region, by group."""
     names = list(dict.fromkeys(figure.dataset for figure in found))
@@ -91,7 +114,7 @@ def figures(found: Sequence[Figure]) -> str:
 
 def overall(found: Sequence[Figure], names: Sequence[str]) -> str:
     """A line for each data set and figure."""
-    quantities = [ACCURACY, BY_FEATURES, BY_PIXELS, AREA, ECE, PASSES]
+    quantities = [ACCURACY, BY_FEATURES, BY_PIXELS, UNMARKED, AREA, ECE, PASSES]
     quantities += [q for level in CERTAIN for q in (answered(level), accuracy_at(level))]
     lines = []
     for name in names:

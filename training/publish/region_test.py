@@ -31,11 +31,9 @@ def asked(estimator: Estimator) -> Regions:
     values = estimator.manifest.heads[0].model_dump()["values"]
     into = {value: value for value in values} | {"HEAD": "HEAD"}
     for term in PARENTS:
-        above = term
-        while above not in into and above in PARENTS:
-            above = PARENTS[above]
-        if above in into:
-            into[term] = into[above]
+        near = next((to for to in (term, *region_card.above(term)) if to in into), None)
+        if near:
+            into[term] = into[near]
     return Regions(into, tuple(values))
 
 

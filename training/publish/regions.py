@@ -40,7 +40,7 @@ from dicom_ai_node.pixels.contracts import WINDOWS
 from training.data.options import ROOT, ConfigFile, Root
 from training.data.regions import Slice, dealt, patients, read_index, with_stated
 from training.data.slices import inputs, values
-from training.data.tables import DataError
+from training.data.tables import DataError, write_table
 from training.fit import calibrate, start
 from training.fit import config as settings
 from training.fit.config import WEIGHTS, RunConfig
@@ -64,9 +64,12 @@ ALL = "all"
 SAMPLE = 16
 """Images of a series that are read: a slice every five centimetres of a body, or denser."""
 AT_ONCE = 256
+MARGIN = 0.1
+"""Share of the side that is made black above and below, to see whether marks are read there."""
 COARSE = 16
 """Pixels a side of what the baseline sees."""
-FITTED_ON = 1000
+ANSWERS = "out-of-fold.csv"
+FITTED_ON = 600
 """Training images that a space is fitted on."""
 
 INTENDED = (
@@ -86,6 +89,8 @@ class Held:
     slices: list[Slice]
     folds: NDArray[np.int64]
     raw: Raw
+    unmarked: NDArray[np.int64]
+    """Positions of the likeliest values where margins are black, as marks of a source are there."""
     distances: Distances
 
     @classmethod
@@ -95,6 +100,7 @@ class Held:
             [one for part in parts for one in part.slices],
             np.concatenate([part.folds for part in parts]),
             Raw.joined([part.raw for part in parts]),
+            np.concatenate([part.unmarked for part in parts]),
             Distances(
                 np.concatenate([part.distances.content for part in parts]),
                 np.concatenate([part.distances.texture for part in parts]),
@@ -120,8 +126,13 @@ def folds(
             regions,
         )
         spaces = Spaces.of(network, known, side)
-        raw = run(network, inputs(unknown, side).astype(np.float32))
-        yield Held(unknown, np.full(len(unknown), number), raw, spaces.distances(raw))
+        shown = inputs(unknown, side).astype(np.float32)
+        raw = run(network, shown)
+        margin = round(MARGIN * side)
+        shown[:, :, :margin] = shown[:, :, side - margin :] = 0
+        blank = run(network, shown)["region"].argmax(axis=1)
+        distances = spaces.distances(raw)
+        yield Held(unknown, np.full(len(unknown), number), raw, blank, distances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +204,8 @@ def baselines(
 ) -> list[Figure]:
     """What the nearest centroid would get: of coarse pixels, of features before any training.
 
-    Centroids are of the other folds' images.
+    Centroids are of the other folds' images. And what is left of the accuracy where the margins of
+    every image are black.
     """
     pixels = values(slices[: 4 * AT_ONCE], config.pixels)
     batches = Batches(config, slices[: 4 * AT_ONCE], pixels, regions)
@@ -207,6 +219,7 @@ def baselines(
     targets = regions.targets(held.slices)
     found = {
         measure.BY_PIXELS: nearest_centroid(np.concatenate(coarse), targets, held.folds),
+        measure.UNMARKED: held.unmarked,
         measure.BY_FEATURES: nearest_centroid(np.concatenate(features), targets, held.folds),
     }
     asked = targets.sum(axis=1) > 0
@@ -267,6 +280,7 @@ def pack(
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, out / bundle.WEIGHTS)
     (out / bundle.WEIGHTS).chmod(0o644)
     table = tabled(held, fitted, reference, regions)
+    write_answers(table, Path(config.out) / ANSWERS)
     manifest = Manifest.model_validate(
         {
             "name": out.name,
@@ -297,6 +311,23 @@ def pack(
     write(manifest, out)
     bundle.verify(out)
     return manifest
+
+
+def write_answers(table: RegionTable, path: Path) -> None:
+    """What is said of each slice by the network that had not seen it, for who looks at misses."""
+    header = ("path", "modality", "terms", "stated", "answer", "certainty", "right", "area")
+    rows = (
+        (s.name, s.modality, " ".join(sorted(s.terms)), s.stated, table.values[a], f"{c:.4f}", r, k)
+        for s, a, c, r, k in zip(
+            table.slices,
+            table.answer,
+            table.certainty,
+            table.right.astype(int),
+            table.area.astype(int),
+            strict=True,
+        )
+    )
+    write_table(path, header, rows)
 
 
 def write(manifest: Manifest, out: Path) -> None:
