@@ -127,9 +127,8 @@ def shown_part(header: Dataset, parts: Sequence[BundleResult]) -> Dataset:
 def _answered_part(parts: Sequence[BundleResult]) -> str:
     for part in parts:
         for answer in part.given.values():
-            known = isinstance(answer, Category) and answer.value in BODY_PARTS
-            if known and answer.attribute == "BodyPartExamined":
-                return answer.value
+            if isinstance(answer, Category) and answer.attribute == "BodyPartExamined":
+                return answer.value if answer.value in BODY_PARTS else ""
     of_chests = all(codes.finding_sites({}, part.terms) == [codes.CHEST] for part in parts)
     return "CHEST" if of_chests else ""
 
