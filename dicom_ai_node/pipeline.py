@@ -233,8 +233,7 @@ class Pipeline:
             policy=self.policy,
             disabled=self.rules.disabled,
         )
-        read = len(part.tensors) if part.offered else 0
-        return replace(bundle.signed(decided), offered=part.offered, read=read)
+        return replace(bundle.signed(decided), offered=part.offered)
 
 
 def _at_hand(estimator: Estimator, policy: PolicySettings) -> LoadedBundle:

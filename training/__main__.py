@@ -26,6 +26,9 @@ COMMANDS = {
     "region_index": ("readers.regions", "write the index of slices of body regions"),
     "regions": ("publish.regions", "train, measure and pack a network of body regions"),
     "region_test": ("publish.region_test", "measure a bundle of body regions on test sets, once"),
+    "ct-age": ("publish.ct_age", "train, measure and pack an age from series or sections of CT"),
+    "bodies": ("readers.bodies", "write synthetic series of CT whose ages are known"),
+    "bodies-found": ("measure.bodies", "measure a bundle on synthetic series, and where it looks"),
     "phantom": ("publish.phantom", "fit the phantoms of the demo to a bundle"),
 }
 """By name the module of :mod:`training` whose ``main`` it is, and what it does.

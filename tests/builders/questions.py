@@ -94,7 +94,6 @@ def _part(
         (16.0, 90.0),
         research,
         offered,
-        len(headers) if offered else 0,
         terms,
     )
 
@@ -126,7 +125,7 @@ def region(read: int, offered: int) -> Sample:
     if offered:  # one of them could not be decoded
         why = Reason("undecodable", "the pixel data cannot be decoded")
         lost = ImageResult(part.images[-1].image, Outcome.REFUSED, reason=why)
-        part = replace(part, images=(*part.images[:-1], lost), read=read - 1)
+        part = replace(part, images=(*part.images[:-1], lost))
     return Sample(StudyResult(STUDY_UID, check(), (part,)), headers)
 
 

@@ -69,6 +69,15 @@ def read_table(path: Path, required: Sequence[str]) -> Iterator[CsvLine]:
         raise DataError(f"{path}: expected CSV in UTF-8: {error}") from error
 
 
+def columns(path: Path) -> list[str]:
+    """The columns of the CSV file at ``path``; DataError where it cannot be read."""
+    try:
+        with _open(path) as file:
+            return [name.strip() for name in next(csv.reader(file), [])]
+    except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
+        raise DataError(f"{path}: expected CSV in UTF-8: {error}") from error
+
+
 def _open(path: Path) -> TextIO:
     # A byte order mark is what spreadsheets put before the first column's name.
     if path.suffix == ".gz":
