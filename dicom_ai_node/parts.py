@@ -135,6 +135,7 @@ def show(
     if route.takes == "image" and not route.sample:
         return [found for file in files for found in _show_image(part, file, known, limits)]
     found: list[Finding] = []
+    tried = 0
     series: dict[str, list[SourceFile]] = {}
     for file in files:
         series.setdefault(file.image.series_instance_uid, []).append(file)
@@ -150,8 +151,10 @@ def show(
         chosen = ordered.sample(route.sample)
         part.unread += [fit[at].image for at in set(range(len(fit))) - set(chosen)]
         for at in chosen:
+            inputs = len(part.tensors)
             found += _show_image(part, fit[at], known, limits)
-    if route.takes == "series" or part.offered <= len(part.tensors) + len(part.refused):
+            tried += max(1, len(part.tensors) - inputs)
+    if route.takes == "series" or tried == part.offered:
         part.offered = 0
     return found
 

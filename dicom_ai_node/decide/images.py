@@ -186,29 +186,33 @@ def pool_spans(series: Sequence[Sequence[Category]]) -> Category:
     """Return which parts of the body the images of each of ``series`` cover together.
 
     A part is covered where :data:`LEAST_SHARE` of the images of a series show it most probably.
-    The value is the one term of all parts, as far as there is one, and its certainty the mean
-    probability that an image shows one of them.
+    The value is the one term of all parts, and its certainty the mean probability that an image
+    shows one of them. Where no term has them all, the least probable is left out.
     """
-    covered: dict[str, float] = {}
-    for images in series:
-        votes: dict[str, float] = {}
-        for image in images:
-            for part in image.covered:
-                votes[part] = votes.get(part, 0.0) + 1 / (len(image.covered) * len(images))
-        most = max(votes.values())
-        for part, share in votes.items():
-            if share >= min(LEAST_SHARE, most):
-                covered[part] = covered.get(part, 0.0) + share
-    together = along_the_body(covered)
-    while not (term := combined(together)):
-        together.remove(min(together, key=covered.__getitem__))
     images = [image for one in series for image in one]
-    shares: dict[str, float] = {}
+    means: dict[str, float] = {}
     for image in images:
         for part, probability in _single(image).items():
-            name = term if part in together else part
-            shares[name] = shares.get(name, 0.0) + probability / len(images)
+            means[part] = means.get(part, 0.0) + probability / len(images)
+    most = max(means, key=means.__getitem__)
+    together = along_the_body({most}.union(*map(_covered, series)))
+    while not (term := combined(together)):
+        together.remove(min(together, key=means.__getitem__))
+    shares: dict[str, float] = {}
+    for part, mean in means.items():
+        name = term if part in together else part
+        shares[name] = shares.get(name, 0.0) + mean
     return Category(shares, images[0].attribute, tuple(together))
+
+
+def _covered(images: Sequence[Category]) -> set[str]:
+    """Return the parts that the images of one series cover."""
+    votes: dict[str, float] = {}
+    for image in images:
+        for part in image.covered:
+            votes[part] = votes.get(part, 0.0) + 1 / (len(image.covered) * len(images))
+    least = min(LEAST_SHARE, max(votes.values()))
+    return {part for part, share in votes.items() if share >= least}
 
 
 def _single(answer: Category) -> dict[str, float]:

@@ -20,6 +20,9 @@ from dicom_ai_node.dicom.values import sop_class_of
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels.lenient import integer, quotable, text, texts
 
+MOST_FRAMES = 20_000
+"""Frames of an Enhanced object; each is looked at for where it lies."""
+
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -70,6 +73,7 @@ class RefusalCode(StrEnum):
     LOCALISER = "localiser", "The image is a localiser"
     MONTAGE = "montage", "The image holds several sections side by side"
     REFORMAT = "reformat", "The image is a reformat or projection of other images"
+    COMPUTED = "computed", "The image shows a quantity that was computed"
     SCREEN = "screen", "The image is a screen or protocol"
     FOR_PROCESSING = "for_processing", "The image is meant FOR PROCESSING and is not displayable"
     MULTI_FRAME = "multi_frame", "The object holds more than one frame"
@@ -105,6 +109,10 @@ _NO_SECTION: Mapping[str, RefusalCode] = {
         RefusalCode.REFORMAT,
     ),
     **dict.fromkeys(
+        ("PERFUSION", "RCBF", "RCBV", "CBF", "CBV", "MTT", "TTP", "TMAX", "FMRI", "T_MAP"),
+        RefusalCode.COMPUTED,
+    ),
+    **dict.fromkeys(
         ("SCREEN SAVE", "SCREENSAVE", "DOSE_INFO", "CT_SOM5 PROT", "CSA REPORT", "PROTOCOL"),
         RefusalCode.SCREEN,
     ),
@@ -122,7 +130,8 @@ def refuse_unfit(header: Dataset, accepted: Accepted = RADIOGRAPHY) -> None:
     """Raise unless the image of ``header`` is of the kind that is accepted; reads no pixels.
 
     Raises PixelsRefused: ``not_an_image``, ``not_projection_radiograph``, ``other_kind``,
-    ``localiser``, ``montage``, ``reformat``, ``screen``, ``for_processing`` or ``multi_frame``.
+    ``localiser``, ``montage``, ``reformat``, ``computed``, ``screen``, ``for_processing`` or
+    ``multi_frame``.
     """
     sop_class = sop_class_of(header)
     modality = text(header, "Modality")
@@ -148,6 +157,8 @@ def refuse_unfit(header: Dataset, accepted: Accepted = RADIOGRAPHY) -> None:
         raise refuse(RefusalCode.FOR_PROCESSING)
     if sop_class not in ENHANCED:
         refuse_multi_frame(header)
+    elif (frames := integer(header, "NumberOfFrames") or 1) > MOST_FRAMES:
+        raise refuse(RefusalCode.TOO_LARGE, f"{frames} frames, expected at most {MOST_FRAMES}")
 
 
 def refuse_multi_frame(header: Dataset) -> None:

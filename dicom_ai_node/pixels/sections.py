@@ -40,6 +40,8 @@ TISSUE: Final = (-200.0, 300.0)
 """Hounsfield units of fat, water, organs and blood with contrast."""
 OFFSET: Final = -1024.0
 """What unsigned values are shifted by, where the header does not say."""
+OTHER_UNITS: Final = frozenset({"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"})
+"""RescaleType of other images of a CT (PS3.3 C.11.1.1.2); US and what is absent mean HU there."""
 THIN_AIR: Final = (-2300.0, -1500.0)
 """Where air comes to lie that is shifted twice; the fill of a field of view is below."""
 _SOME, _MUCH = 0.02, 0.1
@@ -81,7 +83,8 @@ def section(
     if layout.photometric == PALETTE:
         plane = grey_plane(*from_palette(stored.values, header))
         return Section(_floats(plane), False, findings)
-    if text(header, "Modality") == "CT" and stored.layout.stored >= _FEWEST_BITS:
+    of_ct = text(header, "Modality") == "CT" and text(header, "RescaleType") not in OTHER_UNITS
+    if of_ct and stored.layout.stored >= _FEWEST_BITS:
         values, wrong = _hounsfield(header, stored, layout)
         return Section(values, True, (*findings, *wrong))
     return Section(_grey(header, stored, layout), False, findings)

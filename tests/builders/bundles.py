@@ -14,6 +14,7 @@ from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import SPACE_TENSORS
 from dicom_ai_node.inference.heads import Gate, Head, QuantityHead
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.pixels import CONTRACTS
 
 SIZE = 64
 _QUANTILES = {level: [1.0, 1.0] for level in ("50", "80", "90", "95")}
@@ -36,10 +37,13 @@ def invented_bundle(
     """
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
-    network = Network("mobilenet_v2", rows=(*heads, *gates)).eval()
+    shipped = json.loads((default_bundle() / bundle.MANIFEST).read_text())
+    route = shipped["accepts"] | {"size": SIZE} | (accepts or {})
+    channels = CONTRACTS[route["contract"]].channels
+    network = Network("mobilenet_v2", rows=(*heads, *gates), channels=channels).eval()
     tensors = {f"network.{name}": t.numpy() for name, t in network.state_dict().items()}
     with torch.no_grad():
-        pooled = network.pooled(torch.zeros(1, 1, SIZE, SIZE))
+        pooled = network.pooled(torch.zeros(1, channels, SIZE, SIZE))
     width = dict(zip(("content", "texture"), (x.shape[1] for x in pooled), strict=True))
     for name in SPACE_TENSORS:
         space, part = name.split(".")
@@ -48,12 +52,11 @@ def invented_bundle(
             "residual": np.ones(1, np.float32),
         }.get(part, np.ones(width[space], np.float32))
     save_file(tensors, folder / bundle.WEIGHTS)
-    shipped = json.loads((default_bundle() / bundle.MANIFEST).read_text())
     whole = shipped | {
         "name": folder.name,
         "version": "1.0",
         "architecture": "mobilenet_v2",
-        "accepts": shipped["accepts"] | {"size": SIZE} | (accepts or {}),
+        "accepts": route,
         "sha256": bundle.sha256(folder / bundle.WEIGHTS),
         "heads": [head.model_dump(mode="json") for head in heads],
         "gates": [gate.model_dump(mode="json") | {"threshold": 0.0} for gate in gates],
