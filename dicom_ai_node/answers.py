@@ -191,7 +191,10 @@ class BundleResult:
     research: bool = False
     """What it says is reported as research: never held against the header, never proposed."""
     offered: int = 0
-    """How many images its route accepts where it read a sample of them; 0: it read all."""
+    """How many images, counting frames, its route accepts where it read a sample; 0: it read
+    all."""
+    read: int = 0
+    """How many of :attr:`offered` it read."""
     terms: Terms = field(default=Terms(), compare=False)
     """Not stored: reports are made of results that are at hand."""
 
@@ -201,6 +204,11 @@ class BundleResult:
         return {
             name: answer for name, answer in self.answers.items() if not isinstance(answer, Reason)
         }
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """SOP Instance UIDs of the images of which it says anything."""
+        return frozenset(one.image.sop_instance_uid for one in self.images)
 
     @property
     def given(self) -> dict[str, Answer]:
@@ -293,3 +301,5 @@ class SaliencyMap:
     """Shape (S, S), in [0, 1], 1 where the answer rests on most; all 0 when ``flat``."""
     flat: bool
     """Nothing in the image stands out: there is no map to look at."""
+    label: str = ""
+    """Of findings: the label that is explained."""

@@ -233,7 +233,8 @@ class Pipeline:
             policy=self.policy,
             disabled=self.rules.disabled,
         )
-        return replace(bundle.signed(decided), offered=part.offered)
+        read = len(part.tensors) if part.offered else 0
+        return replace(bundle.signed(decided), offered=part.offered, read=read)
 
 
 def _at_hand(estimator: Estimator, policy: PolicySettings) -> LoadedBundle:

@@ -16,13 +16,21 @@ from pathlib import Path
 import structlog
 from PIL import Image
 
-from dicom_ai_node.answers import BundleResult, ImageRef, Outcome, SaliencyMethod, StudyResult
+from dicom_ai_node.answers import (
+    BundleResult,
+    ImageRef,
+    LabelProbabilities,
+    Outcome,
+    SaliencyMethod,
+    StudyResult,
+)
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import is_uid, uid_of
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.output import make_private, write_private
 from dicom_ai_node.parts import PreparedPart
 from dicom_ai_node.pipeline import Prepared
+from dicom_ai_node.pixels.contracts import CONTRACTS
 from dicom_ai_node.report.build import build_saliency
 from dicom_ai_node.report.capture import ExplainedImage, picture
 from dicom_ai_node.report.check import check_report
@@ -30,6 +38,9 @@ from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.rules import RULES_VERSION
 
 log = structlog.get_logger()
+
+MOST_OF_SAMPLE = 3
+"""How many images are explained of those that a bundle reads of a large series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +86,20 @@ def explain_image(
 ) -> ExplainedImage | None:
     """Return a bundle's maps of one image that it saw, None when it states nothing of it.
 
-    ``result`` is what it says of ``part``, its part of the study.
+    ``result`` is what it says of ``part``, its part of the study. Of findings the map is that of
+    the most probable one.
     """
-    outcome = next(one.outcome for one in result.images if one.image is image)
+    outcome, prediction = next(
+        (one.outcome, one.prediction) for one in result.images if one.image is image
+    )
     wanted = [name for name in result.stated if heads is None or name in heads]
-    if outcome is not Outcome.ESTIMATED or not wanted:
+    if outcome is not Outcome.ESTIMATED or prediction is None or not wanted:
         return None
+    labels = {
+        name: answer.ordered[0][0]
+        for name, answer in prediction.answers.items()
+        if isinstance(answer, LabelProbabilities)
+    }
     shown = [seen for each, seen in zip(part.images, part.tensors, strict=True) if each is image]
     pixels, estimator = shown[len(shown) // 2], part.bundle.estimator  # of frames the middle one
     maps = explain(
@@ -88,10 +107,13 @@ def explain_image(
         pixels,
         method=method,
         heads=wanted,
+        labels=labels,
         device=estimator.device,
         progress=progress,
     )
-    return ExplainedImage(image, pixels, tuple(maps.values()))
+    contract = CONTRACTS[estimator.manifest.accepts.contract]
+    named = tuple(replace(one, label=labels.get(name, "")) for name, one in maps.items())
+    return ExplainedImage(image, contract.grey(pixels), named, research=result.research)
 
 
 def build_captures(
@@ -104,8 +126,8 @@ def build_captures(
 ) -> tuple[EncodedReport, ...]:
     """Return a checked capture for each image that was answered; none unless ``settings`` ask.
 
-    One of each bundle that answered it. Images that are not reached before ``deadline`` (monotonic)
-    get none.
+    One of each bundle that answered it; of a sample :data:`MOST_OF_SAMPLE`. Images that are not
+    reached before ``deadline`` (monotonic) get none.
 
     Raises InvalidReport: a capture failed its check.
     """
@@ -126,13 +148,24 @@ def build_captures(
     return captures
 
 
+def _few(images: Sequence[ImageRef], said: BundleResult) -> Sequence[ImageRef]:
+    """Return the images that are explained: all, or of a sample a few that are spread over it."""
+    each = list({id(image): image for image in images}.values())  # frames of one are one
+    if not said.offered:
+        return each
+    answered = {id(one.image) for one in said.images if one.outcome is Outcome.ESTIMATED}
+    fit = [image for image in each if id(image) in answered]
+    places = [(2 * n + 1) * len(fit) // (2 * MOST_OF_SAMPLE) for n in range(MOST_OF_SAMPLE)]
+    return [fit[place] for place in dict.fromkeys(places) if fit]
+
+
 def _explained(
     prepared: Prepared, result: StudyResult, method: SaliencyMethod, deadline: float
 ) -> Iterator[ExplainedImage]:
     shown = [
         (part, said, image)
         for part, said in zip(prepared.parts, result.parts, strict=True)
-        for image in {id(each): each for each in part.images}.values()
+        for image in _few(part.images, said)
     ]
     for number, (part, said, image) in enumerate(shown):
         if time.monotonic() >= deadline:

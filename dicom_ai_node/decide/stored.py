@@ -42,7 +42,7 @@ _OF_KIND: Mapping[str, TypeAdapter[Answer]] = {
 _FEMALE = "probability_female"
 _KEYS = frozenset(
     {"study_instance_uid", "outcome", "audit", "images", "reason", "model", "unanswered"}
-    | {"trained_ages", "further", "of_first", "research", "offered"}
+    | {"trained_ages", "further", "of_first", "research", "offered", "read"}
 )
 
 
@@ -74,7 +74,7 @@ def _part_to_json(part: BundleResult) -> dict[str, Any]:
         ],
         "trained_ages": list(part.trained_ages) if part.trained_ages else None,
         **({"research": True} if part.research else {}),
-        **({"offered": part.offered} if part.offered else {}),
+        **({"offered": part.offered, "read": part.read} if part.offered else {}),
     }
 
 
@@ -109,6 +109,7 @@ def _read_part(values: Mapping[str, Any]) -> BundleResult:
         (ages[0], ages[1]) if ages else None,
         research=values.get("research", False),
         offered=values.get("offered", 0),
+        read=values.get("read", 0),
     )
 
 

@@ -6,7 +6,11 @@ functions, so that both see the same numbers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:  # a receiver reads manifests and loads no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Takes = Literal["image", "series"]
 """What one input is made of."""
@@ -23,10 +27,17 @@ class Contract:
     name: str
     takes: Takes
     channels: int
+    shown: int = 0
+    """The channel that people are shown."""
 
     def shape(self, size: int) -> tuple[int, ...]:
         """Return the shape of an input of that side: (S, S), or (channels, S, S) of several."""
         return (size, size) if self.channels == 1 else (self.channels, size, size)
+
+    def grey(self, tensor: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """Return an input as people are shown it: one channel, (S, S)."""
+        seen: NDArray[np.float32] = tensor if self.channels == 1 else tensor[self.shown]
+        return seen
 
 
 CONTRACTS: Final[Mapping[str, Contract]] = {
@@ -35,10 +46,11 @@ CONTRACTS: Final[Mapping[str, Contract]] = {
         # Any grey image as it is meant to be seen, stretched (pixels/normalise.py).
         Contract(SQUARE, "image", 1),
         # A section of CT: lung, soft tissue and bone window of its Hounsfield units; of MR and
-        # all else its percentile stretch in each of the three (pixels/windows.py).
-        Contract(WINDOWS, "image", 3),
+        # all else its percentile stretch in each of the three (pixels/windows.py). The soft tissue
+        # window is shown.
+        Contract(WINDOWS, "image", 3, shown=1),
         # A series of CT: coronal and sagittal maximum intensity projection of the body without the
-        # table (pixels/projections.py).
+        # table (pixels/projections.py). The coronal one is shown.
         Contract(PROJECTIONS, "series", 2),
     )
 }

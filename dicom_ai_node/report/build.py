@@ -101,7 +101,9 @@ def build_saliency(
     with disable_value_validation():
         for number, one in enumerate(sorted(explained, key=_place), start=1):
             header = headers.get(one.image.sop_instance_uid, frame.source)
-            file = saliency_capture(frame, one, header=header, number=number)
+            uid = one.image.sop_instance_uid
+            parts = [each for each in result.parts if uid in each.seen]
+            file = saliency_capture(frame, one, parts, header=header, number=number)
             reports.append(EncodedReport("saliency", (file,), subject=one.image.sop_instance_uid))
     return tuple(reports)
 

@@ -7,6 +7,7 @@ identifier of the patient and, beside maps, no estimate is burned in: the image 
 header, as every other image of the study.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +19,15 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from dicom_ai_node.answers import ImageRef, SaliencyMap, SaliencyMethod, StudyResult
+from dicom_ai_node.answers import (
+    BundleResult,
+    Category,
+    ImageRef,
+    SaliencyMap,
+    SaliencyMethod,
+    StudyResult,
+)
+from dicom_ai_node.dicom.body_parts import BODY_PARTS
 from dicom_ai_node.dicom.classes import SECONDARY_CAPTURE
 from dicom_ai_node.dicom.encoding import tag_of
 from dicom_ai_node.dicom.values import text_of
@@ -32,7 +41,9 @@ from dicom_ai_node.report.document import (
 )
 from dicom_ai_node.report.elements import verbatim
 from dicom_ai_node.report.identity import ReportFile
+from dicom_ai_node.report.modules import told_images
 from dicom_ai_node.report.sheet import draw_sheet
+from dicom_ai_node.report.words import listed, spoken
 
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 PANEL = 512
@@ -40,12 +51,14 @@ PANEL = 512
 BAND = 96
 """Height of the lines below the images."""
 WARNING = "RESEARCH - NOT A MEDICAL DEVICE"
+NOT_FOR_DIAGNOSIS = "RESEARCH - NOT FOR DIAGNOSIS"
+"""Under findings, and under answers that are reported for research."""
 _BAR = 12
 _MARGIN = 12
 _OPACITY = 0.6
 _WHITE, _GREY = (255, 255, 255), (190, 190, 190)
 _METHODS = {SaliencyMethod.GRAD_CAM: "Grad-CAM", SaliencyMethod.SCORE_CAM: "Score-CAM"}
-_SHOWN = {"quantity": "what raises the estimate"}
+_SHOWN = {"quantity": "what raises the estimate", "findings": "what speaks for it"}
 """By the kind of the head."""
 _ANCHORS = "440154 472d7b 3b528b 2c728e 21908c 27ad81 5dc863 aadc32 fde725"
 """Nine points of viridis (van der Walt and Smith 2015, CC0)."""
@@ -63,6 +76,14 @@ class ExplainedImage:
     further: str = ""
     """Name of the network where it is a further one: it may have seen an image that the first saw,
     too."""
+    research: bool = False
+    """The answers are reported for research."""
+
+    @property
+    def warning(self) -> str:
+        """What stands in the picture."""
+        findings = any(one.kind == "findings" for one in self.maps)
+        return NOT_FOR_DIAGNOSIS if findings or self.research else WARNING
 
 
 def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
@@ -72,15 +93,44 @@ def secondary_capture(frame: Frame, result: StudyResult) -> bytes:
     ds.ConversionType = "SYN"
     ds.SeriesNumber = frame.settings.series_number + 1
     ds.SeriesDescription = f"{frame.subject}, not verified"
-    ds.BodyPartExamined = "CHEST"  # without it, a chest would need Laterality (type 2C)
+    ds.update(shown_part(frame.source, result.parts))
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = ""
     ds.BurnedInAnnotation = "YES"
     ds.DerivationDescription = "Drawing: result of a header audit and of a network, not verified"
-    ds.SourceImageSequence = [source_image(one.image) for one in frame.images]
+    told = told_images(frame.images, result.images)
+    ds.SourceImageSequence = [source_image(one.image) for one in told]
     ds.ImageComments = text.DISCLAIMER
     pixels = draw_sheet(result, study_date=text_of(frame.source, "StudyDate"))
     return encode_file(ds, frame.source, syntax=set_pixels(ds, pixels))
+
+
+def shown_part(header: Dataset, parts: Sequence[BundleResult]) -> Dataset:
+    """Return BodyPartExamined and Laterality of a capture (PS3.3 C.7.3.1).
+
+    The part is that of ``header`` where it is a defined term, else the one that the image answers,
+    else the chest where the networks are for chests. A part that may be one of a pair needs
+    Laterality, empty where it is not known (type 2C).
+    """
+    term = text_of(header, "BodyPartExamined")
+    if term not in BODY_PARTS:
+        term = _answered_part(parts)
+    ds = Dataset()
+    if term:
+        ds.BodyPartExamined = term
+    if not term or BODY_PARTS[term].paired:
+        side = text_of(header, "Laterality") or text_of(header, "ImageLaterality")
+        ds.Laterality = side if side in ("R", "L") else ""
+    return ds
+
+
+def _answered_part(parts: Sequence[BundleResult]) -> str:
+    for part in parts:
+        for answer in part.given.values():
+            if isinstance(answer, Category) and answer.attribute == "BodyPartExamined":
+                return answer.value if answer.value in BODY_PARTS else ""
+    of_chests = all(codes.finding_sites({}, part.terms) == [codes.CHEST] for part in parts)
+    return "CHEST" if of_chests else ""
 
 
 def source_image(image: ImageRef) -> Dataset:
@@ -128,11 +178,17 @@ def set_pixels(ds: Dataset, pixels: NDArray[np.uint8]) -> str:
 
 
 def saliency_capture(
-    frame: Frame, explained: ExplainedImage, *, header: Dataset, number: int
+    frame: Frame,
+    explained: ExplainedImage,
+    parts: Sequence[BundleResult],
+    *,
+    header: Dataset,
+    number: int,
 ) -> ReportFile:
     """Return the capture of one image's maps.
 
-    ``header`` is that of the image, ``number`` its Instance Number in the series of captures.
+    ``parts`` are those of the result that speak of the image, ``header`` is its own, ``number`` its
+    Instance Number in the series of captures.
     """
     ds = common_attributes(frame, sop_class_uid=SECONDARY_CAPTURE, kind="saliency")
     ds.SOPInstanceUID = frame.identity.saliency_instance_uid(
@@ -145,7 +201,7 @@ def saliency_capture(
     ds.SeriesNumber = frame.settings.series_number + 2
     ds.InstanceNumber = number
     ds.SeriesDescription = "Saliency maps, not verified"
-    ds.BodyPartExamined = "CHEST"  # without it, a chest would need Laterality (type 2C)
+    ds.update(shown_part(header, parts))
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = ""
     ds.BurnedInAnnotation = "YES"
@@ -160,7 +216,7 @@ def saliency_capture(
 
 
 def _derivation(explained: ExplainedImage) -> str:
-    heads = " and ".join(one.head for one in explained.maps)
+    heads = listed([_of(one) for one in explained.maps])
     return (
         f"Reduced as a network saw it, under a map of what its answer to {heads} rests on"
         f" ({explained.maps[0].method.value}); not verified"
@@ -207,7 +263,7 @@ def picture(explained: ExplainedImage) -> NDArray[np.uint8]:
         if not one.flat:  # below the bar's yellow end
             end = (left + PANEL - _MARGIN, PANEL + _BAR + 4)
             draw.text(end, "most", _GREY, ImageFont.load_default(20), anchor="ra")
-    draw.text((_MARGIN, PANEL + BAND - 40), WARNING, _WHITE, ImageFont.load_default(24))
+    draw.text((_MARGIN, PANEL + BAND - 40), explained.warning, _WHITE, ImageFont.load_default(24))
     return np.asarray(page, dtype=np.uint8)
 
 
@@ -215,7 +271,12 @@ def _caption(one: SaliencyMap) -> str:
     shown = _SHOWN.get(one.kind, "what speaks for the answer")
     if one.flat:
         shown = "flat: nothing stands out"
-    return f"{one.head}, {_METHODS[one.method]}: {shown}"
+    return f"{_of(one)}, {_METHODS[one.method]}: {shown}"
+
+
+def _of(one: SaliencyMap) -> str:
+    """Return what a map is of: the label of findings, else its head."""
+    return spoken(one.label or one.head)
 
 
 def _bar() -> NDArray[np.uint8]:

@@ -27,7 +27,7 @@ from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.errors import InvalidReport
 from dicom_ai_node.report import codes
 from dicom_ai_node.report.elements import encode, verbatim
-from dicom_ai_node.report.modules import TYPE_2, differing, ordered
+from dicom_ai_node.report.modules import MOST_IMAGES, TYPE_2, differing, ordered
 
 _FOREIGN = (
     InvalidDicomError,
@@ -121,6 +121,8 @@ def _faults(
     if report.SOPClassUID == SECONDARY_CAPTURE:
         yield from _capture_faults(report)
         named = {item.ReferencedSOPInstanceUID for item in report.get("SourceImageSequence", ())}
+        if sources is not None and not subject:
+            sources = _first_of_each(sources, named)
     else:
         named = set(_evidence(report))
         yield from _evidence_faults(report, named)
@@ -158,6 +160,17 @@ def _capture_faults(report: FileDataset) -> Iterator[str]:
         yield "PixelData does not fit Rows, Columns and SamplesPerPixel"
     if report.get("BurnedInAnnotation") != "YES":
         yield "BurnedInAnnotation is not YES"
+
+
+def _first_of_each(sources: Sequence[Dataset], named: set[str]) -> Sequence[Dataset]:
+    """Return the sources that a capture must name: all, or of many one of each series."""
+    if len(sources) <= MOST_IMAGES:
+        return sources
+    first = {
+        text_of(ds, "SeriesInstanceUID"): ds
+        for ds in sorted(sources, key=lambda ds: text_of(ds, "SOPInstanceUID") in named)
+    }
+    return list(first.values())
 
 
 def _stored_values(report: FileDataset) -> int:

@@ -175,8 +175,9 @@ def _network(
     model: ModelIdentity, group: _Group, settings: ReportSettings
 ) -> AlgorithmIdentification:
     """TID 4019 Algorithm Identification of the network."""
-    offered = f" of {group.part.offered}" if group.part.offered else ""
-    parameters = [f"images pooled: {len(group.images)}{offered}"]
+    part = group.part
+    sample = f", a sample of {part.read} of {part.offered}" if part.offered else ""
+    parameters = [f"images pooled: {len(group.images)}{sample}"]
     answers = group.answers.values()
     # What has no answer may be a quantity: only where all have answers it is sure that none is.
     if group.unanswered or not answers or any(isinstance(one, Quantity) for one in answers):

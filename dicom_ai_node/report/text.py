@@ -29,6 +29,7 @@ from dicom_ai_node.report.words import (
 )
 from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
 
+AGE_AND_SEX = "Age and sex audit"
 DISCLAIMER = (
     "Research software, not a medical device. Inferred from the image by a program and not verified"
     " by a person: appearance, not identity. Not for diagnosis."
@@ -75,7 +76,7 @@ def coverage_lines(part: BundleResult, answers: Mapping[str, Answer]) -> Iterato
 
 
 def _of_all(part: BundleResult) -> str:
-    return f"{len(part.images)} of {part.offered} images were read"
+    return f"{part.read} of {part.offered} images were read"
 
 
 def counted_reasons(images: Iterable[ImageResult]) -> list[str]:
@@ -139,7 +140,7 @@ def differs(check: HeaderCheck) -> bool:
 def subject(result: StudyResult) -> str:
     """Return what the report on a study is about, as the name of its series."""
     asked = {head for part in result.parts for head in part.answers}
-    return "Age and sex audit" if asked <= {"age", "sex"} else "Header and image audit"
+    return AGE_AND_SEX if asked <= {"age", "sex"} else "Header and image audit"
 
 
 def summary(result: StudyResult) -> str:

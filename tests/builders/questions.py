@@ -94,6 +94,7 @@ def _part(
         (16.0, 90.0),
         research,
         offered,
+        len(headers) if offered else 0,
         terms,
     )
 
@@ -125,7 +126,7 @@ def region(read: int, offered: int) -> Sample:
     if offered:  # one of them could not be decoded
         why = Reason("undecodable", "the pixel data cannot be decoded")
         lost = ImageResult(part.images[-1].image, Outcome.REFUSED, reason=why)
-        part = replace(part, images=(*part.images[:-1], lost))
+        part = replace(part, images=(*part.images[:-1], lost), read=read - 1)
     return Sample(StudyResult(STUDY_UID, check(), (part,)), headers)
 
 

@@ -9,11 +9,13 @@ from io import BytesIO
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from dicom_ai_node.answers import (
+    Answer,
     Category,
     ImageRef,
     ImageResult,
@@ -167,16 +169,22 @@ def explained(sample: Sample) -> list[ExplainedImage]:
     made = []
     for number, part in enumerate(sample.result.parts):
         maps = tuple(
-            SaliencyMap(head, _KINDS[type(answer)], SaliencyMethod.GRAD_CAM, values, flat=False)
+            _map(head, answer, values)
             for (head, answer), values in zip(part.stated.items(), drawn, strict=False)
         )
         further = part.model.name if number and part.model else ""
         made += [
-            ExplainedImage(one.image, pixels, maps, further)
+            ExplainedImage(one.image, pixels, maps, further, part.research)
             for one in part.images
             if one.outcome is Outcome.ESTIMATED and maps
         ]
     return made
+
+
+def _map(head: str, answer: Answer, values: NDArray[np.float32]) -> SaliencyMap:
+    label = answer.ordered[0][0] if isinstance(answer, LabelProbabilities) else ""
+    method = SaliencyMethod.GRAD_CAM
+    return SaliencyMap(head, _KINDS[type(answer)], method, values, flat=False, label=label)
 
 
 _KINDS: dict[type, str] = {

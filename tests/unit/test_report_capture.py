@@ -14,15 +14,17 @@ from pydicom.uid import RLELossless
 
 from dicom_ai_node.answers import Answer, Reason, StudyResult
 from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.report import sheet
 from dicom_ai_node.report.build import build_reports
-from dicom_ai_node.report.sheet import COLUMNS, MOST_ROWS, draw_sheet, finding_words, wrapped
+from dicom_ai_node.report.canvas import COLUMNS, DIM, MOST_ROWS, wrapped
+from dicom_ai_node.report.sheet import draw_sheet, finding_words
 from dicom_ai_node.types import AttributeStatus, Finding, Severity
 from tests.builders.answers import age, sex, with_part
 from tests.builders.checks import header_check
+from tests.builders.questions import question_samples
 from tests.builders.reports import Sample, samples
 
-KINDS = sorted(samples())
+SAMPLES = samples() | question_samples()
+KINDS = sorted(SAMPLES)
 
 
 def capture(sample: Sample) -> Dataset:
@@ -93,7 +95,7 @@ def test_it_is_marked_and_names_its_images() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_compressed_without_loss(kind: str) -> None:
-    sample = samples()[kind]
+    sample = SAMPLES[kind]
     ds = capture(sample)
     assert ds.file_meta.TransferSyntaxUID == RLELossless
     assert np.array_equal(ds.pixel_array, draw(sample.result))
@@ -102,7 +104,7 @@ def test_it_is_compressed_without_loss(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_page_says_what_it_is_and_not_whose(kind: str, drawn: Drawn) -> None:
-    draw(samples()[kind].result)
+    draw(SAMPLES[kind].result)
     assert "NOT A MEDICAL DEVICE" in drawn.words
     assert "not verified" in drawn.words
     assert "SAMPLE-1" not in drawn.words
@@ -123,7 +125,7 @@ def test_the_scale_shows_the_interval_the_estimate_and_the_record(drawn: Drawn) 
     assert age(places["image 63"]) == pytest.approx(63.2, abs=1)
     assert age(places["recorded 21 years"]) == pytest.approx(21, abs=1)
     row = next(box[3] for words, box in drawn.texts if words == "image 63") + 16
-    shaded = np.flatnonzero(page[int(row)] == sheet._DIM)
+    shaded = np.flatnonzero(page[int(row)] == DIM)
     assert age(shaded[0]) == pytest.approx(52, abs=1)
     assert age(shaded[-1]) == pytest.approx(74, abs=1)
 

@@ -3,18 +3,20 @@
 from collections.abc import Iterator
 from datetime import datetime
 from io import BytesIO
+from typing import Any
 
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.report.build import build_reports
+from dicom_ai_node.report.build import build_reports, build_saliency
+from dicom_ai_node.report.capture import NOT_FOR_DIAGNOSIS, WARNING
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.modules import MOST_IMAGES
 from dicom_ai_node.report.text import summary
-from tests.builders.questions import question_samples, region
-from tests.builders.reports import Sample
+from tests.builders.questions import question_samples, region, section_source
+from tests.builders.reports import Sample, explained, samples, source
 
 SAMPLES = question_samples()
 
@@ -135,7 +137,7 @@ def test_a_series_of_a_thousand_images_is_one_group() -> None:
     read = [one.image.sop_instance_uid for one in sample.result.images]
     assert images(group) == sorted(read[:-1]), "the last could not be decoded"
     said = comments(group)
-    assert "20 of 1000 images were read, spread over each series." in said
+    assert "19 of 1000 images were read, spread over each series." in said
     assert "No answer from 1 image: the pixel data cannot be decoded [undecodable]" in said
     (library,) = [item for item in items(report) if name(item) == "126200"]
     assert set(images(library)) == set(read)
@@ -171,7 +173,7 @@ def test_a_research_answer_says_so_in_codes_and_words() -> None:
                      " 91.1 %, Cardiomegaly 71.3 %, Effusion 42.0 %, the most probable of 4 that"
                      " were looked for."),
         ("region", "Image: body region: CHESTABDOMEN, that is chest and abdomen (certainty 93.4 %);"
-                   " 20 of 1000 images were read."),
+                   " 19 of 1000 images were read."),
         ("research", "Image (for research, not for diagnosis): 58.4 years"),
         ("no_region", "no body region: no region is certain enough to be stated"),
     ],
@@ -195,3 +197,57 @@ def test_every_part_has_its_group_whatever_the_questions() -> None:
     assert networks == ["chest-age-sex", "chest-findings", "ct-mr-region", "ct-age-slice"]
     tracking = [item.UID for item in items(report) if name(item) == "112040"]
     assert len(set(tracking)) == len(tracking)
+
+
+def captures(sample: Sample) -> list[Dataset]:
+    """The capture of the result, then those of the maps."""
+    given: dict[str, Any] = {
+        "settings": ReportSettings(secondary_capture=True, saliency="grad-cam"),
+        "rules_version": "7",
+        "digest": "d",
+        "created": datetime(2024, 3, 16, 8, 0),
+    }
+    (_, drawing) = build_reports(sample.result, sample.sources, **given)
+    maps = build_saliency(sample.result, sample.sources, explained(sample), **given)
+    return [pydicom.dcmread(BytesIO(one.files[0].content)) for one in (drawing, *maps)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "part", "laterality"),
+    [
+        ("one_image", {}, "CHEST", None),
+        ("findings", {}, "CHEST", None),
+        ("findings", {"BodyPartExamined": b"LUNG"}, "LUNG", ""),
+        ("findings", {"BodyPartExamined": b"RIBS AND SO ON"}, "CHEST", None),
+        ("two_regions", {}, "CHESTABDOMEN", None),
+        ("two_regions", {"BodyPartExamined": b"LSPINE"}, "LSPINE", None),
+        ("two_regions", {"BodyPartExamined": b"KNEE", "ImageLaterality": b"L"}, "KNEE", "L"),
+        ("two_regions", {"BodyPartExamined": b"KNEE"}, "KNEE", ""),
+        ("no_region", {}, None, ""),
+    ],
+)
+def test_a_capture_shows_the_part_of_its_image_and_not_always_a_chest(
+    kind: str, header: dict[str, bytes], part: str | None, laterality: str | None
+) -> None:
+    sample = (SAMPLES | samples())[kind]
+    made = section_source if "region" in kind else source
+    sources = [made(number, **header) for number in range(1, len(sample.sources) + 1)]
+    for capture in captures(Sample(sample.result, sources)):
+        assert capture.get("BodyPartExamined") == part
+        assert capture.get("Laterality") == laterality
+
+
+def test_maps_of_findings_name_the_finding_and_are_not_for_diagnosis() -> None:
+    of_age_and_sex, of_findings = explained(SAMPLES["findings"])
+    assert of_age_and_sex.warning == WARNING
+    assert of_findings.warning == NOT_FOR_DIAGNOSIS
+    said = str(captures(SAMPLES["findings"])[2].DerivationDescription)
+    assert "its answer to Pleural Thickening rests on" in said
+    assert {one.warning for one in explained(SAMPLES["research"])} == {NOT_FOR_DIAGNOSIS}
+
+
+def test_a_capture_of_a_thousand_images_names_those_that_were_read() -> None:
+    sample = SAMPLES["region"]
+    (drawing, *_) = captures(sample)
+    named = {item.ReferencedSOPInstanceUID for item in drawing.SourceImageSequence}
+    assert named == {one.image.sop_instance_uid for one in sample.result.images}
