@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dicom_ai_node.errors import NodeError
+from dicom_ai_node.pixels.file import open_image
 from dicom_ai_node.pixels.normalise import stretch
+from dicom_ai_node.pixels.sections import AIR, section
 from dicom_ai_node.pixels.windows import fit, padded, windows
 from training.data.regions import Slice
 from training.data.tables import DataError
@@ -46,39 +49,27 @@ def image(one: Slice) -> tuple[NDArray[np.float32], bool]:
     """
     try:
         if one.file.suffix == ".npz":
-            return _array(one.file)
+            return _array(one)
         if one.file.suffix.lower() in (".dcm", ""):
             return _dicom(one.file)
         with Image.open(one.file) as picture:
             return np.asarray(picture.convert("L"), np.float32), False
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, NodeError) as error:
         raise DataError(f"{one.file}: expected an image: {error}") from error
 
 
-def _array(file: Path) -> tuple[NDArray[np.float32], bool]:
-    with np.load(file) as stored:
-        if "hu" in stored.files:
-            return stored["hu"].astype(np.float32), True
-        return stored["px"].astype(np.float32), False
+def _array(one: Slice) -> tuple[NDArray[np.float32], bool]:
+    """Values in the units of the Modality LUT: HU of a CT."""
+    with np.load(one.file) as stored:
+        found = stored["hu" if "hu" in stored.files else "px"].astype(np.float32)
+    ct = one.modality == "CT"
+    return (np.maximum(found, np.float32(AIR)) if ct else found), ct
 
 
 def _dicom(file: Path) -> tuple[NDArray[np.float32], bool]:
-    """One frame in the units of its Modality LUT (PS3.3 C.11.1): HU of a CT."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-    from pydicom.pixels.processing import apply_rescale
-
-    try:
-        header = pydicom.dcmread(file)
-        pixels = header.pixel_array
-    except (InvalidDicomError, AttributeError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(str(error)) from error
-    if pixels.ndim != 2:
-        raise ValueError(f"one grey frame is expected, got {pixels.shape}")
-    found = np.asarray(apply_rescale(pixels, header), np.float32)
-    if header.get("PhotometricInterpretation") == "MONOCHROME1":
-        found = found.max() + found.min() - found
-    return found, header.get("Modality") == "CT"
+    """As the node reads it."""
+    seen = section(open_image(file))
+    return seen.values, seen.hounsfield
 
 
 def values(slices: Sequence[Slice], side: int) -> Values:
@@ -89,7 +80,7 @@ def values(slices: Sequence[Slice], side: int) -> Values:
         pixels, absolute[at] = image(one)
         small = fit(pixels, side)
         if absolute[at]:
-            clipped = np.clip(small, -2048, 6000)
+            clipped = np.clip(small, AIR, 6000)
             found[at] = padded(clipped[np.newaxis] - np.float32(OUTSIDE), side)[0] + OUTSIDE
         else:
             found[at] = padded(stretch(small)[np.newaxis], side)[0]
