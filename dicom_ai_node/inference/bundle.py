@@ -25,7 +25,8 @@ from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference.calibration import Calibration, ManifestPart
 from dicom_ai_node.inference.fitting import Covered
 from dicom_ai_node.inference.heads import CategoryHead, Gate, Head, Row
-from dicom_ai_node.pixels.contracts import CONTRACTS, Contract, Takes
+from dicom_ai_node.pixels.contracts import CONTRACTS, PROJECTIONS, Contract, Takes
+from dicom_ai_node.pixels.projections import refuse_without_skimage
 from dicom_ai_node.pixels.refusals import Accepted
 
 MANIFEST = "manifest.json"
@@ -255,8 +256,8 @@ def verify(path: Path) -> Manifest:
 def verify_in_use(model: ModelSettings) -> list[Manifest]:
     """Verify every bundle that a configuration names; return their manifests, the first one first.
 
-    Raises BundleError: one cannot be used; ConfigError: two keys name the same weights, or two
-    that are reported bear one name.
+    Raises BundleError: one cannot be used; ConfigError: two keys name the same weights, two that
+    are reported bear one name, or a package is missing that one needs.
     """
     named = [("bundle", model.bundle), *(("further", name) for name in model.further)]
     named += [("shadow", model.shadow)] if model.shadow else []
@@ -266,6 +267,8 @@ def verify_in_use(model: ModelSettings) -> list[Manifest]:
             manifest = verify(resolve_bundle(name))
         except BundleError as error:
             raise BundleError(f"model.{key}: {error}") if key == "further" else error from error
+        if manifest.accepts.contract == PROJECTIONS:
+            refuse_without_skimage()
         if manifest.sha256 in found:
             other = found[manifest.sha256][0]
             same = "the live bundle" if other == "bundle" else f"named by model.{other} already"

@@ -1,11 +1,14 @@
 """A quantity with mean and log variance goes the way of one over whole numbers."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dicom_ai_node.answers import Quantity
+from dicom_ai_node.config.processes import ModelSettings
+from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.inference import bundle, fitting
 from dicom_ai_node.inference.calibration import LEVELS, Widening
 from dicom_ai_node.inference.engine import Estimator, run
@@ -68,3 +71,19 @@ def test_split_conformal_mends_a_sigma_that_is_too_small() -> None:
     for level, covered in zip(LEVELS, fitting.summary(bounds, truth[~half]), strict=True):
         assert covered.coverage == pytest.approx(float(level) / 100, abs=0.04)
     assert fitted.quantity("age").sd_scale == pytest.approx(1.4, abs=0.1)
+
+
+def test_what_a_bundle_of_projections_needs_is_asked_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = {"contract": "projections-1", "takes": "series", "modalities": ["CT"]}
+    folder = invented_bundle(tmp_path / "series", (YEARS,), accepts=route)
+    model = ModelSettings(bundle=str(folder))
+    assert [manifest.name for manifest in bundle.verify_in_use(model)] == ["series"]
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "skimage" else found(name)
+    )
+    with pytest.raises(ConfigError, match=r"scikit-image: pip install 'dicom-ai-node\[ct\]'"):
+        bundle.verify_in_use(model)
