@@ -16,6 +16,7 @@ from dicom_ai_node.cli.commands import AsJson, ConfigFile, First, Last, Limit
 from dicom_ai_node.cli.common import check_folder, configuration, open_database
 from dicom_ai_node.cli.printing import Output
 from dicom_ai_node.config import Config
+from dicom_ai_node.config.bundles import analysed_modalities
 from dicom_ai_node.errors import AuditError, ConfigError, StorageError
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent, AuditState
@@ -34,7 +35,13 @@ class AuditOptions:
     ]
     first: First = None
     last: Last = None
-    modality: Annotated[str, typer.Option(help="Modalities, separated by commas.")] = "CR,DX"
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            help="Modalities, separated by commas; without it CR, DX, and what further bundles"
+            " look at."
+        ),
+    ] = None
     headers_only: Annotated[
         bool, typer.Option("--headers-only", help="Ask for no images at all.")
     ] = False
@@ -51,11 +58,14 @@ class AuditOptions:
         typer.Option(help="Share of false ones to expect among the image conflicts (H1 to H3)."),
     ] = _RATE
 
-    def spec(self) -> AuditSpec:
+    def spec(self, config: Config) -> AuditSpec:
         """Return it as an audit keeps it; ConfigError names an option that cannot be."""
         if self.headers_only:
             self._check_without_images()
-        modalities = tuple(filter(None, map(str.strip, self.modality.upper().split(","))))
+        if self.modality is None:
+            modalities = analysed_modalities(config.model)
+        else:
+            modalities = tuple(filter(None, map(str.strip, self.modality.upper().split(","))))
         if not modalities:
             raise ConfigError(f"--modality {self.modality!r}: expected at least one, such as CR,DX")
         try:
@@ -117,8 +127,8 @@ def start(
 
     Example: dicom-ai-node audit start --source web:main --pixels all --alerts-per-day 2 --detach
     """
-    spec = asked.spec()
     settings = configuration(config)
+    spec = asked.spec(settings)
     if dry_run:
         return audit_work.dry_run(settings, spec, as_json=as_json)
     db = open_database(settings)

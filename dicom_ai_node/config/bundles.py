@@ -5,7 +5,9 @@ use for a network.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from dicom_ai_node.config.paths import models_folder, shipped_bundles
 from dicom_ai_node.config.processes import ModelSettings
@@ -63,10 +65,35 @@ def analysed_classes(model: ModelSettings) -> frozenset[str]:
     Raises BundleError or ConfigError: a bundle is not there, or its manifest cannot be read.
     """
     found = set(map(str, ANALYSABLE))
+    for route in _routes(model):
+        found |= route.sop_classes
+    return frozenset(found - FILED_ONLY)
+
+
+def analysed_modalities(model: ModelSettings) -> tuple[str, ...]:
+    """Return values of Modality whose images are analysed: what an audit lists.
+
+    CR and DX, and those of routes to other classes than radiographs and captures.
+
+    Raises BundleError or ConfigError: as :func:`analysed_classes`.
+    """
+    others = [route for route in _routes(model) if route.sop_classes - ANALYSABLE - FILED_ONLY]
+    named = (modality for route in others for modality in route.modalities if modality)
+    return tuple(dict.fromkeys(("CR", "DX", *named)))
+
+
+class _Route(NamedTuple):
+    sop_classes: frozenset[str]
+    modalities: tuple[str, ...]
+
+
+def _routes(model: ModelSettings) -> Iterator[_Route]:
     for folder in reporting_bundles(model):
         file = folder / "manifest.json"
         try:
-            found |= {*map(str, json.loads(file.read_bytes())["accepts"]["sop_classes"])}
+            accepts = json.loads(file.read_bytes())["accepts"]
+            classes, modalities = accepts["sop_classes"], accepts["modalities"]
+            yield _Route(frozenset(map(str, classes)), tuple(map(str, modalities)))
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise BundleError(f"{file}: expected a manifest with accepts.sop_classes") from error
-    return frozenset(found - FILED_ONLY)
+            expected = "expected a manifest with accepts.sop_classes and accepts.modalities"
+            raise BundleError(f"{file}: {expected}") from error

@@ -41,10 +41,11 @@ def recalibrate(
 
     The rules, and the gates where it overrides the bundle's, are those of ``config``.
 
-    Raises RecalibrationError: fewer than ``at_least`` images can be used, or ``out`` or ``label``
-    cannot; BundleError: the bundle is incomplete or altered.
+    Raises RecalibrationError: fewer than ``at_least`` images can be used, or ``out``, ``label`` or
+    bundles of this kind cannot; BundleError: the bundle is incomplete or altered.
     """
     check_target(out, label)
+    check_route(bundle.load_manifest(base))
     estimator = Estimator(
         base,
         device=config.model.device,
@@ -82,6 +83,20 @@ def check_target(out: Path, label: str) -> None:
 def fewest(threshold: float) -> int:
     """Images below which no p-value falls under ``threshold``: its gate would let all pass."""
     return int(1 / threshold) if threshold > 0 else 1
+
+
+def check_route(manifest: Manifest) -> None:
+    """Raise RecalibrationError unless one image says of a bundle what the header can be held to."""
+    if manifest.accepts.takes == "series":
+        raise RecalibrationError(
+            f"{manifest.name}: an input of it is a series; recalibrating takes single images"
+        )
+    if manifest.spans:
+        # A header names the part that was asked for; the sections show what lies around it, too.
+        named = ", ".join(sorted(manifest.spans))
+        raise RecalibrationError(
+            f"{manifest.name}: no header says what a single image shows of {named}"
+        )
 
 
 def check_number(cases: Cases, files: Mapping[str, int], at_least: int) -> None:

@@ -45,7 +45,38 @@ _FURTHER = (
     "and has a part of\n# its own in the report.\n"
     "further = []\n"
 )
+_SECTIONS = "bundles look at CT and MR, too"
+_BODY_PART = (
+    "# Give no body part when the images show the stated one, or one of those that a combined "
+    "term\n# covers, less probably.\n"
+    "min_body_part_certainty = 0.8\n"
+)
 INTENDED = (
+    Change("help/audit-start", _SECTIONS),
+    Change(
+        "*",
+        _SECTIONS,
+        "The image is larger than any radiograph",
+        "The image is larger than any that is read",
+    ),
+    Change(
+        "*",
+        _SECTIONS,
+        "The bits of a pixel are not those of a radiograph",
+        "The bits of a pixel are not those of a grey image",
+    ),
+    Change(
+        "config/example*",
+        _SECTIONS,
+        r"^(min_sex_certainty = 0\.8\n)",
+        r"\1" + _BODY_PART,
+    ),
+    Change(
+        "config/check-json",
+        _SECTIONS,
+        r'("min_sex_certainty":[^,]*,)',
+        r'\1"min_body_part_certainty":0.8,',
+    ),
     Change("model/list*", _ROUTES),
     Change("model/show", _ROUTES, r"^(folder +.*\n)", r"\1in use  as model.bundle\n"),
     Change("errors/*-model", _ROUTES, r"^(folder +.*\n)", r"\1in use        no\n"),

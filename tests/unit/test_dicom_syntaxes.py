@@ -11,6 +11,7 @@ from dicom_ai_node.dicom.classes import (
     ANALYSABLE,
     FILED_ONLY,
     RADIOGRAPHS,
+    SECTIONS,
     VERIFICATION,
     storage_classes,
 )
@@ -80,6 +81,9 @@ def test_the_statement_lists_the_classes() -> None:
         for _, uids, treated in rows_of("SOP class")
         for uid in re.findall(r"[0-9.]{9,}", uids)
     }
+    of_routes = {uid for uid, treated in listed.items() if "route" in treated}
+    assert of_routes == SECTIONS
+    listed = {uid: treated for uid, treated in listed.items() if uid not in of_routes}
     assert set(listed) == {VERIFICATION, *storage_classes()}
     assert {uid for uid, treated in listed.items() if treated == "kept"} == FILED_ONLY
     assert (

@@ -20,17 +20,19 @@ from dicom_ai_node import pixels
 from dicom_ai_node.analyse.files import analyse_files
 from dicom_ai_node.analyse.saliency import MOST_OF_SAMPLE, build_captures
 from dicom_ai_node.answers import Category, ImageRef, Outcome, Prediction, Quantity, StudyResult
+from dicom_ai_node.cli.audit import AuditOptions
 from dicom_ai_node.config import Config, parse_config
-from dicom_ai_node.config.bundles import reporting_bundles
+from dicom_ai_node.config.bundles import analysed_modalities, reporting_bundles
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.decide.images import Gates, judge_frames, pool
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
 from dicom_ai_node.dicom.classes import SECTIONS
-from dicom_ai_node.errors import BundleError
+from dicom_ai_node.errors import BundleError, RecalibrationError
 from dicom_ai_node.inference import engine
 from dicom_ai_node.inference.bundle import MANIFEST, load_manifest
 from dicom_ai_node.inference.heads import CategoryHead, QuantityHead
 from dicom_ai_node.pipeline import Pipeline, Prepared
+from dicom_ai_node.recalibrate.pack import recalibrate
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from tests.builders.bundles import SIZE, invented_bundle
@@ -250,6 +252,26 @@ def test_a_route_that_fits_no_contract_is_refused(bundles: dict[str, Path], tmp_
         (folder / MANIFEST).write_text(json.dumps(manifest))
         with pytest.raises(BundleError, match=words):
             load_manifest(folder)
+
+
+def test_what_no_header_says_of_an_image_is_not_recalibrated(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    for name, words in (("region", "no header says .* region"), ("years", "is a series")):
+        with pytest.raises(RecalibrationError, match=words):
+            recalibrate(
+                bundles[name], [], parse_config({}), tmp_path / "out", label="site",
+                at_least=1, today=TODAY, track=lambda *_: lambda: None,
+            )  # fmt: skip
+
+
+def test_audits_list_what_the_routes_look_at(bundles: dict[str, Path]) -> None:
+    assert analysed_modalities(parse_config({}).model) == ("CR", "DX")
+    model = configured(bundles, "region", "years").model
+    assert analysed_modalities(model) == ("CR", "DX", "CT", "MR")
+    assert AuditOptions("node").spec(configured(bundles, "region")).modalities[2:] == ("CT", "MR")
+    chosen = AuditOptions("node", modality="mg").spec(configured(bundles, "region"))
+    assert chosen.modalities == ("MG",)
 
 
 def test_values_of_a_span_are_defined_terms() -> None:

@@ -14,7 +14,7 @@ from dicom_ai_node.audit.sources import BrokenOff, Fetched, Listed, cfind
 from dicom_ai_node.audit.sources.remote import Image
 from dicom_ai_node.audit.sources.temporary_scp import IncomingFiles, TemporaryScp, settle
 from dicom_ai_node.config.peers import PacsTable
-from dicom_ai_node.dicom.classes import ANALYSABLE, GET, MOVE
+from dicom_ai_node.dicom.classes import ANALYSABLE, GET, MOVE, SECTIONS
 from dicom_ai_node.dicom.syntaxes import ACCEPTED_SYNTAXES, OFFERED_SYNTAXES
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
 from dicom_ai_node.peer.exchange import Exchange, RetrieveOutcome
@@ -252,9 +252,9 @@ def _queries(listed: Listed, inventory: Inventory) -> Iterable[Dataset]:
 
 
 def _classes(inventory: Inventory) -> tuple[str, ...]:
-    """Return the storage classes to propose: what the node analyses, and what is listed."""
+    """Return the storage classes to propose: what a node may analyse, and what is listed."""
     listed = {image.sop_class_uid for image in inventory.images}
-    known = {str(uid) for uid in ANALYSABLE}
+    known = {str(uid) for uid in ANALYSABLE | SECTIONS}
     more = sorted(uid for uid in listed - known if uid)
     return (*sorted(known), *more)[:_MOST_CLASSES]
 
