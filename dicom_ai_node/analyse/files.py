@@ -185,7 +185,7 @@ def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[Ima
             "path": str(path),
             "kind": "dicom",
             "sop_instance_uid": image.sop_instance_uid,
-            **_document(part, said, one),
+            **_document(done, said, one),
             "recorded": recorded_part(done.result.check),
             "status": status_part(done.result.check),
             "rules": list(done.result.check.rules),
@@ -195,7 +195,7 @@ def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[Ima
             document |= _NO_HEADER
         if others := seen[1:]:
             document["further"] = [
-                _document(part, said, one) | {"model": _model(part.bundle)}
+                _document(done, said, one) | {"model": _model(part.bundle)}
                 for part, said, one in others
             ]
         document["saliency"] = [
@@ -237,10 +237,11 @@ def _write_pictures(
     return pictures.write(explained, path) if explained else []
 
 
-def _document(part: PreparedPart, said: BundleResult, image: ImageResult) -> dict[str, Any]:
+def _document(done: _Done, said: BundleResult, image: ImageResult) -> dict[str, Any]:
     """Return the public form of what a bundle says of one image.
 
-    Its reason to abstain from the study holds for each of the images.
+    Its reason to abstain from the study holds for each of the images. Where it read a sample, what
+    it says of the study stands beside: no image says it alone.
     """
     answered = image.outcome is Outcome.ESTIMATED and said.outcome is Outcome.ESTIMATED
     reason = image.reason or said.reason
@@ -257,6 +258,12 @@ def _document(part: PreparedPart, said: BundleResult, image: ImageResult) -> dic
         document["gate"] = {name: round(value, 4) for name, value in passed.items()}
         if answered:
             document |= {name: _answer(name, prediction.answers[name]) for name in said.stated}
+    if said.research:
+        document["research"] = True
+    if said.offered:
+        of_study = {name: _answer(name, answer) for name, answer in said.given.items()}
+        counts = {"read": said.read, "offered": said.offered}
+        document["study"] = {"study_instance_uid": done.study.uid, **counts, **of_study}
     return document
 
 
@@ -273,7 +280,8 @@ def _answer(name: str, answer: Answer) -> dict[str, Any]:
         return {"probabilities": shares}
     if set(shares) == {"F", "M"} and name == "sex":  # as it was before there were other categories
         return {"estimate": answer.value, "probability_female": shares["F"]}
-    return {"estimate": answer.value, "probabilities": shares}
+    covered = {"covered": list(answer.covered)} if len(answer.covered) > 1 else {}
+    return {"estimate": answer.value, "probabilities": shares, **covered}
 
 
 def _unanswered(said: BundleResult, image: ImageResult) -> list[dict[str, str]]:

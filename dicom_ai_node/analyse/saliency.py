@@ -89,11 +89,14 @@ def explain_image(
     ``result`` is what it says of ``part``, its part of the study. Of findings the map is that of
     the most probable one.
     """
-    outcome, prediction = next(
-        (one.outcome, one.prediction) for one in result.images if one.image is image
-    )
+    answered = [
+        one.prediction
+        for one in result.images
+        if one.image is image and one.outcome is Outcome.ESTIMATED
+    ]
+    prediction = answered[0] if answered else None  # none, too, where others stand for the image
     wanted = [name for name in result.stated if heads is None or name in heads]
-    if outcome is not Outcome.ESTIMATED or prediction is None or not wanted:
+    if prediction is None or not wanted:
         return None
     labels = {
         name: answer.ordered[0][0]

@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 from rich.text import Text
 
-from dicom_ai_node.answers import SaliencyMethod
+from dicom_ai_node.answers import Outcome, SaliencyMethod
 from dicom_ai_node.cli.check_header import searched
 from dicom_ai_node.cli.commands import AsJson, ConfigFile, Paths
 from dicom_ai_node.cli.common import check_folder
@@ -28,12 +28,15 @@ from dicom_ai_node.cli.printing import (
 )
 from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.errors import NodeError
+from dicom_ai_node.inference.heads import RESERVED
 from dicom_ai_node.monitor.measures import spoken
 from dicom_ai_node.terminal import console, plain_terminal, progress_console
 
 if TYPE_CHECKING:
     from dicom_ai_node.analyse.saliency import Pictures
 
+_FEW = 3
+"""Findings that are named."""
 _WEAK_EVIDENCE = (
     "Grad-CAM's map of the sex shows where the image is striking more than what speaks for a sex:"
     " --saliency-method score-cam shows that better."
@@ -55,7 +58,7 @@ class Maps:
         typer.Option(help="Of --saliency; score-cam takes seconds an image."),
     ] = "grad-cam"
     saliency_head: Annotated[
-        str, typer.Option(help="Of --saliency: which answer, age or sex; both: all of them.")
+        str, typer.Option(help="Of --saliency: which answer, such as age; both: all of them.")
     ] = "both"
 
     def heads(self, of_bundles: Sequence[str]) -> tuple[str, ...]:
@@ -81,13 +84,14 @@ def infer(
     maps: Maps,
     as_json: AsJson = False,
 ) -> Output:
-    """Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.
+    """Estimate age, sex and what else bundles answer from DICOM, PNG and JPEG files.
 
-    Every image is shown to the network, whatever the policy says of flagged studies. PNG and
+    No PACS is needed. Every image is shown to the networks whose bundles accept it, whatever the
+    policy says of flagged studies; of a large series those see a sample that ask for one. PNG and
     JPEG have no header: nothing is compared, and --sr has no report on them. Exit code 1 when a
     file is none of the three, a folder holds no file, or a report could not be written.
 
-    --saliency writes UID-age.png and UID-sex.png, by SOPInstanceUID, of each image that is
+    --saliency writes UID-age.png, UID-sex.png and so on, by SOPInstanceUID, of each image that is
     answered; what was refused or abstained has none, and its reason is in the output. Which file
     has which picture is told below the answers, and with --json in "saliency".
 
@@ -156,7 +160,8 @@ class _Run:
         """Yield what people see below the progress."""
         if not self.done:
             return
-        yield _table(self.done, paths, self.of_bundles)
+        yield _table(self.done, paths)
+        yield from _of_studies(self.done)
         if pictures := sum(document["kind"] == "picture" for document in self.done):
             yield f"{pictures} PNG or JPEG without a header: nothing recorded to compare with."
         yield from counted(document["rules"] for document in self.done)
@@ -192,29 +197,87 @@ def _is_map(file: Path, folder: Path | None, heads: Sequence[str]) -> bool:
     return folder is not None and named and file.parent.resolve() == folder.resolve()
 
 
-def _table(
-    done: Sequence[dict[str, Any]], paths: Sequence[Path], of_bundles: Sequence[str]
-) -> Block:
-    """Return a line for each file, and one more for each further bundle that saw it."""
+def _table(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Block:
+    """Return a line for each file, and one more for each further bundle that saw it.
+
+    Age and sex have columns; what else is answered stands below, with the reason why something is
+    not. What was told by its header alone is counted elsewhere.
+    """
     said = [
         part | {"path": document["path"], "rules": document["rules"]}
         for document in done
-        for part in (document, *document.get("further", ()))
+        for part in _parts(document)
+        if part["outcome"] != Outcome.HEADER_ONLY
     ]
+    several = len({(part["model"] or {}).get("name") for part in said}) > 1
     shown = [shown_path(part["path"], paths) for part in said]
     column, width = file_column(shown)
-    others = [head for head in of_bundles if head not in ("age", "sex")]
-    further = [spoken(head).capitalize() for head in others]
-    names = ["Outcome", "Age", "90 %", "Sex", "p(F)", *further, "Rules"]
+    names = ["Outcome", "Age", "90 %", "Sex", "p(F)", "Rules"]
     rows = [
-        (cut_left(path, width), *_infer_row(part, others))
-        for path, part in zip(shown, said, strict=True)
+        (cut_left(path, width), *_infer_row(part)) for path, part in zip(shown, said, strict=True)
     ]
-    reasons = [_why_not(part) for part in said]
+    below = [_below(part, several) for part in said]
+    called = "Answers and reasons" if several else "Reason"
     if console.width < WIDE:
-        return Lines(["File", *names], rows, reasons, called="Reason", gives=[len(names)])
-    with_reasons = [(*row, reason) for row, reason in zip(rows, reasons, strict=True)]
-    return table((column, *names, "Reason"), with_reasons)
+        return Lines(["File", *names], rows, below, called=called, gives=[len(names)])
+    with_reasons = [(*row, words) for row, words in zip(rows, below, strict=True)]
+    return table((column, *names, called), with_reasons)
+
+
+def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from (document, *document.get("further", ()))
+
+
+def _below(part: dict[str, Any], several: bool) -> str:
+    """Return what a bundle says of a file beside age and sex, and why it says no more."""
+    answers = {
+        name: value
+        for name, value in part.items()
+        if name not in (*RESERVED, "age", "sex", "further") and value
+    }
+    said = [_other(name, value) for name, value in answers.items()]
+    use = _use(part)
+    reasons = list(dict.fromkeys(reason["text"] for reason in part["unanswered"]))
+    words = "; ".join([*said, *([use] if use and said else []), *reasons])
+    if not several or not part["model"]:
+        return words
+    return ": ".join(filter(None, (_named(part), words)))
+
+
+def _named(part: dict[str, Any]) -> str:
+    name = str(part["model"]["name"])
+    return f"{name}, for research" if part.get("research") else name
+
+
+def _use(part: dict[str, Any]) -> str:
+    """Say what findings are not for."""
+    kinds = [value for name, value in part.items() if name not in RESERVED and value]
+    findings = any("estimate" not in value for value in kinds if "probabilities" in value)
+    return "not for diagnosis" if findings else ""
+
+
+def _of_studies(done: Sequence[dict[str, Any]]) -> Iterator[Block]:
+    """Yield what is said of studies of which a sample was read, once for each."""
+    told = set()
+    for document in done:
+        for part in _parts(document):
+            study = part.get("study")
+            if study is None or (key := (study["study_instance_uid"], _named(part))) in told:
+                continue
+            told.add(key)
+            yield f"study of {Path(document['path']).name}: {_named(part)}: {_of_study(study)}"
+    unread = sum(
+        all(part["outcome"] == Outcome.HEADER_ONLY for part in _parts(document))
+        for document in done
+    )
+    if unread:
+        yield f"{unread} files were read by their headers: others of their series stand for them"
+
+
+def _of_study(study: dict[str, Any]) -> str:
+    said = [_other(name, value) for name, value in study.items() if name not in RESERVED]
+    said = said or ["no answer"]
+    return f"{'; '.join(said)} ({study['read']} of {study['offered']} images were read)"
 
 
 def _passes(progress: Progress) -> Callable[[int, int], None]:
@@ -227,7 +290,7 @@ def _passes(progress: Progress) -> Callable[[int, int], None]:
     return tell
 
 
-def _infer_row(document: dict[str, Any], others: Sequence[str]) -> list[str]:
+def _infer_row(document: dict[str, Any]) -> list[str]:
     age, sex = document.get("age"), document.get("sex")
     return [
         document["outcome"],
@@ -235,18 +298,21 @@ def _infer_row(document: dict[str, Any], others: Sequence[str]) -> list[str]:
         "{:.0f}-{:.0f}".format(*age["interval90"]) if age else "",
         sex["estimate"] if sex else "",
         f"{sex['probability_female']:.3f}" if sex and "probability_female" in sex else "",
-        *(_other(document.get(head)) for head in others),
         uncounted(document["rules"]),
     ]
 
 
-def _other(answer: dict[str, Any] | None) -> str:
-    """Return what a head beside age and sex answers, of findings the probable ones."""
-    if answer is None or "estimate" in answer:
-        return str(answer["estimate"]) if answer else ""
-    return ", ".join(label for label, share in answer["probabilities"].items() if share >= 0.5)
-
-
-def _why_not(document: dict[str, Any]) -> str:
-    """Say why there is no age, no sex, or neither."""
-    return "; ".join(dict.fromkeys(reason["text"] for reason in document["unanswered"]))
+def _other(name: str, answer: dict[str, Any]) -> str:
+    """Return what a head beside age and sex answers, of findings the most probable."""
+    front = spoken(name)
+    if "interval90" in answer:
+        low, high = answer["interval90"]
+        return f"{front} {answer['estimate']:.0f} ({low:.0f}-{high:.0f})"
+    shares = answer["probabilities"]
+    if "estimate" in answer:
+        value = answer["estimate"]
+        return f"{front} {value} ({shares[value]:.0%})"
+    most = sorted(shares.items(), key=lambda one: -one[1])[:_FEW]
+    words = ", ".join(f"{spoken(label)} {share:.0%}" for label, share in most)
+    rest = f", the most probable of {len(shares)}" if len(shares) > _FEW else ""
+    return f"{front} {words}{rest}"

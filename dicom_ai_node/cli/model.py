@@ -13,15 +13,19 @@ from dicom_ai_node.cli.commands import PLACES, Bundle, ConfigFile, Weeks
 from dicom_ai_node.cli.common import check_folder, configuration, open_database
 from dicom_ai_node.cli.printing import Block, Output, cut_left, pairs, table
 from dicom_ai_node.config import load_config
+from dicom_ai_node.monitor.measures import spoken
 from dicom_ai_node.output import escaped_json
+from dicom_ai_node.report.words import unit_words
 from dicom_ai_node.terminal import console
 
 if TYPE_CHECKING:
-    from dicom_ai_node.inference.bundle import Figure, Manifest
+    from dicom_ai_node.inference.bundle import Figure, Manifest, Route
+    from dicom_ai_node.inference.heads import Head
 
 _WEEK = 7 * 86400.0
 _FIGURES = ("age MAE, years", "age coverage at 90 %", "sex accuracy")
 _MOST_FIGURES = 12
+_RESEARCH = "for research: reported and marked so, never held against the header nor proposed"
 
 
 def list_(config: ConfigFile = None) -> Output:
@@ -70,6 +74,11 @@ def _in_use(config: Path | None) -> dict[Path, str]:
     return {path: key for key, paths in named.items() for path in paths}
 
 
+def _used_as(path: Path, used: dict[Path, str]) -> str | None:
+    """Return as what a bundle is used, however its folder is written."""
+    return {one.resolve(): key for one, key in used.items()}.get(path.resolve())
+
+
 def show(name: Bundle = "default", config: ConfigFile = None) -> Output:
     """Show a bundle: what it is for, what it was trained on, how well it does.
 
@@ -85,7 +94,7 @@ def show(name: Bundle = "default", config: ConfigFile = None) -> Output:
     return Output(
         [manifest],
         json=lambda whole: escaped_json(whole.model_dump_json(indent=2)),
-        blocks=_bundle_blocks(manifest, path, _in_use(config).get(path)),
+        blocks=_bundle_blocks(manifest, path, _used_as(path, _in_use(config))),
     )
 
 
@@ -188,19 +197,17 @@ def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iter
     """A screen; the whole manifest is in ``--json``."""
     training = manifest.training
     low, high = training.age_range
-    gates = [
-        f"{name.replace('_', ' ')} >= {least:g}" for name, least in manifest.thresholds.items()
-    ]
+    gates = [f"{spoken(name)} >= {least:g}" for name, least in manifest.thresholds.items()]
     rows = [
         ("name", f"{manifest.name} {manifest.version}, {manifest.architecture}"),
         ("folder", str(path)),
         ("in use", f"as model.{in_use}" if in_use else "no"),
         ("weights", manifest.sha256),
-        ("sees", f"{manifest.size} x {manifest.size} pixels, contract {manifest.accepts.contract}"),
-        (
-            "answers",
-            f"when {', '.join(gates)}",
-        ),
+        *(("use", line) for line in [_RESEARCH] if manifest.research),
+        ("sees", _accepted(manifest.accepts)),
+        ("", f"{manifest.size} x {manifest.size} pixels, contract {manifest.accepts.contract}"),
+        *zip(("answers", *[""] * len(manifest.heads)), map(_asked, manifest.heads), strict=False),
+        ("", f"when {', '.join(gates)}"),
         (
             "trained on",
             f"{training.images} images of {training.patients} patients of"
@@ -219,7 +226,8 @@ def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iter
         for figure in _main(manifest.figures)
     ]
     if found:
-        title = "Figures of whole data sets, images that every gate lets pass"
+        gated = all(figure.gated for figure in _main(manifest.figures))
+        title = "Figures of whole data sets" + (", images that every gate lets pass" * gated)
         columns = ("Measured on", "What", "Value (95 %)", "Images")
         yield table(columns, found[:_MOST_FIGURES], title=title)
     yield Text("whole: dicom-ai-node model show --json; figures in CARD.md", style="dim")
@@ -230,7 +238,30 @@ def _interval(figure: "Figure") -> str:
 
 
 def _main(figures: Sequence["Figure"]) -> Iterator["Figure"]:
-    """The figures that figure looks for first: of whole data sets, not of their parts."""
-    whole = [figure for figure in figures if not figure.group and figure.gated]
-    for quantity in _FIGURES:
-        yield from (figure for figure in whole if figure.quantity == quantity)
+    """The figures that one looks for first: of whole data sets, not of their parts.
+
+    Those of age and sex where there are any, else all in the manifest's order.
+    """
+    whole = [figure for figure in figures if not figure.group]
+    wanted = [figure for figure in whole if figure.gated and figure.quantity in _FIGURES]
+    yield from sorted(wanted, key=lambda one: _FIGURES.index(one.quantity)) or whole
+
+
+def _accepted(route: "Route") -> str:
+    """Say which images a bundle is shown."""
+    modalities = ", ".join(modality or "none stated" for modality in route.modalities)
+    takes = "a series as one input" if route.takes == "series" else "each image"
+    if route.sample and route.takes == "image":
+        takes = f"at most {route.sample} images of a series"
+    return f"{takes} of modality {modalities}, in {len(route.sop_classes)} SOP classes"
+
+
+def _asked(head: "Head") -> str:
+    """Say what a head answers, and what that is held against."""
+    if head.kind == "quantity":
+        words = f"{spoken(head.name)}, {unit_words(head.unit)}"
+    elif head.kind == "category":
+        words = f"{spoken(head.name)}: {', '.join(head.values)}"
+    else:
+        return f"{spoken(head.name)}: {', '.join(map(spoken, head.labels))}"
+    return f"{words}; held against {head.attribute}" if head.attribute else words

@@ -30,6 +30,7 @@ from dicom_ai_node.decide.stored import heads_in, parts_in
 from dicom_ai_node.errors import ConfigError, NodeError
 from dicom_ai_node.ops import logs
 from dicom_ai_node.output import visible
+from dicom_ai_node.report.words import spoken
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import deliveries, results, study_queue
 from dicom_ai_node.store.instances import quarantined
@@ -237,7 +238,7 @@ def _summary(detail: StudyDetail) -> Iterator[tuple[str, str]]:
     if found := verdict.flags(result):
         yield "flags", found
     for attribute, reason in verdict.unanswered(result):
-        yield f"no {attribute}", reason
+        yield f"no {spoken(attribute)}", reason
     for made in result["audit"]["proposals"]:
         yield "proposed", f"{made['keyword']} = {made['value']}, from {made['source']}"
     for model in filter(None, (part["model"] for part in parts_in(result))):

@@ -1,11 +1,18 @@
 """A study's answer in words: what was recorded, what the image says, what is to be looked at."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dicom_ai_node.answers import Answer, Category, Outcome, Quantity
+from dicom_ai_node.answers import Answer, Category, LabelProbabilities, Outcome, Quantity
 from dicom_ai_node.cli.printing import uncounted
-from dicom_ai_node.decide.stored import answers_in, parts_in, read_prediction
+from dicom_ai_node.decide.stored import (
+    answer_from_json,
+    answers_in,
+    heads_in,
+    parts_in,
+    read_prediction,
+)
+from dicom_ai_node.report.words import listed, spoken, unit_words
 from dicom_ai_node.types import AttributeStatus
 
 _STATUS = {
@@ -18,6 +25,8 @@ _STATUS = {
     AttributeStatus.NOT_ASSESSED: "not assessed",
 }
 _QUIET = {AttributeStatus.CONSISTENT, AttributeStatus.NOT_ASSESSED}
+_FEW = 3
+"""Findings that are named."""
 _SEVERITIES = ("error", "warning", "information")
 
 Result = dict[str, Any]
@@ -57,12 +66,25 @@ def brief(answer: Answer) -> str:
 
 def in_unit(answer: Quantity) -> str:
     """Return the point estimate with its unit."""
-    return f"{answer.mu:.0f} {'years' if answer.unit == 'a' else answer.unit}"
+    return f"{answer.mu:.0f} {unit_words(answer.unit)}".strip()
 
 
 def estimate_in_words(result: Result) -> str:
     """Return the same as :func:`estimate` in a sentence."""
-    return ", ".join(_in_words(*said) for said in answers_in(result)) or _outcome(result)
+    said = [line for part in parts_in(result) for line in _of_part(part)]
+    return ", ".join(said) or _outcome(result)
+
+
+def _of_part(part: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what one bundle answers, and what that is for where it is less than a check."""
+    for name in heads_in(part):
+        if part[name]:
+            answer = answer_from_json(name, part[name])
+            use = ["for research"] if part.get("research") else []
+            if use or isinstance(answer, LabelProbabilities):
+                use.append("not for diagnosis")
+            words = _in_words(name, answer)
+            yield f"{words} [{', '.join(use)}]" if use else words
 
 
 def _in_words(name: str, answer: Answer) -> str:
@@ -70,8 +92,10 @@ def _in_words(name: str, answer: Answer) -> str:
         low, high = answer.interval90
         return f"{in_unit(answer)} (90 % between {low:.0f} and {high:.0f})"
     if isinstance(answer, Category):
-        return f"{name} {answer.value} ({answer.certainty:.1%})"
-    return f"{name} {', '.join(f'{x} ({p:.1%})' for x, p in answer.probabilities.items())}"
+        return f"{spoken(name)} {answer.value} ({answer.certainty:.1%})"
+    shown = ", ".join(f"{spoken(label)} ({p:.1%})" for label, p in answer.ordered[:_FEW])
+    rest = len(answer.probabilities) - _FEW
+    return f"{spoken(name)} {shown}{f' and {rest} less probable' if rest > 0 else ''}"
 
 
 def verdict(result: Result) -> str:
@@ -81,10 +105,14 @@ def verdict(result: Result) -> str:
     wrong = [name for name in status if status[name] not in _QUIET]
     if not wrong:
         unclear = [name for name in status if status[name] is AttributeStatus.NOT_ASSESSED]
-        return f"{' and '.join(unclear)} not assessed" if unclear else "consistent"
+        return f"{_named(unclear)} not assessed" if unclear else "consistent"
     if len({status[name] for name in wrong}) == 1:
-        return f"{' and '.join(wrong)} {_STATUS[status[wrong[0]]]}"
-    return ", ".join(f"{name} {_STATUS[status[name]]}" for name in wrong)
+        return f"{_named(wrong)} {_STATUS[status[wrong[0]]]}"
+    return ", ".join(f"{spoken(name)} {_STATUS[status[name]]}" for name in wrong)
+
+
+def _named(names: Sequence[str]) -> str:
+    return listed([spoken(name) for name in names])
 
 
 def of_image(image: dict[str, Any]) -> str:

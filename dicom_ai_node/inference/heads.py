@@ -18,7 +18,7 @@ RESERVED = frozenset(
         *("path", "kind", "sop_instance_uid", "outcome", "reason", "unanswered", "gate"),
         *("recorded", "status", "rules", "model", "saliency", "study_instance_uid", "audit"),
         *("images", "trained_ages", "features", "texture", "content", "in_distribution"),
-        *("of_first", "further", "research", "offered", "read"),
+        *("of_first", "further", "research", "offered", "read", "study"),
     }
 )
 """No row may be called so: answers stand beside these in public formats and tensors."""

@@ -42,6 +42,11 @@ def listed(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def unit_words(unit: str) -> str:
+    """Return a UCUM unit as it is said."""
+    return _UNITS.get(unit, plain(unit))
+
+
 def value_word(answer: Category, value: str) -> str:
     """Return a coded value in a word, where its attribute has one."""
     if answer.attribute == "BodyPartExamined":
@@ -59,8 +64,7 @@ def answer_line(answer: Answer) -> str:
     """Return what is estimated, with its interval or certainty; of findings the most probable."""
     if isinstance(answer, Quantity):
         low, high = answer.interval90
-        unit = _UNITS.get(answer.unit, plain(answer.unit))
-        estimate = f"{answer.mu:.1f} {unit}".strip()
+        estimate = f"{answer.mu:.1f} {unit_words(answer.unit)}".strip()
         return f"{estimate} (90 % prediction interval {low:.0f} to {high:.0f})"
     if isinstance(answer, Category):
         return f"{_category(answer)} (certainty {percent(answer.certainty):.1f} %)"
