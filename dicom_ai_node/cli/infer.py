@@ -84,12 +84,12 @@ def infer(
     maps: Maps,
     as_json: AsJson = False,
 ) -> Output:
-    """Estimate age, sex and what else bundles answer from DICOM, PNG and JPEG files.
+    """Estimate age and sex from DICOM, PNG and JPEG files, without a PACS.
 
-    No PACS is needed. Every image is shown to the networks whose bundles accept it, whatever the
-    policy says of flagged studies; of a large series those see a sample that ask for one. PNG and
-    JPEG have no header: nothing is compared, and --sr has no report on them. Exit code 1 when a
-    file is none of the three, a folder holds no file, or a report could not be written.
+    And whatever else bundles answer. Every image is shown to the networks whose bundles accept it,
+    whatever the policy says of flagged studies; of a large series those see a sample that ask for
+    one. PNG and JPEG have no header: nothing is compared, and --sr has no report on them. Exit code
+    1 when a file is none of the three, a folder holds no file, or a report could not be written.
 
     --saliency writes UID-age.png, UID-sex.png and so on, by SOPInstanceUID, of each image that is
     answered; what was refused or abstained has none, and its reason is in the output. Which file

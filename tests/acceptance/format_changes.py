@@ -45,6 +45,7 @@ _FURTHER = (
     "and has a part of\n# its own in the report.\n"
     "further = []\n"
 )
+_QUESTIONS = "bundles of other questions are read as those of age and sex"
 _SECTIONS = "bundles look at CT and MR, too"
 _BODY_PART = (
     "# Give no body part when the images show the stated one, or one of those that a combined "
@@ -77,6 +78,9 @@ INTENDED = (
         r'("min_sex_certainty":[^,]*,)',
         r'\1"min_body_part_certainty":0.8,',
     ),
+    Change("model/show", _QUESTIONS),
+    Change("errors/*-model", _QUESTIONS),
+    Change("help/infer", _QUESTIONS),
     Change("model/list*", _ROUTES),
     Change("model/show", _ROUTES, r"^(folder +.*\n)", r"\1in use  as model.bundle\n"),
     Change("errors/*-model", _ROUTES, r"^(folder +.*\n)", r"\1in use        no\n"),
