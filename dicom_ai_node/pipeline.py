@@ -107,24 +107,28 @@ class Pipeline:
 
     @classmethod
     def of(
-        cls, config: Config, bundles: Sequence[Path], policy: PolicySettings | None = None
+        cls,
+        config: Config,
+        bundles: Sequence[Path],
+        policy: PolicySettings | None = None,
+        *,
+        loaded: Callable[[Estimator], None] = lambda _: None,
     ) -> "Pipeline":
         """Verify ``bundles``; each is loaded as ``config`` says when a study first needs it.
 
-        ``policy`` takes the place of its own.
+        ``policy`` takes the place of its own. ``loaded`` is told of each that is.
         """
         model = config.model
         policy = policy or config.policy
 
+        def load(bundle: Path) -> Estimator:
+            threads = model.threads or None
+            found = Estimator(bundle, device=model.device, batch=model.batch, threads=threads)
+            loaded(found)
+            return found
+
         def loading(bundle: Path) -> LoadedBundle:
-            load = partial(
-                Estimator,
-                bundle,
-                device=model.device,
-                batch=model.batch,
-                threads=model.threads or None,
-            )
-            return LoadedBundle(verify(bundle), load, policy)
+            return LoadedBundle(verify(bundle), partial(load, bundle), policy)
 
         return cls(
             *map(loading, bundles),

@@ -29,6 +29,7 @@ from dicom_ai_node.config.bundles import reporting_bundles, resolve_bundle
 from dicom_ai_node.dicom.values import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.heartbeat import Heartbeat
+from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.spool import Spool
@@ -44,9 +45,10 @@ log = structlog.get_logger()
 
 
 def load(config: Config) -> Callable[..., None]:
-    """Load the networks, and the one in their shadow; what comes back works until ``stop`` is set.
+    """Verify the bundles; what comes back works until ``stop`` is set.
 
-    All of them stay in memory.
+    The first network, and the one in its shadow, are loaded here, further ones when a study needs
+    them. All that are stay in memory.
     """
     pipeline = _load(config, reporting_bundles(config.model), Role.LIVE)
     shadow = None
@@ -68,10 +70,11 @@ def _run(
 
 
 def _load(config: Config, bundles: Sequence[Path], role: Role) -> Pipeline:
-    pipeline = Pipeline.of(config, bundles)
-    for bundle in pipeline.bundles:
-        loaded = bundle.estimator
+    def said(loaded: Estimator) -> None:
         log.info("model_loaded", model=loaded.identity.name, role=role, device=loaded.device)
+
+    pipeline = Pipeline.of(config, bundles, loaded=said)
+    _ = pipeline.bundles[0].estimator
     return pipeline
 
 
