@@ -25,6 +25,7 @@ COMMANDS = {
     "planted": ("measure.planted", "count the planted ages that are found"),
     "region_index": ("readers.regions", "write the index of slices of body regions"),
     "regions": ("publish.regions", "train, measure and pack a network of body regions"),
+    "region_plots": ("measure.region_plots", "draw confusion and reliability of body regions"),
     "region_test": ("publish.region_test", "measure a bundle of body regions on test sets, once"),
     "ct-age": ("publish.ct_age", "train, measure and pack an age from series or sections of CT"),
     "bodies": ("readers.bodies", "write synthetic series of CT whose ages are known"),

@@ -274,6 +274,8 @@ def test_a_site_trains_its_own_from_folders(
     assert len(slices) == 40
     assert {(s.age, s.sex, s.plane, s.modality) for s in slices} == {("57", "F", "axial", "CT")}
     run("regions", index, "--config", config, "--bundle", bundle, "--version", "1.0")
+    run("region_plots", tmp_path / "runs" / "out-of-fold.csv", "--out", tmp_path / "plots")
+    assert (tmp_path / "plots" / "regions-CT.png").stat().st_size > 10_000
     estimator = Estimator(bundle)
     first = estimator.predict(inputs(slices[:3], 32).astype(np.float32))[0]
     answer = first.answers["region"]

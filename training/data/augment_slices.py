@@ -84,7 +84,8 @@ def batch(
     gamma = ((2 * _draw(n, rng) - 1) * strength.gamma).exp()
     x = x.clamp_min(1e-4) ** gamma
     x = (x - 0.5) * (1 + 0.15 * (2 * _draw(n, rng) - 1)) + 0.5 + 0.06 * (2 * _draw(n, rng) - 1)
-    x = torch.where(_draw(n, rng) < strength.coarse, _coarse(x, rng), x)
+    few = (_draw(n, rng).flatten() < strength.coarse).nonzero().flatten()
+    x[few] = _coarse(x[few], rng) if len(few) else x[few]
     x = _margins(x, rng, strength)
     x = x + _draw(n, rng) * strength.noise * torch.randn(n, 1, side, side, generator=rng)
     x = x.clamp(0, 1)

@@ -37,8 +37,8 @@ READ_THE_TABLES = (
 LIMITS = """\
 - Few patients of teaching cases and of three small collections: what is rare here is rare for the
   network. A hospital's own images are measured before its answers are acted on.
-- The labels were seen on contact sheets by one person who is no radiologist; where several regions
-  are shown, each counts as right.
+- The labels were seen once, on contact sheets of about 100 pixels a side, by no radiologist; where
+  several regions are shown, each counts as right.
 - Almost all CT were pictures, whose window is burnt in: HU of DICOM are known from few series.
 - Most pictures carry the mark of their source, which is hidden at random in training.
 - Scouts, montages and screens of text were few, or made: the gate is measured on hardly any."""

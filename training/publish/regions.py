@@ -38,8 +38,8 @@ from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels.contracts import WINDOWS
 from training.data.options import ROOT, ConfigFile, Root
-from training.data.regions import Slice, dealt, patients, read_index, with_stated
-from training.data.slices import inputs, values
+from training.data.regions import FOLDS, Slice, dealt, patients, read_index, with_stated
+from training.data.slices import Values, inputs, values
 from training.data.tables import DataError, write_table
 from training.fit import calibrate, start
 from training.fit import config as settings
@@ -69,7 +69,7 @@ MARGIN = 0.1
 COARSE = 16
 """Pixels a side of what the baseline sees."""
 ANSWERS = "out-of-fold.csv"
-FITTED_ON = 600
+FITTED_ON = 400
 """Training images that a space is fitted on."""
 
 INTENDED = (
@@ -109,12 +109,15 @@ class Held:
 
 
 def folds(
-    config: RunConfig, root: Path, slices: Sequence[Slice], regions: Regions
-) -> Iterator[Held]:
-    """Train a network for each fold; what it says of the slices that it was not trained with."""
+    config: RunConfig, root: Path, slices: Sequence[Slice], pixels: Values, regions: Regions,
+    held: int,
+) -> Iterator[Held]:  # fmt: skip
+    """Train a network for each of the first ``held`` folds.
+
+    What it says of the slices that it was not trained with.
+    """
     fold, side = np.array(dealt(slices)), config.sides[-1]
-    pixels = values(slices, config.pixels)
-    for number in range(int(fold.max()) + 1):
+    for number in range(held):
         print(f"fold {number}", flush=True)
         known = [one for one, of in zip(slices, fold, strict=True) if of != number]
         unknown = [one for one, of in zip(slices, fold, strict=True) if of == number and one.shown]
@@ -200,15 +203,15 @@ def tabled(held: Held, fitted: Calibration, reference: Distances, regions: Regio
 
 
 def baselines(
-    config: RunConfig, root: Path, slices: Sequence[Slice], held: Held, regions: Regions
-) -> list[Figure]:
+    config: RunConfig, root: Path, slices: Sequence[Slice], pixels: Values, held: Held,
+    regions: Regions,
+) -> list[Figure]:  # fmt: skip
     """What the nearest centroid would get: of coarse pixels, of features before any training.
 
     Centroids are of the other folds' images. And what is left of the accuracy where the margins of
     every image are black.
     """
-    pixels = values(slices[: 4 * AT_ONCE], config.pixels)
-    batches = Batches(config, slices[: 4 * AT_ONCE], pixels, regions)
+    batches = Batches(config, slices, pixels, regions)
     network = start.network(config, root, batches.for_norms, regions.rows, CHANNELS).eval()
     coarse, features = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
     for first in range(0, len(held.slices), AT_ONCE):
@@ -368,6 +371,9 @@ def main(
     version: Annotated[str, typer.Option(help="Of the bundle.")],
     root: Root = ROOT,
     minutes: Annotated[float | None, typer.Option(help="For each network.")] = None,
+    held_out: Annotated[
+        int, typer.Option(min=1, max=FOLDS, help="Folds to hold out: fewer measure fewer patients.")
+    ] = FOLDS,
 ) -> None:
     """Train, measure and pack a network of body regions."""
     out = out.resolve()
@@ -381,9 +387,10 @@ def main(
     for term, people in sorted(patients(slices).items()):
         into = regions.into.get(term, "left out")
         print(f"{term:12}{len(people):>6} patients{'' if into == term else f', in {into}'}")
-    held = Held.joined(list(folds(run_config, root, slices, regions)))
     pixels = values(slices, run_config.pixels)
+    parts = folds(run_config, root, slices, pixels, regions, held_out)
+    held = Held.joined(list(parts))
     network = trained(member(run_config, ALL), root, slices, pixels, regions)
-    plain = baselines(run_config, root, slices, held, regions)
+    plain = baselines(run_config, root, slices, pixels, held, regions)
     manifest = pack(run_config, slices, regions, held, network, plain, out, version)
     print(region_card.figures(manifest.figures))
