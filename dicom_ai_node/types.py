@@ -66,7 +66,7 @@ class FillProposal:
     """The one value that is proposed for an attribute of a study; policy or a person decides."""
 
     keyword: str
-    """``PatientAge`` or ``PatientSex``."""
+    """``PatientAge``, ``PatientSex`` or ``BodyPartExamined``."""
     value: str
     """The value in the encoding of the attribute's VR."""
     source: ProposalSource
@@ -89,7 +89,7 @@ class Finding:
     rule: str
     severity: Severity
     attribute: str
-    """``age``, ``sex``, ``dates``, ``identity`` or ``image``: what the finding is about."""
+    """``age``, ``sex``, ``body_part``, ``dates``, ``identity`` or ``image``: what it is about."""
     reason: str
     """One line for a person. Names attributes and what is wrong with them."""
 
@@ -99,15 +99,17 @@ class CheckedAttribute:
     """What a study records of one attribute, and what the header rules say of it."""
 
     name: str
-    """Its short name in findings and in JSON: ``age``, ``sex``."""
+    """Its short name in findings and in JSON: ``age``, ``sex``, ``body_part``."""
     recorded: str
-    """As sent, '' when absent or empty."""
+    """As sent, '' when absent or empty; of an attribute of the series all that series record, such
+    as ``ABDOMEN, CHEST``."""
     status: AttributeStatus
     value: AttributeValue | None = None
     """As read: PatientAge in years, the code of PatientSex. None when it cannot be read or is a
     placeholder."""
     meant: AttributeValue | None = None
-    """What a MALFORMED one surely means: nothing is wrong with it but its form."""
+    """What a MALFORMED one surely means: nothing is wrong with it but its form. Of one that need
+    not be there, what other attributes state in its place."""
     censored: bool = False
     """It is a lower bound, not a value: a de-identified '90 or over'."""
 
@@ -145,7 +147,7 @@ class HeaderCheck:
         if row is None or self.exempt or row.censored:
             return None
         if row.status is AttributeStatus.CONSISTENT:
-            return row.value
+            return row.stated
         return row.meant if row.status is AttributeStatus.MALFORMED else None
 
     def with_status(self, keyword: str, status: AttributeStatus) -> "HeaderCheck":

@@ -18,6 +18,7 @@ from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
 from dicom_ai_node.parts import LoadedBundle, PreparedPart, read, show
 from dicom_ai_node.pipeline import File, Pipeline, Prepared
 from dicom_ai_node.rules import TextHeader
+from dicom_ai_node.rules.attributes import ATTRIBUTES
 
 log = structlog.get_logger()
 
@@ -38,7 +39,9 @@ def observe(prepared: Prepared, pipeline: Pipeline, role: Role) -> tuple[Observa
     answers: Mapping[str, Answer] = {}
     if not outside_training_ages(prepared.check, bundle.gates.ages):
         answers = pool_images(result.images)
-    trusted = {keyword: prepared.check.trusted(keyword) for keyword in prepared.check.attributes}
+    no_labels = {keyword for keyword, row in ATTRIBUTES.items() if not row.a_label}
+    labels = [keyword for keyword in prepared.check.attributes if keyword not in no_labels]
+    trusted = {keyword: prepared.check.trusted(keyword) for keyword in labels}
     observed = Observation(
         study_uid=prepared.study_uid,
         model_sha256=bundle.manifest.sha256,

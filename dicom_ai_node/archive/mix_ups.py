@@ -25,6 +25,7 @@ from dicom_ai_node.archive.statistics import (
     storey_null_share,
 )
 from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.decide.body_part import held_against_body_part
 from dicom_ai_node.decide.conflicts import Contradiction, contradicted, not_assessable
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING
 from dicom_ai_node.rules.attributes import AGE
@@ -162,14 +163,20 @@ def _suspicion(
     return Suspicion(probable, found, mix_up, score)
 
 
-def with_findings(member: Member, batch: Batch, disabled: Collection[str] = ()) -> HeaderCheck:
-    """The check of a study with H1 to H4 as the batch found them, and CONFLICT_IMAGE.
+def with_findings(
+    member: Member, batch: Batch, policy: PolicySettings, disabled: Collection[str] = ()
+) -> HeaderCheck:
+    """The check of a study with H1 to H4 as the batch found them, J6, and CONFLICT_IMAGE.
 
+    J6 is found in each study by itself, by the probability that ``policy`` sets: images show a
+    part of the body or they do not, whatever those of other studies show, and no mix-up follows.
     ``disabled`` are the rules that the batch was judged without.
     """
     suspicion = batch.suspicions[member.key]
     check = contradicted(member.check, _contradictions(member.key, suspicion, batch.tested))
     result = member.result
+    if result is not None:
+        check = held_against_body_part(check, result.parts, policy, disabled)
     if result is None or result.outcome not in {Outcome.ABSTAINED, Outcome.REFUSED}:
         return check
     reason = result.reason or Reason("unknown", "no reason was given")

@@ -101,13 +101,21 @@ def judge_groups(
     return judged, groups_of(members, settings)
 
 
+def for_listing(settings: RulesSettings) -> RulesSettings:
+    """The rules for a study of which only the listing is known: it tells of no series.
+
+    Were BodyPartExamined missing there, every study would be one to be looked at.
+    """
+    return settings.model_copy(update={"disabled": (*settings.disabled, "J1", "J4")})
+
+
 def _rules_for(
     study: Collected, headers: Sequence[TextHeader], settings: RulesSettings
 ) -> RulesSettings:
     """The rules for what is at hand: an attribute that a query's answer lacks the file may have.
 
-    PatientAge is no key that an archive has to return (PS3.4 C.6.2.1); an empty PatientSex or
-    birth date in an answer that has the key is one.
+    PatientAge is no key that an archive has to return (PS3.4 C.6.2.1), and BodyPartExamined none of
+    a study; an empty PatientSex or birth date in an answer that has the key is one.
     """
     if study.facts is None or study.facts.from_files:
         return settings
@@ -115,7 +123,8 @@ def _rules_for(
     for rule, keyword in (("B2", "PatientSex"), ("B4", "PatientBirthDate"), ("B6", "StudyDate")):
         if not any(keyword in header for header in headers):
             unseen.add(rule)
-    return settings.model_copy(update={"disabled": (*settings.disabled, *sorted(unseen))})
+    seen = for_listing(settings)
+    return seen.model_copy(update={"disabled": (*seen.disabled, *sorted(unseen))})
 
 
 def _bounded(histories: Sequence[PriorStudy]) -> Sequence[PriorStudy]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from dicom_ai_node.archive.member import StudyFacts
+from dicom_ai_node.archive.rules import for_listing
 from dicom_ai_node.audit.campaign import Depth, Ended, Ending
 from dicom_ai_node.audit.listing import Lister
 from dicom_ai_node.audit.pacing import Hold
@@ -211,7 +212,8 @@ def _made_below(folder: Path) -> Path:
 
 def _wants_images(into: Attempt, task: Task) -> bool:
     if task.spec.depth is Depth.FLAGGED:
-        return check(into.facts.headers, settings=task.rules, today=task.spec.today).flagged
+        rules = task.rules if into.facts.from_files else for_listing(task.rules)
+        return check(into.facts.headers, settings=rules, today=task.spec.today).flagged
     return task.spec.depth is Depth.ALL
 
 

@@ -143,7 +143,8 @@ def conclude(
         disabled=rules.disabled,
     )
     seen = [
-        replace(member, check=with_findings(member, batch, rules.disabled)) for member in members
+        replace(member, check=with_findings(member, batch, policy, rules.disabled))
+        for member in members
     ]
     members, groups = judge_groups(seen, rules, attributes)
     unusual = {(group.by, group.name) for group in groups if group.unusual}

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import structlog
 
+from dicom_ai_node.archive.rules import for_listing
 from dicom_ai_node.audit.campaign import AuditSpec, Depth, DryRun, Ended, Ending
 from dicom_ai_node.audit.session import AuditSession, describe
 from dicom_ai_node.audit.sources import Slice, Source
@@ -153,6 +154,7 @@ def preview(
     parts = source.slices(spec)
     found = DryRun(slices=len(parts))
     everything = DistinctStudies(spec.limit)
+    rules = rules if source.holds_files else for_listing(rules)
     for part in parts:
         for listed in everything.of(source.list(spec, part)):
             flagged = check([listed.header], settings=rules, today=spec.today).flagged

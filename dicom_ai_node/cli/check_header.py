@@ -25,7 +25,10 @@ from dicom_ai_node.cli.verdict import by_gravity
 from dicom_ai_node.config import load_config
 from dicom_ai_node.output import visible
 
-_CSV = ("path", "age", "sex", "status_age", "status_sex", "rules", "proposals", "error")
+_CSV = (
+    *("path", "age", "sex", "body_part", "status_age", "status_sex", "status_body_part"),
+    *("rules", "proposals", "error"),
+)
 
 
 def check_header(
@@ -88,9 +91,9 @@ def _blocks(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator[B
     rows = []
     for path, document in zip(shown, done, strict=True):
         recorded = document["recorded"] or {}
-        age, sex = recorded.get("age", ""), recorded.get("sex", "")
-        rows.append((cut_left(path, width), age, sex, Text("\n".join(_words(document)))))
-    yield table((column, "Age", "Sex", "What the header says"), rows)
+        said = [recorded.get(name, "") for name in ("age", "sex", "body_part")]
+        rows.append((cut_left(path, width), *said, Text("\n".join(_words(document)))))
+    yield table((column, "Age", "Sex", "Body part", "What the header says"), rows)
     yield from counted(document["rules"] for document in done)
     wrong = sum(
         not document["error"]
@@ -122,8 +125,10 @@ def _row(document: dict[str, Any]) -> list[str]:
         document["path"],
         recorded.get("age", ""),
         recorded.get("sex", ""),
+        recorded.get("body_part", ""),
         status.get("age", ""),
         status.get("sex", ""),
+        status.get("body_part", ""),
         " ".join(document["rules"]),
         " ".join(proposals),
         document["error"] or "",

@@ -39,7 +39,7 @@ def iso(day: str) -> str:
 
 
 def recorded(result: Result) -> str:
-    """Return PatientAge and PatientSex as they were sent."""
+    """Return what is recorded of each attribute as it was sent."""
     check = result["audit"]
     return " ".join(check["recorded"][name] or "-" for name in statuses(check))
 

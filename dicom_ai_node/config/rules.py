@@ -20,8 +20,9 @@ RULE_IDS = (
     *("F1", "F2", "F3", "F4", "F6", "F8"),
     *("G1", "G2", "G3", "G4", "G6"),
     *("I1", "I2", "I3", "I4"),
+    *("J1", "J2", "J3", "J4", "J5"),
     *("C3", "C6", "G5", "G7", "G8", "S1", "S2", "S3"),  # of an archive
-    *("I5", "I6", "H1", "H2", "H3", "H4"),  # of the image
+    *("I5", "I6", "H1", "H2", "H3", "H4", "J6"),  # of the image
 )
 """The ids of :data:`dicom_ai_node.archive.rules.ALL_RULES`, whose rules read these settings."""
 

@@ -109,6 +109,13 @@ class PolicySettings(Table):
         lt=0.5,
         description="Report a conflict when the recorded sex is less probable than this.",
     )
+    body_part_alert_probability: float = Field(
+        0.02,
+        gt=0,
+        lt=0.5,
+        description="Report a conflict (J6) when it is less probable than this that the images "
+        "show anything of the recorded body part, or that a chest radiograph is one.",
+    )
 
 
 class FillSettings(Table):
@@ -118,7 +125,9 @@ class FillSettings(Table):
     and applied, or a destination with ``forward``.
     """
 
-    propose: bool = Field(True, description="Propose values for PatientAge and PatientSex.")
+    propose: bool = Field(
+        True, description="Propose values for PatientAge, PatientSex and BodyPartExamined."
+    )
     auto_accept: tuple[ProposalSource, ...] = Field(
         (),
         description="Accept proposals from these sources without a person: 'header', 'dates', "
@@ -134,6 +143,9 @@ class FillSettings(Table):
     )
     min_sex_certainty: float = Field(
         0.95, ge=0.5, le=1, description="Propose no inferred sex that is less certain."
+    )
+    min_body_part_certainty: float = Field(
+        0.9, ge=0.5, le=1, description="Propose no inferred body part that is less certain."
     )
     forward_within_seconds: float = Field(
         900.0,

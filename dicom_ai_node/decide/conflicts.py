@@ -1,5 +1,7 @@
 """Where the image contradicts the header: what H1 to H3 make of it, in a study and in a batch.
 
+Age and sex are compared here, the body part in :mod:`dicom_ai_node.decide.body_part`.
+
 :func:`contradicted` is the one writer of CONFLICT_IMAGE. What of a single study is in conflict
 follows from the policy's thresholds, and is said here; over a batch the false discovery rate is
 held instead (:mod:`dicom_ai_node.archive.mix_ups`). What an answer is held against is the attribute
@@ -27,7 +29,7 @@ class Contradiction:
     """That an image speaks against the header."""
 
     rule: str
-    """``H1``, ``H2`` or ``H3``."""
+    """``H1``, ``H2``, ``H3`` or ``J6``."""
     words: str
     """For a person; they follow upon the wording that all of them share."""
     keywords: tuple[str, ...] = ()

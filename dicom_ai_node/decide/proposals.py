@@ -11,8 +11,10 @@ from typing import Any
 
 from dicom_ai_node.answers import Category, Quantity, StudyResult
 from dicom_ai_node.config.stages import FillSettings
+from dicom_ai_node.dicom.body_parts import BODY_PARTS, agree
 from dicom_ai_node.rules.ages_and_dates import encode_estimate
 from dicom_ai_node.rules.attributes import AGE, ATTRIBUTES, NO_SEX, SEX, Attribute
+from dicom_ai_node.rules.body_part_meaning import BODY_PART
 from dicom_ai_node.types import AttributeStatus, FillProposal, HeaderCheck, ProposalSource
 
 _WITHOUT_VALUE = frozenset(
@@ -117,6 +119,37 @@ def _inferred_sex(
     return _inferred(result, attribute, sex.value, words, probability=sex.certainty)
 
 
+def _inferred_body_part(
+    result: StudyResult, attribute: Attribute, settings: FillSettings
+) -> FillProposal | None:
+    """What all images of the study show together; it is of each series, so none where they differ.
+
+    Images along the body may show several parts: then it is one term for the span, if there is one.
+    """
+    part = result.held_against(BODY_PART)
+    if not isinstance(part, Category) or part.value not in BODY_PARTS:
+        return None
+    if part.certainty < settings.min_body_part_certainty or not _one_series_or_span(result, part):
+        return None
+    words = f"probability of {part.value} {part.certainty:.3f}"
+    return _inferred(result, attribute, part.value, words, probability=part.certainty)
+
+
+def _one_series_or_span(result: StudyResult, answer: Category) -> bool:
+    """Whether what the answer says of the study is true of each of its series."""
+    part = result.answering(BODY_PART)
+    shown: dict[str, set[str]] = {}
+    for image in part.images if part else ():
+        for one in image.prediction.answers.values() if image.prediction else ():
+            if isinstance(one, Category) and one.attribute == BODY_PART:
+                shown.setdefault(image.image.series_instance_uid, set()).add(one.value)
+    # Series of one span show the same of it; a head and a foot are two, whatever their mean says.
+    return len(shown) == 1 or all(
+        any(value in BODY_PARTS and agree(value, answer.value) for value in values)
+        for values in shown.values()
+    )
+
+
 def _inferred(
     result: StudyResult, attribute: Attribute, value: str, words: str, **certainty: Any
 ) -> FillProposal:
@@ -137,6 +170,7 @@ def _inferred(
 _INFERRED: Mapping[str, Callable[[StudyResult, Attribute, FillSettings], FillProposal | None]] = {
     AGE: _inferred_age,
     SEX: _inferred_sex,
+    BODY_PART: _inferred_body_part,
 }
 """How the network's estimate becomes a value of an attribute."""
 

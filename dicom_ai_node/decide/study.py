@@ -17,6 +17,7 @@ from dicom_ai_node.answers import (
     StudyResult,
 )
 from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.decide.body_part import held_against_body_part
 from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age
@@ -26,7 +27,8 @@ MOST_PER_RULE = 4
 Answers = Mapping[str, Answer | Reason]
 _WHY_NOT_ASSESSED = {
     "PatientSex": " ('O', sex parameters for clinical use, a gender identity, or a rule that is"
-    " disabled)"
+    " disabled)",
+    "BodyPartExamined": " (its series record parts that no one term names, or a rule is disabled)",
 }
 
 
@@ -142,6 +144,7 @@ def combine(
         check = held_against_image(check, result.parts, policy, disabled)
     elif result.outcome is not Outcome.HEADER_ONLY and result.reason is not None:
         check = not_assessable(check, result.reason, disabled)
+    check = held_against_body_part(check, result.parts, policy, disabled)
     return replace(result, check=check)
 
 

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -98,7 +99,7 @@ _LONGEST: Final = max(map(len, _PHRASES))
 
 def terms_named(text: str) -> frozenset[str]:
     """The defined terms that a description names for sure; 'cervical' alone names none."""
-    return frozenset(match.term for match in _matches(_words(text)) if match.sure)
+    return frozenset(match.term for match in _read(text)[1] if match.sure)
 
 
 def areas_named(text: str) -> frozenset[Area]:
@@ -106,7 +107,7 @@ def areas_named(text: str) -> frozenset[Area]:
 
     What lies between is part of it: 'chest to pelvis' is about the abdomen too.
     """
-    matches = _matches(_words(text))
+    matches = _read(text)[1]
     span = combined({match.term for match in matches})
     between = areas_of(span) if span else frozenset[Area]()
     return between.union(*(areas_of(match.term) for match in matches))
@@ -114,7 +115,7 @@ def areas_named(text: str) -> frozenset[Area]:
 
 def term_named(text: str) -> str:
     """The one term for everything that a description names, '' where that is not sure."""
-    return _one_term(_matches(_words(text)))
+    return _one_term(_read(text)[1])
 
 
 def read_value(text: str) -> str:
@@ -127,8 +128,7 @@ def read_value(text: str) -> str:
     compact = "".join(_WORD.findall(plain))
     if compact in BODY_PARTS:
         return compact
-    words = _words(text)
-    matches = _matches(words)
+    words, matches = _read(text)
     read = {place for match in matches for place in range(match.begin, match.end)}
     others = {word for place, word in enumerate(words) if place not in read}
     if any(word not in _FILLERS and not word.isdecimal() for word in others):
@@ -138,12 +138,12 @@ def read_value(text: str) -> str:
 
 def sides_named(text: str) -> frozenset[str]:
     """The sides, :data:`LEFT` and :data:`RIGHT`, that a description names; empty where none."""
-    words = _words(text)
+    words, matches = _read(text)
     if not _BOTH.isdisjoint(words):
         return frozenset({LEFT, RIGHT})
     beside = {
         place
-        for match in _matches(words)
+        for match in matches
         if BODY_PARTS[match.term].one_of_two
         for place in (match.begin - 1, match.end)
     }
@@ -160,6 +160,13 @@ def _plain(text: str) -> str:
     parted = _CAMEL.sub(" ", text.translate(_UMLAUTS).replace("ß", "ss"))
     spread = unicodedata.normalize("NFKD", parted)
     return "".join(char for char in spread if not unicodedata.combining(char)).upper()
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> tuple[list[str], list[_Match]]:
+    """The words of a text, and the parts that they name: the texts of an archive repeat."""
+    words = _words(text)
+    return words, _matches(words)
 
 
 def _words(text: str) -> list[str]:

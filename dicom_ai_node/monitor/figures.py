@@ -133,7 +133,11 @@ GROUPS: Mapping[str, Callable[[Observation], str]] = {
     "model": lambda one: one.model_name,
     "software": lambda one: one.software,
     "view": lambda one: one.view,
-    **{row.name: partial(_recorded, keyword=keyword) for keyword, row in ATTRIBUTES.items()},
+    **{
+        row.name: partial(_recorded, keyword=keyword)
+        for keyword, row in ATTRIBUTES.items()
+        if row.a_label
+    },
     "week": lambda one: week_name(one.week),
 }
 """What ``monitor --by`` can group by: the equipment, attributes under check, the week."""

@@ -29,6 +29,7 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head
 from dicom_ai_node.rules import TextHeader
+from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.types import AttributeStatus, HeaderCheck
 
 USED, SPARE = "used", "another_of_its_study"
@@ -112,11 +113,16 @@ def trust(
     return found
 
 
+_NO_LABELS = frozenset(keyword for keyword, row in ATTRIBUTES.items() if not row.a_label)
+
+
 def _truth(checked: HeaderCheck, heads: Sequence[Head]) -> dict[str, float] | str:
     """Return what is recorded for each head, or why the header must not calibrate anything."""
     truth: dict[str, float] = {}
     for head in heads:
         if isinstance(head, FindingsHead) or head.attribute not in checked.attributes:
+            continue
+        if head.attribute in _NO_LABELS:
             continue
         row = checked.attributes[head.attribute]
         value = checked.trusted(head.attribute)

@@ -145,6 +145,7 @@ FOR_RESEARCH = Code("113009", "DCM", "For Research")
 RECORDED_STATUS: Mapping[str, Code] = {
     "PatientAge": Code("AGESTAT", CODING_SCHEME, "Status of the recorded age"),
     "PatientSex": Code("SEXSTAT", CODING_SCHEME, "Status of the recorded sex"),
+    "BodyPartExamined": Code("BODYPARTSTAT", CODING_SCHEME, "Status of the recorded body part"),
 }
 """One for each attribute under check, by keyword."""
 STATUS = {

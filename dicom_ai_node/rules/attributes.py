@@ -4,12 +4,24 @@ A row says how the attribute is read, which findings count toward its status, wh
 assessed, what is proposed for it, and what a value in a wrong form means.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
 
+from dicom_ai_node.dicom.body_parts import BODY_PARTS, combined
 from dicom_ai_node.rules.ages_and_dates import encode_age_at, read_age, years_between
+from dicom_ai_node.rules.body_part_meaning import (
+    BODY_PART,
+    coded_part,
+    coded_parts,
+    contradicted,
+    described_areas,
+    described_part,
+    part_meant,
+    recorded_part,
+    to_be_filled,
+)
 from dicom_ai_node.rules.history_rules import comparable, usable_birth_date
 from dicom_ai_node.rules.meaning import (
     meant_sex,
@@ -26,6 +38,9 @@ AGE, SEX = "PatientAge", "PatientSex"
 NO_SEX = frozenset({"", "U", "UNK", "UNKNOWN"})
 """Nothing is recorded, or that nothing is known. Any other value is somebody's answer."""
 
+
+BETWEEN = ", "
+"""Stands between the codes that the series of a study record; no code holds it."""
 
 Valued = tuple[str, str]
 """A value that may be proposed, and what it comes from: a key of :attr:`Attribute.sources`."""
@@ -56,15 +71,26 @@ class Attribute:
     """Whether what is recorded must not be assessed."""
     censored: Callable[[Reading], bool] = field(default=lambda _: False)
     """Whether what an instance records is a bound and not a value."""
+    a_label: bool = True
+    """Whether networks are measured and calibrated by recorded values that no rule doubts."""
+    several: Callable[[Collection[str]], str] | None = None
+    """Of an attribute of the series, which may differ within a study: the one code for several,
+    '' where there is none. What is recorded of the study is all of them, :data:`BETWEEN` them."""
+    elsewhere: Callable[[Sequence[Reading]], AttributeValue | None] = field(default=lambda _: None)
+    """What other attributes state, so that it need not be there itself."""
 
     def read(self, reading: Reading) -> AttributeValue | None:
         """What one instance records, None when it cannot be used."""
         if self.number is not None:
             return self.number(reading)
-        return self.code(reading.header.clean(self.keyword))
+        text = reading.header.clean(self.keyword)
+        return text if text in self.codes else None
 
     def code(self, text: str) -> str | None:
         """What a text records of a coded attribute, None when it cannot be used."""
+        if self.several is not None and BETWEEN in text:
+            recorded = text.split(BETWEEN)
+            return (self.several(recorded) or None) if self.codes.issuperset(recorded) else None
         return text if text in self.codes else None
 
 
@@ -136,6 +162,45 @@ def _propose_sex(case: Case, status: AttributeStatus) -> Iterator[Valued]:
         yield theirs.pop(), "PatientSex of other studies"
 
 
+_OWN, _CODED, _WORDS = BODY_PART, "AnatomicRegionSequence", "descriptions of study and series"
+_OTHER_SERIES = "BodyPartExamined of other series"
+
+
+def _propose_body_part(case: Case, status: AttributeStatus) -> Iterator[Valued]:
+    """What all series whose own is missing or wrong agree on, from the weakest of its sources.
+
+    Without one value for all of them it takes a person to say which series shows what.
+    """
+    usable = {
+        recorded_part(reading.header)
+        for reading in case.readings
+        if not contradicted(reading.header)
+    }
+    others = combined(usable - {""})
+    found = [
+        next(filter(lambda valued: valued[0], _parts_for(reading, others)), ("", _OWN))
+        for reading in case.readings
+        if to_be_filled(reading.header)
+    ]
+    if len({value for value, _ in found}) == 1 and found[0][0]:
+        ladder = (_OWN, _CODED, _WORDS, _OTHER_SERIES)
+        yield found[0][0], max((source for _, source in found), key=ladder.index)
+
+
+def _parts_for(reading: Reading, others: str) -> Iterator[Valued]:
+    """What one header's BodyPartExamined should be, the best first, '' where a source says none."""
+    if contradicted(reading.header):
+        coded, areas = coded_part(reading.header), described_areas(reading.header)
+        yield coded if coded and not BODY_PARTS[coded].areas.isdisjoint(areas) else "", _CODED
+        yield described_part(reading.header), _WORDS
+        return
+    yield recorded_part(reading.header), _OWN
+    yield coded_part(reading.header), _CODED
+    yield described_part(reading.header), _WORDS
+    if not reading.header.clean(BODY_PART):
+        yield others, _OTHER_SERIES
+
+
 def _years(reading: Reading) -> float | None:
     return None if reading.age is None or reading.placeholder_age else reading.age.years
 
@@ -172,6 +237,18 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
             codes=frozenset({"F", "M", "O"}),
             respected=lambda case: case.sex_respected,
         ),
+        BODY_PART: Attribute(
+            BODY_PART,
+            "body_part",
+            _propose_body_part,
+            part_meant,
+            sources=dict.fromkeys((_OWN, _CODED, _WORDS, _OTHER_SERIES), ProposalSource.HEADER),
+            codes=frozenset(BODY_PARTS),
+            # CHEST is recorded of slices from shoulder to pelvis: right, and no label of an image.
+            a_label=False,
+            several=combined,
+            elsewhere=lambda readings: coded_parts(readings) or None,
+        ),
     }
 )
 """By keyword, in the order in which they are listed everywhere."""
@@ -187,6 +264,12 @@ def trusted_sex(check: HeaderCheck) -> str:
     """The recorded sex, ``M`` or ``F``, as :func:`trusted_age`; '' when a rule doubts it."""
     sex = check.trusted(SEX)
     return sex if isinstance(sex, str) and sex in {"F", "M"} else ""
+
+
+def trusted_part(check: HeaderCheck) -> str:
+    """The recorded body part, a defined term, as :func:`trusted_age`; '' when a rule doubts it."""
+    part = check.trusted(BODY_PART)
+    return part if isinstance(part, str) and part in BODY_PARTS else ""
 
 
 def recorded_age(check: HeaderCheck) -> float | None:

@@ -6,7 +6,8 @@ The status of an attribute, the first that applies:
    quality control (C7). Sex also where PatientSex is 'O' or sex parameters for clinical use are
    given (F6), or the worklist says 'O' (G6).
 2. MALFORMED, MISSING, IMPLAUSIBLE, CONFLICT_HEADER, in this order, where a rule says so.
-3. NOT_ASSESSED where there is no usable value and the rule that would say so is disabled.
+3. NOT_ASSESSED where there is no usable value and the rule that would say so is disabled, or where
+   series of the study record parts of the body that no one term names.
 4. CONSISTENT. A de-identified '90 or over' is that too, and ``censored`` (E8).
 """
 
@@ -19,6 +20,7 @@ from types import MappingProxyType
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import (
     age_rules,
+    body_part_rules,
     coherence_rules,
     date_rules,
     form_rules,
@@ -27,12 +29,13 @@ from dicom_ai_node.rules import (
     missing_rules,
     worklist_rules,
 )
-from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
+from dicom_ai_node.rules.attributes import ATTRIBUTES, BETWEEN, Attribute
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import Case, Entry, Hit, StudyRule, Usual, rules_in
 from dicom_ai_node.rules.text_header import TextHeader, distinct
 from dicom_ai_node.types import (
     AttributeStatus,
+    AttributeValue,
     CheckedAttribute,
     Finding,
     HeaderCheck,
@@ -51,11 +54,12 @@ RULES: Mapping[str, StudyRule] = MappingProxyType(
         history_rules,
         worklist_rules,
         image_rules,
+        body_part_rules,
     )
 )
 """Every rule over one study by id, in the order in which findings are listed."""
 
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 """Changes whenever a rule, its default limits or the precedence of statuses changes.
 
 It is part of a report's UID: the same study under other rules is another report.
@@ -103,11 +107,13 @@ def check(
     proposals: list[Proposal] = []
     for keyword, attribute in attributes.items():
         status, rule = _status(attribute, fired)
-        unusable = status is None and case.usual[keyword].value is None
+        elsewhere = status is None and _elsewhere(attribute, case) is not None
+        unusable = status is None and case.usual[keyword].value is None and not elsewhere
         if exempt or attribute.respected(case) or unusable:
             status = AttributeStatus.NOT_ASSESSED
-        elif status is not None:
-            values = attribute.propose(case, status)
+        elif status is not None or elsewhere:
+            values = attribute.propose(case, status or AttributeStatus.CONSISTENT)
+            rule = rule or next(iter(_about(attribute, fired)), "")
             proposals += (Proposal(keyword, value, source, rule) for value, source in values)
         checked[keyword] = _checked(attribute, case, status or AttributeStatus.CONSISTENT, fired)
     return HeaderCheck(
@@ -154,6 +160,8 @@ def _checked(
     usual, meant = case.usual[attribute.keyword], None
     if status is AttributeStatus.MALFORMED and not _doubted(attribute, fired):
         meant = attribute.meant(case.readings)
+    elif status is AttributeStatus.CONSISTENT:
+        meant = _elsewhere(attribute, case)
     return CheckedAttribute(
         attribute.name,
         usual.text,
@@ -167,11 +175,23 @@ def _checked(
     )
 
 
+def _elsewhere(attribute: Attribute, case: Case) -> AttributeValue | None:
+    """What other attributes state where this one is empty and need not be there."""
+    text = case.usual[attribute.keyword].text
+    return None if text else attribute.elsewhere(case.readings)
+
+
 def _usual(attribute: Attribute, readings: Sequence[Reading]) -> Usual:
-    """The most frequent of the values that can be used, else of the others that are not empty."""
+    """The most frequent of the values that can be used, else of the others that are not empty.
+
+    Of an attribute that may differ within a study, all that can be used.
+    """
     texts = [reading.header.clean(attribute.keyword) for reading in readings]
     read = zip(texts, map(attribute.read, readings), strict=True)
     usable = {text: value for text, value in read if value is not None}
+    if usable and attribute.several is not None:
+        text = BETWEEN.join(sorted(usable))
+        return Usual(text, attribute.code(text))
     counts = Counter(filter(None, texts))
     ranked = sorted(counts, key=lambda text: (text not in usable, -counts[text], text))
     text = ranked[0] if ranked else ""
@@ -221,6 +241,11 @@ def _made(attribute: Attribute, fired: Sequence[Fired]) -> dict[AttributeStatus,
         if status is not None:
             made.setdefault(status, rule.id)
     return made
+
+
+def _about(attribute: Attribute, fired: Sequence[Fired]) -> Iterator[str]:
+    """The rules that found something about the attribute, be it no reason to doubt it."""
+    return (rule.id for rule, hit in fired if (hit.attribute or rule.attribute) == attribute.name)
 
 
 def _exempt(case: Case) -> str:

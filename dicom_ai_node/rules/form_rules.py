@@ -11,6 +11,7 @@ from dicom_ai_node.rules.text_header import ELEMENTS
 _ABOUT = {
     "PatientAge": "age",
     "PatientSex": "sex",
+    "BodyPartExamined": "body_part",
     **dict.fromkeys(DATE_KEYWORDS, "dates"),
 }
 _RESTRICTED = tuple(k for k, (_, vr) in ELEMENTS.items() if vr in {"AS", "CS", "DA"})

@@ -80,6 +80,7 @@ IMAGE_RULES: Mapping[str, Entry] = {
             "Possible mix-up: age and sex, or one of them and the patient's other studies",
         ),
         Entry("H4", INFORMATION, "image", "The image could not be assessed"),
+        Entry("J6", WARNING, "body_part", "The images show another part of the body than recorded"),
     )
 }
 """What needs the pixels or the estimate: it is found by ``pixels`` and ``decide``."""

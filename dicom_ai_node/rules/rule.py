@@ -83,11 +83,11 @@ class Entry:
     id: str
     severity: Severity
     attribute: str
-    """``age``, ``sex``, ``dates``, ``identity`` or ``image``."""
+    """``age``, ``sex``, ``body_part``, ``dates``, ``identity`` or ``image``."""
     reason: str
     """One line: what is wrong where the rule fires."""
     status: AttributeStatus | None = None
-    """What a hit makes of age or sex. A hit about dates is one about age."""
+    """What a hit makes of the attribute that it is about. A hit about dates is one about age."""
 
     @property
     def tunables(self) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ _KEYWORDS = """
     StudyInstanceUID PhotometricInterpretation QualityControlImage BurnedInAnnotation
     LongitudinalTemporalInformationModified WindowCenter WindowWidth RescaleIntercept RescaleSlope
     LossyImageCompression RequestedProcedureDescription PerformedProcedureStepDescription
-    PresentationLUTShape
+    PresentationLUTShape SeriesInstanceUID ImageType Laterality ImageLaterality
+    AnatomicRegionSequence ProcedureCodeSequence RequestedProcedureCodeSequence
 """
 ELEMENTS: Mapping[str, tuple[int, str]] = {
     **{keyword: (tag_of(keyword), dictionary_VR(keyword)) for keyword in _KEYWORDS.split()},

@@ -26,7 +26,11 @@ from dicom_ai_node.rules.meaning import meant_sex
 from dicom_ai_node.rules.reading import Reading
 from dicom_ai_node.rules.rule import CONFLICT, INFORMATION, OTHER_SEXES, WARNING, Case, Hit, rule
 from dicom_ai_node.rules.text_header import TextHeader
-from dicom_ai_node.types import HeaderCheck, WorklistAnswer
+from dicom_ai_node.types import AttributeStatus, HeaderCheck, WorklistAnswer
+
+_OF_THE_PATIENT = ("PatientAge", "PatientSex")
+"""What a worklist knows of. The body part it does not."""
+_IN_ORDER = frozenset({AttributeStatus.CONSISTENT, AttributeStatus.NOT_ASSESSED})
 
 
 def worth_asking(
@@ -44,7 +48,8 @@ def worth_asking(
     readings = [Reading.of(header, settings, today) for header in headers]
     if checked.exempt or any(reading.deidentified for reading in readings):
         return False
-    return compare or checked.flagged or not any(reading.known_birth for reading in readings)
+    wrong = any(checked.attributes[keyword].status not in _IN_ORDER for keyword in _OF_THE_PATIENT)
+    return compare or wrong or not any(reading.known_birth for reading in readings)
 
 
 @rule("G6", WARNING, "identity", "The worklist has another PatientID, sex or birth date")

@@ -32,6 +32,7 @@ SOUND = {
     "PresentationLUTShape": "IDENTITY",
     "BurnedInAnnotation": "NO",
     "LossyImageCompression": "00",
+    "BodyPartExamined": "CHEST",
 }
 
 Value = str | bytes | int | None

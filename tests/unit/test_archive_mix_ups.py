@@ -221,7 +221,7 @@ def test_an_age_that_was_never_learnt_is_tested_as_the_nearest(
     suspicion = batch.suspicions["beyond"]
     assert (AGE in suspicion.found) == found
     assert AGE in suspicion.probable, "also where the study by itself found nothing"
-    rules = with_findings(one, batch).rules
+    rules = with_findings(one, batch, PolicySettings()).rules
     assert ("H1" in rules, "H4" in rules) == (found, not found)
 
 
@@ -251,7 +251,7 @@ def test_both_wrong_is_a_mix_up_and_ranks_first() -> None:
     assert batch.suspicions["b"].mix_up
     assert not batch.suspicions["a"].mix_up
     assert batch.suspicions["b"].score > batch.suspicions["a"].score > 0
-    check = with_findings(both, batch)
+    check = with_findings(both, batch, PolicySettings())
     assert "H3" in check.rules
     assert age_and_sex(check) == (AttributeStatus.CONFLICT_IMAGE,) * 2
 
@@ -272,7 +272,7 @@ def test_an_image_that_cannot_be_assessed_is_told() -> None:
     assert one.result is not None
     lateral = answer.with_part(one.result, reason=Reason("not_frontal", "lateral"))
     abstained = member(one.key, one.check, lateral)
-    assert with_findings(abstained, judged([abstained])).rules == ("H4",)
+    assert with_findings(abstained, judged([abstained]), PolicySettings()).rules == ("H4",)
 
 
 def test_a_small_budget_alerts_the_worst_and_says_what_to_expect() -> None:

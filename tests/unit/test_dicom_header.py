@@ -47,6 +47,7 @@ def elements(syntax: Syntax = EXPLICIT, sop_class: bytes = CR) -> dict[int, tupl
         0x00100020: ("LO", b"P1"),
         0x00100030: ("DA", b"19600105"),
         0x00100040: ("CS", b"M "),
+        0x00180015: ("CS", b"CHEST "),
         AGE: ("AS", b"064Y"),
         0x0020000D: ("UI", b"1.2.3\0"),
         0x0020000E: ("UI", b"1.2.3.5\0"),
@@ -56,6 +57,9 @@ def elements(syntax: Syntax = EXPLICIT, sop_class: bytes = CR) -> dict[int, tupl
         0x00280103: number(0),
         PIXELS: ("OW", bytes(8)),
     }
+
+
+RECORDED = {"age": "064Y", "sex": "M", "body_part": "CHEST", "birth_date_age": 64.0}
 
 
 def pieces(syntax: Syntax, more: dict[int, bytes] | None = None) -> dict[int, bytes]:
@@ -94,7 +98,7 @@ def test_a_header_is_whole_or_refused_wherever_the_file_ends(
         # A zero byte behind either is padding, or the first of a group in big endian.
         if end in (series, pixels) or end >= pixels + 4 or content[series:end] == b"\0":
             assert document["error"] is None, end
-            assert document["status"] == {"age": "CONSISTENT", "sex": "CONSISTENT"}
+            assert document["status"] == dict.fromkeys(("age", "sex", "body_part"), "CONSISTENT")
             continue
         assert document["status"] is None
         assert document["proposals"] == document["findings"] == []
@@ -137,7 +141,7 @@ def test_what_stands_behind_a_vr_that_is_none_is_read(
         )
         document = checked(tmp_path / "a.dcm", content)
         assert document["error"] is None
-        assert document["recorded"] == {"age": "064Y", "sex": "M", "birth_date_age": 64.0}
+        assert document["recorded"] == RECORDED
         header = header_of_file(memoryview(content), DEFAULT).header
         assert header.value(0x00091000 + number) == value
         assert header.value(PIXELS) is None
@@ -148,7 +152,7 @@ def test_what_stands_behind_a_vr_that_is_none_is_read(
 def test_a_known_attribute_whose_vr_is_none_is_read(tmp_path: Path, code: bytes) -> None:
     age = EXPLICIT.element(AGE, "AS", b"064Y").replace(b"AS", code)
     document = checked(tmp_path / "a.dcm", image(more={AGE: age}))
-    assert document["recorded"] == {"age": "064Y", "sex": "M", "birth_date_age": 64.0}
+    assert document["recorded"] == RECORDED
     assert read_header(tmp_path / "a.dcm").PatientAge == "064Y"
 
 
@@ -158,7 +162,7 @@ def test_implicit_elements_between_explicit_ones_are_read(tmp_path: Path) -> Non
     )
     private = IMPLICIT.element(0x00091001, "", b"abcd")
     document = checked(tmp_path / "a.dcm", image(more={0x00081140: sequence, 0x00091001: private}))
-    assert document["recorded"] == {"age": "064Y", "sex": "M", "birth_date_age": 64.0}
+    assert document["recorded"] == RECORDED
     item = read_header(tmp_path / "a.dcm").ReferencedImageSequence[0]
     assert item.ReferencedSOPClassUID == CR.decode().rstrip("\0")
 

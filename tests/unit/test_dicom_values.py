@@ -144,7 +144,7 @@ def test_an_item_without_content_says_nothing(
     for value in emptied(syntax, undefined):
         path.write_bytes(image(syntax, {tag: syntax.sequence(tag, [value], undefined=undefined)}))
         document = check_file(path, RulesSettings(), today=TODAY)
-        assert document["status"] == {"age": "CONSISTENT", "sex": "CONSISTENT"}
+        assert document["status"] == dict.fromkeys(("age", "sex", "body_part"), "CONSISTENT")
         assert not {"F4", "F6", "D10", "E8"} & set(document["rules"])
     said = syntax.item(syntax.element(0x00080100, "SH", b"L-80A2"), undefined=undefined)
     path.write_bytes(image(syntax, {tag: syntax.sequence(tag, [said], undefined=undefined)}))

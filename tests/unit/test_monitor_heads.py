@@ -1,6 +1,6 @@
 """Invented heads, known to nothing in the package, from an image's answers to charts and tables.
 
-A quantity that is held against KVP, a category of three held against BodyPartExamined, two findings
+A quantity that is held against KVP, a category of three held against ViewPosition, two findings
 that nothing is held against, and a gate.
 """
 
@@ -51,7 +51,7 @@ VOLTAGE = QuantityHead(
     name="tube_voltage", output=0, unit="kV", support=(0, 9), bounds=(0, 200), attribute="KVP"
 )
 PART = CategoryHead(
-    name="part", output=10, values=("CHEST", "HAND", "LEG"), attribute="BodyPartExamined"
+    name="part", output=10, values=("CHEST", "HAND", "LEG"), attribute="ViewPosition"
 )
 MARKS = FindingsHead(name="marks", output=13, labels=("tube", "wire"))
 UPRIGHT = Gate(name="upright", output=15, threshold=0.5, code="not_upright", text="lies")
@@ -77,7 +77,9 @@ def prepared(uid: str, voltage: float, part: str, pipeline: Pipeline, said: Pred
     rows = {
         **check.attributes,
         "KVP": CheckedAttribute("voltage", f"{voltage}", fine, voltage),
-        "BodyPartExamined": CheckedAttribute("part", part, fine, part),
+        "ViewPosition": CheckedAttribute("part", part, fine, part),
+        # Right of a series, and no label of an image.
+        "BodyPartExamined": CheckedAttribute("body_part", "CHEST", fine, "CHEST"),
         "StationName": CheckedAttribute("station", "", AttributeStatus.MISSING, "R"),
     }
     shown = PreparedPart(
@@ -92,7 +94,7 @@ def said(voltage: float, part: str, tube: float, upright: float = 0.9) -> Predic
     return Prediction(
         {
             "tube_voltage": Quantity(voltage, 5, (voltage - 8, voltage + 8), "kV", "KVP"),
-            "part": Category(shares, "BodyPartExamined"),
+            "part": Category(shares, "ViewPosition"),
             "marks": LabelProbabilities({"tube": tube, "wire": 0.2}),
         },
         {"upright": upright},
@@ -158,7 +160,7 @@ def test_what_each_head_said_is_stored_beside_what_no_rule_doubts(site: Database
     kept = load_observations(site, model_sha256=LIVE)
     assert kept == observed()[0]
     first, refused = kept[0], kept[7]
-    assert set(first.recorded) == {"PatientAge", "PatientSex", "KVP", "BodyPartExamined"}
+    assert set(first.recorded) == {"PatientAge", "PatientSex", "KVP", "ViewPosition"}
     assert list(first.heads) == ["tube_voltage", "part", "marks"]
     assert set(first.heads["tube_voltage"].answer) == {"mu", "low90", "high90"}
     assert set(first.heads["part"].answer) == set(PART.values)
@@ -166,7 +168,7 @@ def test_what_each_head_said_is_stored_beside_what_no_rule_doubts(site: Database
     assert (refused.gate, refused.reason_code) == ("upright", "not_upright")
     assert refused.heads == {
         "tube_voltage": ObservedHead("quantity", "KVP", unit="kV"),
-        "part": ObservedHead("category", "BodyPartExamined", values=PART.values),
+        "part": ObservedHead("category", "ViewPosition", values=PART.values),
         "marks": ObservedHead("findings", values=MARKS.labels),
     }
 

@@ -1,6 +1,6 @@
 """What is made of rows: an invented attribute, known to nothing in the package, is carried through.
 
-BodyPartExamined, of which only CHEST and HAND can be used.
+ViewPosition, of which only PA and LL can be used.
 """
 
 import csv
@@ -47,14 +47,14 @@ from tests.builders.answers import study_result
 from tests.builders.headers import TODAY, Value, header
 from tests.builders.scores import concluded
 
-KEYWORD = "BodyPartExamined"
-WORDS = {"CHEST", "HAND"}
+KEYWORD = "ViewPosition"
+WORDS = {"PA", "LL"}
 
 
 @rule("P1", WARNING, "part", "It is missing", status=AttributeStatus.MISSING)
 def missing(case: Case) -> Iterator[Hit]:
     if case.lacks(KEYWORD):
-        yield Hit("BodyPartExamined is absent or empty")
+        yield Hit("ViewPosition is absent or empty")
 
 
 @rule("P2", WARNING, "part", "No term", status=AttributeStatus.MALFORMED)
@@ -62,7 +62,7 @@ def missing(case: Case) -> Iterator[Hit]:
 def unknown(reading: Reading) -> Iterator[Hit]:
     text = reading.header.clean(KEYWORD)
     if text and text not in WORDS:
-        yield Hit(f"BodyPartExamined {shown(text)} is no defined term")
+        yield Hit(f"ViewPosition {shown(text)} is no defined term")
 
 
 def propose_part(case: Case, status: AttributeStatus) -> Iterator[tuple[str, str]]:
@@ -85,7 +85,7 @@ PART = Attribute(
     part_meant,
     sources={"StudyDescription": ProposalSource.HEADER},
     codes=frozenset(WORDS),
-    respected=lambda case: case.usual[KEYWORD].text == "HAND",
+    respected=lambda case: case.usual[KEYWORD].text == "LL",
 )
 TABLE: Mapping[str, Attribute] = MappingProxyType({**ATTRIBUTES, KEYWORD: PART})
 
@@ -103,66 +103,67 @@ def checked(**changes: Value) -> HeaderCheck:
 @pytest.mark.parametrize(
     ("recorded", "row", "trusted"),
     [
-        ("CHEST", CheckedAttribute("part", "CHEST", AttributeStatus.CONSISTENT, "CHEST"), "CHEST"),
+        ("PA", CheckedAttribute("part", "PA", AttributeStatus.CONSISTENT, "PA"), "PA"),
         ("", CheckedAttribute("part", "", AttributeStatus.MISSING), None),
         (
-            "chest",
-            CheckedAttribute("part", "chest", AttributeStatus.MALFORMED, meant="CHEST"),
-            "CHEST",
+            "pa",
+            CheckedAttribute("part", "pa", AttributeStatus.MALFORMED, meant="PA"),
+            "PA",
         ),
-        ("LEG", CheckedAttribute("part", "LEG", AttributeStatus.MALFORMED), None),
-        ("HAND", CheckedAttribute("part", "HAND", AttributeStatus.NOT_ASSESSED, "HAND"), None),
+        ("XY", CheckedAttribute("part", "XY", AttributeStatus.MALFORMED), None),
+        ("LL", CheckedAttribute("part", "LL", AttributeStatus.NOT_ASSESSED, "LL"), None),
     ],
 )
 def test_its_row_is_checked(recorded: str, row: CheckedAttribute, trusted: str | None) -> None:
-    made = checked(BodyPartExamined=recorded)
+    made = checked(ViewPosition=recorded)
     assert made.attributes[KEYWORD] == row
     assert made.trusted(KEYWORD) == trusted
     assert made.flagged == (recorded not in WORDS)
-    assert list(made.statuses) == ["age", "sex", "part"]
-    assert [*made.statuses.values()][:2] == [AttributeStatus.CONSISTENT] * 2
+    assert list(made.statuses) == ["age", "sex", "body_part", "part"]
+    assert [*made.statuses.values()][:3] == [AttributeStatus.CONSISTENT] * 3
 
 
 def test_nothing_of_an_exempt_study_is_trusted() -> None:
-    made = checked(BodyPartExamined="CHEST", QualityControlSubject="YES")
+    made = checked(ViewPosition="PA", QualityControlSubject="YES")
     assert made.attributes[KEYWORD].status is AttributeStatus.NOT_ASSESSED
     assert made.trusted(KEYWORD) is None
 
 
 def test_its_findings_and_proposals_are_carried() -> None:
-    made = checked(BodyPartExamined="")
+    made = checked(ViewPosition="")
     (finding,) = made.findings
     assert (finding.rule, finding.attribute) == ("P1", "part")
-    assert made.proposals == (Proposal(KEYWORD, "CHEST", "StudyDescription", "P1"),)
+    assert made.proposals == (Proposal(KEYWORD, "PA", "StudyDescription", "P1"),)
     assert noteworthy(made)
     (proposed,) = propose(header_only("1.2.3", made), FillSettings(), TABLE)
-    assert (proposed.keyword, proposed.value) == (KEYWORD, "CHEST")
+    assert (proposed.keyword, proposed.value) == (KEYWORD, "PA")
     assert (proposed.source, proposed.rules) == (ProposalSource.HEADER, ("P1",))
 
 
 def test_a_finding_over_an_archive_changes_its_status() -> None:
     hit = Hit("no other station has this", status=AttributeStatus.IMPLAUSIBLE)
-    after = amended(checked(BodyPartExamined="CHEST"), [(missing, hit)], TABLE)
+    after = amended(checked(ViewPosition="PA"), [(missing, hit)], TABLE)
     assert after.attributes[KEYWORD].status is AttributeStatus.IMPLAUSIBLE
     assert after.statuses["age"] is AttributeStatus.CONSISTENT
 
 
-@pytest.mark.parametrize("recorded", ["CHEST", "chest", ""])
+@pytest.mark.parametrize("recorded", ["PA", "pa", ""])
 def test_it_is_stored_and_read_back(recorded: str) -> None:
-    made = checked(BodyPartExamined=recorded)
+    made = checked(ViewPosition=recorded)
     stored = json.loads(json.dumps(check_to_json(made, TABLE)))
     assert (stored["recorded"]["part"], stored["part"]) == (recorded, made.statuses["part"])
     assert check_from_json(stored, TABLE) == made
 
 
 def test_the_json_of_a_header_names_it() -> None:
-    made = checked(BodyPartExamined="chest")
-    assert recorded_part(made)["part"] == "chest"
-    assert status_part(made) == {"age": "CONSISTENT", "sex": "CONSISTENT", "part": "MALFORMED"}
+    made = checked(ViewPosition="pa")
+    assert recorded_part(made)["part"] == "pa"
+    assert status_part(made)["part"] == "MALFORMED"
+    assert set(status_part(made).values()) == {"CONSISTENT", "MALFORMED"}
 
 
 def test_the_report_states_its_status_and_says_it_in_words() -> None:
-    made = checked(BodyPartExamined="chest")
+    made = checked(ViewPosition="pa")
     concept = Code("PARTSTAT", CODING_SCHEME, "Status of the recorded body part")
     group = header_group(
         made,
@@ -178,16 +179,16 @@ def test_the_report_states_its_status_and_says_it_in_words() -> None:
     ]
     assert status == "MALFORMED"
     comments = [item.TextValue for item in group[0].ContentSequence if "TextValue" in item]
-    assert any("BodyPartExamined='chest'" in text for text in comments)
+    assert any("ViewPosition='pa'" in text for text in comments)
     said = summary(header_only("1.2.3", made))
-    assert re.search(r"part 'chest'\. .*Recorded part is not in the required form", said)
+    assert re.search(r"part 'pa'\. .*Recorded part is not in the required form", said)
 
 
 def audited(**answers: Answer) -> AuditReport:
     """Two studies whose images were seen, and one of which nothing was had."""
     studies = [Collected("1.3", None, fault="gone")]
-    for number, part in enumerate(("CHEST", "HAND")):
-        own = header(BodyPartExamined=part, PatientID=part, StudyInstanceUID=f"1.2.{number}")
+    for number, part in enumerate(("PA", "LL")):
+        own = header(ViewPosition=part, PatientID=part, StudyInstanceUID=f"1.2.{number}")
         alone = check([own], settings=RulesSettings(), today=TODAY, attributes=TABLE)
         result = study_result(f"1.2.{number}", Outcome.ESTIMATED, alone, answers=answers)
         studies.append(Collected(f"1.2.{number}", StudyFacts(f"1.2.{number}", (own,)), result))
@@ -198,24 +199,25 @@ def audited(**answers: Answer) -> AuditReport:
 def test_the_table_of_an_audit_has_its_columns_beside_those_of_age_and_sex() -> None:
     report = audited()
     chest, hand, nothing = csv.DictReader(io.StringIO(studies_table(report), newline=""))
-    assert [name for name in chest if "part" in name] == ["recorded_part", "part_status"]
-    assert (chest["recorded_part"], chest["part_status"]) == ("CHEST", "CONSISTENT")
-    assert (hand["recorded_part"], hand["part_status"]) == ("HAND", "NOT_ASSESSED")
+    columns = [name for name in chest if "part" in name and "body_part" not in name]
+    assert columns == ["recorded_part", "part_status"]
+    assert (chest["recorded_part"], chest["part_status"]) == ("PA", "CONSISTENT")
+    assert (hand["recorded_part"], hand["part_status"]) == ("LL", "NOT_ASSESSED")
     assert (nothing["recorded_part"], nothing["recorded_age"]) == ("", "")
     assert (chest["age_status"], chest["sex_status"]) == ("CONSISTENT", "CONSISTENT")
     rows = json.loads(report_json(report))["studies"]
-    assert rows[1]["audit"]["recorded"]["part"] == "HAND"
+    assert rows[1]["audit"]["recorded"]["part"] == "LL"
     shown = page(report)
-    assert "Audit of PatientAge, PatientSex and BodyPartExamined: node" in shown
-    assert '<th class="n">BodyPartExamined</th>' in shown
+    assert "Audit of PatientAge, PatientSex, BodyPartExamined and ViewPosition: node" in shown
+    assert '<th class="n">ViewPosition</th>' in shown
 
 
 def test_a_further_answer_has_columns_of_its_kind() -> None:
     report = audited(
-        view=Category({"AP": 0.25, "PA": 0.75}, attribute="ViewPosition"),
+        view=Category({"AP": 0.25, "PA": 0.75}, attribute="ImageType"),
         marks=LabelProbabilities({"tube": 0.5}),
         dose=Quantity(2.0, 1.0, (1.0, 3.0), unit="mGy"),
-        other=Category({"F": 0.25, "M": 0.75}, attribute="PatientSex"),
+        other=Category({"F": 0.125, "M": 0.875}, attribute="PatientSex"),
     )
     seen, _, nothing = csv.DictReader(io.StringIO(studies_table(report), newline=""))
     said = {
@@ -224,7 +226,7 @@ def test_a_further_answer_has_columns_of_its_kind() -> None:
         "estimated_view": "PA",
         "probability_view": "0.75",
         "probability_marks_tube": "0.5",
-        "probability_female_other": "0.25",
+        "probability_female_other": "0.125",
         "estimated_dose": "2.0",
         "estimated_dose_low90": "1.0",
         "estimated_dose_high90": "3.0",

@@ -47,7 +47,7 @@ SIIM: dict[str, Value] = {
         ({"PatientAge": "040Y", "PatientBirthDate": "19000101"}, CONSISTENT, CONSISTENT),
         ({"PatientBirthDate": "1960.04.15"}, CONSISTENT, CONSISTENT),
         ({"PatientSex": "M", "StudyDescription": "pregnancy"}, CONSISTENT, CONFLICT),
-        ({"PatientSex": "O", "StudyDescription": "prostate"}, CONSISTENT, NOT_ASSESSED),
+        ({"PatientSex": "O", "StudyDescription": "pregnancy"}, CONSISTENT, NOT_ASSESSED),
         ({"PatientSex": "M", "GenderIdentityComment": "woman"}, CONSISTENT, NOT_ASSESSED),
         ({"PatientSex": "", "GenderIdentityComment": "woman"}, CONSISTENT, NOT_ASSESSED),
         ({"PatientSpeciesDescription": "Canine", "PatientAge": ""}, NOT_ASSESSED, NOT_ASSESSED),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.dicom.body_parts import BODY_PARTS
 from dicom_ai_node.rules import RULES, TextHeader, check, parse_age
 from dicom_ai_node.rules.ages_and_dates import completed, encode_age_at, years_between
 from dicom_ai_node.rules.text_header import ELEMENTS
@@ -15,12 +16,15 @@ from tests.builders.checks import age_and_sex
 from tests.builders.headers import SOUND, TODAY, dataset
 
 SETTINGS = RulesSettings()
+ABOUT = {"age", "sex", "body_part", "dates", "identity", "image"}
 few = settings(max_examples=80, deadline=None)
 
 # Likely values, so that the rules meet, and any bytes at all.
 ages = st.sampled_from(["063Y", "000D", "000Y", "999Y", "63", "003M", "090Y", "UNK", ""])
 sexes = st.sampled_from(["M", "F", "O", "", "U", "Male", " M"])
 days = st.dates().map(lambda day: f"{day.year:04d}{day.month:02d}{day.day:02d}")
+parts = st.sampled_from(["CHEST", "KNEE", "HAND", "LUNG", "Chest^PA", "C-SPINE", "XYZ", ""])
+words = st.sampled_from(["CT Thorax/Abdomen", "left knee", "both hands", "LWS", "chest pain", ""])
 likely = {
     "PatientAge": ages,
     "PatientSex": sexes,
@@ -28,6 +32,11 @@ likely = {
     "StudyDate": days,
     "AcquisitionDate": days,
     "PatientIdentityRemoved": st.sampled_from(["YES", "NO"]),
+    "BodyPartExamined": parts,
+    "Laterality": st.sampled_from(["L", "R", "B", "U", ""]),
+    "Modality": st.sampled_from(["CR", "CT", "MR"]),
+    **dict.fromkeys(("StudyDescription", "SeriesDescription", "ProtocolName"), words),
+    "AnatomicRegionSequence": st.sampled_from([b"816094009", b"T-D3000\\Chest", b"x"]),
     "PregnancyStatus": st.integers(0, 65535),
     "SpecificCharacterSet": st.sampled_from(["", "ISO_IR 192", "\\ISO 2022 IR 87", "GB18030", "x"]),
 }
@@ -59,19 +68,20 @@ def run(study: list[TextHeader], others: list[PriorStudy]) -> HeaderCheck:
 @given(st.lists(headers | typed_headers, max_size=4), st.lists(priors, max_size=3))
 def test_check_is_total(study: list[TextHeader], others: list[PriorStudy]) -> None:
     result = run(study, others)
-    assert list(result.statuses) == ["age", "sex"]
+    assert list(result.statuses) == ["age", "sex", "body_part"]
     assert all(isinstance(one, AttributeStatus) for one in result.statuses.values())
     assert not result.exempt or {*result.statuses.values()} == {AttributeStatus.NOT_ASSESSED}
     assert set(result.rules) <= set(RULES)
     for finding in result.findings:
-        assert finding.attribute in {"age", "sex", "dates", "identity", "image"}
+        assert finding.attribute in ABOUT
         assert finding.reason.isascii()
         assert finding.reason.isprintable()
     for proposal in result.proposals:
         if proposal.keyword == "PatientAge":
             assert parse_age(proposal.value) is not None
         else:
-            assert (proposal.keyword, proposal.value in {"M", "F"}) == ("PatientSex", True)
+            codes = {"PatientSex": {"M", "F"}, "BodyPartExamined": set(BODY_PARTS)}
+            assert proposal.value in codes[proposal.keyword]
     years = result.attributes["PatientAge"].number
     assert years is None or 0 <= years < 120
     assert result.birth_date_age is None or 0 <= result.birth_date_age <= 125

@@ -18,6 +18,7 @@ from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
 SETTINGS = RulesSettings()
 # Dates in the future change no status, so that an index does not depend on the day of its making.
 NO_DAY = date.max
+_LABELS = ("PatientAge", "PatientSex")
 _MENDABLE = frozenset({AttributeStatus.MALFORMED, AttributeStatus.MISSING})
 
 
@@ -68,8 +69,8 @@ def labels_of_header(header: TextHeader) -> Labels:
     checked = _check(header)
     mended = {
         keyword: _proposal(checked, keyword)
-        for keyword, row in checked.attributes.items()
-        if row.status in _MENDABLE
+        for keyword in _LABELS
+        if checked.attributes[keyword].status in _MENDABLE
     }
     found = {keyword: value for keyword, value in mended.items() if value}
     if found:  # a mended value may be implausible too
@@ -77,7 +78,7 @@ def labels_of_header(header: TextHeader) -> Labels:
     if checked.exempt:
         return Labels(None, "", (f"age and sex: {checked.exempt}",))
     # What is only badly written was mended above: a value in a wrong form is no label.
-    rows = checked.attributes
+    rows = {keyword: checked.attributes[keyword] for keyword in _LABELS}
     usable = {key: row.value for key, row in rows.items() if _usable(row)}
     age, sex = usable.get("PatientAge"), usable.get("PatientSex", "")
     return Labels(
