@@ -228,5 +228,5 @@ def _rank(change: "Change") -> int:
     return _DETAIL if nested or not change.name or change.path.startswith("(0002,") else 1
 
 
-_FILLED = ("(0010,1010)", "(0010,0040)")
-"""PatientAge, PatientSex."""
+_FILLED = ("(0010,1010)", "(0010,0040)", "(0018,0015)")
+"""PatientAge, PatientSex, BodyPartExamined."""

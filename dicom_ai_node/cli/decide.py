@@ -27,6 +27,7 @@ _WANTED = {
     "PatientSex": "--keyword PatientSex asks for them",
     "inferred PatientAge": "--source inference asks for them",
     "inferred PatientSex": "accept each by its ID",
+    "inferred BodyPartExamined": "--source inference asks for them",
 }
 _DONE = {Decision.ACCEPT: "accepted", Decision.REJECT: "rejected"}
 
@@ -51,8 +52,9 @@ def accept(
 ) -> Output:
     """Accept proposals: their values are right. Nothing is sent before they are applied.
 
-    By ID, or all that match the filters. Filters take an inferred age only with --source inference,
-    a sex only with --keyword PatientSex, and never an inferred sex: that is accepted by its ID.
+    By ID, or all that match the filters. Filters take an inferred age or body part only with
+    --source inference, a sex only with --keyword PatientSex, and never an inferred sex: that is
+    accepted by its ID.
 
     Example: dicom-ai-node proposals accept 12 --by "R. Roe" --reason "asked the ward"
 
@@ -103,7 +105,7 @@ def _acceptable(rows: Sequence[StoredProposal], selection: Selection) -> list[St
     if selection.keyword != "PatientSex":
         left_out.add("PatientSex")
     if ProposalSource.INFERENCE not in selection.sources:
-        left_out.add("inferred PatientAge")
+        left_out |= {"inferred PatientAge", "inferred BodyPartExamined"}
     for kind in sorted(left_out & kinds.keys()):
         progress_console.print(f"left out: {kinds[kind]} of {kind}; {_WANTED[kind]}")
     return [row for row in rows if _kind(row) not in left_out]

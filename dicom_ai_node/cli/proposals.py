@@ -21,7 +21,7 @@ from dicom_ai_node.study.proposals import ProposalState
 from dicom_ai_node.terminal import console
 from dicom_ai_node.types import ProposalSource
 
-_KEYWORDS = ("PatientAge", "PatientSex")
+_KEYWORDS = ("PatientAge", "PatientSex", "BodyPartExamined")
 _WIDE = 120
 """Columns of a terminal that has room for a UID."""
 
@@ -44,7 +44,9 @@ class Filters:
         list[str] | None,
         typer.Option("--rule", help="Only what this rule asked for, such as B3 (may be repeated)."),
     ] = None
-    keyword: Annotated[str, typer.Option(help="Only PatientAge or PatientSex.")] = ""
+    keyword: Annotated[
+        str, typer.Option(help="Only PatientAge, PatientSex or BodyPartExamined.")
+    ] = ""
     station: Annotated[str, typer.Option(help="Only studies with this StationName.")] = ""
     first: First = None
     last: Last = None

@@ -18,10 +18,14 @@ import structlog
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.header import header_of_file
+from dicom_ai_node.dicom.limits import DEFAULT
 from dicom_ai_node.errors import FillError, NodeError, StorageError, StorageFull
 from dicom_ai_node.fill.admission import FillAdmission, admit, approver, fill_of
 from dicom_ai_node.report.copies import filled_copy
 from dicom_ai_node.report.identity import ReportFile
+from dicom_ai_node.rules import TextHeader
+from dicom_ai_node.rules.body_part_meaning import BODY_PART, to_be_filled
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, monitor
 from dicom_ai_node.store.fills import (
@@ -48,10 +52,11 @@ class CopyMaker(Protocol):
 
     def __call__(
         self, source: bytes, values: Sequence[ProposalDetail], *, at: datetime, research: bool
-    ) -> ReportFile:
+    ) -> ReportFile | None:
         """Return the copy of the DICOM file ``source`` with ``values`` in it.
 
-        ``at`` is when they were accepted. The same arguments make the same copy.
+        ``at`` is when they were accepted. The same arguments make the same copy. None where none of
+        the values is for this image: a body part is for series whose own is missing or wrong.
         """
         ...
 
@@ -80,6 +85,7 @@ class Applied:
     """What came of applying a study's proposals."""
 
     images: int
+    """Of how many images a copy was made."""
     queued: int
     """Deliveries that are new; 0 when everything had been queued before."""
     admissions: tuple[FillAdmission, ...]
@@ -126,7 +132,8 @@ def apply(
         reason="; ".join(admission.text for admission in taking),
         now=now,
     )
-    return Applied(len(images), queued, wanted.admissions)
+    copied = max((len(made) for made in files.values()), default=0)
+    return Applied(copied, queued, wanted.admissions)
 
 
 def plan(config: Config, db: Database, uid: str) -> Plan:
@@ -156,7 +163,9 @@ def copies(
     """
     at = datetime.fromtimestamp(max(detail.accepted_at for detail in to.admitted), UTC)
     for _, source in contents(spool, images):
-        yield source, make(source, to.admitted, at=at, research=to.research)
+        copy = make(source, to.admitted, at=at, research=to.research)
+        if copy is not None:
+            yield source, copy
 
 
 def contents(spool: Spool, images: Sequence[HeldInstance]) -> Iterator[tuple[HeldInstance, bytes]]:
@@ -192,12 +201,24 @@ def _refusals(admissions: Sequence[FillAdmission]) -> str:
     )
 
 
+def _is_for(source: bytes, value: ProposalDetail) -> bool:
+    """Whether a value that is proposed for a study is for this image of it."""
+    if value.proposed.keyword != BODY_PART:
+        return True
+    return to_be_filled(
+        TextHeader.from_dataset(header_of_file(memoryview(source), DEFAULT).dataset())
+    )
+
+
 def copy_maker(db: Database, settings: ReportSettings) -> CopyMaker:
     """Return what makes the copies; ``settings`` name their maker, as they name a report's."""
 
     def make(
         source: bytes, values: Sequence[ProposalDetail], *, at: datetime, research: bool
-    ) -> ReportFile:
+    ) -> ReportFile | None:
+        values = [value for value in values if _is_for(source, value)]
+        if not values:
+            return None
         sexes = [value for value in values if value.proposed.keyword == "PatientSex"]
         inferred = [each for each in values if each.proposed.source is ProposalSource.INFERENCE]
         return filled_copy(

@@ -12,12 +12,14 @@ import pytest
 from pydicom import dcmread
 
 from dicom_ai_node.errors import FillError, UnreadableInstance
-from dicom_ai_node.fill.apply import Applied, apply
+from dicom_ai_node.fill.apply import Applied, apply, copy_maker
 from dicom_ai_node.store import monitor, proposals
 from dicom_ai_node.study.proposals import POLICY, ProposalState
+from dicom_ai_node.types import FillProposal, ProposalSource
 from tests.builders.filling import AGE, GUESSED_AGE, GUESSED_SEX, Ward, make, ward
 
 P = ProposalState
+PART = FillProposal("BodyPartExamined", "CHEST", ProposalSource.HEADER, "descriptions", ("J1",))
 
 
 def run(box: Ward, uid: str, maker: Any = make) -> Applied:
@@ -54,6 +56,32 @@ def test_each_destination_gets_what_it_takes(tmp_path: Path) -> None:
         last = detail.events[-1]
         assert (last.to_state, last.actor) == (P.APPLIED, "roe")
         assert "all: PatientAge, PatientSex (approved by roe)" in last.reason
+
+
+def test_a_body_part_goes_into_the_images_whose_own_is_missing_or_wrong(tmp_path: Path) -> None:
+    with ward(tmp_path, pacs={"fill": "deterministic"}) as box:
+        maker = copy_maker(box.db, box.config.report)
+        for number, recorded in enumerate(("", "THORAX_AP", "ABDOMEN"), start=1):
+            uid = box.add_image("one", number, BodyPartExamined=recorded, StudyDescription="")
+        box.analyse(PART)
+        box.accept(uid)
+        done = run(box, uid, maker)
+        assert (done.images, done.queued) == (2, 2)
+        assert [dcmread(path).BodyPartExamined for path in box.copies()] == ["CHEST"] * 2
+        assert box.proposal(uid, "BodyPartExamined").state is P.APPLIED
+
+
+def test_beside_an_age_the_body_part_of_a_sound_series_stays(tmp_path: Path) -> None:
+    with ward(tmp_path, pacs={"fill": "deterministic"}) as box:
+        maker = copy_maker(box.db, box.config.report)
+        for number, recorded in enumerate(("", "ABDOMEN"), start=1):
+            uid = box.add_image("one", number, BodyPartExamined=recorded, StudyDescription="")
+        box.analyse(AGE, PART)
+        box.accept(uid)
+        assert run(box, uid, maker).images == 2
+        made = [dcmread(path) for path in box.copies()]
+        assert {one.BodyPartExamined for one in made} == {"CHEST", "ABDOMEN"}
+        assert {one.PatientAge for one in made} == {"063Y"}
 
 
 def test_without_a_persons_approval_sex_goes_to_research_alone(tmp_path: Path) -> None:

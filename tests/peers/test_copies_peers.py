@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.uid import (
     UID,
@@ -91,6 +92,28 @@ def test_a_sound_source_makes_a_copy_without_an_error(
     content = source_of(syntax)
     assert dciodvfy(written(tmp_path, "source", content)) == []
     assert dciodvfy(written(tmp_path, "copy", copy_of(mode, content))) == []
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda each: each.name)
+@pytest.mark.parametrize("before", ["", "UP_EXM", "KNEE"])
+def test_a_body_part_makes_a_copy_without_an_error(
+    syntax: UID, before: str, tmp_path: Path
+) -> None:
+    """In place of none, of one that is no defined term, and of another one."""
+    _require_dicom3tools()
+    source = source_of(syntax, BodyPartExamined=before)
+    for fill in (
+        Fill("BodyPartExamined", "CHEST", "header", rules=("J2",), actor="somebody"),
+        Fill("BodyPartExamined", "CHESTABDOMEN", "inference", probability=0.97, rules=("J1",)),
+    ):
+        copy = filled_copy(source, [fill, COMPUTED], at=AT, settings=ReportSettings(), model=MODEL)
+        path = written(tmp_path, fill.source, copy.content)
+        assert dciodvfy(path) == []
+        read = pydicom.dcmread(path)
+        assert (read.BodyPartExamined, read.PatientAge) == (fill.value, "063Y")
+        (original,) = read.OriginalAttributesSequence
+        assert original.ReasonForTheAttributeModification == ("CORRECT" if before else "COERCE")
+        assert fill.sentence in read.ContributingEquipmentSequence[-1].ContributionDescription
 
 
 @pytest.mark.parametrize("mode", MODES)

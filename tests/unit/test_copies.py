@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.config.stages import ReportSettings
-from dicom_ai_node.dicom.marks import is_own_report
+from dicom_ai_node.dicom.marks import PRIVATE_CREATOR, PRIVATE_GROUP, is_own_report
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.copies import Fill, coerced, difference, filled_copy
 from tests.builders.dicom_bytes import (
@@ -32,6 +32,8 @@ AT = datetime(2024, 3, 16, 8, 0, tzinfo=UTC)
 COMPUTED = Fill("PatientAge", "063Y", "dates", rules=("B3", "B5"), actor="policy")
 INFERRED = Fill("PatientAge", "063Y", "inference", low=55.1, high=71.24, rules=("B3",))
 SEX_INFERRED = Fill("PatientSex", "F", "inference", probability=0.9912, actor="Mira^Roe")
+PART = Fill("BodyPartExamined", "CHESTABDOMEN", "header", rules=("J2",), actor="Mira^Roe")
+PART_INFERRED = Fill("BodyPartExamined", "KNEE", "inference", probability=0.953)
 IMAGE = UIDS | {
     0x00080008: ("CS", rb"ORIGINAL\PRIMARY"),
     0x0008103E: ("LO", b"Chest PA"),
@@ -238,15 +240,56 @@ def test_sex_needs_a_permission(fills: Sequence[Fill]) -> None:
     [
         ([], "nothing"),
         ([COMPUTED, INFERRED], "two values"),
-        ([Fill("PatientName", "Doe", "header")], "expected PatientAge or PatientSex"),
+        (
+            [Fill("PatientName", "Doe", "header")],
+            "expected one of PatientAge, PatientSex, BodyPartExamined",
+        ),
         ([Fill("PatientAge", "63", "dates")], "three digits"),
         ([Fill("PatientSex", "U", "header")], "M or F"),
         ([Fill("PatientAge", "063Y", "a guess")], "a source among"),
+        ([Fill("BodyPartExamined", "Chest^PA", "header")], "a defined term"),
     ],
 )
 def test_what_is_no_value_is_refused(fills: Sequence[Fill], message: str) -> None:
     with pytest.raises(FillError, match=message):
         copy_of(file(), *fills)
+
+
+@pytest.mark.parametrize("syntax", ALL, ids=lambda one: one.uid)
+def test_a_body_part_is_filled_in_with_where_it_comes_from(syntax: Syntax) -> None:
+    """It is of the series: no destination has to be one for research."""
+    wrong = {0x00180015: ("CS", b"THORAX/ABD")}
+    copy = copy_of(file(syntax, values=wrong), PART, COMPUTED, allow_sex=False)
+    assert copy.BodyPartExamined == "CHESTABDOMEN"
+    assert copy.SeriesDescription == "Chest PA [age and body part filled]"
+    (item,) = copy.OriginalAttributesSequence
+    assert item.ReasonForTheAttributeModification == "CORRECT"
+    assert not item.ModifiedAttributesSequence[0].BodyPartExamined
+    (nonconforming,) = item.NonconformingModifiedAttributesSequence
+    assert nonconforming.NonconformingDataElementValue == b"THORAX/ABD"
+    assert "BodyPartExamined CHESTABDOMEN: from the header itself" in copy.DerivationDescription
+
+
+def test_an_inferred_body_part_says_so() -> None:
+    copy = copy_of(file(), PART_INFERRED)
+    assert copy.BodyPartExamined == "KNEE"
+    assert copy.SeriesDescription == "Chest PA [body part inferred, not verified]"
+    assert "not verified, probability 95.3 %" in copy.DerivationDescription
+    block = copy.private_block(PRIVATE_GROUP, PRIVATE_CREATOR)
+    (private,) = (one.private_block(PRIVATE_GROUP, PRIVATE_CREATOR) for one in block[0x01].value)
+    assert [private[at].value for at in (0x10, 0x11, 0x12)] == [
+        "BodyPartExamined",
+        "KNEE",
+        "INFERENCE",
+    ]
+    (item,) = copy.OriginalAttributesSequence
+    assert item.ReasonForTheAttributeModification == "COERCE"
+    assert "BodyPartExamined" in item.ModifiedAttributesSequence[0]
+
+
+def test_a_body_part_never_goes_under_the_uid_of_its_source() -> None:
+    with pytest.raises(FillError, match="never filled in under the UID"):
+        coerced(file(), PART, at=AT)
 
 
 def test_what_this_program_made_is_not_filled_in_again() -> None:

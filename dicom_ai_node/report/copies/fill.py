@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dicom_ai_node.dicom.body_parts import BODY_PARTS
 from dicom_ai_node.errors import FillError
 from dicom_ai_node.report.words import percent
 from dicom_ai_node.rules.ages_and_dates import read_age
 
 AGE: Final = "PatientAge"
 SEX: Final = "PatientSex"
+BODY_PART: Final = "BodyPartExamined"
+FILLED: Final = (AGE, SEX, BODY_PART)
+"""What copies may have filled in, in the order in which they say so."""
 INFERENCE: Final = "inference"
 SOURCES: Final = {
     "header": "the header itself",
@@ -26,16 +30,17 @@ class Fill:
     """One value for one attribute."""
 
     keyword: str
-    """``PatientAge`` or ``PatientSex``."""
+    """One of :data:`FILLED`."""
     value: str
-    """``M`` or ``F``; a value of VR AS: of an estimate by ``rules.encode_estimate``."""
+    """``M`` or ``F``; a value of VR AS: of an estimate by ``rules.encode_estimate``; a defined term
+    of BodyPartExamined."""
     source: str
     """A rung of the ladder: a key of :data:`SOURCES`."""
     low: float | None = None
     """Of an inferred age: the ends of its 90 % prediction interval, years."""
     high: float | None = None
     probability: float | None = None
-    """Of an inferred sex."""
+    """Of an inferred sex or body part."""
     rules: tuple[str, ...] = ()
     """Ids of the rules that found the attribute missing or wrong."""
     actor: str = ""
@@ -59,7 +64,7 @@ class Fill:
 
 
 def checked(fills: Sequence[Fill], *, allow_sex: bool) -> tuple[Fill, ...]:
-    """Return the fills, PatientAge first.
+    """Return the fills in the order of :data:`FILLED`.
 
     Raises FillError: there is none, one is not a value of its attribute, or PatientSex is among
     them and ``allow_sex`` does not say that this destination may have it.
@@ -69,17 +74,19 @@ def checked(fills: Sequence[Fill], *, allow_sex: bool) -> tuple[Fill, ...]:
     if len({fill.keyword for fill in fills}) < len(fills):
         raise FillError("two values are given for one attribute")
     for fill in fills:
-        if fill.keyword not in (AGE, SEX):
-            raise FillError(f"{fill.keyword}: expected PatientAge or PatientSex")
+        if fill.keyword not in FILLED:
+            raise FillError(f"{fill.keyword}: expected one of {', '.join(FILLED)}")
         if fill.source not in SOURCES:
             raise FillError(f"{fill.keyword}: expected a source among {', '.join(SOURCES)}")
         if fill.keyword == SEX and fill.value not in ("M", "F"):
             raise FillError("PatientSex: expected M or F")
         if fill.keyword == AGE and read_age(fill.value) is None:
             raise FillError("PatientAge: expected three digits and D, W, M or Y")
+        if fill.keyword == BODY_PART and fill.value not in BODY_PARTS:
+            raise FillError("BodyPartExamined: expected a defined term (PS3.16 annex L)")
         if fill.keyword == SEX and not allow_sex:
             raise FillError(
                 "PatientSex is filled only toward a research destination, or after a person"
                 " approved the value"
             )
-    return tuple(sorted(fills, key=lambda fill: fill.keyword))
+    return tuple(sorted(fills, key=lambda fill: FILLED.index(fill.keyword)))

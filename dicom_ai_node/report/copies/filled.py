@@ -16,7 +16,7 @@ from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.encoding import is_pixel_data, tag_of
 from dicom_ai_node.dicom.uids import PROGRAM_UID, uid_of
 from dicom_ai_node.errors import FillError
-from dicom_ai_node.report.copies.fill import AGE, SEX, Fill, checked
+from dicom_ai_node.report.copies.fill import AGE, BODY_PART, SEX, Fill, checked
 from dicom_ai_node.report.copies.history import (
     contributing_equipment,
     original_attributes,
@@ -27,11 +27,12 @@ from dicom_ai_node.report.copies.history import (
 from dicom_ai_node.report.copies.source import SourceFile, source_of
 from dicom_ai_node.report.document import local_time
 from dicom_ai_node.report.identity import ReportFile
+from dicom_ai_node.report.words import listed
 
 SERIES_NUMBER: Final = 90000
 """Added to the source's Series Number, so that copies stand behind everything else."""
 _LO_LENGTH, _ST_LENGTH = 64, 1024
-_SHORT_NAMES = {AGE: "age", SEX: "sex"}
+_SHORT_NAMES = {AGE: "age", SEX: "sex", BODY_PART: "body part"}
 
 
 def filled_copy(
@@ -145,8 +146,8 @@ def _series(source: SourceFile, fills: Sequence[Fill]) -> dict[int, bytes]:
 def _suffix(fills: Sequence[Fill]) -> str:
     recorded = [_SHORT_NAMES[fill.keyword] for fill in fills if not fill.inferred]
     inferred = [_SHORT_NAMES[fill.keyword] for fill in fills if fill.inferred]
-    words = [f"{' and '.join(recorded)} filled"] if recorded else []
-    words += [f"{' and '.join(inferred)} inferred, not verified"] if inferred else []
+    words = [f"{listed(recorded)} filled"] if recorded else []
+    words += [f"{listed(inferred)} inferred, not verified"] if inferred else []
     return f"[{', '.join(words)}]"
 
 

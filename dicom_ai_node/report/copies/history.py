@@ -13,7 +13,7 @@ from dicom_ai_node.dicom.encoding import Encoding, tag_of
 from dicom_ai_node.dicom.marks import PRIVATE_CREATOR, PRIVATE_GROUP, software_version
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.report import codes
-from dicom_ai_node.report.copies.fill import AGE, SEX, Fill
+from dicom_ai_node.report.copies.fill import AGE, BODY_PART, FILLED, SEX, Fill
 from dicom_ai_node.report.copies.source import SourceFile
 from dicom_ai_node.report.words import plain
 
@@ -27,6 +27,7 @@ _CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
     for keyword, vr, pattern in (
         (AGE, "AS", rb"([0-9]{3}[DWMY])?"),
         (SEX, "CS", rb"[A-Z0-9_ ]{0,16}"),
+        (BODY_PART, "CS", rb"[A-Z0-9_ ]{0,16}"),
         ("ImageType", "CS", rb"[A-Z0-9_ ]{0,16}(\\[A-Z0-9_ ]{0,16})*"),
         ("InstanceCreationDate", "DA", rb"([0-9]{8})?"),
         ("InstanceCreationTime", "TM", rb"([0-9]{2,6}(\.[0-9]{1,6})?)? *"),
@@ -36,7 +37,7 @@ _CONFORMING: Final[Mapping[int, tuple[str, re.Pattern[bytes]]]] = {
     )
 }
 """VR, and what its values look like (PS3.5 6.2), of the attributes that may be replaced."""
-_FILLED = frozenset({tag_of(AGE), tag_of(SEX)})
+_FILLED = frozenset(map(tag_of, FILLED))
 _ANYTHING = re.compile(rb"(?s:.*)")
 
 
@@ -45,7 +46,7 @@ def original_attributes(
 ) -> dict[int, bytes]:
     """Return Original Attributes Sequence (PS3.3 C.12.1.1.9) with what is ``changed`` as it was.
 
-    Of attributes that are absent, only PatientAge and PatientSex are named. The reason is CORRECT
+    Of attributes that are absent, only those that are filled in are named. The reason is CORRECT
     where a value is replaced, COERCE where there was none.
     """
     conforming: dict[int, tuple[str, bytes]] = {}
