@@ -24,25 +24,35 @@ log = structlog.get_logger()
 
 
 def observe(prepared: Prepared, pipeline: Pipeline, role: Role) -> tuple[Observation, ...]:
-    """Return what the first bundle of ``pipeline`` makes of a study that it was shown.
+    """Return what each bundle of ``pipeline`` makes of a study that it was shown.
 
-    Also where policy would not say it. The recorded values are held against the check of the header
-    alone, before the image. Nothing where the bundle sees nothing of the study.
+    ``role`` is that of the first; another one is a further one. Also where policy would not say it.
+    The recorded values are held against the check of the header alone, before the image. Nothing of
+    a bundle that sees nothing of the study.
     """
-    bundle = pipeline.bundles[0]
-    part = prepared.part_of(bundle)
-    if part is None or not prepared.shown:
+    if not prepared.shown:
         return ()
+    parts = [(bundle, prepared.part_of(bundle)) for bundle in pipeline.bundles]
+    first = pipeline.bundles[0]
+    return tuple(
+        _of_part(prepared, part, pipeline, role if bundle is first else Role.FURTHER)
+        for bundle, part in parts
+        if part is not None
+    )
+
+
+def _of_part(prepared: Prepared, part: PreparedPart, pipeline: Pipeline, role: Role) -> Observation:
+    bundle = part.bundle
     result = pipeline.answer(part, prepared.check)
     reason = result.reason or Reason("", "")
     # Also where the image contradicts that age: counted, only the misses would be.
     answers: Mapping[str, Answer] = {}
     if not outside_training_ages(prepared.check, bundle.gates.ages):
         answers = pool_images(result.images)
-    no_labels = {keyword for keyword, row in ATTRIBUTES.items() if not row.a_label}
-    labels = [keyword for keyword in prepared.check.attributes if keyword not in no_labels]
+    asked = {head.attribute for head in bundle.manifest.heads if not isinstance(head, FindingsHead)}
+    labels = [key for key in prepared.check.attributes if key in asked or _is_label(key)]
     trusted = {keyword: prepared.check.trusted(keyword) for keyword in labels}
-    observed = Observation(
+    return Observation(
         study_uid=prepared.study_uid,
         model_sha256=bundle.manifest.sha256,
         role=role,
@@ -55,7 +65,10 @@ def observe(prepared: Prepared, pipeline: Pipeline, role: Role) -> tuple[Observa
         },
         **_equipment(prepared.sources),
     )
-    return (observed,)
+
+
+def _is_label(keyword: str) -> bool:
+    return keyword not in ATTRIBUTES or ATTRIBUTES[keyword].a_label
 
 
 def _observed(head: Head, answer: Answer | None) -> ObservedHead:

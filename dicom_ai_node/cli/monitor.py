@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +18,8 @@ from dicom_ai_node.monitor.charts import Point, Reference
 from dicom_ai_node.monitor.figures import GROUPS, MonitorFigure, Summary, tabulate
 from dicom_ai_node.monitor.measures import Measure
 from dicom_ai_node.monitor.observation import Role, week_name
-from dicom_ai_node.ops.drift import Charts, draw
+from dicom_ai_node.ops.drift import Charts, draw, draw_further
+from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import (
     Flag,
     Mode,
@@ -32,6 +33,8 @@ from dicom_ai_node.store.monitor import (
 from dicom_ai_node.terminal import console
 
 _WEEK = 7 * 86400.0
+_MOST_COLUMNS = 7
+"""Measures that have a column each."""
 Who = Annotated[str, typer.Option(help="Who decides.")]
 Why = Annotated[str, typer.Option(help="Why.")]
 _MODES = {
@@ -77,6 +80,7 @@ def figures(
     )
     groups = tabulate(observations, charts.measured, by=by)
     flags, decisions = open_flags(db, charts.model_sha256), switches(db)
+    further = list(_further(db, settings, by, since=now - weeks * _WEEK, now=now))
     record = {
         "model_sha256": charts.model_sha256 or None,
         "mode": mode(db),
@@ -86,12 +90,59 @@ def figures(
         "drift": _drift(charts, flags),
         "switches": [with_times(decision) for decision in decisions],
     }
+    if further:
+        record["further"] = [
+            {
+                "model_sha256": one.charts.model_sha256,
+                "groups": [_group(group) for group in one.groups],
+                "drift": _drift(one.charts, one.flags),
+            }
+            for one in further
+        ]
     blocks = [
         *([_table(by, charts.measured, groups)] if charts.model_sha256 else []),
         *_words(charts, flags, settings),
+        *_further_blocks(by, further, settings),
         *_switches(decisions, mode(db)),
     ]
     return Output([record], blocks=blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Further:
+    """What is told of a further bundle."""
+
+    charts: Charts
+    groups: list[Summary]
+    flags: list[Flag]
+
+
+def _further(
+    db: Database, settings: Config, by: str, *, since: float, now: float
+) -> Iterator[_Further]:
+    """Yield the further bundles that have observed a study since then, or have a flag."""
+    for charts in draw_further(db, settings.monitor, now=now):
+        bundle = charts.model_sha256
+        observations = load_observations(db, since=since, model_sha256=bundle, role=Role.FURTHER)
+        flags = open_flags(db, bundle)
+        if observations or flags:
+            yield _Further(charts, tabulate(observations, charts.measured, by=by), flags)
+
+
+def _further_blocks(by: str, further: Sequence[_Further], config: Config) -> Iterator[Block]:
+    if not further:
+        return
+    from dicom_ai_node.config.bundles import reporting_bundles
+    from dicom_ai_node.inference.bundle import load_manifest
+
+    known = [load_manifest(path).identity for path in reporting_bundles(config.model)]
+    names = {one.sha256: f"{one.name} {one.version}" for one in known}
+    for one in further:
+        bundle = one.charts.model_sha256
+        name = names.get(bundle, f"{bundle[:12]}, no longer configured")
+        yield Text(f"further bundle: {name}", style="bold")
+        yield _table(by, one.charts.measured, one.groups)
+        yield from _words(one.charts, one.flags, config)
 
 
 def resume(
@@ -147,12 +198,30 @@ def _switch(
 
 
 def _table(by: str, measured: Sequence[Measure], groups: Sequence[Summary]) -> Table:
+    """Return a line for each group; of more than a few measures a line for each of them, too."""
+    if len(measured) > _MOST_COLUMNS:
+        return _long_table(by, measured, groups)
     columns = (by.capitalize(), "Studies", *(measure.column for measure in measured))
     table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for group in groups:
         cells = (_text(group.figures[m.name], 100 if m.share else 1) for m in measured)
         table.add_row(group.group, str(group.n), *map(Text, cells))
     return table
+
+
+def _long_table(by: str, measured: Sequence[Measure], groups: Sequence[Summary]) -> Table:
+    columns = (by.capitalize(), "What", "Value", "95 %", "Studies")
+    made = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for group in groups:
+        for measure in measured:
+            figure, scale = group.figures[measure.name], 100 if measure.share else 1
+            value, low, high = (
+                "-" if one is None else f"{scale * one:.1f}"
+                for one in (figure.value, figure.low, figure.high)
+            )
+            between = "" if figure.low is None else f"{low} to {high}"
+            made.add_row(group.group, measure.column, value, between, str(figure.n))
+    return made
 
 
 def _text(figure: MonitorFigure, scale: float) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 
+from dicom_ai_node.dicom.body_parts import BODY_PARTS, agree
 from dicom_ai_node.monitor.observation import Observation, ObservedHead
 from dicom_ai_node.types import AttributeValue
 
@@ -65,7 +66,7 @@ def measures_of(name: str, head: ObservedHead) -> Iterator[Measure]:
     if head.kind == "findings":
         yield from (_rate(name, label) for label in head.values)
     elif head.attribute:
-        yield from _of_quantity(name, head) if head.kind == "quantity" else [_accuracy(name)]
+        yield from _of_quantity(name, head) if head.kind == "quantity" else [_accuracy(name, head)]
 
 
 def _of_quantity(name: str, head: ObservedHead) -> Iterator[Measure]:
@@ -101,14 +102,15 @@ def _of_quantity(name: str, head: ObservedHead) -> Iterator[Measure]:
     )
 
 
-def _accuracy(name: str) -> Measure:
-    words = spoken(name)
+def _accuracy(name: str, head: ObservedHead) -> Measure:
+    words, is_part = spoken(name), head.attribute == "BodyPartExamined"
+    meaning = "agree with what the images show" if is_part else "are the more probable one"
     return Measure(
         f"{name}_accuracy",
-        f"share of recorded {_plural(words)} that are the more probable one",
+        f"share of recorded {_plural(words)} that {meaning}",
         _title(f"{words} right, %"),
         f"{words} accuracy",
-        partial(right, head=name),
+        partial(agreeing if is_part else right, head=name),
         Harm.LOW,
         share=True,
         judge=larger,
@@ -175,6 +177,18 @@ def right(one: Observation, head: str) -> bool | None:
     if recorded_of(one, head) not in answer:
         return None
     return max(answer, key=answer.__getitem__) == recorded_of(one, head)
+
+
+def agreeing(one: Observation, head: str) -> bool | None:
+    """Whether the most probable body part has an area in common with the recorded one.
+
+    An image of what lies around the organ that was asked for is no error of either.
+    """
+    answer, recorded = answer_of(one, head, "category"), recorded_of(one, head)
+    if not answer or recorded not in BODY_PARTS:
+        return None
+    shown = max(answer, key=answer.__getitem__)
+    return shown in BODY_PARTS and agree(shown, str(recorded))
 
 
 def answer_of(one: Observation, head: str, kind: str) -> Mapping[str, float]:

@@ -16,7 +16,9 @@ class Role(StrEnum):
     """What the bundle was to the node when it saw the study."""
 
     LIVE = "live"
-    """Its answers are what the node reports."""
+    """It is the first of those whose answers the node reports."""
+    FURTHER = "further"
+    """It is another of those."""
     SHADOW = "shadow"
     """It ran beside the live one; nothing of it is reported."""
 

@@ -1,5 +1,6 @@
 """Draws the control charts from what the database holds, and acts on them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -7,11 +8,12 @@ import structlog
 from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.charts import Point, Reference, chart, learn, weekly
 from dicom_ai_node.monitor.measures import REFUSED, Measure, measures
-from dicom_ai_node.monitor.observation import Role, week_begin
+from dicom_ai_node.monitor.observation import ObservedHead, Role, week_begin
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.monitor import (
     Mode,
     accepted_at,
+    further_bundles,
     learning_since,
     load_observations,
     newest_bundle,
@@ -30,7 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """The control charts of the live bundle."""
+    """The control charts of one bundle."""
 
     model_sha256: str
     """'' before the first observation."""
@@ -43,8 +45,24 @@ class Charts:
 
 
 def draw(db: Database, settings: MonitorSettings, *, now: float) -> Charts:
-    """Return the charts as they are; changes nothing."""
-    bundle, heads = newest_bundle(db, Role.LIVE)
+    """Return the charts of the live bundle as they are; changes nothing."""
+    return _drawn(db, settings, *newest_bundle(db, Role.LIVE), now=now)
+
+
+def draw_further(db: Database, settings: MonitorSettings, *, now: float) -> list[Charts]:
+    """Return the charts of each further bundle; each has its own rate of false alarms."""
+    found = further_bundles(db).items()
+    return [_drawn(db, settings, bundle, heads, now=now) for bundle, heads in found]
+
+
+def _drawn(
+    db: Database,
+    settings: MonitorSettings,
+    bundle: str,
+    heads: Mapping[str, ObservedHead],
+    *,
+    now: float,
+) -> Charts:
     measured = tuple(measures(heads))
     if not bundle:
         return Charts("", measured, None, ())
@@ -60,20 +78,33 @@ def draw(db: Database, settings: MonitorSettings, *, now: float) -> Charts:
 
 
 def watch(db: Database, settings: MonitorSettings, *, now: float) -> bool:
-    """Keep a new reference and new flags; return whether they put the model in shadow mode."""
+    """Keep new references and new flags; return whether they put the model in shadow mode.
+
+    A further bundle's flags do not: its answers stand beside those of the live one, and withholding
+    every report for them would cost more than they do.
+    """
+    for charts in draw_further(db, settings, now=now):
+        _keep(db, charts, now=now)
     charts = draw(db, settings, now=now)
-    if charts.reference is None:
-        return False
-    if reference_of(db, charts.model_sha256) is None:
-        set_reference(db, charts.model_sha256, charts.reference, now=now)
-        log.info("drift_reference_set", studies=charts.reference.tally[REFUSED.name].n)
-    for point in raise_flags(db, charts.model_sha256, charts.points, now=now):
-        log.warning("drift_found", quantity=point.measure.name, value=round(point.value, 4))
+    _keep(db, charts, now=now)
     flags = open_flags(db, charts.model_sha256)
-    if not flags or not settings.shadow_on_drift:
+    if charts.reference is None or not flags or not settings.shadow_on_drift:
         return False
     reason = "; ".join(flag.text for flag in flags)
     switched = switch(db, Mode.SHADOW, actor=NODE, reason=reason, now=now, unless=Mode.SHADOW)
     if switched:
         log.error("shadow_mode", flags=len(flags))
     return switched
+
+
+def _keep(db: Database, charts: Charts, *, now: float) -> None:
+    if charts.reference is None:
+        return
+    bundle = charts.model_sha256
+    if reference_of(db, bundle) is None:
+        set_reference(db, bundle, charts.reference, now=now)
+        studies = charts.reference.tally[REFUSED.name].n
+        log.info("drift_reference_set", studies=studies, bundle=bundle[:12])
+    for point in raise_flags(db, bundle, charts.points, now=now):
+        value = round(point.value, 4)
+        log.warning("drift_found", quantity=point.measure.name, value=value, bundle=bundle[:12])

@@ -72,7 +72,8 @@ class Attribute:
     censored: Callable[[Reading], bool] = field(default=lambda _: False)
     """Whether what an instance records is a bound and not a value."""
     a_label: bool = True
-    """Whether networks are measured and calibrated by recorded values that no rule doubts."""
+    """Whether recorded values that no rule doubts calibrate networks, and make groups of figures.
+    What is none is right of a series and wrong of many of its images."""
     several: Callable[[Collection[str]], str] | None = None
     """Of an attribute of the series, which may differ within a study: the one code for several,
     '' where there is none. What is recorded of the study is all of them, :data:`BETWEEN` them."""

@@ -99,6 +99,30 @@ def newest_bundle(db: Database, role: Role) -> tuple[str, Mapping[str, ObservedH
     return (row.model_sha256, _heads(row.heads)) if row else ("", {})
 
 
+def further_bundles(db: Database) -> dict[str, Mapping[str, ObservedHead]]:
+    """Return the heads of each further bundle that has observed, by its weights' SHA-256.
+
+    In the order in which they first did; the heads are those of its last observation. A bundle that
+    is the live one by now is none.
+    """
+    first, last = func.min(observation.c.received_at), func.max(observation.c.received_at)
+    named = (
+        select(observation.c.model_sha256, last.label("at"))
+        .where(observation.c.role == Role.FURTHER)
+        .where(observation.c.model_sha256 != newest_bundle(db, Role.LIVE)[0])
+        .group_by(observation.c.model_sha256)
+        .order_by(first, observation.c.model_sha256)
+    )
+    found: dict[str, Mapping[str, ObservedHead]] = {}
+    with db.read() as connection:
+        for sha256, at in connection.execute(named).all():
+            query = select(observation.c.heads).where(
+                observation.c.model_sha256 == sha256, observation.c.received_at == at
+            )
+            found[sha256] = _heads(connection.execute(query.limit(1)).scalar_one())
+    return found
+
+
 def drop_observations(db: Database, *, before: float) -> int:
     """Remove the observations of studies that came before ``before``; return how many."""
     with db.read() as connection:

@@ -4,7 +4,7 @@ Labels are states, roles, and names from the configuration; never a UID, a name 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -14,14 +14,14 @@ from prometheus_client.registry import Collector
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.monitor.measures import Measure, measures
-from dicom_ai_node.monitor.observation import Role
+from dicom_ai_node.monitor.observation import ObservedHead, Role
 from dicom_ai_node.ops.health import Prober
 from dicom_ai_node.ops.machine import bounds_of, room
 from dicom_ai_node.ops.role import heard_of, places
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.clock import count_ahead
 from dicom_ai_node.store.fills import count_stuck
-from dicom_ai_node.store.monitor import Flag, Mode, mode, newest_bundle, open_flags
+from dicom_ai_node.store.monitor import Flag, Mode, further_bundles, mode, newest_bundle, open_flags
 from dicom_ai_node.store.node import clock_jumps, file_counts
 from dicom_ai_node.store.queries import Overview, newest_model, overview
 from dicom_ai_node.study import DeliveryState
@@ -92,6 +92,8 @@ class NodeCollector(Collector):
             yield _gauge(name, text, value)
         bundle, heads = newest_bundle(self._db, Role.LIVE)
         yield _drift(measures(heads), open_flags(self._db, bundle))
+        if further := further_bundles(self._db):
+            yield _further_drift(self._db, further)
         if model := newest_model(self._db):
             yield InfoMetricFamily(
                 f"{_PREFIX}_model", "The network that answered last", dict(model)
@@ -133,6 +135,17 @@ def _about_studies(seen: Overview, now: float) -> Iterator[Metric]:
     for state, at in seen.oldest_study.items():
         oldest.add_metric([state], max(0.0, now - at))
     yield from (count, oldest)
+
+
+def _further_drift(db: Database, bundles: Mapping[str, Mapping[str, ObservedHead]]) -> Metric:
+    drift = _labelled(
+        "further_drift", "The same of further bundles, by the weights' hash", "bundle", "quantity"
+    )
+    for bundle, heads in bundles.items():
+        raised = {flag.quantity for flag in open_flags(db, bundle)}
+        for measure in measures(heads):
+            drift.add_metric([bundle[:12], measure.name], float(measure.name in raised))
+    return drift
 
 
 def _drift(measured: Sequence[Measure], flags: Sequence[Flag]) -> Metric:

@@ -84,8 +84,9 @@ def test_a_film_and_a_ct_in_one_study_make_one_report_of_two_parts(node: Node) -
     text = json.dumps(reports[0].to_json_dict())
     assert all(name in text for name in ("chest", "sections"))
     assert len(node.captures()) == 2, "of the film and of the section"
-    (seen,) = {observed["model_sha256"] for observed in observations(node)}
-    assert seen == result["model"]["sha256"], "further bundles are not observed"
+    seen = {observed["role"]: observed["model_sha256"] for observed in observations(node)}
+    models = {"live": result["model"], "further": further["model"]}
+    assert seen == {role: model["sha256"] for role, model in models.items()}
 
 
 def observations(node: Node) -> list[dict[str, Any]]:
