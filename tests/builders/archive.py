@@ -95,6 +95,7 @@ class Person:
             "BodyPartExamined": "CHEST",
             "SoftwareVersions": software,
             "StudyInstanceUID": uid("archive", number),
+            "SeriesInstanceUID": uid("archive", number, "series"),
             **changes,
         }
 
@@ -117,7 +118,7 @@ ANYWHERE: Sequence[tuple[str, Changes]] = (
     ("A3", {"PatientSex": "U"}),
     ("A4", {"PatientSex": "M\\F"}),
     ("A4", {"PatientAge": "063Y\\064Y"}),
-    ("A5", {"BodyPartExamined": b"CHEST\xe9"}),
+    ("A5 J2", {"BodyPartExamined": b"CHEST\xe9"}),
     ("A6", {"SpecificCharacterSet": "LATIN1"}),
     ("B1", {"PatientSex": None}),
     ("B2", {"PatientSex": ""}),
@@ -139,6 +140,9 @@ ANYWHERE: Sequence[tuple[str, Changes]] = (
     ("I2", {"RescaleSlope": "0", "RescaleIntercept": "0"}),
     ("I3", {"PresentationLUTShape": "INVERSE"}),
     ("I4", {"LossyImageCompression": "01"}),
+    ("J1", {"BodyPartExamined": ""}),
+    ("J2", {"BodyPartExamined": "CHEST_PA"}),
+    ("J3 J4", {"BodyPartExamined": "KNEE"}),
 )
 
 # What contradicts the patient's other studies too: each to a patient who has only this one.
@@ -259,6 +263,14 @@ def generated(
         maker.add(next(turns), "B3", {"PatientAge": ""}, station=MISCONFIGURED)
     for _ in range(_SOUND_THERE * each // EACH):
         maker.add(next(turns), "", station=MISCONFIGURED)
+    for _ in range(each):
+        foot = {
+            "BodyPartExamined": "FOOT",
+            "SeriesDescription": "Foot",
+            "Laterality": "L",
+            "SeriesInstanceUID": uid("archive", len(maker.studies), "foot"),
+        }
+        maker.add(next(turns), "J5", {}, foot)
     while len(maker.studies) < studies:
         maker.add(next(turns), "")
     return tuple(maker.studies)
@@ -343,7 +355,6 @@ def write(studies: Sequence[Planted], folder: Path) -> list[Path]:
 def _image(ds: Dataset, grey: np.ndarray, study: str, number: int) -> Dataset:
     ds.SOPClassUID = ComputedRadiographyImageStorage
     ds.SOPInstanceUID = uid(study, number)
-    ds.SeriesInstanceUID = uid(study, "series")
     ds.SeriesNumber, ds.InstanceNumber = 1, number
     ds.SamplesPerPixel, ds.PixelRepresentation = 1, 0
     ds.Rows, ds.Columns = grey.shape

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import CTImageStorage, EnhancedMRImageStorage
 from structlog.testing import capture_logs
 
 from dicom_ai_node.audit.campaign import AuditSpec
@@ -19,6 +20,7 @@ from dicom_ai_node.errors import ConfigError, PeerRefused, PeerUnavailable
 from tests.acceptance.harness import noise
 from tests.builders.pacs import Archive, Faults, matches, running
 from tests.builders.ports import free_port
+from tests.builders.series import ct_series, enhanced
 
 TODAY = date(2026, 4, 1)
 SPEC = AuditSpec(
@@ -48,10 +50,12 @@ def archive() -> Iterator[Archive]:
         yield started
 
 
-def opened(archive: Archive, **table: Any) -> Source:
+def opened(archive: Archive, modalities: Any = ("CR", "DX"), **table: Any) -> Source:
     values = {"kind": "pacs", "host": "127.0.0.1", "port": archive.port, "ae_title": "PACS"}
     return open_source(
-        "pacs:main", parse_config({"sources": {"main": values | {"timeout": 15.0} | table}})
+        "pacs:main",
+        parse_config({"sources": {"main": values | {"timeout": 15.0} | table}}),
+        modalities=modalities,
     )
 
 
@@ -216,6 +220,24 @@ def test_images_of_wanted_modalities_come_whole(archive: Archive, tmp_path: Path
     found = {path: dcmread(path) for path in fetched.files}
     assert {one.SOPInstanceUID for one in found.values()} == {FIRST, SECOND}
     assert all(one == truth[one.SOPInstanceUID] for one in found.values())
+
+
+def test_sections_are_asked_for_where_ct_or_mr_is_audited(archive: Archive, tmp_path: Path) -> None:
+    """Also from an archive that lists no images, and so names no classes."""
+    archive.faults.levels = ("STUDY", "SERIES")
+    archive.datasets = [
+        *ct_series(2, study="body"),
+        enhanced(3, study="body", StudyInstanceUID=uid("demo", "body"), Modality="MR"),
+    ]
+    for image in archive.datasets:
+        image.StudyDate = "20260314"
+    source = opened(archive, modalities=("CT", "MR"))
+    (listed,) = listing(source, SPEC.model_copy(update={"modalities": ("CT", "MR")})).values()
+    fetched = source.fetch(listed, tmp_path)
+    source.close()
+    assert fetched.faults == {}
+    kinds = {str(dcmread(path).SOPClassUID) for path in fetched.files}
+    assert kinds == {CTImageStorage, EnhancedMRImageStorage}
 
 
 @pytest.mark.parametrize("way", [opened, moving])

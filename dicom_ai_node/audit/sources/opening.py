@@ -35,7 +35,7 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
         return Pacs(
             named,
             table,
-            _retrieval(name, table, config),
+            _retrieval(name, table, config, modalities),
             calling_ae_title=config.node.ae_title,
             modalities=modalities,
         )
@@ -48,10 +48,10 @@ def open_source(named: str, config: Config, *, modalities: Sequence[str] = _RADI
     )
 
 
-def _retrieval(name: str, table: PacsTable, config: Config) -> Retrieval:
+def _retrieval(name: str, table: PacsTable, config: Config, modalities: Sequence[str]) -> Retrieval:
     ae_title = config.node.ae_title
     if table.retrieve == "get":
-        return Get(table, calling_ae_title=ae_title)
+        return Get(table, calling_ae_title=ae_title, modalities=modalities)
     if table.move_port:
         return MoveHere(table, calling_ae_title=ae_title)
     if on := sorted(config.forwarding):

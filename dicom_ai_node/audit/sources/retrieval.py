@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,14 +126,17 @@ class Retrieval(ABC):
 class Get(Retrieval):
     """C-GET: the images come on the association that asks for them."""
 
-    def __init__(self, table: PacsTable, *, calling_ae_title: str) -> None:
+    def __init__(
+        self, table: PacsTable, *, calling_ae_title: str, modalities: Collection[str]
+    ) -> None:
         super().__init__(table, GET, calling_ae_title=calling_ae_title)
+        self._modalities = modalities
         self._incoming = IncomingFiles()
 
     def fetch(self, listed: Listed, inventory: Inventory, folder: Path) -> Fetched:
         """Ask for the study, or for its wanted series one after the other."""
         incoming = self._incoming
-        exchange = self._connection.exchange(_classes(inventory), incoming)
+        exchange = self._connection.exchange(_classes(inventory, self._modalities), incoming)
         with incoming.into(folder, inventory.sop_uids):
             asked = _tried(lambda: [exchange.get(query) for query in _queries(listed, inventory)])
         return _settled(incoming.files, listed, inventory, asked, incoming.unexpected)
@@ -251,12 +254,20 @@ def _queries(listed: Listed, inventory: Inventory) -> Iterable[Dataset]:
         yield cfind.query("SERIES", (), StudyInstanceUID=listed.key, SeriesInstanceUID=series.uid)
 
 
-def _classes(inventory: Inventory) -> tuple[str, ...]:
-    """Return the storage classes to propose: what a node may analyse, and what is listed."""
-    listed = {image.sop_class_uid for image in inventory.images}
-    known = {str(uid) for uid in ANALYSABLE | SECTIONS}
-    more = sorted(uid for uid in listed - known if uid)
-    return (*sorted(known), *more)[:_MOST_CLASSES]
+def _classes(inventory: Inventory, modalities: Collection[str]) -> tuple[str, ...]:
+    """Return the storage classes to propose: radiographs and captures, and what is listed.
+
+    Then those of sections, where such are wanted: not every archive lists images. There is room for
+    few, so what is not wanted comes last.
+    """
+    films = sorted(map(str, ANALYSABLE))
+    listed = sorted({image.sop_class_uid for image in inventory.images} - {"", *films})
+    sections: list[str] = []
+    if {"CT", "MR"} & set(modalities):
+        sections = sorted(map(str, SECTIONS), key=lambda uid: (len(uid), uid))  # classic ones first
+    only_sections = set(modalities) <= {"CT", "MR"}
+    wanted = (*listed, *sections, *films) if only_sections else (*films, *listed, *sections)
+    return tuple(dict.fromkeys(wanted))[:_MOST_CLASSES]
 
 
 def _settled(
