@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_ai_node.answers import Category, Outcome
 from dicom_ai_node.archive.member import Collected, Member, StudyFacts
 from dicom_ai_node.archive.rules import ARCHIVE_RULES, audit_archive, judge_groups
 from dicom_ai_node.archive.statistics import (
@@ -17,11 +19,14 @@ from dicom_ai_node.archive.statistics import (
     hypergeometric_tail,
     wilson_interval,
 )
+from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.types import AttributeStatus, HeaderCheck
+from tests.builders.answers import study_result
 from tests.builders.checks import age_and_sex
 from tests.builders.headers import TODAY, header
+from tests.builders.scores import concluded
 
 SETTINGS = RulesSettings()
 
@@ -362,3 +367,34 @@ def test_every_rule_over_an_archive_can_be_switched_off() -> None:
 def test_the_day_of_a_study_is_its_study_date() -> None:
     (one,) = members([study("1", StudyDate="20230610")])
     assert one.day == date(2023, 6, 10)
+
+
+def test_a_listing_tells_of_no_series_and_lacks_no_body_part() -> None:
+    knee: dict[str, Any] = {"BodyPartExamined": "KNEE", "StudyDescription": "Knee"}
+    lacking: dict[str, Any] = {"BodyPartExamined": None}
+    listed = [study("a", whole=False, **lacking), study("b", whole=False, **knee)]
+    files = [study("c", **lacking), study("d", **knee)]
+    found = checks([*listed, *files])
+    assert [found[key].flagged for key in "abcd"] == [False, False, True, False]
+    assert [set(found[key].rules) & {"J1", "J4"} for key in "abcd"] == [
+        set(),
+        set(),
+        {"J1"},
+        {"J4"},
+    ]
+
+
+def test_the_body_part_is_compared_in_each_study_by_itself() -> None:
+    """As a study alone has it, with no false discovery rate over the others."""
+    shown = Category({"KNEE": 1.0}, "BodyPartExamined")
+    both = []
+    for key, recorded in (("a", "SKULL"), ("b", "KNEE")):
+        one = study(key, BodyPartExamined=recorded, StudyDescription="", Laterality="L")
+        (member,) = members([one])
+        answered = study_result(key, Outcome.ESTIMATED, member.check, answers={"region": shown})
+        both.append(replace(one, result=answered))
+    found = {one.key: one for one in concluded(AuditSpec(source="node", today=TODAY), both).studies}
+    assert ("J6" in found["a"].check.rules, "J6" in found["b"].check.rules) == (True, False)
+    row = found["a"].check.attributes["BodyPartExamined"]
+    assert row.status is AttributeStatus.CONFLICT_IMAGE
+    assert not found["a"].suspicion.alert
