@@ -11,7 +11,9 @@ from pydicom import uid as uids
 from pydicom.dataset import FileDataset, FileMetaDataset
 
 from dicom_ai_node.answers import Category
+from dicom_ai_node.inference.bundle import load_manifest
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.heads import CategoryHead
 from training.__main__ import main as training
 from training.data import augment_slices
 from training.data.augment_slices import Kinds, Strength
@@ -32,6 +34,7 @@ from training.fit import loss
 from training.fit.regions import Regions, chances
 from training.measure import regions as measure
 from training.measure.regions import RegionTable, nearest_centroid
+from training.publish import region_card
 from training.readers.ct_mr import SEEN
 from training.readers.region_folders import plane
 
@@ -290,3 +293,17 @@ def test_a_site_trains_its_own_from_folders(
     assert pixels(slices[:2], 40).absolute.all()
     header = pydicom.dcmread(slices[0].file)
     assert "BodyPartExamined" not in header
+
+
+def test_card_and_docs_say_what_the_manifest_of_the_shipped_bundle_says() -> None:
+    """Both are written by commands: the regions with their codes, and every data set's figures."""
+    root = Path(__file__).resolve().parents[2]
+    manifest = load_manifest(root / "models" / "ct-mr-region")
+    datasets = list(dict.fromkeys(figure.dataset for figure in manifest.figures))
+    page = (root / "docs" / "body-region.md").read_text()
+    assert (root / "models" / "ct-mr-region" / "CARD.md").read_text() == region_card.text(manifest)
+    assert region_card.terms(manifest) in page
+    assert region_card.overall(manifest.figures, datasets) in page
+    assert {row.attribute for row in manifest.heads if isinstance(row, CategoryHead)} == {
+        "BodyPartExamined"
+    }

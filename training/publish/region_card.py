@@ -63,9 +63,10 @@ def text(manifest: Manifest) -> str:
         "### Regions",
         terms(manifest),
         "## What was measured",
-        f"{READ_THE_TABLES} `folds` are five networks, each asked about patients that it was not"
-        " trained with; the packed one is trained the same way on all of them, and its temperature"
-        " is fitted to these answers. `test` sets were measured once, at the end.",
+        f"{READ_THE_TABLES} `folds` are networks of their own, each asked about patients that it"
+        " was not trained with: n says of how many images. The packed one is trained on all of"
+        " them, and its temperature is fitted to these answers. `test` sets were measured once, at"
+        " the end.",
         PUBLISHED,
         figures(manifest.figures),
         "## Limits",

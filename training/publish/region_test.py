@@ -12,11 +12,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from dicom_ai_node.answers import Prediction
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.engine import Estimator
 from training.data.options import BundleFolder
-from training.data.regions import PARENTS, TEST, read_index
+from training.data.regions import PARENTS, TEST, Slice, read_index
 from training.data.slices import inputs
 from training.data.tables import DataError
 from training.fit.regions import Regions
@@ -37,18 +38,11 @@ def asked(estimator: Estimator) -> Regions:
     return Regions(into, tuple(values))
 
 
-def table_of(estimator: Estimator, index: Path, source: str) -> RegionTable:
-    """The answers to the test images of a source that have one of the bundle's regions."""
-    slices = [s for s in read_index(index) if s.use == TEST and s.source == source and s.shown]
+def table_of(estimator: Estimator, slices: list[Slice]) -> RegionTable:
+    """The answers to test images, of those that show one of the bundle's regions."""
     regions = asked(estimator)
     found = estimator.predict(inputs(slices, estimator.size).astype(np.float32))
-    thresholds = estimator.manifest.thresholds
-    passed = [
-        all(
-            {**p.gates, "in_distribution": p.in_distribution}[g] >= t for g, t in thresholds.items()
-        )
-        for p in found
-    ]
+    passed = [passes(estimator, prediction) for prediction in found]
     targets = regions.targets(slices)
     table = RegionTable(
         slices,
@@ -58,6 +52,24 @@ def table_of(estimator: Estimator, index: Path, source: str) -> RegionTable:
         np.array(passed),
     )
     return table.where(targets.sum(axis=1) > 0)
+
+
+def refused(estimator: Estimator, others: list[Slice], source: str) -> Figure:
+    """The share of what is no slice that passes the gates all the same."""
+    found = estimator.predict(inputs(others, estimator.size).astype(np.float32))
+    passed = np.array([passes(estimator, one) for one in found], np.float64)
+    return Figure(
+        dataset=f"test, {source}: no slices",
+        quantity=measure.PASSES,
+        value=round(float(passed.mean()), 4),
+        n=len(others),
+    )
+
+
+def passes(estimator: Estimator, prediction: Prediction) -> bool:
+    """Whether every gate lets an image pass."""
+    scores = {**prediction.gates, "in_distribution": prediction.in_distribution}
+    return all(scores[gate] >= least for gate, least in estimator.manifest.thresholds.items())
 
 
 def main(
@@ -72,7 +84,11 @@ def main(
         raise DataError(f"{index}: expected images whose use is {TEST!r}, got none")
     found: list[Figure] = []
     for source in sources:
-        table = table_of(estimator, index, source)
+        tested = [one for one in read_index(index) if one.use == TEST and one.source == source]
+        others = [one for one in tested if not one.shown]
+        if others:
+            found.append(refused(estimator, others, source))
+        table = table_of(estimator, [one for one in tested if one.shown])
         for modality in sorted({one.modality for one in table.slices}):
             part = table.where(np.array([one.modality == modality for one in table.slices]))
             found += measure.figures(part, f"test, {source}: {modality}")

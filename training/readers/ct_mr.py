@@ -54,6 +54,12 @@ STATED = {
 }
 """Terms for the regions of the index; what is not here is none of one slice."""
 
+NOTED = {
+    "header says NECK; slice looks lumbar/abdominal": "ABDOMEN LSPINE",
+    "header says CHEST; slice looks abdominal": "ABDOMEN",
+}
+"""The same for notes on headers that contradict their image."""
+
 MEDNIST = {
     "mednist_AbdomenCT": "ABDOMEN PELVIS",
     "mednist_ChestCT": "CHEST",
@@ -78,7 +84,8 @@ def _slices(root: Path, folder: Path) -> Iterator[Slice]:
         seen = {row["path"]: row["terms"] for row in csv.DictReader(file)}
     columns = ("path", "source", "patient_id", "split", "modality", "region", "licence", "note")
     for line in read_table(root / "ct_mr" / "index.csv", columns):
-        stated = STATED.get(line["region"], "") if line["note"] != "phantom" else ""
+        known = NOTED.get(line["note"], STATED.get(line["region"], ""))
+        stated = known if line["note"] != "phantom" else ""
         terms = seen.get(line["path"], stated or NONE)
         if terms == UNCLEAR:
             continue
