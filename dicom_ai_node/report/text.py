@@ -159,17 +159,17 @@ def verdict(check: HeaderCheck) -> str:
     """Return what is wrong with what is recorded, in one sentence."""
     if check.exempt:
         return f"Not assessed: {plain(check.exempt)}."
-    names = listed([spoken(name) for name in check.statuses])
-    statuses = set(check.statuses.values())
-    if len(check.statuses) > 1 and len(statuses) == 1 and statuses <= _STATUS.keys():
-        return _reviewed(f"Recorded {names} {_STATUS[statuses.pop()][1]}", check)
-    said = [
-        f"recorded {spoken(name)} {_STATUS[status][0]}"
-        for name, status in check.statuses.items()
-        if status in _STATUS
-    ]
-    if not said:
+    wrong: dict[AttributeStatus, list[str]] = {}
+    for name, status in check.statuses.items():
+        if status in _STATUS:
+            wrong.setdefault(status, []).append(spoken(name))
+    if not wrong:
+        names = listed([spoken(name) for name in check.statuses])
         return f"Nothing speaks against the recorded {names}."
+    said = [
+        f"recorded {listed(names)} {_STATUS[status][len(names) > 1]}"
+        for status, names in wrong.items()
+    ]
     sentence = listed(said)
     return _reviewed(sentence[0].upper() + sentence[1:], check)
 

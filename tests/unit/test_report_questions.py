@@ -1,6 +1,7 @@
 """Reports on other questions than age and sex: findings, body region, research answers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -14,7 +15,8 @@ from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.capture import NOT_FOR_DIAGNOSIS, WARNING
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.modules import MOST_IMAGES
-from dicom_ai_node.report.text import summary
+from dicom_ai_node.report.text import summary, verdict
+from dicom_ai_node.types import AttributeStatus, CheckedAttribute
 from tests.builders.questions import question_samples, region, section_source
 from tests.builders.reports import Sample, explained, samples, source
 
@@ -251,3 +253,15 @@ def test_a_capture_of_a_thousand_images_names_those_that_were_read() -> None:
     (drawing, *_) = captures(sample)
     named = {item.ReferencedSOPInstanceUID for item in drawing.SourceImageSequence}
     assert named == {one.image.sop_instance_uid for one in sample.result.images}
+
+
+def test_attributes_with_one_fault_are_told_together() -> None:
+    check = SAMPLES["region"].result.check
+    for keyword in ("PatientAge", "PatientSex"):
+        check = check.with_status(keyword, AttributeStatus.MISSING)
+    part = CheckedAttribute("body_part", "HEAD", AttributeStatus.CONFLICT_IMAGE, "HEAD")
+    check = replace(check, attributes={**check.attributes, "BodyPartExamined": part})
+    assert verdict(check) == (
+        "Recorded age and sex are missing and recorded body part differs from what the image"
+        " suggests: please review the record."
+    )
