@@ -1,6 +1,7 @@
 """Body regions of slices: index, folds, labels, batches, loss, and the one command for a site."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +280,9 @@ def test_a_site_trains_its_own_from_folders(
     run("regions", index, "--config", config, "--bundle", bundle, "--version", "1.0")
     run("region_plots", tmp_path / "runs" / "out-of-fold.csv", "--out", tmp_path / "plots")
     assert (tmp_path / "plots" / "regions-CT.png").stat().st_size > 10_000
+    held = [replace(one, use="test") for one in slices if "/p4/" in one.name]
+    write_index(held, tmp_path / "site" / "test.csv")
+    run("region_test", tmp_path / "site" / "test.csv", "--bundle", bundle, "--write")
     estimator = Estimator(bundle)
     first = estimator.predict(inputs(slices[:3], 32).astype(np.float32))[0]
     answer = first.answers["region"]
@@ -286,7 +290,8 @@ def test_a_site_trains_its_own_from_folders(
     # Five patients are few for a region of its own.
     assert set(answer.probabilities) == {"HEAD", "CHEST", "LOWERLIMB"}
     assert estimator.manifest.spans == {"region"}
-    assert {f.dataset for f in estimator.manifest.figures} == {"folds: CT"}
+    sets = {f.dataset for f in estimator.manifest.figures}
+    assert sets == {"folds: CT", "test, site: CT", "test, site: no slices"}
     card = (bundle / "CARD.md").read_text()
     assert "Not a medical device" in card
     assert "| LOWERLIMB |" in card
