@@ -52,7 +52,26 @@ _BODY_PART = (
     "term\n# covers, less probably.\n"
     "min_body_part_certainty = 0.8\n"
 )
+_THIRD = "BodyPartExamined is a third attribute under check"
 INTENDED = (
+    # What JSON says of it stands on lines or behind commas of its own.
+    Change("*", _THIRD, r'^ *"(meant_)?body_part": "[^"\n]*",?\n', both=True),
+    Change("*", _THIRD, r', ?"(meant_)?body_part": ?"[^"\n]*"', both=True),
+    Change("check-header/*", _THIRD),
+    Change("demo/json", _THIRD),
+    Change("infer/few-json", _THIRD),
+    Change("infer/odd", _THIRD),
+    Change("sent/*-SR-*", _THIRD),
+    Change("audit/report-*", _THIRD),
+    Change("show/*", _THIRD),
+    Change("studies/*", _THIRD),
+    Change("help/proposals-*", _THIRD),
+    Change(
+        "config/example*",
+        _THIRD,
+        r"^# Propose values for PatientAge and PatientSex\.\n",
+        "# Propose values for PatientAge, PatientSex and BodyPartExamined.\n",
+    ),
     Change("help/audit-start", _SECTIONS),
     Change(
         "*",
