@@ -19,6 +19,7 @@ import numpy as np
 
 from training.data.findings import known
 from training.data.images import (
+    GATE_TEST,
     TRAINING,
     About,
     EvaluationSet,
@@ -31,6 +32,8 @@ from training.data.tables import read_table
 
 CHOICE, BOXED = "choice", "boxed"
 """Roles of what is left out of training."""
+GATES = ("gate", GATE_TEST)
+"""Roles of images whose findings nobody asks for."""
 CHOOSES_OF_TEN = 3
 """crc32(patient) % 10 of the patients whose images are :data:`CHOICE`."""
 
@@ -70,7 +73,7 @@ class FindingsData:
         every = [_with_labels_of_nih(item, pairs) for item in items(self.root)]
         patients = {item.patient for item in every if Path(item.path).stem in boxed}
         roles = (_with_role(item, patients) for item in every)
-        return {item.path: item for item in roles if item.role == "gate" or known(item)}
+        return {item.path: item for item in roles if item.role in GATES or known(item)}
 
     def trained(self) -> list[LabelledImage]:
         """See :class:`training.data.images.Data`."""

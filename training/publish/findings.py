@@ -16,11 +16,18 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.inference import bundle, fitting
 from dicom_ai_node.inference.bundle import Figure, Manifest
-from dicom_ai_node.inference.calibration import Calibration, Distances, Space, Widening
+from dicom_ai_node.inference.calibration import (
+    Calibration,
+    Distances,
+    Space,
+    Widening,
+    p_value,
+)
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network
 from dicom_ai_node.inference.fitting import FOLDS, Cases
 from dicom_ai_node.inference.network import Network
@@ -29,7 +36,7 @@ from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.recalibrate.pack import fewest
 from training.data.chest_findings import NOT_FOR, FindingsData
 from training.data.findings import NAMES, targets
-from training.data.images import Data, Images, Institution, LabelledImage
+from training.data.images import GATE_TEST, Data, Images, Institution, LabelledImage
 from training.data.options import ROOT, ConfigFile, Fold, Root
 from training.data.project import items, with_pixels
 from training.fit import calibrate, checkpoint, start
@@ -40,9 +47,12 @@ from training.fit.questions import CHEST_FINDINGS, FINDINGS, QUESTIONS
 from training.measure import boxes
 from training.measure import findings as figures
 from training.measure.boxes import Boxed, Pointed
+from training.measure.figures import EVERY_GATE
 from training.measure.findings import FindingsTable
+from training.measure.metrics import estimate, mean, resamples
+from training.measure.predict import kind_of
 from training.publish import findings_card
-from training.publish.build_bundle import ACCEPTS, FITTED_ON, IN_DISTRIBUTION, Tensors, stated
+from training.publish.build_bundle import ACCEPTS, IN_DISTRIBUTION, Tensors, stated
 
 BUNDLE = Path("models/chest-findings")
 
@@ -50,19 +60,34 @@ INTENDED = (
     "Research into findings of frontal chest radiographs of adults: the probability that a report"
     " would have named each of NIH's 14 labels. Not for diagnosis."
 )
+FITTED_ON = 1000
+"""Training images, or up to twice as many, that the spaces of content and texture are fitted on."""
+
 UNKNOWN = Widening()
 """No probability is drawn to one half far from the calibration images, as others are: that would
 invent findings which are rare everywhere. What lies too far is refused by the gates."""
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What the network says of N images, and what is known of them."""
+
+    items: list[LabelledImage]
+    cases: Cases
+    """Of the findings."""
+    upright: NDArray[np.bool_]
+    """Whether the gates of the network let each image pass, shape (N,)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
-    """A network, and what it says of each data set whose findings are known."""
+    """A network, and what it says of each data set."""
 
     network: Network
     tensors: Tensors
     """Of the network and its spaces, as they are packed."""
-    sets: dict[str, tuple[list[LabelledImage], Cases]]
+    sets: dict[str, Answered]
+    """Those whose findings are known, and :data:`GATE_TEST`."""
     fitted: Calibration
     held_out: int
     """How many images tell how far one may lie from those that trained."""
@@ -86,19 +111,22 @@ def measured(config: RunConfig, data: Data) -> Measured:
         for name, of in (("content", "features"), ("texture", "texture"))
     }
     sets = {}
-    for name in _measured_sets(data):
+    for name in (*_known_sets(data), GATE_TEST):
         images = data.load(side, name)
-        sets[name] = images.items, _cases(answers(network, images), spaces, images)
         print(f"{name}: {len(images):,} images", flush=True)
-    usual = sets[data.calibrates][1]
+        if len(images):
+            raw = answers(network, images)
+            upright = (raw["chest"] >= 0) & (raw["frontal"] >= 0)
+            sets[name] = Answered(images.items, _cases(raw, spaces, images), upright)
+    usual = sets[data.calibrates].cases
     for name, space in spaces.items():
         tensors |= {f"{name}.{part}": tensor for part, tensor in asdict(space).items()}
         tensors[f"{name}.reference"] = getattr(usual.reference, name).astype(np.float32)
-    fitted = _fit(Cases.joined([sets[name][1] for name in _calibrating(data)]))
+    fitted = _fit(Cases.joined([sets[name].cases for name in _calibrating(data)]))
     return Measured(network, tensors, sets, fitted, len(usual))
 
 
-def _measured_sets(data: Data) -> list[str]:
+def _known_sets(data: Data) -> list[str]:
     chooses = [data.chooses] if data.chooses != data.calibrates else []
     return [*(one.name for one in data.sets), *chooses]
 
@@ -127,14 +155,15 @@ def _fit(cases: Cases) -> Calibration:
 
 def tables(found: Measured, data: Data) -> Iterator[FindingsTable]:
     """What is measured of each data set, each image calibrated by others' patients alone."""
-    together = Cases.joined([found.sets[name][1] for name in _calibrating(data)])
+    together = Cases.joined([found.sets[name].cases for name in _calibrating(data)])
     names, person = np.unique(together.patients, return_inverse=True)
     fold = np.random.default_rng(0).permutation(len(names))[person] % FOLDS
     of_patient = dict(zip(together.patients.tolist(), fold.tolist(), strict=True))
     by_fold = [_fit(together.at(fold != one)) for one in range(FOLDS)]
     trained = [item for item in data.trained() if item.role != "gate"]
     usual = np.nanmean(targets(trained)[:, 1:], axis=0).astype(np.float64)
-    for name, (asked, cases) in found.sets.items():
+    for name in _known_sets(data):
+        cases = found.sets[name].cases
         logits, near = cases.raw[FINDINGS.name], np.zeros(len(cases))
         said = np.empty(logits.shape)
         for at, patient in enumerate(cases.patients.tolist()):
@@ -147,9 +176,24 @@ def tables(found: Measured, data: Data) -> Iterator[FindingsTable]:
             patients=cases.patients,
             known=cases.truth[FINDINGS.name],
             probability=said,
-            without_image=figures.without_image(trained, asked),
+            without_image=figures.without_image(trained, found.sets[name].items),
             usual=usual,
         )
+
+
+def passing(found: Measured, reference: Distances) -> Iterator[Figure]:
+    """How many images of each data set pass every gate; of what tests the gates by kind."""
+    for name, said in found.sets.items():
+        near = p_value(said.cases.content, reference.content) >= IN_DISTRIBUTION
+        passes = (said.upright & near).astype(np.float64)
+        kinds = np.array([kind_of(item) if name == GATE_TEST else "" for item in said.items])
+        for kind in dict.fromkeys(kinds.tolist()):
+            at = kinds == kind
+            share = estimate(mean, resamples(said.cases.patients[at].tolist()), passes[at])
+            yield Figure(
+                dataset=name, group=kind, quantity=EVERY_GATE, value=round(share.value, 4),
+                low=round(share.low, 4), high=round(share.high, 4), n=int(at.sum()),
+            )  # fmt: skip
 
 
 def pointed(network: Network, root: Path, cache: Path, side: int) -> Iterator[Pointed]:
@@ -215,6 +259,7 @@ def build(config: RunConfig, data: Data, root: Path, out: Path, version: str) ->
     """Make the bundle of a trained run in the folder ``out``; return its card."""
     found = measured(config, data)
     done = [figure for table in tables(found, data) for figure in figures.measure(table, NAMES)]
+    done += passing(found, found.sets[data.calibrates].cases.reference)
     if isinstance(data, FindingsData):
         nih, rsna = pointed(found.network, root, Path(config.cache), config.sides[-1])
         done += [*boxes.measure(nih, rsna), *boxes.measure(rsna, nih)]

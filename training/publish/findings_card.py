@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from training.data.images import EvaluationSet
 from training.measure.boxes import HITS, LABEL_OF_RSNA, OVERLAP, RANDOM, USUAL
-from training.measure.figures import find
+from training.measure.figures import EVERY_GATE, find
 from training.measure.findings import (
     AUC,
     BRIER,
@@ -54,6 +54,7 @@ def text(manifest: Manifest, sets: Sequence[EvaluationSet], chooses: str) -> str
         *(_of_set(manifest.figures, one.name, one.title) for one in sets),
         _choosing(manifest.figures, chooses),
         _places(manifest.figures),
+        _gates(manifest.figures),
         f"## Whom it is not fit for\n{UNFIT}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -129,6 +130,12 @@ def _choosing(figures: Sequence[Figure], name: str) -> str:
         f" AUC of {found.group} is {cell(found)} (n = {found.n:,}); age, sex and view alone"
         f" {number(found.baseline)}. A backbone that has seen their images makes it too good."
     )
+
+
+def _gates(figures: Sequence[Figure]) -> str:
+    passing = [figure for figure in figures if figure.quantity == EVERY_GATE]
+    rows = [[f.dataset, f.group, f"{f.n:,}", cell(f)] for f in passing]
+    return f"## What its gates let pass\n{table(('set', 'kind', 'n', 'share'), rows)}"
 
 
 def _places(figures: Sequence[Figure]) -> str:
