@@ -221,16 +221,18 @@ def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iter
         words = f"on {own.date}, {own.images} images of {own.patients} patients of this site"
         rows.append(("recalibrated", f"{words}; before: version {own.base_version}"))
     yield pairs(rows)
-    found = [
-        (figure.dataset, figure.quantity, f"{figure.value:.3g}{_interval(figure)}", str(figure.n))
-        for figure in _main(manifest.figures)
-    ]
-    if found:
-        gated = all(figure.gated for figure in _main(manifest.figures))
+    if figures := list(_main(manifest.figures))[:_MOST_FIGURES]:
+        gated = all(figure.gated for figure in figures)
         title = "Figures of whole data sets" + (", images that every gate lets pass" * gated)
-        columns = ("Measured on", "What", "Value (95 %)", "Images")
-        yield table(columns, found[:_MOST_FIGURES], title=title)
+        columns = ("Measured on", "What", "Value (95 %)", "Baseline", "Images")
+        yield table(columns, map(_figure_cells, figures), title=title)
     yield Text("whole: dicom-ai-node model show --json; figures in CARD.md", style="dim")
+
+
+def _figure_cells(figure: "Figure") -> tuple[str, ...]:
+    baseline = "" if figure.baseline is None else f"{figure.baseline:.3g}"
+    value = f"{figure.value:.3g}{_interval(figure)}"
+    return figure.dataset, figure.quantity, value, baseline, str(figure.n)
 
 
 def _interval(figure: "Figure") -> str:
