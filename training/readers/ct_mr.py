@@ -1,11 +1,11 @@
 """The slices of CT and MR that this project is developed with: an index of regions.
 
-Images and their captions are in ``ct_mr/index.csv`` below the root. A caption names what a case is
-about, not what one of its images shows, so each image was looked at on contact sheets, once and by
-no radiologist: ``ct_mr_regions.csv`` beside this module has the terms that were seen, of 2 in 13
-other ones than the caption's (``stated`` keeps that). ``NONE`` are radiographs, scouts and montages
-among them, ``UNCLEAR`` what was left out: projections of vessels, MR that is called CT, fetuses,
-what could not be told.
+Images and their captions are in ``ct_mr/index.csv`` below the root. A caption names what a case
+is about, not what one of its images shows, so each image was looked at on contact sheets, once
+and by no radiologist: ``ct_mr_regions.csv`` beside this module has the terms that were seen, of 1
+in 13 elsewhere on the body than the caption's (``stated`` keeps that). ``NONE`` are radiographs,
+scouts and montages among them, ``UNCLEAR`` what was left out: projections of vessels, MR that is
+called CT, fetuses, what could not be told.
 
 Of low resolution, and in training alone, are MedNIST's heads, chests, abdomens and breasts;
 radiographs are what is no slice. ``deeplesion`` and ``dicom_regions`` are test sets.

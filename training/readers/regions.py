@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from dicom_ai_node.dicom.body_parts import agree
 from training.data.regions import write_index
 from training.data.tables import DataError
 from training.readers import ct_mr, region_folders
@@ -40,6 +41,10 @@ def main(
     write_index(slices, out)
     for (use, shown), number in sorted(Counter((s.use, s.shown) for s in slices).items()):
         print(f"{number:>8,}  {'slices' if shown else 'no slices'} {use}")
+    stated = [one for one in slices if one.stated and one.shown]
+    if stated:
+        other = sum(not any(agree(one.stated, term) for term in one.terms) for one in stated)
+        print(f"{other:>8,}  of {len(stated):,} came with a region elsewhere on the body")
     for reason, number in tally.items():
         print(f"{number:>8,}  left out: {reason}")
     print(f"{out}: {len(slices):,} images")
