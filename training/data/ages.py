@@ -92,7 +92,8 @@ def _labelled(row: Aged, age: str, sex: str, tally: Counter[str]) -> Aged:
 
 def _aged(rows: Collection[Aged], tally: Counter[str]) -> list[Aged]:
     known = [row for row in rows if not math.isnan(row.age)]
-    tally["age: unknown"] += len(rows) - len(known)
+    if len(known) < len(rows):
+        tally["age: unknown"] += len(rows) - len(known)
     return known
 
 

@@ -1,6 +1,7 @@
 """The projections of series, as the node makes them: from folders of DICOM files, or from NIfTI.
 
-Made once: each is kept as 16 bits in a file of its own, named by the series, its contract and size.
+Made once: each is kept as 16 bits in a file of its own, named by the series, its contract and size,
+and made again when the file, or what lies in the folder, has changed.
 A NIfTI file of a CT is in Hounsfield units, and its affine says where each voxel lies (RAS+).
 """
 
@@ -59,7 +60,8 @@ def projections(
     cache.mkdir(parents=True, exist_ok=True)
     found, refused = [], {}
     for row in track(rows, "series", console=Console(stderr=True)):
-        key = f"{PROJECTIONS} {size} {sample} {row.file.resolve()}"
+        changed = row.file.stat().st_mtime_ns if row.file.exists() else 0
+        key = f"{PROJECTIONS} {size} {sample} {row.file.resolve()} {changed}"
         kept = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
         if not kept.exists():
             try:
