@@ -50,13 +50,13 @@ FINDINGS = FindingsHead(
     name="findings",
     output=0,
     labels=NAMES,
-    concept=Concept(code="121071", scheme="DCM", meaning="Finding"),
     codes={
         label: Concept(code=code, scheme=scheme, meaning=meaning)
         for label, (code, scheme, meaning) in CODES.items()
     },
 )
-"""NIH's labels, each for itself; the concept is that of TID 1501's findings."""
+"""NIH's labels, each for itself. Without a concept: "Finding" (121071, DCM) would read as if each
+were there, and TID 1501 has it once."""
 
 
 @dataclass(frozen=True, slots=True)
