@@ -27,6 +27,9 @@ from dicom_ai_node.pixels.volume import arrange, plane_of, volume
 from dicom_ai_node.pixels.windows import windows
 from dicom_ai_node.types import Finding
 
+MOST_AT_ONCE = 512
+"""Frames of one object that are read, where a route asks for all: their inputs are in memory."""
+
 
 def load(
     path: Path,
@@ -69,8 +72,8 @@ def show_all(
     """Return the inputs that an image makes, and what its header says wrongly of its pixels.
 
     One, unless it has several frames and its class may (Enhanced CT and MR): then one of each, or
-    of at most ``sample`` of them, along the body. Errors are those of :func:`load`; frames that
-    cannot be shown are left out where others can.
+    of at most ``sample`` of them, along the body, and never of more than :data:`MOST_AT_ONCE`.
+    Errors are those of :func:`load`; frames that cannot be shown are left out where others can.
     """
     image = open_image(path, limits)
     refuse_unfit(image.header, accepted)
@@ -80,7 +83,7 @@ def show_all(
         raise ValueError(f"{contract}: expected a contract whose input is an image")
     frames = frames_of(image.header)
     shown, refused = [], []
-    for frame in _sampled(image.header, frames, sample):
+    for frame in _sampled(image.header, frames, sample or MOST_AT_ONCE):
         try:
             seen = section(image, limits, frame=frame, frames=frames)
             shown.append(_windowed(seen, size))

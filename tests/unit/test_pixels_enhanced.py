@@ -22,7 +22,7 @@ from pydicom.uid import (
 from dicom_ai_node.dicom.classes import ENHANCED, RADIOGRAPHS
 from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import PixelsRefused
-from dicom_ai_node.pixels import WINDOWS, Accepted, show_all, show_series
+from dicom_ai_node.pixels import WINDOWS, Accepted, inputs, show_all, show_series
 from dicom_ai_node.pixels.file import ImageFile, open_image
 from dicom_ai_node.pixels.functional_groups import frame_header, frames_of
 from dicom_ai_node.pixels.sections import section
@@ -161,6 +161,14 @@ def test_frames_without_end_are_refused(tmp_path: Path, frames: int) -> None:
     with pytest.raises(PixelsRefused) as refused:
         show_all(written(tmp_path, ds), size=32, contract=WINDOWS, accepted=ROUTE, sample=1)
     assert refused.value.reason.code == "too_large"
+
+
+def test_all_frames_are_no_more_than_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "MOST_AT_ONCE", 5)
+    path = written(tmp_path, enhanced(COUNT, study="one"))
+    assert len(show_all(path, size=32, contract=WINDOWS, accepted=ROUTE)) == 5
 
 
 def test_radiographs_of_several_frames_stay_refused(tmp_path: Path) -> None:
