@@ -40,11 +40,6 @@ _ROWS = "a manifest of schema 4: heads, gates and what the bundle accepts are ro
 _OBSERVED = "observations are of heads: migration 0011"
 _GROUPS = "attributes are offered in the order of their rows"
 _ROUTES = "several bundles may be in use: which, stands beside each"
-_FURTHER = (
-    "# Further bundles; each sees the images of a study that its manifest accepts, "
-    "and has a part of\n# its own in the report.\n"
-    "further = []\n"
-)
 _QUESTIONS = "bundles of other questions are read as those of age and sex"
 _SECTIONS = "bundles look at CT and MR, too"
 _BODY_PART = (
@@ -52,19 +47,39 @@ _BODY_PART = (
     "term\n# covers, less probably.\n"
     "min_body_part_certainty = 0.8\n"
 )
+_ALERT = (
+    "# Report a conflict (J6) when it is less probable than this that the images show anything of "
+    "the\n# recorded body part, or that a chest radiograph is one.\n"
+    "body_part_alert_probability = 0.02\n"
+)
+_CERTAIN = "# Propose no inferred body part that is less certain.\nmin_body_part_certainty = 0.9\n"
 _THIRD = "BodyPartExamined is a third attribute under check"
 INTENDED = (
     # What JSON says of it stands on lines or behind commas of its own.
     Change("*", _THIRD, r'^ *"(meant_)?body_part": "[^"\n]*",?\n', both=True),
     Change("*", _THIRD, r', ?"(meant_)?body_part": ?"[^"\n]*"', both=True),
+    Change("config/example*", _THIRD, r"^(sex_alert_probability = .*\n)", rf"\1{_ALERT}"),
+    Change("config/example*", _THIRD, r"^(min_sex_certainty = 0\.95\n)", rf"\1{_CERTAIN}"),
+    Change(
+        "config/check-json",
+        _THIRD,
+        r'("sex_alert_probability":[^,}]*)',
+        r'\1,"body_part_alert_probability":0.02',
+    ),
+    Change(
+        "config/check-json",
+        _THIRD,
+        r'("min_sex_certainty":0\.95,)',
+        r'\1"min_body_part_certainty":0.9,',
+    ),
     Change("check-header/*", _THIRD),
     Change("demo/json", _THIRD),
     Change("infer/few-json", _THIRD),
     Change("infer/odd", _THIRD),
     Change("sent/*-SR-*", _THIRD),
-    Change("audit/report-*", _THIRD),
-    Change("show/*", _THIRD),
-    Change("studies/*", _THIRD),
+    Change("*audit/report-*", _THIRD),
+    Change("*show/*", _THIRD),
+    Change("*studies/*", _THIRD),
     Change("help/proposals-*", _THIRD),
     Change(
         "config/example*",
@@ -94,7 +109,7 @@ INTENDED = (
     Change(
         "config/check-json",
         _SECTIONS,
-        r'("min_sex_certainty":[^,]*,)',
+        r'("min_sex_certainty":0\.8,)',
         r'\1"min_body_part_certainty":0.8,',
     ),
     Change("model/show", _QUESTIONS),
@@ -106,8 +121,6 @@ INTENDED = (
     Change("help/model-list", _ROUTES),
     Change("help/model-show", _ROUTES),
     Change("help/model", _ROUTES),
-    Change("config/example*", _ROUTES, r'^(shadow = ""\n)', rf"\1{_FURTHER}"),
-    Change("config/check-json", _ROUTES, r'("shadow":"[^"]*",)', r'\1"further":[],'),
     Change("model/show-json", _ROWS),
     Change("model/show-other-json", _ROWS),
     Change(
