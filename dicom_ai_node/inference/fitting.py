@@ -276,7 +276,7 @@ def _intercepts(logits: Floats, share: float) -> Floats:
     """
     low = math.log(share / (1 - share)) - logits.max(axis=1)
     high = math.log(share / (1 - share)) - logits.min(axis=1)
-    for _ in range(40):
+    for _ in range(24):
         middle = (low + high) / 2
         below = calibration.sigmoids(logits + middle[:, None]).mean(axis=1) < share
         low, high = np.where(below, middle, low), np.where(below, high, middle)

@@ -98,6 +98,8 @@ def test_the_loss_follows_from_the_kind_of_each_head() -> None:
     assert parts["depth"] > 0
     weighted = parts["depth"] + parts["part"] + parts["signs"] + loss.GATES * parts["slice"]
     assert whole.item() == pytest.approx(weighted)
+    without, _ = loss.total(ROWS, answers, labels, 0.0)
+    assert without.item() == pytest.approx(weighted - loss.GATES * parts["slice"])
 
 
 NORMAL = QuantityHead(name="depth", output=0, unit="mm", normal=(50.0, 10.0), bounds=(0.0, 99.0))

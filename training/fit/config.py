@@ -79,6 +79,8 @@ class RunConfig:
     """Share of gate material; three in ten of it are laterals, three frontal images like them."""
     as_hu: float = 0.0
     """Share of pictures of CT that are taken for HU (:mod:`training.data.augment_slices`)."""
+    gate_weight: float = 0.2
+    """Weight of each gate in the loss, where a head has 1."""
     corrupted: float = 0.04
     """Share of training images turned or inverted: negatives of the chest head."""
     checkpoint_seconds: float = 180.0

@@ -32,11 +32,14 @@ GATES = 0.2
 
 
 def total(
-    rows: Sequence[Row], answers: Answers, labels: Mapping[str, Tensor]
+    rows: Sequence[Row],
+    answers: Answers,
+    labels: Mapping[str, Tensor],
+    gate_weight: float = GATES,
 ) -> tuple[Tensor, dict[str, float]]:
     """Sum over the heads and gates, and the part of each by its name."""
     parts = {row.name: part(row, answers[row.name], labels[row.name]) for row in rows}
-    weighted = [(GATES if isinstance(row, Gate) else 1.0) * parts[row.name] for row in rows]
+    weighted = [(gate_weight if isinstance(row, Gate) else 1.0) * parts[row.name] for row in rows]
     return torch.stack(weighted).sum(), {name: float(of.detach()) for name, of in parts.items()}
 
 

@@ -58,7 +58,7 @@ class Run:
             with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
                 answers = self.network(x[some])
             known = {name: label[some] for name, label in labels.items()}
-            value, found = loss.total(self.network.rows, answers, known)
+            value, found = loss.total(self.network.rows, answers, known, self.config.gate_weight)
             if self.config.findings:
                 further = self.further.loss(answers.features, known[FURTHER])
                 value = value + self.config.findings * further
