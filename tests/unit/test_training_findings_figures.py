@@ -30,7 +30,7 @@ def table() -> FindingsTable:
     said[:, 0] = np.where(known[:, 0] == 1, 0.8, 0.2)
     patients = np.array([str(n // 2) for n in range(COUNT)])
     without = np.full((COUNT, 3), 0.5)
-    return FindingsTable("set", patients, known, said, without, np.array([0.3, 0.3, 0.0]))
+    return FindingsTable("set", patients, known, said, said, without, np.array([0.3, 0.3, 0.0]))
 
 
 def test_a_label_that_is_told_apart_has_an_auc_of_one(table: FindingsTable) -> None:

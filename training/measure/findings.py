@@ -37,6 +37,9 @@ class FindingsTable:
     patients: NDArray[np.str_]
     known: Floats
     """1, 0 or NaN, shape (N, K)."""
+    score: Floats
+    """Logits before calibration, shape (N, K): what an AUC is of. Calibrated in parts, the images
+    of a part that has few positives would all move against those of the others."""
     probability: Floats
     """Calibrated by images of other patients, shape (N, K)."""
     without_image: Floats
@@ -65,7 +68,7 @@ def _of_label(table: FindingsTable, at: int, label: str) -> Iterator[Figure]:
     )
     if 0 < there.sum() < len(there):
         other = value(metrics.auc, table.without_image[chosen, at], there)
-        yield figure(AUC, metrics.auc, said, other)
+        yield figure(AUC, metrics.auc, table.score[chosen, at], other)
     same = np.full(len(there), there.mean())
     usual = np.full(len(there), table.usual[at])
     yield figure(BRIER, metrics.brier, said, value(metrics.brier, same, there))
@@ -110,11 +113,11 @@ def _means(table: FindingsTable) -> Iterator[Figure]:
         return np.asarray(np.mean(each, axis=0))
 
     once = np.ones((1, len(table.known)))
-    found = mean(weights, table.probability)
+    found = mean(weights, table.score)
     low, high = np.nanpercentile(found, [2.5, 97.5])
     yield Figure(
         dataset=table.dataset, quantity=MEAN_AUC, group=f"{len(chosen)} labels",
-        value=round(float(mean(once, table.probability)[0]), 4), low=round(float(low), 4),
+        value=round(float(mean(once, table.score)[0]), 4), low=round(float(low), 4),
         high=round(float(high), 4), n=len(table.known),
         baseline=round(float(mean(once, table.without_image)[0]), 4),
     )  # fmt: skip

@@ -3,9 +3,9 @@
     python -m training findings --config training/configs/findings.toml --version 0.1
 
 ``val`` and ``val_128`` (of an archive the fold that is held out) calibrate each label by a
-temperature and a bias. What is measured on them is calibrated by images of other patients, ten
-parts in turn. ``val`` alone tells how far an image may lie from those that trained. The report,
-with every figure, is printed and written as the card of the bundle.
+temperature and a bias. Probabilities that are measured on them are calibrated by other patients,
+ten parts in turn; an AUC is of logits. ``val`` alone tells how far an image may lie from those that
+trained. The report, with every figure, is printed and written as the card of the bundle.
 """
 
 import json
@@ -175,6 +175,7 @@ def tables(found: Measured, data: Data) -> Iterator[FindingsTable]:
             dataset=name,
             patients=cases.patients,
             known=cases.truth[FINDINGS.name],
+            score=logits,
             probability=said,
             without_image=figures.without_image(trained, found.sets[name].items),
             usual=usual,
