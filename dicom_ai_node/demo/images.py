@@ -16,6 +16,7 @@ from pydicom.uid import (
     JPEG2000,
     UID,
     ComputedRadiographyImageStorage,
+    CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
@@ -101,6 +102,44 @@ def radiograph(
     syntax = JPEG2000Lossless if compressed else ExplicitVRLittleEndian
     set_pixels(dataset, pixels.astype(np.uint16), syntax)
     return dataset
+
+
+def section(
+    values: NDArray[np.int16],
+    *,
+    study: str,
+    number: int = 1,
+    spacing: tuple[float, float] = (1.5, 5.0),
+    **attributes: Any,
+) -> Dataset:
+    """Return an axial CT image (PS3.3 A.3) around Hounsfield units of shape (rows, columns).
+
+    ``spacing`` is that of pixels and of sections, mm; ``number`` counts from the head downward.
+    ``attributes`` are as of :func:`radiograph`.
+    """
+    pixel, between = spacing
+    across = -pixel * values.shape[1] / 2
+    plane: dict[str, Any] = {
+        "SOPClassUID": CTImageStorage,
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "Modality": "CT",
+        "ViewPosition": None,
+        "FrameOfReferenceUID": uid("demo", study, "frame"),
+        "PositionReferenceIndicator": "",
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "ImagePositionPatient": [across, across, -between * number],
+        "PixelSpacing": [pixel, pixel],
+        "SliceThickness": between,
+        "PatientOrientation": None,
+        "PatientPosition": "HFS",
+        "AcquisitionNumber": 1,
+        "KVP": 120,
+        "RescaleIntercept": -1024,
+        "RescaleSlope": 1,
+        "RescaleType": "HU",
+    }
+    stored = np.clip(values + 1024, 0, 4095).astype(np.uint16)
+    return radiograph(stored, study=study, number=number, **plane | attributes)
 
 
 def set_pixels(ds: Dataset, values: Image, syntax: UID) -> None:

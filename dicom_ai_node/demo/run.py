@@ -93,6 +93,8 @@ min_free_mb = 50
 warn_free_mb = 100
 [study]
 quiet_seconds = 1.0
+[model]
+further = ["ct-mr-region", "chest-findings"]
 [policy]
 analyse = "all"
 report_consistent = true
@@ -217,7 +219,7 @@ def _print(
 ) -> None:
     table = Table(title="What the node said", title_justify="left", box=box.SIMPLE_HEAD)
     names = [attribute.name for attribute in ATTRIBUTES.values()]
-    recorded = [name.capitalize() for name in names]
+    recorded = [name.replace("_", " ").capitalize() for name in names]
     for column in ("Study", *recorded, "Rules", "Estimate (90 %)", "Decision", "SR"):
         table.add_column(column)
     for row, answers in zip(rows, said, strict=True):
@@ -234,15 +236,15 @@ def _print(
 
 
 def _words(name: str, answer: Answer) -> str:
-    """Say an answer in a few words; of age and sex it is plain which they are."""
+    """Say an answer in a few words; of labels the most probable."""
     front = "" if name in ("age", "sex") else f"{name} "
     if isinstance(answer, Quantity):
         low, high = answer.interval90
         return f"{front}{answer.mu:.0f} ({low:.0f}-{high:.0f})"
     if isinstance(answer, Category):
         return f"{front}{answer.value} {answer.certainty:.0%}"
-    shares = " ".join(f"{label} {share:.0%}" for label, share in answer.probabilities.items())
-    return f"{front}{shares}"
+    label, share = max(answer.probabilities.items(), key=lambda item: item[1])
+    return f"{label} {share:.0%}"
 
 
 def _report_cell(row: dict[str, Any]) -> str:

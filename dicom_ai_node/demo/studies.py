@@ -12,7 +12,8 @@ from pydicom.uid import UID
 
 from dicom_ai_node import pixels
 from dicom_ai_node.demo import phantom
-from dicom_ai_node.demo.images import radiograph, uid
+from dicom_ai_node.demo.images import radiograph, section, uid
+from dicom_ai_node.demo.sections import SERIES
 from dicom_ai_node.errors import PixelsRefused
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
@@ -48,6 +49,8 @@ def synthetic() -> list[DemoStudy]:
         _one("lateral view", lateral, "lateral", PatientSex="M", ViewPosition="LL"),
         _one("hand, labelled chest", hand, "hand", PatientSex="F"),
         _one("compressed (JPEG 2000)", woman, "compressed", compressed=True, PatientSex="F"),
+        _series("CT, body part missing", "ct-missing", BodyPartExamined=None),
+        _series("CT of the trunk, labelled head", "ct-head", BodyPartExamined="HEAD"),
         DemoStudy(
             "two images",
             tuple(
@@ -71,6 +74,22 @@ def from_folder(folder: Path) -> list[DemoStudy]:
 
 def _one(title: str, image: NDArray[np.uint16], study: str, **values: Any) -> DemoStudy:
     return DemoStudy(title, (radiograph(image, study=study, **values),))
+
+
+def _series(title: str, study: str, **values: Any) -> DemoStudy:
+    """A CT from the apices of the lungs to the iliac crests."""
+    planes = [
+        draw(level, number) for draw, count in SERIES for number, level in enumerate(_levels(count))
+    ]
+    known = {"PatientAge": "058Y", "PatientSex": "F"} | values
+    return DemoStudy(
+        title,
+        tuple(section(plane, study=study, number=n + 1, **known) for n, plane in enumerate(planes)),
+    )
+
+
+def _levels(count: int) -> list[float]:
+    return np.linspace(0, 1, count).tolist()
 
 
 def _dicom(path: Path) -> Dataset | None:
