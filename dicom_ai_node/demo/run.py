@@ -244,7 +244,7 @@ def _words(name: str, answer: Answer) -> str:
     if isinstance(answer, Category):
         return f"{front}{answer.value} {answer.certainty:.0%}"
     label, share = max(answer.probabilities.items(), key=lambda item: item[1])
-    return f"{label} {share:.0%}"
+    return f"{front}{label} {share:.0%}"
 
 
 def _report_cell(row: dict[str, Any]) -> str:

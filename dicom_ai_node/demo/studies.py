@@ -79,17 +79,13 @@ def _one(title: str, image: NDArray[np.uint16], study: str, **values: Any) -> De
 def _series(title: str, study: str, **values: Any) -> DemoStudy:
     """A CT from the apices of the lungs to the iliac crests."""
     planes = [
-        draw(level, number) for draw, count in SERIES for number, level in enumerate(_levels(count))
+        draw(number / (count - 1), number) for draw, count in SERIES for number in range(count)
     ]
     known = {"PatientAge": "058Y", "PatientSex": "F"} | values
     return DemoStudy(
         title,
         tuple(section(plane, study=study, number=n + 1, **known) for n, plane in enumerate(planes)),
     )
-
-
-def _levels(count: int) -> list[float]:
-    return np.linspace(0, 1, count).tolist()
 
 
 def _dicom(path: Path) -> Dataset | None:

@@ -105,9 +105,9 @@ def configure(folder: Path, orthanc: Orthanc, move_port: int) -> tuple[Path, Dat
     return config, db
 
 
-def new(db: Database, source: str, depth: Depth) -> int:
+def new(db: Database, source: str, depth: Depth, modalities: tuple[str, ...] = ("CR", "DX")) -> int:
     """An audit that waits; its day is the day of the answer key."""
-    spec = AuditSpec(source=source, depth=depth, today=TODAY)
+    spec = AuditSpec(source=source, depth=depth, today=TODAY, modalities=modalities)
     return audits.create(db, spec.model_dump(mode="json"), now=time.time())
 
 

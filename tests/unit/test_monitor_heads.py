@@ -242,6 +242,6 @@ def test_the_demo_prints_it() -> None:
     console = Console(file=StringIO(), width=200)
     run._print(console, [row], [answers])
     assert (
-        "tube_voltage 81 (73-89), part HAND 70%, marks tube 80% wire 20%"
+        "tube_voltage 81 (73-89), part HAND 70%, marks tube 80%"
         in cast(StringIO, console.file).getvalue()
     )
