@@ -201,7 +201,11 @@ def saliency_capture(
     ds.SeriesNumber = frame.settings.series_number + 2
     ds.InstanceNumber = number
     ds.SeriesDescription = "Saliency maps, not verified"
-    ds.update(shown_part(header, parts))
+    shown = shown_part(header, parts)
+    ds.update(shown)
+    # Part and side are a series' own (PS3.3 C.7.3.1): captures of others are a series of theirs.
+    named = (text_of(shown, "BodyPartExamined"), text_of(shown, "Laterality"))
+    ds.SeriesInstanceUID = frame.identity.series_instance_uid("/".join(("saliency", *named)))
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = ""
     ds.BurnedInAnnotation = "YES"
