@@ -37,6 +37,8 @@ from dicom_ai_node.terminal import GuardedConsole
 
 _START_SECONDS = 90.0
 _STUDY_SECONDS = 20.0
+_LONGEST_WORD = {"Study": 10, "Estimate, 90 %": 12, "Decision": 10, "SR": 5}
+"""Width of the words that a terminal of 80 columns would cut short, such as CHESTABDOMEN."""
 _SETTLED = {State.DELIVERED, State.SKIPPED, State.FAILED, State.UNDELIVERED}
 
 
@@ -217,11 +219,18 @@ def _answer(name: str, answer: Answer | None) -> dict[str, Any] | None:
 def _print(
     console: Console, rows: Sequence[dict[str, Any]], said: Sequence[Mapping[str, Answer]]
 ) -> None:
-    table = Table(title="What the node said", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="What the node said",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     names = [attribute.name for attribute in ATTRIBUTES.values()]
     recorded = [name.replace("_", " ").capitalize() for name in names]
-    for column in ("Study", *recorded, "Rules", "Estimate (90 %)", "Decision", "SR"):
-        table.add_column(column)
+    for column in ("Study", *recorded, "Rules", "Estimate, 90 %", "Decision", "SR"):
+        table.add_column(column, min_width=_LONGEST_WORD.get(column))
     for row, answers in zip(rows, said, strict=True):
         table.add_row(
             row["study"],
