@@ -8,6 +8,7 @@ not fit into memory.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
@@ -54,6 +55,34 @@ Change = Callable[[Pixels], Pixels]
 
 Measure = Callable[[Pixels], tuple[Raw, Distances]]
 """Answers, and distances from the training images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spaces:
+    """Where a network puts the images that it was trained with."""
+
+    content: Space
+    texture: Space
+
+    @classmethod
+    def of(cls, network: Network, images: NDArray[np.float32]) -> "Spaces":
+        """Fitted on ``images``; a small set has fewer of them than dimensions."""
+        seen = run(network, images)
+        most = max(1, min(len(images) // 2, seen.texture.shape[1] - 1))
+        content = space(seen.features, min(COMPONENTS["content"], most))
+        texture = space(seen.texture, min(COMPONENTS["texture"], most))
+        return cls(content, texture)
+
+    def distances(self, raw: Raw) -> Distances:
+        """How far images lie off."""
+        return Distances(self.content.distance(raw.features), self.texture.distance(raw.texture))
+
+    def tensors(self, reference: Distances) -> dict[str, NDArray[np.float32]]:
+        """As a weights file has them, with the distances of unknown images."""
+        found = {f"content.{name}": tensor for name, tensor in asdict(self.content).items()}
+        found |= {f"texture.{name}": tensor for name, tensor in asdict(self.texture).items()}
+        known = asdict(reference)
+        return found | {f"{name}.reference": of.astype(np.float32) for name, of in known.items()}
 
 
 def answers(network: Network, images: Images, device: str = "cpu") -> Raw:

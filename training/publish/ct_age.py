@@ -17,7 +17,7 @@ it is better than the median by what :mod:`training.measure.ages` asks for; the 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +28,9 @@ from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Manifest
-from dicom_ai_node.inference.calibration import Distances, Space
+from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, run
 from dicom_ai_node.inference.fitting import Cases
-from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels.contracts import PROJECTIONS, WINDOWS
 from training.data import ages
 from training.data.ages import Aged
@@ -92,34 +91,6 @@ class Set:
         return Set(rows, self.pictures.at(positions), self.fold[positions])
 
 
-@dataclass(frozen=True, slots=True)
-class Spaces:
-    """Where a network puts the images that it was trained with."""
-
-    content: Space
-    texture: Space
-
-    @classmethod
-    def of(cls, network: Network, images: NDArray[np.float32]) -> "Spaces":
-        """Fitted on ``images``; a small set has fewer of them than dimensions."""
-        seen = run(network, images)
-        most = max(1, min(len(images) // 2, seen.texture.shape[1] - 1))
-        content = calibrate.space(seen.features, min(calibrate.COMPONENTS["content"], most))
-        texture = calibrate.space(seen.texture, min(calibrate.COMPONENTS["texture"], most))
-        return cls(content, texture)
-
-    def distances(self, raw: Raw) -> Distances:
-        """How far images lie off."""
-        return Distances(self.content.distance(raw.features), self.texture.distance(raw.texture))
-
-    def tensors(self, reference: Distances) -> dict[str, NDArray[np.float32]]:
-        """As a weights file has them, with the distances of unknown images."""
-        found = {f"content.{name}": tensor for name, tensor in asdict(self.content).items()}
-        found |= {f"texture.{name}": tensor for name, tensor in asdict(self.texture).items()}
-        known = asdict(reference)
-        return found | {f"{name}.reference": of.astype(np.float32) for name, of in known.items()}
-
-
 def read(table: Path, config: RunConfig) -> tuple[Set, Kind]:
     """The images of ``table``, of series or an index of body regions; prints what is left out.
 
@@ -161,7 +132,7 @@ def out_of_folds(config: RunConfig, root: Path, known: Set) -> OutOfFold:
         inside = known.at(np.flatnonzero(known.fold != number))
         outside = known.at(np.flatnonzero(known.fold == number))
         network = trained(member(config, f"fold-{number}"), root, inside.rows, inside.pictures)
-        spaces = Spaces.of(network, inside.pictures.measured())
+        spaces = calibrate.Spaces.of(network, inside.pictures.measured())
         raw = run(network, outside.pictures.measured())
         parts.append(cases(raw, spaces.distances(raw), outside.rows))
         medians += [float(np.median(ages.years(inside.rows)))] * len(outside.rows)
@@ -189,7 +160,7 @@ def pack(
     whole = member(config, ALL)
     network = trained(whole, root, known.rows, known.pictures)
     weights = Path(whole.out) / WEIGHTS
-    spaces = Spaces.of(network, known.pictures.measured()).tensors(said.cases.reference)
+    spaces = calibrate.Spaces.of(network, known.pictures.measured()).tensors(said.cases.reference)
     tensors = {NETWORK + name: tensor for name, tensor in load_file(weights).items()} | spaces
     out.mkdir(parents=True, exist_ok=True)
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, out / bundle.WEIGHTS)

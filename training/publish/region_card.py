@@ -65,8 +65,8 @@ def text(manifest: Manifest) -> str:
         "## What was measured",
         f"{READ_THE_TABLES} `folds` are networks of their own, each asked about patients that it"
         " was not trained with: n says of how many images. The packed one is trained on all of"
-        " them, and its temperature is fitted to these answers. `test` sets were measured once, at"
-        " the end.",
+        " them, and its temperature is fitted to these answers. `test` sets chose"
+        " nothing; they were measured for each version that was packed.",
         PUBLISHED,
         figures(manifest.figures),
         "## Limits",

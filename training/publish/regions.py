@@ -11,7 +11,7 @@ has seen everything, and can be asked about nothing. What is trained is not trai
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +29,6 @@ from dicom_ai_node.inference.calibration import (
     Calibration,
     Distances,
     Far,
-    Space,
     Widening,
     p_value,
 )
@@ -128,7 +127,7 @@ def folds(
             pixels.at(np.flatnonzero(fold != number)),
             regions,
         )
-        spaces = Spaces.of(network, known, side)
+        spaces = spaces_of(network, known, side)
         shown = inputs(unknown, side).astype(np.float32)
         raw = run(network, shown)
         margin = round(MARGIN * side)
@@ -138,35 +137,11 @@ def folds(
         yield Held(unknown, np.full(len(unknown), number), raw, blank, distances)
 
 
-@dataclass(frozen=True, slots=True)
-class Spaces:
-    """Where a network puts the slices that it was trained with."""
-
-    content: Space
-    texture: Space
-
-    @classmethod
-    def of(cls, network: Network, slices: Sequence[Slice], side: int) -> "Spaces":
-        """Fitted on some of ``slices``, from all over."""
-        shown = [one for one in slices if one.shown]
-        some = shown[:: max(len(shown) // FITTED_ON, 1)]
-        seen = run(network, inputs(some, side).astype(np.float32))
-        # A small site's set has fewer images than dimensions.
-        most = max(1, min(len(some) // 2, seen.texture.shape[1] - 1))
-        content = calibrate.space(seen.features, min(calibrate.COMPONENTS["content"], most))
-        texture = calibrate.space(seen.texture, min(calibrate.COMPONENTS["texture"], most))
-        return cls(content, texture)
-
-    def distances(self, raw: Raw) -> Distances:
-        """How far images lie off."""
-        return Distances(self.content.distance(raw.features), self.texture.distance(raw.texture))
-
-    def tensors(self, reference: Distances) -> dict[str, NDArray[np.float32]]:
-        """As a weights file has them, with the distances of unknown images."""
-        found = {f"content.{k}": v for k, v in asdict(self.content).items()}
-        found |= {f"texture.{k}": v for k, v in asdict(self.texture).items()}
-        known = asdict(reference)
-        return found | {f"{k}.reference": v.astype(np.float32) for k, v in known.items()}
+def spaces_of(network: Network, slices: Sequence[Slice], side: int) -> calibrate.Spaces:
+    """Where the network puts some of ``slices``, from all over."""
+    shown = [one for one in slices if one.shown]
+    some = shown[:: max(len(shown) // FITTED_ON, 1)]
+    return calibrate.Spaces.of(network, inputs(some, side).astype(np.float32))
 
 
 def calibration(held: Held, regions: Regions) -> Calibration:
@@ -277,7 +252,7 @@ def pack(
     fitted, reference = calibration(held, regions), held.distances.reference
     folder = Path(member(config, ALL).out)
     weights = load_file(folder / WEIGHTS)
-    spaces = Spaces.of(network, slices, config.sides[-1]).tensors(reference)
+    spaces = spaces_of(network, slices, config.sides[-1]).tensors(reference)
     out.mkdir(parents=True, exist_ok=True)
     tensors = {NETWORK + name: tensor for name, tensor in weights.items()} | spaces
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, out / bundle.WEIGHTS)
