@@ -5,29 +5,21 @@ The head answers mean and log variance, trained by Gaussian negative log likelih
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from dicom_ai_node.inference.engine import NETWORK, load_network
-from dicom_ai_node.inference.heads import QuantityHead
-from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.heads import QuantityHead, Row
 from training.data import ages, augment_slices
 from training.data.ages import Aged
 from training.data.augment_slices import Kinds, Strength
 from training.data.cache import WHITE
 from training.data.slices import Values
-from training.fit import checkpoint, start
-from training.fit.config import WEIGHTS, RunConfig
-from training.fit.run import Run
-from training.fit.train import fit
+from training.fit.config import RunConfig
 
 AGE = QuantityHead(
     name="age", output=0, unit="a", normal=(55.0, 20.0), bounds=(0.0, 110.0), attribute="PatientAge"
@@ -36,8 +28,6 @@ SMALLEST_CROP = 0.8
 """Least share of a projection's side that a random crop keeps."""
 GAIN, NOISE = 0.02, 0.01
 """Standard deviations of what changes brightness: little, for density is what age is read from."""
-FINISHED = "finished"
-"""A file beside the weights of a run that has used up its budget."""
 
 
 class Pictures(Protocol):
@@ -145,6 +135,8 @@ class Batches:
 
     def __init__(self, config: RunConfig, rows: Sequence[Aged], pictures: Pictures) -> None:
         self.config, self.pictures = config, pictures
+        self.rows: Sequence[Row] = (AGE,)
+        self.channels, self.images = pictures.channels, ages.digest(rows)
         self.years = torch.from_numpy(ages.years(rows).astype(np.float32))
         self.rng = torch.Generator().manual_seed(config.seed)
         self.order = np.random.default_rng(config.seed)
@@ -177,30 +169,3 @@ class Batches:
         self.order.bit_generator.state = state["order"]
         self.rest = np.array(state["rest"], np.int64)
         self.rng.set_state(state["augmentation"])
-
-
-def trained(config: RunConfig, root: Path, rows: Sequence[Aged], pictures: Pictures) -> Network:
-    """The network of a run, trained where it is not yet; its weights lie in ``config.out``.
-
-    Raises DataError: its folder holds a run with other images or settings.
-    """
-    out, channels = Path(config.out), pictures.channels
-    out.mkdir(parents=True, exist_ok=True)
-    trained_with = {checkpoint.IMAGES: ages.digest(rows), **checkpoint.settings(config)}
-    if (out / FINISHED).exists():
-        checkpoint.check(out, checkpoint.read(out)["record"], trained_with)
-    else:
-        torch.manual_seed(config.seed)
-        batches = Batches(config, rows, pictures)
-        network = start.network(config, root, batches.for_norms, (AGE,), channels)
-        fit(Run(config, network, torch.device("cpu")), batches, trained_with)
-        (out / FINISHED).touch()
-    tensors: dict[str, Any] = {
-        NETWORK + name: tensor.numpy() for name, tensor in load_file(out / WEIGHTS).items()
-    }
-    return load_network(config.architecture, tensors, out / WEIGHTS, (AGE,), channels)
-
-
-def member(config: RunConfig, name: str) -> RunConfig:
-    """A run of its own below the folder of ``config``."""
-    return replace(config, out=str(Path(config.out) / name))

@@ -180,7 +180,12 @@ def member(config: RunConfig, fold: int) -> RunConfig:
     """The run that holds out ``fold``, in the folder ``fold-K`` below ``out``."""
     assert config.archive is not None
     held = replace(config.archive, hold_out=fold)
-    return replace(config, archive=held, out=str(Path(config.out) / f"fold-{fold}"))
+    return replace(below(config, f"fold-{fold}"), archive=held)
+
+
+def below(config: RunConfig, name: str) -> RunConfig:
+    """A run of its own, in the folder ``name`` below ``out``."""
+    return replace(config, out=str(Path(config.out) / name))
 
 
 def _known(kind: type[RunConfig] | type[ArchiveConfig], values: Any) -> dict[str, Any]:

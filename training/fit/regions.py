@@ -9,36 +9,27 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
 from dicom_ai_node.answers import Concept
 from dicom_ai_node.dicom.body_parts import BODY_PARTS
-from dicom_ai_node.inference.engine import NETWORK, load_network
 from dicom_ai_node.inference.heads import CategoryHead, Gate, Row
-from dicom_ai_node.inference.network import Network
 from training.data import augment_slices
 from training.data.augment_slices import Kinds, Strength
 from training.data.regions import Slice, merged, right, values
 from training.data.slices import Values
 from training.data.tables import DataError
-from training.fit import checkpoint, start
-from training.fit.config import WEIGHTS, RunConfig
-from training.fit.run import Run
-from training.fit.train import fit
+from training.fit.config import RunConfig
 
 CHANNELS = 3
 NO_SLICE = 0.12
 """Share of a batch that is drawn from images which are no slice."""
-FINISHED = "finished"
-"""A file beside the weights of a run that has used up its budget."""
 SIDED = frozenset({"CHEST", "ABDOMEN"})
 """Regions whose left and right differ."""
 
@@ -110,6 +101,10 @@ class Batches:
         self, config: RunConfig, slices: Sequence[Slice], pixels: Values, regions: Regions
     ) -> None:
         self.config, self.pixels = config, pixels
+        self.rows: Sequence[Row] = regions.rows
+        self.channels = CHANNELS
+        known = [[one.name, sorted(one.terms)] for one in slices]
+        self.images = hashlib.sha256(json.dumps([regions.values, known]).encode()).hexdigest()
         targets = regions.targets(slices)
         shown = np.array([one.shown for one in slices])
         if not shown.any():
@@ -131,13 +126,13 @@ class Batches:
     def batch(self, stage: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Augmented images (N, 3, S, S) of ``stage``, and their labels."""
         at = self.drawn.choice(len(self.chance), size=self.config.batch, p=self.chance)
-        x, spoilt = self.images(at, self.config.sides[stage])
+        x, spoilt = self.augmented(at, self.config.sides[stage])
         labels = self.targets[at].clone()
         labels[spoilt] = 0
         gate = self.shown[at] * (~spoilt).float()
         return x.contiguous(memory_format=torch.channels_last), {"region": labels, "slice": gate}
 
-    def images(self, at: NDArray[np.int64], side: int) -> tuple[Tensor, Tensor]:
+    def augmented(self, at: NDArray[np.int64], side: int) -> tuple[Tensor, Tensor]:
         """Augmented images, and which of them were made what is no slice."""
         kinds = Kinds(
             *(of[at] for of in (self.kinds.absolute, self.kinds.ct, self.kinds.symmetric))
@@ -156,7 +151,8 @@ class Batches:
 
     def for_norms(self, side: int) -> Tensor:
         """128 augmented images, for the statistics of the norms."""
-        return self.images(self.drawn.choice(len(self.chance), size=128, p=self.chance), side)[0]
+        at = self.drawn.choice(len(self.chance), size=128, p=self.chance)
+        return self.augmented(at, side)[0]
 
 
 def chances(slices: Sequence[Slice], targets: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -173,28 +169,3 @@ def chances(slices: Sequence[Slice], targets: NDArray[np.float32]) -> NDArray[np
     if not others.any():
         return np.asarray(weight)
     return np.asarray((1 - NO_SLICE) * weight + NO_SLICE * others / others.sum())
-
-
-def trained(
-    config: RunConfig, root: Path, slices: Sequence[Slice], pixels: Values, regions: Regions
-) -> Network:
-    """The network of a run, trained where it is not yet; its weights lie in ``config.out``."""
-    out = Path(config.out)
-    file = out / WEIGHTS
-    if not (out / FINISHED).exists():
-        out.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(config.seed)
-        batches = Batches(config, slices, pixels, regions)
-        network = start.network(config, root, batches.for_norms, regions.rows, CHANNELS)
-        known = [[one.name, sorted(one.terms)] for one in slices]
-        images = hashlib.sha256(json.dumps([regions.values, known]).encode()).hexdigest()
-        trained_with = {checkpoint.IMAGES: images, **checkpoint.settings(config)}
-        fit(Run(config, network, torch.device("cpu")), batches, trained_with)
-        (out / FINISHED).touch()
-    tensors: dict[str, Any] = {NETWORK + k: v.numpy() for k, v in load_file(file).items()}
-    return load_network(config.architecture, tensors, file, regions.rows, CHANNELS)
-
-
-def member(config: RunConfig, name: str) -> RunConfig:
-    """A run of its own below the folder of ``config``."""
-    return replace(config, out=str(Path(config.out) / name))

@@ -13,21 +13,42 @@ environment makes this up to twice as fast on a CPU.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from rich.progress import Progress, TextColumn
+from safetensors.torch import load_file
+from torch import Tensor
 
+from dicom_ai_node.inference.engine import NETWORK, load_network
+from dicom_ai_node.inference.heads import Row
+from dicom_ai_node.inference.network import Network
 from training.data.archive import ArchiveData
 from training.data.images import Data, Material
 from training.data.options import ROOT, ConfigFile, Fold, Root
 from training.fit import checkpoint, start
 from training.fit import config as settings
 from training.fit.checkpoint import record
-from training.fit.config import RunConfig, data_of
+from training.fit.config import WEIGHTS, RunConfig, data_of
 from training.fit.questions import QUESTIONS, begin_at_shares
 from training.fit.run import Log, Run, device_of
+
+FINISHED = "finished"
+"""A file beside the weights of a run that has used up its budget."""
+
+
+class Lesson(checkpoint.Drawn, Protocol):
+    """Training images, and what a network is asked of them."""
+
+    rows: Sequence[Row]
+    channels: int
+    images: str
+    """SHA-256 of what the images and their labels are."""
+
+    def for_norms(self, side: int) -> Tensor:
+        """128 augmented images, for the statistics of the norms."""
 
 
 def train(config: RunConfig, root: Path, data: Material) -> None:
@@ -46,6 +67,27 @@ def train(config: RunConfig, root: Path, data: Material) -> None:
     begin_at_shares(network, batches)
     trained_with = record(config, batches.images.items)
     fit(Run(config, network, device), batches, trained_with)
+
+
+def trained(config: RunConfig, root: Path, lesson: Lesson) -> Network:
+    """The network of a run, trained where it is not yet; its weights lie in ``config.out``.
+
+    Raises DataError: its folder holds a run with other images or settings.
+    """
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    trained_with = {checkpoint.IMAGES: lesson.images, **checkpoint.settings(config)}
+    if (out / FINISHED).exists():
+        checkpoint.check(out, checkpoint.read(out)["record"], trained_with)
+    else:
+        torch.manual_seed(config.seed)
+        network = start.network(config, root, lesson.for_norms, lesson.rows, lesson.channels)
+        fit(Run(config, network, torch.device("cpu")), lesson, trained_with)
+        (out / FINISHED).touch()
+    tensors: dict[str, Any] = {
+        NETWORK + name: tensor.numpy() for name, tensor in load_file(out / WEIGHTS).items()
+    }
+    return load_network(config.architecture, tensors, out / WEIGHTS, lesson.rows, lesson.channels)
 
 
 def fit(run: Run, batches: checkpoint.Drawn, trained_with: checkpoint.Record) -> None:

@@ -40,8 +40,9 @@ from training.data.slices import inputs, values
 from training.data.tables import columns
 from training.fit import calibrate, start
 from training.fit import config as settings
-from training.fit.ages import AGE, Pictures, Projections, Sections, member, trained
-from training.fit.config import WEIGHTS, RunConfig
+from training.fit.ages import AGE, Batches, Pictures, Projections, Sections
+from training.fit.config import WEIGHTS, RunConfig, below
+from training.fit.train import trained
 from training.measure import ages as measure
 from training.measure.ages import OutOfFold
 from training.publish import ct_age_card
@@ -131,7 +132,8 @@ def out_of_folds(config: RunConfig, root: Path, known: Set) -> OutOfFold:
         print(f"fold {number}", flush=True)
         inside = known.at(np.flatnonzero(known.fold != number))
         outside = known.at(np.flatnonzero(known.fold == number))
-        network = trained(member(config, f"fold-{number}"), root, inside.rows, inside.pictures)
+        fold_config = below(config, f"fold-{number}")
+        network = trained(fold_config, root, Batches(fold_config, inside.rows, inside.pictures))
         spaces = calibrate.Spaces.of(network, inside.pictures.measured())
         raw = run(network, outside.pictures.measured())
         parts.append(cases(raw, spaces.distances(raw), outside.rows))
@@ -157,8 +159,8 @@ def pack(
 ) -> Manifest:
     """Train with every image; write weights.safetensors, manifest.json and CARD.md into ``out``."""
     print("all", flush=True)
-    whole = member(config, ALL)
-    network = trained(whole, root, known.rows, known.pictures)
+    whole = below(config, ALL)
+    network = trained(whole, root, Batches(whole, known.rows, known.pictures))
     weights = Path(whole.out) / WEIGHTS
     spaces = calibrate.Spaces.of(network, known.pictures.measured()).tensors(said.cases.reference)
     tensors = {NETWORK + name: tensor for name, tensor in load_file(weights).items()} | spaces

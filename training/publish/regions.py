@@ -42,8 +42,9 @@ from training.data.slices import Values, inputs, values
 from training.data.tables import DataError, write_table
 from training.fit import calibrate, start
 from training.fit import config as settings
-from training.fit.config import WEIGHTS, RunConfig
-from training.fit.regions import CHANNELS, Batches, Regions, member, trained
+from training.fit.config import WEIGHTS, RunConfig, below
+from training.fit.regions import CHANNELS, Batches, Regions
+from training.fit.train import trained
 from training.measure import regions as measure
 from training.measure.regions import RegionTable, nearest_centroid
 from training.publish import region_card
@@ -120,13 +121,9 @@ def folds(
         print(f"fold {number}", flush=True)
         known = [one for one, of in zip(slices, fold, strict=True) if of != number]
         unknown = [one for one, of in zip(slices, fold, strict=True) if of == number and one.shown]
-        network = trained(
-            member(config, f"fold-{number}"),
-            root,
-            known,
-            pixels.at(np.flatnonzero(fold != number)),
-            regions,
-        )
+        run_config = below(config, f"fold-{number}")
+        inside = pixels.at(np.flatnonzero(fold != number))
+        network = trained(run_config, root, Batches(run_config, known, inside, regions))
         spaces = spaces_of(network, known, side)
         shown = inputs(unknown, side).astype(np.float32)
         raw = run(network, shown)
@@ -250,7 +247,7 @@ def pack(
 ) -> Manifest:  # fmt: skip
     """Write weights.safetensors, manifest.json and CARD.md into ``out``."""
     fitted, reference = calibration(held, regions), held.distances.reference
-    folder = Path(member(config, ALL).out)
+    folder = Path(below(config, ALL).out)
     weights = load_file(folder / WEIGHTS)
     spaces = spaces_of(network, slices, config.sides[-1]).tensors(reference)
     out.mkdir(parents=True, exist_ok=True)
@@ -365,7 +362,8 @@ def main(
     pixels = values(slices, run_config.pixels)
     parts = folds(run_config, root, slices, pixels, regions, held_out)
     held = Held.joined(list(parts))
-    network = trained(member(run_config, ALL), root, slices, pixels, regions)
+    whole = below(run_config, ALL)
+    network = trained(whole, root, Batches(whole, slices, pixels, regions))
     plain = baselines(run_config, root, slices, pixels, held, regions)
     manifest = pack(run_config, slices, regions, held, network, plain, out, version)
     print(region_card.figures(manifest.figures))
