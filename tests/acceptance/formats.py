@@ -52,6 +52,15 @@ with create_engine("sqlite:///" + sys.argv[2]).begin() as connection:
     config.attributes["connection"] = connection
     command.upgrade(config, "0007")
 """
+_BY_NAME = {
+    "sex": "coalesce(json_extract(recorded, '$.PatientSex'), '')",
+    "age": "json_extract(recorded, '$.PatientAge')",
+    "mu": "json_extract(heads, '$.age.answer.mu')",
+    "low90": "json_extract(heads, '$.age.answer.low90')",
+    "high90": "json_extract(heads, '$.age.answer.high90')",
+    "probability_female": "json_extract(heads, '$.sex.answer.F')",
+}
+"""The columns that an observation lost in migration 0011, of what it has since."""
 _ENDED = {"delivered", "undelivered", "skipped", "failed", "dead"}
 
 
@@ -233,7 +242,7 @@ class Formats:
         """What the commands say of the node that has stopped, and what lies in its database."""
         self.reading("", self.node)
         mask = self._mask()
-        shutil.copytree(self.node, self.out / "old" / "0010")
+        shutil.copytree(self.node, self.out / "old" / "before")
         older = self.out / "old" / "0007"
         shutil.copytree(self.node, older)
         for path in older.glob("node.db*"):
@@ -245,18 +254,18 @@ class Formats:
         self._save("database/schema", mask.schema(self.node / "node.db"))
 
     def upgraded(self) -> None:
-        """The older version's databases, with data in them, opened by this one."""
-        for schema in ("0010", "0007"):
-            folder = self.out / f"from-{schema}"
-            shutil.copytree(self.old / "old" / schema, folder)
+        """The older version's database and one of the oldest schema, opened by this version."""
+        for database in ("before", "0007"):
+            folder = self.out / f"from-{database}"
+            shutil.copytree(self.old / "old" / database, folder)
             text = (folder / "node.toml").read_text()
             (folder / "node.toml").write_text(text.replace(f'"{self.old}/', f'"{self.out}/'))
             self.commands.config = str(folder / "node.toml")
-            self.run(f"from-{schema}/upgrade", "db", "upgrade", "-c", str(folder / "node.toml"))
+            self.run(f"from-{database}/upgrade", "db", "upgrade", "-c", str(folder / "node.toml"))
             rows = self._mask().database(folder / "node.db", raw=True)
-            self._save(f"from-{schema}/rows", rows)
-            self._save(f"from-{schema}/schema", self._mask().schema(folder / "node.db"))
-            self.reading(f"from-{schema}/", folder)
+            self._save(f"from-{database}/rows", rows)
+            self._save(f"from-{database}/schema", self._mask().schema(folder / "node.db"))
+            self.reading(f"from-{database}/", folder)
 
     def reading(self, prefix: str, folder: Path) -> None:
         """Every command that only reads the database of the node in ``folder``."""
@@ -401,7 +410,10 @@ def _names(helped: str) -> list[str]:
 
 
 def _copy_rows(newer: Path, older: Path) -> None:
-    """Fill an older schema with the rows of a newer one, in the columns that both have."""
+    """Fill schema 0007 with the rows of a newer one, in the columns that both have.
+
+    What observations name there has been rows of heads since schema 0011.
+    """
     with sqlite3.connect(older) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("ATTACH ? AS newer", (str(newer),))
@@ -414,11 +426,14 @@ def _copy_rows(newer: Path, older: Path) -> None:
                 continue
             info = f'PRAGMA {{}}.table_info("{table}")'
             kept = {row[1] for row in connection.execute(info.format("newer"))}
-            columns = [row[1] for row in connection.execute(info.format("main")) if row[1] in kept]
-            joined = ", ".join(f'"{column}"' for column in columns)
+            names = [row[1] for row in connection.execute(info.format("main"))]
+            values = {name: f'"{name}"' for name in names if name in kept}
+            if table == "observation" and "heads" in kept:
+                values |= _BY_NAME
             connection.execute(f'DELETE FROM "{table}"')
             connection.execute(
-                f'INSERT INTO "{table}" ({joined}) SELECT {joined} FROM newer."{table}"'
+                f'INSERT INTO "{table}" ({", ".join(values)}) '
+                f'SELECT {", ".join(values.values())} FROM newer."{table}"'
             )
 
 
