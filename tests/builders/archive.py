@@ -2,6 +2,7 @@
 
 The key says of every study which rules must fire, written down from the texts of the rules. Each
 recipe is what a person would do to a sound header; where that breaks several rules, all are named.
+Each draws its patient, its day and its station by itself: one more moves none of the others.
 G7 is a statistical statement about a console and has no key; :data:`MISCONFIGURED` is the console.
 G6 needs a worklist, which no audit asks.
 """
@@ -23,10 +24,12 @@ from dicom_ai_node.demo.images import uid
 from dicom_ai_node.pixels.lenient import quiet
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.ages_and_dates import encode_age_at
+from tests.builders.archive_recipes import ALONE, ANYWHERE, LISTED, Changes
 from tests.builders.headers import Value, dataset
 
 TODAY = date(2025, 1, 15)
 STUDIES, PATIENTS, EACH = 2000, 300, 6
+_ANYBODY = 25  # patients to whom anything of ANYWHERE may happen, for each time that it is planted
 MISCONFIGURED = "PORTABLE3"
 SPIKED = "ROOM4"
 _MISSED_AGES, _SOUND_THERE = 40, 30  # studies of the misconfigured console
@@ -42,14 +45,12 @@ _STATIONS: Mapping[str, Sequence[str]] = {
     MISCONFIGURED: ("Alpha Imaging", "A-50", "1.0 beta"),
 }
 _SOUND_STATIONS = ("ROOM1", "ROOM2", "ROOM3", SPIKED, "ROOM5")
-_ENDINGS = ("ker", "lan", "nov", "sson", "tti")
+_ENDINGS = ("ker", "lan", "mann", "nov", "sson", "tti")
 _FAMILY = [a + b for a in ("Ba", "Do", "Ke", "Mi", "Su") for b in _ENDINGS]
 _GIVEN = {
     "F": [a + b for a in ("Adr", "Br", "Cor", "El", "Fr", "Jol") for b in ("ida", "ine")],
     "M": [a + b for a in ("Ant", "Bern", "Dan", "Gor", "Hug", "Ren") for b in ("o", "ald")],
 }
-
-Changes = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -100,220 +101,176 @@ class Person:
         }
 
 
-def _dated(birth: str, study: str, age: str, **changes: Value) -> Changes:
-    return {
-        "PatientBirthDate": birth,
-        "StudyDate": study,
-        "AcquisitionDate": study,
-        "PatientAge": age,
-        **changes,
-    }
-
-
-# What may happen to any study of a patient: the patient's others do not see it.
-ANYWHERE: Sequence[tuple[str, Changes]] = (
-    ("A1", {"PatientAge": "63"}),
-    ("A1", {"PatientAge": "UNK"}),
-    ("A2", {"StudyDate": "2023.06.17"}),
-    ("A3", {"PatientSex": "U"}),
-    ("A4", {"PatientSex": "M\\F"}),
-    ("A4", {"PatientAge": "063Y\\064Y"}),
-    ("A5 J2", {"BodyPartExamined": b"CHEST\xe9"}),
-    ("A6", {"SpecificCharacterSet": "LATIN1"}),
-    ("B1", {"PatientSex": None}),
-    ("B2", {"PatientSex": ""}),
-    ("B3", {"PatientAge": None}),
-    ("B4", {"PatientBirthDate": ""}),
-    ("B3 B4 B5", {"PatientAge": "", "PatientBirthDate": ""}),
-    ("B6", {"StudyDate": ""}),
-    ("C1", {"PatientAge": "000Y"}),
-    ("C2", {"PatientAge": "999Y"}),
-    ("C7", {"PatientName": "TEST^PATIENT"}),
-    ("C7", {"QualityControlSubject": "YES"}),
-    ("D10", {"LongitudinalTemporalInformationModified": "MODIFIED"}),
-    ("E7", {"PatientSize": "0.62"}),
-    ("F2", {"PregnancyStatus": 7}),
-    ("F4", {"PatientSpeciesDescription": "Canine"}),
-    ("F6", {"PatientSex": "O"}),
-    ("F8", {"PatientSize": "172"}),
-    ("I1", {"BurnedInAnnotation": "YES"}),
-    ("I2", {"RescaleSlope": "0", "RescaleIntercept": "0"}),
-    ("I3", {"PresentationLUTShape": "INVERSE"}),
-    ("I4", {"LossyImageCompression": "01"}),
-    ("J1", {"BodyPartExamined": ""}),
-    ("J2", {"BodyPartExamined": "CHEST_PA"}),
-    ("J3 J4", {"BodyPartExamined": "KNEE"}),
-)
-
-# What contradicts the patient's other studies too: each to a patient who has only this one.
-ALONE: Sequence[tuple[str, Changes]] = (
-    ("D1 E2", _dated("20240620", "20230113", "040Y")),
-    ("D2", _dated("19700612", "20250425", "054Y")),
-    ("D3 E2", _dated("18950313", "20230613", "050Y")),
-    ("D4", _dated("19400813", "19750313", "034Y")),
-    ("D6 E2", _dated("19150420", "20230613", "008Y")),
-    # The 15th month: day and month are swapped.
-    ("A2 D7", _dated("19601504", "20230613", "063Y")),
-    ("A2 D9", _dated("S35.04.15", "20230613", "063Y")),
-    ("C2", _dated("19100813", "20230613", "112Y")),
-    ("C4", _dated("19000101", "20230613", "063Y")),
-    ("C5", _dated("19600101", "20230613", "063Y")),
-    # 11 months old.
-    ("E1", _dated("20220615", "20230530", "014M")),
-    ("E2", _dated("19610416", "20230613", "050Y")),
-    # 65 at the study, 69 today.
-    ("E2 E3", _dated("19550220", "20200313", "069Y")),
-    ("E2 E4", _dated("19600415", "20230613", "063M")),
-    ("E2 E6", _dated("19590417", "20230613", "046Y")),
-    # 17 months old.
-    ("E5", _dated("20220113", "20230613", "001Y")),
-    ("E8", _dated("19300415", "20230613", "093Y", PatientIdentityRemoved="YES")),
-    ("F1", {"PatientSex": "M", "StudyDescription": "Pregnancy, before discharge"}),
-    ("F3", _dated("19520415", "20230613", "071Y", PatientSex="F", PregnancyStatus=3)),
-)
-
-# What the listing says instead; the first three are no difference.
-_LISTED: Sequence[tuple[str, str, str]] = (
-    ("", "PatientName", "lower case and carets"),
-    ("", "PatientSex", "m or f"),
-    ("", "StudyDate", "dots"),
-    ("G8", "PatientID", "X00000"),
-    ("G8", "PatientName", "Someone^Else"),
-    ("G8", "PatientBirthDate", "19330303"),
-    ("G8", "StudyDate", "20190919"),
-    ("G8", "AccessionNumber", "B000000"),
-)
-
-
 class _Maker:
-    """Draws patients and studies, in one order for one seed."""
+    """Makes patients and studies, the same for one seed."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+        self.seed = seed
         self.persons = 0
         self.studies: list[Planted] = []
+        self.anybody: list[Person] = []
 
-    def person(self, sex: str = "", birth: date | None = None) -> Person:
+    def draws(self, *recipe: object) -> random.Random:
+        """The draws of one recipe and turn, which depend on nothing else."""
+        return random.Random(" ".join(map(str, (self.seed, *recipe))))
+
+    def person(self, draws: random.Random, sex: str = "", birth: date | None = None) -> Person:
         number = self.persons
         self.persons += 1
-        sex = sex or "FM"[number % 2]
-        # No two of 300 share both names, so that none is taken for another.
-        family, turn = _FAMILY[number % len(_FAMILY)], number // len(_FAMILY)
-        given = _GIVEN[sex][turn]
+        sex = sex or draws.choice("FM")
+        # No two of 360 share both names, so that none is taken for another.
+        family, given = _FAMILY[number % len(_FAMILY)], _GIVEN[sex][number // len(_FAMILY)]
         # Neither the first of a month nor a day that is a month.
-        drawn = date(self.random.randint(1942, 1992), self.random.randint(2, 12), 13)
-        drawn += timedelta(days=self.random.randint(0, 12))
+        drawn = date(draws.randint(1942, 1992), draws.randint(2, 12), 13)
+        drawn += timedelta(days=draws.randint(0, 12))
         return Person(number, f"{family}^{given}", sex, birth or drawn)
 
-    def day(self) -> date:
-        year, month = self.random.randint(2021, 2024), self.random.randint(1, 12)
-        return date(year, month, self.random.randint(13, 28))
+    def somebody(self, draws: random.Random) -> tuple[Person, date]:
+        """A patient who has other studies too, and a day."""
+        return draws.choice(self.anybody), _day(draws)
 
     def add(
         self,
-        person: Person,
+        draws: random.Random,
         expected: str,
         *changes: Changes,
+        person: Person | None = None,
         day: date | None = None,
         station: str = "",
         listed: Mapping[str, str] | None = None,
     ) -> None:
-        """A study of ``person``, with an instance for each of ``changes``."""
-        when, where = day or self.day(), station or self.random.choice(_SOUND_STATIONS)
-        number = len(self.studies)
-        instances = tuple(person.on(when, where, number, **one) for one in changes or ({},))
+        """A study with an instance for each of ``changes``; what is not given is drawn."""
+        whose, when = self.somebody(draws)
+        where, number = station or draws.choice(_SOUND_STATIONS), len(self.studies)
+        instances = tuple(
+            (person or whose).on(day or when, where, number, **one) for one in changes or ({},)
+        )
         self.studies.append(Planted(instances, frozenset(expected.split()), listed or {}))
 
 
-def generated(
-    seed: int = 4, *, studies: int = STUDIES, patients: int = PATIENTS, each: int = EACH
-) -> tuple[Planted, ...]:
+def _day(draws: random.Random) -> date:
+    return date(draws.randint(2021, 2024), draws.randint(1, 12), draws.randint(13, 28))
+
+
+def generated(seed: int = 4, *, studies: int = STUDIES, each: int = EACH) -> tuple[Planted, ...]:
     """The archive; the same for the same arguments.
 
     ``each`` is how often every recipe is planted; those of several studies less often. What is
-    planted and its patients are there even if they are more than ``studies`` and ``patients``.
+    planted is there even if it is more than ``studies``.
     """
     maker = _Maker(seed)
+    maker.anybody = [maker.person(maker.draws("anybody", n)) for n in range(_ANYBODY * each)]
     for turn in range(each):
-        for expected, changes in ALONE:
-            person = maker.person(str(changes.get("PatientSex", "")))
-            # Another station each time: many of one birth date in one place would be C6.
-            station = _SOUND_STATIONS[turn % len(_SOUND_STATIONS)]
-            maker.add(person, expected, changes, station=station)
+        _alone(maker, turn)
     _histories(maker, each)
     _crowds(maker)
-    pool = [maker.person() for _ in range(max(patients - maker.persons, 1))]
-    turns = cycle(pool)
-    for expected, changes in [*ANYWHERE] * each:
-        maker.add(next(turns), expected, changes)
-    for _ in range(each):
-        for expected, keyword, value in _LISTED:
-            person, day = next(turns), maker.day()
-            said = {
-                "lower case and carets": f"{person.name.lower()}^^^",
-                "m or f": person.sex.lower(),
-                "dots": f"{day:%Y.%m.%d}",
-            }.get(value, value)
-            maker.add(person, expected, day=day, listed={keyword: said})
-        day = maker.day()
-        later = f"{day + timedelta(days=5):%Y%m%d}"
-        maker.add(next(turns), "D5", {"AcquisitionDate": later}, day=day)
-        maker.add(next(turns), "G2", {}, {"PatientName": "", "StudyDate": "", "PatientAge": ""})
-    for _ in range(_MISSED_AGES * each // EACH):
-        maker.add(next(turns), "B3", {"PatientAge": ""}, station=MISCONFIGURED)
-    for _ in range(_SOUND_THERE * each // EACH):
-        maker.add(next(turns), "", station=MISCONFIGURED)
-    for _ in range(each):
-        foot = {
-            "BodyPartExamined": "FOOT",
-            "SeriesDescription": "Foot",
-            "Laterality": "L",
-            "SeriesInstanceUID": uid("archive", len(maker.studies), "foot"),
-        }
-        maker.add(next(turns), "J5", {}, foot)
-    while len(maker.studies) < studies:
-        maker.add(next(turns), "")
+    for turn in range(each):
+        for expected, changes in ANYWHERE:
+            maker.add(maker.draws(expected, changes, turn), expected, changes)
+        _fitted(maker, turn)
+        _listed(maker, turn)
+    _console(maker, each)
+    sound = range(studies - len(maker.studies))
+    for turn, person in zip(sound, cycle(maker.anybody), strict=False):
+        maker.add(maker.draws("sound", turn), "", person=person)
     return tuple(maker.studies)
+
+
+def _alone(maker: _Maker, turn: int) -> None:
+    # Another station each time: many of one birth date in one place would be C6.
+    station = _SOUND_STATIONS[turn % len(_SOUND_STATIONS)]
+    for expected, changes in ALONE:
+        draws = maker.draws(expected, changes, turn)
+        person = maker.person(draws, str(changes.get("PatientSex", "")))
+        maker.add(draws, expected, changes, person=person, station=station)
+
+
+def _fitted(maker: _Maker, turn: int) -> None:
+    """What may happen to any study, and depends on what it says."""
+    draws = maker.draws("A1 without a unit", turn)
+    person, day = maker.somebody(draws)
+    years = encode_age_at(person.birth, day).strip("0Y")
+    maker.add(draws, "A1", {"PatientAge": years}, person=person, day=day)
+    draws = maker.draws("D5", turn)
+    person, day = maker.somebody(draws)
+    later = f"{day + timedelta(days=5):%Y%m%d}"
+    maker.add(draws, "D5", {"AcquisitionDate": later}, person=person, day=day)
+    less = {"PatientName": "", "StudyDate": "", "PatientAge": ""}
+    maker.add(maker.draws("G2", turn), "G2", {}, less)
+    foot = {
+        "BodyPartExamined": "FOOT",
+        "SeriesDescription": "Foot",
+        "Laterality": "L",
+        "SeriesInstanceUID": uid("archive", len(maker.studies), "foot"),
+    }
+    maker.add(maker.draws("J5", turn), "J5", {}, foot)
+
+
+def _listed(maker: _Maker, turn: int) -> None:
+    for expected, keyword, value in LISTED:
+        draws = maker.draws(expected, keyword, value, turn)
+        person, day = maker.somebody(draws)
+        said = {
+            "lower case and carets": f"{person.name.lower()}^^^",
+            "m or f": person.sex.lower(),
+            "dots": f"{day:%Y.%m.%d}",
+        }.get(value, value)
+        maker.add(draws, expected, person=person, day=day, listed={keyword: said})
+
+
+def _console(maker: _Maker, each: int) -> None:
+    """A station that mostly leaves out the age."""
+    for turn in range(_MISSED_AGES * each // EACH):
+        draws = maker.draws("missed age", turn)
+        maker.add(draws, "B3", {"PatientAge": ""}, station=MISCONFIGURED)
+    for turn in range(_SOUND_THERE * each // EACH):
+        maker.add(maker.draws("sound there", turn), "", station=MISCONFIGURED)
 
 
 def _histories(maker: _Maker, each: int) -> None:
     """Patients whose studies do not go together."""
-    days = [date(2021, 5, 13), date(2022, 5, 13), date(2023, 5, 13), date(2024, 5, 13)]
-    for _ in range(max(1, each // 3)):
-        person = maker.person("F")
+    days = [date(year, 5, 13) for year in range(2021, 2025)]
+    for turn in range(max(1, each // 3)):
+        draws = maker.draws("G1", turn)
+        person = maker.person(draws, "F")
         for day, sex in zip(days, "FMF", strict=False):
-            maker.add(person, "G1", {"PatientSex": sex}, day=day)
-        person = maker.person(birth=date(1960, 4, 15))
+            maker.add(draws, "G1", {"PatientSex": sex}, person=person, day=day)
+        person = maker.person(draws, birth=date(1960, 4, 15))
         for day, birth in zip(days, ("19600415", "19600515", "19600415"), strict=False):
-            maker.add(person, "G1", {"PatientBirthDate": birth}, day=day)
+            maker.add(draws, "G1", {"PatientBirthDate": birth}, person=person, day=day)
         # Another person's study under this PatientID.
-        person, other = maker.person("M"), {"PatientName": "Zzyzx^Quentin"}
-        maker.add(person, "G5", day=days[0])
-        maker.add(person, "G5", other, day=days[1])
-        maker.add(person, "G5", day=days[2])
-    for _ in range(max(1, each // 2)):
-        person = maker.person()
+        draws = maker.draws("G5, another name", turn)
+        person, other = maker.person(draws, "M"), {"PatientName": "Zzyzx^Quentin"}
+        for day, changes in zip(days, ({}, other, {}), strict=False):
+            maker.add(draws, "G5", changes, person=person, day=day)
+    for turn in range(max(1, each // 2)):
+        draws = maker.draws("G3", turn)
+        person = maker.person(draws)
         # Without a birth date nothing but the other study says that an age is wrong.
         for day, age in zip(days, ("063Y", "058Y"), strict=False):
-            maker.add(person, "B4 G3", {"PatientBirthDate": "", "PatientAge": age}, day=day)
+            blank = {"PatientBirthDate": "", "PatientAge": age}
+            maker.add(draws, "B4 G3", blank, person=person, day=day)
         # Only the studies on either side of the change have something to review.
-        person = maker.person("M")
+        draws = maker.draws("G4", turn)
+        person = maker.person(draws, "M")
         for day, sex, expected in zip(days, "MMFF", ("", "G4", "G4", ""), strict=True):
-            maker.add(person, expected, {"PatientSex": sex}, day=day)
-        person, again = maker.person(), f"P9{maker.persons:04d}"
-        maker.add(person, "G5", day=days[0])
-        maker.add(person, "G5", {"PatientID": again}, day=days[1])
-        maker.persons += 1
+            maker.add(draws, expected, {"PatientSex": sex}, person=person, day=day)
+        draws = maker.draws("G5, another ID", turn)
+        person, again = maker.person(draws), f"P9{maker.persons:04d}"
+        maker.add(draws, "G5", person=person, day=days[0])
+        maker.add(draws, "G5", {"PatientID": again}, person=person, day=days[1])
 
 
 def _crowds(maker: _Maker) -> None:
     """Patients that a console gave what it had at hand."""
-    for _ in range(EACH):
-        person = maker.person(birth=date(1980, 2, 13))
-        maker.add(person, "C6", day=date(2023, 3, 14), station="ROOM2")
-    for _ in range(2 * EACH):
-        blank = {"PatientBirthDate": "", "PatientAge": "099Y"}
-        maker.add(maker.person(), "B4 C3", blank, station=SPIKED)
+    for turn in range(EACH):
+        draws = maker.draws("C6", turn)
+        person = maker.person(draws, birth=date(1980, 2, 13))
+        maker.add(draws, "C6", person=person, day=date(2023, 3, 14), station="ROOM2")
+    blank = {"PatientBirthDate": "", "PatientAge": "099Y"}
+    for turn in range(2 * EACH):
+        draws = maker.draws("C3", turn)
+        maker.add(draws, "B4 C3", blank, person=maker.person(draws), station=SPIKED)
 
 
 def headers(planted: Planted) -> tuple[TextHeader, ...]:

@@ -10,8 +10,6 @@ from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.conclude import AuditReport
 from dicom_ai_node.rules import RULES, TextHeader
 from tests.builders.archive import (
-    ALONE,
-    ANYWHERE,
     EACH,
     MISCONFIGURED,
     PATIENTS,
@@ -70,9 +68,7 @@ def test_the_order_of_studies_and_of_instances_changes_nothing() -> None:
 
 
 def test_the_files_say_what_the_key_is_about(tmp_path: Path) -> None:
-    # One of each recipe: those of one patient alone come first, then those of any.
-    studies = archive()[0]
-    some = [*studies[: len(ALONE)], *studies[250 : 250 + len(ANYWHERE)]]
+    some = generated(studies=0, each=1)
     files = write(some, tmp_path)
     read = [TextHeader.from_dataset(pixels.read_header(path)) for path in files]
     wanted = [one for study in some for one in headers(study)]
