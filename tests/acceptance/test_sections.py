@@ -13,18 +13,12 @@ from pydicom.uid import JPEGLSLossless
 
 from dicom_ai_node.demo.pacs import EmbeddedPacs
 from dicom_ai_node.demo.validators import dciodvfy
-from dicom_ai_node.dicom.classes import SECTIONS
 from dicom_ai_node.dicom.marks import is_own_report
-from dicom_ai_node.inference.heads import CategoryHead
 from dicom_ai_node.study import State
 from tests.acceptance.harness import Node, command_line, noise, send
-from tests.builders.bundles import invented_bundle
+from tests.builders.bundles import CT_AND_MR, invented_bundle, regions
 from tests.builders.series import ct_series, enhanced
 
-REGION = CategoryHead(
-    name="region", output=0, values=("BRAIN", "CHEST", "KNEE"), attribute="BodyPartExamined",
-    spans=True,
-)  # fmt: skip
 SAMPLE = 6
 
 
@@ -32,13 +26,8 @@ SAMPLE = 6
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return invented_bundle(
         tmp_path_factory.mktemp("bundles") / "region",
-        [REGION],
-        accepts={
-            "sop_classes": sorted(map(str, SECTIONS)),
-            "modalities": ["CT", "MR"],
-            "contract": "windows-1",
-            "sample": SAMPLE,
-        },
+        [regions("BRAIN", "CHEST", "KNEE")],
+        accepts=CT_AND_MR | {"sample": SAMPLE},
     )
 
 

@@ -7,16 +7,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydicom.uid import CTImageStorage
 from safetensors.numpy import save_file
 
 from dicom_ai_node.config.bundles import default_bundle
+from dicom_ai_node.dicom.classes import SECTIONS
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import SPACE_TENSORS
-from dicom_ai_node.inference.heads import Gate, Head, QuantityHead
+from dicom_ai_node.inference.heads import CategoryHead, Gate, Head, QuantityHead
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels import CONTRACTS
 
 SIZE = 64
+YEARS = QuantityHead(
+    name="age", output=0, unit="a", support=(20, 60), bounds=(0, 110), attribute="PatientAge"
+)
+CT: dict[str, Any] = {"sop_classes": [CTImageStorage], "modalities": ["CT"]}
+"""The part of a route that says which images: here those of CT."""
+CT_AND_MR: dict[str, Any] = {
+    "sop_classes": sorted(map(str, SECTIONS)),
+    "modalities": ["CT", "MR"],
+    "contract": "windows-1",
+}
 _QUANTILES = {level: [1.0, 1.0] for level in ("50", "80", "90", "95")}
 
 
@@ -65,6 +77,13 @@ def invented_bundle(
     }
     (folder / bundle.MANIFEST).write_text(json.dumps(whole | manifest))
     return folder
+
+
+def regions(*values: str, name: str = "region") -> CategoryHead:
+    """Parts of the body, told as a span."""
+    return CategoryHead(
+        name=name, output=0, values=values, attribute="BodyPartExamined", spans=True
+    )
 
 
 def _plain(head: Head) -> dict[str, Any]:

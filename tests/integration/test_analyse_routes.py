@@ -17,20 +17,15 @@ from dicom_ai_node.config.bundles import analysed_classes
 from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.inference.heads import GATES, HEADS, QuantityHead
+from dicom_ai_node.inference.heads import GATES, HEADS
 from dicom_ai_node.receive.acceptor import supported_syntaxes
 from dicom_ai_node.store.instances import analyse_classes
 from dicom_ai_node.store.queries import show
 from dicom_ai_node.store.study_queue import requeue
 from dicom_ai_node.store.tables import observation
 from tests.builders.analysing import Node
-from tests.builders.bundles import invented_bundle
-from tests.builders.images import section
-
-AGE = QuantityHead(
-    name="age", output=0, unit="a", support=(20, 60), bounds=(0, 110), attribute="PatientAge"
-)
-CT = {"sop_classes": [CTImageStorage], "modalities": ["CT"]}
+from tests.builders.bundles import CT, YEARS, invented_bundle
+from tests.builders.series import section
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +33,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("bundles")
     return (
         invented_bundle(folder / "chest", HEADS, gates=GATES),
-        invented_bundle(folder / "sections", [AGE], seed=2, accepts=CT),
+        invented_bundle(folder / "sections", [YEARS], seed=2, accepts=CT),
     )
 
 

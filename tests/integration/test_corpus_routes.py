@@ -13,14 +13,8 @@ from dicom_ai_node.config.bundles import reporting_bundles
 from dicom_ai_node.dicom.classes import SECTIONS
 from dicom_ai_node.dicom.values import sop_class_of, text_of
 from dicom_ai_node.errors import UnreadableInstance
-from dicom_ai_node.inference.heads import CategoryHead
 from dicom_ai_node.pipeline import Pipeline
-from tests.builders.bundles import invented_bundle
-
-REGION = CategoryHead(
-    name="region", output=0, values=("BRAIN", "CHEST", "KNEE"), attribute="BodyPartExamined",
-    spans=True,
-)  # fmt: skip
+from tests.builders.bundles import CT_AND_MR, invented_bundle, regions
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +22,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """The shipped bundle, and an invented one that looks at single sections of CT and MR."""
     folder = invented_bundle(
         tmp_path_factory.mktemp("bundles") / "region",
-        [REGION],
-        accepts={
-            "sop_classes": sorted(map(str, SECTIONS)),
-            "modalities": ["CT", "MR"],
-            "contract": "windows-1",
-            "sample": 8,
-        },
+        [regions("BRAIN", "CHEST", "KNEE")],
+        accepts=CT_AND_MR | {"sample": 8},
     )
     policy = {"analyse": "all", "min_body_part_certainty": 0}
     config = parse_config({"model": {"further": [str(folder)], "device": "cpu"}, "policy": policy})

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmwrite
-from pydicom.uid import CTImageStorage
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
@@ -15,29 +14,20 @@ from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.inference.heads import (
     GATES,
     HEADS,
-    CategoryHead,
     FindingsHead,
-    QuantityHead,
 )
 from dicom_ai_node.terminal import console
-from tests.builders.bundles import invented_bundle
-from tests.builders.images import section
+from tests.builders.bundles import CT, YEARS, invented_bundle, regions
+from tests.builders.series import section
 
 LABELS = tuple(f"Finding_{number}" for number in range(14))
-CT = {"sop_classes": [CTImageStorage], "modalities": ["CT"]}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A radiograph, nine sections of a CT, and a configuration that asks everything of them."""
     made = tmp_path_factory.mktemp("questions")
-    region = CategoryHead(
-        name="body_region", output=0, values=("CHEST", "ABDOMEN", "KNEE"),
-        attribute="BodyPartExamined", spans=True,
-    )  # fmt: skip
-    years = QuantityHead(
-        name="age", output=0, unit="a", support=(0, 100), bounds=(0, 110), attribute="PatientAge"
-    )
+    region = regions("CHEST", "ABDOMEN", "KNEE", name="body_region")
     bundles = [
         invented_bundle(made / "chest", HEADS, gates=GATES),
         invented_bundle(
@@ -46,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed=2,
         ),
         invented_bundle(made / "ct-mr-region", [region], seed=3, accepts=CT | {"sample": 4}),
-        invented_bundle(made / "ct-age-slice", [years], seed=4, accepts=CT, research=True),
+        invented_bundle(made / "ct-age-slice", [YEARS], seed=4, accepts=CT, research=True),
     ]
     first, *further = map(str, bundles)
     (made / "node.toml").write_text(

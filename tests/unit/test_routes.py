@@ -26,7 +26,6 @@ from dicom_ai_node.analyse.saliency import build_captures
 from dicom_ai_node.answers import (
     Category,
     Concept,
-    ImageRef,
     LabelProbabilities,
     Outcome,
     Quantity,
@@ -47,8 +46,8 @@ from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, FindingsHe
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from tests.builders.bundles import SIZE, invented_bundle
-from tests.builders.images import section
+from tests.builders.bundles import CT, SIZE, YEARS, invented_bundle
+from tests.builders.series import filed, section
 
 TODAY = date(2026, 6, 1)
 TUBE = Concept("129006008", "SCT", "Endotracheal tube")
@@ -66,9 +65,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One bundle for age and sex, one for findings on the same images, one for sections (CT)."""
     folder = tmp_path_factory.mktemp("bundles")
     marks = FindingsHead(name="marks", output=0, labels=("tube", "wire"), codes={"tube": TUBE})
-    years = QuantityHead(
-        name="age", output=0, unit="a", support=(20, 60), bounds=(0, 110), attribute="PatientAge"
-    )
     liver = QuantityHead(
         name="liver_density", output=41, unit="[hnsf'U]", support=(0, 80), bounds=(-50, 150),
         concept=Concept("112031", "DCM", "Attenuation Coefficient"),
@@ -78,9 +74,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "marks": invented_bundle(folder / "marks", [marks], seed=2),
         "abdomen": invented_bundle(
             folder / "abdomen",
-            [years, liver],
+            [YEARS, liver],
             seed=3,
-            accepts={"sop_classes": [CTImageStorage], "modalities": ["CT"]},
+            accepts=CT,
             finding_site={"code": ABDOMEN.code, "scheme": "SCT", "meaning": ABDOMEN.meaning},
         ),
     }
@@ -105,13 +101,7 @@ def film(number: int, **values: Any) -> Dataset:
 
 
 def prepared(pipeline: Pipeline, folder: Path, *images: Dataset) -> Prepared:
-    files = []
-    for image in images:
-        path = folder / f"{image.SOPInstanceUID}.dcm"
-        dcmwrite(path, image, enforce_file_format=True)
-        names = (image.SOPClassUID, image.SOPInstanceUID, image.SeriesInstanceUID)
-        files.append((ImageRef(*map(str, names)), path))
-    return pipeline.prepare("1.2.3", files, priors=lambda _: (), today=TODAY)
+    return pipeline.prepare("1.2.3", filed(folder, images), priors=lambda _: (), today=TODAY)
 
 
 def concluded(pipeline: Pipeline, folder: Path, *images: Dataset) -> tuple[Prepared, StudyResult]:
@@ -166,7 +156,7 @@ def test_a_bundle_answers_as_if_it_were_alone(
 
 
 def test_what_no_bundle_accepts_is_refused_once(pipeline: Pipeline, tmp_path: Path) -> None:
-    mr = section(2, study="mixed", SOPClassUID=MRImageStorage, Modality="MR")
+    mr = section(2, study="mixed", Modality="MR")
     _, result = concluded(pipeline, tmp_path, film(1), mr)
     (refused,) = [one for one in result.images if one.outcome is Outcome.REFUSED]
     assert refused.reason is not None
@@ -344,7 +334,7 @@ def test_one_more_bundle_is_one_more_manifest(
     )
     config = configured({**bundles, "region": folder}, "chest", "region")
     pipeline = Pipeline.of(config, reporting_bundles(config.model))
-    mr = section(2, study="mixed", SOPClassUID=MRImageStorage, Modality="MR")
+    mr = section(2, study="mixed", Modality="MR")
     ready, result = concluded(pipeline, tmp_path, film(1), mr)
     assert names(result) == ["chest", "region"]
     assert MRImageStorage in analysed_classes(config.model)

@@ -26,31 +26,20 @@ from dicom_ai_node.config.bundles import analysed_modalities, reporting_bundles
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.decide.images import Gates, judge_frames, pool
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
-from dicom_ai_node.dicom.classes import SECTIONS
 from dicom_ai_node.errors import BundleError, RecalibrationError
 from dicom_ai_node.inference import engine
 from dicom_ai_node.inference.bundle import MANIFEST, load_manifest
-from dicom_ai_node.inference.heads import CategoryHead, QuantityHead
+from dicom_ai_node.inference.heads import CategoryHead
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.recalibrate.pack import recalibrate
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
-from tests.builders.bundles import SIZE, invented_bundle
+from tests.builders.bundles import CT_AND_MR, SIZE, YEARS, invented_bundle, regions
 from tests.builders.series import ct_series, enhanced, filed
 
 TODAY = date(2026, 6, 1)
 SAMPLE = 4
-REGION = CategoryHead(
-    name="region",
-    output=0,
-    values=("BRAIN", "CHEST", "ABDOMEN", "KNEE"),
-    attribute="BodyPartExamined",
-    spans=True,
-)
-YEARS = QuantityHead(
-    name="age", output=0, unit="a", support=(20, 60), bounds=(0, 110), attribute="PatientAge"
-)
-SEEN = {"sop_classes": sorted(map(str, SECTIONS)), "modalities": ["CT", "MR"]}
+REGION = regions("BRAIN", "CHEST", "ABDOMEN", "KNEE")
 OPEN = {"max_age_interval": 200, "min_body_part_certainty": 0, "analyse": "all"}
 
 
@@ -58,8 +47,8 @@ OPEN = {"max_age_interval": 200, "min_body_part_certainty": 0, "analyse": "all"}
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One for parts of the body by a sample of a series, one for ages by the series as a whole."""
     folder = tmp_path_factory.mktemp("bundles")
-    windows = SEEN | {"contract": "windows-1", "sample": SAMPLE}
-    whole = SEEN | {"contract": "projections-1", "takes": "series", "modalities": ["CT"]}
+    windows = CT_AND_MR | {"sample": SAMPLE}
+    whole = CT_AND_MR | {"contract": "projections-1", "takes": "series", "modalities": ["CT"]}
     return {
         "region": invented_bundle(folder / "region", [REGION], accepts=windows),
         "years": invented_bundle(folder / "years", [YEARS], accepts=whole, research=True),
