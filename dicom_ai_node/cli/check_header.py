@@ -108,7 +108,8 @@ def _words(document: dict[str, Any]) -> list[str]:
     """What is said of a file: each status, each finding with its reason, what is proposed."""
     if document["error"] is not None:
         return [visible(document["error"])]
-    lines = [", ".join(f"{name} {status}" for name, status in document["status"].items())]
+    statuses = document["status"].items()
+    lines = [", ".join(f"{name.replace('_', ' ')} {status}" for name, status in statuses)]
     for finding in by_gravity(document["findings"]):
         if uncounted([finding["rule"]]) or finding["severity"] != "information":
             lines.append(f"{finding['rule']} {visible(finding['reason'])}")

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from dicom_ai_node.inference.heads import Head
 
 _WEEK = 7 * 86400.0
-_FIGURES = ("age MAE, years", "age coverage at 90 %", "sex accuracy")
+_FIGURES = (
+    *("age MAE, years", "age coverage at 90 %", "sex accuracy", "region accuracy", "mean AUC"),
+)
+"""What one looks for first; a mean is over the labels that its group counts."""
 _MOST_FIGURES = 12
 _RESEARCH = "for research: reported and marked so, never held against the header nor proposed"
 
@@ -46,12 +49,12 @@ def list_(config: ConfigFile = None) -> Output:
         default = path == default_bundle()
         rows.append({**asdict(identity), "default": default, "path": str(path)})
         rows[-1]["in_use"] = used.get(path)
-    room = console.width // 3
+    room = max(18, console.width - 48 - max(len(row["name"]) for row in rows))
     cells = [
         (
             row["name"],
             row["version"],
-            row["sha256"][:16],
+            row["sha256"][:12],
             "yes" if row["default"] else "",
             row["in_use"] or "",
             cut_left(row["path"], room),
@@ -232,7 +235,8 @@ def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iter
 def _figure_cells(figure: "Figure") -> tuple[str, ...]:
     baseline = "" if figure.baseline is None else f"{figure.baseline:.3g}"
     value = f"{figure.value:.3g}{_interval(figure)}"
-    return figure.dataset, figure.quantity, value, baseline, str(figure.n)
+    quantity = ", ".join(filter(None, (figure.quantity, figure.group)))
+    return figure.dataset, quantity, value, baseline, str(figure.n)
 
 
 def _interval(figure: "Figure") -> str:
@@ -242,10 +246,12 @@ def _interval(figure: "Figure") -> str:
 def _main(figures: Sequence["Figure"]) -> Iterator["Figure"]:
     """The figures that one looks for first: of whole data sets, not of their parts.
 
-    Those of age and sex where there are any, else all in the manifest's order.
+    Of images that every gate lets pass where there are such figures; without any of ``_FIGURES``
+    all, in the manifest's order.
     """
-    whole = [figure for figure in figures if not figure.group]
-    wanted = [figure for figure in whole if figure.gated and figure.quantity in _FIGURES]
+    whole = [one for one in figures if not one.group or one.quantity == "mean AUC"]
+    gated = any(one.gated for one in whole)
+    wanted = [one for one in whole if one.gated == gated and one.quantity in _FIGURES]
     yield from sorted(wanted, key=lambda one: _FIGURES.index(one.quantity)) or whole
 
 

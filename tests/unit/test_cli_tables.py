@@ -222,6 +222,25 @@ def test_a_bundle_is_a_screen(run: Run) -> None:
     assert json.loads("\n".join(run("model", "show", "--json")))["name"] == "chest-age-sex"
 
 
+@pytest.mark.parametrize(
+    ("name", "figure"), [("ct-mr-region", "region accuracy"), ("chest-findings", "mean AUC, ")]
+)
+def test_a_bundle_says_first_how_often_it_is_right(run: Run, name: str, figure: str) -> None:
+    lines = [line.rstrip() for line in run("model", "show", name)]
+    assert max(map(cell_len, lines)) <= 80
+    table = lines[lines.index("Figures of whole data sets") + 2 : -1]
+    assert table
+    assert all(figure in line for line in table if line.split()[-1].isdecimal())
+
+
+def test_the_list_of_bundles_ends_with_their_folders(run: Run) -> None:
+    lines = run("model", "list")
+    assert max(map(cell_len, lines)) <= 80
+    for name in ("chest-age-sex", "chest-findings", "ct-mr-region"):
+        (line,) = [line for line in lines if line.split()[0] == name]
+        assert line.rstrip().endswith(f"/{name}")
+
+
 @pytest.mark.parametrize("width", [4, 10, 30])
 def test_paths_are_cut_at_the_left(width: int) -> None:
     cut = cut_left("archive/\u6771\u4eac/image-1.dcm", width)
