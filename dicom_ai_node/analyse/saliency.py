@@ -67,7 +67,7 @@ class Pictures:
         make_private(self.folder)
         paths = []
         for one in explained.maps:
-            shown = ExplainedImage(explained.image, explained.pixels, (one,))
+            shown = replace(explained, maps=(one,))
             paths.append(self.folder / f"{name}-{one.head}.png")
             content = io.BytesIO()
             Image.fromarray(picture(shown)).save(content, "PNG")
@@ -116,7 +116,7 @@ def explain_image(
     )
     contract = CONTRACTS[estimator.manifest.accepts.contract]
     named = tuple(replace(one, label=labels.get(name, "")) for name, one in maps.items())
-    return ExplainedImage(image, contract.grey(pixels), named, research=result.research)
+    return ExplainedImage(image, contract.views(pixels), named, research=result.research)
 
 
 def build_captures(

@@ -5,7 +5,7 @@ functions, so that both see the same numbers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:  # a receiver reads manifests and loads no numpy
@@ -27,17 +27,17 @@ class Contract:
     name: str
     takes: Takes
     channels: int
-    shown: int = 0
-    """The channel that people are shown."""
+    shown: Mapping[int, str] = field(default_factory=lambda: {0: ""})
+    """The channels that people are shown, and what each is called; '' where one goes by itself."""
 
     def shape(self, size: int) -> tuple[int, ...]:
         """Return the shape of an input of that side: (S, S), or (channels, S, S) of several."""
         return (size, size) if self.channels == 1 else (self.channels, size, size)
 
-    def grey(self, tensor: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """Return an input as people are shown it: one channel, (S, S)."""
-        seen: NDArray[np.float32] = tensor if self.channels == 1 else tensor[self.shown]
-        return seen
+    def views(self, tensor: "NDArray[np.float32]") -> "dict[str, NDArray[np.float32]]":
+        """Return an input as people are shown it: by name its views, each (S, S)."""
+        channels = tensor[None] if self.channels == 1 else tensor
+        return {name: channels[at] for at, name in self.shown.items()}
 
 
 CONTRACTS: Final[Mapping[str, Contract]] = {
@@ -48,10 +48,12 @@ CONTRACTS: Final[Mapping[str, Contract]] = {
         # A section of CT: lung, soft tissue and bone window of its Hounsfield units; of MR and
         # all else its percentile stretch in each of the three (pixels/windows.py). The soft tissue
         # window is shown.
-        Contract(WINDOWS, "image", 3, shown=1),
+        Contract(WINDOWS, "image", 3, shown={1: ""}),
         # A series of CT: coronal and sagittal maximum intensity projection of the body without the
-        # table (pixels/projections.py). The coronal one is shown.
-        Contract(PROJECTIONS, "series", 2),
+        # table (pixels/projections.py).
+        Contract(
+            PROJECTIONS, "series", 2, shown={0: "coronal projection", 1: "sagittal projection"}
+        ),
     )
 }
 """By name."""

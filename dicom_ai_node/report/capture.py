@@ -7,7 +7,7 @@ identifier of the patient and, beside maps, no estimate is burned in: the image 
 header, as every other image of the study.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -49,7 +49,9 @@ _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageComp
 PANEL = 512
 """Side of one image in a picture."""
 BAND = 96
-"""Height of the lines below the images."""
+"""Height of the lines below the images ..."""
+LINE = 24
+"""... and of one more that names what is seen, where an image has several views."""
 WARNING = "RESEARCH - NOT A MEDICAL DEVICE"
 NOT_FOR_DIAGNOSIS = "RESEARCH - NOT FOR DIAGNOSIS"
 """Under findings, and under answers that are reported for research."""
@@ -69,8 +71,8 @@ class ExplainedImage:
     """One image with the maps of its answers."""
 
     image: ImageRef
-    pixels: "NDArray[np.float32]"
-    """As the network saw it: shape (S, S), in [0, 1]."""
+    views: "Mapping[str, NDArray[np.float32]]"
+    """As the network saw it: each of shape (S, S), in [0, 1], by its name, '' of one alone."""
     maps: tuple[SaliencyMap, ...]
     """At least one, each of another head."""
     further: str = ""
@@ -221,8 +223,9 @@ def saliency_capture(
 
 def _derivation(explained: ExplainedImage) -> str:
     heads = listed([_of(one) for one in explained.maps])
+    seen = f" ({listed(list(explained.views))})" if any(explained.views) else ""
     return (
-        f"Reduced as a network saw it, under a map of what its answer to {heads} rests on"
+        f"Reduced as a network saw it{seen}, under a map of what its answer to {heads} rests on"
         f" ({explained.maps[0].method.value}); not verified"
     )
 
@@ -254,12 +257,18 @@ def overlay(pixels: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray
 
 
 def picture(explained: ExplainedImage) -> NDArray[np.uint8]:
-    """Return the maps of one image side by side, shape (PANEL + BAND, PANEL * maps, 3)."""
-    page = Image.new("RGB", (PANEL * len(explained.maps), PANEL + BAND))
+    """Return the maps of one image side by side, each over each view of it.
+
+    The shape is (PANEL + BAND, PANEL * maps * views, 3), with :data:`LINE` more rows where views
+    have names.
+    """
+    panels = [(one, view) for one in explained.maps for view in explained.views.items()]
+    line = LINE if any(explained.views) else 0
+    page = Image.new("RGB", (PANEL * len(panels), PANEL + BAND + line))
     draw = ImageDraw.Draw(page)
-    for number, one in enumerate(explained.maps):
+    for number, (one, (name, pixels)) in enumerate(panels):
         left = number * PANEL
-        panel = Image.fromarray(overlay(explained.pixels, one.values))
+        panel = Image.fromarray(overlay(pixels, one.values))
         page.paste(panel.resize((PANEL, PANEL), Image.Resampling.BILINEAR), (left, 0))
         page.paste(Image.fromarray(_bar()), (left, PANEL))
         at = (left + _MARGIN, PANEL + _BAR + 4)
@@ -267,7 +276,10 @@ def picture(explained: ExplainedImage) -> NDArray[np.uint8]:
         if not one.flat:  # below the bar's yellow end
             end = (left + PANEL - _MARGIN, PANEL + _BAR + 4)
             draw.text(end, "most", _GREY, ImageFont.load_default(20), anchor="ra")
-    draw.text((_MARGIN, PANEL + BAND - 40), explained.warning, _WHITE, ImageFont.load_default(24))
+        draw.text((at[0], at[1] + LINE), name, _GREY, ImageFont.load_default(20))
+    draw.text(
+        (_MARGIN, PANEL + BAND + line - 40), explained.warning, _WHITE, ImageFont.load_default(24)
+    )
     return np.asarray(page, dtype=np.uint8)
 
 

@@ -174,7 +174,7 @@ def explained(sample: Sample) -> list[ExplainedImage]:
         )
         further = part.model.name if number and part.model else ""
         made += [
-            ExplainedImage(one.image, pixels, maps, further, part.research)
+            ExplainedImage(one.image, {"": pixels}, maps, further, part.research)
             for one in part.images
             if one.outcome is Outcome.ESTIMATED and maps
         ]

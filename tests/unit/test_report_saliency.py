@@ -15,8 +15,17 @@ from dicom_ai_node.answers import SaliencyMap, SaliencyMethod
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.marks import is_own_report
 from dicom_ai_node.errors import InvalidReport
+from dicom_ai_node.pixels.contracts import CONTRACTS, PROJECTIONS
 from dicom_ai_node.report.build import build_reports, build_saliency
-from dicom_ai_node.report.capture import BAND, PANEL, ExplainedImage, colours, overlay, picture
+from dicom_ai_node.report.capture import (
+    BAND,
+    LINE,
+    PANEL,
+    ExplainedImage,
+    colours,
+    overlay,
+    picture,
+)
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import EncodedReport
 from tests.builders.answers import with_part
@@ -32,7 +41,8 @@ def build(sample: Sample, **changes: Any) -> tuple[EncodedReport, ...]:
         "digest": "d",
         "created": datetime(2024, 3, 16, 8, 0),
     }
-    return build_saliency(sample.result, sample.sources, explained(sample), **(given | changes))
+    given |= {"explained": explained(sample)} | changes
+    return build_saliency(sample.result, sample.sources, **given)
 
 
 def read(report: EncodedReport) -> Dataset:
@@ -83,6 +93,38 @@ def test_a_picture_is_the_maps_beside_each_other_over_the_warning() -> None:
     assert np.array_equal(both[:PANEL, PANEL:], single[:PANEL])
     assert not np.array_equal(both[:PANEL, :PANEL], both[:PANEL, PANEL:])
     assert single[-40:].max() == 255  # the warning
+
+
+def test_each_view_of_an_input_has_the_map_over_it_and_is_named() -> None:
+    one = explained(samples()["one_image"])[0]
+    (pixels,) = one.views.values()
+    age = replace(one, maps=one.maps[:1])
+    views = CONTRACTS[PROJECTIONS].views(np.stack([pixels, 1 - pixels]))
+    assert list(views) == ["coronal projection", "sagittal projection"]
+
+    both = picture(replace(age, views=views))
+    first, unnamed = picture(replace(age, views={"coronal projection": pixels})), picture(age)
+
+    assert both.shape == (PANEL + BAND + LINE, 2 * PANEL, 3)
+    assert np.array_equal(both[:PANEL, :PANEL], unnamed[:PANEL])
+    assert not np.array_equal(both[:PANEL, PANEL:], unnamed[:PANEL])
+    assert np.array_equal(both[:, :PANEL], first)
+    name = slice(PANEL + BAND - 56, PANEL + BAND - 16)
+    assert first[name].max() > 0
+    assert not np.array_equal(both[name, PANEL:], first[name])  # another name
+    assert np.array_equal(first[-40:], unnamed[-40:])  # the warning
+
+
+def test_a_capture_says_which_views_it_shows() -> None:
+    sample = samples()["one_image"]
+    (plain,) = explained(sample)
+    seen = np.zeros((2, 64, 64), np.float32)
+    named = replace(plain, views=CONTRACTS[PROJECTIONS].views(seen))
+    (report,) = build(sample, explained=[named])
+
+    said = read(report).DerivationDescription
+
+    assert said.startswith("Reduced as a network saw it (coronal projection and sagittal")
 
 
 def test_a_flat_map_is_called_flat() -> None:
