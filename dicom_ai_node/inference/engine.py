@@ -51,6 +51,11 @@ class Raw:
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         return self.values[name]
 
+    def at(self, positions: NDArray[np.int64]) -> "Raw":
+        """Return some of the images."""
+        values = {name: of[positions] for name, of in self.values.items()}
+        return Raw(values, self.features[positions], self.texture[positions])
+
     @classmethod
     def joined(cls, parts: "Sequence[Raw]") -> "Raw":
         """Return the images of all ``parts``, at least one, in order."""

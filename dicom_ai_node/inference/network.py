@@ -113,14 +113,16 @@ class Network(nn.Module):
     def values(self, answers: Answers) -> dict[str, Tensor]:
         """Return what is calibrated of ``answers``, by name and in the order of the outputs.
 
-        Of a quantity, mean and standard deviation, shape (N, 2); of all else the logits.
+        Of a quantity, mean and standard deviation, shape (N, 2), the mean within its bounds: a
+        normal distribution knows none. Of all else the logits.
         """
-        return {
-            row.name: torch.stack(estimate(row, answers[row.name]), dim=1)
-            if isinstance(row, QuantityHead)
-            else answers[row.name]
-            for row in self.rows
-        }
+        found = {}
+        for row in self.rows:
+            found[row.name] = answers[row.name]
+            if isinstance(row, QuantityHead):
+                mean, sigma = estimate(row, answers[row.name])
+                found[row.name] = torch.stack([mean.clamp(*row.bounds), sigma], dim=1)
+        return found
 
 
 def stacked(images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dicom_ai_node.answers import Quantity
 from dicom_ai_node.config.processes import ModelSettings
@@ -38,6 +39,20 @@ def test_the_bundle_answers_with_an_interval_about_the_mean(normal: Path) -> Non
         assert answer.sigma == pytest.approx(sigma)
         assert list(answer.interval90) == pytest.approx([mean - sigma, mean + sigma])
         assert 35 < answer.mu < 75  # a network that has learnt nothing says the centre
+
+
+@pytest.mark.parametrize(("bias", "said"), [(-50.0, 0.0), (50.0, 110.0)])
+def test_no_answer_lies_beyond_its_bounds(normal: Path, bias: float, said: float) -> None:
+    estimator = Estimator(normal, device="cpu")
+    with torch.no_grad():
+        estimator.network.head.bias[YEARS.output] = bias
+
+    (one,) = estimator.predict(np.zeros((1, SIZE, SIZE), np.float32))
+
+    answer = one.quantity("age")
+    assert answer.mu == said
+    low, high = answer.interval90
+    assert 0 <= low <= said <= high <= 110
 
 
 def test_the_manifest_keeps_the_head_and_leaves_others_as_they_were(normal: Path) -> None:

@@ -14,8 +14,10 @@ from dicom_ai_node.answers import Quantity
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.pixels.windows import windows
 from training.data import ages, bodies
 from training.data.ages import Aged
+from training.data.bodies import Planted
 from training.data.regions import Slice
 from training.data.slices import Values
 from training.data.tables import DataError
@@ -23,13 +25,13 @@ from training.fit.ages import AGE, Batches, Projections, Sections, cropped
 from training.fit.config import RunConfig
 from training.measure import ages as measure
 from training.measure.ages import OutOfFold
-from training.measure.bodies import points_to, share_on, shown
+from training.measure.bodies import blurred, brightest, elsewhere, points_to, share_on, shown
 from training.measure.figures import MAE, coverage
-from training.publish import ct_age
+from training.publish import ct_age, ct_age_card
 from training.readers import bodies as writer
 from training.readers import series
 
-SMALL = {"pixels": 48, "sections": 40}
+SMALL: dict[str, Any] = {"pixels": 48, "sections": 40}
 HEAD = "series,patient,age,sex"
 
 
@@ -223,7 +225,9 @@ def said(error: float, n: int = 300) -> OutOfFold:
         texture=rng.random(n),
         patients=np.array([f"p{i // 2}" for i in range(n)]),
     )
-    return OutOfFold(cases, np.full(n, 60.0), np.array(["a", "b"])[np.arange(n) % 2])
+    return OutOfFold(
+        cases, np.full(n, 60.0), {"source": np.array(["a", "b", ""])[np.arange(n) % 3]}
+    )
 
 
 def test_figures_stand_beside_the_median_and_intervals_are_cross_fitted() -> None:
@@ -237,6 +241,7 @@ def test_figures_stand_beside_the_median_and_intervals_are_cross_fitted() -> Non
     assert gain.low < gain.value
     assert found["", coverage("90")].value == pytest.approx(0.9, abs=0.04)
     assert ("source: a", MAE) in found
+    assert ("source: ", MAE) not in found
     assert ("age: 70 to 119", MAE) in found
 
 
@@ -259,15 +264,47 @@ def test_coverage_beside_the_nominal_makes_a_bundle_one_of_research() -> None:
     assert "cover 80.0%" in measure.unworthy(figures)
 
 
-def test_the_planted_place_is_told_from_the_rest() -> None:
-    one = shown(bodies.series(1, **SMALL), 64)
+@pytest.mark.parametrize(("planted", "rises"), [(bodies.LOSS, -40), (bodies.GAIN, 100)])
+def test_density_goes_with_age_at_one_place_alone(planted: Planted, rises: float) -> None:
+    young, old = (bodies.series(1, planted=planted, age=age, **SMALL) for age in (40.0, 50.0))
 
-    assert 0.005 < one.planted.mean() < 0.2
+    change = old.images.astype(float) - young.images
+    assert change[young.planted].mean() == pytest.approx(rises, abs=1)
+    assert not change[~young.planted].any()
+
+
+@pytest.mark.parametrize("planted", [bodies.LOSS, bodies.GAIN])
+def test_the_planted_place_is_told_from_the_rest(planted: Planted) -> None:
+    one = shown(bodies.series(1, planted=planted, **SMALL), 64)
+
+    assert 0.003 < one.planted.mean() < 0.2
     assert share_on(one.planted.astype(np.float32), one.planted) == pytest.approx(1.0)
     assert points_to(one.planted.astype(np.float32), one.planted)
-    elsewhere = np.zeros((64, 64), np.float32)
-    elsewhere[0, 0] = 1
-    assert not points_to(elsewhere, one.planted)
+    corner = np.zeros((64, 64), np.float32)
+    corner[0, 0] = 1
+    assert not points_to(corner, one.planted)
+    other = elsewhere(one, np.random.default_rng(0))
+    assert other.sum() == one.planted.sum()
+    assert not (other & one.planted).any()
+    assert one.body[other].all()
+
+
+def test_a_place_is_blurred_and_the_rest_stays() -> None:
+    pixels = np.random.default_rng(0).random((2, 64, 64)).astype(np.float32)
+    where = np.zeros((64, 64), np.bool_)
+    where[:8, :8] = True
+
+    out = blurred(pixels, where)
+
+    assert out[0, :8, :8] == pytest.approx(pixels[0, :8, :8].mean(), abs=1e-6)
+    assert np.array_equal(out[:, ~where], pixels[:, ~where])
+
+
+def test_the_brightest_place_is_as_large_as_is_asked() -> None:
+    values = np.arange(16, dtype=np.float32).reshape(4, 4)
+
+    assert brightest(values, 3).nonzero()[1].tolist() == [1, 2, 3]
+    assert not brightest(values, 0).any()
 
 
 @pytest.mark.slow
@@ -276,7 +313,8 @@ def test_one_command_trains_calibrates_measures_and_packs(
 ) -> None:
     file = tmp_path / "try.toml"
     file.write_text(
-        'architecture = "resnet18"\nstart = "random"\nsteps = 2\nbatch = 4\nchunk = 4\n'
+        'architecture = "resnet18"\nstart = "random"\nridge = true\n'
+        "steps = 2\nbatch = 4\nchunk = 4\n"
         f'out = "{tmp_path / "runs"}"\ncache = "{tmp_path / "cache"}"\n'
         "sides = [32]\nuntil = [1.0]\nlow_resolution = [0]\n"
     )
@@ -305,3 +343,25 @@ def test_too_few_patients_are_an_error_that_names_the_table(tmp_path: Path) -> N
     file = table(tmp_path, "a.nii.gz,p1,63,F")
     with pytest.raises(DataError, match="expected 10 patients"):
         ct_age.read(file, config(tmp_path))
+
+
+def test_card_and_docs_say_what_the_manifest_of_the_shipped_bundle_says() -> None:
+    root = Path(__file__).resolve().parents[2]
+    folder = root / "models" / "ct-age-slice"
+    manifest = bundle.verify(folder)
+    why = measure.unworthy(manifest.figures)
+
+    assert manifest.research == bool(why)
+    assert (folder / bundle.CARD).read_text() == ct_age_card.text(manifest, why)
+    assert ct_age_card.table(manifest.figures) in (root / "docs" / "ct-age.md").read_text()
+
+
+def test_the_shipped_bundle_tells_an_age_of_a_section() -> None:
+    estimator = Estimator(Path(__file__).resolve().parents[2] / "models" / "ct-age-slice")
+    body = bodies.series(1, sections=8)
+
+    seen = windows(body.images[4].astype(np.float32), "CT", estimator.size)
+    (said,) = estimator.predict(seen[np.newaxis])
+
+    low, high = said.quantity("age").interval90
+    assert 0 <= low < high <= 110

@@ -40,6 +40,8 @@ class Aged:
     sex: str = ""
     source: str = ""
     licence: str = "not stated"
+    region: str = ""
+    """Of a section: what it shows, in the terms of its index."""
 
 
 def read(table: Path, tally: Counter[str]) -> list[Aged]:
@@ -77,7 +79,7 @@ def sections(slices: Sequence[Slice], tally: Counter[str]) -> list[tuple[Aged, S
         else:
             row = Aged(
                 one.name, one.file, one.patient or one.name, float("nan"),
-                source=one.source, licence=one.licence,
+                source=one.source, licence=one.licence, region=" ".join(sorted(one.terms)),
             )  # fmt: skip
             found.append((_labelled(row, one.age, one.sex, tally), one))
     kept = {row.name for row in _aged([row for row, _ in found], tally)}

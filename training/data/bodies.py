@@ -1,9 +1,10 @@
 """Synthetic CT series of the trunk whose age is known, on a table: what proves the route.
 
 Nothing is learnt from them about patients. A body is a soft ellipse with lungs, ribs, a spine and a
-pelvis; its size, its place, its contrast medium, the density of its other bones, the table below it
-and the noise are drawn without regard to age. The density of the lumbar vertebrae alone falls with
-age, and scatters about the line as much as ``scatter`` says.
+pelvis; its size, its place, its contrast medium, the density of its bones, the table below it and
+the noise are drawn without regard to age. One density alone goes with age, on a line about which it
+scatters: that of the lumbar vertebrae falls, or calcium in the wall of the aorta before them rises
+(:data:`LOSS`, :data:`GAIN`).
 """
 
 from dataclasses import dataclass
@@ -15,11 +16,29 @@ from dicom_ai_node.pixels.volume import Plane
 
 YOUNGEST, OLDEST = 20.0, 90.0
 LUMBAR = (0.55, 0.8)
-"""Where the planted vertebrae lie, as shares of the body's length from the head."""
-DENSITY_AT_20, LOSS_PER_YEAR = 420.0, 4.0
-"""Hounsfield units of the planted vertebrae, and how many they lose a year."""
-SPINE_RADIUS = 18.0
-"""Of a vertebra, mm."""
+"""Where they lie, and the calcium before them, as shares of the body's length from the head."""
+SCATTER = 5.0
+"""Standard deviation of the planted density about its line, in years: no network can do better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """What is planted in the bodies."""
+
+    where: str
+    """In words."""
+    at_20: float
+    """Hounsfield units at the age of 20."""
+    per_year: float
+    """How many are gained a year."""
+
+
+LOSS = Planted("lumbar vertebrae", 420.0, -4.0)
+GAIN = Planted("wall of the aorta", 300.0, 10.0)
+PLANTED = {"loss": LOSS, "gain": GAIN}
+"""By name."""
+SPINE_RADIUS, AORTA_RADIUS, WALL = 18.0, 11.0, 5.0
+"""Of a vertebra and of the aorta, and how thick the wall is where it is calcified, mm."""
 
 Floats = NDArray[np.float32]
 
@@ -34,26 +53,23 @@ class Series:
     """Hounsfield units, shape (N, rows, columns)."""
     body: NDArray[np.bool_]
     """What is body, of the same shape."""
-    lumbar: NDArray[np.bool_]
-    """Where the planted vertebrae lie."""
+    planted: NDArray[np.bool_]
+    """Where the density goes with age."""
 
 
 def series(
     seed: int,
     *,
+    planted: Planted = LOSS,
     age: float | None = None,
-    scatter: float = 20.0,
     pixels: int = 128,
     sections: int = 80,
 ) -> Series:
-    """One patient; ``age`` is drawn evenly where it is not given.
-
-    ``scatter`` is the standard deviation of the planted density about its line, Hounsfield units:
-    over :data:`LOSS_PER_YEAR` it is the error in years that no network can go below.
-    """
+    """One patient; ``age`` is drawn evenly where it is not given."""
     rng = np.random.default_rng(seed)
     years = float(rng.uniform(YOUNGEST, OLDEST)) if age is None else age
-    density = DENSITY_AT_20 - LOSS_PER_YEAR * (years - YOUNGEST) + rng.normal(0, scatter)
+    scatter = abs(planted.per_year) * rng.normal(0, SCATTER)
+    density = planted.at_20 + planted.per_year * (years - YOUNGEST) + scatter
     width, depth = rng.uniform(130, 200), rng.uniform(85, 130)
     spacing, thickness = rng.uniform(3.4, 4.0), rng.uniform(4.0, 6.0)
     middle = rng.uniform(-15, 15, 2)
@@ -68,12 +84,14 @@ def series(
         lung = _ellipse(x - side * width * 0.42, y, width * 0.3, depth * 0.55) & (z < 0.42)
         values[lung] = -850
     _ribs(values, rng, x, y, z, width * taper - 22, depth * taper - 22)
-    values[_ellipse(x - 8, y - depth * 0.35, 11, 11) & (z < 0.9)] = rng.uniform(50, 320)
+    lumen = _ellipse(x - 8, y - depth * 0.35, AORTA_RADIUS, AORTA_RADIUS) & (z < 0.9)
+    values[lumen] = rng.uniform(50, 320)
+    wall = lumen & ~_ellipse(x - 8, y - depth * 0.35, AORTA_RADIUS - WALL, AORTA_RADIUS - WALL)
     back = depth * 0.62
     spine = _ellipse(x, y - back, SPINE_RADIUS, SPINE_RADIUS) & (np.mod(z * 26, 1) > 0.15)
-    lumbar = spine & (z > LUMBAR[0]) & (z < LUMBAR[1])
     values[spine] = rng.uniform(120, 420)
-    values[lumbar] = density
+    place = (spine if planted is LOSS else wall) & (z > LUMBAR[0]) & (z < LUMBAR[1])
+    values[place] = density
     for side in (-1, 1):
         hip = _ellipse(x - side * width * 0.5, y - depth * 0.2, width * 0.3, depth * 0.25)
         hip &= ~_ellipse(x - side * width * 0.5, y - depth * 0.2, width * 0.22, depth * 0.17)
@@ -81,7 +99,7 @@ def series(
     values += rng.normal(0, rng.uniform(8, 20), values.shape)
     images = np.clip(np.rint(values), -1024, 3071).astype(np.int16)[::-1].copy()
     planes = _planes(sections, pixels, spacing, thickness)
-    return Series(years, planes, images, inside[::-1].copy(), lumbar[::-1].copy())
+    return Series(years, planes, images, inside[::-1].copy(), place[::-1].copy())
 
 
 def _grid(

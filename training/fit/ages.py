@@ -4,6 +4,7 @@ The head answers mean and log variance, trained by Gaussian negative log likelih
 2017), as Kerber et al. 2023 did for projections.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from dicom_ai_node.inference.engine import Raw, run
 from dicom_ai_node.inference.heads import QuantityHead, Row
+from dicom_ai_node.inference.network import Network
 from training.data import ages, augment_slices
 from training.data.ages import Aged
 from training.data.augment_slices import Kinds, Strength
@@ -169,3 +172,26 @@ class Batches:
         self.order.bit_generator.state = state["order"]
         self.rest = np.array(state["rest"], np.int64)
         self.rng.set_state(state["augmentation"])
+
+
+class Looked:
+    """What networks see in images; those of one backbone are asked once for all."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+        self.last: tuple[str, Raw] | None = None
+
+    def through(self, network: Network) -> Raw:
+        """What ``network`` says of all of them."""
+        parts = [tensor.numpy().tobytes() for tensor in network.backbone.state_dict().values()]
+        backbone = hashlib.sha256(b"".join(parts)).hexdigest()
+        learning = network.training
+        network.eval()
+        if self.last is None or self.last[0] != backbone:
+            self.last = backbone, run(network, self.pictures.measured())
+        seen = self.last[1]
+        with torch.inference_mode():
+            values = network.values(network.answer(torch.from_numpy(seen.features)))
+        network.train(learning)
+        answers = {name: value.float().numpy() for name, value in values.items()}
+        return Raw(answers, seen.features, seen.texture)

@@ -67,7 +67,12 @@ class Spaces:
     @classmethod
     def of(cls, network: Network, images: NDArray[np.float32]) -> "Spaces":
         """Fitted on ``images``; a small set has fewer of them than dimensions."""
-        seen = run(network, images)
+        return cls.around(run(network, images))
+
+    @classmethod
+    def around(cls, seen: Raw) -> "Spaces":
+        """The same, of what the network has said of them."""
+        images = seen.features
         most = max(1, min(len(images) // 2, seen.texture.shape[1] - 1))
         content = space(seen.features, min(COMPONENTS["content"], most))
         texture = space(seen.texture, min(COMPONENTS["texture"], most))

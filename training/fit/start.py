@@ -81,8 +81,9 @@ def network(
                 f"{archive}: expected ImageNet weights; else name weights, or {RANDOM!r}, as start"
             )
         mobilenet.load_imagenet(made.backbone, archive)
-        batch = images(config.sides[0]).cpu()
-        mobilenet.insert_norms(made.backbone, list((batch * 2 - 1).chunk(4)))
+        if config.steps or config.minutes:  # else they are not needed
+            batch = images(config.sides[0]).cpu()
+            mobilenet.insert_norms(made.backbone, list((batch * 2 - 1).chunk(4)))
     return made
 
 
@@ -110,7 +111,12 @@ def words(config: RunConfig) -> str:
 
 def history(config: RunConfig) -> str:
     """What a manifest says of a run: its network, what that started from, how long it trained."""
-    return f"{config.architecture} from {words(config)}, trained for {config.budget}"
+    made = f"{config.architecture} from {words(config)}"
+    if config.ridge:
+        made += ", its linear layer by ridge regression"
+    if config.ridge and not (config.steps or config.minutes):
+        return f"{made}, nothing else trained"
+    return f"{made}, trained for {config.budget}"
 
 
 def fill_from(network: Network, file: Path) -> None:

@@ -13,7 +13,7 @@ environment makes this up to twice as fast on a CPU.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,8 +69,15 @@ def train(config: RunConfig, root: Path, data: Material) -> None:
     fit(Run(config, network, device), batches, trained_with)
 
 
-def trained(config: RunConfig, root: Path, lesson: Lesson) -> Network:
+def trained(
+    config: RunConfig,
+    root: Path,
+    lesson: Lesson,
+    begin: Callable[[Network], None] = lambda _: None,
+) -> Network:
     """The network of a run, trained where it is not yet; its weights lie in ``config.out``.
+
+    ``begin`` may change it in place before the first update.
 
     Raises DataError: its folder holds a run with other images or settings.
     """
@@ -82,6 +89,8 @@ def trained(config: RunConfig, root: Path, lesson: Lesson) -> Network:
     else:
         torch.manual_seed(config.seed)
         network = start.network(config, root, lesson.for_norms, lesson.rows, lesson.channels)
+        if not (out / checkpoint.LAST).exists():
+            begin(network)
         fit(Run(config, network, torch.device("cpu")), lesson, trained_with)
         (out / FINISHED).touch()
     tensors: dict[str, Any] = {

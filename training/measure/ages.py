@@ -3,7 +3,7 @@
 An interval is cross-fitted: each patient's by a calibration on the others. Pure.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -44,7 +44,8 @@ class OutOfFold:
     cases: Cases
     medians: Floats
     """Of each image, the median age of the images that its network was trained with."""
-    sources: NDArray[np.str_]
+    kinds: Mapping[str, NDArray[np.str_]]
+    """What groups the images, such as source and sex: of each image its value, '' unknown."""
 
     @property
     def years(self) -> Floats:
@@ -53,7 +54,8 @@ class OutOfFold:
 
     def at(self, chosen: NDArray[np.bool_]) -> "OutOfFold":
         """Some of the images."""
-        return OutOfFold(self.cases.at(chosen), self.medians[chosen], self.sources[chosen])
+        kinds = {name: values[chosen] for name, values in self.kinds.items()}
+        return OutOfFold(self.cases.at(chosen), self.medians[chosen], kinds)
 
 
 def calibration(cases: Cases) -> Calibration:
@@ -67,7 +69,7 @@ def gain(weights: Floats, mu: Floats, years: Floats, medians: Floats) -> Floats:
 
 
 def figures(said: OutOfFold) -> list[Figure]:
-    """Of all, and of each source and age that has :data:`SMALLEST` patients or more."""
+    """Of all, and of each kind and age that has :data:`SMALLEST` patients or more."""
     low, high = fitting.cross_fitted(said.cases, lambda some: calibration(said.cases.at(some)), AGE)
     found = list(_of(said, low, high, ""))
     for name, chosen in _groups(said):
@@ -77,8 +79,9 @@ def figures(said: OutOfFold) -> list[Figure]:
 
 
 def _groups(said: OutOfFold) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    for source in np.unique(said.sources):
-        yield f"source: {source}", said.sources == source
+    for name, values in said.kinds.items():
+        for one in np.unique(values[values != ""]):
+            yield f"{name}: {one}", values == one
     for first, last in pairwise(SPLIT):
         yield f"age: {first} to {last - 1}", (said.years >= first) & (said.years < last)
 

@@ -29,8 +29,9 @@ from safetensors.numpy import load_file, save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.calibration import Distances
-from dicom_ai_node.inference.engine import NETWORK, Raw, run
+from dicom_ai_node.inference.engine import NETWORK, Raw
 from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels.contracts import PROJECTIONS, WINDOWS
 from training.data import ages
 from training.data.ages import Aged
@@ -38,9 +39,9 @@ from training.data.options import ROOT, ConfigFile, Root
 from training.data.regions import read_index
 from training.data.slices import inputs, values
 from training.data.tables import columns
-from training.fit import calibrate, start
+from training.fit import calibrate, ridge, start
 from training.fit import config as settings
-from training.fit.ages import AGE, Batches, Pictures, Projections, Sections
+from training.fit.ages import AGE, Batches, Looked, Pictures, Projections, Sections
 from training.fit.config import WEIGHTS, RunConfig, below
 from training.fit.train import trained
 from training.measure import ages as measure
@@ -124,22 +125,44 @@ def _sections(table: Path, config: RunConfig, tally: Counter[str]) -> Set:
     return Set.of(rows, pictures, table)
 
 
-def out_of_folds(config: RunConfig, root: Path, known: Set) -> OutOfFold:
+def out_of_folds(config: RunConfig, root: Path, known: Set, looked: Looked) -> OutOfFold:
     """Train a network for each fold; what each says of patients that it has not seen."""
     parts: list[Cases] = []
-    medians, sources = [], []
+    medians: list[float] = []
+    left_out: list[Aged] = []
     for number in range(int(known.fold.max()) + 1):
         print(f"fold {number}", flush=True)
-        inside = known.at(np.flatnonzero(known.fold != number))
-        outside = known.at(np.flatnonzero(known.fold == number))
-        fold_config = below(config, f"fold-{number}")
-        network = trained(fold_config, root, Batches(fold_config, inside.rows, inside.pictures))
-        spaces = calibrate.Spaces.of(network, inside.pictures.measured())
-        raw = run(network, outside.pictures.measured())
-        parts.append(cases(raw, spaces.distances(raw), outside.rows))
-        medians += [float(np.median(ages.years(inside.rows)))] * len(outside.rows)
-        sources += [row.source for row in outside.rows]
-    return OutOfFold(Cases.joined(parts), np.array(medians), np.array(sources))
+        inside, outside = (
+            np.flatnonzero(chosen) for chosen in (known.fold != number, known.fold == number)
+        )
+        network = network_of(below(config, f"fold-{number}"), root, known, inside, looked)
+        raw = looked.through(network)
+        spaces = calibrate.Spaces.around(raw.at(inside))
+        trained_with, rows = known.at(inside).rows, known.at(outside).rows
+        parts.append(cases(raw.at(outside), spaces.distances(raw.at(outside)), rows))
+        medians += [float(np.median(ages.years(trained_with)))] * len(rows)
+        left_out += rows
+    kinds = {
+        name: np.array([getattr(row, name) for row in left_out])
+        for name in ("source", "sex", "region")
+    }
+    return OutOfFold(Cases.joined(parts), np.array(medians), kinds)
+
+
+def network_of(
+    config: RunConfig, root: Path, known: Set, inside: NDArray[np.int64], looked: Looked
+) -> Network:
+    """The network of the images ``inside``, trained where it is not yet."""
+    some = known.at(inside)
+    lesson = Batches(config, some.rows, some.pictures)
+    if not config.ridge:
+        return trained(config, root, lesson)
+
+    def begin(network: Network) -> None:
+        features = looked.through(network).features[inside]
+        ridge.begin(network, AGE, features, ages.years(some.rows), ages.patients(some.rows))
+
+    return trained(config, root, lesson, begin)
 
 
 def cases(raw: Raw, distances: Distances, rows: Sequence[Aged]) -> Cases:
@@ -155,14 +178,21 @@ def cases(raw: Raw, distances: Distances, rows: Sequence[Aged]) -> Cases:
 
 
 def pack(
-    config: RunConfig, root: Path, known: Set, said: OutOfFold, kind: Kind, out: Path, version: str
+    config: RunConfig,
+    root: Path,
+    known: Set,
+    looked: Looked,
+    said: OutOfFold,
+    kind: Kind,
+    out: Path,
+    version: str,
 ) -> Manifest:
     """Train with every image; write weights.safetensors, manifest.json and CARD.md into ``out``."""
     print("all", flush=True)
     whole = below(config, ALL)
-    network = trained(whole, root, Batches(whole, known.rows, known.pictures))
+    network = network_of(whole, root, known, np.arange(len(known.rows)), looked)
     weights = Path(whole.out) / WEIGHTS
-    spaces = calibrate.Spaces.of(network, known.pictures.measured()).tensors(said.cases.reference)
+    spaces = calibrate.Spaces.around(looked.through(network)).tensors(said.cases.reference)
     tensors = {NETWORK + name: tensor for name, tensor in load_file(weights).items()} | spaces
     out.mkdir(parents=True, exist_ok=True)
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, out / bundle.WEIGHTS)
@@ -239,8 +269,9 @@ def main(
         raise typer.BadParameter(f"{out.name}: expected a-z, 0-9, dot, _, -", param_hint="--bundle")
     run_config = settings.read(config, minutes=minutes)
     known, kind = read(table, run_config)
-    said = out_of_folds(run_config, root, known)
-    manifest = pack(run_config, root, known, said, kind, out, version)
+    looked = Looked(known.pictures)
+    said = out_of_folds(run_config, root, known, looked)
+    manifest = pack(run_config, root, known, looked, said, kind, out, version)
     print(ct_age_card.table(manifest.figures))
     why = measure.unworthy(manifest.figures)
     print(f"\n{out}: " + (f"for research alone: {why}" if why else "may be used"))

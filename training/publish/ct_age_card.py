@@ -13,8 +13,8 @@ from training.measure.figures import BIAS, MAE, coverage, width
 
 TRUNK = Concept("22943007", "SCT", "Trunk structure")
 INTENDED = (
-    "Estimating the age of an adult from {what}, to hold against PatientAge of the same study. For"
-    " research and data curation."
+    "Estimating the age of an adult from {what}, beside PatientAge of the same study. For research"
+    " and data curation."
 )
 NOT_FOR = (
     "Diagnosis, treatment, proof of age or identity, children. Not a medical device. Heads, limbs,"
@@ -60,8 +60,8 @@ def text(manifest: Manifest, why: str) -> str:
         f"- {t.summary}\n"
         f"- {t.images:,} images of {t.patients:,} patients, 98 % of them {low:.0f} to {high:.0f}"
         " years old.\n"
-        "- Mean and variance of a normal distribution, by Gaussian negative log likelihood (Kendall"
-        " & Gal 2017; Kerber et al. 2023); the interval is split conformal, in units of its sigma,"
+        "- Mean and variance of a normal distribution (Kendall & Gal 2017; Kerber et al. 2023); the"
+        " interval is split conformal, in units of its sigma,"
         " calibrated by what five networks say of patients that they were not trained with.",
         "## What was measured",
         "Five folds of patients; every answer is of a network that has not seen the patient, every"

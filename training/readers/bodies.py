@@ -9,7 +9,7 @@ the route, from files to a packed bundle, and nothing about patients
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -17,14 +17,21 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from training.data import bodies
-from training.data.bodies import Series
+from training.data.bodies import PLANTED, Planted, Series
 from training.data.tables import write_table
 
 DICOM_EVERY = 4
 TABLE = "ages.csv"
 
 
-def write(folder: Path, count: int, first: int = 0, **shape: int) -> Path:
+PlantedName = Annotated[
+    Literal["loss", "gain"], typer.Option(help="Density that goes with age: vertebrae, or calcium.")
+]
+
+
+def write(
+    folder: Path, count: int, first: int = 0, planted: Planted = bodies.LOSS, **shape: int
+) -> Path:
     """Write ``count`` series, of the seeds from ``first`` on, and their table; return its path.
 
     ``shape`` are ``pixels`` and ``sections`` of :func:`training.data.bodies.series`.
@@ -33,7 +40,7 @@ def write(folder: Path, count: int, first: int = 0, **shape: int) -> Path:
 
     def rows() -> Iterator[tuple[object, ...]]:
         for seed in range(first, first + count):
-            body = bodies.series(seed, **shape)
+            body = bodies.series(seed, planted=planted, **shape)
             name = f"body-{seed:04d}"
             if seed % DICOM_EVERY:
                 name += ".nii.gz"
@@ -89,6 +96,7 @@ def main(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     count: Annotated[int, typer.Option(help="Series.")] = 120,
     first: Annotated[int, typer.Option(help="Seed of the first.")] = 0,
+    planted: PlantedName = "loss",
 ) -> None:
     """Write synthetic series."""
-    print(write(out, count, first))
+    print(write(out, count, first, PLANTED[planted]))
