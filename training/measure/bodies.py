@@ -32,8 +32,8 @@ from training.readers.bodies import PlantedName
 
 FRESH = 100_000
 """Seeds from here on are of bodies that ``bodies`` does not write."""
-NEAR = 1 / 16
-"""A spot is on the planted place within this share of the side: half a cell at 256 pixels."""
+NEAR = 16
+"""A spot is on the planted place within so many pixels: half a cell of the last feature maps."""
 BLUR = 1 / 8
 """Side of the squares, as a share of the image's, that a blurred place is the mean of."""
 
@@ -79,9 +79,8 @@ def points_to(values: Pixels, planted: Mask) -> bool:
 
 def near(planted: Mask) -> Mask:
     """What lies within :data:`NEAR` of the planted place."""
-    reach = int(NEAR * len(planted))
-    wide = np.pad(planted, reach)
-    windows = np.lib.stride_tricks.sliding_window_view(wide, (2 * reach + 1, 2 * reach + 1))
+    wide = np.pad(planted, NEAR)
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (2 * NEAR + 1, 2 * NEAR + 1))
     return np.asarray(windows.any(axis=(2, 3)))
 
 
