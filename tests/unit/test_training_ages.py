@@ -275,12 +275,12 @@ def test_density_goes_with_age_at_one_place_alone(planted: Planted, rises: float
 
 @pytest.mark.parametrize("planted", [bodies.LOSS, bodies.GAIN])
 def test_the_planted_place_is_told_from_the_rest(planted: Planted) -> None:
-    one = shown(bodies.series(1, planted=planted, **SMALL), 64)
+    one = shown(bodies.series(1, planted=planted, **SMALL), 128)
 
     assert 0.003 < one.planted.mean() < 0.2
     assert share_on(one.planted.astype(np.float32), one.planted) == pytest.approx(1.0)
     assert points_to(one.planted.astype(np.float32), one.planted)
-    corner = np.zeros((64, 64), np.float32)
+    corner = np.zeros((128, 128), np.float32)
     corner[0, 0] = 1
     assert not points_to(corner, one.planted)
     other = elsewhere(one, np.random.default_rng(0))
@@ -313,8 +313,8 @@ def test_one_command_trains_calibrates_measures_and_packs(
 ) -> None:
     file = tmp_path / "try.toml"
     file.write_text(
-        'architecture = "resnet18"\nstart = "random"\nridge = true\n'
-        "steps = 2\nbatch = 4\nchunk = 4\n"
+        'architecture = "resnet18"\nstart = "random"\n'
+        "ridge = true\nminutes = 0\nbatch = 4\nchunk = 4\n"
         f'out = "{tmp_path / "runs"}"\ncache = "{tmp_path / "cache"}"\n'
         "sides = [32]\nuntil = [1.0]\nlow_resolution = [0]\n"
     )

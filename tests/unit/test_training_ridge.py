@@ -13,7 +13,6 @@ from training.fit import ages as fit_ages
 from training.fit import config as settings
 from training.fit import ridge, start
 from training.fit.ages import AGE, Looked, Projections
-from training.fit.config import RunConfig
 
 PEOPLE = np.array([f"p{n // 2}" for n in range(200)])
 
@@ -93,9 +92,9 @@ def test_no_minutes_are_enough_for_a_ridge_alone(tmp_path: Path) -> None:
 
     assert run.progress(0, 0) == 1
     assert "by ridge regression, nothing else trained" in start.history(run)
-    assert "ridge regression, trained for 3 minutes" in start.history(
-        RunConfig(ridge=True, minutes=3)
-    )
     file.write_text("minutes = 0\n")
     with pytest.raises(SystemExit, match="minutes is 0, expected more than 0"):
+        settings.read(file)
+    file.write_text("ridge = true\nsteps = 5\n")
+    with pytest.raises(SystemExit, match="ridge needs minutes = 0"):
         settings.read(file)

@@ -78,8 +78,8 @@ class RunConfig:
     gate: float = 0.12
     """Share of gate material; three in ten of it are laterals, three frontal images like them."""
     ridge: bool = False
-    """Of an age from CT: begin with the linear layer of :mod:`training.fit.ridge`. ``minutes`` may
-    be 0 then: nothing else is learnt."""
+    """Of an age from CT: learn the linear layer of :mod:`training.fit.ridge` alone. ``minutes`` are
+    0 then."""
     as_hu: float = 0.0
     """Share of pictures of CT that are taken for HU (:mod:`training.data.augment_slices`)."""
     gate_weight: float = 0.2
@@ -106,7 +106,10 @@ class RunConfig:
             raise ValueError("frozen_blocks needs frozen_norms")
         if self.clock not in ("wall", "processor"):
             raise ValueError(f"clock is {self.clock!r}, expected 'wall' or 'processor'")
-        if self.minutes < 0 or not (self.minutes or self.ridge):
+        if self.ridge:
+            if self.minutes or self.steps:
+                raise ValueError("ridge needs minutes = 0: nothing else is learnt")
+        elif not self.minutes > 0:
             raise ValueError(f"minutes is {self.minutes}, expected more than 0")
         if self.steps < 0:
             raise ValueError(f"steps is {self.steps}, expected 0 or more")
@@ -118,7 +121,7 @@ class RunConfig:
 
     def progress(self, elapsed: float, steps: int) -> float:
         """The share of the budget that is used up after ``elapsed`` seconds and ``steps``."""
-        if not (self.steps or self.minutes):
+        if self.ridge:
             return 1.0
         return steps / self.steps if self.steps else elapsed / (60 * self.minutes)
 

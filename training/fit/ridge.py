@@ -1,9 +1,8 @@
 """A linear layer by ridge regression on what a backbone sees: where few images are to be learnt of.
 
-As a start of training it keeps the features whole that a random layer would first of all disturb
-(Kumar et al., ICLR 2022); without training it is the baseline that training has to beat. The
-penalty is the one of :data:`PENALTIES` that serves best for patients who are left out, and their
-errors are the standard deviation, the same for every image: no test image is looked at.
+Nothing else is learnt, so it is the baseline that training has to beat. The penalty is the one of
+:data:`PENALTIES` that serves best for patients who are left out, and their errors are the standard
+deviation, the same for every image: no test image is looked at.
 """
 
 from dataclasses import dataclass

@@ -81,7 +81,7 @@ def network(
                 f"{archive}: expected ImageNet weights; else name weights, or {RANDOM!r}, as start"
             )
         mobilenet.load_imagenet(made.backbone, archive)
-        if config.steps or config.minutes:  # else they are not needed
+        if not config.ridge:  # else they are not needed
             batch = images(config.sides[0]).cpu()
             mobilenet.insert_norms(made.backbone, list((batch * 2 - 1).chunk(4)))
     return made
@@ -113,9 +113,7 @@ def history(config: RunConfig) -> str:
     """What a manifest says of a run: its network, what that started from, how long it trained."""
     made = f"{config.architecture} from {words(config)}"
     if config.ridge:
-        made += ", its linear layer by ridge regression"
-    if config.ridge and not (config.steps or config.minutes):
-        return f"{made}, nothing else trained"
+        return f"{made}, its linear layer by ridge regression, nothing else trained"
     return f"{made}, trained for {config.budget}"
 
 
