@@ -88,7 +88,7 @@ class PreparedPart:
     """Images and frames that could have been read, where a sample was; else 0."""
 
 
-class SourceFile(NamedTuple):
+class ReadableFile(NamedTuple):
     """A file that could be read as DICOM."""
 
     image: ImageRef
@@ -101,8 +101,8 @@ Known = dict[tuple[Path, str, int, int], list[pixels.Shown]]
 
 
 def routed(
-    bundles: Sequence[LoadedBundle], files: Sequence[SourceFile]
-) -> list[tuple[LoadedBundle, list[SourceFile]]]:
+    bundles: Sequence[LoadedBundle], files: Sequence[ReadableFile]
+) -> list[tuple[LoadedBundle, list[ReadableFile]]]:
     """Return each bundle that accepts something, with what it accepts.
 
     What none accepts goes to the first of them, which says why; that is the first of all where none
@@ -125,7 +125,7 @@ def routed(
 
 
 def show(
-    part: PreparedPart, files: Sequence[SourceFile], known: Known, limits: Limits
+    part: PreparedPart, files: Sequence[ReadableFile], known: Known, limits: Limits
 ) -> list[Finding]:
     """Make the inputs of a part; return what the headers say wrongly of the pixels.
 
@@ -136,7 +136,7 @@ def show(
         return [found for file in files for found in _show_image(part, file, known, limits)]
     found: list[Finding] = []
     tried = 0
-    series: dict[str, list[SourceFile]] = {}
+    series: dict[str, list[ReadableFile]] = {}
     for file in files:
         series.setdefault(file.image.series_instance_uid, []).append(file)
     for members in series.values():
@@ -159,7 +159,7 @@ def show(
     return found
 
 
-def _fit(part: PreparedPart, files: Sequence[SourceFile]) -> list[SourceFile]:
+def _fit(part: PreparedPart, files: Sequence[ReadableFile]) -> list[ReadableFile]:
     """Return the files whose headers say that they may be shown; refuse the others.
 
     A series of a thousand reformats makes no thousand refusals.
@@ -182,7 +182,7 @@ def _fit(part: PreparedPart, files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def _show_image(
-    part: PreparedPart, file: SourceFile, known: Known, limits: Limits
+    part: PreparedPart, file: ReadableFile, known: Known, limits: Limits
 ) -> list[Finding]:
     route = part.bundle.manifest.accepts
     key = (file.path, route.contract, route.size, route.sample)
@@ -204,7 +204,9 @@ def _show_image(
     return [found for one in shown for found in one.findings]
 
 
-def _show_series(part: PreparedPart, files: Sequence[SourceFile], limits: Limits) -> list[Finding]:
+def _show_series(
+    part: PreparedPart, files: Sequence[ReadableFile], limits: Limits
+) -> list[Finding]:
     """Make one input of all images of a series, in whose place its first image stands."""
     route = part.bundle.manifest.accepts
     first = files[0].image
@@ -241,12 +243,12 @@ def show_picture(part: PreparedPart, image: ImageRef, path: Path, limits: Limits
 
 def read(
     files: Sequence[tuple[ImageRef, Path]], limits: Limits
-) -> tuple[list[SourceFile], list[ImageResult]]:
+) -> tuple[list[ReadableFile], list[ImageResult]]:
     """Read the headers of ``files``; return those that could be read, and what became of others."""
     readable, refused = [], []
     for image, path in files:
         try:
-            readable.append(SourceFile(image, path, pixels.read_header(path, limits)))
+            readable.append(ReadableFile(image, path, pixels.read_header(path, limits)))
         except UnreadableInstance:
             refused.append(_refused(image, UNREADABLE))
     return readable, refused

@@ -34,8 +34,8 @@ _MORE = re.compile(r"\b299\b.*\badditional results\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One answer to a query."""
+class MatchPage:
+    """One answer to a query: some of the objects that match."""
 
     objects: Sequence[Mapping[str, Any]]
     more: bool
@@ -64,12 +64,12 @@ class WebService:
 
     def studies(
         self, filters: Mapping[str, str], fields: Sequence[str], *, limit: int, offset: int
-    ) -> Page:
+    ) -> MatchPage:
         """Return one page of the studies that match."""
         fields_asked = [("includefield", field) for field in fields]
         query = [*filters.items(), *fields_asked, ("limit", str(limit)), ("offset", str(offset))]
         answer = self._get("QIDO-RS", "/studies", _JSON, query)
-        return Page(
+        return MatchPage(
             self._objects("QIDO-RS", answer), bool(_MORE.search(answer.headers.get("Warning", "")))
         )
 

@@ -17,7 +17,7 @@ import structlog
 from dicom_ai_node.audit.campaign import AuditSpec
 from dicom_ai_node.audit.sources import Slice, cfind
 from dicom_ai_node.audit.sources.dicom_json import canonical
-from dicom_ai_node.audit.sources.dicomweb_client import Page, WebService
+from dicom_ai_node.audit.sources.dicomweb_client import MatchPage, WebService
 from dicom_ai_node.audit.sources.remote import DEMANDS
 from dicom_ai_node.audit.sources.selection import date_range, halves
 from dicom_ai_node.errors import PeerRefused
@@ -26,7 +26,7 @@ _FIELDS = tuple(f"{cfind.element(keyword)[0]:08X}" for keyword in cfind.STUDY)
 _NOT_FOUND, _OUT_OF_RANGE = 404, 416
 _QUESTION_REFUSED = frozenset({400, 413, 414, 422, 501})
 """The service is there and does not take the question as it is put."""
-_NOTHING = Page((), more=False)
+_NOTHING = MatchPage((), more=False)
 
 _PROBES = 5
 """So many studies in a row that cannot be listed are a query that is refused."""
@@ -63,7 +63,7 @@ class QidoSearch:
         """Whether the service matches ModalitiesInStudy, as far as is known."""
         return self._demands.modality
 
-    def page(self, query: Query, offset: int, limit: int) -> Page:
+    def page(self, query: Query, offset: int, limit: int) -> MatchPage:
         """Return answers from ``offset`` on, also of a service that counts from the first one.
 
         Orthanc's does: behind its first page every page would be empty, and the rest be missed.
@@ -94,7 +94,7 @@ class QidoSearch:
         """Return whether a study matches; errors of the service."""
         return bool(self._searched(filters, (), limit=1, offset=0).objects)
 
-    def _ask(self, query: Query, limit: int, offset: int) -> Page:
+    def _ask(self, query: Query, limit: int, offset: int) -> MatchPage:
         filters = {"ModalitiesInStudy": query.modality} if self._demands.modality else {}
         if window := date_range(query.part):
             filters["StudyDate"] = window
@@ -103,7 +103,7 @@ class QidoSearch:
 
     def _searched(
         self, filters: Mapping[str, str], fields: Sequence[str], *, limit: int, offset: int
-    ) -> Page:
+    ) -> MatchPage:
         """Search; 404 of a service that has answered a search is an empty answer."""
         try:
             found = self._service.studies(filters, fields, limit=limit, offset=offset)
