@@ -174,6 +174,20 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesResult:
+    """What a bundle says of one series, of heads that are held against an attribute of it."""
+
+    series_instance_uid: str
+    answers: Mapping[str, Answer | Reason]
+    """Of each such head by its name: its answer, pooled over the series' images, or why none."""
+
+    @property
+    def stated(self) -> dict[str, Answer]:
+        """The answers that are given."""
+        return _stated(self.answers)
+
+
+@dataclass(frozen=True, slots=True)
 class BundleResult:
     """What one bundle says of a study: its part of the report."""
 
@@ -197,13 +211,23 @@ class BundleResult:
     """How many of :attr:`offered` it read."""
     terms: Terms = field(default=Terms(), compare=False)
     """Not stored: reports are made of results that are at hand."""
+    series: tuple[SeriesResult, ...] = ()
+    """Of each series of which the network saw an image, where those are several and a head is held
+    against an attribute of the series; in the order of the images."""
 
     @property
     def stated(self) -> dict[str, Answer]:
         """The answers that are given."""
-        return {
-            name: answer for name, answer in self.answers.items() if not isinstance(answer, Reason)
+        return _stated(self.answers)
+
+    @property
+    def differing(self) -> tuple[SeriesResult, ...]:
+        """What is said of each series where that is not the same of all of them, else nothing."""
+        said = {
+            tuple((name, one.value if isinstance(one, Category) else one) for name, one in pairs)
+            for pairs in (series.answers.items() for series in self.series)
         }
+        return self.series if len(said) > 1 else ()
 
     @property
     def seen(self) -> frozenset[str]:
@@ -219,6 +243,10 @@ class BundleResult:
     def unanswered(self) -> dict[str, Reason]:
         """Why other heads have no answer."""
         return {name: reason for name, reason in self.answers.items() if isinstance(reason, Reason)}
+
+
+def _stated(answers: Mapping[str, Answer | Reason]) -> dict[str, Answer]:
+    return {name: answer for name, answer in answers.items() if not isinstance(answer, Reason)}
 
 
 _BEST_FIRST = (Outcome.ESTIMATED, Outcome.ABSTAINED, Outcome.REFUSED, Outcome.HEADER_ONLY)

@@ -22,6 +22,8 @@ from dicom_ai_node.dicom.limits import Limits
 from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.heads import FindingsHead
+from dicom_ai_node.rules.attributes import OF_SERIES
 from dicom_ai_node.types import Finding
 
 UNREADABLE = Reason("unreadable", "the file cannot be read as DICOM")
@@ -45,6 +47,17 @@ class LoadedBundle:
         self.accepted = manifest.accepted
         self.terms = manifest.terms
         self.research = manifest.research
+        route = manifest.accepts
+        self.tells_of_studies = (
+            bool(route.sample)
+            or route.takes == "series"
+            or any(
+                head.attribute in OF_SERIES
+                for head in manifest.heads
+                if not isinstance(head, FindingsHead)
+            )
+        )
+        """Whether what it answers is of a series or study, and an image alone says little."""
 
     @cached_property
     def estimator(self) -> Estimator:
@@ -84,6 +97,9 @@ class PreparedPart:
     """One for each of ``tensors``, once the network was asked."""
     unread: list[ImageRef] = field(default_factory=list)
     """Images that are accepted and for which others of their series stand."""
+    more_refused: list[ImageResult] = field(default_factory=list)
+    """Images that are refused for what :data:`MOST_REFUSED` others of their series are: their
+    number is known, and no result names them."""
     offered: int = 0
     """Images and frames that could have been read, where a sample was; else 0."""
 
@@ -143,20 +159,41 @@ def show(
         fit = _fit(part, members)
         if not fit:
             continue
-        ordered = pixels.in_order([file.header for file in fit])
         part.offered += sum(pixels.frames_of(file.header) for file in fit)
+        ordered = pixels.in_order([file.header for file in fit])
         if route.takes == "series":
             found += _show_series(part, [fit[at] for at in ordered.indices], limits)
-            continue
-        chosen = ordered.sample(route.sample)
-        part.unread += [fit[at].image for at in set(range(len(fit))) - set(chosen)]
-        for at in chosen:
-            inputs = len(part.tensors)
-            found += _show_image(part, fit[at], known, limits)
-            tried += max(1, len(part.tensors) - inputs)
+        else:
+            tried += _show_sample(part, fit, ordered, found, known, limits)
     if route.takes == "series" or tried == part.offered:
         part.offered = 0
     return found
+
+
+def _show_sample(
+    part: PreparedPart,
+    fit: Sequence[ReadableFile],
+    ordered: pixels.Ordered,
+    found: list[Finding],
+    known: Known,
+    limits: Limits,
+) -> int:
+    """Make the inputs of a sample of a series; return how many images and frames were tried.
+
+    ``found`` grows.
+    """
+    tried = 0
+
+    def shown(at: int) -> bool:
+        nonlocal tried
+        inputs = len(part.tensors)
+        found.extend(_show_image(part, fit[at], known, limits))
+        tried += max(1, len(part.tensors) - inputs)
+        return len(part.tensors) > inputs
+
+    read = pixels.read_sample(ordered, part.bundle.manifest.accepts.sample, shown)
+    part.unread += [file.image for at, file in enumerate(fit) if at not in read]
+    return tried
 
 
 def _fit(part: PreparedPart, files: Sequence[ReadableFile]) -> list[ReadableFile]:
@@ -175,7 +212,7 @@ def _fit(part: PreparedPart, files: Sequence[ReadableFile]) -> list[ReadableFile
             if refused[code] <= MOST_REFUSED:
                 part.refused.append(_refused(file.image, error.reason))
             else:
-                part.unread.append(file.image)
+                part.more_refused.append(_refused(file.image, error.reason))
         else:
             fit.append(file)
     return fit
@@ -207,10 +244,11 @@ def _show_image(
 def _show_series(
     part: PreparedPart, files: Sequence[ReadableFile], limits: Limits
 ) -> list[Finding]:
-    """Make one input of all images of a series, in whose place its first image stands."""
+    """Make one input of all images of a series, in whose place its first image stands.
+
+    Those that are damaged are refused by themselves, as long as the others make a volume.
+    """
     route = part.bundle.manifest.accepts
-    first = files[0].image
-    part.unread += [file.image for file in files[1:]]
     try:
         shown = pixels.show_series(
             [(file.header, file.path) for file in files],
@@ -220,8 +258,14 @@ def _show_series(
             sample=route.sample,
         )
     except (PixelsRefused, UnreadableInstance) as error:
-        part.refused.append(_refused(first, _reason(error)))
+        part.refused.append(_refused(files[0].image, _reason(error)))
+        part.unread += [file.image for file in files[1:]]
         return []
+    first, *others = [file.image for at, file in enumerate(files) if at not in shown.missing]
+    part.unread += others
+    damaged = [_refused(files[at].image, _reason(error)) for at, error in shown.missing.items()]
+    part.refused += damaged[:MOST_REFUSED]
+    part.more_refused += damaged[MOST_REFUSED:]
     part.images.append(first)
     part.tensors.append(shown.tensor)
     return list(shown.findings)

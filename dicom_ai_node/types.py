@@ -112,6 +112,10 @@ class CheckedAttribute:
     not be there, what other attributes state in its place."""
     censored: bool = False
     """It is a lower bound, not a value: a de-identified '90 or over'."""
+    by_series: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Of an attribute of the series, where that differs: by SeriesInstanceUID the value that its
+    images are compared with, '' where there is none or a rule doubts it. Empty where all series
+    have one value."""
 
     @property
     def number(self) -> float | None:

@@ -1,7 +1,7 @@
 """Studies made of files on a disk: the public format of ``infer``, and its reports."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,11 +35,13 @@ from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.identity import EncodedReport
 from dicom_ai_node.rules import RULES_VERSION
+from dicom_ai_node.rules.body_part_meaning import BODY_PART
 
 _TOGETHER = 8
 _NO_HEADER: Final[dict[str, Any]] = {
     "kind": "picture",
     "sop_instance_uid": None,
+    "series_instance_uid": None,
     "recorded": None,
     "status": None,
     "rules": [],
@@ -177,7 +179,7 @@ def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[Ima
         seen = [
             (part, said, one)
             for part, said in zip(done.prepared.parts, done.result.parts, strict=True)
-            for one in (*said.images, *_unread(part))
+            for one in (*said.images, *part.more_refused, *_unread(part))
             if one.image is image
         ]
         part, said, one = seen[0]
@@ -185,7 +187,8 @@ def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[Ima
             "path": str(path),
             "kind": "dicom",
             "sop_instance_uid": image.sop_instance_uid,
-            **_document(done, said, one),
+            "series_instance_uid": image.series_instance_uid,
+            **_document(done, part, said, one),
             "recorded": recorded_part(done.result.check),
             "status": status_part(done.result.check),
             "rules": list(done.result.check.rules),
@@ -195,7 +198,7 @@ def _answers(done: _Done, pictures: Pictures | None, fault: str) -> Iterator[Ima
             document |= _NO_HEADER
         if others := seen[1:]:
             document["further"] = [
-                _document(done, said, one) | {"model": _model(part.bundle)}
+                _document(done, part, said, one) | {"model": _model(part.bundle)}
                 for part, said, one in others
             ]
         document["saliency"] = [
@@ -237,33 +240,63 @@ def _write_pictures(
     return pictures.write(explained, path) if explained else []
 
 
-def _document(done: _Done, said: BundleResult, image: ImageResult) -> dict[str, Any]:
+def _document(
+    done: _Done, part: PreparedPart, said: BundleResult, image: ImageResult
+) -> dict[str, Any]:
     """Return the public form of what a bundle says of one image.
 
-    Its reason to abstain from the study holds for each of the images. Where it read a sample, what
-    it says of the study stands beside: no image says it alone.
+    Its reason to abstain from the study holds for each of the images. Where no image says alone
+    what is said of the study, that stands beside.
     """
     answered = image.outcome is Outcome.ESTIMATED and said.outcome is Outcome.ESTIMATED
     reason = image.reason or said.reason
     prediction = image.prediction
+    own = {one.series_instance_uid: one.answers for one in said.series}
+    answers = {**said.answers, **own.get(image.image.series_instance_uid, {})}
     document: dict[str, Any] = {
         "outcome": image.outcome if image.reason or answered else said.outcome,
         "reason": {"code": reason.code, "text": reason.text} if reason else None,
         **dict.fromkeys(said.answers),
-        "unanswered": _unanswered(said, image),
+        "unanswered": _reasons(
+            answers if image.reason is None else dict.fromkeys(said.answers, image.reason)
+        ),
         "gate": None,
     }
     if prediction is not None:
         passed = {**prediction.gates, "in_distribution": prediction.in_distribution}
         document["gate"] = {name: round(value, 4) for name, value in passed.items()}
         if answered:
-            document |= {name: _answer(name, prediction.answers[name]) for name in said.stated}
+            stated = [name for name, one in answers.items() if not isinstance(one, Reason)]
+            document |= {name: _answer(name, prediction.answers[name]) for name in stated}
     if said.research:
         document["research"] = True
-    if said.offered:
-        of_study = {name: _answer(name, answer) for name, answer in said.given.items()}
-        counts = {"read": said.read, "offered": said.offered}
-        document["study"] = {"study_instance_uid": done.study.uid, **counts, **of_study}
+    if part.bundle.tells_of_studies and not done.study.picture:
+        document["study"] = _of_study(done, part, said)
+    return document
+
+
+def _of_study(done: _Done, part: PreparedPart, said: BundleResult) -> dict[str, Any]:
+    """Return what a bundle says of the study, and of each series where those are several."""
+    read = said.read if said.offered else len(part.tensors)
+    document: dict[str, Any] = {
+        "study_instance_uid": done.study.uid,
+        "read": read,
+        "offered": said.offered or read,
+        **{name: _answer(name, answer) for name, answer in said.given.items()},
+        "unanswered": _reasons(said.answers),
+    }
+    row = done.result.check.attributes.get(BODY_PART)
+    compared = row.by_series if row is not None else {}
+    if said.series:
+        document["series"] = [
+            {
+                "series_instance_uid": one.series_instance_uid,
+                **({"compared_with": compared.get(one.series_instance_uid)} if compared else {}),
+                **{name: _answer(name, answer) for name, answer in one.stated.items()},
+                "unanswered": _reasons(one.answers),
+            }
+            for one in said.series
+        ]
     return document
 
 
@@ -284,20 +317,26 @@ def _answer(name: str, answer: Answer) -> dict[str, Any]:
     return {"estimate": answer.value, "probabilities": shares, **covered}
 
 
-def _unanswered(said: BundleResult, image: ImageResult) -> list[dict[str, str]]:
-    """Return why a head is not answered for an image: its own reason, else the study's."""
-    reasons = said.unanswered
-    if image.reason is not None:
-        reasons = dict.fromkeys(said.answers, image.reason)
+def _reasons(answers: Mapping[str, Answer | Reason]) -> list[dict[str, str]]:
+    """Return why heads are not answered."""
     return [
         {"attribute": name, "code": reason.code, "text": reason.text}
-        for name, reason in reasons.items()
+        for name, reason in answers.items()
+        if isinstance(reason, Reason)
     ]
 
 
 def _unreadable(path: Path, error: str, bundle: LoadedBundle) -> dict[str, Any]:
     reason = {"code": "unreadable", "text": error}
-    empty = ("kind", "sop_instance_uid", *bundle.heads, "gate", "recorded", "status")
+    empty = (
+        "kind",
+        "sop_instance_uid",
+        "series_instance_uid",
+        *bundle.heads,
+        "gate",
+        "recorded",
+        "status",
+    )
     return {
         "path": str(path),
         **dict.fromkeys(empty),

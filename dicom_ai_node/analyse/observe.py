@@ -120,7 +120,8 @@ class Shadow:
         part = PreparedPart(bundle, list(seen.refused), seen.images, seen.tensors)
         if bundle.manifest.accepts != first.manifest.accepts:
             part = PreparedPart(bundle, list(seen.refused))
-            wanted = {image.sop_instance_uid for image in (*seen.images, *seen.unread)}
+            more = [one.image for one in seen.more_refused]
+            wanted = {image.sop_instance_uid for image in (*seen.images, *seen.unread, *more)}
             limits = self.pipeline.limits
             try:
                 found, _ = read(

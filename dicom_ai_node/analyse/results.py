@@ -284,8 +284,18 @@ def _decided(part: BundleResult) -> dict[str, Any]:
         "outcome": part.outcome,
         "reason": part.reason.code if part.reason else "",
         "unanswered": [(name, why.code) for name, why in part.unanswered.items()],
+        **({"series": _undecided(part)} if part.series else {}),
         "images": sorted((one.image.sop_instance_uid, one.outcome) for one in part.images),
     }
+
+
+def _undecided(part: BundleResult) -> list[tuple[str, str, str]]:
+    return sorted(
+        (one.series_instance_uid, name, answer.code)
+        for one in part.series
+        for name, answer in one.answers.items()
+        if isinstance(answer, Reason)
+    )
 
 
 def study_header(source: Dataset, result: StudyResult) -> StudyHeader:

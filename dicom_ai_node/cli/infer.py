@@ -13,6 +13,7 @@ from dicom_ai_node.answers import Outcome, SaliencyMethod
 from dicom_ai_node.cli.check_header import searched
 from dicom_ai_node.cli.commands import AsJson, ConfigFile, Paths
 from dicom_ai_node.cli.common import check_folder
+from dicom_ai_node.cli.infer_studies import in_few_words, named, of_studies, parts
 from dicom_ai_node.cli.printing import (
     WIDE,
     Block,
@@ -29,14 +30,11 @@ from dicom_ai_node.cli.printing import (
 from dicom_ai_node.config import Config, load_config
 from dicom_ai_node.errors import NodeError
 from dicom_ai_node.inference.heads import RESERVED
-from dicom_ai_node.monitor.measures import spoken
 from dicom_ai_node.terminal import console, plain_terminal, progress_console
 
 if TYPE_CHECKING:
     from dicom_ai_node.analyse.saliency import Pictures
 
-_FEW = 3
-"""Findings that are named."""
 _WEAK_EVIDENCE = (
     "Grad-CAM's map of the sex shows where the image is striking more than what speaks for a sex:"
     " --saliency-method score-cam shows that better."
@@ -81,6 +79,9 @@ def infer(
         typer.Option(file_okay=False, help="Write a report per study into this folder."),
     ] = None,
     *,
+    images: Annotated[
+        bool, typer.Option("--images", help="List each image of a study that is told by series.")
+    ] = False,
     maps: Maps,
     as_json: AsJson = False,
 ) -> Output:
@@ -88,8 +89,10 @@ def infer(
 
     And whatever else bundles answer. Every image is shown to the networks whose bundles accept it,
     whatever the policy says of flagged studies; of a large series those see a sample that ask for
-    one. PNG and JPEG have no header: nothing is compared, and --sr has no report on them. Exit code
-    1 when a file is none of the three, a folder holds no file, or a report could not be written.
+    one. What is a matter of a series, as the region of a CT is, is told of each study and series;
+    --images lists their images, too. PNG and JPEG have no header: nothing is compared, and --sr has
+    no report on them. Exit code 1 when a file is none of the three, a folder holds no file, or a
+    report could not be written.
 
     --saliency writes UID-age.png, UID-sex.png and so on, by SOPInstanceUID, of each image that is
     answered; what was refused or abstained has none, and its reason is in the output. Which file
@@ -117,7 +120,7 @@ def infer(
     run = _Run(files, faults, progress, of_bundles)
     return Output(
         run.documents(settings, sr, maps, heads),
-        blocks=run.blocks(paths, maps, heads),
+        blocks=run.blocks(paths, maps, heads, each=images),
         faults=run.untold(as_json),
         ok=lambda: not faults,
         interrupted=lambda: f"{len(run.done)} of {len(files)} files are answered",
@@ -156,12 +159,15 @@ class _Run:
         in_table = tuple(f"{document['path']}: " for document in unreadable)
         yield from (fault for fault in self.faults if not fault.startswith(in_table))
 
-    def blocks(self, paths: Sequence[Path], maps: Maps, heads: Sequence[str]) -> Iterator[Block]:
+    def blocks(
+        self, paths: Sequence[Path], maps: Maps, heads: Sequence[str], *, each: bool
+    ) -> Iterator[Block]:
         """Yield what people see below the progress."""
         if not self.done:
             return
-        yield _table(self.done, paths)
-        yield from _of_studies(self.done)
+        if lines := _lines(self.done, each=each):
+            yield _table(lines, paths)
+        yield from of_studies(self.done, paths)
         if pictures := sum(document["kind"] == "picture" for document in self.done):
             yield f"{pictures} PNG or JPEG without a header: nothing recorded to compare with."
         yield from counted(document["rules"] for document in self.done)
@@ -197,18 +203,26 @@ def _is_map(file: Path, folder: Path | None, heads: Sequence[str]) -> bool:
     return folder is not None and named and file.parent.resolve() == folder.resolve()
 
 
-def _table(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Block:
-    """Return a line for each file, and one more for each further bundle that saw it.
+def _lines(done: Sequence[dict[str, Any]], *, each: bool) -> list[dict[str, Any]]:
+    """Return what is said of each file by each bundle that saw it.
 
-    Age and sex have columns; what else is answered stands below, with the reason why something is
-    not. What was told by its header alone is counted elsewhere.
+    What is told of its study is left out unless ``each`` image is asked for; what was told by its
+    header alone always is.
     """
-    said = [
+    return [
         part | {"path": document["path"], "rules": document["rules"]}
         for document in done
-        for part in _parts(document)
-        if part["outcome"] != Outcome.HEADER_ONLY
+        for part in parts(document)
+        if part["outcome"] != Outcome.HEADER_ONLY and (each or "study" not in part)
     ]
+
+
+def _table(said: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Block:
+    """Return a line for each of ``said``.
+
+    Age and sex have columns; what else is answered stands below, with the reason why something is
+    not.
+    """
     several = len({(part["model"] or {}).get("name") for part in said}) > 1
     shown = [shown_path(part["path"], paths) for part in said]
     column, width = file_column(shown)
@@ -224,10 +238,6 @@ def _table(done: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Block:
     return table((column, *names, called), with_reasons)
 
 
-def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from (document, *document.get("further", ()))
-
-
 def _below(part: dict[str, Any], several: bool) -> str:
     """Return what a bundle says of a file beside age and sex, and why it says no more."""
     answers = {
@@ -235,18 +245,13 @@ def _below(part: dict[str, Any], several: bool) -> str:
         for name, value in part.items()
         if name not in (*RESERVED, "age", "sex", "further") and value
     }
-    said = [_other(name, value) for name, value in answers.items()]
+    said = [in_few_words(name, value) for name, value in answers.items()]
     use = _use(part)
     reasons = list(dict.fromkeys(reason["text"] for reason in part["unanswered"]))
     words = "; ".join([*said, *([use] if use and said else []), *reasons])
     if not several or not part["model"]:
         return words
-    return ": ".join(filter(None, (_named(part), words)))
-
-
-def _named(part: dict[str, Any]) -> str:
-    name = str(part["model"]["name"])
-    return f"{name}, for research" if part.get("research") else name
+    return ": ".join(filter(None, (named(part), words)))
 
 
 def _use(part: dict[str, Any]) -> str:
@@ -254,30 +259,6 @@ def _use(part: dict[str, Any]) -> str:
     kinds = [value for name, value in part.items() if name not in RESERVED and value]
     findings = any("estimate" not in value for value in kinds if "probabilities" in value)
     return "not for diagnosis" if findings else ""
-
-
-def _of_studies(done: Sequence[dict[str, Any]]) -> Iterator[Block]:
-    """Yield what is said of studies of which a sample was read, once for each."""
-    told = set()
-    for document in done:
-        for part in _parts(document):
-            study = part.get("study")
-            if study is None or (key := (study["study_instance_uid"], _named(part))) in told:
-                continue
-            told.add(key)
-            yield f"study of {Path(document['path']).name}: {_named(part)}: {_of_study(study)}"
-    unread = sum(
-        all(part["outcome"] == Outcome.HEADER_ONLY for part in _parts(document))
-        for document in done
-    )
-    if unread:
-        yield f"{unread} files were read by their headers: others of their series stand for them"
-
-
-def _of_study(study: dict[str, Any]) -> str:
-    said = [_other(name, value) for name, value in study.items() if name not in RESERVED]
-    said = said or ["no answer"]
-    return f"{'; '.join(said)} ({study['read']} of {study['offered']} images were read)"
 
 
 def _passes(progress: Progress) -> Callable[[int, int], None]:
@@ -300,19 +281,3 @@ def _infer_row(document: dict[str, Any]) -> list[str]:
         f"{sex['probability_female']:.3f}" if sex and "probability_female" in sex else "",
         uncounted(document["rules"]),
     ]
-
-
-def _other(name: str, answer: dict[str, Any]) -> str:
-    """Return what a head beside age and sex answers, of findings the most probable."""
-    front = spoken(name)
-    if "interval90" in answer:
-        low, high = answer["interval90"]
-        return f"{front} {answer['estimate']:.0f} ({low:.0f}-{high:.0f})"
-    shares = answer["probabilities"]
-    if "estimate" in answer:
-        value = answer["estimate"]
-        return f"{front} {value} ({shares[value]:.0%})"
-    most = sorted(shares.items(), key=lambda one: -one[1])[:_FEW]
-    words = ", ".join(f"{spoken(label)} {share:.0%}" for label, share in most)
-    rest = f", the most probable of {len(shares)}" if len(shares) > _FEW else ""
-    return f"{front} {words}{rest}"

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from dicom_ai_node.cli import verdict
+from dicom_ai_node.cli.by_series import MOST_NAMED, of_stored
 from dicom_ai_node.cli.commands import ConfigFile, Limit, StudyUid
 from dicom_ai_node.cli.common import configuration, open_database
 from dicom_ai_node.cli.printing import (
@@ -76,10 +77,17 @@ def studies(
     return Output(rows, json=_record, blocks=[lines, count_of(rows, limit, "studies")])
 
 
-def show(study_uid: StudyUid, config: ConfigFile = None) -> Output:
+def show(
+    study_uid: StudyUid,
+    images: Annotated[
+        bool, typer.Option("--images", help="List every image, however many there are.")
+    ] = False,
+    config: ConfigFile = None,
+) -> Output:
     """Show one study: the verdict, then findings, images, every transition and each delivery.
 
-    The whole answer of the rules and the network is in --json.
+    Of more than eight images each series is a line: how many images it has, how many of them the
+    network saw, and what they show. The whole answer of the rules and the network is in --json.
 
     Example: dicom-ai-node show 1.2.840.99999.1.2.3 --json
     """
@@ -92,7 +100,7 @@ def show(study_uid: StudyUid, config: ConfigFile = None) -> Output:
     return Output(
         [detail],
         json=lambda found: _detail(found) | {"log_id": log_id},
-        blocks=_study_blocks(detail, log_id),
+        blocks=_study_blocks(detail, log_id, each=images),
     )
 
 
@@ -202,7 +210,7 @@ def _detail(detail: StudyDetail) -> dict[str, Any]:
     }
 
 
-def _study_blocks(detail: StudyDetail, log_id: str) -> Iterator[Block]:
+def _study_blocks(detail: StudyDetail, log_id: str, *, each: bool) -> Iterator[Block]:
     """The verdict in about ten lines, and below it what it was made from."""
     yield Whole(Text(f"study {visible(detail.study.study_instance_uid)}"))
     yield pairs(_summary(detail))
@@ -211,7 +219,11 @@ def _study_blocks(detail: StudyDetail, log_id: str) -> Iterator[Block]:
         findings = verdict.by_gravity(detail.result["audit"]["findings"])
         cells = [(finding["rule"], finding["reason"]) for finding in findings]
         yield table(("Rule", "Finding"), cells, title="Findings")
-    if detail.instances:
+    if detail.result and len(detail.instances) > MOST_NAMED and not each:
+        yield Text("Series", style="italic")
+        yield from of_stored(detail.result, detail.instances)
+        yield Text("--images lists each image", style="dim")
+    elif detail.instances:
         yield Text("Images", style="italic")
         yield _images(detail)
     yield from _history(

@@ -22,6 +22,7 @@ from dicom_ai_node.answers import (
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.dicom.body_parts import along_the_body, combined
+from dicom_ai_node.rules.attributes import OF_SERIES
 
 OUTSIDE_TRAINING = "outside_training_ages"
 """Code of the reason of a study whose recorded age the network was not trained on."""
@@ -122,6 +123,22 @@ def pool_images(images: Iterable[ImageResult]) -> dict[str, Answer]:
     usable = [one for one in images if one.outcome is Outcome.ESTIMATED]
     seen = [(one.prediction, one.image.series_instance_uid) for one in usable if one.prediction]
     return pool(*zip(*seen, strict=True)) if seen else {}
+
+
+def pool_series(images: Iterable[ImageResult]) -> dict[str, dict[str, Answer]]:
+    """Return the same of each series by its UID, of heads held against an attribute of a series."""
+    members: dict[str, list[Prediction]] = {}
+    for one in images:
+        if one.outcome is Outcome.ESTIMATED and one.prediction is not None:
+            members.setdefault(one.image.series_instance_uid, []).append(one.prediction)
+    return {
+        uid: {
+            name: answer
+            for name, answer in pool(predictions).items()
+            if isinstance(answer, Category) and answer.attribute in OF_SERIES
+        }
+        for uid, predictions in members.items()
+    }
 
 
 def pool(predictions: Sequence[Prediction], series: Sequence[str] = ()) -> dict[str, Answer]:

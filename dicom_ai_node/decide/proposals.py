@@ -136,8 +136,18 @@ def _inferred_body_part(
 
 
 def _one_series_or_span(result: StudyResult, answer: Category) -> bool:
-    """Whether what the answer says of the study is true of each of its series."""
+    """Whether what the answer says of the study is true of each of its series.
+
+    One of them shows all of it, and no other anything else: a chest beside an abdomen are two.
+    """
     part = result.answering(BODY_PART)
+    of_series = [one.stated.values() for one in part.series] if part else []
+    if of_series and not any(
+        isinstance(one, Category) and one.value == answer.value
+        for answers in of_series
+        for one in answers
+    ):
+        return False
     shown: dict[str, set[str]] = {}
     for image in part.images if part else ():
         for one in image.prediction.answers.values() if image.prediction else ():

@@ -28,6 +28,7 @@ from dicom_ai_node.answers import (
     Prediction,
     Quantity,
     Reason,
+    SeriesResult,
     StudyResult,
 )
 from dicom_ai_node.rules.attributes import ATTRIBUTES, Attribute
@@ -41,8 +42,9 @@ _OF_KIND: Mapping[str, TypeAdapter[Answer]] = {
 }
 _FEMALE = "probability_female"
 _KEYS = frozenset(
-    {"study_instance_uid", "outcome", "audit", "images", "reason", "model", "unanswered"}
-    | {"trained_ages", "further", "of_first", "research", "offered", "read"}
+    {"study_instance_uid", "series_instance_uid", "outcome", "audit", "images", "reason", "model"}
+    | {"unanswered", "trained_ages", "further", "of_first", "research", "offered", "read"}
+    | {"series"}
 )
 
 
@@ -69,13 +71,28 @@ def _part_to_json(part: BundleResult) -> dict[str, Any]:
         "reason": _as_json(part.reason),
         **{name: answer_to_json(name, answer) for name, answer in part.answers.items()},
         "model": asdict(part.model) if part.model else None,
-        "unanswered": [
-            {"attribute": name, "reason": asdict(why)} for name, why in part.unanswered.items()
-        ],
+        "unanswered": _unanswered(part.answers),
         "trained_ages": list(part.trained_ages) if part.trained_ages else None,
         **({"research": True} if part.research else {}),
         **({"offered": part.offered, "read": part.read} if part.offered else {}),
+        **({"series": [_series(one) for one in part.series]} if part.series else {}),
     }
+
+
+def _series(one: SeriesResult) -> dict[str, Any]:
+    return {
+        "series_instance_uid": one.series_instance_uid,
+        **{name: answer_to_json(name, answer) for name, answer in one.answers.items()},
+        "unanswered": _unanswered(one.answers),
+    }
+
+
+def _unanswered(answers: Mapping[str, Answer | Reason]) -> list[dict[str, Any]]:
+    return [
+        {"attribute": name, "reason": asdict(why)}
+        for name, why in answers.items()
+        if isinstance(why, Reason)
+    ]
 
 
 def parts_in(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -94,23 +111,32 @@ def result_from_json(values: Mapping[str, Any]) -> StudyResult:
 
 def _read_part(values: Mapping[str, Any]) -> BundleResult:
     reason = _reason(values["reason"])
-    why = {one["attribute"]: Reason(**one["reason"]) for one in values.get("unanswered", ())}
-    unknown = reason or Reason("unknown", "no reason was given")  # older results give none
     ages, model = values.get("trained_ages"), values["model"]
     return BundleResult(
         Outcome(values["outcome"]),
         reason,
         tuple(_read_image(one) for one in values["images"]),
-        {
-            name: answer_from_json(name, values[name]) if values[name] else why.get(name, unknown)
-            for name in heads_in(values)
-        },
+        _read_answers(values, reason),
         ModelIdentity(**model) if model else None,
         (ages[0], ages[1]) if ages else None,
         research=values.get("research", False),
         offered=values.get("offered", 0),
         read=values.get("read", 0),
+        series=tuple(
+            SeriesResult(one["series_instance_uid"], _read_answers(one, None))
+            for one in values.get("series", ())
+        ),
     )
+
+
+def _read_answers(values: Mapping[str, Any], reason: Reason | None) -> dict[str, Answer | Reason]:
+    """Read what is answered; ``reason`` is why all that is not is not, as older results say."""
+    why = {one["attribute"]: Reason(**one["reason"]) for one in values.get("unanswered", ())}
+    unknown = reason or Reason("unknown", "no reason was given")
+    return {
+        name: answer_from_json(name, values[name]) if values[name] else why.get(name, unknown)
+        for name in heads_in(values)
+    }
 
 
 def check_to_json(
@@ -134,6 +160,7 @@ def check_to_json(
             f"meant_{row.name}": row.meant if key in units else row.meant or ""
             for key, row in rows.items()
         },
+        **{f"{row.name}_by_series": dict(row.by_series) for row in rows.values() if row.by_series},
     }
 
 
@@ -164,6 +191,7 @@ def _row(attribute: Attribute, values: Mapping[str, Any]) -> CheckedAttribute:
         _number(recorded[f"{name}_{unit}"]) if unit else attribute.code(recorded[name]),
         _number(meant) if unit else meant or None,
         censored=values.get(f"censored_{name}", False),
+        by_series=values.get(f"{name}_by_series", {}),
     )
 
 

@@ -14,12 +14,14 @@ from dicom_ai_node.answers import (
     Outcome,
     Quantity,
     Reason,
+    SeriesResult,
     StudyResult,
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.body_part import held_against_body_part
 from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
-from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images
+from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images, pool_series
+from dicom_ai_node.dicom.body_parts import BODY_PARTS, along_the_body, combined
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age
 from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Severity
 
@@ -28,7 +30,7 @@ Answers = Mapping[str, Answer | Reason]
 _WHY_NOT_ASSESSED = {
     "PatientSex": " ('O', sex parameters for clinical use, a gender identity, or a rule that is"
     " disabled)",
-    "BodyPartExamined": " (its series record parts that no one term names, or a rule is disabled)",
+    "BodyPartExamined": " (a series records parts that no one term names, or a rule is disabled)",
 }
 
 
@@ -100,8 +102,9 @@ def decide(
     ``ages`` is the range of the training data: a patient recorded outside it gets no estimate,
     unless the image clearly contradicts that age.
     ``disabled`` holds the ids of rules that find nothing.
-    The outcome is ``estimated`` when at least one image passed all gates and one of its answers is
-    certain enough, ``abstained`` when the network saw one but must not answer, else ``refused``.
+    The outcome is ``estimated`` when at least one image passed all gates and one answer, of the
+    study or of a series, is certain enough, ``abstained`` when the network saw one but must not
+    answer, else ``refused``.
     """
 
     def silent(outcome: Outcome, reason: Reason, answers: Answers | None = None) -> BundleResult:
@@ -112,8 +115,19 @@ def decide(
     if not pooled:
         seen = any(one.prediction is not None for one in images)
         return silent(Outcome.ABSTAINED if seen else Outcome.REFUSED, _common_reason(images))
+
+    def permitted(name: str, answer: Answer) -> Answer | Reason:
+        return _withheld(name, answer, check, policy) or answer
+
+    of_series = [(uid, said) for uid, said in pool_series(images).items() if said]
+    series = tuple(
+        SeriesResult(uid, {name: permitted(name, answer) for name, answer in said.items()})
+        for uid, said in of_series
+        if len(of_series) > 1
+    )
     answers: Answers = {
-        name: _withheld(name, answer, check, policy) or answer for name, answer in pooled.items()
+        name: _parts_differ(name, series) or permitted(name, answer)
+        for name, answer in pooled.items()
     }
     # A recorded age that the image belies is no reason to take the image for a child's.
     if (reason := _outside(check, ages)) is not None and not any(
@@ -124,10 +138,29 @@ def decide(
         for answer in answers.values()
     ):
         return silent(Outcome.ABSTAINED, reason)
-    if all(isinstance(answer, Reason) for answer in answers.values()):
+    if not any(one.stated for one in series) and all(
+        isinstance(answer, Reason) for answer in answers.values()
+    ):
         reason = Reason("too_uncertain", _none_is_certain(list(answers)))
         return silent(Outcome.ABSTAINED, reason, answers)
-    return BundleResult(Outcome.ESTIMATED, None, tuple(images), answers, model, ages)
+    return BundleResult(Outcome.ESTIMATED, None, tuple(images), answers, model, ages, series=series)
+
+
+def _parts_differ(name: str, series: Sequence[SeriesResult]) -> Reason | None:
+    """Return why series that show several parts have no answer in common; None where they have.
+
+    They have one where one term has all parts, or where one series alone is sure of what it shows.
+    """
+    said = [one.stated[name] for one in series if name in one.stated]
+    shown = [one for one in said if isinstance(one, Category)]
+    parts = {part for one in shown for part in one.covered or (one.value,)} & BODY_PARTS.keys()
+    if combined(parts) or not parts:
+        return None
+    values = along_the_body({one.value for one in shown} & BODY_PARTS.keys())
+    return Reason(
+        f"{name}_differs",
+        f"its series show parts of the body that no one term has: {', '.join(values)}",
+    )
 
 
 def combine(

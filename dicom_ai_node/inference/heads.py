@@ -18,7 +18,16 @@ RESERVED = frozenset(
         *("path", "kind", "sop_instance_uid", "outcome", "reason", "unanswered", "gate"),
         *("recorded", "status", "rules", "model", "saliency", "study_instance_uid", "audit"),
         *("images", "trained_ages", "features", "texture", "content", "in_distribution"),
-        *("of_first", "further", "research", "offered", "read", "study"),
+        *(
+            "of_first",
+            "further",
+            "research",
+            "offered",
+            "read",
+            "study",
+            "series",
+            "series_instance_uid",
+        ),
     }
 )
 """No row may be called so: answers stand beside these in public formats and tensors."""

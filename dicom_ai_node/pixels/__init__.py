@@ -6,7 +6,7 @@ from dicom_ai_node.pixels.frame import GreyFrame, Shown, grey, read_frame
 from dicom_ai_node.pixels.functional_groups import frames_of
 from dicom_ai_node.pixels.inputs import load, show, show_all, show_series
 from dicom_ai_node.pixels.normalise import CONTRACT, normalise
-from dicom_ai_node.pixels.order import in_order
+from dicom_ai_node.pixels.order import Ordered, in_order, read_sample
 from dicom_ai_node.pixels.pictures import grey_from_picture, is_picture, load_picture
 from dicom_ai_node.pixels.refusals import RADIOGRAPHY, Accepted, RefusalCode, refuse_unfit
 
@@ -19,6 +19,7 @@ __all__ = [
     "Accepted",
     "Contract",
     "GreyFrame",
+    "Ordered",
     "RefusalCode",
     "Shown",
     "frames_of",
@@ -31,6 +32,7 @@ __all__ = [
     "normalise",
     "read_frame",
     "read_header",
+    "read_sample",
     "refuse_unfit",
     "show",
     "show_all",

@@ -1,19 +1,21 @@
 """From DICOM files to the inputs of the networks, by the contract that a bundle names."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.errors import PixelsRefused
+from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.pixels.contracts import PROJECTIONS, SQUARE, WINDOWS
 from dicom_ai_node.pixels.file import open_image
 from dicom_ai_node.pixels.frame import Shown, show_square
 from dicom_ai_node.pixels.functional_groups import frame_header, frames_of, geometry
-from dicom_ai_node.pixels.order import in_order
+from dicom_ai_node.pixels.order import in_order, read_sample
 from dicom_ai_node.pixels.projections import project
 from dicom_ai_node.pixels.refusals import (
     RADIOGRAPHY,
@@ -26,6 +28,8 @@ from dicom_ai_node.pixels.sections import Section, section
 from dicom_ai_node.pixels.volume import arrange, plane_of, volume
 from dicom_ai_node.pixels.windows import windows
 from dicom_ai_node.types import Finding
+
+T = TypeVar("T")
 
 MOST_AT_ONCE = 512
 """Frames of one object that are read, where a route asks for all: their inputs are in memory."""
@@ -73,7 +77,8 @@ def show_all(
 
     One, unless it has several frames and its class may (Enhanced CT and MR): then one of each, or
     of at most ``sample`` of them, along the body, and never of more than :data:`MOST_AT_ONCE`.
-    Errors are those of :func:`load`; frames that cannot be shown are left out where others can.
+    Errors are those of :func:`load`; where frames cannot be shown and others can, the nearest ones
+    stand for them.
     """
     image = open_image(path, limits)
     refuse_unfit(image.header, accepted)
@@ -82,16 +87,34 @@ def show_all(
     if contract != WINDOWS:
         raise ValueError(f"{contract}: expected a contract whose input is an image")
     frames = frames_of(image.header)
-    shown, refused = [], []
-    for frame in _sampled(image.header, frames, sample or MOST_AT_ONCE):
+    shown: list[Shown] = []
+    refused: list[PixelsRefused] = []
+
+    def read(frame: int) -> bool:
         try:
             seen = section(image, limits, frame=frame, frames=frames)
             shown.append(_windowed(seen, size))
         except PixelsRefused as error:
             refused.append(error)
+            return False
+        return True
+
+    if frames == 1:
+        read(0)
+    else:
+        places = [geometry(image.header, frame) for frame in range(frames)]
+        read_sample(in_order(places), sample or MOST_AT_ONCE, read)
     if not shown:
         raise refused[0]
     return shown
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSeries(Shown):
+    """What the networks see of a series."""
+
+    missing: Mapping[int, PixelsRefused | UnreadableInstance] = field(default_factory=dict)
+    """Why images that were to be decoded are missing, by their places among those given."""
 
 
 def show_series(
@@ -101,46 +124,71 @@ def show_series(
     contract: str = PROJECTIONS,
     limits: Limits = DEFAULT,
     sample: int = 0,
-) -> Shown:
+) -> ShownSeries:
     """Return the one input that all images of a series make together.
 
     Of each its header, which has been found fit, and its path; at most ``sample`` images are
-    decoded, one after the other.
+    decoded, one after the other. One that cannot be decoded counts as missing: what is left must
+    be a series by itself (:func:`~dicom_ai_node.pixels.volume.arrange`).
 
-    Raises UnreadableInstance: a file is not DICOM; PixelsRefused: the images make no volume, or one
-    of them cannot be shown; ConfigError: a package is missing.
+    Raises PixelsRefused: the images make no volume, or too many of them cannot be shown;
+    ConfigError: a package is missing.
     """
     if contract != PROJECTIONS:
         raise ValueError(f"{contract}: expected a contract whose input is a series")
     places, planes = [], []
-    for header, path in files:
+    for at, (header, _) in enumerate(files):
         frames = frames_of(header)
         for frame in range(frames):
-            places.append((path, frame, frames))
+            places.append((at, frame, frames))
             planes.append(plane_of(header if frames == 1 else frame_header(header, frame)))
     stack = arrange(planes).sampled(sample)
     found: dict[Finding, None] = {}
+    lost: dict[int, PixelsRefused | UnreadableInstance] = {}
 
-    def hounsfield() -> Iterator[NDArray[np.float32]]:
-        last, image = Path(), None
-        for at in stack.order:
-            path, frame, frames = places[at]
-            if image is None or path != last:
-                last, image = path, open_image(path, limits)
-            seen = section(image, limits, frame=frame, frames=frames)
+    def hounsfield() -> Iterator[NDArray[np.float32] | None]:
+        last, image = -1, None
+        for place in stack.order:
+            at, frame, frames = places[place]
+            try:
+                if image is None or at != last:
+                    last, image = at, open_image(files[at][1], limits)
+                seen = section(image, limits, frame=frame, frames=frames)
+            except (PixelsRefused, UnreadableInstance) as error:
+                lost[place] = error
+                yield None
+                continue
             if not seen.hounsfield:
                 raise refuse(RefusalCode.NO_SCALE)
             found.update(dict.fromkeys(seen.findings))
             yield seen.values
 
-    return Shown(project(volume(stack, hounsfield()), size), tuple(found))
+    made = _unless_lost(lost, len(stack.order), lambda: volume(stack, hounsfield()))
+    if lost:
+        left = [plane for place, plane in enumerate(planes) if place not in lost]
+        _unless_lost(lost, len(stack.order), lambda: arrange(left))
+    read = {places[place][0] for place in stack.order if place not in lost}
+    missing = {places[place][0]: why for place, why in lost.items() if places[place][0] not in read}
+    return ShownSeries(project(made, size), tuple(found), missing)
 
 
-def _sampled(header: Dataset, frames: int, most: int) -> list[int]:
-    """Return the numbers of the frames that are read, from 0 on, along the body."""
-    if frames == 1:
-        return [0]
-    return in_order([geometry(header, frame) for frame in range(frames)]).sample(most)
+def _unless_lost(
+    lost: Mapping[int, PixelsRefused | UnreadableInstance], count: int, make: Callable[[], T]
+) -> T:
+    """Return what ``make`` does; where that fails for want of what was lost, say that.
+
+    Raises PixelsRefused.
+    """
+    try:
+        return make()
+    except (PixelsRefused, ValueError) as error:
+        if not lost or (isinstance(error, ValueError) and len(lost) < count):
+            raise
+        first = next(iter(lost.values()))
+        code = first.reason.code if isinstance(first, PixelsRefused) else RefusalCode.UNDECODABLE
+        detail = f": {error.reason.text}" if isinstance(error, PixelsRefused) else ""
+        text = f"{len(lost)} of {count} sections that were to be read are damaged{detail}"
+        raise PixelsRefused(code, f"{text} ({first})") from error
 
 
 def _windowed(seen: Section, size: int) -> Shown:

@@ -4,7 +4,7 @@ By ImagePositionPatient along the normal of ImageOrientationPatient (PS3.3 C.7.6
 images say so and lie parallel, else by InstanceNumber. Headers alone are read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,35 @@ class Ordered:
         middles = first + (last - first) * (np.arange(most) + 0.5) / most
         nearest = np.abs(self.places[None] - middles[:, None]).argmin(axis=1)
         return [self.indices[at] for at in dict.fromkeys(nearest.tolist())]
+
+    def neighbours(self, index: int) -> list[int]:
+        """Return the other indices, the nearest to ``index`` first."""
+        at = self.indices.index(index)
+        far = np.abs(self.places - self.places[at])
+        return [self.indices[i] for i in np.argsort(far, kind="stable").tolist() if i != at]
+
+
+def read_sample(ordered: Ordered, most: int, read: Callable[[int], bool]) -> set[int]:
+    """Hand ``read`` at most ``most`` indices, spread evenly (0: all); return those that it was.
+
+    Where it says that it could not read one, the nearest is read in its place that was not tried;
+    over the whole sample no more than as many again.
+    """
+    chosen = ordered.sample(most)
+    tried = set(chosen)
+    spare = len(chosen)
+    for index in chosen:
+        if read(index) or len(tried) == len(ordered.indices):
+            continue
+        for other in ordered.neighbours(index):
+            if not spare:
+                break
+            if other not in tried:
+                tried.add(other)
+                spare -= 1
+                if read(other):
+                    break
+    return tried
 
 
 def in_order(headers: Sequence[Dataset]) -> Ordered:

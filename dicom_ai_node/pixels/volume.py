@@ -203,8 +203,11 @@ class Volume:
         return STEP
 
 
-def volume(stack: Stack, images: Iterable[NDArray[Any]]) -> Volume:
+def volume(stack: Stack, images: Iterable[NDArray[Any] | None]) -> Volume:
     """Average ``images`` onto the grid, one after the other.
+
+    One that is None is missing: what lies between its neighbours is interpolated, and the volume
+    ends at the last that is there.
 
     Parameters
     ----------
@@ -213,18 +216,21 @@ def volume(stack: Stack, images: Iterable[NDArray[Any]]) -> Volume:
     images
         Hounsfield units of each image of ``stack.order``, in that order, of its plane's shape.
 
-    Raises ValueError: another number of images or another shape than the stack says.
+    Raises ValueError: another number of images or another shape than the stack says, or none.
     """
     grid = _grid(stack)
     values = np.full(grid, AIR, np.int16)
-    filled = 0
+    first = filled = -1
     for level, mean in _levels(stack, images, grid[1:]):
         values[level] = mean
-        for between in range(filled + 1, level):
+        first = level if first < 0 else first
+        for between in range(filled + 1, level) if filled >= 0 else ():
             share = (between - filled) / (level - filled)
             values[between] = np.rint(values[filled] * (1 - share) + mean * share)
         filled = level
-    return Volume(_upright(values, stack.axes))
+    if first < 0:
+        raise ValueError("expected an image, got none")
+    return Volume(_upright(values[first : filled + 1], stack.axes))
 
 
 def _grid(stack: Stack) -> tuple[int, int, int]:
@@ -240,21 +246,25 @@ def _reduced(plane: Plane) -> tuple[int, int]:
 
 
 def _levels(
-    stack: Stack, images: Iterable[NDArray[Any]], shape: tuple[int, int]
+    stack: Stack, images: Iterable[NDArray[Any] | None], shape: tuple[int, int]
 ) -> Iterator[tuple[int, NDArray[np.int16]]]:
     """Yield the mean of the images of each level of the grid that has any, from 0 on."""
     levels = np.rint(stack.depths / STEP).astype(int).tolist()
     total, count = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    held = False
     places = zip(levels, stack.planes, stack.offsets.tolist(), images, strict=True)
     for number, (level, plane, (down, across), image) in enumerate(places):
-        small = _small(image, plane)
-        here = slice(down, down + small.shape[0]), slice(across, across + small.shape[1])
-        total[here] += small
-        count[here] += 1
-        if number + 1 == len(levels) or levels[number + 1] != level:
+        if image is not None:
+            small = _small(image, plane)
+            here = slice(down, down + small.shape[0]), slice(across, across + small.shape[1])
+            total[here] += small
+            count[here] += 1
+            held = True
+        if held and (number + 1 == len(levels) or levels[number + 1] != level):
             mean = np.where(count > 0, total / np.maximum(count, 1), AIR)
             yield level, np.rint(mean).astype(np.int16)
             total[:], count[:] = 0, 0
+            held = False
 
 
 def _small(image: NDArray[Any], plane: Plane) -> NDArray[np.float32]:

@@ -116,7 +116,7 @@ def shown_part(header: Dataset, parts: Sequence[BundleResult]) -> Dataset:
     """
     term = text_of(header, "BodyPartExamined")
     if term not in BODY_PARTS:
-        term = _answered_part(parts)
+        term = _answered_part(text_of(header, "SeriesInstanceUID"), parts)
     ds = Dataset()
     if term:
         ds.BodyPartExamined = term
@@ -126,9 +126,10 @@ def shown_part(header: Dataset, parts: Sequence[BundleResult]) -> Dataset:
     return ds
 
 
-def _answered_part(parts: Sequence[BundleResult]) -> str:
+def _answered_part(series_uid: str, parts: Sequence[BundleResult]) -> str:
     for part in parts:
-        for answer in part.given.values():
+        own = {one.series_instance_uid: one.stated for one in part.series}
+        for answer in own.get(series_uid, part.given).values():
             if isinstance(answer, Category) and answer.attribute == "BodyPartExamined":
                 return answer.value if answer.value in BODY_PARTS else ""
     of_chests = all(codes.finding_sites({}, part.terms) == [codes.CHEST] for part in parts)

@@ -223,6 +223,7 @@ def _tree_faults(tree: bytes, asked: tuple[_Asked, ...]) -> tuple[str, ...]:
 
 def _group_faults(groups: Sequence[Dataset], asked: Sequence[_Asked]) -> Iterator[str]:
     scopes = [_answers(group, codes.SCOPE) for group in groups]
+    by_series = [codes.SCOPE_SERIES.value] in scopes
     for kind, count in ((codes.SCOPE_STUDY, len(asked)), (codes.SCOPE_HEADER, 1)):
         if scopes.count([kind.value]) != count:
             expected = "one group" if count == 1 else f"{count} groups"
@@ -232,7 +233,8 @@ def _group_faults(groups: Sequence[Dataset], asked: Sequence[_Asked]) -> Iterato
         if len(uids) != 1 or not UID(uids[0]).is_valid:
             yield "a group has no tracking unique identifier"
         if scope != [codes.SCOPE_HEADER.value]:
-            yield from _estimate_faults(group)
+            of_study = scope == [codes.SCOPE_STUDY.value]
+            yield from _estimate_faults(group, elsewhere=by_series and of_study)
     studies = [
         group
         for group, scope in zip(groups, scopes, strict=True)
@@ -242,11 +244,12 @@ def _group_faults(groups: Sequence[Dataset], asked: Sequence[_Asked]) -> Iterato
         yield from _silence_faults(group, heads)
 
 
-def _estimate_faults(group: Dataset) -> Iterator[str]:
+def _estimate_faults(group: Dataset, *, elsewhere: bool) -> Iterator[str]:
+    """Find what is wrong with estimates; ``elsewhere``: those of a study may be of its series."""
     numbers = [item for item in group.ContentSequence if item.ValueType == "NUM"]
     inferred = [item for item in group.ContentSequence if _is_inferred(item)]
     succeeded = _answers(group, codes.SUMMARY_OF_ANALYSES) == [codes.SUCCEEDED.value]
-    if succeeded != bool(inferred):
+    if succeeded != bool(inferred) and not (succeeded and elsewhere):
         yield "a group has numbers without an estimate, or an estimate without numbers"
     concepts = {_code_value(item.ConceptNameCodeSequence[0]) for item in numbers}
     for concept in sorted(concepts):

@@ -136,6 +136,7 @@ def summary_code(outcome: Outcome, reason: Reason | None) -> Code:
 # Private: how far an estimate reaches, and what the check says of an attribute
 SCOPE = Code("SCOPE", CODING_SCHEME, "Scope of the result")
 SCOPE_STUDY = Code("STUDY", CODING_SCHEME, "The study as a whole")
+SCOPE_SERIES = Code("SERIES", CODING_SCHEME, "One series")
 SCOPE_IMAGE = Code("IMAGE", CODING_SCHEME, "One image")
 SCOPE_HEADER = Code("HEADER", CODING_SCHEME, "The header as recorded")
 INTENDED_USE = Code("INTENDED_USE", CODING_SCHEME, "Intended use of the answers")

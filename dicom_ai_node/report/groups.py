@@ -6,7 +6,10 @@ that accepts something of the study:
 
 1. ``STUDY``, exactly once: the answer for the study. Where one image was estimated, or the part
    has one image, that image's group is this one, with the values of the study.
-2. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has
+2. ``SERIES``, once per series, where not all series have the same answer to what is held against an
+   attribute of the series, :data:`MOST_IMAGES` of them at most. STUDY then gives the one term for
+   all, or says that there is none.
+3. ``IMAGE``, once per remaining image: its own estimate beside the pooled one, or why it has
    none. Not where a sample of the images was read, or more than :data:`MOST_IMAGES`: then the
    STUDY group counts those that have none.
 
@@ -17,8 +20,8 @@ A group without an estimate holds no NUM: a status (CID 6042), quality, reason a
 Where a head alone has no answer, a coded reason and a comment say why.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -48,6 +51,7 @@ from dicom_ai_node.answers import (
     Outcome,
     Quantity,
     Reason,
+    SeriesResult,
     StudyResult,
 )
 from dicom_ai_node.config.stages import ReportSettings
@@ -78,7 +82,10 @@ class _Group:
     unanswered: Mapping[str, Reason] = field(default_factory=dict)
     """Why other heads are not stated."""
     counted: tuple[str, ...] = ()
-    """Of images that have no group of their own: how many have no answer, and why."""
+    """Of images that have no group of their own: how many have no answer, and why; of more series
+    than have one, how many show what."""
+    series_uid: str = ""
+    """Of a group of one series."""
 
 
 def answer_groups(
@@ -119,21 +126,68 @@ def _groups(
         unanswered=part.unanswered,
         counted=tuple(text.counted_reasons(rest)) if many else (),
     )
+    if len(part.differing) > MOST_IMAGES:
+        study = replace(study, counted=(*study.counted, *text.series_lines(part)))
+    series = [
+        _of_series(one, part, number, f"Series {at}", estimated)
+        for at, one in enumerate(part.differing[:MOST_IMAGES], 1)
+    ]
+    of_series = {one.series_instance_uid: one for one in part.series}
     others = [] if many else [
-        _of_image(one, part, number, f"Image {at}", reported) for at, one in enumerate(rest, 1)
+        _of_image(one, part, number, f"Image {at}", reported,
+                  of_series.get(one.image.series_instance_uid))
+        for at, one in enumerate(rest, 1)
     ]  # fmt: skip
-    return [study, *others]
+    return [study, *series, *others]
+
+
+def _of_series(
+    one: SeriesResult,
+    part: BundleResult,
+    number: int,
+    title: str,
+    estimated: Sequence[ImageResult],
+) -> _Group:
+    uid = one.series_instance_uid
+    reasons = [answer for answer in one.answers.values() if isinstance(answer, Reason)]
+    return _Group(
+        part,
+        number,
+        scope=codes.SCOPE_SERIES,
+        title=title,
+        images=tuple(each.image for each in estimated if each.image.series_instance_uid == uid),
+        outcome=Outcome.ESTIMATED if one.stated else Outcome.ABSTAINED,
+        reason=None if one.stated else reasons[0],
+        answers=one.stated,
+        seen=True,
+        unanswered={
+            name: answer for name, answer in one.answers.items() if isinstance(answer, Reason)
+        },
+        series_uid=uid,
+    )
 
 
 def _of_image(
-    one: ImageResult, part: BundleResult, number: int, title: str, reported: Iterable[str]
+    one: ImageResult,
+    part: BundleResult,
+    number: int,
+    title: str,
+    reported: Collection[str],
+    series: SeriesResult | None,
 ) -> _Group:
-    """An image says no more than its study: what the study withholds, its images withhold too."""
-    withheld = part.outcome is not Outcome.ESTIMATED and one.outcome is Outcome.ESTIMATED
-    outcome = part.outcome if withheld else one.outcome
+    """An image says no more than its study, or its series where that has answers of its own."""
+    said: dict[str, Answer | Reason] = {**part.answers, **(series.answers if series else {})}
+    reasons = {name: why for name, why in said.items() if isinstance(why, Reason)}
+    outcome, reason = one.outcome, one.reason
+    if outcome is Outcome.ESTIMATED and part.outcome is not Outcome.ESTIMATED:
+        outcome, reason = part.outcome, part.reason
+    elif outcome is Outcome.ESTIMATED and series and len(reasons) == len(said):
+        outcome, reason = Outcome.ABSTAINED, next(iter(reasons.values()))
+    own = series.answers if series else {}
     answers: dict[str, Answer] = {}
     if one.prediction is not None and outcome is Outcome.ESTIMATED:
-        answers = {name: one.prediction.answers[name] for name in reported}
+        names = [name for name in said if name not in reasons and (name in reported or name in own)]
+        answers = {name: one.prediction.answers[name] for name in names}
     return _Group(
         part,
         number,
@@ -141,10 +195,10 @@ def _of_image(
         title=title,
         images=(one.image,),
         outcome=outcome,
-        reason=part.reason if withheld else one.reason,
+        reason=reason,
         answers=answers,
         seen=one.prediction is not None,
-        unanswered=part.unanswered if one.outcome is Outcome.ESTIMATED else {},
+        unanswered=reasons if one.outcome is Outcome.ESTIMATED else {},
     )
 
 
@@ -153,6 +207,7 @@ def _encoded(
 ) -> MeasurementsAndQualitativeEvaluations:
     sources = [(one.sop_class_uid, one.sop_instance_uid) for one in group.images]
     subject = sources[0][1] if len(sources) == 1 else identity.study_instance_uid
+    subject = group.series_uid or subject
     model = group.part.model
     further = [str(group.number)] if group.number else []  # two bundles may see the same image
     sites = codes.finding_sites(group.answers, group.part.terms)
@@ -285,6 +340,8 @@ def _comments(group: _Group) -> list[TextContentItem]:
         lines.append(text.FINDINGS)
     if group.scope is codes.SCOPE_STUDY:
         lines += [text.DISCLAIMER, *text.coverage_lines(group.part, group.answers), *group.counted]
+    elif group.scope is codes.SCOPE_SERIES:
+        lines += text.span_lines(group.answers)
     if group.outcome is not Outcome.ESTIMATED:
         lines.append(f"No estimate: {text.reason_line(group.reason)}")
     own = {group.reason.code} if group.reason else set()

@@ -143,6 +143,8 @@ def _suggestion(
         whose_words = f" [{', '.join(whose)}]" if whose else ""
         why = f"No {spoken(head)} from the image: {plain(reason.text)}"
         page.write(f"{why}{whose_words}", shade=WHITE)
+    for line in text.series_lines(part, head):
+        page.write(f"{line[:1].upper()}{line[1:]}")
 
 
 def _others(page: Page, part: BundleResult, result: StudyResult) -> None:

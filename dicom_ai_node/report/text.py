@@ -67,12 +67,33 @@ def named_line(name: str, answer: Answer) -> str:
 
 def coverage_lines(part: BundleResult, answers: Mapping[str, Answer]) -> Iterator[str]:
     """Yield what of the body images show, and how many of them were read where not all were."""
+    yield from span_lines(answers)
+    if part.offered:
+        yield f"{_of_all(part)}, spread over each series."
+
+
+def span_lines(answers: Mapping[str, Answer]) -> Iterator[str]:
+    """Yield which parts of the body images show, where those are several."""
     for answer in answers.values():
         if isinstance(answer, Category) and len(answer.covered) > 1:
             words = [value_word(answer, each) for each in answer.covered]
             yield f"Shown, from head to foot: {', '.join(words)}."
-    if part.offered:
-        yield f"{_of_all(part)}, spread over each series."
+
+
+def series_lines(part: BundleResult, *heads: str) -> Iterator[str]:
+    """Yield of each of ``heads``, else of all, how many series show what, where series differ."""
+    named = dict.fromkeys(name for one in part.differing for name in one.answers)
+    for head in [name for name in named if not heads or name in heads]:
+        said: Counter[str] = Counter()
+        for one in part.differing:
+            answer = one.answers[head]
+            said[_category(answer) if isinstance(answer, Category) else "not stated"] += 1
+        counts = [f"{words} in {count}" for words, count in said.items()]
+        yield f"{spoken(head)} by series: {', '.join(counts)} of {len(part.differing)}"
+
+
+def _category(answer: Category) -> str:
+    return listed([value_word(answer, each) for each in answer.covered or (answer.value,)])
 
 
 def _of_all(part: BundleResult) -> str:
@@ -227,7 +248,8 @@ def _image(part: BundleResult, check: HeaderCheck) -> str:
         return "; ".join(why_not(part)) or f"no estimate: {reason_line(part.reason)}"
     said = [named_line(*one) for one in reported(part, check).items()]
     read = [_of_all(part)] if part.offered else []
-    return "; ".join([" and ".join(said), *read, *why_not(part)])
+    answers = [" and ".join(said)] if said else []
+    return "; ".join([*answers, *series_lines(part), *read, *why_not(part)])
 
 
 def why_not(part: BundleResult) -> list[str]:

@@ -19,6 +19,7 @@ from dicom_ai_node.rules.body_part_meaning import (
     described_areas,
     described_part,
     part_meant,
+    parts_by_series,
     recorded_part,
     to_be_filled,
 )
@@ -77,6 +78,9 @@ class Attribute:
     several: Callable[[Collection[str]], str] | None = None
     """Of an attribute of the series, which may differ within a study: the one code for several,
     '' where there is none. What is recorded of the study is all of them, :data:`BETWEEN` them."""
+    by_series: Callable[[Sequence[Reading], Collection[str]], Mapping[str, str]] | None = None
+    """Of such an attribute: by SeriesInstanceUID what the images of the series are compared with,
+    '' for nothing, given the ids of rules that are disabled."""
     elsewhere: Callable[[Sequence[Reading]], AttributeValue | None] = field(default=lambda _: None)
     """What other attributes state, so that it need not be there itself."""
 
@@ -248,6 +252,7 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
             # CHEST is recorded of slices from shoulder to pelvis: right, and no label of an image.
             a_label=False,
             several=combined,
+            by_series=parts_by_series,
             elsewhere=lambda readings: coded_parts(readings) or None,
         ),
     }
@@ -271,6 +276,18 @@ def trusted_part(check: HeaderCheck) -> str:
     """The recorded body part, a defined term, as :func:`trusted_age`; '' when a rule doubts it."""
     part = check.trusted(BODY_PART)
     return part if isinstance(part, str) and part in BODY_PARTS else ""
+
+
+def trusted_part_of(check: HeaderCheck, series_uid: str) -> str:
+    """The same of one series, where series record different ones."""
+    row = check.attributes.get(BODY_PART)
+    if row is None or not row.by_series or check.exempt:
+        return trusted_part(check)
+    return row.by_series.get(series_uid, "")
+
+
+OF_SERIES = frozenset(key for key, attribute in ATTRIBUTES.items() if attribute.several)
+"""Attributes of the series: what is true of one need not be of the others."""
 
 
 def recorded_age(check: HeaderCheck) -> float | None:

@@ -4,7 +4,7 @@ BodyPartExamined is an attribute of the series: what is said here is said of one
 its series.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dicom_ai_node.dicom.body_part_words import (
     areas_named,
@@ -94,6 +94,33 @@ def contradicted(header: TextHeader) -> bool:
     term, areas = recorded_part(header), described_areas(header)
     scout = "LOCALIZER" in header.parts("ImageType")
     return bool(term and areas) and not scout and areas_of(term).isdisjoint(areas)
+
+
+def parts_by_series(readings: Sequence[Reading], disabled: Collection[str]) -> Mapping[str, str]:
+    """By SeriesInstanceUID the term that the images of the series are compared with.
+
+    '' where nothing is recorded, where it is not sure what is meant, where the header's own words
+    contradict it, and where no one term has what its images record. What a rule among ``disabled``
+    would doubt is not understood either.
+    """
+    found: dict[str, set[str]] = {}
+    for reading in readings:
+        terms = found.setdefault(reading.header.clean("SeriesInstanceUID"), set())
+        if (term := _trusted(reading.header, disabled)) is not None:
+            terms.add(term)
+    return {uid: "" if "" in terms else combined(terms) for uid, terms in found.items()}
+
+
+def _trusted(header: TextHeader, disabled: Collection[str]) -> str | None:
+    """The term of one header, '' where it is not sure; None where it records nothing."""
+    text = header.clean(BODY_PART)
+    if not text:
+        return coded_part(header) or None
+    if contradicted(header) and "J3" not in disabled:
+        return ""
+    if text not in BODY_PARTS and "J2" in disabled:
+        return ""
+    return recorded_part(header)
 
 
 def part_meant(readings: Sequence[Reading]) -> str | None:

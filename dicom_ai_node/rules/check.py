@@ -7,7 +7,7 @@ The status of an attribute, the first that applies:
    given (F6), or the worklist says 'O' (G6).
 2. MALFORMED, MISSING, IMPLAUSIBLE, CONFLICT_HEADER, in this order, where a rule says so.
 3. NOT_ASSESSED where there is no usable value and the rule that would say so is disabled, or where
-   series of the study record parts of the body that no one term names.
+   the images of a series record parts of the body that no one term names.
 4. CONSISTENT. A de-identified '90 or over' is that too, and ``censored`` (E8).
 """
 
@@ -108,14 +108,17 @@ def check(
     for keyword, attribute in attributes.items():
         status, rule = _status(attribute, fired)
         elsewhere = status is None and _elsewhere(attribute, case) is not None
-        unusable = status is None and case.usual[keyword].value is None and not elsewhere
+        by_series = _by_series(attribute, case)
+        usable = case.usual[keyword].value is not None or elsewhere or any(by_series.values())
+        unusable = status is None and not usable
         if exempt or attribute.respected(case) or unusable:
             status = AttributeStatus.NOT_ASSESSED
         elif status is not None or elsewhere:
             values = attribute.propose(case, status or AttributeStatus.CONSISTENT)
             rule = rule or next(iter(_about(attribute, fired)), "")
             proposals += (Proposal(keyword, value, source, rule) for value, source in values)
-        checked[keyword] = _checked(attribute, case, status or AttributeStatus.CONSISTENT, fired)
+        row = _checked(attribute, case, status or AttributeStatus.CONSISTENT, fired)
+        checked[keyword] = replace(row, by_series=by_series) if by_series else row
     return HeaderCheck(
         checked,
         findings=tuple(_finding(rule, hit) for rule, hit in fired),
@@ -173,6 +176,14 @@ def _checked(
             for reading in case.readings
         ),
     )
+
+
+def _by_series(attribute: Attribute, case: Case) -> Mapping[str, str]:
+    """What each series records where they differ, else nothing."""
+    if attribute.by_series is None:
+        return {}
+    found = attribute.by_series(case.readings, case.settings.disabled)
+    return found if len(set(found.values())) > 1 else {}
 
 
 def _elsewhere(attribute: Attribute, case: Case) -> AttributeValue | None:

@@ -1,4 +1,8 @@
-"""What the rules read of one instance, as it was sent."""
+"""What the rules read of one instance, as it was sent.
+
+Of an Enhanced object the body part of the frames is a functional group (Frame Anatomy, PS3.3
+C.7.6.16.2.8): where nothing is said of it at the top, what its frames say stands there.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,10 +10,21 @@ from dataclasses import dataclass, field
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID
 
 from dicom_ai_node.dicom.encoding import tag_of
-from dicom_ai_node.dicom.values import PADDING, as_sent, encodings, raw_element, says_something
+from dicom_ai_node.dicom.header import sequence_of
+from dicom_ai_node.dicom.values import (
+    PADDING,
+    as_sent,
+    codes,
+    encodings,
+    raw_element,
+    says_something,
+    sent,
+)
 
 _LATER: Mapping[str, tuple[int, str]] = {
     "GenderIdentitySequence": (0x00100041, "SQ"),
@@ -42,6 +57,9 @@ ELEMENTS: Mapping[str, tuple[int, str]] = {
 }
 """Tag and VR of each (PS3.6): a file in Implicit VR names none, and a bad one names a wrong one."""
 
+_SHARED_GROUPS, _FRAME_GROUPS = 0x52009229, 0x52009230
+_FRAME_ANATOMY, _FRAME_LATERALITY = 0x00209071, 0x00209072
+
 # No attribute above may be longer; a megabyte in PatientAge must not travel through the program.
 _LONGEST = 4096
 
@@ -73,6 +91,9 @@ class TextHeader:
             values[keyword], is_text = as_sent(element, vr, codecs, longest=_LONGEST)
             if not is_text:
                 undecodable.add(keyword)
+        for keyword, said in _anatomy_of_frames(ds).items():
+            if not says_something(values.get(keyword, "")):
+                values[keyword] = said
         return cls(values, frozenset(undecodable), _transfer_syntax(ds))
 
     def __contains__(self, keyword: str) -> bool:
@@ -99,6 +120,37 @@ class TextHeader:
         """The values of a multi-valued attribute, each without its padding."""
         text = self.clean(keyword)
         return [part.strip(PADDING) for part in text.split("\\")] if text else []
+
+
+def _anatomy_of_frames(ds: Dataset) -> dict[str, str]:
+    """Return AnatomicRegionSequence and FrameLaterality of the frames of an Enhanced object.
+
+    The second as ImageLaterality, where all frames that state one state the same; what is said of
+    all frames together comes first, and each code once.
+    """
+    regions: dict[str, None] = {}
+    sides: set[str] = set()
+    for groups in (_SHARED_GROUPS, _FRAME_GROUPS):
+        for group in _items(ds, groups):
+            for anatomy in _items(group, _FRAME_ANATOMY):
+                region = raw_element(anatomy, ELEMENTS["AnatomicRegionSequence"][0])
+                if region is not None:
+                    regions |= dict.fromkeys(codes(region).split("\\"))
+                side = raw_element(anatomy, _FRAME_LATERALITY)
+                if side is not None:
+                    sides.add(sent(side.value).strip(PADDING))
+    said = {"AnatomicRegionSequence": "\\".join(filter(None, regions))[:_LONGEST]}
+    if len(sides) == 1:
+        said["ImageLaterality"] = sides.pop()
+    return {keyword: text for keyword, text in said.items() if says_something(text)}
+
+
+def _items(ds: Dataset, tag: int) -> Sequence[Dataset]:
+    element = raw_element(ds, tag)
+    items = element.value if element is not None else ()
+    if isinstance(items, bytes) and isinstance(element, RawDataElement):
+        items = sequence_of(element)
+    return items if isinstance(items, Items) else ()
 
 
 def _transfer_syntax(ds: Dataset) -> str:

@@ -88,7 +88,8 @@ def show(db: Database, study_uid: str) -> StudyDetail | None:
     """Return one study, None when it is unknown."""
     images = (
         select(
-            *instance.c["sop_instance_uid", "version", "sop_class_uid", "transfer_syntax_uid"],
+            *instance.c["sop_instance_uid", "series_instance_uid", "version"],
+            *instance.c["sop_class_uid", "transfer_syntax_uid"],
             *instance.c["received_at", "calling_ae", "path", "dropped_at"],
             report.c.kind.label("forwarded"),
             forward.c.note.label("forward_note"),

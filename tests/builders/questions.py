@@ -20,6 +20,7 @@ from dicom_ai_node.answers import (
     Outcome,
     Prediction,
     Reason,
+    SeriesResult,
     StudyResult,
     Terms,
 )
@@ -42,6 +43,12 @@ SPAN = Category(
     attribute="BodyPartExamined",
     covered=("CHEST", "ABDOMEN"),
 )
+CHEST, ABDOMEN, BRAIN, KNEE = (
+    Category({term: 0.95, other: 0.05}, attribute="BodyPartExamined", covered=(term,))
+    for term, other in (
+        ("CHEST", "ABDOMEN"), ("ABDOMEN", "CHEST"), ("BRAIN", "KNEE"), ("KNEE", "BRAIN")
+    )
+)  # fmt: skip
 REGION_TERMS = Terms(attributes={"body_region": "BodyPartExamined"})
 CT_AGE_TERMS = Terms(attributes={"age": "PatientAge"}, site=Concept("816094009", "SCT", "Chest"))
 
@@ -54,6 +61,8 @@ def question_samples() -> dict[str, Sample]:
         "region": region(20, 1000),
         "two_regions": region(2, 0),
         "no_region": _no_region(),
+        "regions_by_series": regions_by_series(),
+        "regions_apart": regions_by_series(BRAIN, KNEE),
         "research": research(),
         "all_at_once": _all_at_once(),
     }
@@ -127,6 +136,38 @@ def region(read: int, offered: int) -> Sample:
         why = Reason("undecodable", "the pixel data cannot be decoded")
         lost = ImageResult(part.images[-1].image, Outcome.REFUSED, reason=why)
         part = replace(part, images=(*part.images[:-1], lost), read=read - 1)
+    return Sample(StudyResult(STUDY_UID, check(), (part,)), headers)
+
+
+def regions_by_series(*shown: Category) -> Sample:
+    """Series of two images each: a chest beside an abdomen, or what is ``shown``.
+
+    A last one has no answer that is certain enough.
+    """
+    shown = shown or (CHEST, ABDOMEN)
+    series = [uid_of("sample", f"ct-{at}") for at in range(len(shown) + 1)]
+    headers = [
+        section_source(10 * at + number, SeriesInstanceUID=uid.encode())
+        for at, uid in enumerate(series)
+        for number in (1, 2)
+    ]
+    unsure = replace(shown[0], probabilities={"CHEST": 0.5, "ABDOMEN": 0.5})
+    of_image = [one for one in (*shown, unsure) for _ in range(2)]
+    why = Reason("body_region_uncertain", "not certain enough")
+    of_series: list[Answer | Reason] = [*shown, why]
+    said = [
+        SeriesResult(uid, {"body_region": answer})
+        for uid, answer in zip(series, of_series, strict=True)
+    ]
+    apart = Reason("body_region_differs", "its series show parts that no one term has: BRAIN, KNEE")
+    joined: Answer | Reason = SPAN if shown[0] is CHEST else apart
+    part = _part("ct-mr-region", {"body_region": SPAN}, headers, REGION_TERMS)
+    images = tuple(
+        replace(one, prediction=Prediction({"body_region": answer}, {}, 0.4))
+        for one, answer in zip(part.images, of_image, strict=True)
+    )
+    answers = {"body_region": joined}
+    part = replace(part, images=images, answers=answers, series=tuple(said))
     return Sample(StudyResult(STUDY_UID, check(), (part,)), headers)
 
 

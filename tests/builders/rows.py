@@ -20,9 +20,11 @@ SR = "1.2.840.10008.5.1.4.1.1.88.33"
 TIMING = StudySettings(quiet_seconds=10, max_wait_seconds=100)
 
 
-def instance(sop: str = "1.2.3.1", *, content: str = "a", association: str = "") -> StoredInstance:
+def instance(
+    sop: str = "1.2.3.1", *, content: str = "a", association: str = "", series: str = "1.2.3"
+) -> StoredInstance:
     return StoredInstance(
-        image=ImageRef(CR, sop, "1.2.3"),
+        image=ImageRef(CR, sop, series),
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         path=f"instances/{sop}-{content}.dcm",
         digest=f"{sop}-{content}",
@@ -41,11 +43,12 @@ def file_instance(
     now: float = 0.0,
     analysable: bool = True,
     association: str = "",
+    series: str = "1.2.3",
     settings: StudySettings = TIMING,
 ) -> Filed:
     return record(
         db,
-        instance(sop, content=content, association=association),
+        instance(sop, content=content, association=association, series=series),
         study_instance_uid=study,
         analysable=analysable,
         settings=settings,

@@ -134,17 +134,17 @@ def enhanced(
     }
     ds = radiograph(frames[0], study=study, **defaults | values)
     shared = Dataset()
-    shared.PlaneOrientationSequence = [_item(ImageOrientationPatient=UPRIGHT)]
+    shared.PlaneOrientationSequence = [item(ImageOrientationPatient=UPRIGHT)]
     shared.PixelMeasuresSequence = [
-        _item(PixelSpacing=[400.0 / side, 400.0 / side], SliceThickness=5.0)
+        item(PixelSpacing=[400.0 / side, 400.0 / side], SliceThickness=5.0)
     ]
     if not mr:
         shared.PixelValueTransformationSequence = [
-            _item(RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU")
+            item(RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU")
         ]
     ds.SharedFunctionalGroupsSequence = [shared]
     ds.PerFrameFunctionalGroupsSequence = [
-        _item(PlanePositionSequence=[_item(ImagePositionPatient=[-200.0, -200.0, -5.0 * at])])
+        item(PlanePositionSequence=[item(ImagePositionPatient=[-200.0, -200.0, -5.0 * at])])
         for at in order
     ]
     if syntax in ENCODERS:
@@ -164,7 +164,7 @@ def enhanced(
     return ds
 
 
-def _item(**values: Any) -> Dataset:
+def item(**values: Any) -> Dataset:
     item = Dataset()
     for keyword, value in values.items():
         setattr(item, keyword, value)

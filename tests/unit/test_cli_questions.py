@@ -75,9 +75,15 @@ def test_infer_says_who_answers_what_below_each_file(
     assert "chest-findings: findings Finding" in said
     assert "the most probable of 14; not for diagnosis" in said
     assert "ct-age-slice, for research" in said
-    assert "ct-mr-region: body region " in said
-    (study,) = [line for line in lines if line.startswith("study of ct1.dcm: ct-mr-region: ")]
-    assert "4 of 9 images" in " ".join(lines[lines.index(study) :])
+    (study,) = [line for line in lines if line.startswith("study of ct1.dcm: 9 images")]
+    at = lines.index(study)
+    assert lines[at + 1].startswith("  ct-mr-region: body region ")
+    assert lines[at + 1].endswith(" (4 of 9 images read)")
+    assert lines[at + 2].split() == ["Series", "Images", "Read", "Shows"]
+    assert lines[at + 3].split()[:5] == ["ct1.dcm", "9", "4", "body", "region"]
+    assert "ct-mr-region" not in " ".join(lines[:at]), "no image says it alone"
+    each = infer(folder, monkeypatch, "--images")
+    assert sum("ct-mr-region: body region" in line for line in each) == 4 + 1
 
 
 def test_in_json_the_study_stands_beside_the_images_of_a_sample(

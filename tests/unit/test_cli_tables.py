@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from dicom_ai_node.types import AttributeStatus, Finding, Proposal, Severity
 from tests.builders.answers import age, prediction, study_result
 from tests.builders.checks import header_check
 from tests.builders.dicom_bytes import AGE, EXPLICIT, UIDS, data_set, dicom_file
+from tests.builders.questions import regions_by_series
 from tests.builders.rows import CR, SR, TIMING, claim_one, file_instance
 
 LONG = "1.2.826.0.1.3680043.10.1." + "1234567890." * 3 + "123456"
@@ -167,6 +169,41 @@ def test_show_begins_with_the_verdict(config: Path, run: Run) -> None:
     assert rules == ["H1", "D5", "I4"], "the gravest first, what holds of most files last"
     assert f"  {SOP}" in lines
     assert json.loads(run("show", LONG, "-c", config, "--json")[0])["result"]["age"]["mu"] == 63.2
+
+
+def test_show_tells_many_images_by_series(config: Path, run: Run) -> None:
+    """Two series of a CT that differ, and a third of reformats."""
+    sample = regions_by_series()
+    why = Reason("reformat", "The image is a reformat")
+    (part,) = sample.result.parts
+    reformats = [ImageRef(CR, f"1.2.77.{at}", "1.2.77") for at in range(8)]
+    refused = [ImageResult(one, Outcome.REFUSED, why) for one in reformats]
+    result = replace(sample.result, parts=(replace(part, images=(*part.images, *refused)),))
+    db = Database(f"sqlite:///{config.parent / 'node.db'}")
+    for image in (one.image for one in result.images):
+        file_instance(db, "1.2.7", image.sop_instance_uid, series=image.series_instance_uid)
+    close_due(db, now=1000, settings=TIMING)
+    claimed = claim_one(db, now=1000)
+    while claimed.study_uid != "1.2.7":
+        claimed = claim_one(db, now=1000)
+    finish(
+        db, claimed, NewAnalysis("k", to_json(result), False, (), inferred=True),
+        header=StudyHeader("", "20240105", "F", "", 63.0), destinations={}, reason=None, now=1000,
+    )  # fmt: skip
+    db.close()
+    lines = run("show", "1.2.7", "-c", config)
+    assert max(map(cell_len, lines)) <= 80
+    at = lines.index("Series") + 1
+    said = [line.split() for line in lines[at : at + 9]]
+    assert said[0] == ["Series", "Images", "Read", "Shows"]
+    assert said[1] == ["1", "2", "2", "body", "region", "CHEST"]
+    assert lines[at + 2] == f"  {part.series[0].series_instance_uid}"
+    assert said[3] == ["2", "2", "2", "body", "region", "ABDOMEN"]
+    assert said[5] == ["3", "2", "2", "body_region_uncertain"]
+    assert said[7] == ["4", "8", "0", "-"]
+    assert "  series 4: 8 x The image is a reformat" in lines
+    each = run("show", "1.2.7", "--images", "-c", config)
+    assert sum("The image is a reformat" in line for line in each) == 8
 
 
 def test_a_study_that_waits_is_shown(config: Path, run: Run) -> None:

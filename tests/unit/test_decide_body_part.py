@@ -19,7 +19,7 @@ from dicom_ai_node.config.stages import FillSettings, PolicySettings
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.decide.stored import check_from_json, check_to_json
 from dicom_ai_node.decide.study import combine
-from dicom_ai_node.rules.attributes import trusted_part
+from dicom_ai_node.rules.attributes import trusted_part, trusted_part_of
 from dicom_ai_node.types import AttributeStatus, HeaderCheck, ProposalSource
 from tests.builders.answers import prediction, with_part
 from tests.builders.headers import Changes, checked
@@ -65,6 +65,13 @@ def series(uid: str, **changes: Any) -> Changes:
         (
             [series("1", BodyPartExamined="HEAD"), series("2", BodyPartExamined="FOOT")],
             "FOOT, HEAD",
+            CONSISTENT,
+            None,
+        ),
+        # One series that is two parts cannot be held against its images.
+        (
+            [series("1", BodyPartExamined="HEAD"), series("1", BodyPartExamined="FOOT")],
+            "FOOT, HEAD",
             NOT_ASSESSED,
             None,
         ),
@@ -87,6 +94,67 @@ def test_its_row(
     trusted = stated if status in {CONSISTENT, MALFORMED} else None
     assert (check.trusted(KEYWORD), trusted_part(check)) == (trusted, trusted or "")
     assert check_from_json(check_to_json(check)) == check
+
+
+@pytest.mark.parametrize(
+    ("instances", "trusted"),
+    [
+        ([series("1", BodyPartExamined="HEAD"), series("2", BodyPartExamined="FOOT")], "HEAD FOOT"),
+        ([series(n, BodyPartExamined="HEAD") for n in "12"], "HEAD HEAD"),
+        ([series("1", BodyPartExamined="HEAD"), series("2", BodyPartExamined=None)], "HEAD -"),
+        (
+            [series("1", BodyPartExamined="Chest^PA"), series("2", BodyPartExamined="XYZ")],
+            "CHEST -",
+        ),
+        (
+            [
+                series("1", BodyPartExamined="HEAD", SeriesDescription="CT knee"),
+                series("2", BodyPartExamined="ABDOMEN"),
+            ],
+            "- ABDOMEN",
+        ),
+        (
+            [
+                series("1", BodyPartExamined=None, AnatomicRegionSequence=b"72696002\\Knee"),
+                series("2", BodyPartExamined="HEAD"),
+            ],
+            "KNEE HEAD",
+        ),
+        (
+            [
+                series("1", BodyPartExamined="HEAD"),
+                series("1", BodyPartExamined="FOOT"),
+                series("2", BodyPartExamined="FOOT"),
+            ],
+            "- FOOT",
+        ),
+        (
+            [
+                series("1", BodyPartExamined="HEAD", PatientSpeciesDescription="Canine"),
+                series("2", BodyPartExamined="FOOT"),
+            ],
+            "- -",
+        ),
+    ],
+)
+def test_each_series_is_held_against_what_it_records(
+    instances: list[Changes], trusted: str
+) -> None:
+    check = checked(*instances)
+    assert [trusted_part_of(check, uid) or "-" for uid in "12"] == trusted.split()
+    assert check_from_json(check_to_json(check)) == check
+
+
+def test_what_a_disabled_rule_would_doubt_is_not_compared_where_it_has_no_form() -> None:
+    padded = [series("1", BodyPartExamined="Chest^PA"), series("2", BodyPartExamined="HEAD")]
+    check = checked(*padded, disabled=("J2",))
+    assert [trusted_part_of(check, uid) for uid in "12"] == ["", "HEAD"]
+    against = [
+        series("1", BodyPartExamined="HEAD", SeriesDescription="CT knee"),
+        series("2", BodyPartExamined="ABDOMEN"),
+    ]
+    check = checked(*against, disabled=("J3",))
+    assert [trusted_part_of(check, uid) for uid in "12"] == ["HEAD", "ABDOMEN"]
 
 
 @pytest.mark.parametrize(

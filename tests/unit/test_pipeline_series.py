@@ -132,7 +132,7 @@ def test_what_is_unfit_takes_no_place_in_a_sample(bundles: dict[str, Path], tmp_
     assert outcomes.count(Outcome.ESTIMATED) == SAMPLE
     codes = [one.reason.code for one in said.images if one.reason]
     assert (codes.count("localiser"), codes.count("reformat")) == (7, 8)
-    assert len(part.unread) == 52 - len(said.images)
+    assert (len(part.unread), len(part.more_refused)) == (52 - len(said.images) - 22, 22)
     assert said.offered == 15, "what is refused was never offered"
 
 
@@ -165,15 +165,81 @@ def test_a_series_is_one_input(bundles: dict[str, Path], tmp_path: Path) -> None
     assert said.research
 
 
-def test_a_section_that_cannot_be_read_is_the_reason_of_its_series(
+def damage(images: Sequence[Dataset], *places: int) -> None:
+    for at in places:
+        images[at].PixelData = images[at].PixelData[:100]
+
+
+def test_a_section_that_cannot_be_read_is_missing_in_its_series_and_said(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """5 mm apart: two neighbours that are damaged leave a gap of 15 mm, which is allowed."""
+    pytest.importorskip("skimage")
+    images = ct_series(40, study="one")
+    damage(images, 0, 20, 21)
+    ready, result = concluded(piped(bundles, "years"), tmp_path, images)
+    (part,), (said,) = ready.parts, result.parts
+    assert said.outcome is Outcome.ESTIMATED
+    (whole,) = [one for one in said.images if one.outcome is Outcome.ESTIMATED]
+    assert numbers(images, [whole.image]) == [1], "the first that could be read"
+    lost = [one for one in said.images if one.outcome is Outcome.REFUSED]
+    assert numbers(images, [one.image for one in lost]) == [0, 20, 21]
+    assert {one.reason.code for one in lost if one.reason} == {"truncated"}
+    assert len(part.unread) == 36
+
+
+def test_a_series_is_refused_where_what_is_left_makes_no_volume(
     bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     images = ct_series(40, study="one")
-    images[20].PixelData = images[20].PixelData[:100]
-    _, result = concluded(piped(bundles, "years"), tmp_path, images)
-    (one,) = result.images
-    assert one.reason is not None
-    assert one.reason.code == "truncated"
+    damage(images, 20, 21, 22)
+    few = ct_series(9, study="one", series="few")
+    damage(few, 3, 6)
+    none = ct_series(9, study="one", series="none")
+    damage(none, *range(9))
+    _, result = concluded(piped(bundles, "years"), tmp_path, [*images, *few, *none])
+    reasons = [one.reason for one in result.images if one.reason]
+    assert [reason.code for reason in reasons] == ["truncated"] * 3
+    gap, short, nothing = (reason.text for reason in reasons)
+    assert gap.startswith("3 of 40 sections that were to be read are damaged: ")
+    assert "a gap of 20 mm between sections, expected at most 15 mm" in gap
+    assert "2 of 9 sections" in short
+    assert "7 sections, expected 8" in short
+    assert nothing.startswith("9 of 9 sections that were to be read are damaged (")
+
+
+def test_the_nearest_image_stands_for_one_that_cannot_be_read(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = ct_series(40, study="one")
+    damage(images, 15, 14)
+    opened: list[Path] = []
+    decoded = pixels.show_all
+
+    def watched(path: Path, **values: Any) -> list[pixels.Shown]:
+        opened.append(path)
+        return decoded(path, **values)
+
+    monkeypatch.setattr(pixels, "show_all", watched)
+    ready, result = concluded(piped(bundles, "region"), tmp_path, images)
+    (part,), (said,) = ready.parts, result.parts
+    read = [one.image for one in said.images if one.outcome is Outcome.ESTIMATED]
+    assert numbers(images, read) == [5, 16, 24, 34]
+    lost = [one.image for one in said.images if one.outcome is Outcome.REFUSED]
+    assert numbers(images, lost) == [15, 14]
+    assert (len(opened), len(part.unread)) == (6, 34)
+
+
+def test_of_a_series_that_cannot_be_read_a_few_are_tried(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    images = ct_series(40, study="one")
+    damage(images, *range(40))
+    ready, result = concluded(piped(bundles, "region"), tmp_path, images)
+    (part,) = ready.parts
+    assert len(result.images) == 2 * SAMPLE
+    assert len(part.unread) == 40 - 2 * SAMPLE
+    assert result.outcome is Outcome.REFUSED
 
 
 def test_reports_of_a_large_series_are_valid(bundles: dict[str, Path], tmp_path: Path) -> None:

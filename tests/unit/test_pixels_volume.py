@@ -63,6 +63,16 @@ DOWN_BACK_LEFT = [-5.0 * STEP, -4.0 * STEP, 6.0 * STEP]
 """What ``scene`` changes by along the axes of a volume."""
 
 
+def test_a_missing_image_is_as_if_it_had_never_been() -> None:
+    given, lost = planes(range(0, 60, 2)), {0, 10, 11, 29}
+    stack = arrange(given)
+    found = volume(stack, (None if at in lost else seen(given[at]) for at in stack.order))
+    left = [plane for at, plane in enumerate(given) if at not in lost]
+    np.testing.assert_array_equal(found.values, built(left).values)
+    with pytest.raises(ValueError, match="got none"):
+        volume(stack, [None] * len(given))
+
+
 def test_files_in_any_order_and_a_table_that_moves_either_way_make_the_same_volume() -> None:
     rising = planes(range(0, 60, 2))
     shuffled = random.Random(1).sample(rising, len(rising))

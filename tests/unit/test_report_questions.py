@@ -11,13 +11,21 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.dicom.values import text_of
 from dicom_ai_node.report.build import build_reports, build_saliency
 from dicom_ai_node.report.capture import NOT_FOR_DIAGNOSIS, WARNING
 from dicom_ai_node.report.check import check_report
 from dicom_ai_node.report.modules import MOST_IMAGES
 from dicom_ai_node.report.text import summary, verdict
 from dicom_ai_node.types import AttributeStatus, CheckedAttribute
-from tests.builders.questions import question_samples, region, section_source
+from tests.builders.questions import (
+    BRAIN,
+    KNEE,
+    question_samples,
+    region,
+    regions_by_series,
+    section_source,
+)
 from tests.builders.reports import Sample, explained, samples, source
 
 SAMPLES = question_samples()
@@ -123,6 +131,47 @@ def test_a_body_region_is_what_the_group_shows() -> None:
         assert values(group, "123014") == ["416550000"], "CHESTABDOMEN"
         assert certainties(group, "123014") == [93.4]
     assert "from head to foot: chest, abdomen." in comments(groups(report, "STUDY")[0])
+
+
+def test_series_that_differ_have_a_group_each() -> None:
+    sample = SAMPLES["regions_by_series"]
+    report = built(sample)
+    chest, abdomen, unsure = groups(report, "SERIES")
+    assert [values(one, "123014") for one in (chest, abdomen)] == [["816094009"], ["818981001"]]
+    assert [values(one, "363698007") for one in (chest, abdomen)] == [["816094009"], ["818981001"]]
+    for at, group in enumerate((chest, abdomen, unsure)):
+        members = [text_of(one, "SOPInstanceUID") for one in sample.sources[2 * at : 2 * at + 2]]
+        assert images(group) == sorted(members), "the evidence says of which series they are"
+    assert values(unsure, "NOBODY_REGION") == ["BODY_REGION_UNCERTAIN"]
+    (study,) = groups(report, "STUDY")
+    assert values(study, "123014") == ["416550000"], "one term has both"
+    tracking = [
+        item.UID for group in (study, chest, abdomen, unsure) for item in group.ContentSequence
+        if item.ValueType == "UIDREF"
+    ]  # fmt: skip
+    assert len(set(tracking)) == 4
+
+
+def test_series_of_which_no_one_term_names_all_have_no_answer_in_common() -> None:
+    report = built(SAMPLES["regions_apart"])
+    (study,) = groups(report, "STUDY")
+    assert values(study, "NOBODY_REGION") == ["BODY_REGION_DIFFERS"]
+    assert values(study, "111065") == ["111222"], "the analysis succeeded"
+    assert values(study, "123014") == values(study, "363698007") == []
+    brain, knee, _ = groups(report, "SERIES")
+    assert [values(one, "123014") for one in (brain, knee)] == [["12738006"], ["72696002"]]
+    assert "body region by series: brain in 1, knee in 1, not stated in 1 of 3" in summary(
+        SAMPLES["regions_apart"].result
+    )
+
+
+def test_many_series_that_differ_are_counted() -> None:
+    more = regions_by_series(*[BRAIN, KNEE] * 20)
+    report = built(more)
+    assert len(groups(report, "SERIES")) == MOST_IMAGES
+    assert "body region by series: brain in 20, knee in 20, not stated in 1 of 41" in comments(
+        groups(report, "STUDY")[0]
+    )
 
 
 def test_without_a_region_the_images_are_not_said_to_show_a_chest() -> None:

@@ -13,10 +13,13 @@ from pydicom.dataelem import RawDataElement
 from dicom_ai_node.archive.rules import ALL_RULES, markdown_table
 from dicom_ai_node.config.rules import RULE_IDS, RulesSettings
 from dicom_ai_node.dicom.encoding import SEQUENCES
+from dicom_ai_node.pixels import read_header
 from dicom_ai_node.rules import TextHeader, check, parse_age
 from dicom_ai_node.rules.ages_and_dates import encode_age_at, encode_estimate, salvage_age
 from dicom_ai_node.rules.text_header import CLINICAL_SEX_PARAMETERS, ELEMENTS
+from dicom_ai_node.types import AttributeStatus
 from tests.builders.headers import TODAY, dataset, header
+from tests.builders.series import enhanced, filed, item
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "header-rules.md"
 
@@ -29,6 +32,71 @@ def test_values_are_as_sent() -> None:
     assert "PatientBirthDate" in sent
     assert "PatientSize" not in sent
     assert sent["PatientSize"] == ""
+
+
+def anatomy(side: str, *codes: tuple[str, str]) -> Dataset:
+    """A functional group of an Enhanced object (PS3.3 C.7.6.16.2.8)."""
+    frame = item(AnatomicRegionSequence=[
+        item(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
+        for value, meaning in codes
+    ])  # fmt: skip
+    if side:
+        frame.FrameLaterality = side
+    return item(FrameAnatomySequence=[frame])
+
+
+KNEE, CHEST, ABDOMEN = ("72696002", "Knee"), ("816094009", "Chest"), ("818981001", "Abdomen")
+
+
+@pytest.mark.parametrize(
+    ("shared", "frames", "region", "side"),
+    [
+        (anatomy("R", KNEE), [], "72696002\\Knee", "R"),
+        (None, [anatomy("U", CHEST)] * 3, "816094009\\Chest", "U"),
+        (
+            None,
+            [anatomy("", CHEST), anatomy("", ABDOMEN), anatomy("", CHEST)],
+            "816094009\\Chest\\818981001\\Abdomen",
+            "",
+        ),
+        (None, [anatomy("L", KNEE), anatomy("R", KNEE)], "72696002\\Knee", ""),
+        (None, [item(), anatomy("L", KNEE)], "72696002\\Knee", "L"),
+        (item(), [item()], "", ""),
+    ],
+)
+def test_frames_of_an_enhanced_object_say_what_they_show(
+    tmp_path: Path, shared: Dataset | None, frames: list[Dataset], region: str, side: str
+) -> None:
+    """Read from a file, where nothing is converted yet."""
+    ds = enhanced(len(frames) or 1, study="one", Modality="MR")
+    for at, frame in enumerate(frames):
+        ds.PerFrameFunctionalGroupsSequence[at].update(frame)
+    if shared is not None:
+        ds.SharedFunctionalGroupsSequence[0].update(shared)
+    ((_, path),) = filed(tmp_path, [ds])
+    for given in (ds, read_header(path)):
+        found = TextHeader.from_dataset(given)
+        assert (found["AnatomicRegionSequence"], found["ImageLaterality"].strip()) == (region, side)
+        checked = check([found], settings=RulesSettings(), today=TODAY)
+        status = checked.attributes["BodyPartExamined"].status
+        assert (status is AttributeStatus.CONSISTENT) == bool(region), "it need not be there"
+
+
+def test_what_stands_at_the_top_goes_before_what_frames_say(tmp_path: Path) -> None:
+    ds = enhanced(2, study="one", ImageLaterality="L")
+    ds.AnatomicRegionSequence = [item(CodeValue="69536005", CodeMeaning="Head")]
+    ds.SharedFunctionalGroupsSequence[0].update(anatomy("R", KNEE))
+    found = TextHeader.from_dataset(ds)
+    assert found["AnatomicRegionSequence"] == "69536005\\Head"
+    assert found.clean("ImageLaterality") == "L"
+
+
+def test_a_knee_whose_frames_say_the_side_lacks_no_laterality() -> None:
+    ds = enhanced(2, study="one", Modality="MR", BodyPartExamined="KNEE")
+    bare = check([TextHeader.from_dataset(ds)], settings=RulesSettings(), today=TODAY)
+    ds.SharedFunctionalGroupsSequence[0].update(anatomy("R", KNEE))
+    said = check([TextHeader.from_dataset(ds)], settings=RulesSettings(), today=TODAY)
+    assert ("J4" in bare.rules, "J4" in said.rules) == (True, False)
 
 
 def test_converted_elements_are_read_like_raw_ones() -> None:
