@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dicom_ai_node.answers import (
@@ -119,12 +119,7 @@ def decide(
     def permitted(name: str, answer: Answer) -> Answer | Reason:
         return _withheld(name, answer, check, policy) or answer
 
-    of_series = [(uid, said) for uid, said in pool_series(images).items() if said]
-    series = tuple(
-        SeriesResult(uid, {name: permitted(name, answer) for name, answer in said.items()})
-        for uid, said in of_series
-        if len(of_series) > 1
-    )
+    series = _of_series(images, permitted)
     answers: Answers = {
         name: _parts_differ(name, series) or permitted(name, answer)
         for name, answer in pooled.items()
@@ -144,6 +139,18 @@ def decide(
         reason = Reason("too_uncertain", _none_is_certain(list(answers)))
         return silent(Outcome.ABSTAINED, reason, answers)
     return BundleResult(Outcome.ESTIMATED, None, tuple(images), answers, model, ages, series=series)
+
+
+def _of_series(
+    images: Sequence[ImageResult], permitted: Callable[[str, Answer], Answer | Reason]
+) -> tuple[SeriesResult, ...]:
+    """Return what is said of each series, nothing of a single one."""
+    found = [(uid, said) for uid, said in pool_series(images).items() if said]
+    return tuple(
+        SeriesResult(uid, {name: permitted(name, answer) for name, answer in said.items()})
+        for uid, said in found
+        if len(found) > 1
+    )
 
 
 def _parts_differ(name: str, series: Sequence[SeriesResult]) -> Reason | None:

@@ -168,7 +168,7 @@ def show_series(
         left = [plane for place, plane in enumerate(planes) if place not in lost]
         _unless_lost(lost, len(stack.order), lambda: arrange(left))
     read = {places[place][0] for place in stack.order if place not in lost}
-    missing = {places[place][0]: why for place, why in lost.items() if places[place][0] not in read}
+    missing = {places[at][0]: lost[at] for at in sorted(lost) if places[at][0] not in read}
     return ShownSeries(project(made, size), tuple(found), missing)
 
 

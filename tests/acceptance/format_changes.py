@@ -54,7 +54,17 @@ _ALERT = (
 )
 _CERTAIN = "# Propose no inferred body part that is less certain.\nmin_body_part_certainty = 0.9\n"
 _THIRD = "BodyPartExamined is a third attribute under check"
+_BY_SERIES = "what is a matter of a series is told of each series"
+_FRAMES = "an Enhanced CT of 2,000 frames with rich functional groups is read"
 INTENDED = (
+    Change("infer/*", _BY_SERIES, r'^ *"series_instance_uid": [^\n]*\n', both=True),
+    Change("infer/*", _BY_SERIES, r', ?"series_instance_uid": ?("[^"\n]*"|null)', both=True),
+    Change("help/infer", _BY_SERIES),
+    Change("help/show", _BY_SERIES),
+    Change(
+        "config/example*", _FRAMES, r"^# .*nested ones too\.(\n# .*)*\nelements = .*\n", both=True
+    ),
+    Change("config/check-json", _FRAMES, r'"elements":100000', '"elements":400000'),
     # What JSON says of it stands on lines or behind commas of its own.
     Change("*", _THIRD, r'^ *"(meant_)?body_part": "[^"\n]*",?\n', both=True),
     Change("*", _THIRD, r', ?"(meant_)?body_part": ?"[^"\n]*"', both=True),

@@ -1,6 +1,7 @@
 """Enhanced objects: each frame by itself, with what its functional groups say of it."""
 
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.dicom.classes import ENHANCED, RADIOGRAPHS
-from dicom_ai_node.dicom.limits import Limits
+from dicom_ai_node.dicom.header import header_of_file, mapped
+from dicom_ai_node.dicom.limits import DEFAULT, Limits
+from dicom_ai_node.dicom.walk import ElementSpan
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels import WINDOWS, Accepted, inputs, show_all, show_series
 from dicom_ai_node.pixels.file import ImageFile, open_image
 from dicom_ai_node.pixels.functional_groups import frame_header, frames_of
 from dicom_ai_node.pixels.sections import section
 from dicom_ai_node.pixels.windows import windows
+from tests.builders.functional_groups import full_groups
 from tests.builders.pixels import radiograph, write
 from tests.builders.series import body, ct_series, enhanced, filed
 
@@ -183,3 +187,44 @@ def test_frames_are_read_from_a_map(tmp_path: Path) -> None:
     """A native frame is a view of the file: nobody reads the others to get to it."""
     image = open_image(written(tmp_path, enhanced(COUNT, study="one")), Limits())
     assert isinstance(image.data.obj, mmap.mmap)
+
+
+def elements(path: Path) -> int:
+    """How many data elements and items a header has, as ``limits.elements`` counts them."""
+
+    def counted(parts: Sequence[ElementSpan]) -> int:
+        return sum(1 + sum(1 + counted(item.parts) for item in part.items or ()) for part in parts)
+
+    return counted(header_of_file(mapped(path), DEFAULT).header.parts)
+
+
+def test_a_legal_enhanced_ct_of_2000_frames_is_within_the_limits(tmp_path: Path) -> None:
+    def of(frames: int) -> int:
+        ds = enhanced(frames, study=f"{frames}", side=8)
+        ds.PerFrameFunctionalGroupsSequence = [full_groups(number) for number in range(frames)]
+        ((_, path),) = filed(tmp_path, [ds])
+        return elements(path)
+
+    few, more = of(2), of(12)
+    a_frame = (more - few) / 10
+    assert a_frame > 150, "as rich as the standard has them"
+    assert few + 1998 * a_frame < 0.8 * DEFAULT.elements
+
+
+def test_the_nearest_frame_stands_for_one_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((_, path),) = filed(tmp_path, [enhanced(30, study="one")])
+    tried: list[int] = []
+    decode = inputs.section
+
+    def watched(image: ImageFile, limits: Limits, *, frame: int, frames: int) -> Any:
+        tried.append(frame)
+        if frame in (14, 13):
+            raise PixelsRefused("truncated", "cut off")
+        return decode(image, limits, frame=frame, frames=frames)
+
+    monkeypatch.setattr(inputs, "section", watched)
+    shown = show_all(path, size=32, contract=WINDOWS, accepted=ROUTE, sample=3)
+    assert len(shown) == 3
+    assert tried == [5, 14, 13, 15, 24], "the nearest that was not tried, until one is read"
