@@ -229,6 +229,11 @@ class BundleResult:
         }
         return self.series if len(said) > 1 else ()
 
+    def answers_of(self, series_uid: str) -> dict[str, Answer | Reason]:
+        """What is said of the images of a series: of it where it has an answer, else the study."""
+        own = [one.answers for one in self.series if one.series_instance_uid == series_uid]
+        return {**self.answers, **(own[0] if own else {})}
+
     @property
     def seen(self) -> frozenset[str]:
         """SOP Instance UIDs of the images of which it says anything."""

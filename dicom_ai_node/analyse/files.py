@@ -251,8 +251,7 @@ def _document(
     answered = image.outcome is Outcome.ESTIMATED and said.outcome is Outcome.ESTIMATED
     reason = image.reason or said.reason
     prediction = image.prediction
-    own = {one.series_instance_uid: one.answers for one in said.series}
-    answers = {**said.answers, **own.get(image.image.series_instance_uid, {})}
+    answers = said.answers_of(image.image.series_instance_uid)
     document: dict[str, Any] = {
         "outcome": image.outcome if image.reason or answered else said.outcome,
         "reason": {"code": reason.code, "text": reason.text} if reason else None,

@@ -21,6 +21,7 @@ from dicom_ai_node.answers import (
     ImageRef,
     LabelProbabilities,
     Outcome,
+    Reason,
     SaliencyMethod,
     StudyResult,
 )
@@ -95,7 +96,9 @@ def explain_image(
         if one.image is image and one.outcome is Outcome.ESTIMATED
     ]
     prediction = answered[0] if answered else None  # none, too, where others stand for the image
-    wanted = [name for name in result.stated if heads is None or name in heads]
+    said = result.answers_of(image.series_instance_uid)
+    stated = [name for name, answer in said.items() if not isinstance(answer, Reason)]
+    wanted = [name for name in stated if heads is None or name in heads]
     if prediction is None or not wanted:
         return None
     labels = {

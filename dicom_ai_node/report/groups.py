@@ -176,7 +176,7 @@ def _of_image(
     series: SeriesResult | None,
 ) -> _Group:
     """An image says no more than its study, or its series where that has answers of its own."""
-    said: dict[str, Answer | Reason] = {**part.answers, **(series.answers if series else {})}
+    said = part.answers_of(one.image.series_instance_uid)
     reasons = {name: why for name, why in said.items() if isinstance(why, Reason)}
     outcome, reason = one.outcome, one.reason
     if outcome is Outcome.ESTIMATED and part.outcome is not Outcome.ESTIMATED:

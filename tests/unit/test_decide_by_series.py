@@ -210,3 +210,12 @@ def test_what_a_series_withholds_makes_another_result() -> None:
     sure = said(check, [*images("a", *BRAINS), *images("b", *[("KNEE", 0.97)] * 4)])
     unsure = said(check, [*images("a", *BRAINS), *images("b", *[("KNEE", 0.5)] * 4)])
     assert result_key(sure, ["d"], "s") != result_key(unsure, ["d"], "s")
+
+
+def test_images_are_said_what_their_series_is() -> None:
+    """So have maps and lines of ``infer``, also where the study has no answer in common."""
+    check = recorded(a="HEAD", b="ABDOMEN")
+    (part,) = said(check, [*images("a", *BRAINS), *images("b", *ABDOMENS)]).parts
+    shown = [getattr(part.answers_of(uid)["region"], "value", "") for uid in "ab"]
+    assert shown == ["BRAIN", "ABDOMEN"]
+    assert isinstance(part.answers_of("c")["region"], Reason), "of a series that was not seen"

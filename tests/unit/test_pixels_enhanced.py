@@ -21,9 +21,9 @@ from pydicom.uid import (
 )
 
 from dicom_ai_node.dicom.classes import ENHANCED, RADIOGRAPHS
+from dicom_ai_node.dicom.encoding import ElementSpan
 from dicom_ai_node.dicom.header import header_of_file, mapped
 from dicom_ai_node.dicom.limits import DEFAULT, Limits
-from dicom_ai_node.dicom.walk import ElementSpan
 from dicom_ai_node.errors import PixelsRefused
 from dicom_ai_node.pixels import WINDOWS, Accepted, inputs, show_all, show_series
 from dicom_ai_node.pixels.file import ImageFile, open_image
@@ -216,13 +216,12 @@ def test_the_nearest_frame_stands_for_one_that_cannot_be_read(
 ) -> None:
     ((_, path),) = filed(tmp_path, [enhanced(30, study="one")])
     tried: list[int] = []
-    decode = inputs.section
 
     def watched(image: ImageFile, limits: Limits, *, frame: int, frames: int) -> Any:
         tried.append(frame)
         if frame in (14, 13):
             raise PixelsRefused("truncated", "cut off")
-        return decode(image, limits, frame=frame, frames=frames)
+        return section(image, limits, frame=frame, frames=frames)
 
     monkeypatch.setattr(inputs, "section", watched)
     shown = show_all(path, size=32, contract=WINDOWS, accepted=ROUTE, sample=3)
