@@ -29,7 +29,10 @@ def compare(before: Path, after: Path, *, lines: int) -> int:
                     used.add(change)
                 old = changed
                 if change.both and new is not None:
-                    new = change.apply(new)
+                    changed = change.apply(new)
+                    if changed != new:
+                        used.add(change)
+                    new = changed
         whole = next((change for change in applied if change.whole), None)
         if old == new or whole:
             intended += 1

@@ -135,6 +135,10 @@ SENT = (
 )
 
 
+ODD = ("cut", "ct", "tiny", "flat", "palette", "turned")
+"""Studies of the folder of what is no radiograph."""
+
+
 def headers(pixels: list[Grey], folder: Path) -> None:
     """Write one file for each kind of fault, small where the network need not see it."""
     for name, values in FAULTS.items():

@@ -337,8 +337,8 @@ class Formats:
         return done.stdout
 
     def _mask(self) -> Mask:
-        studies = (*inputs.FAULTS, *("cut", "ct", "tiny", "flat", "palette", "turned", "nostudy"))
-        studies += ("withheld", *(f"archive{n:03d}" for n in range(inputs.ARCHIVE_STUDIES)))
+        studies = (*inputs.FAULTS, *inputs.ODD, "nostudy", "withheld")
+        studies += tuple(f"archive{n:03d}" for n in range(inputs.ARCHIVE_STUDIES))
         known = {inputs.uid(study, *more) for study in studies for more in ((), (1,), (2,))}
         known |= {inputs.uid(study, "series") for study in studies}
         return Mask({self.out: "OUT", self.old: "OUT", self.tree: "TREE"}, self.ports, known)
@@ -356,7 +356,7 @@ class Formats:
             if path.is_file():
                 path.write_text(mask.text(path.read_text()))
         shutil.rmtree(self.out / "formats" / "sent", ignore_errors=True)
-        studies = {inputs.uid(name): name for name in (*inputs.FAULTS, "withheld")}
+        studies = {inputs.uid(name): name for name in (*inputs.FAULTS, *inputs.ODD, "withheld")}
         seen: Counter[str] = Counter()
         for path in sorted((self.out / "pacs").rglob("*.dcm")):
             header = dcmread(path, stop_before_pixels=True)
@@ -368,8 +368,9 @@ class Formats:
         for folder in ("reports", "maps", "odd-maps", "score"):
             names = sorted(path for path in (self.out / folder).rglob("*") if path.is_file())
             for number, path in enumerate(names):
-                if path.suffix == ".dcm":
-                    self._save(f"infer/{folder}-{number:02d}", mask.dicom(path))
+                if path.suffix == ".dcm":  # its own name is made of what it says
+                    study = studies[str(dcmread(path).StudyInstanceUID)]
+                    self._save(f"infer/{folder}-{study}", mask.dicom(path))
                 else:
                     self._save(f"infer/{folder}-{number:02d}", f"{path.name} {mask.picture(path)}")
 
