@@ -4,7 +4,8 @@ The interval of a quantity is split conformal: errors in units of the network's 
 above apart, in groups of images that are told from each other by what is predicted of them. On
 images exchangeable with the calibration set it covers the recorded value with at least its nominal
 probability, in each group. Far from the calibration set nothing vouches for that, so sigma and all
-temperatures grow with the distance of the texture (:class:`Widening`).
+temperatures grow with the distance of the texture, or of the content where that says more of the
+errors (:class:`Widening`).
 
 The in-distribution score is a conformal p-value: the share of calibration images that lie as far
 from the training set as this one, by the features that the answers are made of.
@@ -14,7 +15,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,6 +159,14 @@ class CategoryCalibration(ManifestPart):
     temperature: float = Field(gt=0)
     widening: Widening = Widening()
     """Of the temperature."""
+    widened_by: Literal["texture", "content"] = Field(
+        "texture", exclude_if=lambda name: name == "texture"
+    )
+    """Which of the :class:`Distances` the widening is by."""
+
+    def excess(self, far: "Far") -> Floats:
+        """Of what the widening is by."""
+        return far.content if self.widened_by == "content" else far.excess
 
     def probabilities(self, logits: Floats, excess: Floats) -> Floats:
         """Calibrated probability of each value: (N, 2) from (N,) logits of the first, or (N, K)."""
@@ -265,7 +274,8 @@ class Calibration(
             if isinstance(head, QuantityHead):
                 columns[head.name] = values[:, 0]
             elif isinstance(head, CategoryHead):
-                found = self.category(head.name).probabilities(values, far.excess)
+                fitted = self.category(head.name)
+                found = fitted.probabilities(values, fitted.excess(far))
                 names = [f"{head.name}.{value}" for value in head.values]
                 columns |= dict(zip(names, found.T, strict=True))
         return columns
@@ -335,10 +345,13 @@ def excess(distances: Floats, reference: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Far:
-    """How far the texture of N images lies off, each of shape (N,)."""
+    """How far the texture and the content of N images lie off, each of shape (N,)."""
 
     p_value: Floats
     excess: Floats
+    """Of the texture, see :func:`excess`."""
+    content: Floats
+    """The same of the content."""
 
     @classmethod
     def of(cls, distances: Distances, reference: Distances) -> "Far":
@@ -346,4 +359,5 @@ class Far:
         return cls(
             p_value(distances.texture, reference.texture),
             excess(distances.texture, reference.texture),
+            excess(distances.content, reference.content),
         )

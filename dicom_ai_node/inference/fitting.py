@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -223,15 +224,23 @@ def quantile(scores: Floats, share: float) -> float:
     return round(max(float(np.sort(scores)[rank - 1]), 0.0), 4)
 
 
-def category(cases: Cases, head: CategoryHead, widening: Widening) -> CategoryCalibration:
+def category(
+    cases: Cases,
+    head: CategoryHead,
+    widening: Widening,
+    widened_by: Literal["texture", "content"] = "texture",
+) -> CategoryCalibration:
     """Temperature with the smallest log loss."""
-    factors = widening.factors(Far.of(cases.distances, cases.reference).excess)
+    far = Far.of(cases.distances, cases.reference)
+    factors = widening.factors(far.content if widened_by == "content" else far.excess)
     logits, truth = cases.raw[head.name], cases.truth[head.name]
     if len(head.values) == 2:
         found = temperature(logits / factors, 1.0 - truth)
     else:
-        found = _coolest(lambda t: _softmax_loss(logits / (t * factors)[:, None], truth))
-    return CategoryCalibration(temperature=round(found, 4), widening=widening)
+        found = softmax_temperature(logits / factors[:, None], truth)
+    return CategoryCalibration(
+        temperature=round(found, 4), widening=widening, widened_by=widened_by
+    )
 
 
 def findings(cases: Cases, head: FindingsHead, widening: Widening) -> FindingsCalibration:
@@ -287,6 +296,11 @@ def temperature(logits: Floats, positive: Floats) -> float:
     """The one of :data:`TEMPERATURES` that gives ``logits`` the smallest log loss."""
     signed = np.where(positive == 1, logits, -logits)
     return _coolest(lambda t: float(np.mean(np.logaddexp(0, -signed / t))))
+
+
+def softmax_temperature(logits: Floats, truth: Floats) -> float:
+    """The same of (N, K) logits; ``truth`` are positions of values, (N,)."""
+    return _coolest(lambda t: _softmax_loss(logits / t, truth))
 
 
 def _coolest(loss: Callable[[float], float]) -> float:

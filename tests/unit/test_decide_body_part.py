@@ -16,6 +16,7 @@ from dicom_ai_node.answers import (
     StudyResult,
 )
 from dicom_ai_node.config.stages import FillSettings, PolicySettings
+from dicom_ai_node.decide.images import pool_spans
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.decide.stored import check_from_json, check_to_json
 from dicom_ai_node.decide.study import combine
@@ -303,6 +304,16 @@ def test_images_contradict_a_part_of_which_they_show_nothing(
     assert ("J6" in check.rules) == found
     assert (check.attributes[KEYWORD].status is AGAINST_IMAGE) == found
     assert {"H1", "H2", "H3"}.isdisjoint(check.rules)
+
+
+def test_images_that_agree_are_no_more_certain_than_one() -> None:
+    """Images of one series are alike: what each of them leaves possible, all of them do."""
+    for left, found in ((0.03, False), (0.01, True)):
+        one = region(("KNEE",), KNEE=1 - left, HEAD=left)
+        together = pool_spans([[one] * 8, [one] * 8])
+        assert together.probabilities["HEAD"] == pytest.approx(left)
+        check = shown(checked({KEYWORD: "HEAD", "StudyDescription": ""}), together).check
+        assert ("J6" in check.rules) == found
 
 
 def test_the_finding_says_what_is_recorded_and_what_is_shown() -> None:

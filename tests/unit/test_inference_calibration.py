@@ -8,6 +8,7 @@ from dicom_ai_node.inference.calibration import (
     TEXTURE,
     Calibration,
     CategoryCalibration,
+    Far,
     Group,
     Predicted,
     QuantityCalibration,
@@ -18,7 +19,7 @@ from dicom_ai_node.inference.calibration import (
     sigmoids,
 )
 from dicom_ai_node.inference.fitting import Cases
-from dicom_ai_node.inference.heads import AGE, HEADS, SEX
+from dicom_ai_node.inference.heads import AGE, HEADS, SEX, CategoryHead
 from training.data.tables import DataError
 from training.fit import calibrate
 
@@ -242,6 +243,37 @@ def test_the_temperature_rises_where_certainty_was_too_great() -> None:
     )  # fmt: skip
     widening = Widening(knots=((-0.3, 1.0), (2.7, 4.0)))  # in excess over the median of exp(x)
     assert fitting.category(tempered, SEX, widening).temperature == pytest.approx(1.0, rel=0.1)
+
+
+def test_the_temperature_of_several_values_rises_with_what_changed_copies_show() -> None:
+    """Of images alone that lie near nothing is learnt of those that lie far."""
+    rng = np.random.default_rng(12)
+    head = CategoryHead(name="part", output=0, values=("A", "B", "C"))
+
+    def seen(far: np.ndarray) -> Cases:
+        true = rng.normal(0, 2, (len(far), 3))
+        chances = np.exp(true) / np.exp(true).sum(axis=1, keepdims=True)
+        truth = (chances.cumsum(axis=1) < rng.random((len(far), 1))).sum(axis=1).astype(np.float64)
+        logits = true * (1 + np.clip(far, 0, None))[:, None]
+        names = np.arange(len(far)).astype(np.str_)
+        return Cases(
+            (head,), {"part": logits}, {"part": truth}, np.exp(far), np.ones(len(far)), names
+        )
+
+    plain = seen(rng.normal(0, 0.05, 2000))
+    changed = seen(rng.uniform(0, 2, 6000))
+    found = calibrate.category_widening(plain, [changed], head)
+    assert factor(found, 0.0) == 1
+    assert factor(found, 1.0) == pytest.approx(2, abs=0.35)
+    assert factor(found, 9.0) > factor(found, 1.0)
+    assert factor(calibrate.category_widening(plain, [], head), 1.0) < 1.3
+    category = fitting.category(plain, head, found, "content")
+    assert category.temperature == pytest.approx(1, abs=0.1)
+    far = Far.of(changed.distances, plain.reference)
+    assert (category.excess(far) == far.content).all()
+    assert (CategoryCalibration(temperature=1.0).excess(far) == far.excess).all()
+    assert category.model_dump()["widened_by"] == "content"
+    assert "widened_by" not in CategoryCalibration(temperature=1.0).model_dump()
 
 
 def test_the_widening_carries_coverage_to_shifted_images() -> None:

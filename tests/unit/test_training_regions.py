@@ -97,6 +97,8 @@ def test_no_patient_stands_in_two_folds_and_each_fold_has_each_region() -> None:
     assert dealt(slices[::-1])[::-1] == folds
     outside = [*slices, one("CHEST", "x", use="train"), one("CHEST", "y", use="test")]
     assert dealt(outside)[-2:] == [-1, -1]
+    others = [one("", f"z{number}", modality="") for number in range(9)]
+    assert set(dealt([*slices, *others])[len(slices) :]) <= set(range(5))
 
 
 def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -186,6 +188,23 @@ def test_figures_count_every_right_region_and_areas_that_meet() -> None:
     recall = [f for f in measure.figures(table, "x") if f.quantity == measure.RECALL]
     assert [(f.group, f.value, f.n) for f in recall] == [("region: CHEST", 0.3333, 3)]
     assert measure.confusion(table).tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
+
+
+def test_j6_doubts_a_header_by_the_areas_that_the_image_may_show() -> None:
+    """A chest is no heart elsewhere on the body; of a whole body no header is wrong."""
+    slices = [one("CHEST", "a"), one("CHEST", "b"), one("KNEE", "c"), one("WHOLEBODY", "d")]
+    table = RegionTable(
+        slices, ("CHEST", "HEART", "KNEE"),
+        np.array([[0.99, 0, 0.01], [0.01, 0, 0.99], [0.03, 0.02, 0.95], [0.5, 0.25, 0.25]]),
+        np.zeros((4, 3), np.float32), np.ones(4, np.bool_),
+    )  # fmt: skip
+    assert table.doubted("CHEST", 0.02).tolist() == [False, True, False, False]
+    assert table.doubted("KNEE", 0.02).tolist() == [True, False, False, False]
+    assert not table.doubted("KNEE", 0.005)[2:].any()
+    right, wrong = table.alerts(0.02)
+    assert right.tolist() == [0, 1, 0, 0]
+    assert wrong[:3].tolist() == [1, 0, 0]
+    assert np.isnan(wrong[3])
 
 
 def test_the_nearest_centroid_is_of_the_other_folds() -> None:
@@ -291,7 +310,11 @@ def test_a_site_trains_its_own_from_folders(
     assert set(answer.probabilities) == {"HEAD", "CHEST", "LOWERLIMB"}
     assert estimator.manifest.spans == {"region"}
     sets = {f.dataset for f in estimator.manifest.figures}
-    assert sets == {"folds: CT", "test, site: CT", "test, site: no slices"}
+    assert sets == {
+        "folds: CT", "folds: no slices", "folds: phantoms of shapes that trained",
+        "folds: phantoms of other shapes", "folds, changed: CT", "test, site: CT",
+        "test, site: no slices",
+    }  # fmt: skip
     card = (bundle / "CARD.md").read_text()
     assert "Not a medical device" in card
     assert "| LOWERLIMB |" in card

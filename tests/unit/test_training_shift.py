@@ -21,6 +21,20 @@ def test_changed_images_keep_the_contract_and_depend_on_the_seed_alone(images: n
     assert (changed != images).any(axis=(1, 2)).all()
 
 
+def test_channels_are_changed_in_the_same_ways(images: np.ndarray) -> None:
+    """A picture's stay alike; those of HU stay apart, each with what it had."""
+    pictures = np.repeat(images[:, np.newaxis], 3, axis=1)
+    changed = shift.shifted_channels(pictures, np.random.default_rng(0))
+    assert (changed == changed[:, :1]).all()
+    assert (changed != pictures).any(axis=(1, 2, 3)).all()
+    windows = np.stack([images, images * 0.5, 1 - images], axis=1)
+    changed = shift.shifted_channels(windows, np.random.default_rng(0))
+    assert changed.shape == windows.shape
+    assert (changed[:, 0] != changed[:, 2]).any(axis=(1, 2)).all()
+    assert (changed != windows).any(axis=(2, 3)).all()
+    assert changed.dtype == np.float32
+
+
 @pytest.mark.parametrize("change", shift.CHANGES, ids=lambda change: change.__name__)
 def test_each_change_leaves_a_chest_the_same_way_round(
     change: shift.Change, images: np.ndarray

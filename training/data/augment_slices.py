@@ -90,7 +90,7 @@ def batch(
     x = x + _draw(n, rng) * strength.noise * torch.randn(n, 1, side, side, generator=rng)
     x = x.clamp(0, 1)
     spoilt = _draw(n, rng).flatten() < strength.montage
-    x = _montages(x, spoilt, rng)
+    x = montages(x, spoilt, rng)
     pages = _draw(n, rng).flatten() < strength.page
     for at in pages.nonzero().flatten().tolist():
         x[at] = page(side, rng)
@@ -186,7 +186,7 @@ def page(side: int, rng: torch.Generator) -> Tensor:
     return (pixels if source.random() < 0.7 else 1 - pixels).expand(3, -1, -1)
 
 
-def _montages(x: Tensor, chosen: Tensor, rng: torch.Generator) -> Tensor:
+def montages(x: Tensor, chosen: Tensor, rng: torch.Generator) -> Tensor:
     """Put several images of the batch into each chosen one, in rows and columns."""
     side, out = x.shape[-1], x.clone()
     for at in chosen.nonzero().flatten().tolist():

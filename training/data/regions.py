@@ -190,7 +190,7 @@ def dealt(slices: Sequence[Slice], count: int = FOLDS) -> list[int]:
             rarest = min(one.terms, key=lambda term: (rarity[term], term), default="")
             of_person[one.person][f"{one.modality} {rarest}"] += 1
     stratum = {
-        person: min(seen, key=lambda s: (rarity.get(s.split()[-1], 10**6), s))
+        person: min(seen, key=lambda s: (rarity.get(s.rpartition(" ")[2], 10**6), s))
         for person, seen in of_person.items()
     }
     load: dict[str, Counter[int]] = defaultdict(Counter)

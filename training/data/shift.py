@@ -1,4 +1,4 @@
-"""Radiographs as another hospital, archive or screen might have left them. Numpy and Pillow.
+"""Images as another hospital, archive or screen might have left them. Numpy and Pillow.
 
 Used only to see how errors grow with the distance from what the network knows
 (``training.fit.calibrate``), so the changes are stronger than, and not the code of, those that it
@@ -25,10 +25,30 @@ def shifted(images: Floats, rng: np.random.Generator) -> Floats:
     return np.stack([_shift(image, rng) for image in images])
 
 
+def shifted_channels(images: Floats, rng: np.random.Generator) -> Floats:
+    """The same of (N, C, S, S): each channel in the same ways, and without a stretch.
+
+    Channels that are alike, as those of a picture are, stay alike, and are stretched.
+    """
+    return np.stack([_shift_channels(image, rng) for image in images])
+
+
+def _shift_channels(image: Floats, rng: np.random.Generator) -> Floats:
+    seed = rng.integers(2**31)
+    if (image == image[:1]).all():
+        changed = _shift(image[0], np.random.default_rng(seed))
+        return np.repeat(changed[np.newaxis], len(image), axis=0)
+    return np.stack([_change(channel, np.random.default_rng(seed)) for channel in image])
+
+
 def _shift(image: Floats, rng: np.random.Generator) -> Floats:
+    return stretch(_change(image, rng))
+
+
+def _change(image: Floats, rng: np.random.Generator) -> Floats:
     for number in rng.choice(len(CHANGES), size=rng.integers(1, 4), replace=False):
         image = np.clip(CHANGES[number](image, rng), 0, 1, dtype=np.float32)
-    return stretch(image)
+    return image
 
 
 def equalise(image: Floats, rng: np.random.Generator) -> Floats:

@@ -7,7 +7,7 @@ hospital's. What a network says of images is computed a part of them at a time, 
 not fit into memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from dicom_ai_node.inference import fitting
 from dicom_ai_node.inference.calibration import Calibration, Distances, Floats, Space, Widening
 from dicom_ai_node.inference.engine import Raw, run
 from dicom_ai_node.inference.fitting import Bounds, Cases
-from dicom_ai_node.inference.heads import AGE, HEADS, SEX
+from dicom_ai_node.inference.heads import AGE, HEADS, SEX, CategoryHead
 from dicom_ai_node.inference.network import Network
 from training.data import shift
 from training.data.images import Images
@@ -35,6 +35,8 @@ PER_BIN = 40
 
 AGE_CAP, SEX_CAP = 2.5, 4.0
 """Largest factors; with them an interval is about as wide as all ages, a sex about even odds."""
+CATEGORY_CAP = 4.0
+"""The same of a head of several values."""
 
 RAMP = (0.15, 0.55)
 """In excess: from about the 70 % quantile of the calibration images' texture to the 95 %."""
@@ -219,6 +221,25 @@ def temperature_widening(
 ) -> Widening:
     """Like :func:`widening` for the temperature that each bin's sex logits want."""
     return _widening(excess, lambda at: fitting.temperature(logits[at], female[at]), bins, cap)
+
+
+def category_widening(
+    plain: Cases, changed: Sequence[Cases], head: CategoryHead, *, cap: float = CATEGORY_CAP
+) -> Widening:
+    """The same for a head of several values, by content: cases and changed copies of them.
+
+    All are labelled. An image that is unlike those of its kind is wrong more often than one of
+    another texture, see docs/body-region.md.
+    """
+    parts = (plain, *changed)
+    excess = np.concatenate([fitted.excess(p.content, plain.reference.content) for p in parts])
+    logits, truth = (
+        np.concatenate([columns[head.name] for columns in of])
+        for of in ([p.raw for p in parts], [p.truth for p in parts])
+    )
+    return _widening(
+        excess, lambda at: fitting.softmax_temperature(logits[at], truth[at]), BINS // 2, cap
+    )
 
 
 def _widening(

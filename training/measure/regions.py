@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.dicom.body_parts import agree
 from dicom_ai_node.inference.bundle import Figure
 from training.data.regions import Slice
@@ -23,6 +24,8 @@ BY_PIXELS = f"{ACCURACY} of the nearest centroid of pixels"
 BY_FEATURES = f"{ACCURACY} of the nearest centroid of the features it started from"
 UNMARKED = f"{ACCURACY} with margins black"
 ECE, PASSES = "region ECE", "passes the gates"
+ALERTS = (PolicySettings().body_part_alert_probability, 0.005)
+"""Of J6, ``policy.body_part_alert_probability``: as shipped, and stricter."""
 CERTAIN = (0.5, 0.7, 0.9)
 SMALLEST = 10
 """Patients that a group needs to be measured."""
@@ -41,6 +44,16 @@ def accuracy_at(level: float) -> str:
     return f"{ACCURACY} where at least {level:g} certain"
 
 
+def doubted_at(level: float) -> str:
+    """Name of the share of right headers that J6 doubts when it alerts below ``level``."""
+    return f"right headers that J6 doubts below {level:g}"
+
+
+def found_at(level: float) -> str:
+    """Name of the share of wrong headers, of a part elsewhere on the body, that J6 finds."""
+    return f"wrong headers that J6 finds below {level:g}"
+
+
 @dataclass(frozen=True, slots=True)
 class RegionTable:
     """What is said of N slices that each have a region."""
@@ -57,6 +70,11 @@ class RegionTable:
     def __len__(self) -> int:
         """How many images."""
         return len(self.slices)
+
+    def doubted(self, recorded: str, level: float) -> Bools:
+        """Of which images J6 would say that they show nothing of a recorded term, each alone."""
+        apart = np.array([not agree(recorded, value) for value in self.values], np.float64)
+        return np.asarray((1 - self.probabilities @ apart < level) & (apart[self.answer] == 1))
 
     def where(self, chosen: Bools) -> "RegionTable":
         """Some of the images."""
@@ -90,6 +108,22 @@ class RegionTable:
         pairs = zip(self.answer, self.slices, strict=True)
         return np.array([any(agree(self.values[a], t) for t in s.terms) for a, s in pairs])
 
+    def alerts(self, level: float) -> tuple[Floats, Floats]:
+        """Share of the right and of the wrong headers of each image that J6 would doubt.
+
+        Of the wrong ones each value that lies elsewhere on the body counts as much; NaN where none
+        does, as of a whole body.
+        """
+        known = {*self.values, *(term for one in self.slices for term in one.terms)}
+        doubts = {term: self.doubted(term, level) for term in known}
+        right, wrong = np.full(len(self), np.nan), np.full(len(self), np.nan)
+        for at, one in enumerate(self.slices):
+            right[at] = np.mean([doubts[term][at] for term in one.terms])
+            far = [v for v in self.values if not any(agree(v, term) for term in one.terms)]
+            if far:
+                wrong[at] = np.mean([doubts[value][at] for value in far])
+        return right, wrong
+
     @property
     def only(self) -> NDArray[np.int64]:
         """Position of the only right value, -1 where there are several."""
@@ -100,6 +134,17 @@ class RegionTable:
     def people(self) -> list[str]:
         """Who is shown."""
         return [one.person for one in self.slices]
+
+
+def joined(tables: Sequence[RegionTable]) -> RegionTable:
+    """All images of all tables, at least one."""
+    return RegionTable(
+        [one for table in tables for one in table.slices],
+        tables[0].values,
+        np.concatenate([table.probabilities for table in tables]),
+        np.concatenate([table.targets for table in tables]),
+        np.concatenate([table.passed for table in tables]),
+    )
 
 
 def ratio(weights: Floats, above: Floats, below: Floats) -> Floats:
@@ -157,6 +202,15 @@ def _overall(table: RegionTable, dataset: str, group: str) -> Iterator[Figure]:
         dataset, group, ECE, calibration_error, table.certainty, right, weights=weights, n=n
     )
     yield _figure(dataset, group, PASSES, metrics.mean, passed, weights=weights, n=n)
+    for level in ALERTS:
+        names = doubted_at(level), found_at(level)
+        for quantity, share in zip(names, table.alerts(level), strict=True):
+            known = ~np.isnan(share)
+            if known.any():
+                yield _figure(
+                    dataset, group, quantity, ratio, np.nan_to_num(share), known.astype(np.float64),
+                    weights=weights, n=int(known.sum()),
+                )  # fmt: skip
     for level in CERTAIN:
         sure = (table.certainty >= level).astype(np.float64)
         yield _figure(dataset, group, answered(level), metrics.mean, sure, weights=weights, n=n)
@@ -195,6 +249,15 @@ def groups(slices: Sequence[Slice]) -> Iterator[tuple[str, Bools]]:
         for value in np.unique(found):
             if value:
                 yield f"{name}: {value}", found == value
+
+
+def passing(passed: Bools, dataset: str) -> Figure:
+    """The share of independent images that pass the gates."""
+    people = [str(at) for at in range(len(passed))]
+    share = passed.astype(np.float64)
+    return _figure(
+        dataset, "", PASSES, metrics.mean, share, weights=resamples(people), n=len(passed)
+    )
 
 
 def of_baseline(

@@ -114,11 +114,7 @@ def text(manifest: Manifest, experiments: Sequence[Experiment] = ()) -> str:
         report.experiments(experiments),
         "## Limits",
         LIMITS,
-        "## Sources and licences",
-        "Several sources allow non-commercial use only. The weights carry no image, but whoever"
-        " uses them commercially has to judge that for themselves.",
-        sources(manifest),
-        "- ImageNet weights to start from: MobileNetV2 1.0, Apache-2.0.",
+        *closing(manifest),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -143,6 +139,17 @@ def measured(figures: Sequence[Figure], sets: Sequence[EvaluationSet]) -> list[s
         overall = report.overall(figures, data_set)
         parts += filter(None, [f"### {data_set.title}", overall, grouped])
     return parts
+
+
+def closing(manifest: Manifest) -> tuple[str, ...]:
+    """The last parts of every card of a bundle of this project's images."""
+    return (
+        "## Sources and licences",
+        "Several sources allow non-commercial use only. The weights carry no image, but whoever"
+        " uses them commercially has to judge that for themselves.",
+        sources(manifest),
+        "- ImageNet weights to start from: MobileNetV2 1.0, Apache-2.0.",
+    )
 
 
 def sources(manifest: Manifest) -> str:

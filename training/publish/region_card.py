@@ -8,6 +8,7 @@ from training.measure.figures import find
 from training.measure.markdown import cell, interval, number, table
 from training.measure.regions import (
     ACCURACY,
+    ALERTS,
     AREA,
     BY_FEATURES,
     BY_PIXELS,
@@ -19,8 +20,10 @@ from training.measure.regions import (
     UNMARKED,
     accuracy_at,
     answered,
+    doubted_at,
+    found_at,
 )
-from training.publish.card import sources
+from training.publish.card import closing
 
 PUBLISHED = (
     "Published for networks of the same kind, trained on thousands of studies and measured on"
@@ -31,7 +34,10 @@ READ_THE_TABLES = (
     "Intervals are 95 %, from resampling patients. An answer is right if it is one of the regions"
     " that the image shows; its *area* is right if answer and label have a part of the body in"
     " common, which is what a header is judged by. Recall is of images with a single right answer."
-    " `baseline` is what the commonest region would get."
+    " `baseline` is what the commonest region would get. What J6 *doubts* and *finds* is of each"
+    " image alone: of headers that name what it shows, and of those that name a value elsewhere on"
+    " the body, each of these counted alike. `changed` are copies of the slices as another scanner,"
+    " archive or screen might have left them."
 )
 
 LIMITS = """\
@@ -41,7 +47,8 @@ LIMITS = """\
   several regions are shown, each counts as right.
 - Almost all CT were pictures, whose window is burnt in: HU of DICOM are known from few series.
 - Most pictures carry the mark of their source, which is hidden at random in training.
-- Scouts, montages and screens of text were few, or made: the gate is measured on hardly any."""
+- What is no slice were radiographs, and montages, screens of text and phantoms that were made: of
+  real phantoms and scouts the gate is measured on four."""
 
 
 def text(manifest: Manifest) -> str:
@@ -57,25 +64,22 @@ def text(manifest: Manifest) -> str:
         f" {manifest.accepts.size} px, weights SHA-256 `{manifest.sha256}`.\n"
         f"- {trained.summary}\n"
         f"- {trained.images:,} slices of {trained.patients:,} patients.\n"
-        f"- Gates: `slice` (at least {manifest.thresholds['slice']}: no scout, montage, screen or"
-        " radiograph), `in_distribution` (conformal p-value, at least"
+        f"- Gates: `slice` (at least {manifest.thresholds['slice']}: no scout, montage, screen,"
+        " phantom or radiograph), `in_distribution` (conformal p-value, at least"
         f" {manifest.in_distribution}).",
         "### Regions",
         terms(manifest),
         "## What was measured",
         f"{READ_THE_TABLES} `folds` are networks of their own, each asked about patients that it"
         " was not trained with: n says of how many images. The packed one is trained on all of"
-        " them, and its temperature is fitted to these answers. `test` sets chose"
+        " them, and its temperature is fitted to these answers; it grows with the distance of the"
+        " content from what is known. `test` sets chose"
         " nothing; they were measured for each version that was packed.",
         PUBLISHED,
         figures(manifest.figures),
         "## Limits",
         LIMITS,
-        "## Sources and licences",
-        "Several sources allow non-commercial use only. The weights carry no image, but whoever"
-        " uses them commercially has to judge that for themselves.",
-        sources(manifest),
-        "- ImageNet weights to start from: MobileNetV2 1.0, Apache-2.0.",
+        *closing(manifest),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -116,6 +120,7 @@ def figures(found: Sequence[Figure]) -> str:
 def overall(found: Sequence[Figure], names: Sequence[str]) -> str:
     """A line for each data set and figure."""
     quantities = [ACCURACY, BY_FEATURES, BY_PIXELS, UNMARKED, AREA, ECE, PASSES]
+    quantities += [q for level in ALERTS for q in (doubted_at(level), found_at(level))]
     quantities += [q for level in CERTAIN for q in (answered(level), accuracy_at(level))]
     lines = []
     for name in names:

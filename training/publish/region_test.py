@@ -57,13 +57,8 @@ def table_of(estimator: Estimator, slices: list[Slice]) -> RegionTable:
 def refused(estimator: Estimator, others: list[Slice], source: str) -> Figure:
     """The share of what is no slice that passes the gates all the same."""
     found = estimator.predict(inputs(others, estimator.size).astype(np.float32))
-    passed = np.array([passes(estimator, one) for one in found], np.float64)
-    return Figure(
-        dataset=f"test, {source}: no slices",
-        quantity=measure.PASSES,
-        value=round(float(passed.mean()), 4),
-        n=len(others),
-    )
+    passed = np.array([passes(estimator, one) for one in found])
+    return measure.passing(passed, f"test, {source}: no slices")
 
 
 def passes(estimator: Estimator, prediction: Prediction) -> bool:

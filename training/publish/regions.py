@@ -4,14 +4,14 @@
         --bundle models/site-region --version 1.0
 
 A network is trained for each of five folds of patients, and one with all images, which is packed.
-What the five say of what they never saw measures the way of training, calibrates the packed network
-and tells how far unknown images lie from known ones (cross-conformal, Vovk 2015): the packed one
-has seen everything, and can be asked about nothing. What is trained is not trained again.
+What the five say of what they never saw (:mod:`training.publish.region_folds`) measures the way of
+training, calibrates the packed network and tells how far unknown images lie from known ones: the
+packed one has seen everything, and can be asked about nothing. What is trained is not trained
+again.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,35 +20,28 @@ import torch
 import typer
 from numpy.typing import NDArray
 from pydicom import uid as uids
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch.nn import functional
 
-from dicom_ai_node.inference import bundle, fitting
+from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
-from dicom_ai_node.inference.calibration import (
-    Calibration,
-    Distances,
-    Far,
-    Widening,
-    p_value,
-)
-from dicom_ai_node.inference.engine import NETWORK, Raw, run
-from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.engine import NETWORK, run
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels.contracts import WINDOWS
 from training.data.options import ROOT, ConfigFile, Root
-from training.data.regions import FOLDS, Slice, dealt, patients, read_index, with_stated
+from training.data.regions import FOLDS, Slice, patients, read_index, with_stated
 from training.data.slices import Values, inputs, values
 from training.data.tables import DataError, write_table
-from training.fit import calibrate, start
 from training.fit import config as settings
+from training.fit import gate, start
 from training.fit.config import WEIGHTS, RunConfig, below
 from training.fit.regions import CHANNELS, Batches, Regions
 from training.fit.train import trained
 from training.measure import regions as measure
-from training.measure.regions import RegionTable, nearest_centroid
+from training.measure.regions import RegionTable, joined, nearest_centroid
 from training.publish import region_card
 from training.publish.build_bundle import IN_DISTRIBUTION, NAME
+from training.publish.region_folds import Held, calibration, folds, spaces_of, tabled
 
 SECTIONS = (
     uids.CTImageStorage,
@@ -64,13 +57,9 @@ ALL = "all"
 SAMPLE = 16
 """Images of a series that are read: a slice every five centimetres of a body, or denser."""
 AT_ONCE = 256
-MARGIN = 0.1
-"""Share of the side that is made black above and below, to see whether marks are read there."""
 COARSE = 16
 """Pixels a side of what the baseline sees."""
 ANSWERS = "out-of-fold.csv"
-FITTED_ON = 400
-"""Training images that a space is fitted on."""
 
 INTENDED = (
     "Telling which region of the body a slice of CT or MR shows, to hold against BodyPartExamined"
@@ -80,98 +69,6 @@ NOT_FOR = (
     "Diagnosis, treatment, dose, choice of a protocol, identification of persons. Not a medical"
     " device. Laterality, organs, findings, animals, phantoms, projections of a whole series."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What networks say of slices that they were not trained with."""
-
-    slices: list[Slice]
-    folds: NDArray[np.int64]
-    raw: Raw
-    unmarked: NDArray[np.int64]
-    """Positions of the likeliest values where margins are black, as marks of a source are there."""
-    distances: Distances
-
-    @classmethod
-    def joined(cls, parts: Sequence["Held"]) -> "Held":
-        """Every fold."""
-        return cls(
-            [one for part in parts for one in part.slices],
-            np.concatenate([part.folds for part in parts]),
-            Raw.joined([part.raw for part in parts]),
-            np.concatenate([part.unmarked for part in parts]),
-            Distances(
-                np.concatenate([part.distances.content for part in parts]),
-                np.concatenate([part.distances.texture for part in parts]),
-            ),
-        )
-
-
-def folds(
-    config: RunConfig, root: Path, slices: Sequence[Slice], pixels: Values, regions: Regions,
-    held: int,
-) -> Iterator[Held]:  # fmt: skip
-    """Train a network for each of the first ``held`` folds.
-
-    What it says of the slices that it was not trained with.
-    """
-    fold, side = np.array(dealt(slices)), config.sides[-1]
-    for number in range(held):
-        print(f"fold {number}", flush=True)
-        known = [one for one, of in zip(slices, fold, strict=True) if of != number]
-        unknown = [one for one, of in zip(slices, fold, strict=True) if of == number and one.shown]
-        run_config = below(config, f"fold-{number}")
-        inside = pixels.at(np.flatnonzero(fold != number))
-        network = trained(run_config, root, Batches(run_config, known, inside, regions))
-        spaces = spaces_of(network, known, side)
-        shown = inputs(unknown, side).astype(np.float32)
-        raw = run(network, shown)
-        margin = round(MARGIN * side)
-        shown[:, :, :margin] = shown[:, :, side - margin :] = 0
-        blank = run(network, shown)["region"].argmax(axis=1)
-        distances = spaces.distances(raw)
-        yield Held(unknown, np.full(len(unknown), number), raw, blank, distances)
-
-
-def spaces_of(network: Network, slices: Sequence[Slice], side: int) -> calibrate.Spaces:
-    """Where the network puts some of ``slices``, from all over."""
-    shown = [one for one in slices if one.shown]
-    some = shown[:: max(len(shown) // FITTED_ON, 1)]
-    return calibrate.Spaces.of(network, inputs(some, side).astype(np.float32))
-
-
-def calibration(held: Held, regions: Regions) -> Calibration:
-    """The temperature with which those that were not trained with are foretold best."""
-    targets = regions.targets(held.slices)
-    single = targets.sum(axis=1) == 1
-    cases = Cases(
-        heads=(regions.head,),
-        raw={"region": held.raw["region"].astype(np.float64)},
-        truth={"region": np.where(single, targets.argmax(axis=1), np.nan).astype(np.float64)},
-        content=held.distances.content,
-        texture=held.distances.texture,
-        patients=np.array([one.person for one in held.slices]),
-    )
-    return fitting.fit(cases.labelled, {"region": Widening()})
-
-
-def tabled(held: Held, fitted: Calibration, reference: Distances, regions: Regions) -> RegionTable:
-    """The calibrated answers, of slices that have a region among the values."""
-    targets = regions.targets(held.slices)
-    raw = held.raw["region"].astype(np.float64)
-    far = Far.of(held.distances, reference)
-    passed = (held.raw["slice"] >= 0) & (
-        p_value(held.distances.content, reference.content) >= IN_DISTRIBUTION
-    )
-    table = RegionTable(
-        held.slices,
-        regions.values,
-        fitted.category("region").probabilities(raw, far.excess),
-        targets,
-        np.asarray(passed),
-    )
-    return table.where(targets.sum(axis=1) > 0)
 
 
 def baselines(
@@ -227,11 +124,24 @@ def against_captions(table: RegionTable, regions: Regions, name: str) -> list[Fi
         return []
     targets = regions.targets(labelled)
     other = RegionTable(labelled, kept.values, kept.probabilities, targets, kept.passed)
+    return in_all(other.where(targets.sum(axis=1) > 0), f"{name}, by what came with")
+
+
+def in_all(table: RegionTable, name: str) -> list[Figure]:
+    """Figures of each modality, without those of its groups."""
     return [
         figure
-        for modality, part in by_modality(other.where(targets.sum(axis=1) > 0))
-        for figure in measure.figures(part, f"{name}, by what came with: {modality}", grouped=False)
+        for modality, part in by_modality(table)
+        for figure in measure.figures(part, f"{name}: {modality}", grouped=False)
         if not figure.group
+    ]
+
+
+def refused(held: Held) -> list[Figure]:
+    """What is no slice and passes the gates all the same, of each sort."""
+    return [
+        measure.passing(seen.passed(held.reference), f"folds: {name}")
+        for name, seen in held.others.items()
     ]
 
 
@@ -246,15 +156,16 @@ def pack(
     others: Sequence[Figure], out: Path, version: str,
 ) -> Manifest:  # fmt: skip
     """Write weights.safetensors, manifest.json and CARD.md into ``out``."""
-    fitted, reference = calibration(held, regions), held.distances.reference
+    fitted, reference = calibration(held, regions), held.reference
     folder = Path(below(config, ALL).out)
-    weights = load_file(folder / WEIGHTS)
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     spaces = spaces_of(network, slices, config.sides[-1]).tensors(reference)
     out.mkdir(parents=True, exist_ok=True)
     tensors = {NETWORK + name: tensor for name, tensor in weights.items()} | spaces
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, out / bundle.WEIGHTS)
     (out / bundle.WEIGHTS).chmod(0o644)
-    table = tabled(held, fitted, reference, regions)
+    table = tabled(held, held.seen, fitted, regions)
+    changed = joined([tabled(held, seen, fitted, regions) for seen in held.changed])
     write_answers(table, Path(config.out) / ANSWERS)
     manifest = Manifest.model_validate(
         {
@@ -279,6 +190,8 @@ def pack(
             "figures": [
                 *measured(table, "folds"),
                 *others,
+                *refused(held),
+                *in_all(changed, "folds, changed"),
                 *against_captions(table, regions, "folds"),
             ],
         }
@@ -319,8 +232,8 @@ def stated(config: RunConfig, slices: Sequence[Slice], weights: Path) -> dict[st
     others = len(slices) - len(shown)
     return {
         "summary": f"{start.history(config)}, on {len(shown):,} slices of CT and MR; {others:,}"
-        " images of something else trained the gate, and montages and pages of text that were made"
-        " of these.",
+        " images of something else trained the gate, and montages, pages of text and phantoms that"
+        " were made.",
         "images": len(shown),
         "patients": len({one.person for one in shown}),
         "age_range": [float(x) for x in np.percentile(ages, [1, 99])],
@@ -364,6 +277,7 @@ def main(
     held = Held.joined(list(parts))
     whole = below(run_config, ALL)
     network = trained(whole, root, Batches(whole, slices, pixels, regions))
+    gate.refit(network, regions.gate, slices, run_config.sides[-1])
     plain = baselines(run_config, root, slices, pixels, held, regions)
     manifest = pack(run_config, slices, regions, held, network, plain, out, version)
     print(region_card.figures(manifest.figures))
