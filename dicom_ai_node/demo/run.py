@@ -96,7 +96,7 @@ warn_free_mb = 100
 [study]
 quiet_seconds = 1.0
 [model]
-further = ["ct-mr-region", "chest-findings"]
+further = ["ct-mr-region", "chest-findings", "ct-age-slice"]
 [policy]
 analyse = "all"
 report_consistent = true

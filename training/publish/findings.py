@@ -1,6 +1,6 @@
 """Calibrate and pack a run that asked for findings; measure it, and write its card.
 
-    python -m training findings --config training/configs/findings.toml --version 0.1
+    python -m training findings --config training/configs/findings.toml --version 0.2
 
 ``val`` and ``val_128`` (of an archive the fold that is held out) calibrate each label by a
 temperature and a bias. Probabilities that are measured on them are calibrated by other patients,
