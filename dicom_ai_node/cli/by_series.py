@@ -91,4 +91,5 @@ def _shows(part: Mapping[str, Any]) -> str:
         for name in heads_in(part)
         if part[name]
     ]
-    return ", ".join(said) or "; ".join(one["reason"]["code"] for one in part["unanswered"])
+    why = (one["reason"]["code"].replace("_", " ") for one in part["unanswered"])
+    return ", ".join(said) or "; ".join(why)

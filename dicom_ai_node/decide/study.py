@@ -229,9 +229,10 @@ def _withheld(
     if answer.certainty >= least:
         return None
     certainty = math.floor(1000 * answer.certainty) / 10  # 0.7999 is less than 80 %
+    most = "more" if len(answer.probabilities) == 2 else "most"
     return Reason(
         f"{name}_uncertain",
-        f"the more probable {name} is {certainty:g} % certain, less than {100 * least:g} %",
+        f"the {most} probable {name} is {certainty:g} % certain, less than {100 * least:g} %",
     )
 
 

@@ -199,7 +199,7 @@ def test_show_tells_many_images_by_series(config: Path, run: Run) -> None:
     assert said[1] == ["1", "2", "2", "body", "region", "CHEST"]
     assert lines[at + 2] == f"  {part.series[0].series_instance_uid}"
     assert said[3] == ["2", "2", "2", "body", "region", "ABDOMEN"]
-    assert said[5] == ["3", "2", "2", "body_region_uncertain"]
+    assert said[5] == ["3", "2", "2", "body", "region", "uncertain"]
     assert said[7] == ["4", "8", "0", "-"]
     assert "  series 4: 8 x The image is a reformat" in lines
     each = run("show", "1.2.7", "--images", "-c", config)

@@ -121,6 +121,9 @@ def test_a_series_that_is_not_certain_has_its_reason_and_no_say() -> None:
     unsure = images("b", *[("KNEE", 0.5)] * 4)
     result = said(recorded(a="HEAD", b="KNEE"), [*images("a", *BRAINS), *unsure])
     assert by_series(result) == {"a": "BRAIN", "b": "region_uncertain"}
+    why = result.parts[0].series[1].answers["region"]
+    assert isinstance(why, Reason)
+    assert why.text.startswith("the most probable region is 50 % certain")
     assert of_study(result) != "region_differs", "one series alone is sure"
     assert result.outcome is Outcome.ESTIMATED
 
