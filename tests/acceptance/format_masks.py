@@ -25,6 +25,7 @@ _RACES = re.compile(
     r'|after \d+ ms|"seconds": [\d.e-]+|"study_state": "(ready|analysing)"'
     r"|Time = '\d{6}'|path=reports/xx/[0-9a-f]{64}"
 )
+_CLOCK = re.compile(r"""(?<=Time", "before": null, "after": "')\d{6}|(?<=<TODAY>)\d{6}""")
 _SECONDS = re.compile(r"\b\d+(\.\d+)? (s|seconds|minutes) ago\b")
 
 
@@ -52,6 +53,7 @@ class Mask:
         text = _FREE.sub("<BYTES>", text)
         for day in _DAY:
             text = text.replace(day, "<TODAY>")
+        text = _CLOCK.sub("<TIME>", text)
         for day in _ISO_DAY:
             text = text.replace(day, "<TO-DAY>")
         if "<OUT>" in text or "<TREE>" in text:  # columns are as wide as the paths were

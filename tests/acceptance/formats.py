@@ -345,8 +345,8 @@ class Formats:
 
     @cached_property
     def pixels(self) -> list[inputs.Grey]:
-        """Of a woman, of a man, and a lateral view."""
-        pixels = inputs.small(inputs.demo_pixels(self.out / "demo" / "spool"))
+        """Of a woman, of a man, and a lateral view: what the older side's demo sent."""
+        pixels = inputs.small(inputs.demo_pixels(self.old / "demo" / "spool"))
         return [pixels[0], pixels[1], pixels[6]]
 
     def mask_all(self) -> None:
