@@ -99,6 +99,7 @@ quiet_seconds = 1.0
 further = ["ct-mr-region", "chest-findings", "ct-age-slice"]
 [policy]
 analyse = "all"
+max_age_interval = 80.0
 report_consistent = true
 [web]
 port = {_free_port()}
@@ -241,6 +242,7 @@ def _print(
             _report_cell(row),
         )
     console.print(table)
+    console.print("Findings and ages from CT are for research, not for diagnosis.", style="dim")
     console.print("Inferred, not verified. Not a medical device.", style="dim")
 
 
