@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.uid import MRImageStorage
 
-from dicom_ai_node.answers import Category, Outcome
+from dicom_ai_node.answers import Category, ImageRef, ImageResult, Outcome, Prediction
 from dicom_ai_node.archive.member import Collected, Member, StudyFacts
 from dicom_ai_node.archive.rules import ARCHIVE_RULES, audit_archive, judge_groups
 from dicom_ai_node.archive.statistics import (
@@ -387,11 +388,18 @@ def test_a_listing_tells_of_no_series_and_lacks_no_body_part() -> None:
 def test_the_body_part_is_compared_in_each_study_by_itself() -> None:
     """As a study alone has it, with no false discovery rate over the others."""
     shown = Category({"KNEE": 1.0}, "BodyPartExamined")
+    image = ImageResult(
+        ImageRef(MRImageStorage, "1.2.9", "1.2.8"),
+        Outcome.ESTIMATED,
+        prediction=Prediction({"region": shown}, {}, 0.5),
+    )
     both = []
     for key, recorded in (("a", "SKULL"), ("b", "KNEE")):
         one = study(key, BodyPartExamined=recorded, StudyDescription="", Laterality="L")
         (member,) = members([one])
-        answered = study_result(key, Outcome.ESTIMATED, member.check, answers={"region": shown})
+        answered = study_result(
+            key, Outcome.ESTIMATED, member.check, images=(image,), answers={"region": shown}
+        )
         both.append(replace(one, result=answered))
     found = {one.key: one for one in concluded(AuditSpec(source="node", today=TODAY), both).studies}
     assert ("J6" in found["a"].check.rules, "J6" in found["b"].check.rules) == (True, False)

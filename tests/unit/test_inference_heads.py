@@ -283,7 +283,7 @@ def test_infer_prints_a_further_answer(invented: Path, tmp_path: Path) -> None:
     (answer,) = analyse_files([file, tmp_path / "chest.dcm"][:1], config, reports=reports)
     assert answer.fault == ""
     document = answer.document
-    assert list(document)[5:9] == ["age", "sex", "view", "marks"]
+    assert list(document)[6:10] == ["age", "sex", "view", "marks"]
     assert document["view"]["estimate"] in VIEW.values
     assert set(document["marks"]["probabilities"]) == {"tube", "wire"}
     assert list(document["gate"]) == ["chest", "frontal", "upright", "in_distribution"]
