@@ -55,15 +55,17 @@ def series_blocks(series: Sequence[SeenSeries], called: str = "Series") -> Itera
 def of_stored(result: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Return the series of a stored result, whose study has ``instances``: rows with UIDs."""
     series_of = {one["sop_instance_uid"]: one["series_instance_uid"] for one in instances}
-    numbers = {uid: str(at) for at, uid in enumerate(dict.fromkeys(series_of.values()), 1)}
+    counts = Counter(series_of.values())
+    numbers = {uid: str(at) for at, uid in enumerate(counts, 1)}
     compared = result["audit"].get("body_part_by_series")
     blocks: list[Block] = []
-    for part in parts_in(result):
+    parts = parts_in(result)
+    for part in parts:
         seen = {
             uid: SeenSeries(
                 uid,
                 number,
-                images=sum(each == uid for each in series_of.values()),
+                images=counts[uid],
                 compared_with=compared.get(uid, "") if compared else None,
             )
             for uid, number in numbers.items()
@@ -78,7 +80,7 @@ def of_stored(result: Mapping[str, Any], instances: Sequence[Mapping[str, Any]])
                 one.reasons[image["reason"]["text"]] += 1
             elif image["outcome"] == Outcome.ESTIMATED:
                 one.shows = _shows(own.get(one.uid, part)) or _shows(part)
-        if part["model"] and len(parts_in(result)) > 1:
+        if part["model"] and len(parts) > 1:
             blocks.append(f"by {part['model']['name']}")
         blocks += series_blocks(list(seen.values()))
     return blocks

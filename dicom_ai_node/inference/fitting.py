@@ -231,16 +231,14 @@ def category(
     widened_by: Literal["texture", "content"] = "texture",
 ) -> CategoryCalibration:
     """Temperature with the smallest log loss."""
-    far = Far.of(cases.distances, cases.reference)
-    factors = widening.factors(far.content if widened_by == "content" else far.excess)
+    unfitted = CategoryCalibration(temperature=1.0, widening=widening, widened_by=widened_by)
+    factors = widening.factors(unfitted.excess(Far.of(cases.distances, cases.reference)))
     logits, truth = cases.raw[head.name], cases.truth[head.name]
     if len(head.values) == 2:
         found = temperature(logits / factors, 1.0 - truth)
     else:
         found = softmax_temperature(logits / factors[:, None], truth)
-    return CategoryCalibration(
-        temperature=round(found, 4), widening=widening, widened_by=widened_by
-    )
+    return unfitted.model_copy(update={"temperature": round(found, 4)})
 
 
 def findings(cases: Cases, head: FindingsHead, widening: Widening) -> FindingsCalibration:
