@@ -8,6 +8,7 @@ converts colours: what the samples mean is settled in :mod:`~dicom_ai_node.pixel
 
 import threading
 from contextlib import nullcontext
+from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -34,6 +35,12 @@ _one_large = threading.Lock()
 REDUCED_SIDE = 1.5
 """A reduced JPEG 2000 image keeps at least this many pixels for each pixel of the tensor's side."""
 
+_REVERSIBLE = (0.75, 0.25, -0.125)
+_IRREVERSIBLE = (0.602949018236, 0.266864118443, -0.078223266529, -0.016864118443, 0.026748757411)
+"""Low-pass analysis filters of JPEG 2000 (T.800 annex F: 5/3 and 9/7), from their centre on."""
+_REACH = tuple(range(-3, 5))
+"""Samples of a low band, counted from its own place, that one of the area mean is made of."""
+
 
 def decode(
     stream: Codestream, layout: Layout, *, size: int | None = None, limits: Limits = DEFAULT
@@ -41,8 +48,8 @@ def decode(
     """Decode ``stream``, whose size must be the header's.
 
     With ``size``, the side of the wanted tensor, a grey JPEG 2000 image may be decoded at a
-    reduced resolution of at least :data:`REDUCED_SIDE` times that: ten times faster, and the
-    tensor differs by 0.001 to 0.003 in the mean (a wavelet low band is not quite an area mean).
+    reduced resolution of at least :data:`REDUCED_SIDE` times that, six times faster: the low band
+    is made into the area mean that the contract takes, see :func:`_as_area_mean`.
 
     Raises PixelsRefused: ``size_mismatch``, ``unsupported_layout``, ``too_large`` or
     ``undecodable``.
@@ -109,27 +116,68 @@ def _decode_reduced(stream: Codestream, size: int) -> Samples | None:
         return None
     # Pillow moves samples up to the most significant bit.
     samples = samples >> (8 * samples.dtype.itemsize - stream.precision)
-    # At full resolution the contract cuts off what is left over from whole blocks.
-    rows, columns = (
-        round((side - side % block(side, size)) / (1 << levels))
-        for side in (stream.rows, stream.columns)
-    )
-    return _centred(samples, levels)[:rows, :columns]
+    means = samples.astype(np.float32)
+    for axis, side in enumerate((stream.rows, stream.columns)):
+        means = _as_area_mean(means, axis, side, block(side, size), levels, stream.reversible)
+    # Beyond what the codestream can hold is overshoot.
+    return np.clip(np.rint(means), 0, (1 << stream.precision) - 1).astype(samples.dtype)
 
 
-def _centred(low_band: Samples, levels: int) -> Samples:
-    """Move the samples of a wavelet low band to where an area mean would have them.
+def _as_area_mean(
+    low_band: NDArray[np.float32], axis: int, side: int, wide: int, levels: int, reversible: bool
+) -> NDArray[np.float32]:
+    """Make of a wavelet low band what means over blocks of ``wide`` pixels would be, along an axis.
 
-    They sit on the first pixel of each block of 2^levels, not on its centre; left alone, that shift
-    is most of the difference between the two.
+    ``side`` is that of the whole image. What it leaves over from whole blocks is cut off by the
+    contract; here the other samples move along, by up to a block at the far end.
     """
-    shift = np.float32(0.5 - 0.5 / (1 << levels))
-    moved = low_band.astype(np.float32)
-    for axis in (0, 1):
-        following = np.concatenate((moved, moved.take([-1], axis)), axis)
-        following = following[1:] if axis == 0 else following[:, 1:]
-        moved += shift * (following - moved)
-    return np.rint(moved).astype(low_band.dtype)
+    used = side - side % wide
+    count = min(round(used / (1 << levels)), low_band.shape[axis])
+    first, last = (  # pixels from the place of the band's sample to the centre of the wanted one
+        (at + 0.5) * used / count - 0.5 - at * (1 << levels) for at in (0, count - 1)
+    )
+    ends = [_taps(levels, wide, reversible, round(shift, 3)) for shift in (first, last)]
+    along = np.linspace(0, 1, count)[:, None]
+    weights = ((1 - along) * ends[0] + along * ends[1]).astype(np.float32)
+    before, after = -_REACH[0], _REACH[-1]
+    padded = np.pad(
+        low_band,
+        [(before, after) if one == axis else (0, 0) for one in (0, 1)],
+        mode="edge",  # the last sample of a line stands for those beyond it
+    )
+    columns = weights if axis else weights[:, :, None]
+    found = np.zeros((), np.float32)
+    for start in range(len(_REACH)):
+        part = (slice(None),) * axis + (slice(start, start + count),)
+        found = found + columns[:, start] * padded[part]
+    return np.asarray(found)
+
+
+@cache
+def _taps(levels: int, wide: int, reversible: bool, shift: float) -> NDArray[np.float64]:
+    """Return the weights that make a low band the means over blocks of ``wide`` pixels.
+
+    They are of the samples :data:`_REACH` around each. A sample of the band sits on the first pixel
+    of 2^levels, the wanted one ``shift`` pixels further, and the wavelet weighs the pixels around
+    as no block does. Least squares over the frequencies that the band holds, each weighed as
+    radiographs have it; what the band has folded over is left.
+    """
+    half = _REVERSIBLE if reversible else _IRREVERSIBLE
+    frequency = np.linspace(0.01, np.pi, 200)  # of the band, radians a sample
+    of_pixels = frequency / (1 << levels)
+    low = np.ones_like(frequency)
+    for level in range(levels):
+        waves = [2 * h * np.cos(at * of_pixels * (1 << level)) for at, h in enumerate(half) if at]
+        low *= half[0] + sum(waves)
+    mean = np.sin(wide * of_pixels / 2) / (wide * np.sin(of_pixels / 2))
+    wanted = mean / low * np.exp(1j * of_pixels * shift)
+    weight = 1 / (0.1 + frequency)
+    left = np.exp(1j * np.outer(frequency, np.array(_REACH))) * weight[:, None]
+    right = wanted * weight
+    taps, *_ = np.linalg.lstsq(
+        np.concatenate([left.real, left.imag]), np.concatenate([right.real, right.imag])
+    )
+    return np.asarray(taps / taps.sum())
 
 
 def decode_rle(data: bytes, layout: Layout) -> Samples:

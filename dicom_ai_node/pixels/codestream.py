@@ -50,6 +50,8 @@ class Codestream:
     """Whether decoded values may differ from the encoded; true where only the encoder knows."""
     parts: int = 0
     """Code-blocks and packets of JPEG 2000, about, at most."""
+    reversible: bool = False
+    """Whether the wavelet of JPEG 2000 is that of integers (5/3), in all of its parts."""
 
 
 def inspect(data: bytes) -> Codestream:
@@ -144,6 +146,7 @@ def _inspect_jpeg2000(data: bytes) -> Codestream:
         signed=bool(depth & 0x80),
         lossy=True,
         parts=max(parts, default=0) * components,
+        reversible=all(style.reversible for style in styles),
     )
 
 
@@ -157,6 +160,7 @@ class _Style:
     """Exponents of the width and height of a code-block."""
     precincts: bytes
     """Exponents of each resolution, the smallest first; empty where precincts have no end."""
+    reversible: bool
 
     def parts(self, width: int, height: int, tiles: int) -> int:
         """Return about how many code-blocks and packets a component has, at most."""
@@ -201,7 +205,7 @@ def _style(data: bytes, position: int, layers: int, *, has_precincts: bool) -> _
     if levels > 32:
         raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 with {levels} levels")
     precincts = data[position + 5 : position + 6 + levels] if has_precincts else b""
-    return _Style(layers, levels, (wide + 2, high + 2), precincts)
+    return _Style(layers, levels, (wide + 2, high + 2), precincts, data[position + 4] == 1)
 
 
 def _complete(data: bytes, position: int, tiles: int) -> tuple[bytes, set[_Style]]:

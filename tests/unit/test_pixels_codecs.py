@@ -150,6 +150,17 @@ def test_rle_with_a_stray_byte_at_the_end(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_frame(path).values, values)
 
 
+def test_a_reduced_image_lies_where_the_whole_does_though_blocks_leave_some_of_it_over(
+    tmp_path: Path,
+) -> None:
+    """Of 767 pixels 255 blocks of three are taken, and two are left over; of the low band 191."""
+    ramp = quantised(np.tile(np.linspace(0.2, 0.8, 767) ** 2, (767, 1)), 16)
+    plain = load(write_as(tmp_path / "a.dcm", ramp, ExplicitVRLittleEndian, 16), size=96)
+    packed = load(write_as(tmp_path / "b.dcm", ramp, JPEG2000Lossless, 16), size=96)
+    assert read_frame(tmp_path / "b.dcm", size=96).values.shape == (191, 191)
+    assert np.abs(plain - packed).max() < 0.002
+
+
 @pytest.mark.parametrize("reversible", [True, False])
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_reduced_jpeg2000_gives_nearly_the_same_tensor(
@@ -164,7 +175,8 @@ def test_reduced_jpeg2000_gives_nearly_the_same_tensor(
     path = write(tmp_path / "a.dcm", ds, JPEG2000)
     assert read_frame(path, size=64).values.shape == (160, 128)
     tensor = load(path, size=64)
-    assert np.abs(tensor - read_frame(path).shown(64).tensor).mean() < 0.01
+    furthest = 0.003 if bits == 8 else 0.0005  # eight bits round the low band
+    assert np.abs(tensor - read_frame(path).shown(64).tensor).mean() < furthest
     np.testing.assert_array_equal(read_frame(path).values.shape, values.shape)
 
 
