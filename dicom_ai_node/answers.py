@@ -1,7 +1,7 @@
 """What bundles answer: of an image, of a study, and why not. Ages are in years."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,9 @@ class Quantity:
     """Of all of them, UCUM; ``a`` are years."""
     attribute: str = ""
     """DICOM keyword of the attribute that it is held against, '' for none."""
+    certain: bool = True
+    """Whether the policy lets it speak against what is recorded; else it is reported as uncertain,
+    contradicts nothing, and is never proposed."""
 
     @property
     def width(self) -> float:
@@ -63,6 +66,8 @@ class Category:
     covered: tuple[str, ...] = ()
     """Of images along the body, which may truly show different values: those that are covered, in
     their order from head to foot. Empty where all images were asked for one value."""
+    certain: bool = True
+    """As of :class:`Quantity`."""
 
     @property
     def value(self) -> str:
@@ -90,6 +95,14 @@ class LabelProbabilities:
 
 Answer = Quantity | Category | LabelProbabilities
 """What a bundle says to one of its questions, by the kind of its head."""
+
+
+def as_certain_as(answer: Answer, of_study: "Answer | Reason") -> Answer:
+    """Return the answer of an image, as certain as what is said of its study: never more."""
+    kinds = Quantity | Category
+    if not isinstance(answer, kinds) or not isinstance(of_study, kinds):
+        return answer
+    return replace(answer, certain=of_study.certain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from dicom_ai_node.answers import (
     Quantity,
     Reason,
     StudyResult,
+    as_certain_as,
 )
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.bundles import reporting_bundles
@@ -266,7 +267,10 @@ def _document(
         document["gate"] = {name: round(value, 4) for name, value in passed.items()}
         if answered:
             stated = [name for name, one in answers.items() if not isinstance(one, Reason)]
-            document |= {name: _answer(name, prediction.answers[name]) for name in stated}
+            document |= {
+                name: _answer(name, as_certain_as(prediction.answers[name], answers[name]))
+                for name in stated
+            }
     if said.research:
         document["research"] = True
     if part.bundle.tells_of_studies and not done.study.picture:
@@ -306,14 +310,17 @@ def _answer(name: str, answer: Answer) -> dict[str, Any]:
             "estimate": round(answer.mu, 2),
             "sd": round(answer.sigma, 2),
             "interval90": [round(end, 2) for end in answer.interval90],
+            "certain": answer.certain,
         }
     shares = {value: round(share, 4) for value, share in answer.probabilities.items()}
     if isinstance(answer, LabelProbabilities):
         return {"probabilities": shares}
     if set(shares) == {"F", "M"} and name == "sex":  # as it was before there were other categories
-        return {"estimate": answer.value, "probability_female": shares["F"]}
+        sex = {"estimate": answer.value, "probability_female": shares["F"]}
+        return {**sex, "certain": answer.certain}
     covered = {"covered": list(answer.covered)} if len(answer.covered) > 1 else {}
-    return {"estimate": answer.value, "probabilities": shares, **covered}
+    certain = {"certain": answer.certain}
+    return {"estimate": answer.value, "probabilities": shares, **covered, **certain}
 
 
 def _reasons(answers: Mapping[str, Answer | Reason]) -> list[dict[str, str]]:

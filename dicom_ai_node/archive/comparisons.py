@@ -17,9 +17,9 @@ from dicom_ai_node.archive.statistics import (
     sex_p_values,
 )
 from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.decide.certainty import given, marked
 from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images
-from dicom_ai_node.decide.study import least_certain, widest
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 
 WORTH_A_LOOK = 0.05
@@ -79,7 +79,7 @@ def _test_sexes(members: Sequence[Member], policy: PolicySettings) -> Tested:
     recorded: dict[str, float] = {}
     for member in members:
         sex, estimate = trusted_sex(member.check), _answer_to(stated(member.result, policy), SEX)
-        if sex and isinstance(estimate, Category):
+        if sex and isinstance(estimate, Category) and estimate.certain:
             estimates[member.key] = estimate
             recorded[member.key] = min(1.0, max(estimate.probabilities[sex], SMALLEST_P))
     p_values = dict(zip(recorded, sex_p_values(list(recorded.values())), strict=True))
@@ -116,7 +116,7 @@ def _compared_age(
         outside = part.reason is not None and part.reason.code == OUTSIDE_TRAINING
         answers = _permitted(_before_abstaining(part) if outside else part.given, policy)
         age = _answer_to(answers, AGE)
-        if isinstance(age, Quantity):
+        if isinstance(age, Quantity) and age.certain:
             return age, part.trained_ages or (0.0, math.inf)
     return None
 
@@ -145,10 +145,7 @@ def stated(result: StudyResult | None, policy: PolicySettings) -> dict[str, Answ
 
 def _permitted(answers: Mapping[str, Answer], policy: PolicySettings) -> dict[str, Answer]:
     return {
-        name: answer
-        for name, answer in answers.items()
-        if not (isinstance(answer, Quantity) and answer.width > widest(answer, policy))
-        and not (isinstance(answer, Category) and answer.certainty < least_certain(answer, policy))
+        name: marked(answer, policy) for name, answer in answers.items() if given(answer, policy)
     }
 
 

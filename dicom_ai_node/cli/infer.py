@@ -13,7 +13,7 @@ from dicom_ai_node.answers import Outcome, SaliencyMethod
 from dicom_ai_node.cli.check_header import searched
 from dicom_ai_node.cli.commands import AsJson, ConfigFile, Paths
 from dicom_ai_node.cli.common import check_folder
-from dicom_ai_node.cli.infer_studies import in_few_words, named, of_studies, parts
+from dicom_ai_node.cli.infer_studies import doubt, in_few_words, named, of_studies, parts
 from dicom_ai_node.cli.printing import (
     WIDE,
     Block,
@@ -275,9 +275,9 @@ def _infer_row(document: dict[str, Any]) -> list[str]:
     age, sex = document.get("age"), document.get("sex")
     return [
         document["outcome"],
-        f"{age['estimate']:.0f}" if age else "",
+        f"{age['estimate']:.0f}{doubt(age)}" if age else "",
         "{:.0f}-{:.0f}".format(*age["interval90"]) if age else "",
-        sex["estimate"] if sex else "",
+        f"{sex['estimate']}{doubt(sex)}" if sex else "",
         f"{sex['probability_female']:.3f}" if sex and "probability_female" in sex else "",
         uncounted(document["rules"]),
     ]

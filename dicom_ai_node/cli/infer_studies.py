@@ -100,16 +100,21 @@ def _place(path: str, paths: Sequence[Path]) -> str:
     return str(shown if shown.parent == Path() else shown.parent)
 
 
+def doubt(answer: dict[str, Any]) -> str:
+    """Return the question mark of an answer that is uncertain."""
+    return "" if answer["certain"] else "?"
+
+
 def in_few_words(name: str, answer: dict[str, Any]) -> str:
     """Return what a head beside age and sex answers, of findings the most probable."""
     front = spoken(name)
     if "interval90" in answer:
         low, high = answer["interval90"]
-        return f"{front} {answer['estimate']:.0f} ({low:.0f}-{high:.0f})"
+        return f"{front} {answer['estimate']:.0f}{doubt(answer)} ({low:.0f}-{high:.0f})"
     shares = answer["probabilities"]
     if "estimate" in answer:
         value = answer["estimate"]
-        return f"{front} {value} ({shares[value]:.0%})"
+        return f"{front} {value}{doubt(answer)} ({shares[value]:.0%})"
     most = sorted(shares.items(), key=lambda one: -one[1])[:_FEW]
     words = ", ".join(f"{spoken(label)} {share:.0%}" for label, share in most)
     rest = f", the most probable of {len(shares)}" if len(shares) > _FEW else ""

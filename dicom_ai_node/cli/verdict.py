@@ -55,12 +55,15 @@ def estimate(result: Result) -> str:
 
 
 def brief(answer: Answer) -> str:
-    """Return an age with its interval, a sex, or the labels that are more probable than not."""
+    """Return an age with its interval, a sex, or the labels that are more probable than not.
+
+    What is uncertain has a question mark.
+    """
     if isinstance(answer, Quantity):
         low, high = answer.interval90
-        return f"{answer.mu:.0f} ({low:.0f}-{high:.0f})"
+        return f"{answer.mu:.0f}{'' if answer.certain else '?'} ({low:.0f}-{high:.0f})"
     if isinstance(answer, Category):
-        return answer.value
+        return answer.value if answer.certain else f"{answer.value}?"
     return ",".join(label for label, p in answer.probabilities.items() if p >= 0.5) or "-"
 
 
@@ -90,12 +93,16 @@ def _of_part(part: Mapping[str, Any]) -> Iterator[str]:
 def _in_words(name: str, answer: Answer) -> str:
     if isinstance(answer, Quantity):
         low, high = answer.interval90
-        return f"{in_unit(answer)} (90 % between {low:.0f} and {high:.0f})"
+        return f"{in_unit(answer)}{_doubt(answer)} (90 % between {low:.0f} and {high:.0f})"
     if isinstance(answer, Category):
-        return f"{spoken(name)} {answer.value} ({answer.certainty:.1%})"
+        return f"{spoken(name)} {answer.value}{_doubt(answer)} ({answer.certainty:.1%})"
     shown = ", ".join(f"{spoken(label)} ({p:.1%})" for label, p in answer.ordered[:_FEW])
     rest = len(answer.probabilities) - _FEW
     return f"{spoken(name)} {shown}{f' and {rest} less probable' if rest > 0 else ''}"
+
+
+def _doubt(answer: Quantity | Category) -> str:
+    return "" if answer.certain else ", uncertain"
 
 
 def verdict(result: Result) -> str:

@@ -32,7 +32,12 @@ _SAMPLES: dict[str, dict[str, Any]] = {
     },
     "worklist": {"host": "127.0.0.1", "port": 104, "ae_title": "WORKLIST"},
     # Thresholds without a default of this program.
-    "policy": {"min_chest": 0.5, "min_frontal": 0.5, "min_in_distribution": 0.01},
+    "policy": {
+        "min_chest": 0.5,
+        "min_frontal": 0.5,
+        "min_in_distribution": 0.01,
+        "max_age_interval": 60.0,
+    },
     "caller": {"ae_title": "MODALITY1", "address": "192.0.2.0/24"},
 }
 

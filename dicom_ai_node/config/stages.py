@@ -84,11 +84,29 @@ class PolicySettings(Table):
         description="Abstain below this p-value of looking like known images; "
         "absent: as the bundle says.",
     )
-    max_age_interval: float = Field(
-        45.0, gt=0, description="Give no age when the 90 % interval is wider, years."
+    max_age_interval: float | None = Field(
+        None,
+        gt=0,
+        description="Give no age when the 90 % interval is wider, years; absent: every age that"
+        " the gates let pass. 'model show' says what each width answers, and how well.",
     )
     min_sex_certainty: float = Field(
-        0.8, ge=0.5, le=1, description="Give no sex when the more probable one is less certain."
+        0.5,
+        ge=0.5,
+        le=1,
+        description="Give no sex when the more probable one is less certain; 0.5: always one.",
+    )
+    certain_age_interval: float = Field(
+        45.0,
+        gt=0,
+        description="An age whose 90 % interval is wider, years, is reported as uncertain: it "
+        "contradicts no recorded age, and is never proposed.",
+    )
+    certain_sex: float = Field(
+        0.8,
+        ge=0.5,
+        le=1,
+        description="The same of a sex when the more probable one is less certain.",
     )
     min_body_part_certainty: float = Field(
         0.8,

@@ -67,7 +67,7 @@ def held_against_image(
     """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree.
 
     Each of ``parts`` speaks for itself, in order; H3 asks whether both attributes are contradicted,
-    be it by two bundles. A bundle for research contradicts nothing.
+    be it by two bundles. A bundle for research contradicts nothing, nor does what is uncertain.
     """
     if check.exempt:
         return check
@@ -93,7 +93,7 @@ def age_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: Policy
     side: a chest that looks younger than the oldest trained does not look 90 either.
     """
     recorded = trusted_age(check)
-    if recorded is None or not isinstance(answer, Quantity):
+    if recorded is None or not isinstance(answer, Quantity) or not answer.certain:
         return ""
     mu, widening = answer.mu, policy.age_alert_widening
     low, high = (mu + widening * (bound - mu) for bound in answer.interval90)
@@ -107,7 +107,7 @@ def age_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: Policy
 def _sex_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: PolicySettings) -> str:
     """Say what H2 finds: the recorded sex is improbable; '' where it is not."""
     recorded = trusted_sex(check)
-    if not recorded or not isinstance(answer, Category):
+    if not recorded or not isinstance(answer, Category) or not answer.certain:
         return ""
     if answer.probabilities.get(recorded, 1.0) >= policy.sex_alert_probability:
         return ""

@@ -93,7 +93,7 @@ def _inferred_age(
     result: StudyResult, attribute: Attribute, settings: FillSettings
 ) -> FillProposal | None:
     age = result.held_against(AGE)
-    if not isinstance(age, Quantity) or age.mu < _YOUNGEST_INFERRED:
+    if not isinstance(age, Quantity) or not age.certain or age.mu < _YOUNGEST_INFERRED:
         return None
     low, high = age.interval90
     if age.width > settings.max_age_interval:
@@ -113,7 +113,7 @@ def _inferred_sex(
     sex, recorded = result.held_against(SEX), result.check.attributes[SEX].recorded
     if not isinstance(sex, Category) or recorded.strip().upper() not in NO_SEX:
         return None
-    if sex.certainty < settings.min_sex_certainty:
+    if not sex.certain or sex.certainty < settings.min_sex_certainty:
         return None
     words = f"probability of {sex.value} {sex.certainty:.3f}"
     return _inferred(result, attribute, sex.value, words, probability=sex.certainty)

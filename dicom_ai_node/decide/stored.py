@@ -11,7 +11,7 @@ first bundle's own: at the top are outcome and reason of the study.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -223,10 +223,13 @@ def answer_to_json(name: str, answer: Answer | Reason | None) -> dict[str, Any] 
             "mu": answer.mu,
             "sigma": answer.sigma,
             "interval90": list(answer.interval90),
+            **_uncertain(answer),
         }
     if isinstance(answer, Category) and _is_sex(name, answer):
-        return {_FEMALE: answer.probabilities["F"]}
+        return {_FEMALE: answer.probabilities["F"], **_uncertain(answer)}
     values = asdict(answer)
+    if values.get("certain"):
+        del values["certain"]
     if isinstance(answer, Quantity):
         values["interval90"] = list(answer.interval90)
     if isinstance(answer, Category):
@@ -234,6 +237,11 @@ def answer_to_json(name: str, answer: Answer | Reason | None) -> dict[str, Any] 
         if not answer.covered:
             del values["covered"]
     return {"kind": _KINDS[type(answer)], **values}
+
+
+def _uncertain(answer: Quantity | Category) -> dict[str, bool]:
+    """Return what is said of an answer that is uncertain; of others nothing, as ever."""
+    return {} if answer.certain else {"certain": False}
 
 
 def _is_age(name: str, answer: Quantity) -> bool:
@@ -250,10 +258,13 @@ def answer_from_json(name: str, values: Mapping[str, Any]) -> Answer:
     if "kind" in values:
         own = {key: value for key, value in values.items() if key != "kind"}
         return _OF_KIND[values["kind"]].validate_python(own)
+    certain = values.get("certain", True)
     if _FEMALE in values:
-        return _sex(values[_FEMALE])
+        return replace(_sex(values[_FEMALE]), certain=certain)
     low, high = values["interval90"]
-    return Quantity(values["mu"], values["sigma"], (low, high), attribute="PatientAge")
+    return Quantity(
+        values["mu"], values["sigma"], (low, high), attribute="PatientAge", certain=certain
+    )
 
 
 def _sex(female: float) -> Category:

@@ -19,10 +19,11 @@ from dicom_ai_node.answers import (
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.body_part import held_against_body_part
+from dicom_ai_node.decide.certainty import given, least_certain, marked, widest
 from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images, pool_series
 from dicom_ai_node.dicom.body_parts import BODY_PARTS, along_the_body, combined
-from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age
+from dicom_ai_node.rules.attributes import AGE, trusted_age
 from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Severity
 
 MOST_PER_RULE = 4
@@ -102,9 +103,9 @@ def decide(
     ``ages`` is the range of the training data: a patient recorded outside it gets no estimate,
     unless the image clearly contradicts that age.
     ``disabled`` holds the ids of rules that find nothing.
-    The outcome is ``estimated`` when at least one image passed all gates and one answer, of the
-    study or of a series, is certain enough, ``abstained`` when the network saw one but must not
-    answer, else ``refused``.
+    The outcome is ``estimated`` when at least one image passed all gates and the policy lets one
+    answer be given, of the study or of a series, ``abstained`` when the network saw one but must
+    not answer, else ``refused``.
     """
 
     def silent(outcome: Outcome, reason: Reason, answers: Answers | None = None) -> BundleResult:
@@ -117,7 +118,7 @@ def decide(
         return silent(Outcome.ABSTAINED if seen else Outcome.REFUSED, _common_reason(images))
 
     def permitted(name: str, answer: Answer) -> Answer | Reason:
-        return _withheld(name, answer, check, policy) or answer
+        return _withheld(name, answer, check, policy) or marked(answer, policy)
 
     series = _of_series(images, permitted)
     answers: Answers = {
@@ -195,20 +196,6 @@ def _none_is_certain(names: Sequence[str]) -> str:
     return f"{said} is certain enough to be stated"
 
 
-def widest(answer: Quantity, policy: PolicySettings) -> float:
-    """Return the widest 90 % interval with which the policy lets an answer be stated.
-
-    It goes by the attribute: two bundles may call their heads alike and mean something else.
-    """
-    return {AGE: policy.max_age_interval}.get(answer.attribute, math.inf)
-
-
-def least_certain(answer: Category, policy: PolicySettings) -> float:
-    """Return the least certainty with which the policy lets an answer be stated."""
-    least = {SEX: policy.min_sex_certainty, "BodyPartExamined": policy.min_body_part_certainty}
-    return least.get(answer.attribute, 0.0)
-
-
 def _withheld(
     name: str, answer: Answer, check: HeaderCheck, policy: PolicySettings
 ) -> Reason | None:
@@ -217,7 +204,7 @@ def _withheld(
     What is recorded comes before what the image says: 'O' and the like are never held against it.
     """
     if isinstance(answer, Quantity):
-        return _too_wide(name, answer, widest(answer, policy))
+        return None if given(answer, policy) else _too_wide(name, answer, widest(answer, policy))
     if not isinstance(answer, Category):
         return None
     row = check.attributes.get(answer.attribute)
@@ -225,9 +212,9 @@ def _withheld(
         why = _WHY_NOT_ASSESSED.get(answer.attribute, "")
         text = f"{answer.attribute} is not assessed in this study{why}"
         return Reason(f"{name}_not_assessed", check.exempt or text)
-    least = least_certain(answer, policy)
-    if answer.certainty >= least:
+    if given(answer, policy):
         return None
+    least = least_certain(answer, policy)
     certainty = math.floor(1000 * answer.certainty) / 10  # 0.7999 is less than 80 %
     most = "more" if len(answer.probabilities) == 2 else "most"
     return Reason(
@@ -236,9 +223,7 @@ def _withheld(
     )
 
 
-def _too_wide(name: str, answer: Quantity, most: float) -> Reason | None:
-    if answer.width <= most:
-        return None
+def _too_wide(name: str, answer: Quantity, most: float) -> Reason:
     low, high = answer.interval90
     unit = {"a": "years"}.get(answer.unit, answer.unit)
     return Reason(

@@ -99,7 +99,6 @@ quiet_seconds = 1.0
 further = ["ct-mr-region", "chest-findings", "ct-age-slice"]
 [policy]
 analyse = "all"
-max_age_interval = 80.0
 report_consistent = true
 [web]
 port = {_free_port()}
@@ -251,9 +250,11 @@ def _words(name: str, answer: Answer) -> str:
     front = "" if name in ("age", "sex") else f"{name} "
     if isinstance(answer, Quantity):
         low, high = answer.interval90
-        return f"{front}{answer.mu:.0f} ({low:.0f}-{high:.0f})"
+        doubt = "" if answer.certain else "?"
+        return f"{front}{answer.mu:.0f}{doubt} ({low:.0f}-{high:.0f})"
     if isinstance(answer, Category):
-        return f"{front}{answer.value} {answer.certainty:.0%}"
+        doubt = "" if answer.certain else "?"
+        return f"{front}{answer.value}{doubt} {answer.certainty:.0%}"
     label, share = max(answer.probabilities.items(), key=lambda item: item[1])
     return f"{front}{label} {share:.0%}"
 

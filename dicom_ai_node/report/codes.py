@@ -246,6 +246,14 @@ def no_answer(head: str) -> Code:
     return _private(f"NO{head}", f"Why no {head.replace('_', ' ')} is stated")
 
 
+def how_certain(head: str) -> Code:
+    """Return the private concept of how certain an answer is."""
+    return _private(f"CERTAINTY_{head}", f"How certain the {head.replace('_', ' ')} is")
+
+
+UNCERTAIN = Code("UNCERTAIN", CODING_SCHEME, "Uncertain: not held against the record")
+
+
 def _private(words: str, meaning: str) -> Code:
     value = re.sub(r"[^A-Z0-9]+", "_", plain(words).upper()).strip("_") or "UNSPECIFIED"
     return Code(value[:64], CODING_SCHEME, plain(meaning)[:64].strip() or value[:64])

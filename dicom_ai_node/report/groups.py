@@ -53,6 +53,7 @@ from dicom_ai_node.answers import (
     Reason,
     SeriesResult,
     StudyResult,
+    as_certain_as,
 )
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import uid_of
@@ -187,7 +188,7 @@ def _of_image(
     answers: dict[str, Answer] = {}
     if one.prediction is not None and outcome is Outcome.ESTIMATED:
         names = [name for name in said if name not in reasons and (name in reported or name in own)]
-        answers = {name: one.prediction.answers[name] for name in names}
+        answers = {name: as_certain_as(one.prediction.answers[name], said[name]) for name in names}
     return _Group(
         part,
         number,
@@ -276,6 +277,8 @@ def _evaluations(group: _Group) -> list[QualitativeEvaluation]:
     ]
     for head, answer in group.answers.items():
         evaluations += _answered(head, answer, group)
+        if isinstance(answer, Quantity | Category) and not answer.certain:
+            evaluations.append(QualitativeEvaluation(codes.how_certain(head), codes.UNCERTAIN))
     if group.outcome in codes.QUALITY:
         evaluations.append(
             QualitativeEvaluation(codes.QUALITY_ASSESSMENT, codes.QUALITY[group.outcome])
@@ -342,6 +345,7 @@ def _comments(group: _Group) -> list[TextContentItem]:
         lines += [text.DISCLAIMER, *text.coverage_lines(group.part, group.answers), *group.counted]
     elif group.scope is codes.SCOPE_SERIES:
         lines += text.span_lines(group.answers)
+    lines += text.uncertain_lines(group.answers)
     if group.outcome is not Outcome.ESTIMATED:
         lines.append(f"No estimate: {text.reason_line(group.reason)}")
     own = {group.reason.code} if group.reason else set()

@@ -80,6 +80,16 @@ def span_lines(answers: Mapping[str, Answer]) -> Iterator[str]:
             yield f"Shown, from head to foot: {', '.join(words)}."
 
 
+def uncertain_lines(answers: Mapping[str, Answer]) -> Iterator[str]:
+    """Yield of each answer that is uncertain that it is."""
+    for name, answer in answers.items():
+        if not isinstance(answer, LabelProbabilities) and not answer.certain:
+            yield (
+                f"Uncertain: {named_line(name, answer)}. Too little is known to hold the"
+                f" {spoken(name)} against the record, or to propose it as a value."
+            )
+
+
 def series_lines(part: BundleResult, *heads: str) -> Iterator[str]:
     """Yield of each of ``heads``, else of all, how many series show what, where series differ."""
     named = dict.fromkeys(name for one in part.differing for name in one.answers)

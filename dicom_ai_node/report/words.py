@@ -65,13 +65,18 @@ def answer_line(answer: Answer) -> str:
     if isinstance(answer, Quantity):
         low, high = answer.interval90
         estimate = f"{answer.mu:.1f} {unit_words(answer.unit)}".strip()
-        return f"{estimate} (90 % prediction interval {low:.0f} to {high:.0f})"
+        return f"{estimate}{_doubt(answer)} (90 % prediction interval {low:.0f} to {high:.0f})"
     if isinstance(answer, Category):
-        return f"{_category(answer)} (certainty {percent(answer.certainty):.1f} %)"
+        sure = percent(answer.certainty)
+        return f"{_category(answer)}{_doubt(answer)} (certainty {sure:.1f} %)"
     shares = [f"{spoken(label)} {percent(share):.1f} %" for label, share in answer.ordered]
     rest = len(shares) - _FEW
     more = f", the most probable of {len(shares)} that were looked for" if rest > 0 else ""
     return ", ".join(shares[:_FEW]) + more
+
+
+def _doubt(answer: Quantity | Category) -> str:
+    return "" if answer.certain else ", uncertain"
 
 
 def _category(answer: Category) -> str:

@@ -47,6 +47,23 @@ _ALERT = (
 _CERTAIN = "# Propose no inferred body part that is less certain.\nmin_body_part_certainty = 0.9\n"
 _THIRD = "BodyPartExamined is a third attribute under check"
 _BY_SERIES = "what is a matter of a series is told of each series"
+_UNCERTAIN = "an uncertain answer is given and marked, where it was withheld"
+_WALLS = (
+    r"^# Give no age when the 90 % interval is wider, years\.\nmax_age_interval = 45\.0\n"
+    r"# Give no sex when the more probable one is less certain\.\nmin_sex_certainty = 0\.8\n"
+)
+_CHOICES = (
+    "# Give no age when the 90 % interval is wider, years; absent: every age that the gates let "
+    "pass.\n# 'model show' says what each width answers, and how well.\n"
+    "# max_age_interval = 60.0\n"
+    "# Give no sex when the more probable one is less certain; 0.5: always one.\n"
+    "min_sex_certainty = 0.5\n"
+    "# An age whose 90 % interval is wider, years, is reported as uncertain: it contradicts no "
+    "recorded\n# age, and is never proposed.\n"
+    "certain_age_interval = 45.0\n"
+    "# The same of a sex when the more probable one is less certain.\n"
+    "certain_sex = 0.8\n"
+)
 _FRAMES = "an Enhanced CT of 2,000 frames with rich functional groups is read"
 INTENDED = (
     Change("infer/*", _BY_SERIES, r'^ *"series_instance_uid": [^\n]*\n', both=True),
@@ -135,4 +152,14 @@ INTENDED = (
     Change("model/show", _QUESTIONS),
     Change("errors/*-model", _QUESTIONS),
     Change("help/infer", _QUESTIONS),
+    Change("config/example*", _UNCERTAIN, _WALLS, _CHOICES),
+    Change(
+        "config/check-json",
+        _UNCERTAIN,
+        r'"max_age_interval":45\.0,"min_sex_certainty":0\.8,',
+        '"max_age_interval":null,"min_sex_certainty":0.5,'
+        '"certain_age_interval":45.0,"certain_sex":0.8,',
+    ),
+    Change("infer/*", _UNCERTAIN, r',\s*"certain": ?(true|false)', both=True),
+    Change("*show/*", _UNCERTAIN, r',\s*"certain": ?false', both=True),
 )

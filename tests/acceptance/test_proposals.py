@@ -38,7 +38,12 @@ def test_from_an_image_without_age_to_a_filled_copy(tmp_path: Path, pacs: Embedd
     born: dict[str, Any] = {"PatientBirthDate": "19600101", "StudyDate": "20260314"}
     image = radiograph(phantom.chest(66.0, "F", seed=1), study="fill", compressed=True, **born)
     extra = '[fill]\nauto_accept = ["dates"]\nmax_age_interval = 100.0\nmin_sex_certainty = 0.5'
-    node = Node(tmp_path / "node", destinations={"pacs": ("PACS", pacs.port)}, extra=extra)
+    node = Node(
+        tmp_path / "node",
+        destinations={"pacs": ("PACS", pacs.port)},
+        extra=extra,
+        policy="certain_sex = 0.5",
+    )
     text = node.path.read_text() + 'fill = "inferred"\n'
     node.path.write_text(text)
     with node:

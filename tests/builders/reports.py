@@ -107,6 +107,7 @@ def samples() -> dict[str, Sample]:
         "one_of_two": _one_of_two(),
         "conflict": _conflict(),
         "half": _half(),
+        "uncertain": _uncertain(),
         "sex_other": _sex_other(),
         "abstained": _abstained(),
         "refused": _refused(),
@@ -244,6 +245,16 @@ def _half() -> Sample:
     answers = {**sample.result.parts[0].answers, "age": why}
     result = with_part(replace(sample.result, check=checked), answers=answers)
     return Sample(result, [source(PatientAge=b"", PatientBirthDate=b"")])
+
+
+def _uncertain() -> Sample:
+    """Two images of which little can be said, and little is."""
+    sample = estimated(2)
+    answers = {
+        "age": replace(age(60.4, 17.1, (31.2, 88.4)), certain=False),
+        "sex": replace(sex(0.62), certain=False),
+    }
+    return Sample(with_part(sample.result, answers=answers), sample.sources)
 
 
 def _abstained() -> Sample:

@@ -35,6 +35,8 @@ GOOD = prediction()
 HEADS = ("age", "sex")
 MODEL = ModelIdentity("m", "1", "0" * 64)
 POLICY = PolicySettings()
+STRICT = PolicySettings(max_age_interval=45.0, min_sex_certainty=0.8)
+"""Of a site that wants nothing in place of little."""
 
 
 def check(
@@ -277,12 +279,45 @@ def test_an_implausible_recorded_age_does_not_stop_the_estimate() -> None:
     assert answer(header, GOOD).outcome is Outcome.ESTIMATED
 
 
-def test_what_is_uncertain_is_left_out() -> None:
+def certainties(result: StudyResult) -> dict[str, bool]:
+    answers = stated(result).items()
+    return {name: one.certain for name, one in answers if isinstance(one, Quantity | Category)}
+
+
+def test_what_is_uncertain_is_given_and_marked() -> None:
+    assert certainties(answer(check(), GOOD)) == {"age": True, "sex": True}
+    assert certainties(answer(check(), VAGUE)) == {"age": False, "sex": True}
+    assert certainties(answer(check(), UNDECIDED)) == {"age": True, "sex": False}
+    result = answer(check(), prediction(interval90=(0.0, 110.0), female=0.5))
+    assert certainties(result) == {"age": False, "sex": False}
+    assert result.outcome is Outcome.ESTIMATED
+
+
+def test_the_site_says_what_is_certain() -> None:
+    policy = PolicySettings(certain_age_interval=70.0, certain_sex=0.6)
+    vague = prediction(interval90=(20.0, 90.0), female=0.6)
+    assert certainties(answer(check(), vague, policy=policy)) == {"age": True, "sex": True}
+    policy = PolicySettings(certain_age_interval=69.9, certain_sex=0.61)
+    assert certainties(answer(check(), vague, policy=policy)) == {"age": False, "sex": False}
+
+
+def test_what_is_uncertain_contradicts_nobody() -> None:
+    young = check(years=1.0, recorded_sex="M")
+    certain = PolicySettings(certain_age_interval=90.0, certain_sex=0.5)
+    vague = prediction(50.0, interval90=(35.0, 85.0), female=0.99)
+    assert "H1" in answer(young, vague, policy=certain).check.rules
+    assert "H1" not in answer(young, vague).check.rules
+    rather = prediction(female=0.99)
+    assert "H2" in answer(young, rather).check.rules
+    assert "H2" not in answer(young, rather, policy=PolicySettings(certain_sex=1.0)).check.rules
+
+
+def test_a_site_may_want_nothing_in_place_of_little() -> None:
     vague = prediction(interval90=(20.0, 90.0))
-    result = answer(check(), vague)
+    result = answer(check(), vague, policy=STRICT)
     assert set(stated(result)) == {"sex"}
     undecided = prediction(interval90=(20.0, 90.0), female=0.6)
-    result = answer(check(), undecided)
+    result = answer(check(), undecided, policy=STRICT)
     assert result.outcome is Outcome.ABSTAINED
     assert result.reason is not None
     assert result.reason.code == "too_uncertain"
@@ -301,15 +336,17 @@ OTHER: dict[str, Any] = {"sex": AttributeStatus.NOT_ASSESSED, "recorded_sex": "O
     ("result", "expected"),
     [
         (answer(check(), GOOD), {}),
-        (answer(check(), VAGUE), {"age": "age_interval_too_wide"}),
-        (answer(check(), UNDECIDED), {"sex": "sex_uncertain"}),
+        (answer(check(), VAGUE), {}),
+        (answer(check(), UNDECIDED), {}),
+        (answer(check(), VAGUE, policy=STRICT), {"age": "age_interval_too_wide"}),
+        (answer(check(), UNDECIDED, policy=STRICT), {"sex": "sex_uncertain"}),
         (answer(check(**OTHER), GOOD), {"sex": "sex_not_assessed"}),
         (
-            answer(check(**OTHER), VAGUE),
+            answer(check(**OTHER), VAGUE, policy=STRICT),
             {"age": "age_interval_too_wide", "sex": "sex_not_assessed"},
         ),
         (
-            answer(check(), prediction(interval90=(20.0, 90.0), female=0.6)),
+            answer(check(), prediction(interval90=(20.0, 90.0), female=0.6), policy=STRICT),
             {"age": "age_interval_too_wide", "sex": "sex_uncertain"},
         ),
         (
@@ -332,7 +369,7 @@ def test_every_attribute_without_an_answer_has_its_reason(
 
 def test_the_reasons_say_by_how_much() -> None:
     vague = prediction(interval90=(20.0, 90.0), female=0.7999)
-    texts = [why.text for why in unanswered(answer(check(), vague)).values()]
+    texts = [why.text for why in unanswered(answer(check(), vague, policy=STRICT)).values()]
     assert "20 to 90 years, is wider than 45 years" in texts[0]
     assert "79.9 % certain, less than 80 %" in texts[1]
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from dicom_ai_node.answers import ModelIdentity, Outcome, StudyResult
+from dicom_ai_node.answers import Category, ModelIdentity, Outcome, Quantity, StudyResult
 from dicom_ai_node.config.stages import FillSettings
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.rules import attributes as rules
@@ -66,8 +66,10 @@ def estimated(
     )
 
 
-def proposed(result: StudyResult) -> dict[str, tuple[str, ProposalSource]]:
-    found = propose(result, SETTINGS)
+def proposed(
+    result: StudyResult, settings: FillSettings = SETTINGS
+) -> dict[str, tuple[str, ProposalSource]]:
+    found = propose(result, settings)
     assert len({one.keyword for one in found}) == len(found)
     return {one.keyword: (one.value, one.source) for one in found}
 
@@ -95,6 +97,19 @@ def test_what_is_too_uncertain_is_not_proposed() -> None:
     assert "PatientAge" not in proposed(estimated(width=30.1))
     assert "PatientSex" in proposed(estimated(female=0.05))
     assert "PatientSex" not in proposed(estimated(female=0.06))
+
+
+def test_what_the_policy_finds_uncertain_is_not_proposed_however_little_is_asked_for() -> None:
+    anything = FillSettings(max_age_interval=200, min_sex_certainty=0.5)
+    sure = estimated(width=30.0, female=0.05)
+    assert proposed(sure, anything).keys() == {"PatientAge", "PatientSex"}
+    (part,) = sure.parts
+    doubtful = {
+        name: replace(answer, certain=False)
+        for name, answer in part.stated.items()
+        if isinstance(answer, Quantity | Category)
+    }
+    assert proposed(with_part(sure, answers=doubtful), anything) == {}
 
 
 @pytest.mark.parametrize(("mu", "value"), [(1.99, None), (2.0, "002Y"), (2.9, "003Y")])

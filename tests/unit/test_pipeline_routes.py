@@ -55,6 +55,8 @@ ABDOMEN = Concept("818983003", "SCT", "Abdomen")
 OPEN = {
     "max_age_interval": 200,
     "min_sex_certainty": 0.5,
+    "certain_age_interval": 200,
+    "certain_sex": 0.5,
     "min_body_part_certainty": 0,
     "analyse": "all",
 }

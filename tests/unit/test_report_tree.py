@@ -10,6 +10,7 @@ import pytest
 from highdicom.sr import srread
 from pydicom.dataset import Dataset
 
+from dicom_ai_node.answers import Category, Quantity
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.classes import REPORTS
 from dicom_ai_node.errors import InvalidReport
@@ -21,7 +22,7 @@ from tests.builders.answers import with_part
 from tests.builders.reports import Sample, estimated, samples
 
 KINDS = sorted(samples())
-ESTIMATED = ["conflict", "half", "one_image", "one_of_two", "sex_other", "two_images"]
+ESTIMATED = ["conflict", "half", "one_image", "one_of_two", "sex_other", "two_images", "uncertain"]
 OTHERS = sorted(set(KINDS) - set(ESTIMATED))
 
 
@@ -304,6 +305,8 @@ def test_the_summary_says_header_image_and_that_nobody_verified(kind: str) -> No
         ("half", "Header: no age, sex 'F' (female). Image: female (certainty 99.7 %); no age: the"
                  " 90 % interval of the age, 31 to 88 years, is wider than 45 years. Recorded age"
                  " is missing."),
+        ("uncertain", "Image: 60.4 years, uncertain (90 % prediction interval 31 to 88) and female,"
+                      " uncertain (certainty 62.0 %)."),
         ("abstained", "no age and no sex: neither age nor sex is certain enough to be stated."
                       " Nothing speaks against the recorded age and sex."),
         ("sex_other", "sex 'O' (other)"),
@@ -311,6 +314,24 @@ def test_the_summary_says_header_image_and_that_nobody_verified(kind: str) -> No
 )  # fmt: skip
 def test_the_summary_in_words(kind: str, words: str) -> None:
     assert words in summary(samples()[kind].result)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_uncertain_is_marked_for_machines_and_in_words_in_each_group(kind: str) -> None:
+    sample = samples()[kind]
+    doubtful = {
+        head
+        for head, answer in sample.result.parts[0].stated.items()
+        if isinstance(answer, Quantity | Category) and not answer.certain
+    }
+    assert doubtful == ({"age", "sex"} if kind == "uncertain" else set())
+    found = groups(sample)
+    for group in (*found["STUDY"], *found.get("IMAGE", ())):
+        for head in ("age", "sex"):
+            marks = values(group, codes.how_certain(head).value)
+            assert marks == (["UNCERTAIN"] if head in doubtful else [])
+            words = f"Too little is known to hold the {head} against the record"
+            assert (words in comments(group)) == (head in doubtful)
 
 
 @pytest.mark.parametrize("kind", KINDS)
