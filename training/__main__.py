@@ -21,6 +21,7 @@ COMMANDS = {
     "parity": ("measure.parity", "ask whether one image gets one answer, whichever way it comes"),
     "evaluate": ("publish.evaluate", "measure a bundle; write its report, and its card"),
     "montage": ("measure.montage", "draw where the network looks, again"),
+    "runs": ("measure.runs", "hold the weights of runs against those of the first"),
     "domains": ("measure.domains", "tell how well a bundle knows other hospitals' images apart"),
     "planted": ("measure.planted", "count the planted ages that are found"),
     "region_index": ("readers.regions", "write the index of slices of body regions"),

@@ -199,7 +199,7 @@ def _answer(network: Network, images: NDArray[np.float32], device: str) -> Raw:
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
         features, texture = network.pooled(x)
-    values = network.values(network.answer(features))
+    values = network.values(network.answer(features, texture))
     return Raw(
         {name: value.float().cpu().numpy() for name, value in values.items()},
         *(pooled.float().cpu().numpy() for pooled in (features, texture)),
@@ -214,7 +214,8 @@ def load_network(
     channels: int = 1,
 ) -> Network:
     """Build the network and fill it, ready to answer; BundleError when the tensors do not fit."""
-    network = Network(architecture, rows=rows, channels=channels)
+    domains = f"{NETWORK}elsewhere.weight" in tensors
+    network = Network(architecture, rows=rows, channels=channels, domains=domains)
     state = {
         name.removeprefix(NETWORK): torch.from_numpy(tensor)
         for name, tensor in tensors.items()

@@ -91,15 +91,18 @@ def explain(
     # Tensors made in inference mode cannot be differentiated, so leave it where a caller is in it.
     with torch.inference_mode(False), torch.no_grad():
         x = stacked(torch.from_numpy(np.array(image))[None]).to(device)
-        maps = network.maps(x).float()
-        answers = network.answer(maps.mean(dim=(2, 3)))
+        maps, texture = network.maps(x)
+        maps = maps.float()
+        answers = network.answer(maps.mean(dim=(2, 3)), texture)
         asked = {head.name: head for head in heads_of(network)}
         wanted = asked if heads is None else {name: asked[name] for name in heads}
         scores = {
             name: _score(head, answers, (labels or {}).get(name)) for name, head in wanted.items()
         }
         if method is SaliencyMethod.GRAD_CAM:
-            sums = {name: _grad_cam(network, maps, score) for name, score in scores.items()}
+            sums = {
+                name: _grad_cam(network, maps, texture, score) for name, score in scores.items()
+            }
         else:
             sums = _score_cam(network, x, maps[0], scores, channels, batch, progress)
         return {
@@ -144,11 +147,11 @@ def _place(head: Explained, label: str) -> int:
     return known.index(label)
 
 
-def _grad_cam(network: Network, maps: Tensor, score: Score) -> Tensor:
+def _grad_cam(network: Network, maps: Tensor, texture: Tensor, score: Score) -> Tensor:
     """Sum of the feature maps (1, F, h, w), weighted by their mean gradient: shape (h, w)."""
     with torch.enable_grad():
         leaf = maps.detach().requires_grad_()
-        explained = score(network.answer(leaf.mean(dim=(2, 3)))).sum()
+        explained = score(network.answer(leaf.mean(dim=(2, 3)), texture)).sum()
         (gradient,) = torch.autograd.grad(explained, leaf)  # leaves no .grad at the parameters
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * maps).sum(dim=1)[0]

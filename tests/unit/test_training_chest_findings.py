@@ -45,6 +45,7 @@ def root(tmp_path: Path) -> Path:
         for path, source, patient, finding, split in ROWS
     ]
     write(tmp_path / "cxr/index.csv", (*COLUMNS, "licence"), index)
+    write(tmp_path / "cxr_more/index.csv", (*COLUMNS, "licence"), [])
     write(tmp_path / "nonchest/index.csv", ("path", "licence"), [("nonchest/hand/1.png", "none")])
     labels = tmp_path / "labels"
     entries = [("00000006_000.png", "Cardiomegaly|Effusion")]

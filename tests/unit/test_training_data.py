@@ -29,6 +29,18 @@ def root(tmp_path: Path) -> Path:
         writer.writerow(COLUMNS)
         for name, source, patient, age, sex, view, split in rows:
             writer.writerow([name, source, patient, age, sex, view, "", split, "8", "8", "free"])
+    (tmp_path / "cxr_more").mkdir()
+    with (tmp_path / "cxr_more/index.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*COLUMNS, "country"])
+        for name, source, patient, view, split, country in (
+            ("g.png", "nih_extra", "p6", "PA", "train", ""),
+            ("h.png", "cxnet", "p7", "unknown", "train_other", "Spain"),
+            ("i.png", "cxnet", "p8", "AP", "external_dev2", "Italy"),
+            ("j.png", "cxnet", "p4", "AP", "external_dev", "Italy"),
+        ):
+            given = [name, source, patient, "70", "M", view, "", split, "8", "8", "free", country]
+            writer.writerow(given)
     with (tmp_path / "nonchest/index.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
             [
@@ -49,18 +61,24 @@ def test_roles_and_labels(root: Path) -> None:
     assert found["c"].role == "external_dev"
     assert np.isnan(found["e"].age)  # trains the gates only
     assert found["f"].frontal == 0
+    assert (found["g"].role, found["g"].elsewhere) == ("train", 0)
+    assert (found["h"].role, found["h"].elsewhere) == ("train_other", 1)
+    assert (found["h"].country, found["h"].age, found["h"].frontal) == ("Spain", 70, 1)
+    assert found["i"].role == "external_dev2"
+    assert "j" not in found  # another image of somebody who is in external_dev
     assert found["resized__Hand__000010"].chest == 0
     assert found["resized__CXR__000010"].role == "gate_test"
 
 
 def test_pixels_are_cached_as_the_contract_gives_them(root: Path, tmp_path: Path) -> None:
     ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    Image.fromarray(ramp).save(root / "a.png")
+    for name in ("a.png", "g.png"):
+        Image.fromarray(ramp).save(root / name)
     first = project.load(root, tmp_path / "cache", 8, "train")
     (root / "a.png").unlink()
     again = project.load(root, tmp_path / "cache", 8, "train")
     pixels = np.asarray(first.pixels)
-    assert pixels.shape == (1, 8, 8)
+    assert pixels.shape == (2, 8, 8)
     assert (pixels.min(), pixels.max()) == (0, 65535)
     np.testing.assert_array_equal(pixels, np.asarray(again.pixels))
 

@@ -133,6 +133,8 @@ def root(tmp_path: Path) -> Path:
         rows = csv.writer(file)
         rows.writerow(columns)
         rows.writerow(["cxr/val-1.png", "nih", "p", "50", "F", "PA", "val", "free", ""])
+    (tmp_path / "cxr_more").mkdir()
+    (tmp_path / "cxr_more/index.csv").write_text("path\n")
     (tmp_path / "nonchest/index.csv").write_text("path,licence\n")
     for name in ("val-1", "val-2", "val-3", "hannover-1"):
         grey = (phantom.chest(50, "F", len(name), 96) >> 4).astype(np.uint8)

@@ -78,7 +78,7 @@ def test_features_are_those_of_torchvision(
     bare.load_state_dict(first.state_dict())
     network._replace(expected, start.FIRST[architecture][0], bare)
     torch.testing.assert_close(
-        ours.maps(images),
+        ours.maps(images)[0],
         expected(colours(functional.pad(images, pads, value=0.5))),
         rtol=1e-3,
         atol=1e-4,
@@ -118,9 +118,9 @@ def test_several_equal_channels_show_what_a_grey_one_does(
     save_file(started("resnet18", files[0]).state_dict(), files[1])
     for file in files:
         settings = RunConfig(architecture="resnet18", start=str(file))
-        grey = started("resnet18", file).maps(images)
+        grey = started("resnet18", file).maps(images)[0]
         several = start.network(settings, Path(), lambda _: torch.zeros(0), rows, channels).eval()
-        found = several.maps(images.repeat(1, channels, 1, 1))
+        found = several.maps(images.repeat(1, channels, 1, 1))[0]
         torch.testing.assert_close(found, grey, rtol=1e-3, atol=1e-4)
 
 

@@ -27,6 +27,8 @@ class Strength:
     """Probability of each of another detail contrast and another tone curve."""
     local: float = 0.0
     """Probability of a contrast that is equalised locally."""
+    devices: float = 0.0
+    """Probability of lines, tubes and electrodes."""
     rarely: float = 0.1
     """Probability of each of blur, low resolution, equalisation, a frame, a box and marks."""
 
@@ -53,6 +55,7 @@ def batch(pixels: Tensor, side: int, rng: torch.Generator, strength: Strength) -
     x = _frame(x, strength.rarely, rng)
     x = _box(x, strength.rarely, rng)
     x = _marks(x, strength.rarely, rng)
+    x = _devices(x, strength.devices, rng)
     sd = _share(n, rng) * strength.noise
     x = x + sd * torch.randn(x.shape, generator=rng, device=rng.device)
     return stretch(x)
@@ -194,6 +197,40 @@ def _marks(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
         (c,) = _whole(0, side - 2 * wide, 1, rng)
         x[i, 0, r : r + 2 * high, c : c + 2 * wide][ink] = float(_whole(0, 2, 1, rng)[0])
     return x
+
+
+def _devices(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Bright lines and tubes along curves, electrodes with their wires, of random opacity.
+
+    Curves are quadratic Bezier curves, seen as dots a pixel or two wide.
+    """
+    side = x.shape[-1]
+    along = torch.linspace(0, 1, 3 * side, device=x.device)[:, None]
+    for i in _chosen(len(x), share, rng):
+        (count,) = _whole(1, 5, 1, rng)
+        for wire in range(count):
+            ends = side * (1.2 * torch.rand(3, 2, generator=rng, device=rng.device) - 0.1)
+            curve = (1 - along) ** 2 * ends[0] + 2 * along * (1 - along) * ends[1]
+            curve = curve + along**2 * ends[2]
+            wide, strong, electrode = _whole(1, 4, 1, rng)[0], _whole(8, 50, 1, rng)[0], wire % 2
+            mask = torch.zeros(side, side, device=x.device)
+            rows, columns = curve.long().clamp(0, side - 1).unbind(dim=1)
+            mask[rows, columns] = 1.0
+            mask = _thick(mask, wide)
+            if electrode:
+                r, c = (int(v) for v in ends[2].long().clamp(0, side - 1))
+                disc = torch.zeros_like(mask)
+                disc[r, c] = 1.0
+                mask = torch.maximum(mask, _thick(disc, max(side // 28, 3)))
+            x[i, 0] = (x[i, 0] + strong / 100 * mask).clamp(0, 1)
+    return x
+
+
+def _thick(mask: Tensor, wide: int) -> Tensor:
+    if wide < 2:
+        return mask
+    odd = wide | 1
+    return functional.max_pool2d(mask[None, None], odd, stride=1, padding=odd // 2)[0, 0]
 
 
 def _share(n: int, rng: torch.Generator) -> Tensor:

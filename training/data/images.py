@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-TRAINING = ("train", "train_128", "gate")
-"""Roles of the images that a network is trained with; ``gate`` without their ages and sexes."""
+TRAINING = ("train", "train_128", "train_other", "gate")
+"""Roles of the images that a network is trained with; ``gate`` without their ages and sexes,
+``train_other`` of other institutions than most."""
 
 GATE_TEST = "gate_test"
 HELD_OUT_OF_THREE = 0  # crc32(group) % 3 of the gates' held-out third
@@ -51,6 +52,11 @@ PROJECT_SETS = (
         "External look: `external_dev`, radiographs from public articles and websites",
         Institution.OTHER,
     ),
+    EvaluationSet(
+        "external_dev2",
+        "External look: `external_dev2`, the source of `train_other`, other patients",
+        Institution.OTHER,
+    ),
     EvaluationSet("hannover", "External look: `hannover`, sex only", Institution.OTHER),
 )
 """Those of this project's images, whose criteria are in :mod:`training.measure.criteria`."""
@@ -74,6 +80,9 @@ class LabelledImage:
     licence: str = ""
     findings: tuple[str, ...] = ()
     """As its source names them, see :class:`training.data.index.IndexRow`."""
+    elsewhere: float = float("nan")
+    """1 of another institution than most of the training images are of, 0 of that."""
+    country: str = ""
 
 
 class MappedImages:

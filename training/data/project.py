@@ -46,6 +46,9 @@ MISLABELLED = (
     # mostly abdomen
     "ID_a238e80e2",
 )
+EXTERNAL = ("external_dev", "external_dev2")
+NIH = re.compile("nih.*|siim|rsna")
+"""Sources of the institution that most of the training images came from."""
 SUMMARY = (
     "MobileNetV2 from ImageNet weights, fine-tuned whole on frontal chest radiographs of one"
     " institution (NIH Clinical Center) at 448 and 128 pixels; the gates also on other body parts,"
@@ -93,8 +96,10 @@ class ProjectData:
 
 def items(data: Path) -> list[LabelledImage]:
     """Every image of use below ``data``, in a fixed order."""
-    with (data / "cxr/index.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows: list[dict[str, str]] = []
+    for index in ("cxr/index.csv", "cxr_more/index.csv"):
+        with (data / index).open(newline="") as file:
+            rows += csv.DictReader(file)
     looked_at = {row["patient_id"] for row in rows if row["split"] == "external_dev"}
     found = [item for row in rows if (item := _chest_item(row, looked_at)) is not None]
     with (data / "nonchest/index.csv").open(newline="") as file:
@@ -110,7 +115,9 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> LabelledImage | Non
         age = float("nan")
     female = {"F": 1.0, "M": 0.0}.get(row["sex"], float("nan"))
     frontal = 1.0
-    if split in ("train", "train_128", "val", "val_128", "external_dev"):
+    if split == "external_dev" and source != "covid":  # other images of the same people
+        return None
+    if split in ("train", "train_128", "train_other", "val", "val_128", *EXTERNAL):
         role = split
         if stem in MISLABELLED:
             return None
@@ -127,6 +134,7 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> LabelledImage | Non
     return LabelledImage(
         row["path"], source, patient or stem, role, age, female, frontal, 1.0, row["view"],
         row["licence"], tuple(row["finding"].split("|")),
+        elsewhere=float(not NIH.fullmatch(source)), country=row.get("country", ""),
     )  # fmt: skip
 
 

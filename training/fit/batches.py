@@ -3,6 +3,7 @@
 Each pool is shuffled and used up before it repeats.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,18 @@ from training.data.findings import targets
 from training.data.images import Material
 from training.data.tables import DataError
 from training.fit.config import RunConfig
+from training.fit.loss import ELSEWHERE, SHARED
 
 YOUNG, OLD = 18, 70
 """Ages below and from which images are rare enough to be drawn more often."""
 
-LABELS = {"age": "age", "sex": "female", "frontal": "frontal", "chest": "chest"}
+LABELS = {
+    "age": "age",
+    "sex": "female",
+    "frontal": "frontal",
+    "chest": "chest",
+    ELSEWHERE: ELSEWHERE,
+}
 """By the name of each head and gate the column of its label: of the sex the first value, F."""
 
 FURTHER = "further"
@@ -30,13 +38,22 @@ FURTHER = "further"
 class Sampler:
     """Draws the positions of a batch from pools of ``images``."""
 
-    def __init__(self, images: data.Images, rng: np.random.Generator) -> None:
+    def __init__(
+        self, images: data.Images, rng: np.random.Generator, leave_out: Collection[str] = ()
+    ) -> None:
+        countries = [item.country for item in images.items]
         gate = images.where("gate")
         frontal, chest = images.column("frontal")[gate], images.column("chest")[gate]
         aged, years = images.where("train", "train_128"), images.column("age")
+        lying = np.array([images.items[at].view == "AP" for at in aged], np.bool_)
         self.pools = {
             "train": images.where("train"),
             "train_128": images.where("train_128"),
+            "train_other": np.array(
+                [at for at in images.where("train_other") if countries[at] not in leave_out],
+                np.int64,
+            ),
+            "ap": aged[lying],
             "rare": aged[(years[aged] < YOUNG) | (years[aged] >= OLD)],
             "lateral": gate[frontal == 0],
             "like_lateral": gate[(frontal == 1) & (chest == 1)],
@@ -77,19 +94,21 @@ class Sampler:
         if not len(self.pools["train_128"]):
             wanted["train"] += wanted.pop("train_128")
         present = {name: part for name, part in wanted.items() if len(self.pools[name])}
-        if len(present) == len(self.pools):
-            return present
+        if not any(part for name, part in wanted.items() if name not in present):
+            return wanted
         return {name: part / sum(present.values()) for name, part in present.items()}
 
 
 def shares(config: RunConfig, stage: int) -> dict[str, float]:
     """How much of a batch is to come from each pool in ``stage``; they add up to one."""
     aged = 1 - config.gate
-    usual = aged * (1 - config.rare)
+    usual = aged * (1 - config.rare - config.ap - config.other)
     low = config.low_resolution[stage]
     return {
         "train": usual * (1 - low),
         "train_128": usual * low,
+        "train_other": aged * config.other,
+        "ap": aged * config.ap,
         "rare": aged * config.rare,
         "lateral": 0.3 * config.gate,
         "like_lateral": 0.3 * config.gate,
@@ -100,7 +119,7 @@ def shares(config: RunConfig, stage: int) -> dict[str, float]:
 def frequencies(config: RunConfig, images: data.Images) -> NDArray[np.float64]:
     """How often each of ``images`` is drawn in the last stage, relative to each other."""
     drawn = np.zeros(len(images.items))
-    sampler = Sampler(images, np.random.default_rng(0))
+    sampler = Sampler(images, np.random.default_rng(0), config.leave_out)
     for name, part in sampler.shares(config, len(config.sides) - 1).items():
         pool = sampler.pools[name]
         drawn[pool] += part / len(pool)
@@ -116,9 +135,9 @@ class Batches:
         labels[FURTHER] = targets(self.images.items)
         self.labels = {name: torch.from_numpy(of).to(device) for name, of in labels.items()}
         self.config, self.device = config, device
-        self.strength = augment.Strength(local=config.local_contrast)
+        self.strength = augment.Strength(local=config.local_contrast, devices=config.devices)
         self.rng = torch.Generator(device).manual_seed(config.seed)
-        self.sampler = Sampler(self.images, np.random.default_rng(config.seed))
+        self.sampler = Sampler(self.images, np.random.default_rng(config.seed), config.leave_out)
 
     def batch(self, stage: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Augmented images (N, 1, S, S) of ``stage``, and their labels, each (N,)."""
@@ -128,10 +147,14 @@ class Batches:
         labels = {name: label[at] for name, label in self.labels.items()}
         draw = torch.rand(len(at), generator=self.rng, device=self.device)
         spoilt = (draw < self.config.corrupted) & (labels["chest"] == 1)
+        if self.config.domains:
+            labels[SHARED] = torch.rand(len(at), generator=self.rng, device=self.device)
+            labels[SHARED] = (labels[SHARED] < self.config.shared).float()
         x = augment.corrupt(self.pixels(drawn), spoilt, self.rng)
         x = augment.batch(x, self.config.sides[stage], self.rng, self.strength)
-        for label in labels.values():
-            label[spoilt] = torch.nan
+        for name, label in labels.items():
+            if name != SHARED:
+                label[spoilt] = torch.nan
         labels["chest"][spoilt] = 0.0
         return x.contiguous(memory_format=torch.channels_last), labels
 

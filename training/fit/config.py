@@ -71,6 +71,21 @@ class RunConfig:
     """Share of images with 128 pixels a side (``train_128``) in each stage; an archive has none."""
     rare: float = 0.0
     """Share drawn from patients under 18 or from 70 alone, on top of their natural share."""
+    ap: float = 0.0
+    """The same of images in AP projection."""
+    other: float = 0.0
+    """The same of images of other institutions (``train_other``)."""
+    domains: bool = False
+    """Learn a second linear layer for other institutions than most of the images are of."""
+    leave_out: tuple[str, ...] = ()
+    """Countries whose images of other institutions are not trained with."""
+    shared: float = 0.25
+    """Share of all images that train it, whichever institution they are of."""
+    devices: float = 0.0
+    """Share of images with drawn lines, tubes and electrodes, as the very sick have them."""
+    mixed_styles: float = 0.0
+    """Share of batches whose images swap the mean and the contrast of early feature maps (MixStyle,
+    Zhou et al. 2021)."""
     local_contrast: float = 0.0
     """Share of images whose contrast is equalised locally, as CLAHE does."""
     findings: float = 0.0
@@ -102,6 +117,8 @@ class RunConfig:
             raise ValueError(
                 "frozen_norms needs weights as start, and the architecture mobilenet_v2"
             )
+        if self.domains and self.mixed_styles:
+            raise ValueError("mixed_styles would make the domains unknown: expected one of them")
         if self.frozen_blocks and not self.frozen_norms:
             raise ValueError("frozen_blocks needs frozen_norms")
         if self.clock not in ("wall", "processor"):

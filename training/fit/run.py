@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from training.fit.mobilenet import freeze_blocks, freeze_norms
 
 FILE = "log.csv"
 
+SHIFT, SHIFT_RATE = ".shift.", 10.0
+"""The layer of a second domain, and how much faster than the others it learns: from nothing, and
+from few images."""
 EVERY = 50
 """Steps between two rows."""
 
@@ -30,6 +34,9 @@ class Run:
         if config.frozen_norms:
             freeze_norms(self.network)
         freeze_blocks(self.network, config.frozen_blocks)
+        if config.mixed_styles:
+            early = self.network.backbone[config.frozen_blocks or 1]
+            early.register_forward_hook(partial(mixed_styles, share=config.mixed_styles))
         self.further = loss.FindingsTask(self.network.head.in_features).to(device)
         self.optimiser = torch.optim.AdamW(
             groups(nn.ModuleList([*self._learning().values()]), config.decay),
@@ -49,15 +56,16 @@ class Run:
         """One update; returns the parts of its loss."""
         rate = self.config.learning_rate(self.progress)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["times"]
         self.optimiser.zero_grad(set_to_none=True)
         chunks = range(0, len(x), self.config.chunk)
         parts: dict[str, float] = {}
+        share = loss.share(labels) if self.network.domains else None
         for first in chunks:
             some = slice(first, first + self.config.chunk)
-            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-                answers = self.network(x[some])
             known = {name: label[some] for name, label in labels.items()}
+            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+                answers = self.network(x[some], None if share is None else share[some])
             value, found = loss.total(self.network.rows, answers, known, self.config.gate_weight)
             if self.config.findings:
                 further = self.further.loss(answers.features, known[FURTHER])
@@ -111,13 +119,37 @@ class Run:
         return {**self._learning(), "ema": self.ema, "optimiser": self.optimiser}
 
 
+def mixed_styles(module: nn.Module, _: Any, maps: Tensor, *, share: float) -> Tensor:
+    """Mix means and deviations of each map (N, C, h, w) with those of another image of the batch.
+
+    Of a ``share`` of the batches, while ``module`` is trained; see MixStyle (Zhou et al. 2021).
+    """
+    if not module.training or torch.rand(()) >= share:
+        return maps
+    own = torch.distributions.Beta(0.1, 0.1).sample((len(maps), 1, 1, 1)).to(maps)
+    mean, deviation = maps.mean((2, 3), keepdim=True), maps.std((2, 3), keepdim=True) + 1e-5
+    mean, deviation = mean.detach(), deviation.detach()
+    other = torch.randperm(len(maps), device=maps.device)
+    new_mean = own * mean + (1 - own) * mean[other]
+    new_deviation = own * deviation + (1 - own) * deviation[other]
+    return (maps - mean) / deviation * new_deviation + new_mean
+
+
 def groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Weight decay for weights, none for norms and biases."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """Weight decay for weights, none for norms and biases; a second domain learns faster."""
+    found: list[dict[str, object]] = []
+    for shift, times in ((False, 1.0), (True, SHIFT_RATE)):
+        parameters = [
+            p
+            for name, p in network.named_parameters()
+            if p.requires_grad and (SHIFT in name) == shift
+        ]
+        found += [
+            {"params": [p for p in parameters if (p.ndim > 1) == large], "times": times}
+            | {"weight_decay": decay if large else 0.0}
+            for large in (True, False)
+        ]
+    return [group for group in found if group["params"]]
 
 
 def device_of(config: RunConfig) -> torch.device:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import typer
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
@@ -26,7 +27,7 @@ from dicom_ai_node.recalibrate.pack import fewest
 from training.data.images import Data, Images, LabelledImage
 from training.data.options import BUNDLE, ROOT, ConfigFile, Fold, Root
 from training.data.tables import DataError
-from training.fit import calibrate, checkpoint, prior, start
+from training.fit import calibrate, checkpoint, domains, prior, start
 from training.fit import config as settings
 from training.fit.batches import frequencies
 from training.fit.calibrate import answers, calibration_cases
@@ -87,9 +88,10 @@ def without_prior(
         return prior.bake(trained, density, tau), tau
     known = data.load(config.sides[-1], data.chooses)
     years = known.column("age").astype(np.float64)
-    features = answers(network, known).features
-    weight, bias = trained[f"{NETWORK}head.weight"], trained[f"{NETWORK}head.bias"]
-    logits = (features @ weight[AGE.place].T + bias[AGE.place]).astype(np.float64)
+    spoken = answers(network, known)
+    with torch.inference_mode():
+        said = network.answer(torch.from_numpy(spoken.features), torch.from_numpy(spoken.texture))
+    logits = said[AGE.name].numpy().astype(np.float64)
     points = prior.curve(logits[~np.isnan(years)], years[~np.isnan(years)], density)
     tau = prior.choose(points).tau
     print(prior.table(points, tau), flush=True)
@@ -118,6 +120,9 @@ def build(
     runs = [folder / WEIGHTS for folder in folders]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
     network = load_network(config.architecture, trained, runs[0])
+    if network.domains:
+        domains.fit(network, data, config.sides[-1], FITTED_ON)
+        trained = {NETWORK + name: of.numpy() for name, of in network.state_dict().items()}
     trained, prior_tau = without_prior(trained, network, data, config, tau)
     network = load_network(config.architecture, trained, runs[0])
     fitted, spaces, calibrated_on = calibration(network, data, config.sides[-1], caution)
