@@ -38,6 +38,10 @@ from dicom_ai_node.inference.heads import (
 
 LEVELS = ("50", "80", "90", "95")
 TEXTURE = "texture"
+STEPS = 1100
+"""Of the bounds of a quantity: an interval's ends are found to so fine a part of them."""
+AT_ONCE = 2000
+"""Images whose ends are looked for at a time."""
 
 Floats = NDArray[np.float64]
 Predicted = Mapping[str, Floats]
@@ -103,6 +107,24 @@ class Group(ManifestPart):
         return inside
 
 
+class Tilt(ManifestPart):
+    """What quantiles are multiplied by for values around one."""
+
+    at: float
+    """Mean recorded value of its images."""
+    images: int = Field(ge=1)
+    factors: dict[str, tuple[float, float]]
+    """For each level in per cent, of the quantiles (below, above)."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Tilt":
+        if set(self.factors) != set(LEVELS):
+            raise ValueError(f"factors for {sorted(self.factors)}, expected {LEVELS}")
+        if min(factor for pair in self.factors.values() for factor in pair) < 0:
+            raise ValueError("a negative factor")
+        return self
+
+
 class QuantityCalibration(ManifestPart):
     """Conformal quantiles of (mu - y) / sigma and (y - mu) / sigma in groups."""
 
@@ -114,6 +136,16 @@ class QuantityCalibration(ManifestPart):
     """Of sigma."""
     sd_scale: float = Field(gt=0)
     """The widened sigma times this is the standard deviation of the error."""
+    tilt: tuple[Tilt, ...] = Field((), exclude_if=operator.not_)
+    """An interval holds the values that it would miss by no more than is usual of images of that
+    value: whose errors below and above lie within the quantiles times the factors there. Between
+    the values of these rows factors are interpolated, beyond them they stay. None: 1 everywhere."""
+
+    @model_validator(mode="after")
+    def _values_rise(self) -> "QuantityCalibration":
+        if any(one.at >= following.at for one, following in pairwise(self.tilt)):
+            raise ValueError("the values of the tilt do not rise")
+        return self
 
     @model_validator(mode="after")
     def _takes_every_image(self) -> "QuantityCalibration":
@@ -139,7 +171,35 @@ class QuantityCalibration(ManifestPart):
         below, above = pairs[self.groups_of(predicted)].T
         wide = sigma * self.widening.factors(excess)
         least, most = bounds
+        if self.tilt:
+            return self._tilted(mu, below * wide, above * wide, level, bounds)
         return np.maximum(mu - below * wide, least), np.clip(mu + above * wide, mu, most)
+
+    def _tilted(
+        self, mu: Floats, below: Floats, above: Floats, level: str, bounds: tuple[float, float]
+    ) -> tuple[Floats, Floats]:
+        """Ends by :attr:`tilt`: of all values in steps, the first and the last that belong in.
+
+        ``below`` and ``above`` are the furthest errors where the factors are 1, (N,) as ``mu``.
+        """
+        values = np.linspace(*bounds, STEPS + 1)
+        at = [one.at for one in self.tilt]
+        shorter, longer = (
+            np.interp(values, at, [one.factors[level][side] for one in self.tilt])
+            for side in (0, 1)
+        )
+        low, high = mu.copy(), mu.copy()
+        for start in range(0, len(mu), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            missed = values - mu[some, None]
+            inside = (missed >= -below[some, None] * shorter) & (
+                missed <= above[some, None] * longer
+            )
+            known = inside.any(axis=1)
+            first, last = inside.argmax(axis=1), STEPS - inside[:, ::-1].argmax(axis=1)
+            low[some] = np.where(known, np.minimum(mu[some], values[first]), mu[some])
+            high[some] = np.where(known, np.maximum(mu[some], values[last]), mu[some])
+        return low, high
 
     def sds(self, sigma: Floats, excess: Floats) -> Floats:
         """Standard deviation of the error of each image, in the unit of ``sigma``."""

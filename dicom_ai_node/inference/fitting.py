@@ -28,12 +28,19 @@ from dicom_ai_node.inference.calibration import (
     HeadCalibration,
     QuantityCalibration,
     Range,
+    Tilt,
     Widening,
 )
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head, QuantityHead
 
 EDGES: Mapping[str, tuple[float, ...]] = {"age": (40.0, 60.0)}
 """Predicted values that part the bands of a quantity, where there are images enough."""
+TILTED: Mapping[str, tuple[float, ...]] = {"age": (20.0, 40.0, 60.0, 70.0)}
+"""Recorded values that part the bands of a tilt, where there are images enough."""
+SMALLEST_BAND = 60
+"""Fewer images than this make no band of their own: the 95 % interval wants 39 of each side."""
+TRUSTED = 40
+"""Images with which a band speaks as much for itself as the whole does."""
 SMALLEST_GROUP = 80
 """Fewer images than this make no group of their own; 200 would be better than there often are."""
 UNBOUNDED = 1e6
@@ -115,30 +122,46 @@ class Cases:
 
 
 def fit(
-    cases: Cases, widening: Mapping[str, Widening], *, smallest: int = SMALLEST_GROUP
+    cases: Cases,
+    widening: Mapping[str, Widening],
+    *,
+    smallest: int = SMALLEST_GROUP,
+    reference: Distances | None = None,
+    tilted: bool = False,
 ) -> Calibration:
     """Calibrate on labelled images that trained nothing; goes with ``cases.reference``.
 
     Each head that ``cases`` has a truth of; ``widening`` is that of each head by its name.
+    With another ``reference`` it goes with that. ``tilted``: the quantiles of a quantity of
+    :data:`TILTED` follow the recorded value, see :func:`tilt`, and not groups.
     """
+    reference = cases.reference if reference is None else reference
     found: dict[str, HeadCalibration] = {}
     for head in cases.heads:
         if head.name not in cases.truth:
             continue
         if isinstance(head, QuantityHead):
-            found[head.name] = quantity(cases, head, widening[head.name], smallest)
+            whole = tilted and head.name in TILTED
+            found[head.name] = quantity(
+                cases, head, widening[head.name], smallest, reference, whole
+            )
         elif isinstance(head, CategoryHead):
-            found[head.name] = category(cases, head, widening[head.name])
+            found[head.name] = category(cases, head, widening[head.name], reference=reference)
         else:
             found[head.name] = findings(cases, head, widening[head.name])
     return Calibration(found)
 
 
 def quantity(
-    cases: Cases, head: QuantityHead, widening: Widening, smallest: int = SMALLEST_GROUP
+    cases: Cases,
+    head: QuantityHead,
+    widening: Widening,
+    smallest: int = SMALLEST_GROUP,
+    reference: Distances | None = None,
+    tilted: bool = False,
 ) -> QuantityCalibration:
-    """Conformal quantiles at every level, a pair for each group."""
-    far = Far.of(cases.distances, cases.reference)
+    """Conformal quantiles at every level, a pair for each group; ``tilted``: one group, tilted."""
+    far = Far.of(cases.distances, cases.reference if reference is None else reference)
     mu, sigma = cases.raw[head.name].T
     columns = {head.name: mu, TEXTURE: far.p_value} | {
         f"{one.name}.{one.values[0]}": 0.5 * (1 + np.sign(cases.raw[one.name]))
@@ -146,7 +169,10 @@ def quantity(
         if isinstance(one, CategoryHead) and len(one.values) == 2
     }
     z = (cases.truth[head.name] - mu) / (sigma * widening.factors(far.excess))
-    found = groups(columns, smallest, EDGES.get(head.name, ()))
+    if tilted:
+        found: list[_Group] = [({}, np.arange(len(z)))]
+    else:
+        found = groups(columns, smallest, EDGES.get(head.name, ()))
     fitted = [
         Group(
             where=where if number + 1 < len(found) else {},
@@ -161,7 +187,40 @@ def quantity(
         smallest_group=smallest,
         widening=widening,
         sd_scale=max(round(scale, 4), 1e-4),
+        tilt=tilt(z, cases.truth[head.name], fitted[0], TILTED[head.name]) if tilted else (),
     )
+
+
+def tilt(
+    z: Floats, truth: Floats, whole: Group, edges: Sequence[float], smallest: int = SMALLEST_BAND
+) -> tuple[Tilt, ...]:
+    """Say how much further, or less far, images of each band of recorded values are off.
+
+    ``z`` are errors in units of the widened sigma, ``whole`` holds their quantiles. Groups go by
+    what is predicted: of those predicted at 60 some are 75, and among all of one prediction they
+    are too few to count. Bands of what is recorded are covered each for itself: the quantile of a
+    band, in units of that of the whole (label-conditional conformal prediction, Vovk 2012), drawn
+    toward 1 with a weight of :data:`TRUSTED` images. Levels stay nested. None for a single band.
+    """
+    parts = [None, *bands(truth, smallest, edges), None]
+    found: list[Tilt] = []
+    for low, high in pairwise(parts) if len(parts) > 2 else ():
+        of_band = (truth >= (-math.inf if low is None else low)) & (
+            truth < (math.inf if high is None else high)
+        )
+        errors, count = z[of_band], int(of_band.sum())
+        weight, reached, factors = count / (count + TRUSTED), np.zeros(2), {}
+        for level in LEVELS:
+            usual = np.array(whole.quantiles[level])
+            own = np.minimum(np.array(_pair(errors, float(level) / 100)), UNBOUNDED)
+            wanted = np.maximum((1 - weight) * usual + weight * own, reached)
+            settled = (usual <= 0) | (usual >= UNBOUNDED)  # no factor moves these
+            factors[level] = tuple(
+                np.where(settled, 1.0, wanted / np.maximum(usual, 1e-9)).round(4).tolist()
+            )
+            reached = wanted
+        found.append(Tilt(at=round(float(truth[of_band].mean()), 2), images=count, factors=factors))
+    return tuple(found)
 
 
 def groups(
@@ -229,10 +288,12 @@ def category(
     head: CategoryHead,
     widening: Widening,
     widened_by: Literal["texture", "content"] = "texture",
+    reference: Distances | None = None,
 ) -> CategoryCalibration:
     """Temperature with the smallest log loss."""
     unfitted = CategoryCalibration(temperature=1.0, widening=widening, widened_by=widened_by)
-    factors = widening.factors(unfitted.excess(Far.of(cases.distances, cases.reference)))
+    far = Far.of(cases.distances, cases.reference if reference is None else reference)
+    factors = widening.factors(unfitted.excess(far))
     logits, truth = cases.raw[head.name], cases.truth[head.name]
     if len(head.values) == 2:
         found = temperature(logits / factors, 1.0 - truth)
@@ -338,19 +399,23 @@ def intervals(
     return low, high
 
 
-def cross_fitted(cases: Cases, fit: Fit, head: QuantityHead) -> Bounds:
+def cross_fitted(
+    cases: Cases, fit: Fit, head: QuantityHead, near: NDArray[np.bool_] | None = None
+) -> Bounds:
     """Intervals of ``cases``, each by a calibration that has not seen the patient.
 
     For images that a calibration is made of: its own intervals would cover them by construction.
-    Each of :data:`FOLDS` parts of the patients gets those calibrated on the others.
+    Each of :data:`FOLDS` parts of the patients gets those calibrated on the others. The distances
+    of those that ``near`` chooses are the reference, of all without it.
     """
+    near = np.ones(len(cases), dtype=np.bool_) if near is None else near
     names, person = np.unique(cases.patients, return_inverse=True)
     fold = np.random.default_rng(0).permutation(len(names))[person] % FOLDS
     low = np.full((len(cases), len(LEVELS)), np.nan)
     high = low.copy()
     for one in np.unique(fold):
         rest, here = fold != one, fold == one
-        reference = cases.at(rest).labelled.reference
+        reference = cases.at(rest & near).labelled.reference
         low[here], high[here] = intervals(fit(rest), reference, cases.at(here), head)
     return low, high
 

@@ -136,9 +136,16 @@ def pack(
         if isinstance(calibration, QuantityCalibration)
     }
 
+    tilted = any(
+        bool(one.tilt) for one in calibrations.values() if isinstance(one, QuantityCalibration)
+    )
+
     def fit(chosen: NDArray[np.bool_]) -> Calibration:
         made = fitting.fit(
-            cases.at(chosen), widening, smallest=max(smallest, default=fitting.SMALLEST_GROUP)
+            cases.at(chosen),
+            widening,
+            smallest=max(smallest, default=fitting.SMALLEST_GROUP),
+            tilted=tilted,
         )
         return Calibration({**calibrations, **made.root})  # a head without truth keeps its own
 

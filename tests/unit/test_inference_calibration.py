@@ -376,3 +376,91 @@ def test_sigmoid_does_not_overflow() -> None:
 def test_a_network_that_sees_no_difference_is_refused() -> None:
     with pytest.raises(DataError, match="features that tell the training images apart"):
         calibrate.space(np.zeros((26, 128), np.float32), 64)
+
+
+def regressing(count: int, seed: int) -> Cases:
+    """Estimates that are drawn to the middle, as those of the old are."""
+    rng = np.random.default_rng(seed)
+    years = np.clip(rng.normal(50, 16, count), 5, 95)
+    sigma = rng.uniform(5, 7, count)
+    mu = 50 + 0.6 * (years - 50) + rng.normal(0, 5, count)
+    female = (rng.random(count) < 0.5).astype(np.float64)
+    sex = np.where(female == 1, 3.0, -3.0)
+    far = rng.gamma(20.0, 1.0, count)
+    patients = np.array([f"{seed}-{i}" for i in range(count)])
+    return cases(mu, sigma, sex, far, far.copy(), years, female, patients)
+
+
+def covers(fitted: Calibration, known: Cases, some: Cases) -> np.ndarray:
+    low, high = fitting.intervals(fitted, known.reference, some, AGE)
+    years = some.truth["age"][:, None]
+    return np.asarray((low <= years) & (years <= high))
+
+
+def test_a_tilt_covers_the_old_whom_groups_of_what_is_predicted_leave_out() -> None:
+    known, some = regressing(4000, 1), regressing(4000, 2)
+    widening = {"age": NONE, "sex": NONE}
+    by_groups = covers(fitting.fit(known, widening), known, some)
+    tilted = covers(fitting.fit(known, widening, tilted=True), known, some)
+    at = LEVELS.index("90")
+    old = some.truth["age"] >= 70
+    assert by_groups[old, at].mean() < 0.85
+    assert tilted[old, at].mean() >= 0.88
+    assert 0.88 <= tilted[:, at].mean() <= 0.95
+    for low, high in ((20, 40), (40, 60), (60, 70)):
+        band = (some.truth["age"] >= low) & (some.truth["age"] < high)
+        assert tilted[band, at].mean() >= 0.87
+
+
+def test_tilted_intervals_are_nested_contain_the_estimate_and_keep_the_bounds() -> None:
+    known, some = regressing(600, 3), regressing(3000, 4)
+    fitted = fitting.fit(known, {"age": NONE, "sex": NONE}, tilted=True)
+    assert fitted.quantity("age").tilt
+    low, high = fitting.intervals(fitted, known.reference, some, AGE)
+    assert (np.diff(low, axis=1) <= 0).all()
+    assert (np.diff(high, axis=1) >= 0).all()
+    mu = some.raw["age"][:, 0]
+    assert (low[:, 0] <= mu).all()
+    assert (high[:, 0] >= mu).all()
+    least, most = AGE.bounds
+    assert low.min() >= least
+    assert high.max() <= most
+
+
+def test_few_images_make_no_tilt_and_a_small_band_leans_on_the_whole() -> None:
+    few = regressing(100, 5)
+    assert fitting.fit(few, {"age": NONE, "sex": NONE}, tilted=True).quantity("age").tilt == ()
+    many = regressing(3000, 6)
+    whole = fitting.quantity(many, AGE, NONE, tilted=True)
+    z = (many.truth["age"] - many.raw["age"][:, 0]) / many.raw["age"][:, 1]
+    some = np.flatnonzero(many.truth["age"] >= 70)[:60]
+    rest = np.flatnonzero(many.truth["age"] < 70)
+    at = np.concatenate([rest, some])
+    small = fitting.tilt(z[at], many.truth["age"][at], whole.groups[0], (70.0,))
+    large = fitting.tilt(z, many.truth["age"], whole.groups[0], (70.0,))
+    assert [one.images for one in small] == [len(rest), 60]
+    assert 1 < small[-1].factors["90"][1] < large[-1].factors["90"][1]
+
+
+def test_a_tilt_without_a_calibrated_level_or_in_no_order_is_refused() -> None:
+    fitted = fitting.quantity(regressing(600, 7), AGE, NONE, tilted=True).model_dump()
+    first, *others = fitted["tilt"]
+    for rows in ([*others, first], [{**first, "factors": {"90": (1.0, 1.0)}}]):
+        with pytest.raises(ValidationError):
+            QuantityCalibration.model_validate({**fitted, "tilt": rows})
+    again = QuantityCalibration.model_validate(fitted)
+    assert again.model_dump() == fitted
+
+
+def test_images_beside_those_that_calibrate_move_quantiles_and_no_reference() -> None:
+    plain, beside = regressing(400, 8), regressing(800, 9)
+    alone, both = calibrate.calibration(plain), calibrate.calibration(plain, beside=beside)
+    assert [one.quantity("age").groups[0].images for one in (alone, both)] == [400, 1200]
+    far = Cases(
+        beside.heads, beside.raw, beside.truth, beside.content, beside.texture * 9, beside.patients
+    )
+    # Were their distances the reference, none of them would be further off than the others.
+    low, high = calibrate.cross_fitted(plain, beside=far, caution=2.0)
+    width = (high - low)[:, LEVELS.index("90")]
+    assert np.median(width[400:]) > 1.5 * np.median(width[:400])
+    assert len(low) == 1200

@@ -107,9 +107,8 @@ def test_weights_become_a_bundle_that_answers(
     tensors, trained = load_file(out / bundle.WEIGHTS), load_file(weights)
     baked = prior.bake(trained, density, chosen, "head.bias")["head.bias"]
     np.testing.assert_array_equal(tensors[prior.HEAD_BIAS], baked)
-    assert (
-        sum(group.images for group in manifest.calibration.quantity("age").groups) == ROLES["val"]
-    )
+    calibrated_on = sum(one.images for one in manifest.calibration.quantity("age").groups)
+    assert calibrated_on == ROLES["val"] + ROLES["val_128"]
     assert "with fewer than 200 the in-distribution gate refuses" in manifest.training.summary
     estimator = Estimator(out, device="cpu")
     val = np.concatenate([*load(tmp_path, tmp_path, SIDE, "val").floats()])

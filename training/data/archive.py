@@ -37,6 +37,7 @@ class ArchiveData:
     """
 
     calibrates = HELD_OUT
+    beside = ()
     chooses = HELD_OUT
 
     def __init__(self, archive: ArchiveConfig, folder: Path, side: int) -> None:

@@ -63,6 +63,7 @@ class FindingsData:
     cache: Path
     sets: Sequence[EvaluationSet] = SETS
     calibrates: str = "val"
+    beside: Sequence[str] = ()
     chooses: str = CHOICE
 
     @cached_property

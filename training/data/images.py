@@ -180,6 +180,10 @@ class Data(Material, Protocol):
         """The role that calibrates a bundle: its images train nothing."""
 
     @property
+    def beside(self) -> Sequence[str]:
+        """Further roles that calibrate it, of which nothing is a reference for what is near."""
+
+    @property
     def chooses(self) -> str:
         """The role that chooses how much of the ages' prior is taken out."""
 

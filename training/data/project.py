@@ -1,8 +1,8 @@
 """This project's images: their index, their splits, and a cache of small pixels.
 
 Splits are by patient and come from the data's index: ``train`` and ``train_128`` train, ``val``
-calibrates and gives the figures, ``external_dev`` and ``hannover`` are only looked at. The gates
-learn from ``nonchest``, ``gate_lateral`` and frontal ``aux`` images of the laterals' source
+calibrates with ``val_128`` beside it, and both give figures; the others are only looked at. The
+gates learn from ``nonchest``, ``gate_lateral`` and frontal ``aux`` images of the laterals' source
 (else the view head would learn the source); a third of each, by patient or source image where that
 can be seen, is held out.
 """
@@ -69,6 +69,7 @@ class ProjectData:
     cache: Path
     sets: Sequence[EvaluationSet] = PROJECT_SETS
     calibrates: str = "val"
+    beside: Sequence[str] = ("val_128",)
     chooses: str = "val_128"
 
     def trained(self) -> list[LabelledImage]:

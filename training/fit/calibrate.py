@@ -142,13 +142,15 @@ def calibration(
     plain: Cases,
     shifted: Cases | None = None,
     *,
+    beside: Cases | None = None,
     caution: float = 1.0,
     smallest: int = fitting.SMALLEST_GROUP,
 ) -> Calibration:
     """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
 
     ``caution`` is for both widenings, see :func:`cautious`. Goes with the ``reference`` of the
-    labelled ones of ``plain``.
+    labelled ones of ``plain``. Images ``beside`` them count for quantiles and temperature, not for
+    what is near: theirs may be another resolution.
     """
     plain = plain.labelled
     age_widening, sex_widening = Widening(), Widening()
@@ -161,7 +163,8 @@ def calibration(
         sex_widening = temperature_widening(excess, sex, female)
     age_widening, sex_widening = (cautious(w, caution) for w in (age_widening, sex_widening))
     widenings = {AGE.name: age_widening, SEX.name: sex_widening}
-    return fitting.fit(plain, widenings, smallest=smallest)
+    every = plain if beside is None else Cases.joined([plain, beside.labelled])
+    return fitting.fit(every, widenings, smallest=smallest, reference=plain.reference, tilted=True)
 
 
 def cautious(found: Widening, caution: float) -> Widening:
@@ -179,15 +182,27 @@ def cautious(found: Widening, caution: float) -> Widening:
     return Widening(knots=tuple(zip(x.tolist(), larger.round(4).tolist(), strict=True)))
 
 
-def cross_fitted(plain: Cases, shifted: Cases | None = None, *, caution: float = 1.0) -> Bounds:
-    """Intervals of ``plain``, each by a :func:`calibration` that has not seen the patient."""
+def cross_fitted(
+    plain: Cases,
+    shifted: Cases | None = None,
+    *,
+    beside: Cases | None = None,
+    caution: float = 1.0,
+) -> Bounds:
+    """Intervals of ``plain`` and of those ``beside`` it, in this order.
+
+    Each by a :func:`calibration` that has not seen the patient.
+    """
+    every = plain if beside is None else Cases.joined([plain, beside])
+    near = np.arange(len(every)) < len(plain)
 
     def fit(chosen: NDArray[np.bool_]) -> Calibration:
-        some = plain.at(chosen)
+        some = every.at(chosen & near)
         same = shifted and shifted.at(np.isin(shifted.patients, some.patients))
-        return calibration(some, same, caution=caution)
+        others = every.at(chosen & ~near) if beside is not None else None
+        return calibration(some, same, beside=others, caution=caution)
 
-    return fitting.cross_fitted(plain, fit, AGE)
+    return fitting.cross_fitted(every, fit, AGE, near)
 
 
 def _seen(part: Cases, reference: Distances) -> tuple[Floats, ...]:

@@ -1,5 +1,6 @@
 """A bundle's predictions of labelled images, as the table that everything is measured from."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -25,22 +26,36 @@ SPOIL: dict[str, Change] = {
 """What an image must not be accepted as."""
 
 
-def predict(
-    estimator: Estimator, images: data.Images, dataset: str, *, calibrated: bool = False
-) -> PredictionTable:
-    """Predictions of ``images``; ``calibrated``: the bundle was calibrated on them.
-
-    The shipped intervals would cover such images by construction: theirs are cross-fitted.
-    """
+def predict(estimator: Estimator, images: data.Images, dataset: str) -> PredictionTable:
+    """Predictions of ``images``, which have not calibrated the bundle."""
     raw, distances = measured(estimator.measure, images)
-    found = cases(raw, distances, images)
-    if calibrated:
-        changed = calibration_cases(estimator.measure, images, changed=True)
-        caution = estimator.manifest.training.caution
-        bounds = calibrate.cross_fitted(found, changed, caution=caution)
-    else:
-        bounds = _shipped(estimator, found)
+    bounds = _shipped(estimator, cases(raw, distances, images))
     return _table(estimator, images, estimator.calibrated(raw, distances), bounds, dataset)
+
+
+def cross_fitted(
+    estimator: Estimator, parts: Mapping[str, data.Images]
+) -> dict[str, PredictionTable]:
+    """Predictions of the data sets that have calibrated the bundle together, by their names.
+
+    The shipped intervals would cover such images by construction: theirs are cross-fitted. The
+    first set is the one whose changed copies and distances the calibration goes by.
+    """
+    said = {name: measured(estimator.measure, images) for name, images in parts.items()}
+    first, *others = [cases(*said[name], images) for name, images in parts.items()]
+    changed = calibration_cases(estimator.measure, next(iter(parts.values())), changed=True)
+    low, high = calibrate.cross_fitted(
+        first,
+        changed,
+        beside=Cases.joined(others) if others else None,
+        caution=estimator.manifest.training.caution,
+    )
+    ends = np.cumsum([len(images) for images in parts.values()])[:-1]
+    bounds = zip(np.split(low, ends), np.split(high, ends), strict=True)
+    return {
+        name: _table(estimator, images, estimator.calibrated(*said[name]), of_set, name)
+        for (name, images), of_set in zip(parts.items(), bounds, strict=True)
+    }
 
 
 def spoilt(estimator: Estimator, images: data.Images, dataset: str) -> list[PredictionTable]:

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.calibration import Calibration, Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
+from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, GATES, HEADS
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels import CONTRACT, RADIOGRAPHY
@@ -178,13 +179,16 @@ def calibration(
     if not len(plain):
         raise DataError(f"{data.calibrates}: expected images with both an age and a sex, got none")
     changed = calibration_cases(measure, held_out, changed=True)
+    others = [calibration_cases(measure, data.load(size, role)).labelled for role in data.beside]
+    beside = Cases.joined(others) if others else None
     tensors = {f"content.{name}": tensor for name, tensor in asdict(content).items()}
     tensors |= {f"texture.{name}": tensor for name, tensor in asdict(texture).items()}
     tensors |= {
         f"{name}.reference": known.astype(np.float32)
         for name, known in asdict(plain.reference).items()
     }
-    return calibrate.calibration(plain, changed, caution=caution), tensors, len(plain)
+    fitted = calibrate.calibration(plain, changed, beside=beside, caution=caution)
+    return fitted, tensors, len(plain)
 
 
 def share(text: str) -> float | None:

@@ -4,8 +4,8 @@
 
     python -m training evaluate --bundle models/site --config site.toml --out runs/site/report
 
-What calibrates a bundle gives its figures too, so its age intervals are cross-fitted: ``val`` of
-this project's images (name with ``--calibrated`` whatever calibrates), or with the
+What calibrates a bundle gives its figures too, so its age intervals are cross-fitted: ``val`` and
+``val_128`` of this project's images (name with ``--calibrated`` whatever calibrates), or with the
 configuration of a run on an archive the fold that was held out. The other sets are looks to which
 nothing was tuned. The report quotes what ``parity`` left in the same folder, and links
 the figure of :mod:`training.measure.montage`, drawn with the predictions of this project's images;
@@ -43,7 +43,7 @@ from training.fit.config import data_of
 from training.measure import criteria, montage, parity, plots
 from training.measure.figures import AUC, MAE, Baseline, baseline, coverage, find, measure
 from training.measure.markdown import cell
-from training.measure.predict import predict, spoilt
+from training.measure.predict import cross_fitted, predict, spoilt
 from training.measure.table import PredictionTable, joined, read_csv, write_csv
 from training.publish import card, report
 from training.publish.report import Evaluation, Experiment
@@ -51,10 +51,12 @@ from training.publish.report import Evaluation, Experiment
 
 def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> PredictionTable:
     """One table of every image that the bundle is measured on."""
+    parts = {name: data.load(estimator.size, name) for name in calibrated}
+    known = cross_fitted(estimator, parts) if parts else {}
     tables = []
     for name in (data_set.name for data_set in data.sets):
-        images = data.load(estimator.size, name)
-        tables.append(predict(estimator, images, name, calibrated=name in calibrated))
+        images = parts[name] if name in parts else data.load(estimator.size, name)
+        tables.append(known[name] if name in known else predict(estimator, images, name))
         print(f"{name}: {len(images.items)} images", flush=True)
         if name == data.calibrates:
             tables += spoilt(estimator, images, name)
@@ -154,7 +156,7 @@ def main(
     experiments: Path = report.FILE,
     calibrated: Annotated[
         list[str] | None,
-        typer.Option(help="Sets (may be repeated). Default: the one that calibrates."),
+        typer.Option(help="Sets (may be repeated). Default: those that calibrate."),
     ] = None,
     earlier: Annotated[
         Path | None,
@@ -170,7 +172,7 @@ def main(
         data = data_of(run, root)
         if run.archive or manifest.training.images_sha256:
             check_images(path, manifest, data)
-    calibrated = calibrated or [data.calibrates]
+    calibrated = calibrated or [data.calibrates, *data.beside]
     if earlier:
         table = read_csv(earlier)
     else:
