@@ -28,6 +28,11 @@ _FIGURES = (
 )
 """What one looks for first; a mean is over the labels that its group counts."""
 _MOST_FIGURES = 12
+_THRESHOLDS = (
+    ("interval at most ", "age answered", "age MAE, years", "max_age_interval"),
+    ("certainty at least ", "sex answered", "sex accuracy", "min_sex_certainty"),
+)
+"""Groups of figures that are thresholds, what of them is told, and their keys of ``[policy]``."""
 _RESEARCH = "for research: reported and marked so, never held against the header nor proposed"
 
 
@@ -229,6 +234,12 @@ def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iter
         title = "Figures of whole data sets" + (", images that every gate lets pass" * gated)
         columns = ("Measured on", "What", "Value (95 %)", "Baseline", "Images")
         yield table(columns, map(_figure_cells, figures), title=title)
+    for prefix, share, error, key in _THRESHOLDS:
+        told = list(_risk_rows(manifest.figures, prefix, share, error))
+        sets = list(dict.fromkeys(name for row in told for name in row if name))
+        cells = [(f"{key} = {row['']}", *(row.get(name, "") for name in sets)) for row in told]
+        if cells:
+            yield table(("With", *sets), cells, title=f"Share answered, {error}")
     yield Text("whole: dicom-ai-node model show --json; figures in CARD.md", style="dim")
 
 
@@ -237,6 +248,23 @@ def _figure_cells(figure: "Figure") -> tuple[str, ...]:
     value = f"{figure.value:.3g}{_interval(figure)}"
     quantity = ", ".join(filter(None, (figure.quantity, figure.group)))
     return figure.dataset, quantity, value, baseline, str(figure.n)
+
+
+def _risk_rows(
+    figures: Sequence["Figure"], prefix: str, share: str, error: str
+) -> Iterator[dict[str, str]]:
+    """Yield of each threshold what it answers of each data set, and how large the error is."""
+    for group in dict.fromkeys(one.group for one in figures if one.group.startswith(prefix)):
+        row = {"": group.removeprefix(prefix).split()[0]}
+        of_group = [one for one in figures if one.group == group]
+        errors = {one.dataset: one.value for one in of_group if one.quantity == error}
+        for one in of_group:
+            if one.quantity == share:
+                missed = errors.get(one.dataset)
+                row[one.dataset] = f"{one.value:.0%}" + (
+                    "" if missed is None else f", {missed:.3g}"
+                )
+        yield row
 
 
 def _interval(figure: "Figure") -> str:

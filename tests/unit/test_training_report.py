@@ -11,7 +11,7 @@ from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest, load_manifest
 from dicom_ai_node.inference.calibration import LEVELS
 from training.data.images import Institution
-from training.measure import criteria, parity
+from training.measure import answering, criteria, parity
 from training.measure import figures as of
 from training.measure.criteria import references_of
 from training.measure.figures import Baseline, baseline, find, measure
@@ -80,7 +80,7 @@ def whole() -> PredictionTable:
 @pytest.fixture(scope="module")
 def figures(whole: PredictionTable) -> list[Figure]:
     known = whole.of("val")
-    return measure(whole, baseline(known.recorded, known.female))
+    return measure(whole, baseline(known.recorded, known.female)) + answering.measure(whole)
 
 
 def of_val(figures: list[Figure], quantity: str, **which: object) -> Figure:
@@ -173,7 +173,11 @@ def test_marks_are_met_missed_or_not_measured() -> None:
     figures.append(val(of.coverage("90"), 0.93))
     assert mark_of(figures, "Age, inside") is True
     assert mark_of(figures, "Sex, inside") is False
-    assert mark_of(figures, "Bias over 70") is False
+    assert mark_of(figures, "Bias over 70, inside") is None
+    both = Figure(
+        dataset=answering.TOGETHER, quantity=of.BIAS, value=-4.1, n=9, group=label("age", OLD)
+    )
+    assert mark_of([*figures, both], "Bias over 70, inside") is False
     assert mark_of(figures, "Coverage of the 90 % interval, inside") is False
     assert mark_of(figures, "Age, another source") is None
     shown = report.judged(figures)

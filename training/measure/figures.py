@@ -107,7 +107,7 @@ def baseline(years: Floats, female: Floats) -> Baseline:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scope:
+class Scope:
     """Whose figures are being made."""
 
     dataset: str
@@ -151,10 +151,10 @@ def _of_dataset(table: PredictionTable, name: str, baseline: Baseline) -> Iterat
         for gated in (False, True):
             part = labelled.where(labelled.answered) if gated else labelled
             if len(part):
-                yield from _estimates(part, _Scope(name, gated=gated), baseline)
+                yield from _estimates(part, Scope(name, gated=gated), baseline)
         for group in groups(labelled):
             yield from _of_group(labelled.where(group.chosen), name, group.label, baseline)
-    yield from _gates(table, _Scope(name))
+    yield from _gates(table, Scope(name))
     if not len(labelled) and not (table.kind == SPOILT).any():
         yield from _gate_material(table, name)
 
@@ -162,17 +162,17 @@ def _of_dataset(table: PredictionTable, name: str, baseline: Baseline) -> Iterat
 def _of_group(
     table: PredictionTable, name: str, group: str, baseline: Baseline
 ) -> Iterator[Figure]:
-    plain = _Scope(name, group)
+    plain = Scope(name, group)
     yield plain.figure(IMAGES, len(table), len(table))
     yield plain.figure(REFUSED, int((~table.answered).sum()), len(table))
     for gated in (False, True):
         part = table.where(table.answered) if gated else table
         if len(part) >= SMALLEST:
-            scope = _Scope(name, group, gated)
+            scope = Scope(name, group, gated)
             yield from _estimates(part, scope, baseline)
 
 
-def _estimates(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
+def _estimates(table: PredictionTable, scope: Scope, baseline: Baseline) -> Iterator[Figure]:
     aged, sexed = table.where(~np.isnan(table.recorded)), table.where(~np.isnan(table.female))
     if len(aged):
         yield from _age(aged, scope, baseline)
@@ -180,7 +180,7 @@ def _estimates(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Ite
         yield from _sex(sexed, scope, baseline)
 
 
-def _age(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
+def _age(table: PredictionTable, scope: Scope, baseline: Baseline) -> Iterator[Figure]:
     weights, years = resamples(table.patient.tolist()), table.recorded
     same = np.full(len(table), baseline.median)
     for name, statistic in _wanted(AGE, scope):
@@ -200,7 +200,7 @@ def _age(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Iterator[
         )
 
 
-def _sex(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Iterator[Figure]:
+def _sex(table: PredictionTable, scope: Scope, baseline: Baseline) -> Iterator[Figure]:
     weights, p, female = resamples(table.patient.tolist()), table.p_female, table.female
     same, larger = np.full(len(table), baseline.females), max(female.mean(), 1 - female.mean())
     for name, statistic in _wanted(SEX, scope):
@@ -216,11 +216,11 @@ def _sex(table: PredictionTable, scope: _Scope, baseline: Baseline) -> Iterator[
         )
 
 
-def _wanted(statistics: dict[str, Statistic], scope: _Scope) -> Iterator[tuple[str, Statistic]]:
+def _wanted(statistics: dict[str, Statistic], scope: Scope) -> Iterator[tuple[str, Statistic]]:
     return ((k, v) for k, v in statistics.items() if not scope.group or k in GROUPED)
 
 
-def _gates(table: PredictionTable, scope: _Scope) -> Iterator[Figure]:
+def _gates(table: PredictionTable, scope: Scope) -> Iterator[Figure]:
     """Share of images that each gate lets pass, and that all do."""
     weights = resamples(table.patient.tolist())
     for gate, passed in zip(GATES, table.passed.T, strict=True):
@@ -235,9 +235,9 @@ def _gate_material(table: PredictionTable, name: str) -> Iterator[Figure]:
     for kind in (OTHER, LATERAL, FRONTAL):
         part = table.where(table.kind == kind)
         if len(part):
-            yield from _gates(part, _Scope(name, kind))
+            yield from _gates(part, Scope(name, kind))
         for source in np.unique(part.source):
-            yield from _gates(part.where(part.source == source), _Scope(name, f"{kind}: {source}"))
+            yield from _gates(part.where(part.source == source), Scope(name, f"{kind}: {source}"))
 
 
 def find(

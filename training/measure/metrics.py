@@ -156,6 +156,18 @@ def accuracy_of_surest(weights: Floats, p: Floats, female: Floats, *, share: flo
     return mean(used, right(p, female)[order].astype(np.float64))
 
 
+def aurc(weights: Floats, doubt: Floats, error: Floats) -> Floats:
+    """Area under the risk-coverage curve: the mean error of the surest, averaged over all shares.
+
+    El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2019. The surest have the least ``doubt``.
+    """
+    order = np.argsort(doubt, kind="stable")
+    ordered = weights[:, order]
+    counted = np.cumsum(ordered, axis=1)
+    risk = np.cumsum(ordered * error[order], axis=1) / np.maximum(counted, 1e-9)
+    return np.asarray((ordered * risk).sum(axis=1) / ordered.sum(axis=1))
+
+
 def brier(weights: Floats, p: Floats, female: Floats) -> Floats:
     """Mean squared error of the probability."""
     return mean(weights, np.square(p - female))

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_curve
 
 from dicom_ai_node.inference.bundle import Figure
 from dicom_ai_node.inference.calibration import LEVELS
-from training.measure import metrics
+from training.measure import answering, metrics
 from training.measure.figures import ACCURACY, AUC, BIAS, IMAGES, MAE, coverage, find, width
 from training.measure.table import DECADES, PredictionTable, decade, label
 
@@ -146,6 +146,30 @@ def _decades(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) 
     _legend(left)
 
 
+def _risk(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
+    """What a share of answers costs, the surest first."""
+    canvas.set_size_inches(9.6, 4.4)
+    left, right = canvas.subplots(1, 2)
+    for i, (name, part) in enumerate(_aged(table).items()):
+        error = np.abs(part.age - part.recorded)
+        left.plot(
+            *answering.curve(part, answering.age_doubt(part), error),
+            color=COLOURS[i % len(COLOURS)],
+            label=name,
+        )
+    for i, (name, part) in enumerate(_sexed(table).items()):
+        wrong = (~metrics.right(part.p_female, part.female)).astype(np.float64)
+        right.plot(
+            *answering.curve(part, -answering.sex_certainty(part), wrong),
+            color=COLOURS[i % len(COLOURS)],
+            label=name,
+        )
+    left.set(xlabel="share answered", ylabel=MAE, xlim=(0, 1), ylim=(0, None))
+    right.set(xlabel="share answered", ylabel="share of wrong sexes", xlim=(0, 1), ylim=(0, None))
+    _legend(left)
+    _legend(right)
+
+
 def _groups(canvas: Canvas, table: PredictionTable, figures: Sequence[Figure]) -> None:
     """By sex, view and source, of every data set."""
     sets = _by_name(table.where(~(np.isnan(table.recorded) & np.isnan(table.female))))
@@ -204,6 +228,10 @@ PLOTS: dict[str, tuple[str, Draw]] = {
     "reliability.png": ("Reliability of the sex", _reliability),
     "roc.png": ("ROC of the sex", _roc),
     "decades.png": ("Error and bias by decade, with 95 % intervals", _decades),
+    "risk.png": (
+        "Risk against coverage: the error of the surest, by the share that is answered",
+        _risk,
+    ),
     "groups.png": ("Error by sex, view and source, with 95 % intervals", _groups),
 }
 """Caption and drawing of each file."""

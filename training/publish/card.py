@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dicom_ai_node.inference.bundle import Figure, Manifest
 from training.data.images import PROJECT_SETS, EvaluationSet
 from training.measure import criteria
+from training.measure.answering import PERFECT
 from training.measure.figures import AUC, BIAS, CERTAIN, GROUPED, IMAGES, MAE, coverage, find, width
 from training.measure.markdown import cell, number
 from training.measure.table import CHILDREN, OLD, OLDEST, YOUNG, label
@@ -16,6 +17,8 @@ from training.publish.report import Experiment
 
 LEFT_TO_THE_REPORT = ("view and sex: ", "source: ")
 """Groups that the card does not quote."""
+OF_ANSWERS = ("interval at most ", "certainty at least ", PERFECT, report.CELL)
+"""Groups of :mod:`training.measure.answering`."""
 
 READ_THE_TABLES = (
     "Intervals are 95 %, from resampling patients; an interval of 1.000 to 1.000 only says that no"
@@ -74,6 +77,8 @@ def quotes(figure: Figure) -> bool:
         return figure.quantity == criteria.YEARS_APART and figure.value > criteria.VARIANT_LIMIT
     if figure.group.startswith(LEFT_TO_THE_REPORT):
         return False
+    if figure.group.startswith(OF_ANSWERS):
+        return figure.quantity not in (width("90"), IMAGES)
     if figure.group and (figure.gated or figure.quantity == width("90")):
         return figure.gated and figure.quantity == coverage("90")
     return not figure.gated or figure.quantity in (*GROUPED, CERTAIN)
@@ -104,6 +109,10 @@ def text(manifest: Manifest, experiments: Sequence[Experiment] = ()) -> str:
         " evaluation sets were looked for by perceptual hash: there is none in the sets of"
         " patients, and the gates are measured without those found in their material.",
         *measured(figures, PROJECT_SETS),
+        *filter(None, [report.worst(figures, PROJECT_SETS)]),
+        "### Risk and coverage",
+        report.RISK,
+        report.risk(figures, PROJECT_SETS),
         "### Gates: share that passes",
         report.gates(figures, PROJECT_SETS),
         "### Parity",
@@ -253,6 +262,10 @@ def site_text(manifest: Manifest, sets: Sequence[EvaluationSet]) -> str:
         " nine). The in-distribution gate passes more than 99 % of it by construction."
         " External sets hold no known patient of the training images.",
         *measured(figures, sets),
+        *filter(None, [report.worst(figures, sets)]),
+        "### Risk and coverage",
+        report.RISK,
+        report.risk(figures, sets),
         "### Gates: share that passes",
         report.gates(figures, sets),
         "### Published references",

@@ -40,7 +40,7 @@ from training.data.tables import DataError
 from training.fit import checkpoint
 from training.fit import config as settings
 from training.fit.config import data_of
-from training.measure import criteria, montage, parity, plots
+from training.measure import answering, criteria, montage, parity, plots
 from training.measure.figures import AUC, MAE, Baseline, baseline, coverage, find, measure
 from training.measure.markdown import cell
 from training.measure.predict import cross_fitted, predict, spoilt
@@ -180,7 +180,7 @@ def main(
         table = predictions(estimator, data, calibrated)
         if isinstance(data, ProjectData):
             montage.write(out, estimator, table, root)
-    found = measure(table, without_an_image(data))
+    found = measure(table, without_an_image(data)) + answering.measure(table)
     of_project = data.sets == PROJECT_SETS
     if of_project:
         found += [*parity.read(out, manifest.sha256), size_of(path)]

@@ -16,6 +16,20 @@ from dicom_ai_node.inference.bundle import Figure, Manifest
 from dicom_ai_node.inference.calibration import LEVELS
 from training.data.images import PROJECT_SETS, EvaluationSet
 from training.measure import criteria
+from training.measure.answering import (
+    AGE_ANSWERED,
+    AGE_CERTAIN,
+    AURC_AGE,
+    AURC_SEX,
+    CERTAINTIES,
+    PERFECT,
+    SEX_ANSWERED,
+    SEX_CERTAIN,
+    WIDTHS,
+    at_least,
+    at_most,
+    worst_cell,
+)
 from training.measure.criteria import LEAK, REFERENCES, references_of
 from training.measure.figures import (
     ACCURACY,
@@ -33,12 +47,22 @@ from training.measure.figures import (
     width,
 )
 from training.measure.markdown import cell, count, interval, number, table
-from training.measure.table import GATES
+from training.measure.table import GATES, label
 
 FILE = Path(__file__).parents[1] / "configs/experiments.toml"
 
 Figures = Sequence[Figure]
 NOT_MEASURED = "Not measured."
+CELL = label("cell", "")
+
+RISK = """\
+What each threshold answers, and how well: a site that wants no wide interval or no sex near one
+half sets `policy.max_age_interval` or `policy.min_sex_certainty` to one of them. Shares are of all
+images, those included that a gate refuses; errors are of what is answered. Without a threshold
+everything is answered that the gates let pass; `policy.certain_age_interval` (45 years) and
+`policy.certain_sex` (0.8) say what may speak against a record. The last lines average the error
+over all shares of answers, the surest first; beside it an order at random, and one that knows the
+errors."""
 
 METHOD = """\
 - Intervals are 95 %, the percentiles of 1,000 resamples of patients. An interval of 1.000 to 1.000
@@ -129,7 +153,13 @@ def text(evaluation: Evaluation) -> str:
         grouped = by_group(figures, data_set.name)
         if grouped:
             parts += ["### By group", grouped]
+        covered = by_cell(figures, data_set.name)
+        if covered:
+            parts += ["### Coverage by sex, age and source", covered]
     parts += [
+        "## Risk and coverage",
+        RISK,
+        risk(figures, evaluation.sets),
         "## Gates: share that passes",
         gates(figures, evaluation.sets),
         *(("## Parity", parity(figures)) if evaluation.of_project else ()),
@@ -172,6 +202,7 @@ def overall(figures: Figures, data_set: EvaluationSet) -> str:
     names += [name(level) for level in LEVELS for name in (coverage, width)]
     names += [*SEX, CERTAIN]
     names += [*(f"passes {gate}" for gate in GATES), EVERY_GATE]
+    names += [AGE_ANSWERED, SEX_ANSWERED, AGE_CERTAIN, SEX_CERTAIN]
     rows = []
     for name in names:
         every, gated = (find(figures, data_set.name, name, gated=g) for g in (False, True))
@@ -193,7 +224,11 @@ def overall(figures: Figures, data_set: EvaluationSet) -> str:
 
 def by_group(figures: Figures, dataset: str) -> str:
     """Error, bias, coverage and sex by group; '' when the data set has no groups."""
-    names = [f.group for f in figures if f.dataset == dataset and f.quantity == IMAGES]
+    names = [
+        f.group
+        for f in figures
+        if f.dataset == dataset and f.quantity == IMAGES and not f.group.startswith(CELL)
+    ]
     rows = []
     for group in dict.fromkeys(names):
         cells = [group]
@@ -218,6 +253,72 @@ def by_group(figures: Figures, dataset: str) -> str:
     return table(head, rows)
 
 
+def by_cell(figures: Figures, dataset: str) -> str:
+    """Coverage of every cell with enough images, the least covered first; '' where there is none.
+
+    Of many cells some are covered less by chance alone: each has its interval.
+    """
+    found = [
+        f
+        for f in figures
+        if f.dataset == dataset and f.quantity == coverage("90") and f.group.startswith(CELL)
+    ]
+    rows = []
+    for covered in sorted(found, key=lambda one: one.value):
+        others = [find(figures, dataset, name, group=covered.group) for name in (width("90"), BIAS)]
+        name = covered.group.removeprefix(CELL)
+        rows.append([name, str(covered.n), cell(covered), *map(cell, others)])
+    return table(["cell", "n", coverage("90"), width("90"), BIAS], rows) if rows else ""
+
+
+def risk(figures: Figures, sets: Sequence[EvaluationSet]) -> str:
+    """What each threshold answers of each of ``sets``, and the error of that."""
+    names = [one.name for one in sets]
+
+    def lines(quantity: str, error: str, groups: Sequence[tuple[str, str]]) -> list[list[str]]:
+        return [
+            [shown]
+            + [
+                _told(*(find(figures, name, q, group=group) for q in (quantity, error)))
+                for name in names
+            ]
+            for shown, group in groups
+        ]
+
+    ages = [(at_most(years), at_most(years)) for years in WIDTHS]
+    sexes = [(at_least(sure), at_least(sure)) for sure in CERTAINTIES]
+    head = [f"`{name}`" for name in names]
+    return "\n\n".join(
+        [
+            table(
+                ["age: share answered, MAE in years", *head],
+                [*lines(AGE_ANSWERED, MAE, ages), *_curves(figures, names, AURC_AGE)],
+            ),
+            table(
+                ["sex: share answered, accuracy", *head],
+                [*lines(SEX_ANSWERED, ACCURACY, sexes), *_curves(figures, names, AURC_SEX)],
+            ),
+        ]
+    )
+
+
+def _told(share: Figure | None, error: Figure | None) -> str:
+    if share is None:
+        return ""
+    return f"{share.value:.0%}, {number(error.value)}" if error else f"{share.value:.0%}"
+
+
+def _curves(figures: Figures, names: Sequence[str], quantity: str) -> list[list[str]]:
+    """The mean error over the curve, of an order at random and of a perfect one."""
+    own = [find(figures, name, quantity) for name in names]
+    perfect = [find(figures, name, quantity, group=PERFECT) for name in names]
+    return [
+        ["over the curve", *map(cell, own)],
+        ["at random", *(number(one.baseline if one else None) for one in own)],
+        [PERFECT, *(number(one.value if one else None) for one in perfect)],
+    ]
+
+
 def gates(figures: Figures, sets: Sequence[EvaluationSet]) -> str:
     """Share that passes each gate, for what only the gates see: no image of ``sets``."""
     known = {data_set.name for data_set in sets}
@@ -236,6 +337,17 @@ def gates(figures: Figures, sets: Sequence[EvaluationSet]) -> str:
         return NOT_MEASURED
     head = ["images that trained nothing", "n", "chest", "frontal", "in distribution"]
     return table([*head, "every gate", "95 %"], rows)
+
+
+def worst(figures: Figures, sets: Sequence[EvaluationSet]) -> str:
+    """The cell of each set that is covered least, in a sentence; '' where no cell has enough."""
+    found = [(one.name, worst_cell(figures, one.name)) for one in sets]
+    said = [
+        f"`{name}`: {least.group.removeprefix(CELL)}, {cell(least)}, {least.n} images"
+        for name, least in found
+        if least is not None
+    ]
+    return f"Least covered of sex, age and source: {'; '.join(said)}." if said else ""
 
 
 def judged(figures: Figures) -> str:
@@ -257,7 +369,7 @@ def _remark(figures: Figures, judged: criteria.Judged) -> str:
     criterion, figure = judged.criterion, judged.figure
     if figure is None:
         return ""
-    if criterion.group == criteria.VARIANTS:
+    if criterion.group == criteria.LOSSLESS:
         same = [f for f in figures if (f.quantity, f.value) == (figure.quantity, figure.value)]
         return "; ".join(f.group for f in same if f.group not in criteria.POOLED)
     every = find(figures, criterion.dataset, criterion.quantity, group=criterion.group)
