@@ -24,7 +24,7 @@ from dicom_ai_node.inference import calibration
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
 from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
-from dicom_ai_node.inference.network import Network, stacked
+from dicom_ai_node.inference.network import Network, fold_norms, stacked
 
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""
@@ -105,6 +105,7 @@ class Estimator:
             self.manifest.rows,
             self.manifest.channels,
         )
+        fold_norms(self.network)
         self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(self, images: NDArray[np.float32]) -> list[Prediction]:

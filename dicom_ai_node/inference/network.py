@@ -9,11 +9,13 @@ mean and log variance of a normal one (Kendall & Gal 2017).
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dicom_ai_node.inference.heads import GATES, HEADS, Gate, QuantityHead, Row
 
@@ -154,6 +156,20 @@ class Network(nn.Module):
                 mean, sigma = estimate(row, answers[row.name])
                 found[row.name] = torch.stack([mean.clamp(*row.bounds), sigma], dim=1)
         return found
+
+
+def fold_norms(network: Network) -> None:
+    """Put each norm into the convolution before it, in place: the same answers in less time.
+
+    For a network that is only asked: it loses the names of its tensors.
+    """
+    if network.training:
+        raise ValueError("expected a network in evaluation mode: its norms would still learn")
+    for module in list(network.backbone.modules()):
+        for (name, first), (norm, behind) in pairwise(list(module.named_children())):
+            if isinstance(first, nn.Conv2d) and isinstance(behind, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(first, behind))
+                setattr(module, norm, nn.Identity())
 
 
 def stacked(images: Tensor) -> Tensor:

@@ -2,10 +2,17 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from dicom_ai_node.inference.bundle import ARCHITECTURES
 from dicom_ai_node.inference.heads import AGE, FindingsHead, QuantityHead
-from dicom_ai_node.inference.network import BACKBONES, Network, SameConv2d, moments
+from dicom_ai_node.inference.network import (
+    BACKBONES,
+    Network,
+    SameConv2d,
+    fold_norms,
+    moments,
+)
 
 
 def test_the_manifest_knows_exactly_the_architectures_that_can_be_built() -> None:
@@ -21,6 +28,28 @@ def test_every_backbone_answers(architecture: str) -> None:
     for logits in (answers[name] for name in ("sex", "frontal", "chest")):
         assert logits.shape == (2,)
         assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("architecture", list(BACKBONES))
+def test_folded_norms_change_no_answer(architecture: str) -> None:
+    torch.manual_seed(0)
+    network, x = Network(architecture), torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        for _ in range(5):  # so that its norms do something
+            network.backbone(torch.rand(4, 1, 64, 64))
+    network.eval()
+    with torch.inference_mode():
+        before = network.pooled(x)
+        norms = sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+        fold_norms(network)
+        for expected, found in zip(before, network.pooled(x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in network.modules()) < norms
+
+
+def test_norms_that_still_learn_are_not_folded() -> None:
+    with pytest.raises(ValueError, match="evaluation mode"):
+        fold_norms(Network("resnet18"))
 
 
 def test_an_unknown_architecture_is_named() -> None:

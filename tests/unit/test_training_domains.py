@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from dicom_ai_node.inference.calibration import Distances
 from dicom_ai_node.inference.engine import Raw, load_network, run
 from dicom_ai_node.inference.heads import AGE, SEX
 from dicom_ai_node.inference.network import Network
@@ -20,6 +21,7 @@ from training.fit.batches import Sampler
 from training.fit.config import RunConfig
 from training.fit.domains import OTHERS
 from training.fit.run import Run, mixed_styles
+from training.measure import domains as measured_domains
 from training.measure import runs
 
 NAN = float("nan")
@@ -217,3 +219,12 @@ def test_without_images_of_another_institution_no_domain_is_fitted(tmp_path: Pat
 
     with pytest.raises(DataError, match="another institution"):
         domains.fit(two_domains(0.5), Alike(tmp_path, tmp_path), SIDE, 100)
+
+
+def test_each_score_tells_how_well_others_are_known_apart() -> None:
+    near = measured_domains.Placed(Distances(np.ones(3), np.ones(3)), np.array([0.1, 0.2, 0.3]))
+    far = measured_domains.Placed(Distances(np.ones(4), np.full(4, np.e)), np.full(4, 0.25))
+    content, texture, share = measured_domains.rows(near, far, near.distances)
+    assert content == ["content", "0.500", "0.00", "0.00", "0.00", "4"]
+    assert texture == ["texture", "1.000", "1.00", "1.00", "1.00", "4"]
+    assert share == [measured_domains.SHARE, "0.667", "0.25", "0.25", "0.25", "4"]
