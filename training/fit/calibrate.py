@@ -149,8 +149,8 @@ def calibration(
     """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
 
     ``caution`` is for both widenings, see :func:`cautious`. Goes with the ``reference`` of the
-    labelled ones of ``plain``. Images ``beside`` them count for quantiles and temperature, not for
-    what is near: theirs may be another resolution.
+    labelled ones of ``plain``. Images ``beside`` them count for the quantiles of the age alone:
+    theirs may be another resolution, and a temperature of both was too sure of the sex elsewhere.
     """
     plain = plain.labelled
     age_widening, sex_widening = Widening(), Widening()
@@ -164,7 +164,9 @@ def calibration(
     age_widening, sex_widening = (cautious(w, caution) for w in (age_widening, sex_widening))
     widenings = {AGE.name: age_widening, SEX.name: sex_widening}
     every = plain if beside is None else Cases.joined([plain, beside.labelled])
-    return fitting.fit(every, widenings, smallest=smallest, reference=plain.reference, tilted=True)
+    found = fitting.fit(every, widenings, smallest=smallest, reference=plain.reference, tilted=True)
+    of_sex = fitting.category(plain, SEX, sex_widening)
+    return Calibration({**found.root, SEX.name: of_sex})
 
 
 def cautious(found: Widening, caution: float) -> Widening:

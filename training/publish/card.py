@@ -95,10 +95,10 @@ def text(manifest: Manifest, experiments: Sequence[Experiment] = ()) -> str:
         "## Criteria",
         report.judged(figures),
         "## What was measured",
-        f"{READ_THE_TABLES} `val` chose no weights, but it calibrates: its age intervals are"
-        " therefore cross-fitted (each tenth of the patients from a calibration on the other nine);"
-        " its ECE, its Brier score and its line 'where 95 % certain' are of the temperature that"
-        " was fitted on it."
+        f"{READ_THE_TABLES} `val` chose no weights, but it calibrates, with `val_128` beside it for"
+        " the age: their age intervals are therefore cross-fitted (each tenth of the patients from"
+        " a calibration on the other nine); the ECE, the Brier score and the line 'where 95 %"
+        " certain' of `val` are of the temperature that was fitted on it."
         " Nothing was fitted to the external sets. Chosen knowing them were the runs whose weights"
         " are packed, the part of the network whose maps are the texture (by how well it tells"
         " `external_dev` from `val`), and how far intervals widen at the least (by the coverage of"
@@ -179,7 +179,8 @@ def nature(manifest: Manifest, near: str, chosen: str = "") -> str:
         f"- Age and sex: {t.images:,} images of about {t.patients:,} patients (for some images the"
         f" patient is not known, so fewer), 98 % of them {low:.0f} to {high:.0f} years old.\n"
         "- Age: a distribution over 0 to 100 years (DLDL-v2); its 90 % interval is split conformal,"
-        " normalised by the predicted spread, asymmetric, in groups, and wider the further the"
+        " normalised by the predicted spread, asymmetric, by what is usual at each recorded age,"
+        " and wider the further the"
         f" texture of an image (maps in the middle of the network) lies from {near}: by a factor of"
         f" at least {t.caution:g} far away, which is a decision, not a fit. The temperature of the"
         " sex rises by as much.\n"

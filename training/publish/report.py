@@ -71,8 +71,8 @@ METHOD = """\
   training images; for accuracy the larger sex of the measured images, for the AUC one half.
 - `what every gate passes` are the images that the node would answer. The others are refused.
 - Data sets that calibrate the bundle ({calibrated}) get age intervals that are cross-fitted: each
-  tenth of the patients from a calibration on the other nine. The temperature of the sex and the
-  in-distribution score, one number and one reference, are the shipped ones.
+  tenth of their patients together from a calibration on the other nine. The temperature of the
+  sex and the in-distribution score, one number and one reference, are the shipped ones.
 - A group with fewer than 8 images gets its number alone. Ages are completed years: `70 and over` is
   everyone over 70.
 - Bias is estimate minus recorded. ECE is over ten equal bins of P(female); resampling finds more of
