@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from dicom_ai_node.likeness import Embedding
 from dicom_ai_node.types import HeaderCheck
 
 if TYPE_CHECKING:  # processes that see no pixels load no numpy for these two names
@@ -115,6 +116,9 @@ class Prediction:
     """Probability that the image passes each gate, by its name, in the order of asking."""
     in_distribution: float
     """Conformal p-value of the image against the calibration set; small means unlike it."""
+    embedding: Embedding | None = field(default=None, compare=False, repr=False)
+    """Of the chest; no answer, and neither stored with the result nor reported. None unless
+    ``model.compare_chests`` asks for it and the bundle can."""
 
     def quantity(self, name: str) -> Quantity:
         """Return the answer of a head of this kind; KeyError where there is none."""

@@ -6,7 +6,7 @@ studies at once: :meth:`Pipeline.prepare` (header, rules, pixels), :meth:`Pipeli
 accepts something of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -24,7 +24,7 @@ from dicom_ai_node.answers import (
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.config.stages import PolicySettings
-from dicom_ai_node.decide.images import judge_frames
+from dicom_ai_node.decide.images import embedding_of, judge_frames
 from dicom_ai_node.decide.study import (
     combine,
     decide,
@@ -37,6 +37,7 @@ from dicom_ai_node.dicom.limits import DEFAULT, Limits
 from dicom_ai_node.errors import UnreadableInstance
 from dicom_ai_node.inference.bundle import verify
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.likeness import Embedding, likeness
 from dicom_ai_node.parts import (
     Known,
     LoadedBundle,
@@ -123,7 +124,13 @@ class Pipeline:
 
         def load(bundle: Path) -> Estimator:
             threads = model.threads or None
-            found = Estimator(bundle, device=model.device, batch=model.batch, threads=threads)
+            found = Estimator(
+                bundle,
+                device=model.device,
+                batch=model.batch,
+                threads=threads,
+                embeds=model.compare_chests,
+            )
             loaded(found)
             return found
 
@@ -203,20 +210,25 @@ class Pipeline:
             for part in parts:
                 part.predictions = [next(answers) for _ in part.tensors]
 
-    def conclude(self, prepared: Prepared) -> StudyResult:
-        """Decide what the study's report says."""
+    def conclude(self, prepared: Prepared, others: Iterable[Embedding] = ()) -> StudyResult:
+        """Decide what the study's report says.
+
+        ``others`` are the chests of the patient's other studies, as far as they are kept.
+        """
         check = prepared.check
+        parts = [
+            part.bundle.signed(not_asked(part.bundle.heads))
+            if prepared.header_only
+            else self.answer(part, check)
+            for part in prepared.parts
+        ]
         return combine(
             prepared.study_uid,
             check,
-            [
-                part.bundle.signed(not_asked(part.bundle.heads))
-                if prepared.header_only
-                else self.answer(part, check)
-                for part in prepared.parts
-            ],
+            parts,
             policy=self.policy,
             disabled=self.rules.disabled,
+            likeness=likeness(embedding_of(parts), others),
         )
 
     def answer(self, part: PreparedPart, check: HeaderCheck) -> BundleResult:

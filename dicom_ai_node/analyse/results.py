@@ -18,6 +18,7 @@ from dicom_ai_node.analyse.saliency import build_captures
 from dicom_ai_node.answers import BundleResult, ModelIdentity, Reason, StudyResult
 from dicom_ai_node.config import Config
 from dicom_ai_node.config.stages import ReportSettings
+from dicom_ai_node.decide.images import embedding_of
 from dicom_ai_node.decide.proposals import accepted_by_policy, propose
 from dicom_ai_node.decide.stored import result_to_json
 from dicom_ai_node.decide.study import noteworthy
@@ -83,7 +84,7 @@ class Results:
         unwanted = self._unwanted(result)
         known = has_result(self._db, claimed.study_uid, key)
         reports = () if known or unwanted else self._written(prepared, result, key, deadline)
-        fill = self._config.fill
+        fill, header = self._config.fill, study_header(prepared.sources[0], result)
         proposals = propose(result, fill) if fill.propose else None
         mine = finish(
             self._db,
@@ -99,8 +100,10 @@ class Results:
                 networks=_networks(result, proposals or ()),
                 auto_accept=accepted_by_policy(result, proposals or (), fill),
                 station=text_of(prepared.sources[0], "StationName")[:64],
+                # A chest that no later study can be linked to is of no use.
+                chest=embedding_of(result.parts) if header.patient_key else None,
             ),
-            header=study_header(prepared.sources[0], result),
+            header=header,
             destinations=self._destinations,
             reason=_study_reason(result, reports, unwanted),
             now=time.time(),

@@ -30,12 +30,13 @@ from dicom_ai_node.dicom.values import patient_key
 from dicom_ai_node.errors import InvalidReport, NodeError, StorageError, UnreadableInstance
 from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.likeness import Embedding
 from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.instances import NO_IMAGE
-from dicom_ai_node.store.patients import priors
+from dicom_ai_node.store.patients import chests, priors
 from dicom_ai_node.store.study_queue import STUDIES, ClaimedStudy, claim, fail, hand_back, skip
 from dicom_ai_node.types import PriorStudy
 
@@ -155,7 +156,7 @@ class Analyser:
             shadows = self.shadow.observe([item.shadow for item in ready])
         for item, others in zip(ready, shadows, strict=True):
             with self._guard(item.claimed):
-                result = self.pipeline.conclude(item.prepared)
+                result = self.pipeline.conclude(item.prepared, self._other_chests(item))
                 seen = (*observe(item.prepared, self.pipeline, Role.LIVE), *others)
                 self._results.store(item.claimed, item.prepared, result, seen, deadline=deadline)
         self._busy_since = 0.0
@@ -204,6 +205,13 @@ class Analyser:
         if self.shadow is not None:
             shadow = self.shadow.prepare(prepared, self.pipeline.bundles[0], files)
         return _Ready(claimed, prepared, shadow)
+
+    def _other_chests(self, item: _Ready) -> list[Embedding]:
+        """Return the chests of the patient's other studies; none unless they are compared."""
+        if not self.config.model.compare_chests:
+            return []
+        patient = patient_key(item.prepared.sources[0])
+        return chests(self.db, patient_key=patient, except_study=item.claimed.study_uid)
 
     def _fail(self, claimed: ClaimedStudy, error: Exception) -> None:
         """Give the study back for another attempt, or fail it when there is no point."""

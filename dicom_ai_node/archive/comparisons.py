@@ -20,6 +20,7 @@ from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.certainty import given, marked
 from dicom_ai_node.decide.conflicts import beyond, nearest_trained
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images
+from dicom_ai_node.likeness import Embedding, Likeness, likeness, lower_tail
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 
 WORTH_A_LOOK = 0.05
@@ -153,3 +154,28 @@ def _answer_to(answers: Mapping[str, Answer], keyword: str) -> Answer | None:
     """The answer that an attribute is held against."""
     compared = (answer for answer in answers.values() if isinstance(answer, Quantity | Category))
     return next((answer for answer in compared if answer.attribute == keyword), None)
+
+
+def compared_chests(members: Sequence[Member]) -> tuple[dict[str, Likeness], dict[str, float]]:
+    """Compare each chest with those of the patient's other studies: how it looks, and a p-value.
+
+    Without studies of which that is not known. Where many are, the batch's own similarities say
+    what is usual here.
+    """
+    chests: dict[str, dict[str, Embedding]] = {}
+    for member in members:
+        if member.patient and member.study.chest and not member.check.exempt:
+            chests.setdefault(member.patient, {})[member.key] = member.study.chest
+    found: dict[str, Likeness] = {}
+    for of_patient in chests.values():
+        for key, chest in of_patient.items():
+            others = [other for other_key, other in of_patient.items() if other_key != key]
+            like = likeness(chest, others)
+            if like is not None:
+                found[key] = like
+    spread = observed_spread([like.deviation for like in found.values()])
+    p_values = {
+        key: max(SMALLEST_P, lower_tail((like.deviation - spread.centre) / spread.scale))
+        for key, like in found.items()
+    }
+    return found, p_values

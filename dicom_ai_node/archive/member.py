@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from dicom_ai_node.answers import StudyResult
 from dicom_ai_node.config.rules import RulesSettings
+from dicom_ai_node.likeness import Embedding
 from dicom_ai_node.rules.ages_and_dates import read_date
 from dicom_ai_node.rules.attributes import comparable_age, comparable_sex
 from dicom_ai_node.rules.rule import Hit, Rule
@@ -65,6 +66,8 @@ class Collected:
     """Instances that came, None where none were asked for."""
     fault: str = ""
     """Why the study, or a part of it, could not be retrieved; without patient data."""
+    chest: Embedding | None = field(default=None, repr=False)
+    """None where the network saw none, or chests are not compared."""
 
 
 @dataclass(frozen=True, slots=True)

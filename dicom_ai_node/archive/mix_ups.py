@@ -4,8 +4,9 @@ One study at a time, a threshold that is right for 1 in 1000 mix-ups is not righ
 a batch the share of false ones among the conflicts can be held instead (Benjamini and Hochberg).
 
 - H1: the recorded age is improbable, H2: the recorded sex is (:mod:`.comparisons`).
-- H3: age and sex together are improbable, and each speaks against the record; or one of them is
-  found and the patient's other studies contradict the record too.
+- H3: two of age, sex and chest speak against the record, and are improbable together; or age or
+  sex is found and the patient's other studies contradict the record too; or the chest is unlike
+  those of the patient's other studies, where chests are compared (``model.compare_chests``).
 
 Tested are only attributes of whose value the header itself says nothing bad. Where H1 is disabled,
 ages are not tested at all, and so make no H3 either; where H2 is, sexes. A further attribute is
@@ -17,7 +18,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dicom_ai_node.answers import Outcome, Reason
-from dicom_ai_node.archive.comparisons import COMPARISONS, WORTH_A_LOOK, Tested
+from dicom_ai_node.archive.comparisons import (
+    COMPARISONS,
+    WORTH_A_LOOK,
+    Tested,
+    compared_chests,
+)
 from dicom_ai_node.archive.member import Member
 from dicom_ai_node.archive.statistics import (
     benjamini_hochberg,
@@ -26,8 +32,14 @@ from dicom_ai_node.archive.statistics import (
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.body_part import held_against_body_part
-from dicom_ai_node.decide.conflicts import Contradiction, contradicted, not_assessable
+from dicom_ai_node.decide.conflicts import (
+    Contradiction,
+    contradicted,
+    not_assessable,
+    said_of_chest,
+)
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING
+from dicom_ai_node.likeness import Likeness
 from dicom_ai_node.rules.attributes import AGE
 from dicom_ai_node.types import HeaderCheck
 
@@ -46,9 +58,11 @@ class Suspicion:
     found: tuple[str, ...] = ()
     """H1, H2: what was rejected with the false discovery rate held over the batch."""
     mix_up: bool = False
-    """H3: two of them, or one with a contradiction to the patient's other studies."""
+    """H3: two of them, or one with a contradiction to the patient's other studies, or the chest."""
     score: float = 0.0
     """-log10 of the p-value of all together, 100 more for a mix-up; 0 where nothing is wrong."""
+    likeness: Likeness | None = None
+    """How the chest looks beside those of the patient's other studies, where that is known."""
     alert: bool = False
     """Within the alert budget (or found, where there is no budget)."""
 
@@ -89,7 +103,8 @@ def judge_batch(
         for keyword, comparison in COMPARISONS.items()
         if comparison.rule not in disabled
     }
-    p_values = [test.p_values for test in tested.values()]
+    likenesses, unlike = compared_chests(members) if "H3" not in disabled else ({}, {})
+    p_values = [*(test.p_values for test in tested.values()), unlike]
     together = {
         key: fisher_combined([p[key] for p in p_values if key in p])
         for key in sorted(frozenset().union(*p_values))
@@ -104,6 +119,7 @@ def judge_batch(
     }
     # All that were tested count, those too whose age or sex alone says that they are no pair.
     found_pairs = _found(together, false_discovery_rate) & pairs
+    found_unlike = _found(unlike, false_discovery_rate)
     suspicions = {
         member.key: _suspicion(
             member,
@@ -113,13 +129,17 @@ def judge_batch(
                 if member.key in test.probable
             },
             tuple(keyword for keyword, rejected in found.items() if member.key in rejected),
-            pair=member.key in found_pairs,
+            mix_up=member.key in found_pairs | found_unlike,
+            likeness=likenesses.get(member.key),
             p=together.get(member.key, 1.0),
             mix_ups="H3" not in disabled,
         )
         for member in members
     }
-    families = [*zip(p_values, found.values(), strict=True), (together, found_pairs)]
+    families = [
+        *zip(p_values, [*found.values(), found_unlike], strict=True),
+        (together, found_pairs),
+    ]
     conflicts = sorted(frozenset().union(*(rejected for _, rejected in families)))
     candidates = conflicts if budget is None else together
     ranked = sorted(candidates, key=lambda key: (-suspicions[key].score, key))
@@ -152,15 +172,16 @@ def _suspicion(
     probable: Mapping[str, float],
     found: tuple[str, ...],
     *,
-    pair: bool,
+    mix_up: bool,
+    likeness: Likeness | None,
     p: float,
     mix_ups: bool,
 ) -> Suspicion:
     contradicted = not _OTHER_STUDIES.isdisjoint(member.check.rules)
-    mix_up = mix_ups and (pair or len(found) + contradicted >= 2)
-    suspicious = found or pair or p < WORTH_A_LOOK
+    mix_up = mix_ups and (mix_up or len(found) + contradicted >= 2)
+    suspicious = found or mix_up or p < WORTH_A_LOOK
     score = _MIX_UPS_FIRST * mix_up - math.log10(p) if suspicious else 0.0
-    return Suspicion(probable, found, mix_up, score)
+    return Suspicion(probable, found, mix_up, score, likeness)
 
 
 def with_findings(
@@ -196,5 +217,6 @@ def _contradictions(
     if suspicion.mix_up:
         odds = [f"{COMPARISONS[keyword].words} {p:.2g}" for keyword, p in probable.items()]
         against = (name for name, p in probable.items() if p < COMPARISONS[name].doubtful)
+        odds += [said_of_chest(suspicion.likeness)] if suspicion.likeness else []
         said = f" ({', '.join(odds)})" if odds else ""
         yield Contradiction("H3", f": possible mix-up of studies{said}", tuple(against))

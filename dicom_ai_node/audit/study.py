@@ -14,7 +14,9 @@ import structlog
 from dicom_ai_node.answers import StudyResult
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.audit.sources import Listed, Slice, Source
+from dicom_ai_node.decide.images import embedding_of
 from dicom_ai_node.decide.stored import result_from_json, result_to_json
+from dicom_ai_node.likeness import Embedding
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.store.audit_studies import NewListed, SettledStudy
@@ -73,7 +75,9 @@ class Attempt:
         # Made of the moment: a call that was given up may still write into the attempt.
         result = _plain(result_to_json(self.result)) if self.result else None
         facts = self.facts.to_json()
-        return SettledStudy(self.key, facts, result, self.expected, self.arrived, fault)
+        chest = embedding_of(self.result.parts) if self.result else None
+        embedding = chest.to_json() if chest else None
+        return SettledStudy(self.key, facts, result, self.expected, self.arrived, fault, embedding)
 
 
 def folder_of(spool: Path, audit_id: int) -> Path:
@@ -133,6 +137,7 @@ def collected_from_row(row: SettledStudy) -> Collected:
         expected=row.expected,
         arrived=row.arrived,
         fault=row.fault,
+        chest=Embedding.from_json(row.embedding) if row.embedding else None,
     )
 
 

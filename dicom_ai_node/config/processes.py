@@ -215,6 +215,11 @@ class ModelSettings(Table):
     )
     batch: int = Field(16, ge=1, le=256, description="Images per forward pass.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads; 0: the library's choice.")
+    compare_chests: bool = Field(
+        False,
+        description="Keeps an embedding of each chest as long as its study, and compares it with "
+        "those of the same PatientID (rule H3). It is biometric data. Needs a bundle that embeds.",
+    )
 
     @field_validator("further")
     @classmethod

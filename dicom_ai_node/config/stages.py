@@ -127,6 +127,13 @@ class PolicySettings(Table):
         lt=0.5,
         description="Report a conflict when the recorded sex is less probable than this.",
     )
+    chest_alert_probability: float = Field(
+        0.001,
+        gt=0,
+        lt=0.5,
+        description="With model.compare_chests: report a possible mix-up (H3) when chests of one "
+        "patient are as unlike as those of this study and the others less often than this.",
+    )
     body_part_alert_probability: float = Field(
         0.02,
         gt=0,

@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 
 from dicom_ai_node.answers import Answer, BundleResult, Category, Quantity, Reason
 from dicom_ai_node.config.stages import PolicySettings
+from dicom_ai_node.likeness import Likeness
 from dicom_ai_node.rules.attributes import AGE, SEX, trusted_age, trusted_sex
 from dicom_ai_node.rules.image_rules import IMAGE_RULES
-from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck
+from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Severity
 
 _WORDING = "inferred characteristics differ from the record"
+UNLIKE = 0.05
+"""Chests of one patient that are as unlike are no rarity; with H1 or H2 they make an H3."""
 
 Ages = tuple[float, float]
 """Youngest and oldest age that the network was trained on, years."""
@@ -34,12 +37,15 @@ class Contradiction:
     """For a person; they follow upon the wording that all of them share."""
     keywords: tuple[str, ...] = ()
     """The attributes that it puts in conflict."""
+    severity: Severity | None = None
+    """None: that of the rule."""
 
 
 def contradicted(check: HeaderCheck, found: Iterable[Contradiction]) -> HeaderCheck:
     """Add the findings of contradictions, and CONFLICT_IMAGE to the attributes that they name."""
     for contradiction in found:
-        check = _with_finding(check, contradiction.rule, f"{_WORDING}{contradiction.words}")
+        words = f"{_WORDING}{contradiction.words}"
+        check = _with_finding(check, contradiction.rule, words, contradiction.severity)
         for keyword in contradiction.keywords:
             check = check.with_status(keyword, AttributeStatus.CONFLICT_IMAGE)
     return check
@@ -52,9 +58,11 @@ def not_assessable(check: HeaderCheck, reason: Reason, disabled: Collection[str]
     return _with_finding(check, "H4", f"not assessable: {reason.text}")
 
 
-def _with_finding(check: HeaderCheck, rule: str, reason: str) -> HeaderCheck:
+def _with_finding(
+    check: HeaderCheck, rule: str, reason: str, severity: Severity | None = None
+) -> HeaderCheck:
     entry = IMAGE_RULES[rule]
-    finding = Finding(rule, entry.severity, entry.attribute, reason)
+    finding = Finding(rule, severity or entry.severity, entry.attribute, reason)
     return replace(check, findings=(*check.findings, finding))
 
 
@@ -63,11 +71,14 @@ def held_against_image(
     parts: Iterable[BundleResult],
     policy: PolicySettings,
     disabled: Collection[str],
+    likeness: Likeness | None = None,
 ) -> HeaderCheck:
     """Add CONFLICT_IMAGE and the findings H1 to H3 where image and header disagree.
 
     Each of ``parts`` speaks for itself, in order; H3 asks whether both attributes are contradicted,
-    be it by two bundles. A bundle for research contradicts nothing, nor does what is uncertain.
+    be it by two bundles, and how the chest looks beside those of the patient's other studies
+    (``likeness``, where that is known). A bundle for research contradicts nothing, nor does what is
+    uncertain.
     """
     if check.exempt:
         return check
@@ -80,10 +91,40 @@ def held_against_image(
                 said = "" if rule in disabled else contradicts(check, answer, ages, policy)
                 if said:
                     found.append(Contradiction(rule, f": {said}", (answer.attribute,)))
-    if "H3" not in disabled and len({one.keywords for one in found}) == len(CONFLICTS):
-        words = " in age and sex: possible mix-up of studies, please review"
-        found.append(Contradiction("H3", words))
+    if "H3" not in disabled and (mix_up := _mix_up(found, likeness, policy)):
+        found.append(mix_up)
     return contradicted(check, dict.fromkeys(found))
+
+
+def _mix_up(
+    found: Collection[Contradiction], likeness: Likeness | None, policy: PolicySettings
+) -> Contradiction | None:
+    """Return H3: age and sex contradict the record, or the chest the patient's other studies.
+
+    The chest does so by itself where it is unlike beyond ``policy.chest_alert_probability``, and
+    beside H1 or H2 where it is unlike at all.
+    """
+    both = len({one.keywords for one in found}) == len(CONFLICTS)
+    p_value = likeness.p_value if likeness else 1.0
+    unlike = p_value < policy.chest_alert_probability or (bool(found) and p_value < UNLIKE)
+    if not (both or unlike):
+        return None
+    reasons = ["in age and sex"] if both else []
+    reasons += [said_of_chest(likeness)] if likeness else []
+    words = (
+        f"{' ' if both else ': '}{'; '.join(reasons)}: possible mix-up of studies, please review"
+    )
+    return Contradiction("H3", words, severity=Severity.WARNING if unlike else None)
+
+
+def said_of_chest(likeness: Likeness) -> str:
+    """Say how a chest looks beside those of the patient's other studies, and how sure that is."""
+    others = "another study" if likeness.studies == 1 else f"{likeness.studies} other studies"
+    verb = "looks like" if likeness.ratio > 0 else "does not look like"
+    return (
+        f"the chest {verb} that of {others} of the patient"
+        f" (likelihood ratio {10**likeness.ratio:.2g}, p = {likeness.p_value:.2g})"
+    )
 
 
 def age_conflicts(check: HeaderCheck, answer: Answer, ages: Ages, policy: PolicySettings) -> str:

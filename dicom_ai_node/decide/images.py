@@ -11,6 +11,7 @@ import numpy as np
 
 from dicom_ai_node.answers import (
     Answer,
+    BundleResult,
     Category,
     ImageRef,
     ImageResult,
@@ -22,6 +23,7 @@ from dicom_ai_node.answers import (
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.dicom.body_parts import along_the_body, combined
+from dicom_ai_node.likeness import Embedding, together
 from dicom_ai_node.rules.attributes import OF_SERIES
 
 OUTSIDE_TRAINING = "outside_training_ages"
@@ -97,8 +99,26 @@ def judge_frames(image: ImageRef, predictions: Sequence[Prediction], gates: Gate
             pool(seen),
             {name: float(np.mean([one.gates[name] for one in seen])) for name in seen[0].gates},
             float(np.mean([one.in_distribution for one in seen])),
+            _embedding(seen),
         ),
     )
+
+
+def embedding_of(parts: Iterable[BundleResult]) -> Embedding | None:
+    """Return the embedding of a study: of its images that passed all gates of one bundle.
+
+    None where no bundle embeds any. What is for research is compared with nothing.
+    """
+    for part in parts:
+        usable = [one for one in part.images if one.outcome is Outcome.ESTIMATED]
+        found = _embedding([one.prediction for one in usable if one.prediction is not None])
+        if found is not None and not part.research:
+            return found
+    return None
+
+
+def _embedding(predictions: Iterable[Prediction]) -> Embedding | None:
+    return together([one.embedding for one in predictions if one.embedding is not None])
 
 
 def _failed_gate(prediction: Prediction, gates: Gates) -> Reason | None:

@@ -23,6 +23,7 @@ from dicom_ai_node.decide.certainty import given, least_certain, marked, widest
 from dicom_ai_node.decide.conflicts import age_conflicts, beyond, held_against_image, not_assessable
 from dicom_ai_node.decide.images import OUTSIDE_TRAINING, pool_images, pool_series
 from dicom_ai_node.dicom.body_parts import BODY_PARTS, along_the_body, combined
+from dicom_ai_node.likeness import Likeness
 from dicom_ai_node.rules.attributes import AGE, trusted_age
 from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Severity
 
@@ -178,11 +179,15 @@ def combine(
     *,
     policy: PolicySettings,
     disabled: Collection[str] = (),
+    likeness: Likeness | None = None,
 ) -> StudyResult:
-    """Put together what each bundle says of a study, and hold it against the header."""
+    """Put together what each bundle says of a study, and hold it against the header.
+
+    ``likeness`` is how the chest looks beside those of the patient's other studies.
+    """
     result = StudyResult(study_uid, check, tuple(parts))
     if result.outcome is Outcome.ESTIMATED:
-        check = held_against_image(check, result.parts, policy, disabled)
+        check = held_against_image(check, result.parts, policy, disabled, likeness)
     elif result.outcome is not Outcome.HEADER_ONLY and result.reason is not None:
         check = not_assessable(check, result.reason, disabled)
     check = held_against_body_part(check, result.parts, policy, disabled)

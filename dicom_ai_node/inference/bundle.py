@@ -25,6 +25,7 @@ from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference.calibration import Calibration, ManifestPart
 from dicom_ai_node.inference.fitting import Covered
 from dicom_ai_node.inference.heads import CategoryHead, Gate, Head, Row
+from dicom_ai_node.likeness import Scale
 from dicom_ai_node.pixels.contracts import CONTRACTS, PROJECTIONS, Contract, Takes
 from dicom_ai_node.pixels.projections import refuse_without_skimage
 from dicom_ai_node.pixels.refusals import Accepted
@@ -116,6 +117,20 @@ class Recalibration(ManifestPart):
     """Of the recorded sex before and after, nats; after on the images that it was fitted on."""
 
 
+class EmbeddingPart(ManifestPart):
+    """How the bundle embeds chests, to compare studies that claim to be of one patient.
+
+    No head: it answers nothing, and is reported nowhere (docs/decisions/0037).
+    """
+
+    channels: int = Field(ge=1)
+    """Of the maps in the middle of the backbone, on which its branch stands."""
+    scale: Scale
+    """What a similarity is worth."""
+    patients: int = Field(ge=1)
+    """On whose images the scale was fitted; they trained no part of the branch."""
+
+
 class Manifest(ManifestPart):
     """The contents of manifest.json."""
 
@@ -135,6 +150,8 @@ class Manifest(ManifestPart):
     calibration: Calibration
     """Of each head."""
     training: Training
+    embedding: EmbeddingPart | None = Field(None, exclude_if=operator.not_)
+    """None of a bundle that embeds nothing."""
     finding_site: Concept | None = Field(None, exclude_if=operator.not_)
     """What its images show, in a report; None: the chest."""
     research: bool = Field(False, exclude_if=operator.not_)
@@ -257,7 +274,8 @@ def verify_in_use(model: ModelSettings) -> list[Manifest]:
     """Verify every bundle that a configuration names; return their manifests, the first one first.
 
     Raises BundleError: one cannot be used; ConfigError: two keys name the same weights, two that
-    are reported bear one name, or a package is missing that one needs.
+    are reported bear one name, a package is missing that one needs, or chests are to be compared
+    and none embeds them.
     """
     named = [("bundle", model.bundle), *(("further", name) for name in model.further)]
     named += [("shadow", model.shadow)] if model.shadow else []
@@ -276,6 +294,10 @@ def verify_in_use(model: ModelSettings) -> list[Manifest]:
         if key == "further" and manifest.name in {each.name for _, each in found.values()}:
             raise ConfigError(f"model.further = {name!r}: another bundle is called {manifest.name}")
         found[manifest.sha256] = key, manifest
+    reported = [manifest for key, manifest in found.values() if key != "shadow"]
+    if model.compare_chests and not any(manifest.embedding for manifest in reported):
+        names = ", ".join(manifest.name for manifest in reported)
+        raise ConfigError(f"model.compare_chests = true: no bundle embeds chests, of {names}")
     return [manifest for _, manifest in found.values()]
 
 

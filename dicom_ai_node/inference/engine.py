@@ -23,11 +23,15 @@ from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import calibration
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
 from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
+from dicom_ai_node.inference.embedding import Branch
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
 from dicom_ai_node.inference.network import Network, fold_norms, stacked
+from dicom_ai_node.likeness import Embedding
 
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""
+BRANCH = "embedding."
+"""Prefix of the tensors of the branch that embeds."""
 SPACES = ("content", "texture")
 SPACE_TENSORS = tuple(
     f"{space}.{part}"
@@ -47,6 +51,8 @@ class Raw:
     """Shape (N, F)."""
     texture: NDArray[np.float32]
     """Shape (N, T)."""
+    embedding: NDArray[np.float32] | None = None
+    """Shape (N, 128), each of length 1; None where none was asked for."""
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         return self.values[name]
@@ -54,15 +60,18 @@ class Raw:
     def at(self, positions: NDArray[np.int64]) -> "Raw":
         """Return some of the images."""
         values = {name: of[positions] for name, of in self.values.items()}
-        return Raw(values, self.features[positions], self.texture[positions])
+        embedding = None if self.embedding is None else self.embedding[positions]
+        return Raw(values, self.features[positions], self.texture[positions], embedding)
 
     @classmethod
     def joined(cls, parts: "Sequence[Raw]") -> "Raw":
         """Return the images of all ``parts``, at least one, in order."""
+        embedded = [part.embedding for part in parts if part.embedding is not None]
         return cls(
             {name: np.concatenate([part[name] for part in parts]) for name in parts[0].values},
             np.concatenate([part.features for part in parts]),
             np.concatenate([part.texture for part in parts]),
+            np.concatenate(embedded) if embedded else None,
         )
 
 
@@ -80,10 +89,18 @@ class Estimator:
         Most images that are computed at a time.
     threads
         Of the CPU, for the whole process; None leaves torch's own choice.
+    embeds
+        Whether chests are embedded, where the bundle can.
     """
 
     def __init__(
-        self, bundle: Path, *, device: str = "auto", batch: int = 16, threads: int | None = None
+        self,
+        bundle: Path,
+        *,
+        device: str = "auto",
+        batch: int = 16,
+        threads: int | None = None,
+        embeds: bool = False,
     ) -> None:
         self.manifest: Manifest = verify(bundle)
         self.identity: ModelIdentity = self.manifest.identity
@@ -107,6 +124,10 @@ class Estimator:
         )
         fold_norms(self.network)
         self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._branch: Branch | None = None
+        if embeds and self.manifest.embedding is not None:
+            channels = self.manifest.embedding.channels
+            self._branch = load_branch(channels, tensors, bundle / WEIGHTS).to(device)
 
     def predict(self, images: NDArray[np.float32]) -> list[Prediction]:
         """Calibrated answer for each of ``images``, float32 in [0, 1].
@@ -125,7 +146,7 @@ class Estimator:
 
     def measure(self, images: NDArray[np.float32]) -> tuple[Raw, Distances]:
         """Uncalibrated answers for at least one of ``images``, and how far these lie off."""
-        raw = run(self.network, images, device=self.device, batch=self._batch)
+        raw = run(self.network, images, device=self.device, batch=self._batch, branch=self._branch)
         content, texture = raw.features, raw.texture
         return raw, Distances(self._content.distance(content), self._texture.distance(texture))
 
@@ -146,9 +167,16 @@ class Estimator:
                     for gate in self.manifest.gates
                 },
                 in_distribution=float(in_distribution[i]),
+                embedding=self._embedding(raw, i),
             )
             for i in range(len(in_distribution))
         ]
+
+    def _embedding(self, raw: Raw, i: int) -> Embedding | None:
+        part = self.manifest.embedding
+        if raw.embedding is None or part is None:
+            return None
+        return Embedding(self.manifest.sha256, tuple(raw.embedding[i].tolist()), part.scale)
 
     def _answers(
         self, head: Head, raw: Floats, predicted: calibration.Predicted, far: Far
@@ -183,10 +211,18 @@ def _category(head: CategoryHead, probabilities: dict[str, float]) -> Category:
 
 
 def run(
-    network: Network, images: NDArray[np.float32], *, device: str = "cpu", batch: int = 16
+    network: Network,
+    images: NDArray[np.float32],
+    *,
+    device: str = "cpu",
+    batch: int = 16,
+    branch: Branch | None = None,
 ) -> Raw:
-    """Uncalibrated answers for ``images`` of shape (N, S, S) or (N, C, S, S), N > 0."""
-    return Raw.joined([_answer(network, part, device) for part in _parts(images, batch)])
+    """Uncalibrated answers for ``images`` of shape (N, S, S) or (N, C, S, S), N > 0.
+
+    With a ``branch``, their embeddings too.
+    """
+    return Raw.joined([_answer(network, part, device, branch) for part in _parts(images, batch)])
 
 
 def _parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
@@ -195,15 +231,21 @@ def _parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float
 
 
 @torch.inference_mode()
-def _answer(network: Network, images: NDArray[np.float32], device: str) -> Raw:
+def _answer(
+    network: Network, images: NDArray[np.float32], device: str, branch: Branch | None
+) -> Raw:
     x = stacked(torch.from_numpy(np.ascontiguousarray(images))).to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
-        features, texture = network.pooled(x)
+        maps, middle = network.seen(x)
+        features, texture = maps.mean(dim=(2, 3)).float(), middle.mean(dim=(2, 3)).float()
+        embedding = branch(middle) if branch else None
     values = network.values(network.answer(features, texture))
     return Raw(
         {name: value.float().cpu().numpy() for name, value in values.items()},
-        *(pooled.float().cpu().numpy() for pooled in (features, texture)),
+        features.float().cpu().numpy(),
+        texture.float().cpu().numpy(),
+        None if embedding is None else embedding.cpu().numpy(),
     )
 
 
@@ -224,6 +266,18 @@ def load_network(
     }
     fill(network, state, architecture, file)
     return network.eval()
+
+
+def load_branch(channels: int, tensors: dict[str, NDArray[np.float32]], file: Path) -> Branch:
+    """Build the branch that embeds, and fill it; BundleError when the tensors do not fit."""
+    state = {
+        name.removeprefix(BRANCH): torch.from_numpy(tensor)
+        for name, tensor in tensors.items()
+        if name.startswith(BRANCH)
+    }
+    branch = Branch(channels)
+    fill(branch, state, "the embedding", file)
+    return branch.eval()
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], architecture: str, file: Path) -> None:

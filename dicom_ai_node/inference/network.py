@@ -121,9 +121,13 @@ class Network(nn.Module):
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Last feature maps of ``images``, shape (N, F, h, w), and their texture (N, T)."""
-        middle = self.backbone[: self.middle](images * 2 - 1)
-        maps = self.backbone[self.middle :](middle)
+        maps, middle = self.seen(images)
         return maps, middle.mean(dim=(2, 3)).float()
+
+    def seen(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Last feature maps of ``images``, and those in the middle (N, T, h, w)."""
+        middle: Tensor = self.backbone[: self.middle](images * 2 - 1)
+        return self.backbone[self.middle :](middle), middle
 
     def answer(self, features: Tensor, texture: Tensor, share: Tensor | None = None) -> Answers:
         """What the linear layers say of pooled ``features`` and ``texture``.

@@ -34,6 +34,7 @@ from dicom_ai_node.store.clock import bring_back, move_along
 from dicom_ai_node.store.instances import forget_dead_associations
 from dicom_ai_node.store.monitor import drop_observations
 from dicom_ai_node.store.node import forget_silent, note_jump
+from dicom_ai_node.store.patients import forget_chests
 from dicom_ai_node.store.study_queue import close_due
 
 Job = tuple[str, Callable[[], object], float]
@@ -88,6 +89,8 @@ class Maintenance:
             ("drop_strays", self.retention.drop_strays, _DAY),
             ("forget_studies", lambda: self.retention.forget_studies(stop), _HOUR),
         ]
+        if not self.config.model.compare_chests:
+            slow.append(("forget_chests", lambda: forget_chests(self.db), _HOUR))
         if self.config.fill.auto_apply:
             slow.append(("apply_accepted", lambda: self.apply_accepted(stop), _APPLY_SECONDS))
         threads = [

@@ -5,7 +5,7 @@ Who writes must hold the audit's lease; what a process does that has lost it is 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -44,6 +44,8 @@ class SettledStudy:
     expected: int | None = None
     arrived: int | None = None
     fault: str = ""
+    embedding: dict[str, Any] | None = field(default=None, repr=False)
+    """Of the chest, as JSON; None unless the configuration asks for it."""
 
 
 def claim(db: Database, audit_id: int, *, owner: str, now: float) -> ClaimedListed | None:

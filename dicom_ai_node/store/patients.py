@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass
 from datetime import date
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 
+from dicom_ai_node.likeness import Embedding
 from dicom_ai_node.rules.worklist_rules import Verdict, WorklistReply
 from dicom_ai_node.store.database import Database, as_record, upsert
-from dicom_ai_node.store.tables import study_header, worklist_answer
+from dicom_ai_node.store.tables import audit_study, study_chest, study_header, worklist_answer
 from dicom_ai_node.types import PriorStudy, WorklistAnswer
 
 
@@ -39,6 +40,54 @@ def priors(db: Database, *, patient_key: str, except_study: str) -> list[PriorSt
 def save_header(connection: Connection, study_uid: str, header: StudyHeader) -> None:
     """Remember the header facts of a study, in place of earlier ones."""
     upsert(connection, study_header, study_instance_uid=study_uid, **asdict(header))
+
+
+def chests(db: Database, *, patient_key: str, except_study: str) -> list[Embedding]:
+    """Return the chests of the patient's other studies, as far as they are kept, by study date."""
+    if not patient_key:
+        return []
+    query = (
+        select(study_chest.c.embedding)
+        .join(
+            study_header,
+            study_header.c.study_instance_uid == study_chest.c.study_instance_uid,
+        )
+        .where(study_header.c.patient_key == patient_key)
+        .where(study_header.c.study_instance_uid != except_study)
+        .order_by(study_header.c.study_date, study_header.c.study_instance_uid)
+    )
+    return [Embedding.from_json(values) for values in db.scalars(query)]
+
+
+def save_chest(connection: Connection, study_uid: str, chest: Embedding | None) -> None:
+    """Keep the chest of a study in place of an earlier one; None: none is kept of it."""
+    if chest is None:
+        mine = study_chest.c.study_instance_uid == study_uid
+        connection.execute(delete(study_chest).where(mine))
+        return
+    upsert(
+        connection,
+        study_chest,
+        study_instance_uid=study_uid,
+        space=chest.space,
+        embedding=chest.to_json(),
+    )
+
+
+def forget_chests(db: Database) -> int:
+    """Remove all chests, those of audits too; return of how many studies.
+
+    For a node that compares them no more. The next one would find none to compare with.
+    """
+    kept = audit_study.c.embedding.is_not(None)
+    if not db.first(select(study_chest.c.space).limit(1)) and not db.first(
+        select(audit_study.c.audit_id).where(kept).limit(1)
+    ):
+        return 0
+    with db.write() as connection:
+        live = connection.execute(delete(study_chest)).rowcount
+        audited = connection.execute(update(audit_study).where(kept).values(embedding=None))
+        return int(live + audited.rowcount)
 
 
 def _date(text: str) -> date | None:

@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy import Connection, exists, func, insert, select
 
 from dicom_ai_node.answers import ModelIdentity, Reason
+from dicom_ai_node.likeness import Embedding
 from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.decisions import record as record_proposals
 from dicom_ai_node.store.lifecycles import apply_event, settle
 from dicom_ai_node.store.monitor import Mode, mode_now, save_observations
-from dicom_ai_node.store.patients import StudyHeader, save_header
+from dicom_ai_node.store.patients import StudyHeader, save_chest, save_header
 from dicom_ai_node.store.reports import (
     NewReport,
     discard_quarantined,
@@ -52,6 +53,8 @@ class NewAnalysis:
     """Those of ``proposals`` that policy accepts at once."""
     station: str = ""
     """StationName of the images, '' when they have none."""
+    chest: Embedding | None = None
+    """What later studies of the patient are compared with, where the configuration asks for it."""
 
 
 def finish(
@@ -76,6 +79,7 @@ def finish(
             return False
         if header is not None:
             save_header(connection, study_uid, header)
+        save_chest(connection, study_uid, new.chest)
         save_observations(connection, study_uid, new.observations)
         known, repeated = _kept(connection, claimed, new, now=now)
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW

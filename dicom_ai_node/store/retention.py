@@ -29,6 +29,7 @@ from dicom_ai_node.store.tables import (
     report_file,
     stuck_fill,
     study,
+    study_chest,
     transition,
     worklist_answer,
 )
@@ -110,7 +111,8 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
     """Remove all rows of studies that were done before ``before``; return of how many.
 
     Only of such as have no file left, nothing unsent, no proposal, no forwarded image and no
-    observation. What later studies of the patient are compared with stays (``study_header``).
+    observation. What later studies of the patient are compared with stays (``study_header``), but
+    for the chest, which is biometric.
     """
     uid = study.c.study_instance_uid
     has_file = exists().where(instance.c.study_instance_uid == uid, instance.c.dropped_at.is_(None))
@@ -141,7 +143,7 @@ def forget_studies(db: Database, *, before: float, limit: int) -> int:
         # In an order in which no row points to one that is gone.
         for table in (
             delivery, report, analysis, transition, worklist_answer, stuck_fill,
-            association_study, instance, study,
+            study_chest, association_study, instance, study,
         ):  # fmt: skip
             connection.execute(delete(table).where(table.c.study_instance_uid.in_(uids)))
         return len(uids)

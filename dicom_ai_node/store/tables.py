@@ -127,6 +127,14 @@ study_header = Table(
     Index("ix_study_header_patient", "patient_key"),
 )
 
+study_chest = Table(
+    "study_chest",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(study.c.study_instance_uid), primary_key=True),
+    Column("space", String(64), nullable=False),
+    Column("embedding", JSON, nullable=False),
+)
+
 analysis = Table(
     "analysis",
     metadata,
@@ -257,6 +265,7 @@ audit_study = Table(
     Column("arrived", Integer),
     Column("fault", Text, nullable=False, default=""),
     Column("settled_at", Float),
+    Column("embedding", JSON(none_as_null=True)),
     partial_index(
         "ix_audit_study_waiting", "audit_id", "not_before", "position", where="state = 'waiting'"
     ),

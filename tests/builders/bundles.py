@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.dicom.classes import SECTIONS
 from dicom_ai_node.inference import bundle
-from dicom_ai_node.inference.engine import SPACE_TENSORS
+from dicom_ai_node.inference.embedding import Branch
+from dicom_ai_node.inference.engine import BRANCH, SPACE_TENSORS
 from dicom_ai_node.inference.heads import CategoryHead, Gate, Head, QuantityHead
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels import CONTRACTS
@@ -40,9 +41,12 @@ def invented_bundle(
     seed: int = 1,
     accepts: dict[str, Any] | None = None,
     calibration: dict[str, Any] | None = None,
+    embeds: bool = False,
     **manifest: Any,
 ) -> Path:
     """Make a bundle of the name of ``folder``; ``accepts`` changes the shipped bundle's route.
+
+    With ``embeds``, chests too, by random weights: one picture is like itself alone.
 
     ``manifest`` are further keys. A head that ``calibration`` does not name answers as its logits
     say; quantities get one group.
@@ -63,6 +67,20 @@ def invented_bundle(
             "projection": np.eye(width[space], 2, dtype=np.float32),
             "residual": np.ones(1, np.float32),
         }.get(part, np.ones(width[space], np.float32))
+    if embeds:
+        branch = Branch(width["texture"])
+        tensors |= {f"{BRANCH}{name}": t.numpy() for name, t in branch.state_dict().items()}
+        manifest["embedding"] = {
+            "channels": width["texture"],
+            "scale": {
+                "centre": 0.999,
+                "spread": 0.0001,
+                "intercept": -998.0,
+                "slope": 1000.0,
+                "bounds": [-3.0, 3.0],
+            },
+            "patients": 1000,
+        }
     save_file(tensors, folder / bundle.WEIGHTS)
     whole = shipped | {
         "name": folder.name,

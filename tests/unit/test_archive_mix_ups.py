@@ -1,6 +1,8 @@
 """Image against header over a batch: p-values, the false discovery rate, mix-ups, alerts."""
 
+import math
 import random
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -28,6 +30,7 @@ from dicom_ai_node.archive.statistics import (
 )
 from dicom_ai_node.config.stages import PolicySettings
 from dicom_ai_node.decide.study import combine, decide
+from dicom_ai_node.likeness import Embedding, Scale
 from dicom_ai_node.rules.attributes import AGE, SEX
 from dicom_ai_node.types import AttributeStatus, Finding, HeaderCheck, Severity
 from tests.builders import answers as answer
@@ -265,6 +268,41 @@ def test_one_wrong_and_other_studies_that_contradict_are_a_mix_up() -> None:
     )
     suspicion = judged([case("x", contradicted), *sound(100)]).suspicions["x"]
     assert (suspicion.found, [*suspicion.probable], suspicion.mix_up) == ((AGE,), [AGE], True)
+
+
+def of_patient(one: Member, patient: str, angle: float) -> Member:
+    """The study as one of a patient, with a chest at an angle in degrees."""
+    turned = math.radians(angle)
+    scale = Scale(centre=0.9, spread=0.05, intercept=-5.0, slope=10.0, bounds=(-3.0, 3.0))
+    chest = Embedding("a" * 64, (math.cos(turned), math.sin(turned)), scale)
+    return replace(one, patient=patient, study=replace(one.study, chest=chest))
+
+
+def test_a_chest_unlike_the_patients_other_studies_is_a_mix_up() -> None:
+    cases = [
+        of_patient(one, f"patient {number // 3}", 90 if number == 4 else 5 * (number % 3))
+        for number, one in enumerate(sound(30))
+    ]
+    before, after = judged([replace(one, patient="") for one in cases]), judged(cases)
+    assert not any(one.mix_up for one in before.suspicions.values())
+    odd = cases[4]
+    suspicion = after.suspicions[odd.key]
+    assert suspicion.mix_up
+    assert suspicion.likeness is not None
+    assert suspicion.likeness.studies == 2
+    assert suspicion.score == max(one.score for one in after.suspicions.values())
+    assert {key for key, one in after.suspicions.items() if one.mix_up} <= {
+        one.key for one in cases[3:6]
+    }
+    check = with_findings(odd, after, PolicySettings())
+    reason = check.findings[-1].reason
+    assert check.findings[-1].rule == "H3"
+    assert "the chest does not look like that of 2 other studies of the patient" in reason
+    assert check.statuses == odd.check.statuses
+    silent = judge_batch(
+        cases, false_discovery_rate=0.1, budget=None, policy=PolicySettings(), disabled=["H3"]
+    )
+    assert not any(one.mix_up or one.likeness for one in silent.suspicions.values())
 
 
 def test_an_image_that_cannot_be_assessed_is_told() -> None:
