@@ -100,6 +100,7 @@ class Results:
                 networks=_networks(result, proposals or ()),
                 auto_accept=accepted_by_policy(result, proposals or (), fill),
                 station=text_of(prepared.sources[0], "StationName")[:64],
+                keeps_chest=self._config.model.compare_chests,
                 # A chest that no later study can be linked to is of no use.
                 chest=embedding_of(result.parts) if header.patient_key else None,
             ),

@@ -120,7 +120,7 @@ class Recalibration(ManifestPart):
 class EmbeddingPart(ManifestPart):
     """How the bundle embeds chests, to compare studies that claim to be of one patient.
 
-    No head: it answers nothing, and is reported nowhere (docs/decisions/0037).
+    No head: it answers nothing, and is reported nowhere (docs/decisions/0038).
     """
 
     channels: int = Field(ge=1)

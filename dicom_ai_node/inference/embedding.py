@@ -2,7 +2,7 @@
 
 Who a person is shows in where things are and how they are shaped: ribs, clavicles, diaphragm. The
 last maps of a network that was taught age and sex have forgotten much of it, those in the middle
-have not (docs/decisions/0037). Where in the image something is seen counts, so the maps are
+have not (docs/decisions/0038). Where in the image something is seen counts, so the maps are
 averaged over the cells of a grid and not over the whole image. The backbone does not change, and
 nor does any answer.
 """

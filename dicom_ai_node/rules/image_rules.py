@@ -77,7 +77,8 @@ IMAGE_RULES: Mapping[str, Entry] = {
             "H3",
             INFORMATION,
             "identity",
-            "Possible mix-up: age and sex, or one of them and the patient's other studies",
+            "Possible mix-up: age and sex, or one of them and the patient's other studies"
+            " (warning: the chest is not like theirs)",
         ),
         Entry("H4", INFORMATION, "image", "The image could not be assessed"),
         Entry("J6", WARNING, "body_part", "The images show another part of the body than recorded"),

@@ -53,8 +53,10 @@ class NewAnalysis:
     """Those of ``proposals`` that policy accepts at once."""
     station: str = ""
     """StationName of the images, '' when they have none."""
+    keeps_chest: bool = False
+    """Whether the configuration asks for it."""
     chest: Embedding | None = None
-    """What later studies of the patient are compared with, where the configuration asks for it."""
+    """What other studies of the patient are compared with."""
 
 
 def finish(
@@ -79,7 +81,8 @@ def finish(
             return False
         if header is not None:
             save_header(connection, study_uid, header)
-        save_chest(connection, study_uid, new.chest)
+        if new.keeps_chest:
+            save_chest(connection, study_uid, new.chest)
         save_observations(connection, study_uid, new.observations)
         known, repeated = _kept(connection, claimed, new, now=now)
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW
