@@ -128,7 +128,9 @@ class EmbeddingPart(ManifestPart):
     scale: Scale
     """What a similarity is worth."""
     patients: int = Field(ge=1)
-    """On whose images the scale was fitted; they trained no part of the branch."""
+    """On whose images the scale was fitted, each by a layer that had seen none of them."""
+    figures: tuple[Figure, ...] = ()
+    """How well it tells people apart."""
 
 
 class Manifest(ManifestPart):

@@ -65,7 +65,14 @@ _CHOICES = (
     "certain_sex = 0.8\n"
 )
 _FRAMES = "an Enhanced CT of 2,000 frames with rich functional groups is read"
+_CHESTS = "chests of one patient are compared where the configuration asks for it"
+_COMPARE = r"^# Keeps an embedding of each chest(.*\n)(# .*\n)*compare_chests = false\n"
+_UNLIKE = r"^# With model\.compare_chests: (.*\n)(# .*\n)*chest_alert_probability = 0\.001\n"
 INTENDED = (
+    Change("config/example*", _CHESTS, _COMPARE, both=True),
+    Change("config/example*", _CHESTS, _UNLIKE, both=True),
+    Change("config/check-json", _CHESTS, r',"compare_chests":false', both=True),
+    Change("config/check-json", _CHESTS, r',"chest_alert_probability":0\.001', both=True),
     Change("infer/*", _BY_SERIES, r'^ *"series_instance_uid": [^\n]*\n', both=True),
     Change("infer/*", _BY_SERIES, r', ?"series_instance_uid": ?("[^"\n]*"|null)', both=True),
     Change("errors/*-infer", _BY_SERIES, r'^ *"series_instance_uid": null,?\n', both=True),
