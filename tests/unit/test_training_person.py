@@ -74,6 +74,14 @@ def test_impostors_share_the_view_and_the_hard_ones_sex_and_age() -> None:
         assert abs(them[a].age - them[b].age) <= measure.YEARS
 
 
+def test_where_no_age_is_known_no_impostor_is_hard() -> None:
+    them = [Person(f"p{at // 2}", "AP", "F", float("nan"), "nih") for at in range(8)]
+    same, other = measure.paired(them, hard=True)
+    assert same.shape == (4, 2)
+    assert other.shape == (0, 2)
+    assert len(same[other[:, 0]]) == 0
+
+
 def test_the_scale_is_a_likelihood_ratio_of_the_pairs() -> None:
     rng = np.random.default_rng(0)
     same, other = rng.normal(0.6, 0.1, 4000), rng.normal(0.2, 0.1, 4000)

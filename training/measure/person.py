@@ -64,7 +64,8 @@ def paired(people: Sequence[Person], *, hard: bool, seed: int = 1) -> tuple[Pair
                 fits &= (sexes == sexes[anchor]) & (abs(ages - ages[anchor]) <= YEARS)
             found = np.flatnonzero(fits)
             other += [(anchor, int(at)) for at in rng.permutation(found)[:IMPOSTORS]]
-    return np.array(same).reshape(-1, 2), np.array(other).reshape(-1, 2)
+    one, two = (np.array(pairs, np.int64).reshape(-1, 2) for pairs in (same, other))
+    return one, two
 
 
 def similarities(embeddings: NDArray[np.float32], pairs: Pairs) -> Floats:
