@@ -137,7 +137,8 @@ def print_summary(sets: Sequence[EvaluationSet], figures: Sequence[Figure]) -> N
         for judged in criteria.judged(figures):
             answer = {True: "met", False: "MISSED", None: "not measured"}[judged.met]
             criterion = judged.criterion
-            print(f"{answer:12} {criterion.name}: {cell(judged.figure)}, {criterion.limit}")
+            name = f"{criterion.name}, {criterion.dataset}"
+            print(f"{answer:12} {name}: {cell(judged.figure)}, {criterion.limit}")
         return
     for name in (MAE, coverage("90"), AUC):
         for data_set in sets:
