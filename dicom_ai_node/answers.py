@@ -107,6 +107,17 @@ def as_certain_as(answer: Answer, of_study: "Answer | Reason") -> Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What the network says of one image before any calibration: all that fits another one."""
+
+    raw: Mapping[str, tuple[float, ...]]
+    """Of each quantity its estimate and sigma, of each category its logits, by the head's name."""
+    content: float
+    """Distance from the training images by the features, and by the ``texture``."""
+    texture: float
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The calibrated answers of the network for one image."""
 
@@ -119,6 +130,8 @@ class Prediction:
     embedding: Embedding | None = field(default=None, compare=False, repr=False)
     """Of the chest; no answer, and neither stored with the result nor reported. None unless
     ``model.compare_chests`` asks for it and the bundle can."""
+    measured: Measured | None = field(default=None, compare=False)
+    """Not stored with a result; None where several frames answer together."""
 
     def quantity(self, name: str) -> Quantity:
         """Return the answer of a head of this kind; KeyError where there is none."""

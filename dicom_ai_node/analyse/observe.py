@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 from pydicom import Dataset
 
-from dicom_ai_node.answers import Answer, Outcome, Quantity, Reason
+from dicom_ai_node.answers import Answer, BundleResult, Measured, Outcome, Quantity, Reason
 from dicom_ai_node.decide.images import pool_images
 from dicom_ai_node.decide.study import outside_training_ages
+from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.heads import FindingsHead, Head, QuantityHead
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
 from dicom_ai_node.parts import LoadedBundle, PreparedPart, read, show
@@ -63,8 +64,20 @@ def _of_part(prepared: Prepared, part: PreparedPart, pipeline: Pipeline, role: R
         heads={
             head.name: _observed(head, answers.get(head.name)) for head in bundle.manifest.heads
         },
+        measured=_measured(result, bundle.manifest),
         **_equipment(prepared.sources),
     )
+
+
+def _measured(result: BundleResult, manifest: Manifest) -> Measured | None:
+    """Return what is fitted to, of the image that ``model recalibrate`` would take."""
+    if not manifest.of_single_images:
+        return None
+    passed = [one for one in result.images if one.outcome is Outcome.ESTIMATED]
+    for one in sorted(passed, key=lambda one: one.image.sop_instance_uid):
+        if one.prediction is not None and one.prediction.measured is not None:
+            return one.prediction.measured
+    return None
 
 
 def _is_label(keyword: str) -> bool:

@@ -228,6 +228,11 @@ def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iter
     if (own := manifest.recalibration) is not None:
         words = f"on {own.date}, {own.images} images of {own.patients} patients of this site"
         rows.append(("recalibrated", f"{words}; before: version {own.base_version}"))
+        for found in own.moved:
+            gain = (
+                f"gain {found.of_all.gain:.3g} ({found.of_all.low:.3g} to {found.of_all.high:.3g})"
+            )
+            rows.append(("", f"{found.head}: {'moved' if found.packed else 'not moved'}, {gain}"))
     yield pairs(rows)
     if figures := list(_main(manifest.figures))[:_MOST_FIGURES]:
         gated = all(figure.gated for figure in figures)

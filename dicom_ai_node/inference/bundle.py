@@ -25,6 +25,7 @@ from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference.calibration import Calibration, ManifestPart
 from dicom_ai_node.inference.fitting import Covered
 from dicom_ai_node.inference.heads import CategoryHead, Gate, Head, Row
+from dicom_ai_node.inference.movement import Moved
 from dicom_ai_node.likeness import Scale
 from dicom_ai_node.pixels.contracts import CONTRACTS, PROJECTIONS, Contract, Takes
 from dicom_ai_node.pixels.projections import refuse_without_skimage
@@ -115,6 +116,10 @@ class Recalibration(ManifestPart):
     """By the site's own, cross-fitted by patient."""
     sex_log_loss: tuple[float, float] | None = None
     """Of the recorded sex before and after, nats; after on the images that it was fitted on."""
+    observed: bool = Field(False, exclude_if=operator.not_)
+    """Made of what the monitor had observed: :attr:`files` counts studies then."""
+    moved: tuple[Moved, ...] = Field((), exclude_if=operator.not_)
+    """What moving the answers of each head gains, and whether the bundle does so."""
 
 
 class EmbeddingPart(ManifestPart):
@@ -228,6 +233,11 @@ class Manifest(ManifestPart):
         """Names of the heads whose images of one study may truly show different values."""
         categories = (head for head in self.heads if isinstance(head, CategoryHead))
         return frozenset(head.name for head in categories if head.spans)
+
+    @property
+    def of_single_images(self) -> bool:
+        """Whether one image says what the header can be held to: else none can recalibrate it."""
+        return self.accepts.takes == "image" and not self.spans
 
     @property
     def channels(self) -> int:

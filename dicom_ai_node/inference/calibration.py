@@ -74,8 +74,48 @@ class Widening(ManifestPart):
 
     def factors(self, excess: Floats) -> Floats:
         """Return the factor at each ``excess``, see :func:`excess`."""
-        x, y = zip(*self.knots, strict=True)
-        return np.asarray(np.interp(excess, x, y), dtype=np.float64)
+        return _between(excess, self.knots)
+
+
+class Movement(ManifestPart):
+    """What is added to an estimate, by it and by its sigma; the same beyond the ends of both.
+
+    What a site's trusted headers say that the network errs by there, see :mod:`.movement`.
+    """
+
+    knots: tuple[tuple[float, float], ...] = Field(min_length=1)
+    """(estimate, what is added), both in the unit of the quantity; linear between them."""
+    by_sigma: tuple[tuple[float, float], ...] = Field((), exclude_if=operator.not_)
+    """(natural logarithm of sigma, what is added besides), likewise."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Movement":
+        for (x, added), (next_x, next_added) in pairwise(self.knots):
+            if next_x <= x or next_x + next_added < x + added:
+                raise ValueError("knots of a movement do not rise, or change an order")
+        for (x, _), (next_x, _) in pairwise(self.by_sigma):
+            if next_x <= x:
+                raise ValueError("knots of a movement by sigma do not rise")
+        return self
+
+    def added(self, mu: Floats, sigma: Floats) -> Floats:
+        """Return what is added to each of the network's estimates, shape (N,)."""
+        found = _between(mu, self.knots)
+        if self.by_sigma:
+            found = found + _between(np.log(sigma), self.by_sigma)
+        return found
+
+
+def _between(x: Floats, knots: Sequence[tuple[float, float]]) -> Floats:
+    at, value = zip(*knots, strict=True)
+    return np.asarray(np.interp(x, at, value), dtype=np.float64)
+
+
+def moved(
+    mu: Floats, sigma: Floats, movement: Movement | None, bounds: tuple[float, float]
+) -> Floats:
+    """Return the estimates that are stated for the network's ``mu`` (N,), within ``bounds``."""
+    return mu if movement is None else np.clip(mu + movement.added(mu, sigma), *bounds)
 
 
 class Group(ManifestPart):
@@ -136,6 +176,8 @@ class QuantityCalibration(ManifestPart):
     """Of sigma."""
     sd_scale: float = Field(gt=0)
     """The widened sigma times this is the standard deviation of the error."""
+    movement: Movement | None = Field(None, exclude_if=operator.not_)
+    """Of the estimate, before anything else is made of it; None: it stays the network's."""
     tilt: tuple[Tilt, ...] = Field((), exclude_if=operator.not_)
     """An interval holds the values that it would miss by no more than is usual of images of that
     value: whose errors below and above lie within the quantiles times the factors there. Between
@@ -165,7 +207,8 @@ class QuantityCalibration(ManifestPart):
     ) -> tuple[Floats, Floats]:
         """Ends of intervals that cover the value with probability ``level`` per cent.
 
-        All of shape (N,), in the unit of ``mu``; none reaches beyond ``bounds``.
+        All of shape (N,), in the unit of ``mu``, which is :func:`moved`; none reaches beyond
+        ``bounds``.
         """
         pairs = np.array([group.quantiles[level] for group in self.groups])
         below, above = pairs[self.groups_of(predicted)].T
@@ -214,9 +257,11 @@ class QuantityCalibration(ManifestPart):
 
 
 class CategoryCalibration(ManifestPart):
-    """Temperature of a category's logits."""
+    """Temperature of a category's logits, and of two values a bias (Platt scaling)."""
 
     temperature: float = Field(gt=0)
+    bias: float = Field(0.0, exclude_if=operator.not_)
+    """What is added to the logit of the first of two values over its temperature."""
     widening: Widening = Widening()
     """Of the temperature."""
     widened_by: Literal["texture", "content"] = Field(
@@ -238,8 +283,9 @@ class CategoryCalibration(ManifestPart):
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     def tempered(self, logits: Floats, excess: Floats) -> Floats:
-        """Return the logits over their temperature."""
-        return np.asarray((logits.T / (self.temperature * self.widening.factors(excess))).T)
+        """Return the logits over their temperature, and the bias added."""
+        cooled = (logits.T / (self.temperature * self.widening.factors(excess))).T
+        return np.asarray(cooled + self.bias)
 
 
 class FindingsCalibration(ManifestPart):
@@ -317,6 +363,9 @@ class Calibration(
         if found != expected:
             raise ValueError(f"calibration of {found}, expected {expected}")
         for head in heads:
+            many = isinstance(head, CategoryHead) and len(head.values) > 2
+            if many and self.category(head.name).bias:
+                raise ValueError(f"{head.name}: a bias, and more than two values")
             if isinstance(head, FindingsHead):
                 labels = tuple(self.findings(head.name).temperatures)
                 if labels != head.labels:
@@ -327,12 +376,19 @@ class Calibration(
     def predicted(
         self, heads: Sequence[Head], raw: Mapping[str, NDArray[np.floating]], far: "Far"
     ) -> Predicted:
-        """Return what the groups of N images are told apart by."""
+        """Return what the groups of N images are told apart by.
+
+        This is where estimates are moved: every answer is made of what is returned here.
+        """
         columns: dict[str, Floats] = {TEXTURE: far.p_value}
         for head in heads:
+            if isinstance(head, FindingsHead):
+                continue
             values = raw[head.name].astype(np.float64)
             if isinstance(head, QuantityHead):
-                columns[head.name] = values[:, 0]
+                movement = self.quantity(head.name).movement
+                mu, sigma = values.T
+                columns[head.name] = moved(mu, sigma, movement, head.bounds)
             elif isinstance(head, CategoryHead):
                 fitted = self.category(head.name)
                 found = fitted.probabilities(values, fitted.excess(far))

@@ -15,6 +15,7 @@ from dicom_ai_node.answers import (
     Answer,
     Category,
     LabelProbabilities,
+    Measured,
     ModelIdentity,
     Prediction,
     Quantity,
@@ -159,6 +160,7 @@ class Estimator:
             head.name: self._answers(head, raw[head.name].astype(np.float64), predicted, far)
             for head in self.manifest.heads
         }
+        measured = self._measured(raw, distances)
         return [
             Prediction(
                 answers={name: of_head[i] for name, of_head in answers.items()},
@@ -168,6 +170,7 @@ class Estimator:
                 },
                 in_distribution=float(in_distribution[i]),
                 embedding=self._embedding(raw, i),
+                measured=measured[i],
             )
             for i in range(len(in_distribution))
         ]
@@ -178,13 +181,26 @@ class Estimator:
             return None
         return Embedding(self.manifest.sha256, tuple(raw.embedding[i].tolist()), part.scale)
 
+    def _measured(self, raw: Raw, distances: Distances) -> list[Measured]:
+        """Return what a calibration is fitted to, of each image."""
+        columns = {
+            head.name: raw[head.name].reshape(len(distances.content), -1).tolist()
+            for head in self.manifest.heads
+            if isinstance(head, QuantityHead | CategoryHead)
+        }
+        far = zip(distances.content.tolist(), distances.texture.tolist(), strict=True)
+        return [
+            Measured({name: tuple(of[i]) for name, of in columns.items()}, content, texture)
+            for i, (content, texture) in enumerate(far)
+        ]
+
     def _answers(
         self, head: Head, raw: Floats, predicted: calibration.Predicted, far: Far
     ) -> Sequence[Answer]:
         """Return the calibrated answer of one head for each image."""
         if isinstance(head, QuantityHead):
             fitted = self.manifest.calibration.quantity(head.name)
-            (mu, sigma), excess = raw.T, far.excess
+            mu, sigma, excess = predicted[head.name], raw[:, 1], far.excess
             low, high = fitted.intervals(
                 mu, sigma, predicted=predicted, excess=excess, bounds=head.bounds
             )

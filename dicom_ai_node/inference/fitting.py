@@ -5,7 +5,7 @@ made as the shipped one was.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -26,12 +26,15 @@ from dicom_ai_node.inference.calibration import (
     Floats,
     Group,
     HeadCalibration,
+    Movement,
+    Predicted,
     QuantityCalibration,
     Range,
     Tilt,
     Widening,
 )
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head, QuantityHead
+from dicom_ai_node.inference.movement import UNMOVED, Moves
 
 EDGES: Mapping[str, tuple[float, ...]] = {"age": (40.0, 60.0)}
 """Predicted values that part the bands of a quantity, where there are images enough."""
@@ -128,12 +131,14 @@ def fit(
     smallest: int = SMALLEST_GROUP,
     reference: Distances | None = None,
     tilted: bool = False,
+    moves: Moves = UNMOVED,
 ) -> Calibration:
     """Calibrate on labelled images that trained nothing; goes with ``cases.reference``.
 
     Each head that ``cases`` has a truth of; ``widening`` is that of each head by its name.
     With another ``reference`` it goes with that. ``tilted``: the quantiles of a quantity of
-    :data:`TILTED` follow the recorded value, see :func:`tilt`, and not groups.
+    :data:`TILTED` follow the recorded value, see :func:`tilt`, and not groups. What is fitted is
+    fitted around the answers as ``moves`` has them.
     """
     reference = cases.reference if reference is None else reference
     found: dict[str, HeadCalibration] = {}
@@ -142,11 +147,15 @@ def fit(
             continue
         if isinstance(head, QuantityHead):
             whole = tilted and head.name in TILTED
+            movement = moves.movements.get(head.name)
             found[head.name] = quantity(
-                cases, head, widening[head.name], smallest, reference, whole
+                cases, head, widening[head.name], smallest, reference, whole, movement
             )
         elif isinstance(head, CategoryHead):
-            found[head.name] = category(cases, head, widening[head.name], reference=reference)
+            bias = moves.biases.get(head.name, 0.0)
+            found[head.name] = category(
+                cases, head, widening[head.name], reference=reference, bias=bias
+            )
         else:
             found[head.name] = findings(cases, head, widening[head.name])
     return Calibration(found)
@@ -159,10 +168,15 @@ def quantity(
     smallest: int = SMALLEST_GROUP,
     reference: Distances | None = None,
     tilted: bool = False,
+    movement: Movement | None = None,
 ) -> QuantityCalibration:
-    """Conformal quantiles at every level, a pair for each group; ``tilted``: one group, tilted."""
+    """Conformal quantiles at every level around the moved estimate, a pair for each group.
+
+    ``tilted``: one group, tilted.
+    """
     far = Far.of(cases.distances, cases.reference if reference is None else reference)
-    mu, sigma = cases.raw[head.name].T
+    network, sigma = cases.raw[head.name].T
+    mu = calibration.moved(network, sigma, movement, head.bounds)
     columns = {head.name: mu, TEXTURE: far.p_value} | {
         f"{one.name}.{one.values[0]}": 0.5 * (1 + np.sign(cases.raw[one.name]))
         for one in cases.heads
@@ -188,6 +202,7 @@ def quantity(
         widening=widening,
         sd_scale=max(round(scale, 4), 1e-4),
         tilt=tilt(z, cases.truth[head.name], fitted[0], TILTED[head.name]) if tilted else (),
+        movement=movement,
     )
 
 
@@ -289,14 +304,17 @@ def category(
     widening: Widening,
     widened_by: Literal["texture", "content"] = "texture",
     reference: Distances | None = None,
+    bias: float = 0.0,
 ) -> CategoryCalibration:
-    """Temperature with the smallest log loss."""
-    unfitted = CategoryCalibration(temperature=1.0, widening=widening, widened_by=widened_by)
+    """Temperature with the smallest log loss, beside a ``bias`` where there are two values."""
+    unfitted = CategoryCalibration(
+        temperature=1.0, bias=bias, widening=widening, widened_by=widened_by
+    )
     far = Far.of(cases.distances, cases.reference if reference is None else reference)
     factors = widening.factors(unfitted.excess(far))
     logits, truth = cases.raw[head.name], cases.truth[head.name]
     if len(head.values) == 2:
-        found = temperature(logits / factors, 1.0 - truth)
+        found = temperature(logits / factors, 1.0 - truth, bias)
     else:
         found = softmax_temperature(logits / factors[:, None], truth)
     return unfitted.model_copy(update={"temperature": round(found, 4)})
@@ -351,10 +369,13 @@ def _intercepts(logits: Floats, share: float) -> Floats:
     return np.asarray((low + high) / 2)
 
 
-def temperature(logits: Floats, positive: Floats) -> float:
-    """The one of :data:`TEMPERATURES` that gives ``logits`` the smallest log loss."""
-    signed = np.where(positive == 1, logits, -logits)
-    return _coolest(lambda t: float(np.mean(np.logaddexp(0, -signed / t))))
+def temperature(logits: Floats, positive: Floats, bias: float = 0.0) -> float:
+    """The one of :data:`TEMPERATURES` that gives ``logits`` the smallest log loss.
+
+    ``bias`` is added to each over its temperature.
+    """
+    sign = np.where(positive == 1, 1.0, -1.0)
+    return _coolest(lambda t: float(np.mean(np.logaddexp(0, -sign * (logits / t + bias)))))
 
 
 def softmax_temperature(logits: Floats, truth: Floats) -> float:
@@ -389,7 +410,7 @@ def intervals(
     """Intervals of ``cases`` by a calibration and the distances that it goes with."""
     far = Far.of(cases.distances, reference)
     predicted = fitted.predicted(cases.heads, cases.raw, far)
-    mu, sigma = cases.raw[head.name].T
+    mu, sigma = predicted[head.name], cases.raw[head.name][:, 1]
     low = np.empty((len(cases), len(LEVELS)))
     high = low.copy()
     for at, level in enumerate(LEVELS):
@@ -409,15 +430,31 @@ def cross_fitted(
     of those that ``near`` chooses are the reference, of all without it.
     """
     near = np.ones(len(cases), dtype=np.bool_) if near is None else near
-    names, person = np.unique(cases.patients, return_inverse=True)
-    fold = np.random.default_rng(0).permutation(len(names))[person] % FOLDS
     low = np.full((len(cases), len(LEVELS)), np.nan)
     high = low.copy()
-    for one in np.unique(fold):
-        rest, here = fold != one, fold == one
+    for rest, here in folds(cases):
         reference = cases.at(rest & near).labelled.reference
         low[here], high[here] = intervals(fit(rest), reference, cases.at(here), head)
     return low, high
+
+
+def cross_predicted(cases: Cases, fit: Callable[[Cases], Calibration]) -> Predicted:
+    """What is said of labelled ``cases``, each by a calibration that has not seen the patient."""
+    columns: dict[str, Floats] = {}
+    for rest, here in folds(cases):
+        some, others = cases.at(rest), cases.at(here)
+        far = Far.of(others.distances, some.reference)
+        for name, said in fit(some).predicted(cases.heads, others.raw, far).items():
+            columns.setdefault(name, np.full(len(cases), np.nan))[here] = said
+    return columns
+
+
+def folds(cases: Cases) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield for each of :data:`FOLDS` parts of the patients the images of others, and its own."""
+    names, person = np.unique(cases.patients, return_inverse=True)
+    fold = np.random.default_rng(0).permutation(len(names))[person] % FOLDS
+    for one in np.unique(fold):
+        yield fold != one, fold == one
 
 
 def summary(bounds: Bounds, truth: Floats) -> tuple[Covered, ...]:

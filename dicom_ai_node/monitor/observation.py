@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from dicom_ai_node.answers import Outcome
+from dicom_ai_node.answers import Measured, Outcome
 from dicom_ai_node.types import AttributeValue
 
 _WEEK = 7 * 86400.0
@@ -63,6 +63,9 @@ class Observation:
     """What the header states and no rule doubts, by DICOM keyword."""
     heads: Mapping[str, ObservedHead] = field(default_factory=dict)
     """Every head of the bundle by its name, in the order of the manifest."""
+    measured: Measured | None = None
+    """Of the first image that every gate let pass, in the order of their UIDs: what
+    ``model recalibrate`` would find in it. None where there is none, or none such is fitted."""
     received_at: float = 0.0
     """When the study first came; the database fills it."""
     patient: str = ""

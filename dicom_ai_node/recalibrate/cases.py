@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_ai_node import pixels
-from dicom_ai_node.answers import ImageRef
+from dicom_ai_node.answers import ImageRef, Measured
 from dicom_ai_node.archive.member import Collected, StudyFacts
 from dicom_ai_node.archive.rules import checked_with_others
 from dicom_ai_node.config.rules import RulesSettings
@@ -27,15 +27,13 @@ from dicom_ai_node.errors import PixelsRefused, UnreadableInstance
 from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
-from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head
+from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, Head, QuantityHead
 from dicom_ai_node.rules import TextHeader
 from dicom_ai_node.rules.attributes import ATTRIBUTES
 from dicom_ai_node.types import AttributeStatus, HeaderCheck
 
 USED, SPARE = "used", "another_of_its_study"
 _TOGETHER = 8  # studies
-_Answer = tuple[Mapping[str, NDArray[np.float32]], float, float]
-"""What the network says of an image by head, and its distances of content and texture."""
 Track = Callable[[str, int], Callable[[], object]]
 """Given what is counted and how much of it there is: what to call for each that is done."""
 
@@ -152,7 +150,7 @@ def measure(
     under the code of the refusal or gate that kept it out.
     """
     done = track("images", sum(len(case.study.files) for case in trusted))
-    kept: list[tuple[Trusted, _Answer]] = []
+    kept: list[tuple[str, Mapping[str, float], Measured]] = []
     with ThreadPoolExecutor(decoders) as pool:
         for start in range(0, len(trusted), _TOGETHER):
             batch = trusted[start : start + _TOGETHER]
@@ -160,7 +158,7 @@ def measure(
             loaded = list(pool.map(lambda path: _load(path, estimator.manifest, limits), paths))
             answers = _answers(loaded, estimator, gates)
             for case in batch:
-                usable: list[_Answer] = []
+                usable: list[Measured] = []
                 for answer in islice(answers, len(case.study.files)):
                     done()
                     if isinstance(answer, str):
@@ -168,8 +166,8 @@ def measure(
                     else:
                         files[SPARE if usable else USED] += 1
                         usable.append(answer)
-                kept += [(case, answer) for answer in usable[:1]]
-    return _cases(kept, estimator.manifest.heads)
+                kept += [(case.patient, case.truth, answer) for answer in usable[:1]]
+    return cases_of(kept, estimator.manifest.heads)
 
 
 def _load(path: Path, manifest: Manifest, limits: Limits) -> NDArray[np.float32] | str:
@@ -190,38 +188,49 @@ def _load(path: Path, manifest: Manifest, limits: Limits) -> NDArray[np.float32]
 
 def _answers(
     loaded: Sequence[NDArray[np.float32] | str], estimator: Estimator, gates: Gates
-) -> Iterator[_Answer | str]:
+) -> Iterator[Measured | str]:
     """Yield for each image what is measured of it, or the code of what keeps it out."""
     images = [image for image in loaded if not isinstance(image, str)]
     if not images:
         yield from (code for code in loaded if isinstance(code, str))
         return
-    raw, distances = estimator.measure(np.stack(images))
-    predictions = enumerate(estimator.calibrated(raw, distances))
+    predictions = iter(estimator.predict(np.stack(images)))
     for image in loaded:
         if isinstance(image, str):
             yield image
             continue
-        i, prediction = next(predictions)
+        prediction = next(predictions)
         reason = judge(ImageRef("", "", ""), prediction, gates).reason
-        said = {name: values[i] for name, values in raw.values.items()}
-        far = float(distances.content[i]), float(distances.texture[i])
-        yield reason.code if reason else (said, *far)
+        assert prediction.measured is not None
+        yield reason.code if reason else prediction.measured
 
 
-def _cases(kept: Sequence[tuple[Trusted, _Answer]], heads: Sequence[Head]) -> Cases:
+def cases_of(
+    kept: Sequence[tuple[str, Mapping[str, float], Measured]], heads: Sequence[Head]
+) -> Cases:
+    """Put images together: of each its patient, what is recorded, what the network says.
+
+    Of the heads those that are fitted: no header says whether a finding is there.
+    """
+
     def column(of: Iterator[object]) -> NDArray[np.float64]:
         return np.array(list(of), np.float64)
 
+    fitted = tuple(head for head in heads if isinstance(head, QuantityHead | CategoryHead))
     return Cases(
-        tuple(heads),
-        {head.name: column(said[head.name] for _, (said, *_) in kept) for head in heads},
+        fitted,
+        {head.name: column(_number(said.raw[head.name]) for *_, said in kept) for head in fitted},
         {
-            head.name: column(case.truth[head.name] for case, _ in kept)
-            for head in heads
-            if all(head.name in case.truth for case, _ in kept)
+            head.name: column(truth[head.name] for _, truth, _ in kept)
+            for head in fitted
+            if all(head.name in truth for _, truth, _ in kept)
         },
-        column(content for _, (_, content, _) in kept),
-        column(texture for _, (_, _, texture) in kept),
-        np.array([case.patient for case, _ in kept], dtype=np.str_),
+        column(said.content for _, _, said in kept),
+        column(said.texture for _, _, said in kept),
+        np.array([patient for patient, _, _ in kept], dtype=np.str_),
     )
+
+
+def _number(values: tuple[float, ...]) -> float | tuple[float, ...]:
+    """A single one is no row of a matrix."""
+    return values[0] if len(values) == 1 else values

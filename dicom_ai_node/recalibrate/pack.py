@@ -3,48 +3,70 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import RecalibrationError
 from dicom_ai_node.inference import bundle, fitting
 from dicom_ai_node.inference.bundle import Manifest, Recalibration
-from dicom_ai_node.inference.calibration import Calibration, Distances, QuantityCalibration
-from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.calibration import Distances
+from dicom_ai_node.inference.engine import SPACES, Estimator, read_tensors
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, SEX, CategoryHead, QuantityHead
+from dicom_ai_node.monitor.observation import Observation
 from dicom_ai_node.parts import gates_of
 from dicom_ai_node.recalibrate.cases import USED, Track, measure, read_studies, trust
+from dicom_ai_node.recalibrate.moves import decide, fit_of
+from dicom_ai_node.recalibrate.observed import observed_cases
 
 LABEL = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")
 """A local version label (PEP 440)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a recalibration, whatever its cases come from."""
+
+    label: str
+    """Follows the version's '+'."""
+    at_least: int
+    """Fewest images that make a bundle."""
+    today: date
+    move: bool = True
+    """Whether estimates may be moved; else what moving them would gain is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """A calibration of a site's own, not written yet."""
+
+    base: Path
+    manifest: Manifest
+    """Its ``sha256`` is that of the base until it is written."""
+    reference: Distances
+
+    def write(self, out: Path) -> Manifest:
+        """Write the bundle to ``out``, and return its manifest."""
+        return _write(self.base, out, self.manifest, self.reference)
+
+
 def recalibrate(
-    base: Path,
-    paths: Sequence[Path],
-    config: Config,
-    out: Path,
-    *,
-    label: str,
-    at_least: int,
-    today: date,
-    track: Track,
-) -> Manifest:
-    """Calibrate the bundle in folder ``base`` on the trusted ones of ``paths``, into ``out``.
+    base: Path, paths: Sequence[Path], config: Config, wanted: Wanted, track: Track
+) -> Recalibrated:
+    """Calibrate the bundle in folder ``base`` on the trusted ones of ``paths``.
 
     The rules, and the gates where it overrides the bundle's, are those of ``config``.
 
-    Raises RecalibrationError: fewer than ``at_least`` images can be used, or ``out``, ``label`` or
+    Raises RecalibrationError: fewer than ``wanted.at_least`` images can be used, or the label or
     bundles of this kind cannot; BundleError: the bundle is incomplete or altered.
     """
-    check_target(out, label)
+    check_label(wanted.label)
     check_route(bundle.load_manifest(base))
     estimator = Estimator(
         base,
@@ -55,7 +77,9 @@ def recalibrate(
     gates = gates_of(estimator.manifest).overridden(config.policy)
     files: Counter[str] = Counter()
     studies = read_studies(paths, files, track, config.limits.bounds)
-    trusted = trust(studies, estimator.manifest.heads, config.rules, today=today, files=files)
+    trusted = trust(
+        studies, estimator.manifest.heads, config.rules, today=wanted.today, files=files
+    )
     cases = measure(
         trusted,
         estimator,
@@ -65,17 +89,37 @@ def recalibrate(
         files=files,
         track=track,
     )
-    enough = fewest(estimator.manifest.in_distribution)
-    check_number(cases, files, max(at_least, enough))
-    return pack(base, cases, estimator.reference, out, label=label, today=today, files=files)
+    return recalibrated(base, cases, estimator.reference, wanted, files)
 
 
-def check_target(out: Path, label: str) -> None:
-    """Raise RecalibrationError unless ``out`` is free and ``label`` is one."""
+def recalibrate_observed(
+    base: Path, observations: Sequence[Observation], wanted: Wanted
+) -> Recalibrated:
+    """Do the same with what the monitor has observed of the network, and no image.
+
+    ``observations`` are of bundles with the same network, see :func:`.observed.same_network`.
+    """
+    check_label(wanted.label)
+    manifest = bundle.verify(base)
+    check_route(manifest)
+    studies: Counter[str] = Counter()
+    cases = observed_cases(observations, manifest, studies)
+    known = read_tensors(base / bundle.WEIGHTS)
+    far = (known[f"{name}.reference"].astype(np.float64) for name in SPACES)
+    reference = Distances(*far).reference
+    return recalibrated(base, cases, reference, wanted, studies, observed=True)
+
+
+def check_label(label: str) -> None:
+    """Raise RecalibrationError unless ``label`` is one."""
     if not LABEL.fullmatch(label) or len(label) > 32:
         raise RecalibrationError(
             f"label {label!r}: expected up to 32 small letters and digits, parted by dots"
         )
+
+
+def check_target(out: Path) -> None:
+    """Raise RecalibrationError unless ``out`` is free."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RecalibrationError(f"{out}: expected a folder that does not exist or is empty")
 
@@ -99,70 +143,61 @@ def check_route(manifest: Manifest) -> None:
         )
 
 
-def check_number(cases: Cases, files: Mapping[str, int], at_least: int) -> None:
+def check_number(
+    cases: Cases, counted: Mapping[str, int], at_least: int, what: str = "files"
+) -> None:
     """Raise RecalibrationError, with a count for each reason, when there are too few cases."""
     if len(cases) >= at_least:
         return
-    others = sorted((-n, reason) for reason, n in files.items() if reason != USED)
+    others = sorted((-n, reason) for reason, n in counted.items() if reason != USED)
     reasons = ", ".join(f"{reason} {-n}" for n, reason in others) or "none"
     raise RecalibrationError(
         f"expected at least {at_least} usable images, found {len(cases)} in"
-        f" {sum(files.values())} files; files not used: {reasons}"
+        f" {sum(counted.values())} {what}; {what} not used: {reasons}"
     )
 
 
-def pack(
+def recalibrated(
     base: Path,
     cases: Cases,
     reference: Distances,
-    out: Path,
+    wanted: Wanted,
+    counted: Counter[str],
     *,
-    label: str,
-    today: date,
-    files: Counter[str],
-) -> Manifest:
-    """Calibrate the bundle in folder ``base`` on ``cases`` and write it to ``out``.
+    observed: bool = False,
+) -> Recalibrated:
+    """Calibrate the bundle in folder ``base`` on ``cases``.
 
-    ``reference`` are the distances that the bundle came with. The network's tensors stay what they
-    are; how fast intervals widen with the distance stays too, but from the site's own median on.
+    ``reference`` are the distances that the bundle came with, ``counted`` the files (or studies,
+    where they were ``observed``). The network's tensors stay what they are; how fast intervals
+    widen with the distance stays too, but from the site's own median on.
+
+    Raises RecalibrationError: there are too few.
     """
     old = bundle.load_manifest(base)
-
-    calibrations = old.calibration.root
-    widening = {name: calibration.widening for name, calibration in calibrations.items()}
-    smallest = {
-        calibration.smallest_group
-        for calibration in calibrations.values()
-        if isinstance(calibration, QuantityCalibration)
-    }
-
-    tilted = any(
-        bool(one.tilt) for one in calibrations.values() if isinstance(one, QuantityCalibration)
-    )
-
-    def fit(chosen: NDArray[np.bool_]) -> Calibration:
-        made = fitting.fit(
-            cases.at(chosen),
-            widening,
-            smallest=max(smallest, default=fitting.SMALLEST_GROUP),
-            tilted=tilted,
-        )
-        return Calibration({**calibrations, **made.root})  # a head without truth keeps its own
-
-    new = fit(np.ones(len(cases), dtype=np.bool_))
-    heads = {head.name: head for head in old.heads if head.name in cases.truth}
+    what = "studies" if observed else "files"
+    check_number(cases, counted, max(wanted.at_least, fewest(old.in_distribution)), what)
+    fit = fit_of(old.calibration)
+    decided = decide(cases, fit)
+    moved = decided.heads if wanted.move else frozenset()
+    new = fit(cases, moved)
     recalibration = Recalibration(
         base_version=old.version,
         base_sha256=old.sha256,
-        date=today,
+        date=wanted.today,
         images=len(cases),
         patients=len(np.unique(cases.patients)),
-        files=dict(sorted(files.items())),
+        files=dict(sorted(counted.items())),
+        observed=observed,
+        moved=tuple(
+            told.model_copy(update={"packed": told.head in moved}) for told in decided.told
+        ),
     )
+    heads = {head.name: head for head in cases.heads if head.name in cases.truth}
     if isinstance(age := heads.get(AGE.name), QuantityHead):
         years = cases.truth[age.name]
         before = fitting.intervals(old.calibration, reference, cases, age)
-        after = fitting.cross_fitted(cases, fit, age)
+        after = fitting.cross_fitted(cases, lambda chosen: fit(cases.at(chosen), moved), age)
         covered = {
             "before": fitting.summary(before, years),
             "after": fitting.summary(after, years),
@@ -175,12 +210,12 @@ def pack(
         )
         recalibration = recalibration.model_copy(update={"sex_log_loss": losses})
     changes = {
-        "version": f"{old.version.split('+')[0]}+{label}",
+        "version": f"{old.version.split('+')[0]}+{wanted.label}",
         "calibration": new,
         "figures": (),
         "recalibration": recalibration,
     }
-    return _write(base, out, old.model_copy(update=changes), cases.reference)
+    return Recalibrated(base, old.model_copy(update=changes), cases.reference)
 
 
 def _write(base: Path, out: Path, manifest: Manifest, reference: Distances) -> Manifest:
@@ -212,6 +247,7 @@ def card(manifest: Manifest, base: Path) -> str:
         for b, a in zip(made.before, made.after, strict=True)
     ]
     came_with = base / bundle.CARD
+    moved = [found.head for found in made.moved if found.packed]
     return "\n".join(
         [
             f"# {manifest.name} {manifest.version}",
@@ -220,19 +256,49 @@ def card(manifest: Manifest, base: Path) -> str:
             f" {made.patients:,} patients of one site, whose headers passed every rule, from"
             f" version {made.base_version} (weights SHA-256 `{made.base_sha256}`). The network is"
             " the same. Changed are the age intervals, the certainty of the sex and the"
-            " in-distribution score. **Not a medical device.**",
+            " in-distribution score."
+            f" Moved, and by how much: {', '.join(moved) or 'nothing'}."
+            " **Not a medical device.**",
             "",
+            *_moved_lines(made),
             "| age interval | coverage before | width before, years | coverage after | width after,"
             " years |",
             "|---|---:|---:|---:|---:|",
             *lines,
             "",
             "After: cross-fitted by patient. Below is the card that the bundle came with. Its age"
-            " errors and AUC still describe the network on the data named there; its coverage,"
-            " widths, calibration errors and shares that pass a gate do not describe this bundle.",
+            " errors and AUC still describe the network on the data named there, before anything"
+            " is moved; its coverage, widths, calibration errors and shares that pass a gate do not"
+            " describe this bundle.",
             "",
             "---",
             "",
             came_with.read_text() if came_with.exists() else "The bundle came without a card.\n",
         ]
     )
+
+
+def _moved_lines(made: Recalibration) -> list[str]:
+    """What moving gains on patients that it was not fitted to, as a table."""
+    if not made.moved:
+        return []
+    rows = [
+        f"| {found.head}{f', {gain.group}' if gain.group else ''} | {gain.images:,}"
+        f" | {gain.before:.3f} | {gain.after:.3f}"
+        f" | {gain.gain:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+        f" | {gain.bias_before:+.3f} | {gain.bias_after:+.3f}"
+        f" | {'yes' if found.packed else 'no'} |"
+        for found in made.moved
+        for gain in (found.of_all, *found.by_age)
+    ]
+    return [
+        "| of | images | error before | after | gain (95 %) | bias before | after | moved |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+        *rows,
+        "",
+        "Error: of the age the mean absolute error in years, by recorded decade too; of the sex the"
+        " log loss in nats, and the bias is that of the probability of F. Each patient's by a"
+        " movement that was not fitted to the patient. Moved is what has a gain whose interval"
+        " holds no loss.",
+        "",
+    ]

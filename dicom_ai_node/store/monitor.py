@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
-from dicom_ai_node.answers import Outcome
+from dicom_ai_node.answers import Measured, Outcome
 from dicom_ai_node.monitor.charts import Point, Reference, Sums
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
 from dicom_ai_node.store.database import Database, insert_missing
@@ -134,9 +134,17 @@ def drop_observations(db: Database, *, before: float) -> int:
 
 
 def _observation(row: Sequence[Any]) -> Observation:
-    uid, sha256, role, outcome, *words, heads, received, patient = row
-    read: list[Any] = [Role(role), Outcome(outcome), *words, _heads(heads), received, patient or ""]
+    uid, sha256, role, outcome, *words, heads, measured, received, patient = row
+    of_image = [_heads(heads), _measured(measured)]
+    read: list[Any] = [Role(role), Outcome(outcome), *words, *of_image, received, patient or ""]
     return Observation(uid, sha256, *read)
+
+
+def _measured(stored: Mapping[str, Any] | None) -> Measured | None:
+    if stored is None:
+        return None
+    raw = {name: tuple(values) for name, values in stored["raw"].items()}
+    return Measured(raw, stored["content"], stored["texture"])
 
 
 def _heads(stored: Mapping[str, Any]) -> dict[str, ObservedHead]:

@@ -345,6 +345,7 @@ observation = Table(
     Column("reason_code", String(64), nullable=False),
     Column("gate", String(32), nullable=False, default=""),
     *columns(JSON, "recorded", "heads"),
+    Column("measured", JSON(none_as_null=True)),
     Index("ix_observation_received", "received_at"),
     Index("ix_observation_model", "model_sha256", "received_at"),
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_ai_node.answers import Measured
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.config.stages import MonitorSettings
 from dicom_ai_node.monitor.observation import Role, week_begin
@@ -75,6 +76,12 @@ def test_an_observation_comes_with_the_result_and_takes_the_place_of_an_earlier_
     (found,) = load_observations(db, model_sha256=LIVE)
     assert age_said(found) == {"mu": 70.0, "low90": 51.0, "high90": 71.0}
     assert len(load_observations(db)) == 2
+
+
+def test_what_was_measured_of_an_image_is_kept_or_that_nothing_was(db: Database) -> None:
+    said = Measured({"age": (61.5, 5.25), "sex": (3.5,)}, 70.0, 55.5)
+    put(db, [seen("1.1", measured=said), seen("1.2")])
+    assert [one.measured for one in load_observations(db)] == [said, None]
 
 
 def test_a_result_that_was_lost_leaves_no_observation(db: Database) -> None:

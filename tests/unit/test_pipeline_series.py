@@ -31,7 +31,7 @@ from dicom_ai_node.inference import engine
 from dicom_ai_node.inference.bundle import MANIFEST, load_manifest
 from dicom_ai_node.inference.heads import CategoryHead
 from dicom_ai_node.pipeline import Pipeline, Prepared
-from dicom_ai_node.recalibrate.pack import recalibrate
+from dicom_ai_node.recalibrate.pack import Wanted, recalibrate
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from tests.builders.bundles import CT_AND_MR, SIZE, YEARS, invented_bundle, regions
@@ -309,14 +309,12 @@ def test_a_route_that_fits_no_contract_is_refused(bundles: dict[str, Path], tmp_
             load_manifest(folder)
 
 
-def test_what_no_header_says_of_an_image_is_not_recalibrated(
-    bundles: dict[str, Path], tmp_path: Path
-) -> None:
+def test_what_no_header_says_of_an_image_is_not_recalibrated(bundles: dict[str, Path]) -> None:
     for name, words in (("region", "no header says .* region"), ("years", "is a series")):
         with pytest.raises(RecalibrationError, match=words):
             recalibrate(
-                bundles[name], [], parse_config({}), tmp_path / "out", label="site",
-                at_least=1, today=TODAY, track=lambda *_: lambda: None,
+                bundles[name], [], parse_config({}), Wanted("site", 1, TODAY),
+                track=lambda *_: lambda: None,
             )  # fmt: skip
 
 

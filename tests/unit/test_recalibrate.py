@@ -1,8 +1,10 @@
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dicom_ai_node.answers import Prediction
+from dicom_ai_node.analyse.observe import observe
+from dicom_ai_node.answers import ImageRef, Prediction
 from dicom_ai_node.cli import app
 from dicom_ai_node.cli.printing import print_output
-from dicom_ai_node.cli.recalibrate import calibrated
+from dicom_ai_node.cli.recalibrate import told
+from dicom_ai_node.config import load_config
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.config.rules import RulesSettings
 from dicom_ai_node.demo import phantom
@@ -22,11 +26,15 @@ from dicom_ai_node.errors import ConfigError, RecalibrationError
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import HEADS
-from dicom_ai_node.pixels import read_header
+from dicom_ai_node.monitor.observation import Role
+from dicom_ai_node.pipeline import File, Pipeline
+from dicom_ai_node.pixels import load, read_header
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.recalibrate import pack
 from dicom_ai_node.recalibrate.cases import read_studies, trust
 from dicom_ai_node.rules import TextHeader
+from dicom_ai_node.store import Database
+from tests.builders.observations import put
 
 PEOPLE = 44
 OLDER = 6  # years that the site's records lie above what the phantoms show
@@ -124,7 +132,7 @@ def test_the_table_shows_before_and_after(
 ) -> None:
     manifest = bundle.load_manifest(made[0])
     assert manifest.recalibration is not None
-    print_output(calibrated(manifest, made[0]))
+    print_output(told(manifest, made[0]))
     shown = capsys.readouterr().out
     for covered in (*manifest.recalibration.before, *manifest.recalibration.after):
         assert f"{covered.coverage:.1%}" in shown
@@ -142,7 +150,7 @@ def test_the_interval_moves_to_the_sites_ages(made: tuple[Path, dict[str, object
     pairs = zip(answers(default_bundle()), answers(made[0]), strict=True)
     for old, new in pairs:
         after, before = new.quantity("age"), old.quantity("age")
-        assert after.mu == before.mu
+        assert after.mu > before.mu + 2
         assert sum(after.interval90) / 2 > sum(before.interval90) / 2 + 2
     found = bundle.load_manifest(made[0]).recalibration
     assert found is not None
@@ -151,6 +159,151 @@ def test_the_interval_moves_to_the_sites_ages(made: tuple[Path, dict[str, object
     assert now["80"].coverage == pytest.approx(0.8, abs=0.12)
     assert found.sex_log_loss is not None
     assert found.sex_log_loss[1] <= found.sex_log_loss[0] + 1e-3
+
+
+def test_what_is_moved_is_told_with_its_gain(made: tuple[Path, dict[str, object]]) -> None:
+    found = bundle.load_manifest(made[0]).recalibration
+    assert found is not None
+    age, sex = found.moved
+    assert (age.head, age.packed, sex.head, sex.packed) == ("age", True, "sex", False)
+    assert age.of_all.low > 0
+    assert age.of_all.gain > 2
+    assert age.of_all.bias_before == pytest.approx(-OLDER, abs=1.5)
+    assert abs(age.of_all.bias_after) < abs(age.of_all.bias_before) / 2
+    assert sum(gain.images for gain in age.by_age) == found.images
+    assert made[1]["moved"] == [one.model_dump(mode="json") for one in found.moved]
+    card = (made[0] / bundle.CARD).read_text()
+    assert f"{age.of_all.gain:+.3f} ({age.of_all.low:+.3f} to {age.of_all.high:+.3f})" in card
+    assert "Moved, and by how much: age." in card
+
+
+def test_every_part_of_the_node_states_the_moved_estimate(
+    made: tuple[Path, dict[str, object]], site: Path, tmp_path: Path
+) -> None:
+    """``infer`` of a file and what the monitor would keep of it, beside what the network says."""
+    config = tmp_path / "node.toml"
+    config.write_text(f'[model]\nbundle = "{made[0]}"\n')
+    done = CliRunner().invoke(app, ["infer", str(site / "a0.dcm"), "-c", str(config), "--json"])
+    assert done.exit_code == 0, done.output
+    estimator = Estimator(made[0], device="cpu")
+    (said,) = estimator.predict(load(site / "a0.dcm", size=estimator.size)[None])
+    assert said.measured is not None
+    network, sigma = said.measured.raw["age"]
+    movement = estimator.manifest.calibration.quantity("age").movement
+    assert movement is not None
+    moved = network + movement.added(np.array([network]), np.array([sigma]))[0]
+    assert said.quantity("age").mu == pytest.approx(moved)
+    assert json.loads(done.stdout)["age"]["estimate"] == pytest.approx(moved, abs=0.06)
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], ["--out", "{out}", "--no-move"]])
+def test_the_gain_is_told_before_and_without_moving(
+    site: Path, base: Path, tmp_path: Path, options: list[str],
+    made: tuple[Path, dict[str, object]],
+) -> None:  # fmt: skip
+    out = tmp_path / "ours"
+    given = ["--from", str(site), "--at-least", "30", "--json"]
+    given += [option.format(out=out) for option in options]
+    done = CliRunner().invoke(app, ["model", "recalibrate", str(base), *given])
+    assert done.exit_code == 0, done.output
+    told: dict[str, Any] = json.loads(done.stdout)
+    moved: Any = made[1]["moved"]
+    assert [one["of_all"] for one in told["moved"]] == [one["of_all"] for one in moved]
+    if "--dry-run" in options:
+        assert (told["path"], told["sha256"]) == (None, None)
+        assert told["moved"] == moved
+        assert list(tmp_path.iterdir()) == []
+    else:
+        manifest = bundle.load_manifest(out)
+        assert manifest.calibration.quantity("age").movement is None
+        assert [one["packed"] for one in told["moved"]] == [False, False]
+
+
+def test_a_recalibrated_bundle_is_recalibrated_from_the_network(
+    made: tuple[Path, dict[str, object]], site: Path, tmp_path: Path
+) -> None:
+    """What is told is held against what it stated; nothing is moved twice."""
+    out = tmp_path / "again"
+    given = ["--from", str(site), "--at-least", "30", "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, ["model", "recalibrate", str(made[0]), *given])
+    assert done.exit_code == 0, done.output
+    again, first = (bundle.load_manifest(one) for one in (out, made[0]))
+    assert again.recalibration is not None
+    (age, _) = again.recalibration.moved
+    assert not age.packed
+    assert abs(age.of_all.bias_before) < 2
+    assert again.calibration.quantity("age").movement == (
+        first.calibration.quantity("age").movement
+    )
+
+
+@pytest.fixture(scope="module")
+def node(site: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a node that has observed the site's studies with the base bundle."""
+    folder = tmp_path_factory.mktemp("node")
+    config = folder / "node.toml"
+    config.write_text(f'[storage]\nroot = "{folder}"\n[model]\nbundle = "{base}"\n')
+    settings = load_config(config)
+    pipeline = Pipeline.of(settings, [base])
+    studies: dict[str, list[File]] = {}
+    for path in sorted(site.glob("*.dcm")):
+        header = read_header(path)
+        uids = (header.SOPClassUID, header.SOPInstanceUID, header.SeriesInstanceUID)
+        studies.setdefault(header.StudyInstanceUID, []).append((ImageRef(*uids), path))
+    today = datetime.now(UTC).date()
+    ready = [
+        pipeline.prepare(uid, files, priors=lambda _: (), today=today)
+        for uid, files in studies.items()
+    ]
+    pipeline.predict(ready)
+    seen = [observed for one in ready for observed in observe(one, pipeline, Role.LIVE)]
+    db = Database(settings.storage.database)
+    db.upgrade()
+    put(db, [replace(one, received_at=time.time() - 60) for one in seen])
+    return config
+
+
+def test_the_monitor_knows_enough_for_the_same_bundle(
+    node: Path, base: Path, made: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    """No image is read: the archive's files could be gone."""
+    out = tmp_path / "ours"
+    given = ["--from-monitor", "-c", str(node), "--out", str(out), "--at-least", "30", "--json"]
+    done = CliRunner().invoke(app, ["model", "recalibrate", str(base), *given])
+    assert done.exit_code == 0, done.output
+    told: dict[str, Any] = json.loads(done.stdout)
+    files: Any = made[1]["files"]
+    assert told["observed"] is True
+    assert told["images"] == made[1]["images"]
+    assert told["files"]["used"] == files["used"]
+    assert told["files"]["age_not_trusted"] == 2  # none, and one of 90 or over
+    assert told["files"]["sex_not_trusted"] == 1
+    assert told["files"]["not_measured"] >= 2  # a gate or the decoder kept them out
+    moved: Any = made[1]["moved"]
+    gains = [one[0]["of_all"]["gain"] for one in (told["moved"], moved)]
+    assert gains[0] == pytest.approx(gains[1], abs=0.02)
+    ours, theirs = (Estimator(one, device="cpu") for one in (out, made[0]))
+    for name in ("content", "texture"):
+        known = [getattr(one.reference, name) for one in (ours, theirs)]
+        assert known[0] == pytest.approx(known[1], rel=1e-3)
+    for old, new in zip(answers(made[0]), answers(out), strict=True):
+        assert new.quantity("age").mu == pytest.approx(old.quantity("age").mu, abs=0.05)
+        assert new.quantity("age").interval90 == pytest.approx(
+            old.quantity("age").interval90, abs=0.3
+        )
+
+
+def test_the_monitor_of_another_network_or_time_says_nothing(node: Path, tmp_path: Path) -> None:
+    options = ["--from-monitor", "-c", str(node), "--dry-run", "--at-least", "30"]
+    done = CliRunner().invoke(app, ["model", "recalibrate", "chest-age-sex", *options])
+    assert done.exit_code == 0, done.output
+    assert "nothing is written" in done.output
+    assert "used: " in done.output
+    assert list(tmp_path.iterdir()) == []
+    options = ["--from-monitor", "-c", str(node), "--dry-run"]
+    done = CliRunner().invoke(app, ["model", "recalibrate", *options])
+    assert isinstance(done.exception, RecalibrationError)
+    assert "studies not used" in str(done.exception)
 
 
 def test_too_few_images_make_no_bundle_and_say_why(site: Path, tmp_path: Path) -> None:
@@ -172,6 +325,8 @@ def test_too_few_images_make_no_bundle_and_say_why(site: Path, tmp_path: Path) -
     ("options", "message"),
     [
         ([], "either --from or --index"),
+        (["--from", "{tmp}", "--from-monitor"], "or else --from-monitor"),
+        (["--from", "{tmp}", "--dry-run"], "either --out or --dry-run"),
         (["--from", "{tmp}", "--index", "{tmp}/x.csv"], "either --from or --index"),
         (["--from", "{tmp}/gone"], "expected a file or a folder"),
         (["--index", "{tmp}/gone.csv"], "expected a readable CSV"),
