@@ -23,6 +23,7 @@ COMMANDS = {
     "montage": ("measure.montage", "draw where the network looks, again"),
     "runs": ("measure.runs", "hold the weights of runs against those of the first"),
     "domains": ("measure.domains", "tell how well a bundle knows other hospitals' images apart"),
+    "recalibration": ("measure.recalibration", "tell what a site's trusted headers would gain"),
     "planted": ("measure.planted", "count the planted ages that are found"),
     "region_index": ("readers.regions", "write the index of slices of body regions"),
     "regions": ("publish.regions", "train, measure and pack a network of body regions"),
