@@ -68,7 +68,13 @@ _FRAMES = "an Enhanced CT of 2,000 frames with rich functional groups is read"
 _CHESTS = "chests of one patient are compared where the configuration asks for it"
 _COMPARE = r"^# Keeps an embedding of each chest(.*\n)(# .*\n)*compare_chests = false\n"
 _UNLIKE = r"^# With model\.compare_chests: (.*\n)(# .*\n)*chest_alert_probability = 0\.001\n"
+_MOVED = "a site's headers move its estimates, and the monitor keeps what that is fitted to"
 INTENDED = (
+    Change("help/model-recalibrate", _MOVED),
+    Change("model/recalibrate-json", _MOVED),
+    Change("*/rows", _MOVED, r"( \||,) measured(=[^|\n]*)?$", both=True),
+    Change("*/rows", _MOVED, r"\bversion_num=\d+", both=True),
+    Change("*/schema", _MOVED, r",? measured JSON", both=True),
     Change("config/example*", _CHESTS, _COMPARE, both=True),
     Change("config/example*", _CHESTS, _UNLIKE, both=True),
     Change("config/check-json", _CHESTS, r',"compare_chests":false', both=True),
