@@ -36,6 +36,8 @@ BIAS_SD = 1.0
 """The tau of the bias of a tempered logit."""
 ENDS = (0.025, 0.975)
 """Quantiles of a site's estimates beyond which too few are left to say how the line goes on."""
+ALIKE = 0.01
+"""Between the ends: where estimates, or logarithms of sigma, differ by less they tell nothing."""
 HUBER = 1.345
 """Residuals that are larger, over their spread, count less: where errors are normal this is as good
 as 95 % of the patients (Huber 1964)."""
@@ -90,11 +92,11 @@ def of_quantity(
     columns = np.stack([mu, np.log(sigma)], axis=1)
     centres, spreads = columns.mean(axis=0), columns.std(axis=0)
     (low, sure), (high, unsure) = np.quantile(columns, ENDS, axis=0)
-    if not low < high:
+    if not high - low > ALIKE:
         return None
     told = [np.ones(len(mu)), (mu - centres[0]) / spreads[0]]
     penalty = [SHIFT, SLOPE]
-    if sure < unsure:
+    if unsure - sure > ALIKE:
         told.append((columns[:, 1] - centres[1]) / spreads[1])
         penalty.append(SIGMA)
     of_all, weights = np.stack(told, axis=1), once(patients)
