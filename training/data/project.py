@@ -51,9 +51,11 @@ NIH = re.compile("nih.*|siim|rsna")
 """Sources of the institution that most of the training images came from."""
 SUMMARY = (
     "MobileNetV2 from ImageNet weights, fine-tuned whole on frontal chest radiographs of one"
-    " institution (NIH Clinical Center) at 448 and 128 pixels; the gates also on other body parts,"
-    " laterals and frontal radiographs from public articles, without their ages and sexes. Up to 16"
-    " patients of external_dev have a lateral among them."
+    " institution (NIH Clinical Center) at 448 and 128 pixels, and on 251 of public cases of other"
+    " institutions (COVID-CXNet), for which age and sex have a second linear layer: it counts as"
+    " much as the texture of an image says that it is not of the first. The gates also on other"
+    " body parts, laterals and frontal radiographs from public articles, without their ages and"
+    " sexes. Up to 16 patients of external_dev have a lateral among them."
 )
 NOT_FOR = (
     "Diagnosis, treatment, identification of persons, forensic or legal age assessment, children,"

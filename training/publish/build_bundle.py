@@ -22,7 +22,7 @@ from dicom_ai_node.inference.calibration import Calibration, Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, GATES, HEADS
-from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.network import Network, fold_norms
 from dicom_ai_node.pixels import CONTRACT, RADIOGRAPHY
 from dicom_ai_node.recalibrate.pack import fewest
 from training.data.images import Data, Images, LabelledImage
@@ -120,12 +120,13 @@ def build(
         checkpoint.check_images(folder, data.trained())
     runs = [folder / WEIGHTS for folder in folders]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
-    network = load_network(config.architecture, trained, runs[0])
-    if network.domains:
+    network = asked(config, trained, runs[0])
+    if network.elsewhere is not None:
         domains.fit(network, data, config.sides[-1], FITTED_ON)
-        trained = {NETWORK + name: of.numpy() for name, of in network.state_dict().items()}
+        layer = network.elsewhere.state_dict(prefix=f"{NETWORK}elsewhere.")
+        trained |= {name: tensor.numpy() for name, tensor in layer.items()}
     trained, prior_tau = without_prior(trained, network, data, config, tau)
-    network = load_network(config.architecture, trained, runs[0])
+    network = asked(config, trained, runs[0])
     fitted, spaces, calibrated_on = calibration(network, data, config.sides[-1], caution)
     about = data.about(start.history(config))
     out.mkdir(parents=True, exist_ok=True)
@@ -152,6 +153,13 @@ def build(
     text = bundle.Manifest.model_validate(manifest).model_dump(mode="json")
     (out / bundle.MANIFEST).write_text(json.dumps(text, indent=1) + "\n")
     bundle.verify(out)
+
+
+def asked(config: RunConfig, tensors: Tensors, file: Path) -> Network:
+    """The network of ``tensors``, as the node asks it."""
+    network = load_network(config.architecture, tensors, file)
+    fold_norms(network)
+    return network
 
 
 def calibration(

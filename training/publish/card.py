@@ -104,7 +104,9 @@ def text(manifest: Manifest, experiments: Sequence[Experiment] = ()) -> str:
         " `external_dev` from `val`), and how far intervals widen at the least (by the coverage of"
         " `external_dev`)."
         " Frontal images of the sources of `external_dev` (other patients, without age and sex)"
-        " trained the gates, and laterals of up to 16 of its patients. The in-distribution gate"
+        " trained the gates, and laterals of up to 16 of its patients; `external_dev2` are other"
+        " patients of the source that the images of other institutions are of."
+        " The in-distribution gate"
         " passes more than 99 % of `val` by construction. Near-duplicates between training and"
         " evaluation sets were looked for by perceptual hash: there is none in the sets of"
         " patients, and the gates are measured without those found in their material.",
@@ -229,8 +231,8 @@ def _unfit(manifest: Manifest) -> str:
             " estimates tend towards the middle.",
             f"- **The very sick, imaged lying.** {of_group(figures, 'val', label('view', 'AP'))},"
             f" beside {of_group(figures, 'val', label('view', 'PA'))}.",
-            "- **A hospital that it has not been recalibrated on.** All training ages and sexes are"
-            f" of one institution.{covered}{sure}",
+            "- **A hospital that it has not been recalibrated on.** Nearly all training ages and"
+            f" sexes are of one institution, the others of public cases.{covered}{sure}",
             *PEOPLE,
             "- **Images** that are lateral, of another body part, or cropped to a part of the"
             " chest; photographs and screenshots get larger errors.",
