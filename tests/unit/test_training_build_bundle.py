@@ -91,6 +91,23 @@ def test_the_mean_of_two_runs_is_half_way(tmp_path: Path) -> None:
         build_bundle.averaged([one, tmp_path / "other.safetensors"])
 
 
+def test_a_bundle_of_one_domain_moves_nothing_in_a_mean(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run, packed = Network("resnet18", domains=True), Network("resnet18")
+    assert run.shift is not None
+    torch.nn.init.ones_(run.shift.bias)
+    save_file(run.state_dict(), tmp_path / "run.safetensors")
+    tensors = {f"network.{name}": t.reshape(-1) if not t.ndim else t for name, t in
+               packed.state_dict().items()}  # fmt: skip
+    save_file(tensors | {"content.mean": torch.zeros(3)}, tmp_path / "bundle.safetensors")
+    files = [tmp_path / "run.safetensors"] * 2 + [tmp_path / "bundle.safetensors"]
+    mean = build_bundle.averaged(files)
+    assert mean.keys() == run.state_dict().keys()
+    np.testing.assert_allclose(mean["shift.bias"], 2 / 3, rtol=1e-6)
+    expected = (2 * run.head.weight + packed.head.weight) / 3
+    np.testing.assert_allclose(mean["head.weight"], expected.detach(), atol=1e-6)
+
+
 def test_weights_become_a_bundle_that_answers(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

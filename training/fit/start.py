@@ -26,7 +26,7 @@ from dicom_ai_node.inference.heads import GATES, HEADS, Row
 from dicom_ai_node.inference.network import Network
 from training.data.tables import DataError
 from training.fit import mobilenet
-from training.fit.config import RANDOM, RunConfig
+from training.fit.config import RANDOM, WEIGHTS, RunConfig
 
 PICKLED = (".pth", ".pt")
 """Names of what torch saves; anything else is safetensors."""
@@ -108,6 +108,12 @@ def words(config: RunConfig) -> str:
     if named is not None:
         return f"weights with SHA-256 {bundle.sha256(named)}"
     return "random weights" if config.start else "ImageNet weights"
+
+
+def weights_of(folder: Path) -> Path:
+    """The weights file of a run or of a bundle."""
+    packed = folder / bundle.WEIGHTS
+    return packed if packed.exists() else folder / WEIGHTS
 
 
 def history(config: RunConfig) -> str:

@@ -19,13 +19,12 @@ import typer
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from dicom_ai_node.inference.bundle import WEIGHTS as OF_A_BUNDLE
 from dicom_ai_node.inference.engine import NETWORK, load_network
 from training.data.images import PROJECT_SETS, Images
 from training.data.options import CACHE, ROOT, CacheFolder, Root
 from training.data.project import ProjectData
 from training.fit.calibrate import answers
-from training.fit.config import WEIGHTS
+from training.fit.start import weights_of
 from training.measure import metrics
 from training.measure.markdown import table
 from training.measure.metrics import Estimate, estimate, resamples
@@ -35,12 +34,6 @@ OLD = 70.0
 Floats = NDArray[np.float64]
 Said = tuple[Floats, Floats]
 """Of N images the age in years, and the logit of the first sex."""
-
-
-def weights_of(folder: Path) -> Path:
-    """The weights file of a run or of a bundle."""
-    packed = folder / OF_A_BUNDLE
-    return packed if packed.exists() else folder / WEIGHTS
 
 
 def asked(file: Path, images: Sequence[Images]) -> list[Said]:

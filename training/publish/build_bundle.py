@@ -32,7 +32,7 @@ from training.fit import calibrate, checkpoint, domains, prior, start
 from training.fit import config as settings
 from training.fit.batches import frequencies
 from training.fit.calibrate import answers, calibration_cases
-from training.fit.config import WEIGHTS, RunConfig, data_of
+from training.fit.config import RunConfig, data_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """As a manifest wants it; so it is checked before an hour of calibration."""
@@ -52,6 +52,9 @@ INTENDED = (
     " hold against PatientAge and PatientSex of the same study. For research and data curation."
 )
 
+COUNTER = "num_batches_tracked"
+"""Of a norm; a bundle has it as an array of one number."""
+
 Tensors = dict[str, NDArray[np.float32]]
 
 
@@ -63,8 +66,12 @@ def averaged(files: Sequence[Path]) -> Tensors:
 
     Raises DataError: they are weights of different networks.
     """
-    runs = [load_file(file) for file in files]
+    runs = [_of_network(file) for file in files]
     first = runs[0]
+    nothing = {
+        name: np.zeros_like(t) for name, t in first.items() if name.startswith(start.DOMAINS)
+    }
+    runs = [nothing | each for each in runs]  # a network of one domain has a shift of nothing
     for file, tensors in zip(files, runs, strict=True):
         if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in first.items()}:
             raise DataError(f"{file}: expected the tensors of {files[0]}")
@@ -72,6 +79,17 @@ def averaged(files: Sequence[Path]) -> Tensors:
         name: np.asarray(np.mean([each[name] for each in runs], axis=0), tensor.dtype)
         for name, tensor in first.items()
     }
+
+
+def _of_network(file: Path) -> Tensors:
+    """The tensors of a run, or those of the network of a bundle, by their names in a run."""
+    tensors: Tensors = load_file(file)
+    of_bundle = {
+        name.removeprefix(NETWORK): tensor.reshape(()) if name.endswith(COUNTER) else tensor
+        for name, tensor in tensors.items()
+        if name.startswith(NETWORK)
+    }
+    return of_bundle or tensors
 
 
 def without_prior(
@@ -110,15 +128,17 @@ def build(
 ) -> None:
     """Write weights.safetensors and manifest.json of a training run into ``out``.
 
-    With the mean of its weights and those of the runs in the folders ``others``.
+    With the mean of its weights and those of the runs in the folders ``others``, of which a bundle
+    is trusted as a start is: what it was trained with is not asked.
 
     Raises DataError: a run was trained with other images than those of ``data``, or too few can
     calibrate it.
     """
     folders = [Path(config.out), *others]
     for folder in folders:
-        checkpoint.check_images(folder, data.trained())
-    runs = [folder / WEIGHTS for folder in folders]
+        if not (folder / bundle.MANIFEST).exists():
+            checkpoint.check_images(folder, data.trained())
+    runs = [start.weights_of(folder) for folder in folders]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
     network = asked(config, trained, runs[0])
     if network.elsewhere is not None:
@@ -175,8 +195,10 @@ def calibration(
     Raises DataError: none of them has both an age and a sex.
     """
     seen = answers(network, data.load(size, "train").some(FITTED_ON))
-    content = calibrate.space(seen.features, calibrate.COMPONENTS["content"])
     texture = calibrate.space(seen.texture, calibrate.COMPONENTS["texture"])
+    if network.domains:  # a chest of another institution is a chest as well, of another texture
+        seen = Raw.joined([seen, answers(network, data.load(size, "train_other"))])
+    content = calibrate.space(seen.features, calibrate.COMPONENTS["content"])
 
     def measure(images: NDArray[np.float32]) -> tuple[Raw, Distances]:
         raw = run(network, images)
@@ -222,7 +244,7 @@ def stated(
     aged = [item for item in used if item.role != "gate"]
     low, high = np.nanpercentile(np.array([item.age for item in aged]), [1, 99])
     return {
-        "summary": summary + _mean_of(len(runs)) + _open_gate(calibrated_on, enough),
+        "summary": summary + _mean_of(len(set(runs))) + _open_gate(calibrated_on, enough),
         "images": len(aged),
         "patients": len({item.patient for item in aged}),
         "age_range": [float(low), float(high)],
@@ -233,7 +255,7 @@ def stated(
 
 
 def _mean_of(runs: int) -> str:
-    return f" The weights are the mean of those of {runs} runs." if runs > 1 else ""
+    return f" The weights are a mean of those of {runs} runs." if runs > 1 else ""
 
 
 def _open_gate(calibrated_on: int, enough: int) -> str:
@@ -280,8 +302,8 @@ def main(
     average_with: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of another run with the same images (may be repeated): pack the mean of"
-            " the weights."
+            help="Folder of another run with the same images, or of a bundle that the run went on"
+            " from (may be repeated): pack the mean of the weights."
         ),
     ] = None,
 ) -> None:
