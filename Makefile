@@ -80,7 +80,7 @@ bundle: $(VENV)/.developing
 	$(RUN)python -m training build_bundle --config training/configs/sixth.toml --average-with runs/fifth --version 1.4 --tau auto --caution 2 --bundle runs/chest-age-sex-1.4
 	$(RUN)python -m training train --config training/configs/eighth.toml
 	$(RUN)python -m training train --config training/configs/ninth.toml
-	$(RUN)python -m training build_bundle --config training/configs/ninth.toml --version 1.5 --tau auto --caution 2
+	$(RUN)python -m training build_bundle --config training/configs/ninth.toml --version 1.5 --average-with runs/ninth --average-with runs/chest-age-sex-1.4 --tau 0.4 --caution 2
 	-$(RUN)python -m training parity
 	$(RUN)python -m training evaluate --config training/configs/ninth.toml --write
 	$(RUN)python -m training phantom
