@@ -31,7 +31,7 @@ from dicom_ai_node.inference.calibration import (
 SHIFT, SLOPE, SIGMA = 15.0, 40.0, 15.0
 """Patients that speak for no shift, for no slope in the estimate and for none in log sigma: of what
 n patients say of the shift, n / (n + SHIFT) is taken. Each is s ** 2 / tau ** 2: s the spread of
-the errors, tau that of what hospitals differ by (``python -m training recalibration``)."""
+the errors, tau that of what hospitals differ by (decision 40)."""
 BIAS_SD = 1.0
 """The tau of the bias of a tempered logit."""
 ENDS = (0.025, 0.975)
