@@ -33,6 +33,8 @@ _THRESHOLDS = (
     ("certainty at least ", "sex answered", "sex accuracy", "min_sex_certainty"),
 )
 """Groups of figures that are thresholds, what of them is told, and their keys of ``[policy]``."""
+_SHOWN = slice(2, None, 3)
+"""Of the thresholds of each: a screen has no more; the card and ``--json`` have all."""
 _RESEARCH = "for research: reported and marked so, never held against the header nor proposed"
 
 
@@ -240,7 +242,7 @@ def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iter
         columns = ("Measured on", "What", "Value (95 %)", "Baseline", "Images")
         yield table(columns, map(_figure_cells, figures), title=title)
     for prefix, share, error, key in _THRESHOLDS:
-        told = list(_risk_rows(manifest.figures, prefix, share, error))
+        told = list(_risk_rows(manifest.figures, prefix, share, error))[_SHOWN]
         sets = list(dict.fromkeys(name for row in told for name in row if name))
         cells = [(f"{key} = {row['']}", *(row.get(name, "") for name in sets)) for row in told]
         if cells:

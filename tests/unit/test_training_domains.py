@@ -76,6 +76,15 @@ def test_a_network_of_one_domain_can_be_gone_on_from(tmp_path: Path) -> None:
     torch.testing.assert_close(network(x)["age"], earlier.eval()(x)["age"])
 
 
+def test_a_network_of_two_domains_can_be_gone_on_from_as_one(tmp_path: Path) -> None:
+    earlier = two_domains(0.25)
+    save_file(earlier.state_dict(), tmp_path / "w.safetensors")
+    config = RunConfig(architecture="resnet18", start=str(tmp_path / "w.safetensors"), dropout=0.0)
+    network = start.network(config, tmp_path, lambda side: torch.zeros(1, 1, side, side)).eval()
+    x = torch.rand(1, 1, SIDE, SIDE)
+    torch.testing.assert_close(network(x)["age"], earlier(x, torch.zeros(1))["age"])
+
+
 def test_domains_are_trained_as_they_are_known() -> None:
     labels = {
         loss.ELSEWHERE: torch.tensor([0.0, 1.0, NAN, 0.0]),

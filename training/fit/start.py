@@ -139,6 +139,8 @@ def fill_from(network: Network, file: Path) -> None:
             ours = ours | {first: spread(ours[first], network.channels)}
     if network.domains and "shift.weight" not in ours:  # of a network of a single domain
         ours = ours | {k: v for k, v in network.state_dict().items() if k.startswith(DOMAINS)}
+    if not network.domains:  # a second layer is left behind
+        ours = {k: v for k, v in ours.items() if not k.startswith(DOMAINS)}
     layer = ours.get("head.weight")
     if layer is not None and layer.shape != network.head.weight.shape:
         backbone = {k.removeprefix(OURS): v for k, v in ours.items() if k.startswith(OURS)}

@@ -415,6 +415,9 @@ def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_the
         for dropped in ("age", "mu", "low90", "high90", "probability_female"):
             connection.exec_driver_sql(f"ALTER TABLE observation ADD COLUMN {dropped} FLOAT")
         for undone in (
+            "DROP TABLE study_chest",
+            "ALTER TABLE audit_study DROP COLUMN embedding",
+            "ALTER TABLE observation DROP COLUMN measured",
             "DROP TABLE node_value",
             "DROP INDEX ix_instance_digest",
             "ALTER TABLE audit DROP COLUMN not_audited",
