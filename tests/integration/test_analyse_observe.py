@@ -109,7 +109,7 @@ def test_the_worst_misses_are_kept(make: Any) -> None:
     assert covered(seen, "age") is False
 
 
-ALONE = {"PatientBirthDate": ""}
+ALONE: dict[str, Any] = {"PatientBirthDate": ""}
 
 
 @pytest.mark.parametrize("written", ["62", "062", "62Y"])
