@@ -26,7 +26,7 @@ from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
 from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
 from dicom_ai_node.inference.embedding import Branch
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
-from dicom_ai_node.inference.network import Network, fold_norms, stacked
+from dicom_ai_node.inference.network import Network, fold_norms, pool, stacked
 from dicom_ai_node.likeness import Embedding
 
 NETWORK = "network."
@@ -253,8 +253,8 @@ def _answer(
     x = stacked(torch.from_numpy(np.ascontiguousarray(images))).to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
-        maps, middle = network.seen(x)
-        features, texture = maps.mean(dim=(2, 3)).float(), middle.mean(dim=(2, 3)).float()
+        maps, middle = network.maps(x)
+        features, texture = pool(maps), pool(middle)
         embedding = branch(middle) if branch else None
     values = network.values(network.answer(features, texture))
     return Raw(

@@ -111,8 +111,8 @@ class Network(nn.Module):
         The texture are the means of the feature maps in the middle of the backbone. They tell
         detectors and processing apart, which the last maps have learned to overlook.
         """
-        maps, texture = self.maps(images)
-        return maps.mean(dim=(2, 3)).float(), texture
+        maps, middle = self.maps(images)
+        return pool(maps), pool(middle)
 
     @property
     def domains(self) -> bool:
@@ -120,12 +120,7 @@ class Network(nn.Module):
         return self.shift is not None
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Last feature maps of ``images``, shape (N, F, h, w), and their texture (N, T)."""
-        maps, middle = self.seen(images)
-        return maps, middle.mean(dim=(2, 3)).float()
-
-    def seen(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Last feature maps of ``images``, and those in the middle (N, T, h, w)."""
+        """Last feature maps of ``images``, (N, F, h, w), and those in the middle, (N, T, H, W)."""
         middle: Tensor = self.backbone[: self.middle](images * 2 - 1)
         return self.backbone[self.middle :](middle), middle
 
@@ -160,6 +155,11 @@ class Network(nn.Module):
                 mean, sigma = estimate(row, answers[row.name])
                 found[row.name] = torch.stack([mean.clamp(*row.bounds), sigma], dim=1)
         return found
+
+
+def pool(maps: Tensor) -> Tensor:
+    """Return the mean of each feature map (N, F, h, w), shape (N, F), float32."""
+    return maps.mean(dim=(2, 3)).float()
 
 
 def fold_norms(network: Network) -> None:

@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from dicom_ai_node.answers import SaliencyMap, SaliencyMethod
 from dicom_ai_node.inference.heads import CategoryHead, FindingsHead, QuantityHead
-from dicom_ai_node.inference.network import Answers, Network, estimate, stacked
+from dicom_ai_node.inference.network import Answers, Network, estimate, pool, stacked
 
 CHANNELS = 128
 """How many feature maps Score-CAM asks, those of largest variance."""
@@ -91,9 +91,9 @@ def explain(
     # Tensors made in inference mode cannot be differentiated, so leave it where a caller is in it.
     with torch.inference_mode(False), torch.no_grad():
         x = stacked(torch.from_numpy(np.array(image))[None]).to(device)
-        maps, texture = network.maps(x)
-        maps = maps.float()
-        answers = network.answer(maps.mean(dim=(2, 3)), texture)
+        maps, middle = network.maps(x)
+        maps, texture = maps.float(), pool(middle)
+        answers = network.answer(pool(maps), texture)
         asked = {head.name: head for head in heads_of(network)}
         wanted = asked if heads is None else {name: asked[name] for name in heads}
         scores = {
@@ -151,7 +151,7 @@ def _grad_cam(network: Network, maps: Tensor, texture: Tensor, score: Score) -> 
     """Sum of the feature maps (1, F, h, w), weighted by their mean gradient: shape (h, w)."""
     with torch.enable_grad():
         leaf = maps.detach().requires_grad_()
-        explained = score(network.answer(leaf.mean(dim=(2, 3)), texture)).sum()
+        explained = score(network.answer(pool(leaf), texture)).sum()
         (gradient,) = torch.autograd.grad(explained, leaf)  # leaves no .grad at the parameters
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * maps).sum(dim=1)[0]

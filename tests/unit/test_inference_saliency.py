@@ -134,9 +134,9 @@ def test_grad_cam_is_the_gradient_of_the_whole_network(image: Floats) -> None:
     torch.manual_seed(0)
     network = Network("resnet18").eval()
     x = torch.from_numpy(image * np.linspace(0, 1, SIZE, dtype=np.float32))[None, None]
-    maps, texture = network.maps(x)
+    maps, middle = network.maps(x)
     maps.retain_grad()
-    mu, _ = moments(network.answer(maps.mean(dim=(2, 3)), texture)["age"])
+    mu, _ = moments(network.answer(maps.mean(dim=(2, 3)), middle.mean(dim=(2, 3)))["age"])
     mu.sum().backward()  # type: ignore[no-untyped-call]
     assert maps.grad is not None
     expected = (maps.grad.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).clamp_min(0)

@@ -15,8 +15,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,6 +35,8 @@ PICKLED = (".pth", ".pt")
 """Names of what torch saves; anything else is safetensors."""
 
 OURS = "backbone."
+COUNTER = "num_batches_tracked"
+"""Of a norm; a bundle has it as an array of one number."""
 DOMAINS = ("shift.", "elsewhere.")
 """Tensors so named are of a network of this project; torchvision's have no such."""
 
@@ -114,6 +119,17 @@ def weights_of(folder: Path) -> Path:
     """The weights file of a run or of a bundle."""
     packed = folder / bundle.WEIGHTS
     return packed if packed.exists() else folder / WEIGHTS
+
+
+def network_tensors(file: Path) -> dict[str, NDArray[np.float32]]:
+    """The tensors of a run, or those of the network of a bundle, by their names in a run."""
+    tensors: dict[str, NDArray[np.float32]] = load_arrays(file)
+    of_bundle = {
+        name.removeprefix(NETWORK): tensor.reshape(()) if name.endswith(COUNTER) else tensor
+        for name, tensor in tensors.items()
+        if name.startswith(NETWORK)
+    }
+    return of_bundle or tensors
 
 
 def history(config: RunConfig) -> str:

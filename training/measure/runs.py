@@ -17,14 +17,13 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from dicom_ai_node.inference.engine import NETWORK, load_network
 from training.data.images import PROJECT_SETS, Images
 from training.data.options import CACHE, ROOT, CacheFolder, Root
 from training.data.project import ProjectData
 from training.fit.calibrate import answers
-from training.fit.start import weights_of
+from training.fit.start import network_tensors, weights_of
 from training.measure import metrics
 from training.measure.markdown import table
 from training.measure.metrics import Estimate, estimate, resamples
@@ -38,9 +37,7 @@ Said = tuple[Floats, Floats]
 
 def asked(file: Path, images: Sequence[Images]) -> list[Said]:
     """What the MobileNetV2 of ``file`` says of each set of ``images``."""
-    tensors = load_file(file)
-    if not any(name.startswith(NETWORK) for name in tensors):
-        tensors = {NETWORK + name: tensor for name, tensor in tensors.items()}
+    tensors = {NETWORK + name: tensor for name, tensor in network_tensors(file).items()}
     network = load_network("mobilenet_v2", tensors, file)
 
     def said(part: Images) -> Said:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.calibration import Calibration, Distances
@@ -52,9 +52,6 @@ INTENDED = (
     " hold against PatientAge and PatientSex of the same study. For research and data curation."
 )
 
-COUNTER = "num_batches_tracked"
-"""Of a norm; a bundle has it as an array of one number."""
-
 Tensors = dict[str, NDArray[np.float32]]
 
 
@@ -66,7 +63,7 @@ def averaged(files: Sequence[Path]) -> Tensors:
 
     Raises DataError: they are weights of different networks.
     """
-    runs = [_of_network(file) for file in files]
+    runs = [start.network_tensors(file) for file in files]
     first = runs[0]
     nothing = {
         name: np.zeros_like(t) for name, t in first.items() if name.startswith(start.DOMAINS)
@@ -79,17 +76,6 @@ def averaged(files: Sequence[Path]) -> Tensors:
         name: np.asarray(np.mean([each[name] for each in runs], axis=0), tensor.dtype)
         for name, tensor in first.items()
     }
-
-
-def _of_network(file: Path) -> Tensors:
-    """The tensors of a run, or those of the network of a bundle, by their names in a run."""
-    tensors: Tensors = load_file(file)
-    of_bundle = {
-        name.removeprefix(NETWORK): tensor.reshape(()) if name.endswith(COUNTER) else tensor
-        for name, tensor in tensors.items()
-        if name.startswith(NETWORK)
-    }
-    return of_bundle or tensors
 
 
 def without_prior(
