@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-TRAINING = ("train", "train_128", "train_other", "gate")
+TRAINING = ("train", "train_128", "train_other", "children", "gate")
 """Roles of the images that a network is trained with; ``gate`` without their ages and sexes,
-``train_other`` of other institutions than most."""
+``train_other`` of other institutions than most, ``children`` with a range in place of an age."""
 
 GATE_TEST = "gate_test"
 HELD_OUT_OF_THREE = 0  # crc32(group) % 3 of the gates' held-out third
@@ -80,6 +80,9 @@ class LabelledImage:
     licence: str = ""
     findings: tuple[str, ...] = ()
     """As its source names them, see :class:`training.data.index.IndexRow`."""
+    age_from: float = float("nan")
+    age_to: float = float("nan")
+    """First and last completed year of those that are possible, where ``age`` is unknown."""
     elsewhere: float = float("nan")
     """1 of another institution than most of the training images are of, 0 of that."""
     country: str = ""

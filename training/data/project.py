@@ -124,6 +124,8 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> LabelledImage | Non
         role = split
         if stem in MISLABELLED:
             return None
+    elif split == "children":
+        role = "children_test" if held_out(patient) else split
     elif split == "gate_lateral":
         role = GATE_TEST if held_out(patient or stem.split("-")[0]) else "gate"
         frontal, age, female = 0.0, float("nan"), float("nan")
@@ -137,6 +139,7 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> LabelledImage | Non
     return LabelledImage(
         row["path"], source, patient or stem, role, age, female, frontal, 1.0, row["view"],
         row["licence"], tuple(row["finding"].split("|")),
+        age_from=float(row.get("age_min") or "nan"), age_to=float(row.get("age_max") or "nan"),
         elsewhere=float(not NIH.fullmatch(source)), country=row.get("country", ""),
     )  # fmt: skip
 

@@ -23,13 +23,13 @@ YOUNG, OLD = 18, 70
 """Ages below and from which images are rare enough to be drawn more often."""
 
 LABELS = {
-    "age": "age",
     "sex": "female",
     "frontal": "frontal",
     "chest": "chest",
     ELSEWHERE: ELSEWHERE,
 }
-"""By the name of each head and gate the column of its label: of the sex the first value, F."""
+"""By the name of each head and gate the column of its label, less the age: of the sex the first
+value, F."""
 
 FURTHER = "further"
 """The label, and the part of the loss, that is :mod:`training.data.findings`'."""
@@ -53,6 +53,7 @@ class Sampler:
                 [at for at in images.where("train_other") if countries[at] not in leave_out],
                 np.int64,
             ),
+            "children": images.where("children"),
             "ap": aged[lying],
             "rare": aged[(years[aged] < YOUNG) | (years[aged] >= OLD)],
             "lateral": gate[frontal == 0],
@@ -102,12 +103,13 @@ class Sampler:
 def shares(config: RunConfig, stage: int) -> dict[str, float]:
     """How much of a batch is to come from each pool in ``stage``; they add up to one."""
     aged = 1 - config.gate
-    usual = aged * (1 - config.rare - config.ap - config.other)
+    usual = aged * (1 - config.rare - config.ap - config.other - config.children)
     low = config.low_resolution[stage]
     return {
         "train": usual * (1 - low),
         "train_128": usual * low,
         "train_other": aged * config.other,
+        "children": aged * config.children,
         "ap": aged * config.ap,
         "rare": aged * config.rare,
         "lateral": 0.3 * config.gate,
@@ -126,12 +128,19 @@ def frequencies(config: RunConfig, images: data.Images) -> NDArray[np.float64]:
     return drawn
 
 
+def possible_ages(images: data.Images) -> NDArray[np.float32]:
+    """Youngest and oldest that each of ``images`` can be, years, shape (N, 2); NaN if unknown."""
+    ages = [images.column(name) for name in ("age", "age_from", "age_to")]
+    return np.stack([np.where(np.isnan(ages[0]), bound, ages[0]) for bound in ages[1:]], axis=1)
+
+
 class Batches:
     """The training images, and the batches made of them on the device."""
 
     def __init__(self, config: RunConfig, data: Material, device: torch.device) -> None:
         self.images = data.training(config.pixels)
         labels = {name: self.images.column(column) for name, column in LABELS.items()}
+        labels["age"] = possible_ages(self.images)
         labels[FURTHER] = targets(self.images.items)
         self.labels = {name: torch.from_numpy(of).to(device) for name, of in labels.items()}
         self.config, self.device = config, device

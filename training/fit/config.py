@@ -75,6 +75,8 @@ class RunConfig:
     """The same of images in AP projection."""
     other: float = 0.0
     """The same of images of other institutions (``train_other``)."""
+    children: float = 0.0
+    """The same of those of whom only a range of ages is known (``children``)."""
     domains: bool = False
     """Learn a second linear layer for other institutions than most of the images are of."""
     leave_out: tuple[str, ...] = ()

@@ -4,7 +4,8 @@ Of a quantity over whole numbers DLDL-v2 (Gao et al. 2018), of a normal one its 
 likelihood (Kendall & Gal 2017); of a category cross-entropy, of findings and of gates the binary
 one. Labels go by the name of their row; NaN is unknown and does not count:
 
-- a quantity's are numbers in its unit, shape (N,);
+- a quantity's are numbers in its unit, shape (N,); or the least and the greatest that are possible,
+  shape (N, 2): what is nearest to the estimate will do;
 - a category's are the positions of its values, shape (N,); of two, the probability of the first; or
   of several for each value whether it is right, 1 or 0, shape (N, K): any of those will do;
 - of findings 1 or 0 for each label, shape (N, K), or (N,) of one;
@@ -60,6 +61,8 @@ def share(labels: Mapping[str, Tensor]) -> Tensor:
 def part(row: Row, logits: Tensor, labels: Tensor) -> Tensor:
     """Loss of one head or gate, 0 where no label is known."""
     if isinstance(row, QuantityHead):
+        if labels.ndim == 2:
+            labels = estimate(row, logits)[0].detach().clamp(*labels.unbind(dim=1))
         return (likelihood if row.normal else quantity)(row, logits, labels)
     if isinstance(row, CategoryHead) and row.outputs > 1:
         return _cross_entropy(logits, labels)

@@ -23,6 +23,7 @@ from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.parts import gates_of
 from dicom_ai_node.pixels.normalise import normalise
 from dicom_ai_node.types import AttributeStatus, CheckedAttribute, HeaderCheck
+from training.data.images import held_out
 from training.data.options import BUNDLE, ROOT, BundleFolder, Root
 from training.data.project import read
 from training.measure.markdown import table
@@ -40,7 +41,7 @@ class PlantedImage:
 
     split: str
     age: float
-    """Years; NaN where only a range is known (``children``: 1 to 5)."""
+    """Years; NaN where only a range is known (``children_test``: 1 to 5)."""
     prediction: Prediction
 
 
@@ -56,7 +57,7 @@ class PlantedAges:
     """Years; None: what is true is recorded."""
 
     def takes(self, image: PlantedImage) -> bool:
-        """Whether an image is one of these; one of ``children`` has no age of its own."""
+        """Whether an image is one of these; one of ``children_test`` has no age of its own."""
         low, high = self.ages
         return image.split in self.splits and not (image.age < low or image.age >= high)
 
@@ -67,7 +68,7 @@ GROUPS = (
     PlantedAges("planted 090Y, `val`, true age 50 to 65", ["val"], (50, 66), 90.0),
     PlantedAges("planted 003Y, `val`, true age 30 and over", ["val"], (30, 121), 3.0),
     PlantedAges("true 81 to 120, not trained on", ["val", *OTHERS], (81, 121)),
-    PlantedAges("true 1 to 5, other hospital", ["children"], planted=3.0),
+    PlantedAges("true 1 to 5, other hospital", ["children_test"], planted=3.0),
     PlantedAges("true 81 to 120, trained on", SEEN, (81, 121)),
     PlantedAges("true 0 to 8, trained on", SEEN, (0, 9)),
 )
@@ -110,7 +111,9 @@ def _images(data: Path) -> Iterator[tuple[Path, str, float]]:
                 age, split = float(row["age_years"] or "nan"), row["split"]
                 beyond = split in SEEN and (age > OLD or age < YOUNG)
                 wanted = split in ("val", *OTHERS) or beyond
-                known = split == "children" or (wanted and age == age)
+                if split == "children" and held_out(row["patient_id"]):
+                    split = "children_test"
+                known = split == "children_test" or (wanted and age == age)
                 if known and not row["view"].upper().startswith("LAT"):
                     yield data / row["path"], split, age
 
