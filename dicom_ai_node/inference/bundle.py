@@ -22,9 +22,10 @@ from dicom_ai_node.answers import Concept, ModelIdentity, Terms
 from dicom_ai_node.config.bundles import resolve_bundle
 from dicom_ai_node.config.processes import ModelSettings
 from dicom_ai_node.errors import BundleError, ConfigError
-from dicom_ai_node.inference.calibration import Calibration, ManifestPart
-from dicom_ai_node.inference.fitting import Covered
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.coverage import Covered
 from dicom_ai_node.inference.heads import CategoryHead, Gate, Head, Row
+from dicom_ai_node.inference.intervals import ManifestPart
 from dicom_ai_node.inference.movement import Moved
 from dicom_ai_node.likeness import Scale
 from dicom_ai_node.pixels.contracts import CONTRACTS, PROJECTIONS, Contract, Takes

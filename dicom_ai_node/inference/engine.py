@@ -23,9 +23,10 @@ from dicom_ai_node.answers import (
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import calibration
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
-from dicom_ai_node.inference.calibration import Distances, Far, Floats, Space
+from dicom_ai_node.inference.distances import Distances, Far, Floats, Space, p_value
 from dicom_ai_node.inference.embedding import Branch
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
+from dicom_ai_node.inference.intervals import Predicted
 from dicom_ai_node.inference.network import Network, fold_norms, pool, stacked
 from dicom_ai_node.likeness import Embedding
 
@@ -154,7 +155,7 @@ class Estimator:
     def calibrated(self, raw: Raw, distances: Distances) -> list[Prediction]:
         """Calibrated answers from what :meth:`measure` gives."""
         far = Far.of(distances, self.reference)
-        in_distribution = calibration.p_value(distances.content, self.reference.content)
+        in_distribution = p_value(distances.content, self.reference.content)
         predicted = self.manifest.calibration.predicted(self.manifest.heads, raw.values, far)
         answers = {
             head.name: self._answers(head, raw[head.name].astype(np.float64), predicted, far)
@@ -194,9 +195,7 @@ class Estimator:
             for i, (content, texture) in enumerate(far)
         ]
 
-    def _answers(
-        self, head: Head, raw: Floats, predicted: calibration.Predicted, far: Far
-    ) -> Sequence[Answer]:
+    def _answers(self, head: Head, raw: Floats, predicted: Predicted, far: Far) -> Sequence[Answer]:
         """Return the calibrated answer of one head for each image."""
         if isinstance(head, QuantityHead):
             fitted = self.manifest.calibration.quantity(head.name)

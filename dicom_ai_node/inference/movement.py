@@ -19,14 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicom_ai_node.inference.calibration import (
-    Calibration,
-    CategoryCalibration,
-    Floats,
-    Movement,
-    QuantityCalibration,
-    sigmoids,
-)
+from dicom_ai_node.inference.calibration import Calibration, CategoryCalibration, sigmoids
+from dicom_ai_node.inference.distances import Floats
+from dicom_ai_node.inference.intervals import Movement, QuantityCalibration
 
 SHIFT, SLOPE, SIGMA = 15.0, 40.0, 15.0
 """Patients that speak for no shift, for no slope in the estimate and for none in log sigma: of what

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dicom_ai_node.inference import fitting, movement
-from dicom_ai_node.inference.calibration import Calibration, Far, Predicted, QuantityCalibration
+from dicom_ai_node.inference import coverage, fitting, movement, quantiles
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.distances import Far
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, CategoryHead, Head, QuantityHead
+from dicom_ai_node.inference.intervals import Predicted, QuantityCalibration
 from dicom_ai_node.inference.movement import Gain, Moved, Moves, Said
 
 Fit = Callable[[Cases, frozenset[str]], Calibration]
@@ -31,8 +33,8 @@ def decide(cases: Cases, fit: Fit) -> Decided:
     """Say of each head with a truth what moving it gains, and which of them gain enough."""
     heads = movable(cases)
     names = frozenset(head.name for head in heads)
-    before = fitting.cross_predicted(cases, lambda some: fit(some, frozenset()))
-    after = fitting.cross_predicted(cases, lambda some: fit(some, names))
+    before = coverage.cross_predicted(cases, lambda some: fit(some, frozenset()))
+    after = coverage.cross_predicted(cases, lambda some: fit(some, names))
     told = tuple(_told(cases, head, before, after) for head in heads)
     return Decided(frozenset(moved.head for moved in told if moved.packed), told)
 
@@ -86,7 +88,7 @@ def fit_of(old: Calibration) -> Fit:
         made = fitting.fit(
             cases,
             widening,
-            smallest=max(smallest, default=fitting.SMALLEST_GROUP),
+            smallest=max(smallest, default=quantiles.SMALLEST_GROUP),
             tilted=tilted,
             moves=fitted(cases, old, moved),
         )

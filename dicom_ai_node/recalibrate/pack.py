@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import RecalibrationError
-from dicom_ai_node.inference import bundle, fitting
+from dicom_ai_node.inference import bundle, coverage
 from dicom_ai_node.inference.bundle import Manifest, Recalibration
-from dicom_ai_node.inference.calibration import Distances
+from dicom_ai_node.inference.distances import Distances
 from dicom_ai_node.inference.engine import SPACES, Estimator, read_tensors
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, SEX, CategoryHead, QuantityHead
@@ -196,17 +196,17 @@ def recalibrated(
     heads = {head.name: head for head in cases.heads if head.name in cases.truth}
     if isinstance(age := heads.get(AGE.name), QuantityHead):
         years = cases.truth[age.name]
-        before = fitting.intervals(old.calibration, reference, cases, age)
-        after = fitting.cross_fitted(cases, lambda chosen: fit(cases.at(chosen), moved), age)
+        before = coverage.intervals(old.calibration, reference, cases, age)
+        after = coverage.cross_fitted(cases, lambda chosen: fit(cases.at(chosen), moved), age)
         covered = {
-            "before": fitting.summary(before, years),
-            "after": fitting.summary(after, years),
+            "before": coverage.summary(before, years),
+            "after": coverage.summary(after, years),
         }
         recalibration = recalibration.model_copy(update=covered)
     if isinstance(sex := heads.get(SEX.name), CategoryHead):
         losses = (
-            round(fitting.log_loss(old.calibration, reference, cases, sex), 4),
-            round(fitting.log_loss(new, cases.reference, cases, sex), 4),
+            round(coverage.log_loss(old.calibration, reference, cases, sex), 4),
+            round(coverage.log_loss(new, cases.reference, cases, sex), 4),
         )
         recalibration = recalibration.model_copy(update={"sex_log_loss": losses})
     changes = {

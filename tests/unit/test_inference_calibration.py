@@ -2,24 +2,19 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dicom_ai_node.inference import fitting
-from dicom_ai_node.inference.calibration import (
+from dicom_ai_node.inference import coverage, fitting, quantiles
+from dicom_ai_node.inference.calibration import Calibration, CategoryCalibration, sigmoid, sigmoids
+from dicom_ai_node.inference.distances import Far, excess, p_value
+from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.heads import AGE, HEADS, SEX, CategoryHead
+from dicom_ai_node.inference.intervals import (
     LEVELS,
     TEXTURE,
-    Calibration,
-    CategoryCalibration,
-    Far,
     Group,
     Predicted,
     QuantityCalibration,
     Widening,
-    excess,
-    p_value,
-    sigmoid,
-    sigmoids,
 )
-from dicom_ai_node.inference.fitting import Cases
-from dicom_ai_node.inference.heads import AGE, HEADS, SEX, CategoryHead
 from training.data.tables import DataError
 from training.fit import calibrate
 
@@ -75,7 +70,7 @@ def factor(widening: Widening, x: float) -> float:
 def covered(age: QuantityCalibration, some: Cases, others: Cases, level: str) -> np.ndarray:
     """Whether the interval of each of ``others`` covers, calibrated on ``some``."""
     fitted = Calibration({"age": age, "sex": CategoryCalibration(temperature=1.0)})
-    low, high = fitting.intervals(fitted, some.reference, others, AGE)
+    low, high = coverage.intervals(fitted, some.reference, others, AGE)
     at = LEVELS.index(level)
     return np.asarray((low[:, at] <= others.truth["age"]) & (others.truth["age"] <= high[:, at]))
 
@@ -110,7 +105,7 @@ def test_few_images_keep_the_promise_and_too_few_promise_everything() -> None:
         most.append(covered(age, some, others, "95").mean())
     assert np.mean(half) == pytest.approx(0.5, abs=0.03)  # ranks 15 of 20, both ways
     assert np.mean(most) == 1.0
-    assert age.groups[0].quantiles["95"] == (fitting.UNBOUNDED, fitting.UNBOUNDED)
+    assert age.groups[0].quantiles["95"] == (quantiles.UNBOUNDED, quantiles.UNBOUNDED)
 
 
 def interval(fitted: QuantityCalibration, mu: float, level: str, x: float) -> tuple[float, float]:
@@ -153,10 +148,10 @@ def test_a_small_group_shares_with_its_sibling() -> None:
 
 def test_bands_are_joined_with_their_neighbour() -> None:
     ages = np.concatenate([np.full(90, 30.0), np.full(90, 50.0), np.full(90, 70.0)])
-    assert fitting.bands(ages, 80, (40.0, 60.0)) == [40.0, 60.0]
-    assert fitting.bands(ages[:240], 80, (40.0, 60.0)) == [40.0]
-    assert fitting.bands(ages[30:], 80, (40.0, 60.0)) == [60.0]
-    assert fitting.bands(ages[:90], 80, (40.0, 60.0)) == []
+    assert quantiles.bands(ages, 80, (40.0, 60.0)) == [40.0, 60.0]
+    assert quantiles.bands(ages[:240], 80, (40.0, 60.0)) == [40.0]
+    assert quantiles.bands(ages[30:], 80, (40.0, 60.0)) == [60.0]
+    assert quantiles.bands(ages[:90], 80, (40.0, 60.0)) == []
 
 
 def test_every_image_has_a_group() -> None:
@@ -289,8 +284,8 @@ def test_the_widening_carries_coverage_to_shifted_images() -> None:
     plain, shifted = at(rng.normal(0, 0.2, 500)), at(rng.normal(0.8, 0.4, 3000))
     elsewhere = at(rng.normal(1.0, 0.2, 3000))
     covered = [
-        fitting.summary(
-            fitting.intervals(fitted, plain.reference, elsewhere, AGE), elsewhere.truth["age"]
+        coverage.summary(
+            coverage.intervals(fitted, plain.reference, elsewhere, AGE), elsewhere.truth["age"]
         )
         for fitted in (calibrate.calibration(plain), calibrate.calibration(plain, shifted))
     ]
@@ -310,7 +305,7 @@ def test_caution_widens_at_least_so_much_and_keeps_the_calibration_set_covered()
     some = people(900, 16)
     assert factor(calibrate.calibration(some, caution=2.0).category("sex").widening, 2.0) == 2.0
     plain, wide = (
-        fitting.summary(calibrate.cross_fitted(some, caution=caution), some.truth["age"])
+        coverage.summary(calibrate.cross_fitted(some, caution=caution), some.truth["age"])
         for caution in (1.0, 2.0)
     )
     for was, now in zip(plain, wide, strict=True):
@@ -333,13 +328,13 @@ def test_cross_fitting_leaves_the_patient_out() -> None:
         assert not seen[-1] & set(several.patients[chosen])
         return calibrate.calibration(several.at(chosen))
 
-    low, high = fitting.cross_fitted(several, fit, AGE)
-    assert len(seen) == fitting.FOLDS
+    low, high = coverage.cross_fitted(several, fit, AGE)
+    assert len(seen) == coverage.FOLDS
     assert set.union(*seen) == set(several.patients)
     assert not np.isnan(low + high).any()
     some = people(800, 14)
     bounds = calibrate.cross_fitted(some, people(900, 15))
-    found = {one.level: one for one in fitting.summary(bounds, some.truth["age"])}
+    found = {one.level: one for one in coverage.summary(bounds, some.truth["age"])}
     assert found["90"].coverage == pytest.approx(0.9, abs=0.04)
     assert found["50"].width < found["95"].width
 
@@ -392,7 +387,7 @@ def regressing(count: int, seed: int) -> Cases:
 
 
 def covers(fitted: Calibration, known: Cases, some: Cases) -> np.ndarray:
-    low, high = fitting.intervals(fitted, known.reference, some, AGE)
+    low, high = coverage.intervals(fitted, known.reference, some, AGE)
     years = some.truth["age"][:, None]
     return np.asarray((low <= years) & (years <= high))
 
@@ -416,7 +411,7 @@ def test_tilted_intervals_are_nested_contain_the_estimate_and_keep_the_bounds() 
     known, some = regressing(600, 3), regressing(3000, 4)
     fitted = fitting.fit(known, {"age": NONE, "sex": NONE}, tilted=True)
     assert fitted.quantity("age").tilt
-    low, high = fitting.intervals(fitted, known.reference, some, AGE)
+    low, high = coverage.intervals(fitted, known.reference, some, AGE)
     assert (np.diff(low, axis=1) <= 0).all()
     assert (np.diff(high, axis=1) >= 0).all()
     mu = some.raw["age"][:, 0]
@@ -436,8 +431,8 @@ def test_few_images_make_no_tilt_and_a_small_band_leans_on_the_whole() -> None:
     some = np.flatnonzero(many.truth["age"] >= 70)[:60]
     rest = np.flatnonzero(many.truth["age"] < 70)
     at = np.concatenate([rest, some])
-    small = fitting.tilt(z[at], many.truth["age"][at], whole.groups[0], (70.0,))
-    large = fitting.tilt(z, many.truth["age"], whole.groups[0], (70.0,))
+    small = quantiles.tilt(z[at], many.truth["age"][at], whole.groups[0], (70.0,))
+    large = quantiles.tilt(z, many.truth["age"], whole.groups[0], (70.0,))
     assert [one.images for one in small] == [len(rest), 60]
     assert 1 < small[-1].factors["90"][1] < large[-1].factors["90"][1]
 

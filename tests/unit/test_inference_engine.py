@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from dicom_ai_node.answers import Prediction
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
-from dicom_ai_node.inference.calibration import Distances
+from dicom_ai_node.inference.distances import Distances
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.pixels.normalise import normalise
 

@@ -4,18 +4,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dicom_ai_node.inference import calibration, fitting, movement
-from dicom_ai_node.inference.calibration import (
-    Calibration,
-    CategoryCalibration,
-    Floats,
-    Movement,
-    QuantityCalibration,
-    Widening,
-    sigmoids,
-)
+from dicom_ai_node.inference import coverage, fitting, intervals, movement
+from dicom_ai_node.inference.calibration import Calibration, CategoryCalibration, sigmoids
+from dicom_ai_node.inference.distances import Far, Floats
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, HEADS, CategoryHead
+from dicom_ai_node.inference.intervals import Movement, QuantityCalibration, Widening
 from dicom_ai_node.inference.movement import SHIFT, SIGMA, SLOPE, Moves
 from dicom_ai_node.recalibrate.moves import decide, fitted, movable
 
@@ -105,9 +99,9 @@ def test_estimates_are_never_drawn_together_and_nothing_is_said_of_one() -> None
 def test_nothing_moves_beyond_the_bounds() -> None:
     far = Movement(knots=((50.0, 40.0),))
     sigma = np.ones(3)
-    said = calibration.moved(np.array([5.0, 60.0, 100.0]), sigma, far, (0.0, 110.0))
+    said = intervals.moved(np.array([5.0, 60.0, 100.0]), sigma, far, (0.0, 110.0))
     assert said.tolist() == [45.0, 100.0, 110.0]
-    assert calibration.moved(sigma, sigma, None, (0.0, 110.0)) is sigma
+    assert intervals.moved(sigma, sigma, None, (0.0, 110.0)) is sigma
 
 
 def test_what_is_less_certain_moves_more() -> None:
@@ -137,18 +131,18 @@ def test_a_bias_is_shrunk_and_found() -> None:
 def test_answers_groups_and_intervals_are_of_the_moved_estimate() -> None:
     some, others = people(1200, 4, older=8.0, lean=1.0), people(1200, 5, older=8.0, lean=1.0)
     moved = fit(some, frozenset({"age", "sex"}))
-    far = calibration.Far.of(others.distances, some.reference)
+    far = Far.of(others.distances, some.reference)
     predicted = moved.predicted(HEADS, others.raw, far)
     error = predicted["age"] - others.truth["age"]
     assert abs(error.mean()) < 0.8
     assert (predicted["sex.F"] - (1 - others.truth["sex"])).mean() == pytest.approx(0, abs=0.03)
-    low, high = fitting.intervals(moved, some.reference, others, AGE)
+    low, high = coverage.intervals(moved, some.reference, others, AGE)
     assert (low[:, 2] <= predicted["age"]).all()
     assert (predicted["age"] <= high[:, 2]).all()
     covered = (low[:, 2] <= others.truth["age"]) & (others.truth["age"] <= high[:, 2])
     assert covered.mean() == pytest.approx(0.9, abs=0.03)
     still = fit(some, frozenset())
-    wide = fitting.intervals(still, some.reference, others, AGE)
+    wide = coverage.intervals(still, some.reference, others, AGE)
     assert (high - low)[:, 2].mean() < (wide[1] - wide[0])[:, 2].mean()
 
 

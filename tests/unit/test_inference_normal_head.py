@@ -10,11 +10,11 @@ import torch
 from dicom_ai_node.answers import Quantity
 from dicom_ai_node.config.processes import ModelSettings
 from dicom_ai_node.errors import ConfigError
-from dicom_ai_node.inference import bundle, fitting
-from dicom_ai_node.inference.calibration import LEVELS, Widening
+from dicom_ai_node.inference import bundle, coverage, fitting
 from dicom_ai_node.inference.engine import Estimator, run
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, QuantityHead
+from dicom_ai_node.inference.intervals import LEVELS, Widening
 from tests.builders.bundles import SIZE, invented_bundle
 
 YEARS = QuantityHead(
@@ -81,9 +81,9 @@ def test_split_conformal_mends_a_sigma_that_is_too_small() -> None:
     half = np.arange(n) < n // 2
 
     fitted = fitting.fit(cases.at(half), {"age": Widening()})
-    bounds = fitting.intervals(fitted, cases.at(half).reference, cases.at(~half), YEARS)
+    bounds = coverage.intervals(fitted, cases.at(half).reference, cases.at(~half), YEARS)
 
-    for level, covered in zip(LEVELS, fitting.summary(bounds, truth[~half]), strict=True):
+    for level, covered in zip(LEVELS, coverage.summary(bounds, truth[~half]), strict=True):
         assert covered.coverage == pytest.approx(float(level) / 100, abs=0.04)
     assert fitted.quantity("age").sd_scale == pytest.approx(1.4, abs=0.1)
 

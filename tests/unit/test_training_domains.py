@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dicom_ai_node.inference.calibration import Distances
+from dicom_ai_node.inference.distances import Distances
 from dicom_ai_node.inference.engine import Raw, load_network, run
 from dicom_ai_node.inference.heads import AGE, SEX
 from dicom_ai_node.inference.network import Network

@@ -13,8 +13,8 @@ from PIL import Image
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.inference.bundle import load_manifest
-from dicom_ai_node.inference.calibration import LEVELS
 from dicom_ai_node.inference.engine import Estimator
+from dicom_ai_node.inference.intervals import LEVELS
 from dicom_ai_node.inference.network import Network
 from training.measure import montage
 from training.measure.montage import BEST, MEDIAN, UNSURE, WORST, ChosenImage, choose

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from dicom_ai_node.inference import fitting
-from dicom_ai_node.inference.calibration import Floats, Widening, sigmoids
+from dicom_ai_node.inference.calibration import sigmoids
+from dicom_ai_node.inference.distances import Floats
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import HEADS
+from dicom_ai_node.inference.intervals import Widening
 from training.measure import recalibration
 from training.measure.recalibration import Measured, draws, tables
 

@@ -9,7 +9,7 @@ import pytest
 
 from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest, load_manifest
-from dicom_ai_node.inference.calibration import LEVELS
+from dicom_ai_node.inference.intervals import LEVELS
 from training.data.images import Institution
 from training.measure import answering, criteria, parity
 from training.measure import figures as of

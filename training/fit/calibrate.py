@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import isotonic_regression
 
-from dicom_ai_node.inference import calibration as fitted
-from dicom_ai_node.inference import fitting
-from dicom_ai_node.inference.calibration import Calibration, Distances, Floats, Space, Widening
+from dicom_ai_node.inference import coverage, distances, fitting, quantiles
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.coverage import Bounds
+from dicom_ai_node.inference.distances import Distances, Floats, Space
 from dicom_ai_node.inference.engine import Raw, run
-from dicom_ai_node.inference.fitting import Bounds, Cases
+from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, HEADS, SEX, CategoryHead
+from dicom_ai_node.inference.intervals import Widening
 from dicom_ai_node.inference.network import Network
 from training.data import shift
 from training.data.images import Images
@@ -144,7 +146,7 @@ def calibration(
     *,
     beside: Cases | None = None,
     caution: float = 1.0,
-    smallest: int = fitting.SMALLEST_GROUP,
+    smallest: int = quantiles.SMALLEST_GROUP,
 ) -> Calibration:
     """Fit on images that trained nothing, and the widening also on them changed (``shifted``).
 
@@ -204,14 +206,14 @@ def cross_fitted(
         others = every.at(chosen & ~near) if beside is not None else None
         return calibration(some, same, beside=others, caution=caution)
 
-    return fitting.cross_fitted(every, fit, AGE, near)
+    return coverage.cross_fitted(every, fit, AGE, near)
 
 
 def _seen(part: Cases, reference: Distances) -> tuple[Floats, ...]:
-    excess = fitted.excess(part.texture, reference.texture)
+    far = distances.excess(part.texture, reference.texture)
     mu, sigma = part.raw[AGE.name].T
     scores = np.abs(part.truth[AGE.name] - mu) / sigma
-    return excess, scores, part.raw[SEX.name], 1.0 - part.truth[SEX.name]
+    return far, scores, part.raw[SEX.name], 1.0 - part.truth[SEX.name]
 
 
 def widening(excess: Floats, scores: Floats, *, bins: int = BINS, cap: float = AGE_CAP) -> Widening:
@@ -249,7 +251,7 @@ def category_widening(
     another texture, see docs/body-region.md.
     """
     parts = (plain, *changed)
-    excess = np.concatenate([fitted.excess(p.content, plain.reference.content) for p in parts])
+    excess = np.concatenate([distances.excess(p.content, plain.reference.content) for p in parts])
     logits, truth = (
         np.concatenate([columns[head.name] for columns in of])
         for of in ([p.raw for p in parts], [p.truth for p in parts])

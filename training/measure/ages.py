@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from dicom_ai_node.inference import fitting
 from dicom_ai_node.inference.bundle import Figure
-from dicom_ai_node.inference.calibration import LEVELS, Calibration, Widening
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.coverage import cross_fitted
 from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.intervals import LEVELS, Widening
 from training.fit.ages import AGE
 from training.measure import metrics
 from training.measure.figures import BIAS, MAE, coverage, width
@@ -70,7 +72,7 @@ def gain(weights: Floats, mu: Floats, years: Floats, medians: Floats) -> Floats:
 
 def figures(said: OutOfFold) -> list[Figure]:
     """Of all, and of each kind and age that has :data:`SMALLEST` patients or more."""
-    low, high = fitting.cross_fitted(said.cases, lambda some: calibration(said.cases.at(some)), AGE)
+    low, high = cross_fitted(said.cases, lambda some: calibration(said.cases.at(some)), AGE)
     found = list(_of(said, low, high, ""))
     for name, chosen in _groups(said):
         if 0 < chosen.sum() < len(chosen) and len(set(said.cases.patients[chosen])) >= SMALLEST:

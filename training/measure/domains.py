@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dicom_ai_node.inference.calibration import Distances, excess
+from dicom_ai_node.inference.distances import Distances, excess
 from dicom_ai_node.inference.engine import Estimator
 from training.data.options import BUNDLE, CACHE, ROOT, BundleFolder, CacheFolder, Root
 from training.data.project import ProjectData

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from dicom_ai_node.inference.bundle import Figure
-from dicom_ai_node.inference.calibration import LEVELS
+from dicom_ai_node.inference.intervals import LEVELS
 from training.measure import metrics
 from training.measure.metrics import Floats, Statistic, estimate, resamples, value
 from training.measure.table import (

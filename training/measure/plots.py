@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from sklearn.metrics import roc_curve
 
 from dicom_ai_node.inference.bundle import Figure
-from dicom_ai_node.inference.calibration import LEVELS
+from dicom_ai_node.inference.intervals import LEVELS
 from training.measure import answering, metrics
 from training.measure.figures import ACCURACY, AUC, BIAS, IMAGES, MAE, coverage, find, width
 from training.measure.table import DECADES, PredictionTable, decade, label

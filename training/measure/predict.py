@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 
 from dicom_ai_node.answers import Prediction
-from dicom_ai_node.inference import fitting
-from dicom_ai_node.inference.calibration import LEVELS
+from dicom_ai_node.inference import coverage
+from dicom_ai_node.inference.coverage import Bounds
 from dicom_ai_node.inference.engine import Estimator
-from dicom_ai_node.inference.fitting import Bounds, Cases
+from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, SEX
+from dicom_ai_node.inference.intervals import LEVELS
 from training.data import images as data
 from training.fit import calibrate
 from training.fit.calibrate import CHANGED, Change, calibration_cases, cases, measured
@@ -72,7 +73,7 @@ def spoilt(estimator: Estimator, images: data.Images, dataset: str) -> list[Pred
 
 
 def _shipped(estimator: Estimator, found: Cases) -> Bounds:
-    return fitting.intervals(estimator.manifest.calibration, estimator.reference, found, AGE)
+    return coverage.intervals(estimator.manifest.calibration, estimator.reference, found, AGE)
 
 
 def _table(

@@ -17,11 +17,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from dicom_ai_node.inference import fitting
-from dicom_ai_node.inference.calibration import LEVELS, Calibration, Distances, Far, Predicted
+from dicom_ai_node.inference import coverage
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.distances import Distances, Far
 from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, SEX
+from dicom_ai_node.inference.intervals import LEVELS, Predicted
 from dicom_ai_node.recalibrate.moves import Decided, decide, fit_of
 from training.data.options import BUNDLE, CACHE, ROOT, BundleFolder, CacheFolder, Root
 from training.data.project import ProjectData, items
@@ -77,7 +79,7 @@ def _drawn(cases: Cases, old: Calibration, chosen: NDArray[np.bool_]) -> Drawn:
     decided: Decided = decide(some, fit)
     moved, plain = fit(some, BOTH), fit(some, frozenset())
     said, unmoved = (_said(one, some, others) for one in (moved, plain))
-    low, high = fitting.intervals(moved, some.reference, others, AGE)
+    low, high = coverage.intervals(moved, some.reference, others, AGE)
     at = LEVELS.index("90")
     mu, recorded = some.raw[AGE.name][:, 0], some.truth[AGE.name]
     line = np.polynomial.Polynomial.fit(mu, recorded, 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_ai_node.inference.calibration import LEVELS
+from dicom_ai_node.inference.intervals import LEVELS
 from training.measure.metrics import Bools, Floats
 
 Strings = NDArray[np.str_]

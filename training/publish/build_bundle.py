@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from dicom_ai_node.inference import bundle
-from dicom_ai_node.inference.calibration import Calibration, Distances
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.distances import Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, GATES, HEADS

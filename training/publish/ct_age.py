@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Manifest
-from dicom_ai_node.inference.calibration import Distances
+from dicom_ai_node.inference.distances import Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.network import Network

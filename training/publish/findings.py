@@ -21,15 +21,12 @@ from safetensors.numpy import load_file, save_file
 
 from dicom_ai_node.inference import bundle, fitting
 from dicom_ai_node.inference.bundle import Figure, Manifest
-from dicom_ai_node.inference.calibration import (
-    Calibration,
-    Distances,
-    Space,
-    Widening,
-    p_value,
-)
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.coverage import FOLDS
+from dicom_ai_node.inference.distances import Distances, Space, p_value
 from dicom_ai_node.inference.engine import NETWORK, Raw, load_network
-from dicom_ai_node.inference.fitting import FOLDS, Cases
+from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.intervals import Widening
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.pixels.normalise import CONTRACT

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_ai_node.inference import fitting
-from dicom_ai_node.inference.calibration import Calibration, Distances, Far, p_value
+from dicom_ai_node.inference.calibration import Calibration
+from dicom_ai_node.inference.distances import Distances, Far, p_value
 from dicom_ai_node.inference.engine import Raw, run
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.network import Network

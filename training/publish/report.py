@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dicom_ai_node.inference.bundle import Figure, Manifest
-from dicom_ai_node.inference.calibration import LEVELS
+from dicom_ai_node.inference.intervals import LEVELS
 from training.data.images import PROJECT_SETS, EvaluationSet
 from training.measure import criteria
 from training.measure.answering import (
