@@ -23,7 +23,7 @@ from training.measure.answering import (
 )
 from training.measure.figures import find
 from training.measure.table import OLD, PredictionTable, joined, label
-from training.publish import card, report
+from training.publish import card, sections
 
 N = 200
 
@@ -117,7 +117,7 @@ def test_a_repeated_image_counts_as_often_as_it_is_drawn() -> None:
 
 def test_cells_with_enough_images_are_covered_each_for_itself(known: PredictionTable) -> None:
     made = answering.measure(known)
-    of_cells = {one.group: one for one in made if one.group.startswith(report.CELL)}
+    of_cells = {one.group: one for one in made if one.group.startswith(sections.CELL)}
     assert set(of_cells) == {
         label("cell", f"{sex}, {ages}, one")
         for sex in ("female", "male")
@@ -127,9 +127,9 @@ def test_cells_with_enough_images_are_covered_each_for_itself(known: PredictionT
     assert not any(one.group == label("cell", "female, 20 to 39, one") for one in few)
     worst = answering.worst_cell(made, "val")
     assert worst is not None
-    shown = report.by_cell(made, "val").splitlines()
-    assert worst.group.removeprefix(report.CELL) in shown[2]
-    assert f"{worst.n} images" in report.worst(made, PROJECT_SETS)
+    shown = sections.by_cell(made, "val").splitlines()
+    assert worst.group.removeprefix(sections.CELL) in shown[2]
+    assert f"{worst.n} images" in sections.worst(made, PROJECT_SETS)
 
 
 def test_the_old_of_both_inner_sets_are_measured_together(known: PredictionTable) -> None:
@@ -148,9 +148,9 @@ def test_the_old_of_both_inner_sets_are_measured_together(known: PredictionTable
 def test_report_and_terminal_tell_the_same_thresholds(known: PredictionTable) -> None:
     made = answering.measure(known)
     quoted = [one for one in made if card.quotes(one)]
-    assert report.risk(quoted, PROJECT_SETS) == report.risk(made, PROJECT_SETS)
+    assert sections.risk(quoted, PROJECT_SETS) == sections.risk(made, PROJECT_SETS)
     rows = list(_risk_rows(quoted, "interval at most ", AGE_ANSWERED, of.MAE))
     assert [row[""] for row in rows] == [f"{years:g}" for years in answering.WIDTHS]
     share, missed = (value(known, name, at_most(45)) for name in (AGE_ANSWERED, of.MAE))
     assert {row[""]: row["val"] for row in rows}["45"] == f"{share:.0%}, {missed:.3g}"
-    assert f"{share:.0%}, {missed:.2f}" in report.risk(made, PROJECT_SETS)
+    assert f"{share:.0%}, {missed:.2f}" in sections.risk(made, PROJECT_SETS)

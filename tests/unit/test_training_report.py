@@ -29,7 +29,7 @@ from training.measure.table import (
     read_csv,
     write_csv,
 )
-from training.publish import card, evaluate, report
+from training.publish import card, evaluate, sections, tried
 
 Z = np.array([0.674490, 1.281552, 1.644854, 1.959964])
 """Normal quantiles of ``LEVELS``."""
@@ -152,7 +152,7 @@ def test_a_small_group_gets_its_number_alone(figures: list[Figure]) -> None:
 def test_what_is_refused_is_counted(figures: list[Figure]) -> None:
     refused = of_val(figures, of.REFUSED, group="view: AP")
     assert (refused.value, refused.n) == (40, 200)  # every tenth, and those are all AP
-    shown = report.by_group(figures, "external_dev")
+    shown = sections.by_group(figures, "external_dev")
     assert "| view: AP | 30 | 6 |" in shown
 
 
@@ -180,13 +180,13 @@ def test_marks_are_met_missed_or_not_measured() -> None:
     assert mark_of([*figures, both], "Bias over 70, inside") is False
     assert mark_of(figures, "Coverage of the 90 % interval, inside") is False
     assert mark_of(figures, "Age, another source") is None
-    shown = report.judged(figures)
+    shown = sections.judged(figures)
     assert "| Age, inside | `val` | at most 4.5 | 4.50 | met |" in shown
     assert "| Sex, inside | `val` | at least 0.997 | 0.997 | **missed** |" in shown
 
 
 def test_refusals_stand_beside_the_coverage_of_what_is_answered(figures: list[Figure]) -> None:
-    assert "6 of 60 refused; " in report.judged(figures)
+    assert "6 of 60 refused; " in sections.judged(figures)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def manifest() -> Manifest:
     return load_manifest(default_bundle())
 
 
-RUN = report.Experiment(name="second", what="balanced sampling", val_mae=4.9)
+RUN = tried.Experiment(name="second", what="balanced sampling", val_mae=4.9)
 
 
 def test_the_report_and_every_plot_are_written(
@@ -235,7 +235,7 @@ def test_the_card_says_the_same_after_the_manifest_was_read_again(
     assert every is not None
     assert f"{every.value:.2f}" in text
     assert all(card.quotes(figure) for figure in stored.figures)
-    assert report.by_group(stored.figures, "val").count("\n") > 10
+    assert sections.by_group(stored.figures, "val").count("\n") > 10
 
 
 def test_a_card_can_be_written_before_anything_is_measured(manifest: Manifest) -> None:
@@ -246,19 +246,19 @@ def test_a_card_can_be_written_before_anything_is_measured(manifest: Manifest) -
 
 def test_what_was_tried_is_read(tmp_path: Path) -> None:
     file = tmp_path / "experiments.toml"
-    assert report.read_experiments(file) == ()
+    assert tried.read_experiments(file) == ()
     file.write_text("# nothing yet\n")
-    assert report.read_experiments(file) == ()
+    assert tried.read_experiments(file) == ()
     file.write_text('[[experiment]]\nname = "a"\nwhat = "b"\nval_mae = 5.1\nnote = "c"\n')
-    assert report.read_experiments(file)[0].val_mae == 5.1
+    assert tried.read_experiments(file)[0].val_mae == 5.1
     file.write_text('[[experiment]]\nname = "a"\nwhat = "b"\nmae = 5.1\n')
     with pytest.raises(ValueError, match=r"experiments\.toml: experiment\.0\.mae"):
-        report.read_experiments(file)
+        tried.read_experiments(file)
 
 
 def test_the_shipped_table_of_what_was_tried_can_be_read() -> None:
-    written = tomllib.loads(report.FILE.read_text()).get("experiment", [])
-    assert len(report.read_experiments()) == len(written)
+    written = tomllib.loads(tried.FILE.read_text()).get("experiment", [])
+    assert len(tried.read_experiments()) == len(written)
 
 
 def test_references_are_found_by_quantity_and_distance() -> None:
@@ -278,4 +278,4 @@ def test_parity_of_other_weights_is_not_quoted(tmp_path: Path) -> None:
     parity.write(tmp_path, [figure], "a")
     assert parity.read(tmp_path, "a") == [figure]
     assert parity.read(tmp_path, "b") == []
-    assert "training side and node side | 6 | 0.0100" in report.parity([figure])
+    assert "training side and node side | 6 | 0.0100" in sections.parity([figure])

@@ -12,12 +12,12 @@ from training.measure.answering import PERFECT
 from training.measure.figures import AUC, BIAS, CERTAIN, GROUPED, IMAGES, MAE, coverage, find, width
 from training.measure.markdown import cell, number
 from training.measure.table import CHILDREN, OLD, OLDEST, YOUNG, label
-from training.publish import report
-from training.publish.report import Experiment
+from training.publish import sections, tried
+from training.publish.tried import Experiment
 
 LEFT_TO_THE_REPORT = ("view and sex: ", "source: ")
 """Groups that the card does not quote."""
-OF_ANSWERS = ("interval at most ", "certainty at least ", PERFECT, report.CELL)
+OF_ANSWERS = ("interval at most ", "certainty at least ", PERFECT, sections.CELL)
 """Groups of :mod:`training.measure.answering`."""
 
 READ_THE_TABLES = (
@@ -96,7 +96,7 @@ def text(manifest: Manifest, experiments: Sequence[Experiment] = ()) -> str:
         "## What it is",
         nature(manifest, "those of the training institution", CHOSEN),
         "## Criteria",
-        report.judged(figures),
+        sections.judged(figures),
         "## What was measured",
         f"{READ_THE_TABLES} `val` calibrates, with `val_128` beside it for"
         " the age: their age intervals are therefore cross-fitted (each tenth of the patients from"
@@ -114,18 +114,18 @@ def text(manifest: Manifest, experiments: Sequence[Experiment] = ()) -> str:
         " evaluation sets were looked for by perceptual hash: there is none in the sets of"
         " patients, and the gates are measured without those found in their material.",
         *measured(figures, PROJECT_SETS),
-        *filter(None, [report.worst(figures, PROJECT_SETS)]),
+        *filter(None, [sections.worst(figures, PROJECT_SETS)]),
         "### Risk and coverage",
-        report.RISK,
-        report.risk(figures, PROJECT_SETS),
+        sections.RISK,
+        sections.risk(figures, PROJECT_SETS),
         "### Gates: share that passes",
-        report.gates(figures, PROJECT_SETS),
+        sections.gates(figures, PROJECT_SETS),
         "### Parity",
-        report.parity(figures),
+        sections.parity(figures),
         "### Published references",
-        report.references(),
+        sections.references(),
         "## What was tried",
-        report.experiments(experiments),
+        tried.table_of(experiments),
         "## Limits",
         LIMITS,
         *closing(manifest),
@@ -149,8 +149,8 @@ def measured(figures: Sequence[Figure], sets: Sequence[EvaluationSet]) -> list[s
     """The tables of each data set."""
     parts: list[str] = []
     for data_set in sets:
-        grouped = report.by_group(figures, data_set.name)
-        overall = report.overall(figures, data_set)
+        grouped = sections.by_group(figures, data_set.name)
+        overall = sections.overall(figures, data_set)
         parts += filter(None, [f"### {data_set.title}", overall, grouped])
     return parts
 
@@ -268,14 +268,14 @@ def site_text(manifest: Manifest, sets: Sequence[EvaluationSet]) -> str:
         " nine). The in-distribution gate passes more than 99 % of it by construction."
         " External sets hold no known patient of the training images.",
         *measured(figures, sets),
-        *filter(None, [report.worst(figures, sets)]),
+        *filter(None, [sections.worst(figures, sets)]),
         "### Risk and coverage",
-        report.RISK,
-        report.risk(figures, sets),
+        sections.RISK,
+        sections.risk(figures, sets),
         "### Gates: share that passes",
-        report.gates(figures, sets),
+        sections.gates(figures, sets),
         "### Published references",
-        report.references(),
+        sections.references(),
         "## Limits",
         SITE_LIMITS,
         "## Sources and licences",

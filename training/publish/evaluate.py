@@ -45,8 +45,9 @@ from training.measure.figures import AUC, MAE, Baseline, baseline, coverage, fin
 from training.measure.markdown import cell
 from training.measure.predict import cross_fitted, predict, spoilt
 from training.measure.table import PredictionTable, joined, read_csv, write_csv
-from training.publish import card, report
-from training.publish.report import Evaluation, Experiment
+from training.publish import card, report, tried
+from training.publish.report import Evaluation
+from training.publish.tried import Experiment
 
 
 def predictions(estimator: Estimator, data: Data, calibrated: Sequence[str]) -> PredictionTable:
@@ -154,7 +155,7 @@ def main(
     root: Root = ROOT,
     cache: CacheFolder = CACHE,
     out: Report = REPORT,
-    experiments: Path = report.FILE,
+    experiments: Path = tried.FILE,
     calibrated: Annotated[
         list[str] | None,
         typer.Option(help="Sets (may be repeated). Default: those that calibrate."),
@@ -185,7 +186,7 @@ def main(
     of_project = data.sets == PROJECT_SETS
     if of_project:
         found += [*parity.read(out, manifest.sha256), size_of(path)]
-    runs = report.read_experiments(experiments) if of_project else ()
+    runs = tried.read_experiments(experiments) if of_project else ()
     write_report(out, manifest, table, found, calibrated=calibrated, runs=runs, sets=data.sets)
     if write:
         write_bundle(path, manifest, found, runs, data.sets)
