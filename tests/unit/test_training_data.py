@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "cxr_more").mkdir()
     with (tmp_path / "cxr_more/index.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*COLUMNS, "country"])
+        writer.writerow([*COLUMNS, "country", "age_min", "age_max"])
         for name, source, patient, view, split, country in (
             ("g.png", "nih_extra", "p6", "PA", "train", ""),
             ("h.png", "cxnet", "p7", "unknown", "train_other", "Spain"),
@@ -40,7 +40,10 @@ def root(tmp_path: Path) -> Path:
             ("j.png", "cxnet", "p4", "AP", "external_dev", "Italy"),
         ):
             given = [name, source, patient, "70", "M", view, "", split, "8", "8", "free", country]
-            writer.writerow(given)
+            writer.writerow([*given, "", ""])
+        for patient in ("p9", "p10", "p11", "p12"):
+            given = [f"{patient}.png", "kermany", patient, "", "", "AP", "", "children"]
+            writer.writerow([*given, "8", "8", "free", "", "1", "5"])
     with (tmp_path / "nonchest/index.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
             [
@@ -67,6 +70,10 @@ def test_roles_and_labels(root: Path) -> None:
     assert found["i"].role == "external_dev2"
     assert "j" not in found  # another image of somebody who is in external_dev
     assert found["resized__Hand__000010"].chest == 0
+    children = [found[name] for name in ("p9", "p10", "p11", "p12")]
+    assert {child.role for child in children} == {"children", "children_test"}
+    assert {(child.age_from, child.age_to) for child in children} == {(1, 5)}
+    assert np.isnan([child.age for child in children]).all()
     assert found["resized__CXR__000010"].role == "gate_test"
 
 

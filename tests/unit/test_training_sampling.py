@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
+from dicom_ai_node.inference.heads import AGE
+from dicom_ai_node.inference.network import estimate
 from training.data import images as data
 from training.data.tables import DataError
-from training.fit.batches import Sampler, frequencies, shares
+from training.fit import loss
+from training.fit.batches import Sampler, frequencies, possible_ages, shares
 from training.fit.config import RunConfig
 
 NAN = float("nan")
@@ -56,3 +60,33 @@ def test_without_gate_material_only_the_aged_are_drawn() -> None:
 def test_nothing_to_train_with_is_an_error() -> None:
     with pytest.raises(DataError, match="at least one image"):
         sampler_of("lateral", "other")
+
+
+def test_children_are_drawn_with_the_range_that_is_known_of_them() -> None:
+    some = images_of("train", "rare")
+    child = data.LabelledImage(
+        "c", "s", "c", "children", NAN, NAN, 1.0, 1.0, age_from=1.0, age_to=5.0
+    )
+    images = data.Images([*some.items, child], np.zeros((7, 1, 1), np.uint8))
+    config = RunConfig(children=0.1, gate=0.0)
+    sampler = Sampler(images, np.random.default_rng(0))
+    drawn = sampler.draw(2000, sampler.shares(config, 0))
+    assert np.mean(drawn == 6) == pytest.approx(0.1, abs=0.02)
+    assert possible_ages(images)[[0, 3, 6]].tolist() == [[40, 40], [80, 80], [1, 5]]
+    assert np.isnan(possible_ages(images_of("lateral"))).all()
+
+
+def test_any_age_of_a_range_will_do() -> None:
+    years = torch.arange(101, dtype=torch.float32)
+    inside, above = (-(years - centre).square() / 12.5 for centre in (3.0, 9.0))
+    ranges = torch.tensor([[1.0, 5.0]])
+    assert loss.part(AGE, inside[None], ranges) < 0.02
+    logits = above[None].clone().requires_grad_()
+    wrong = loss.part(AGE, logits, ranges)
+    assert wrong.item() == pytest.approx(loss.part(AGE, logits, torch.tensor([5.0])).item())
+    (pulled,) = torch.autograd.grad(wrong, logits)
+    assert estimate(AGE, logits - 1e-2 * pulled)[0].item() < 9.0
+    unknown = torch.full((1, 2), torch.nan)
+    assert loss.part(AGE, logits, unknown).item() == 0
+    both = loss.part(AGE, torch.stack([above, inside]), torch.cat([unknown, ranges]))
+    assert both.item() == pytest.approx(loss.part(AGE, inside[None], ranges).item(), abs=1e-5)
