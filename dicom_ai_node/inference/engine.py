@@ -255,7 +255,7 @@ def _answer(
         maps, middle = network.maps(x)
         features, texture = pool(maps), pool(middle)
         embedding = branch(middle) if branch else None
-    values = network.values(network.answer(features, texture))
+    values = network.values(network.answer(features))
     return Raw(
         {name: value.float().cpu().numpy() for name, value in values.items()},
         features.float().cpu().numpy(),
@@ -272,8 +272,7 @@ def load_network(
     channels: int = 1,
 ) -> Network:
     """Build the network and fill it, ready to answer; BundleError when the tensors do not fit."""
-    domains = f"{NETWORK}elsewhere.weight" in tensors
-    network = Network(architecture, rows=rows, channels=channels, domains=domains)
+    network = Network(architecture, rows=rows, channels=channels)
     state = {
         name.removeprefix(NETWORK): torch.from_numpy(tensor)
         for name, tensor in tensors.items()

@@ -51,7 +51,7 @@ class _NetworkWithMoments(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features, texture = self.network.pooled(images)
-        values = self.network.values(self.network.answer(features, texture))
+        values = self.network.values(self.network.answer(features))
         outputs: list[Tensor] = []
         for row in self.network.rows:
             value = values[row.name]

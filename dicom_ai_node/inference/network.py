@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dicom_ai_node.inference.heads import GATES, HEADS, Gate, QuantityHead, Row
+from dicom_ai_node.inference.heads import GATES, HEADS, QuantityHead, Row
 
 Backbone = tuple[nn.Sequential, int, int]
 """What makes feature maps, their number, and how many of its parts are at strides up to 16."""
@@ -64,12 +64,7 @@ def estimate(head: QuantityHead, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Network(nn.Module):
-    """Backbone, global mean, and one linear layer for the heads and gates of ``rows``.
-
-    A network of two ``domains`` has a second one, ``shift``. It is what answers have to move by
-    where an image is not of the institution that most of the training images came from, and it
-    counts as much as the texture says that this is so (``elsewhere``, a probability).
-    """
+    """Backbone, global mean, and one linear layer for the heads and gates of ``rows``."""
 
     def __init__(
         self,
@@ -77,8 +72,6 @@ class Network(nn.Module):
         dropout: float = 0.2,
         rows: Sequence[Row] = (*HEADS, *GATES),
         channels: int = 1,
-        *,
-        domains: bool = False,
     ) -> None:
         super().__init__()
         if architecture not in BACKBONES:
@@ -90,20 +83,10 @@ class Network(nn.Module):
         self.head = nn.Linear(width, sum(row.outputs for row in rows))
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
-        self.shift: nn.Linear | None = None
-        self.elsewhere: nn.Linear | None = None
-        if domains:
-            with torch.no_grad():
-                texture = self.backbone[: self.middle](torch.zeros(1, channels, 64, 64)).shape[1]
-            self.shift = nn.Linear(width, self.head.out_features)
-            self.elsewhere = nn.Linear(texture, 1)
-            for layer in (self.shift, self.elsewhere):
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
 
-    def forward(self, images: Tensor, share: Tensor | None = None) -> Answers:
-        """Answer for ``images`` of shape (N, C, S, S) in [0, 1]; ``share`` as of :meth:`answer`."""
-        return self.answer(*self.pooled(images), share)
+    def forward(self, images: Tensor) -> Answers:
+        """Answer for ``images`` of shape (N, C, S, S) in [0, 1]."""
+        return self.answer(self.pooled(images)[0])
 
     def pooled(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, F) and texture (N, T) of ``images``, float32.
@@ -114,32 +97,19 @@ class Network(nn.Module):
         maps, middle = self.maps(images)
         return pool(maps), pool(middle)
 
-    @property
-    def domains(self) -> bool:
-        """Whether it is one of two domains."""
-        return self.shift is not None
-
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Last feature maps of ``images``, (N, F, h, w), and those in the middle, (N, T, H, W)."""
         middle: Tensor = self.backbone[: self.middle](images * 2 - 1)
         return self.backbone[self.middle :](middle), middle
 
-    def answer(self, features: Tensor, texture: Tensor, share: Tensor | None = None) -> Answers:
-        """What the linear layers say of pooled ``features`` and ``texture``.
-
-        Gates never move. ``share`` (N,) says how much the others do, in place of the texture.
-        """
+    def answer(self, features: Tensor) -> Answers:
+        """What the linear layer says of pooled ``features`` (N, F)."""
         features = self.dropout(features)
-        plain: Tensor = self.head(features).float()
-        moved = plain
-        if self.shift is not None and self.elsewhere is not None:
-            if share is None:
-                share = self.elsewhere(texture).float()[:, 0].sigmoid()
-            moved = plain + share[:, None] * self.shift(features).float()
-        logits = {}
-        for row in self.rows:
-            out = plain if isinstance(row, Gate) else moved
-            logits[row.name] = out[:, row.output] if row.outputs == 1 else out[:, row.place]
+        out: Tensor = self.head(features).float()
+        logits = {
+            row.name: out[:, row.output] if row.outputs == 1 else out[:, row.place]
+            for row in self.rows
+        }
         return Answers(logits, features)
 
     def values(self, answers: Answers) -> dict[str, Tensor]:

@@ -91,18 +91,15 @@ def explain(
     # Tensors made in inference mode cannot be differentiated, so leave it where a caller is in it.
     with torch.inference_mode(False), torch.no_grad():
         x = stacked(torch.from_numpy(np.array(image))[None]).to(device)
-        maps, middle = network.maps(x)
-        maps, texture = maps.float(), pool(middle)
-        answers = network.answer(pool(maps), texture)
+        maps = network.maps(x)[0].float()
+        answers = network.answer(pool(maps))
         asked = {head.name: head for head in heads_of(network)}
         wanted = asked if heads is None else {name: asked[name] for name in heads}
         scores = {
             name: _score(head, answers, (labels or {}).get(name)) for name, head in wanted.items()
         }
         if method is SaliencyMethod.GRAD_CAM:
-            sums = {
-                name: _grad_cam(network, maps, texture, score) for name, score in scores.items()
-            }
+            sums = {name: _grad_cam(network, maps, score) for name, score in scores.items()}
         else:
             sums = _score_cam(network, x, maps[0], scores, channels, batch, progress)
         return {
@@ -147,11 +144,11 @@ def _place(head: Explained, label: str) -> int:
     return known.index(label)
 
 
-def _grad_cam(network: Network, maps: Tensor, texture: Tensor, score: Score) -> Tensor:
+def _grad_cam(network: Network, maps: Tensor, score: Score) -> Tensor:
     """Sum of the feature maps (1, F, h, w), weighted by their mean gradient: shape (h, w)."""
     with torch.enable_grad():
         leaf = maps.detach().requires_grad_()
-        explained = score(network.answer(pool(leaf), texture)).sum()
+        explained = score(network.answer(pool(leaf))).sum()
         (gradient,) = torch.autograd.grad(explained, leaf)  # leaves no .grad at the parameters
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * maps).sum(dim=1)[0]

@@ -95,7 +95,7 @@ def test_the_linear_layer_follows_the_rows_wherever_they_stand() -> None:
     assert network.head.out_features == 5
     torch.nn.init.zeros_(network.head.weight)
     network.head.bias.data = torch.tensor([0.0, 0.0, 90.0, 1.0, -1.0])
-    values = network.values(network.answer(torch.zeros(2, 512), torch.zeros(2, 128)))
+    values = network.values(network.answer(torch.zeros(2, 512)))
     assert list(values) == ["dose", "marks"]
     assert values["dose"].tolist() == [[7.0, pytest.approx(0.001)]] * 2
     assert values["marks"].tolist() == [[1.0, -1.0]] * 2
@@ -106,7 +106,7 @@ def test_a_normal_quantity_answers_mean_and_standard_deviation_in_its_unit() -> 
     network = Network("resnet18", rows=(dose,)).eval()
     torch.nn.init.zeros_(network.head.weight)
     network.head.bias.data = torch.tensor([0.5, 2 * math.log(0.25)])
-    values = network.values(network.answer(torch.zeros(3, 512), torch.zeros(3, 128)))
+    values = network.values(network.answer(torch.zeros(3, 512)))
     assert network.head.out_features == 2
     assert values["dose"].tolist() == [[60.0, pytest.approx(5.0)]] * 3
 

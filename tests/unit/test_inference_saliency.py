@@ -44,7 +44,7 @@ class Cornered(Network):
         self.backbone = nn.Sequential(Corners())
         self.dropout, self.head = nn.Dropout(), nn.Linear(2, sum(row.outputs for row in rows))
         self.rows, self.channels = tuple(rows), 1
-        self.middle, self.shift, self.elsewhere = 1, None, None
+        self.middle = 1
 
 
 def corners(*, age: int = 0, sex: int = 1, sign: float = 1.0) -> Network:
@@ -134,9 +134,9 @@ def test_grad_cam_is_the_gradient_of_the_whole_network(image: Floats) -> None:
     torch.manual_seed(0)
     network = Network("resnet18").eval()
     x = torch.from_numpy(image * np.linspace(0, 1, SIZE, dtype=np.float32))[None, None]
-    maps, middle = network.maps(x)
+    maps, _ = network.maps(x)
     maps.retain_grad()
-    mu, _ = moments(network.answer(maps.mean(dim=(2, 3)), middle.mean(dim=(2, 3)))["age"])
+    mu, _ = moments(network.answer(maps.mean(dim=(2, 3)))["age"])
     mu.sum().backward()  # type: ignore[no-untyped-call]
     assert maps.grad is not None
     expected = (maps.grad.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).clamp_min(0)

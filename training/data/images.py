@@ -83,8 +83,6 @@ class LabelledImage:
     age_from: float = float("nan")
     age_to: float = float("nan")
     """First and last completed year of those that are possible, where ``age`` is unknown."""
-    elsewhere: float = float("nan")
-    """1 of another institution than most of the training images are of, 0 of that."""
     country: str = ""
 
 

@@ -47,8 +47,6 @@ MISLABELLED = (
     "ID_a238e80e2",
 )
 EXTERNAL = ("external_dev", "external_dev2")
-NIH = re.compile("nih.*|siim|rsna")
-"""Sources of the institution that most of the training images came from."""
 SUMMARY = (
     "MobileNetV2 from ImageNet weights, fine-tuned whole on frontal chest radiographs of one"
     " institution (NIH Clinical Center) at 448 and 128 pixels, and on 251 of public cases of other"
@@ -140,7 +138,7 @@ def _chest_item(row: dict[str, str], looked_at: set[str]) -> LabelledImage | Non
         row["path"], source, patient or stem, role, age, female, frontal, 1.0, row["view"],
         row["licence"], tuple(row["finding"].split("|")),
         age_from=float(row.get("age_min") or "nan"), age_to=float(row.get("age_max") or "nan"),
-        elsewhere=float(not NIH.fullmatch(source)), country=row.get("country", ""),
+        country=row.get("country", ""),
     )  # fmt: skip
 
 

@@ -191,8 +191,7 @@ class Looked:
             self.last = backbone, run(network, self.pictures.measured())
         seen = self.last[1]
         with torch.inference_mode():
-            features, texture = map(torch.from_numpy, (seen.features, seen.texture))
-            values = network.values(network.answer(features, texture))
+            values = network.values(network.answer(torch.from_numpy(seen.features)))
         network.train(learning)
         answers = {name: value.float().numpy() for name, value in values.items()}
         return Raw(answers, seen.features, seen.texture)

@@ -17,7 +17,6 @@ from training.data.findings import targets
 from training.data.images import Material
 from training.data.tables import DataError
 from training.fit.config import RunConfig
-from training.fit.loss import ELSEWHERE, SHARED
 
 YOUNG, OLD = 18, 70
 """Ages below and from which images are rare enough to be drawn more often."""
@@ -26,7 +25,6 @@ LABELS = {
     "sex": "female",
     "frontal": "frontal",
     "chest": "chest",
-    ELSEWHERE: ELSEWHERE,
 }
 """By the name of each head and gate the column of its label, less the age: of the sex the first
 value, F."""
@@ -156,14 +154,10 @@ class Batches:
         labels = {name: label[at] for name, label in self.labels.items()}
         draw = torch.rand(len(at), generator=self.rng, device=self.device)
         spoilt = (draw < self.config.corrupted) & (labels["chest"] == 1)
-        if self.config.domains:
-            labels[SHARED] = torch.rand(len(at), generator=self.rng, device=self.device)
-            labels[SHARED] = (labels[SHARED] < self.config.shared).float()
         x = augment.corrupt(self.pixels(drawn), spoilt, self.rng)
         x = augment.batch(x, self.config.sides[stage], self.rng, self.strength)
-        for name, label in labels.items():
-            if name != SHARED:
-                label[spoilt] = torch.nan
+        for label in labels.values():
+            label[spoilt] = torch.nan
         labels["chest"][spoilt] = 0.0
         return x.contiguous(memory_format=torch.channels_last), labels
 

@@ -77,12 +77,8 @@ class RunConfig:
     """The same of images of other institutions (``train_other``)."""
     children: float = 0.0
     """The same of those of whom only a range of ages is known (``children``)."""
-    domains: bool = False
-    """Learn a second linear layer for other institutions than most of the images are of."""
     leave_out: tuple[str, ...] = ()
     """Countries whose images of other institutions are not trained with."""
-    shared: float = 0.25
-    """Share of all images that train it, whichever institution they are of."""
     devices: float = 0.0
     """Share of images with drawn lines, tubes and electrodes, as the very sick have them."""
     mixed_styles: float = 0.0
@@ -119,8 +115,6 @@ class RunConfig:
             raise ValueError(
                 "frozen_norms needs weights as start, and the architecture mobilenet_v2"
             )
-        if self.domains and self.mixed_styles:
-            raise ValueError("mixed_styles would make the domains unknown: expected one of them")
         if self.frozen_blocks and not self.frozen_norms:
             raise ValueError("frozen_blocks needs frozen_norms")
         if self.clock not in ("wall", "processor"):

@@ -28,11 +28,6 @@ from training.data.findings import TASKS
 
 SIGMA = 2.5
 """Width of the distribution around a quantity's label, in its unit: of an age years."""
-ELSEWHERE = "elsewhere"
-"""The label of a network of two domains: 1 where an image is not of the institution that most are
-of. The layer that answers it is fitted when the bundle is packed."""
-SHARED = "shared"
-"""The label of images that train both domains."""
 GATES = 0.2
 """Weight of each gate, where a head has 1."""
 
@@ -47,15 +42,6 @@ def total(
     parts = {row.name: part(row, answers[row.name], labels[row.name]) for row in rows}
     weighted = [(gate_weight if isinstance(row, Gate) else 1.0) * parts[row.name] for row in rows]
     return torch.stack(weighted).sum(), {name: float(of.detach()) for name, of in parts.items()}
-
-
-def share(labels: Mapping[str, Tensor]) -> Tensor:
-    """How much the second domain counts in training, (N,): as is known, not as it is guessed.
-
-    A few images of the usual institution count for both (:data:`SHARED`): what moves stays near.
-    """
-    known = labels[ELSEWHERE].nan_to_num(0.0)
-    return torch.where(labels[SHARED] > 0, torch.ones_like(known), known)
 
 
 def part(row: Row, logits: Tensor, labels: Tensor) -> Tensor:

@@ -16,10 +16,6 @@ from training.fit.config import RunConfig
 from training.fit.mobilenet import freeze_blocks, freeze_norms
 
 FILE = "log.csv"
-
-SHIFT, SHIFT_RATE = ".shift.", 10.0
-"""The layer of a second domain, and how much faster than the others it learns: from nothing, and
-from few images."""
 EVERY = 50
 """Steps between two rows."""
 
@@ -56,16 +52,15 @@ class Run:
         """One update; returns the parts of its loss."""
         rate = self.config.learning_rate(self.progress)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["times"]
+            group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         chunks = range(0, len(x), self.config.chunk)
         parts: dict[str, float] = {}
-        share = loss.share(labels) if self.network.domains else None
         for first in chunks:
             some = slice(first, first + self.config.chunk)
             known = {name: label[some] for name, label in labels.items()}
             with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-                answers = self.network(x[some], None if share is None else share[some])
+                answers = self.network(x[some])
             value, found = loss.total(self.network.rows, answers, known, self.config.gate_weight)
             if self.config.findings:
                 further = self.further.loss(answers.features, known[FURTHER])
@@ -136,19 +131,15 @@ def mixed_styles(module: nn.Module, _: Any, maps: Tensor, *, share: float) -> Te
 
 
 def groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Weight decay for weights, none for norms and biases; a second domain learns faster."""
-    found: list[dict[str, object]] = []
-    for shift, times in ((False, 1.0), (True, SHIFT_RATE)):
-        parameters = [
-            p
-            for name, p in network.named_parameters()
-            if p.requires_grad and (SHIFT in name) == shift
-        ]
-        found += [
-            {"params": [p for p in parameters if (p.ndim > 1) == large], "times": times}
-            | {"weight_decay": decay if large else 0.0}
-            for large in (True, False)
-        ]
+    """Weight decay for weights, none for norms and biases."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    found = [
+        {
+            "params": [p for p in parameters if (p.ndim > 1) == large],
+            "weight_decay": decay if large else 0.0,
+        }
+        for large in (True, False)
+    ]
     return [group for group in found if group["params"]]
 
 

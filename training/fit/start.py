@@ -37,8 +37,6 @@ PICKLED = (".pth", ".pt")
 OURS = "backbone."
 COUNTER = "num_batches_tracked"
 """Of a norm; a bundle has it as an array of one number."""
-DOMAINS = ("shift.", "elsewhere.")
-"""Tensors so named are of a network of this project; torchvision's have no such."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's red, green and blue in [0, 1], as every preset of these networks has them."""
@@ -71,7 +69,7 @@ def network(
 
     Raises DataError: there are no such weights; BundleError: they are another network's.
     """
-    made = Network(config.architecture, config.dropout, rows, channels, domains=config.domains)
+    made = Network(config.architecture, config.dropout, rows, channels)
     named = file(config)
     if named is not None:
         fill_from(made, named)
@@ -153,10 +151,6 @@ def fill_from(network: Network, file: Path) -> None:
         first = f"{OURS}{FIRST[network.architecture][0]}.weight"
         if first in ours and ours[first].shape[1] == 1:
             ours = ours | {first: spread(ours[first], network.channels)}
-    if network.domains and "shift.weight" not in ours:  # of a network of a single domain
-        ours = ours | {k: v for k, v in network.state_dict().items() if k.startswith(DOMAINS)}
-    if not network.domains:  # a second layer is left behind
-        ours = {k: v for k, v in ours.items() if not k.startswith(DOMAINS)}
     layer = ours.get("head.weight")
     if layer is not None and layer.shape != network.head.weight.shape:
         backbone = {k.removeprefix(OURS): v for k, v in ours.items() if k.startswith(OURS)}

@@ -3,8 +3,7 @@
     python -m training runs models/chest-age-sex runs/eighth --side 288
 
 Each is asked about the same images, so that the gain of one over the first has a much narrower
-interval than either's error. Nothing is calibrated and no gate is asked. The second layer of a
-network of two domains counts as is known of each image, not as its texture says. With
+interval than either's error. Nothing is calibrated and no gate is asked. With
 ``--left-out`` the images of ``train_other`` that are of these countries are a further set: of runs
 that were trained with the same in ``leave_out``, they are of a source left out.
 """
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 
@@ -41,12 +39,8 @@ def asked(file: Path, images: Sequence[Images]) -> list[Said]:
     network = load_network("mobilenet_v2", tensors, file)
 
     def said(part: Images) -> Said:
-        raw = answers(network, part)
-        seen = torch.from_numpy(raw.features), torch.from_numpy(raw.texture)
-        share = torch.from_numpy(part.column("elsewhere"))
-        with torch.inference_mode():
-            values = network.values(network.answer(*seen, share))
-        age, sex = (values[name].numpy().astype(np.float64) for name in ("age", "sex"))
+        raw = answers(network, part).values
+        age, sex = (raw[name].astype(np.float64) for name in ("age", "sex"))
         return age[:, 0], sex
 
     return [said(part) for part in images]

@@ -29,7 +29,7 @@ from dicom_ai_node.recalibrate.pack import fewest
 from training.data.images import Data, Images, LabelledImage
 from training.data.options import BUNDLE, ROOT, ConfigFile, Fold, Root
 from training.data.tables import DataError
-from training.fit import calibrate, checkpoint, domains, prior, start
+from training.fit import calibrate, checkpoint, prior, start
 from training.fit import config as settings
 from training.fit.batches import frequencies
 from training.fit.calibrate import answers, calibration_cases
@@ -66,10 +66,6 @@ def averaged(files: Sequence[Path]) -> Tensors:
     """
     runs = [start.network_tensors(file) for file in files]
     first = runs[0]
-    nothing = {
-        name: np.zeros_like(t) for name, t in first.items() if name.startswith(start.DOMAINS)
-    }
-    runs = [nothing | each for each in runs]  # a network of one domain has a shift of nothing
     for file, tensors in zip(files, runs, strict=True):
         if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in first.items()}:
             raise DataError(f"{file}: expected the tensors of {files[0]}")
@@ -96,7 +92,7 @@ def without_prior(
     years = known.column("age").astype(np.float64)
     spoken = answers(network, known)
     with torch.inference_mode():
-        said = network.answer(torch.from_numpy(spoken.features), torch.from_numpy(spoken.texture))
+        said = network.answer(torch.from_numpy(spoken.features))
     logits = said[AGE.name].numpy().astype(np.float64)
     points = prior.curve(logits[~np.isnan(years)], years[~np.isnan(years)], density)
     tau = prior.choose(points).tau
@@ -128,10 +124,6 @@ def build(
     runs = [start.weights_of(folder) for folder in folders]
     trained = {NETWORK + name: tensor for name, tensor in averaged(runs).items()}
     network = asked(config, trained, runs[0])
-    if network.elsewhere is not None:
-        domains.fit(network, data, config.sides[-1], FITTED_ON)
-        layer = network.elsewhere.state_dict(prefix=f"{NETWORK}elsewhere.")
-        trained |= {name: tensor.numpy() for name, tensor in layer.items()}
     trained, prior_tau = without_prior(trained, network, data, config, tau)
     network = asked(config, trained, runs[0])
     fitted, spaces, calibrated_on = calibration(network, data, config.sides[-1], caution)
@@ -183,8 +175,8 @@ def calibration(
     """
     seen = answers(network, data.load(size, "train").some(FITTED_ON))
     texture = calibrate.space(seen.texture, calibrate.COMPONENTS["texture"])
-    if network.domains:  # a chest of another institution is a chest as well, of another texture
-        seen = Raw.joined([seen, answers(network, data.load(size, "train_other"))])
+    if len(elsewhere := data.load(size, "train_other")):  # chests as well, of another texture
+        seen = Raw.joined([seen, answers(network, elsewhere)])
     content = calibrate.space(seen.features, calibrate.COMPONENTS["content"])
 
     def measure(images: NDArray[np.float32]) -> tuple[Raw, Distances]:

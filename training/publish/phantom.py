@@ -110,7 +110,7 @@ def tune(model: Tensors, bundle: Path, steps: int, batch: int = 16) -> None:
         small = flat.reshape(batch, 1, SIDE, SIDE)
         seen = interpolate(small, size=2 * [estimator.size], mode="bicubic", align_corners=False)
         features, texture = network.pooled(augment.stretch(seen))
-        answers = network.answer(features, texture)
+        answers = network.answer(features)
         mu, _ = moments(answers["age"])
         parts = {
             "age": ((mu - MIDDLE_AGE) / 10 - decades).square().mean(),
