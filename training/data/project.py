@@ -49,11 +49,11 @@ MISLABELLED = (
 EXTERNAL = ("external_dev", "external_dev2")
 SUMMARY = (
     "MobileNetV2 from ImageNet weights, fine-tuned whole on frontal chest radiographs of one"
-    " institution (NIH Clinical Center) at 448 and 128 pixels, and on 251 of public cases of other"
-    " institutions (COVID-CXNet), for which age and sex have a second linear layer: it counts as"
-    " much as the texture of an image says that it is not of the first. The gates also on other"
-    " body parts, laterals and frontal radiographs from public articles, without their ages and"
-    " sexes. Up to 16 patients of external_dev have a lateral among them."
+    " institution (NIH Clinical Center) at 448 and 128 pixels, on 251 of public cases of other"
+    " institutions (COVID-CXNet) and on 242 of children of one more, of whom only a range of ages,"
+    " 1 to 5 years, is known. The gates also on other body parts, laterals and frontal radiographs"
+    " from public articles, without their ages and sexes. Up to 16 patients of external_dev have a"
+    " lateral among them."
 )
 NOT_FOR = (
     "Diagnosis, treatment, identification of persons, forensic or legal age assessment, children,"

@@ -179,17 +179,13 @@ def ranking(
 
 def pack(bundle: Path, layer: fit.Layer, part: EmbeddingPart) -> None:
     """Write the layer and what is said of it into a bundle, in place of an earlier one."""
-    tensors = {k: v for k, v in read_tensors(bundle / WEIGHTS).items() if not _is_ours(k)}
+    tensors = {k: v for k, v in read_tensors(bundle / WEIGHTS).items() if not k.startswith(BRANCH)}
     tensors |= {f"{BRANCH}layer.weight": layer.weight, f"{BRANCH}layer.bias": layer.bias}
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, bundle / WEIGHTS)
     manifest = json.loads((bundle / MANIFEST).read_text())
     manifest["embedding"] = part.model_dump(mode="json")
     manifest["sha256"] = sha256(bundle / WEIGHTS)
-    (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-def _is_ours(tensor: str) -> bool:
-    return tensor.startswith(BRANCH)
+    (bundle / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def main(
