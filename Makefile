@@ -83,7 +83,7 @@ bundle: $(VENV)/.developing
 	$(RUN)python -m training build_bundle --config training/configs/ninth.toml --version 1.5 --average-with runs/ninth --average-with runs/chest-age-sex-1.4 --tau 0.4 --caution 2 --bundle runs/chest-age-sex-1.5
 	$(RUN)python -m training train --config training/configs/tenth.toml
 	$(RUN)python -m training train --config training/configs/eleventh.toml
-	$(RUN)python -m training build_bundle --config training/configs/eleventh.toml --version 1.6 AVERAGE
+	$(RUN)python -m training build_bundle --config training/configs/eleventh.toml --version 1.6 --average-with runs/tenth --average-with runs/tenth --tau 0.7 --caution 2
 	$(RUN)python -m training person --write --no-ranks
 	-$(RUN)python -m training parity
 	$(RUN)python -m training evaluate --config training/configs/eleventh.toml --write
