@@ -85,6 +85,7 @@ def invented_bundle(
     whole = shipped | {
         "name": folder.name,
         "version": "1.0",
+        "embedding": None,
         "architecture": "mobilenet_v2",
         "accepts": route,
         "sha256": bundle.sha256(folder / bundle.WEIGHTS),

@@ -265,11 +265,13 @@ def test_random_weights_give_another_map(
         assert np.mean(correlations) < 0.6  # below 0 is another map, too
 
 
-def test_a_random_head_gives_another_map(estimator: Estimator, chests: list[Floats]) -> None:
+def test_a_random_head_gives_another_map_of_the_age(
+    estimator: Estimator, chests: list[Floats]
+) -> None:
+    """The sex's hardly changes until the layers below do (docs/explanation.md says so)."""
     steps = [next(iter(cascade(estimator.network, chests[0], seed=seed))) for seed in range(6)]
     assert {step.layer for step in steps} == {"head"}
-    for head in NAMES:
-        assert np.mean([step.correlation[head] for step in steps]) < 0.8
+    assert np.mean([step.correlation[AGE.name] for step in steps]) < 0.8
 
 
 def test_the_cascade_goes_from_the_top_down_and_leaves_the_network_alone(image: Floats) -> None:
