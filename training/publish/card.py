@@ -227,8 +227,8 @@ def _unfit(manifest: Manifest) -> str:
         [
             f"- **Children and the young.** {ages('val', CHILDREN)}, {ages('val', YOUNG)};"
             f" `val_128`: {ages('val_128', CHILDREN)}{young}. All of the training institution:"
-            f" elsewhere they have not been measured. Hardly any below {low:.0f} trained it, and"
-            " before puberty a chest says little of sex.",
+            f" elsewhere they have not been measured. Hardly any below {low:.0f} whose age is known"
+            " trained it, and before puberty a chest says little of sex.",
             f"- **The old.** {ages('val', OLD)}, {ages('val', OLDEST)};"
             f" `external_dev`: {ages('external_dev', OLD)}. Few over {high:.0f} trained it;"
             " estimates tend towards the middle.",
