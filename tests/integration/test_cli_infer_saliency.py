@@ -45,7 +45,7 @@ def infer(folder: Path, policy: str, *options: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def chest(tmp_path: Path) -> Dataset:
-    return write(tmp_path, phantom.chest(62, "F", 1, 256), study="infer", PatientName="Doe^Jane")
+    return write(tmp_path, phantom.chest(62, "F", 3, 256), study="infer", PatientName="Doe^Jane")
 
 
 def write(folder: Path, pixels: Any, *, study: str, **values: Any) -> Dataset:

@@ -175,8 +175,8 @@ def calibration(
     """
     seen = answers(network, data.load(size, "train").some(FITTED_ON))
     texture = calibrate.space(seen.texture, calibrate.COMPONENTS["texture"])
-    if len(elsewhere := data.load(size, "train_other")):  # chests as well, of another texture
-        seen = Raw.joined([seen, answers(network, elsewhere)])
+    if any(item.role == "train_other" for item in data.trained()):  # of another texture, chests too
+        seen = Raw.joined([seen, answers(network, data.load(size, "train_other"))])
     content = calibrate.space(seen.features, calibrate.COMPONENTS["content"])
 
     def measure(images: NDArray[np.float32]) -> tuple[Raw, Distances]:
