@@ -97,6 +97,14 @@ def moved(
     return mu if movement is None else np.clip(mu + movement.added(mu, sigma), *bounds)
 
 
+def _check_levels(name: str, pairs: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ValueError unless every level has its pair, and none holds a negative number."""
+    if set(pairs) != set(LEVELS):
+        raise ValueError(f"{name}s for {sorted(pairs)}, expected {LEVELS}")
+    if min(number for pair in pairs.values() for number in pair) < 0:
+        raise ValueError(f"a negative {name}")
+
+
 class Group(ManifestPart):
     """Conformal quantiles of the images whose predicted values lie in some ranges."""
 
@@ -109,10 +117,7 @@ class Group(ManifestPart):
 
     @model_validator(mode="after")
     def _complete(self) -> "Group":
-        if set(self.quantiles) != set(LEVELS):
-            raise ValueError(f"quantiles for {sorted(self.quantiles)}, expected {LEVELS}")
-        if min(q for pair in self.quantiles.values() for q in pair) < 0:
-            raise ValueError("a negative quantile")
+        _check_levels("quantile", self.quantiles)
         return self
 
     def holds(self, predicted: Predicted) -> NDArray[np.bool_]:
@@ -137,10 +142,7 @@ class Tilt(ManifestPart):
 
     @model_validator(mode="after")
     def _complete(self) -> "Tilt":
-        if set(self.factors) != set(LEVELS):
-            raise ValueError(f"factors for {sorted(self.factors)}, expected {LEVELS}")
-        if min(factor for pair in self.factors.values() for factor in pair) < 0:
-            raise ValueError("a negative factor")
+        _check_levels("factor", self.factors)
         return self
 
 
