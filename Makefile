@@ -63,10 +63,10 @@ attacks: $(VENV)/.developing
 
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
 bench: $(VENV)/.developing
-	$(RUN)python benchmarks/ingest.py
-	$(RUN)python benchmarks/audit.py
-	$(RUN)python benchmarks/idle.py
-	$(RUN)python benchmarks/series.py
+	$(RUN)python -m benchmarks.ingest
+	$(RUN)python -m benchmarks.audit
+	$(RUN)python -m benchmarks.idle
+	$(RUN)python -m benchmarks.series
 
 # The shipped bundle, end to end: about thirteen hours on two cores.
 bundle: $(VENV)/.developing

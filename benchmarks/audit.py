@@ -1,6 +1,6 @@
 """How fast headers alone are audited, beside what the archive itself can answer.
 
-    python benchmarks/audit.py [--quick] [--repeats 5]
+    python -m benchmarks.audit [--quick] [--repeats 5]
 
 An Orthanc with the generated archive (2,000 studies; ``--quick``: about 100) is audited with
 ``--headers-only`` by C-FIND and by DICOMweb, the whole command with its start and its database. The
@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from ingest import tool
 from pydicom import Dataset
 
+from benchmarks.ingest import tool
 from dicom_ai_node.audit.campaign import Depth
 from dicom_ai_node.audit.sources import cfind
 from dicom_ai_node.config.peers import WebTable

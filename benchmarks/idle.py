@@ -1,6 +1,6 @@
 """What a node costs at rest: processor and memory of each process, at 0, 16 and 128 associations.
 
-    python benchmarks/idle.py [--seconds 30]
+    python -m benchmarks.idle [--seconds 30]
 
 Starts a node of its own on loopback, opens associations on which nothing happens, and reads
 /proc: processor time is exact on a busy machine too, the share of a core is of this much wall time.

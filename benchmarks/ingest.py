@@ -1,6 +1,6 @@
 """How fast images come in: this node against DCMTK storescp and Orthanc.
 
-    python benchmarks/ingest.py [--quick] [--repeats 3]
+    python -m benchmarks.ingest [--quick] [--repeats 3]
 
 The same sender (DCMTK ``storescu --max-pdu 131072``) sends the same 10 MB DX images to each side,
 60 over one association and 240 over four at once. The sides take turns within each repeat, so that

@@ -1,8 +1,8 @@
 """How long saliency maps take, and whether they change with the weights.
 
-    python benchmarks/saliency.py [--bundle default] [--device cpu] [--threads 0] [--repeats 7]
+    python -m benchmarks.saliency [--bundle default] [--device cpu] [--threads 0] [--repeats 7]
                                    [--all-channels]
-    python benchmarks/saliency.py --sanity [--images 4] [--seeds 3] [--data ../shared/data]
+    python -m benchmarks.saliency --sanity [--images 4] [--seeds 3] [--data ../shared/data]
                                    [--method score-cam] [--layers head backbone.15 ...]
 
 Times are of one image and both heads, pixels decoded, on synthetic chests; the methods take turns

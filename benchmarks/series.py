@@ -1,6 +1,6 @@
 """What a CT of a thousand slices costs, from the first C-STORE to the delivered report.
 
-    python benchmarks/series.py [--slices 1000] [--bundle ct-mr-region] [--repeats 3]
+    python -m benchmarks.series [--slices 1000] [--bundle ct-mr-region] [--repeats 3]
 
 One study of one series (512 x 512, 16 bit, the trunk of the demo's mannequin) is sent by DCMTK
 ``storescu`` over one association to a node whose ``[model] further`` names the bundle, which
@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from ingest import PDU, tool, transmit
 from pydicom.uid import CTImageStorage
 
+from benchmarks.ingest import PDU, tool, transmit
 from dicom_ai_node.demo.images import section
 from dicom_ai_node.demo.sections import abdomen, chest
 from tests.acceptance.harness import SETTLED, Node

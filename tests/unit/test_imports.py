@@ -101,9 +101,9 @@ def test_a_command_does_not_load_what_it_does_not_need(
 
 
 @pytest.mark.parametrize(
-    "program", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem
+    "program", sorted(file.stem for file in (ROOT / "benchmarks").glob("[!_]*.py"))
 )
-def test_a_benchmark_imports_what_there_is(program: Path) -> None:
-    command = [sys.executable, str(program), "--help"]
+def test_a_benchmark_imports_what_there_is(program: str) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{program}", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""What the node costs, beside what its peers cost: `make bench`, or `python -m benchmarks.NAME`."""
