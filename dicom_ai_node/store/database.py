@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Executable, Row, Select, Table, literal
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
@@ -240,8 +240,16 @@ def _alembic_config() -> AlembicConfig:
 
 def insert_missing(connection: Connection, table: Table, **values: Any) -> bool:
     """Insert a row unless a key of it is taken; return whether it was inserted."""
+    return inserted(connection, table, literal(1), **values) is not None
+
+
+def inserted(
+    connection: Connection, table: Table, returned: ColumnElement[T], **values: Any
+) -> T | None:
+    """Insert a row unless a key of it is taken; return ``returned`` of it, None where one is."""
     new = _dialect(connection).insert(table).values(values).on_conflict_do_nothing()
-    return connection.execute(new.returning(literal(1))).first() is not None
+    value: T | None = connection.execute(new.returning(returned)).scalar()
+    return value
 
 
 def upsert(

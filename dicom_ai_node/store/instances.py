@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 from dicom_ai_node.answers import ImageRef, Reason
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import forwards
-from dicom_ai_node.store.database import AnyRow, Database, as_record, insert_missing
+from dicom_ai_node.store.database import AnyRow, Database, as_record, insert_missing, inserted
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
 from dicom_ai_node.study import Event, State, closing_time
@@ -64,31 +64,57 @@ def record(
     ``forward`` has it sent on as well. When this returns, the row is committed and the sender may
     be told 0x0000.
     """
-    study_uid, sop_uid = study_instance_uid, stored.image.sop_instance_uid
     with db.write() as connection:
-        insert_missing(
+        return add(
             connection,
-            study,
-            study_instance_uid=study_uid,
-            state=State.COLLECTING,
-            first_at=now,
-            opened_at=now,
-            last_at=now,
-            closes_at=closing_time(opened_at=now, last_at=now, settings=settings),
-            updated_at=now,
+            stored,
+            study_instance_uid=study_instance_uid,
+            analysable=analysable,
+            settings=settings,
+            now=now,
+            forward=forward,
         )
-        state = lock_study(connection, study_uid)
-        if key := stored.association:
-            joined = {"association_id": key, "study_instance_uid": study_uid}
-            insert_missing(connection, association_study, **joined)
-        filed = _insert(connection, stored, study_uid, analysable, now)
-        open_to_more = state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN
-        if filed is not Filed.DUPLICATE and open_to_more:
-            event = Event.INSTANCE if analysable else Event.OTHER_INSTANCE
-            apply_event(connection, study_uid, event, now=now, settings=settings)
-        if forward:
-            forwards.enter(connection, sop_uid, study_uid, now=now)
-        return filed
+
+
+def add(
+    connection: Connection,
+    stored: StoredInstance,
+    *,
+    study_instance_uid: str,
+    analysable: bool,
+    settings: StudySettings,
+    now: float,
+    forward: bool = False,
+) -> Filed:
+    """Do what :func:`record` does in the caller's transaction, which may add several.
+
+    They come sorted by study: two who hold the same studies must hold them in one order.
+    """
+    study_uid, sop_uid = study_instance_uid, stored.image.sop_instance_uid
+    held = lock_study(connection, study_uid)
+    is_new = held is None and _open(connection, study_uid, settings, now)
+    held = held or lock_study(connection, study_uid)
+    assert held is not None
+    if key := stored.association:
+        joined = {"association_id": key, "study_instance_uid": study_uid}
+        insert_missing(connection, association_study, **joined)
+    filed = _insert(connection, stored, study_uid, analysable, now)
+    open_to_more = held.state not in _REPORTED or settings.late_policy is LatePolicy.REOPEN
+    # A study that was just made closes when this image says.
+    if filed is not Filed.DUPLICATE and open_to_more and not is_new:
+        event = Event.INSTANCE if analysable else Event.OTHER_INSTANCE
+        apply_event(connection, study_uid, event, now=now, settings=settings, held=held)
+    if forward:
+        forwards.enter(connection, sop_uid, study_uid, now=now)
+    return filed
+
+
+def _open(connection: Connection, study_uid: str, settings: StudySettings, now: float) -> bool:
+    """Make a study that begins now; return whether it was not yet there."""
+    closes_at = closing_time(opened_at=now, last_at=now, settings=settings)
+    times = {"first_at": now, "opened_at": now, "last_at": now, "closes_at": closes_at}
+    new = {"study_instance_uid": study_uid, "state": State.COLLECTING, "updated_at": now}
+    return insert_missing(connection, study, **new, **times)
 
 
 def open_association(
@@ -134,15 +160,16 @@ def _insert(
     connection: Connection, stored: StoredInstance, study_uid: str, analysable: bool, now: float
 ) -> Filed:
     sop_uid = stored.image.sop_instance_uid
-    same_uid = select(func.count()).where(instance.c.sop_instance_uid == sop_uid)
-    versions = connection.execute(same_uid).scalar_one()
+    versions = select(func.count()).where(instance.c.sop_instance_uid == sop_uid)
     values = asdict(stored)
     values |= values.pop("image")
-    values |= {"version": versions + 1, "study_instance_uid": study_uid, "received_at": now}
-    if not insert_missing(connection, instance, analysable=analysable, **values):
+    values |= {"study_instance_uid": study_uid, "received_at": now, "analysable": analysable}
+    values["version"] = versions.scalar_subquery() + 1
+    version = inserted(connection, instance, instance.c.version, **values)
+    if version is None:
         _restore(connection, study_uid, sop_uid, stored.digest, now)
         return Filed.DUPLICATE
-    return Filed.NEW_VERSION if versions else Filed.NEW
+    return Filed.NEW if version == 1 else Filed.NEW_VERSION
 
 
 def _restore(connection: Connection, study_uid: str, sop_uid: str, digest: str, now: float) -> None:

@@ -1,11 +1,13 @@
 """The one writer of a state, for studies and for their deliveries: by the tables of ``study/``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, insert, select, update
 
 from dicom_ai_node.answers import Reason
 from dicom_ai_node.config.stages import StudySettings
+from dicom_ai_node.store.database import AnyRow
 from dicom_ai_node.store.leases import NO_LEASE
 from dicom_ai_node.store.tables import delivery, study, transition
 from dicom_ai_node.study import (
@@ -21,13 +23,13 @@ from dicom_ai_node.study import (
 )
 
 
-def lock_study(connection: Connection, study_uid: str) -> str | None:
+def lock_study(connection: Connection, study_uid: str) -> AnyRow | None:
     """Hold the study's row until the transaction ends (SQLite holds everything already).
 
-    Returns its state, None where it is unknown.
+    Returns it, None where the study is unknown.
     """
-    query = select(study.c.state).where(study.c.study_instance_uid == study_uid)
-    return connection.scalar(query.with_for_update())
+    query = select(study).where(study.c.study_instance_uid == study_uid)
+    return connection.execute(query.with_for_update()).first()
 
 
 def apply_event(
@@ -38,44 +40,69 @@ def apply_event(
     now: float,
     settings: StudySettings | None = None,
     reason: Reason | None = None,
+    held: AnyRow | None = None,
     **values: Any,
 ) -> State:
     """Move the study on by ``event``, with ``values`` for further columns; return its state.
 
-    ``settings`` is needed by events that set a closing time. The caller holds the row.
+    ``settings`` is needed by events that set a closing time. The caller holds the row: ``held`` is
+    what :func:`lock_study` returned, where nothing has changed it since.
     """
-    row = connection.execute(select(study).where(study.c.study_instance_uid == study_uid)).one()
+    query = select(study).where(study.c.study_instance_uid == study_uid)
+    row = connection.execute(query).one() if held is None else held
     before = State(row.state)
     after, effect = step(before, event)
-    if effect is Effect.IGNORE:
-        return before
-    changes: dict[str, Any] = {"state": after, "updated_at": now, **values}
-    if reason is not None:
-        changes |= {"reason_code": reason.code, "reason": reason.text}
-    match effect:
-        case Effect.WAIT | Effect.REOPEN:
-            if settings is None:
-                raise TypeError(f"{event} needs the study settings")
-            reopened = effect is Effect.REOPEN
-            opened_at = now if reopened else row.opened_at
-            closes_at = closing_time(opened_at=opened_at, last_at=now, settings=settings)
-            changes |= {"last_at": now, "opened_at": opened_at, "closes_at": closes_at}
-            if reopened:
-                changes |= {"revision": row.revision + 1, "attempts": 0, "not_before": 0.0}
-                changes |= NO_LEASE | {"reason_code": "", "reason": ""}
-        case Effect.RELEASE:
-            changes |= NO_LEASE
-        case Effect.RESET:
-            changes |= NO_LEASE | {"attempts": 0, "not_before": 0.0}
-            if reason is None:
-                changes |= {"reason_code": "", "reason": ""}
-    connection.execute(update(study).where(study.c.study_instance_uid == study_uid).values(changes))
-    if after is not before:
-        made = {"event": event, "from_state": before, "to_state": after}
-        text = reason.text if reason else ""
-        new = insert(transition).values(study_instance_uid=study_uid, at=now, reason=text, **made)
-        connection.execute(new)
+    if effect in (Effect.WAIT, Effect.REOPEN):
+        if settings is None:
+            raise TypeError(f"{event} needs the study settings")
+        reopened = effect is Effect.REOPEN
+        opened_at = now if reopened else row.opened_at
+        closes_at = closing_time(opened_at=opened_at, last_at=now, settings=settings)
+        values |= {"last_at": now, "opened_at": opened_at, "closes_at": closes_at}
+        if reopened:
+            values["revision"] = row.revision + 1
+    apply_to_all(connection, [study_uid], before, event, now=now, reason=reason, **values)
     return after
+
+
+def apply_to_all(
+    connection: Connection,
+    study_uids: Sequence[str],
+    before: State,
+    event: Event,
+    *,
+    now: float,
+    reason: Reason | None = None,
+    **values: Any,
+) -> None:
+    """Move studies in the state ``before`` on by an event that means the same to each of them.
+
+    ``values`` are for further columns. The caller holds their rows.
+    """
+    after, effect = step(before, event)
+    if effect is Effect.IGNORE or not study_uids:
+        return
+    changes = {"state": after, "updated_at": now} | _effects(effect, reason) | values
+    held = study.c.study_instance_uid.in_(study_uids)
+    connection.execute(update(study).where(held).values(changes))
+    if after is not before:
+        made = {"at": now, "event": event, "from_state": before, "to_state": after}
+        made["reason"] = reason.text if reason else ""
+        steps = [{"study_instance_uid": study_uid, **made} for study_uid in study_uids]
+        connection.execute(insert(transition), steps)
+
+
+def _effects(effect: Effect, reason: Reason | None) -> dict[str, Any]:
+    """Return what ``effect`` does to columns, whatever stands in them."""
+    why = {"reason_code": reason.code, "reason": reason.text} if reason else {}
+    forgotten = {"attempts": 0, "not_before": 0.0, "reason_code": "", "reason": ""} | why
+    match effect:
+        case Effect.RELEASE:
+            return NO_LEASE | why
+        case Effect.RESET | Effect.REOPEN:
+            return NO_LEASE | forgotten
+        case _:
+            return why
 
 
 def move_deliveries(
@@ -91,10 +118,15 @@ def move_deliveries(
     return connection.execute(moved).rowcount
 
 
-def settle(connection: Connection, study_uid: str, *, now: float) -> None:
-    """Close the study's life cycle when no delivery of it is open any more."""
+def settle(
+    connection: Connection, study_uid: str, *, now: float, held: AnyRow | None = None
+) -> None:
+    """Close the study's life cycle when no delivery of it is open any more.
+
+    ``held`` as in :func:`apply_event`.
+    """
     query = select(delivery.c.state).where(delivery.c.study_instance_uid == study_uid).distinct()
     states = set(connection.scalars(query))
     if not states & OPEN_DELIVERIES:
         event = Event.DEAD_LETTER if DeliveryState.DEAD in states else Event.SETTLED
-        apply_event(connection, study_uid, event, now=now)
+        apply_event(connection, study_uid, event, now=now, held=held)
