@@ -25,8 +25,7 @@ from dicom_ai_node.ops.process import (
     is_supervised,
 )
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.clock import SLACK
-from dicom_ai_node.store.node import alive, beat, forget
+from dicom_ai_node.store.node import SLACK, alive, beat, forget
 
 STOPPED = 0
 FAILED = 1

@@ -17,6 +17,7 @@ from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import Database
 from dicom_ai_node.store.deliveries import DELIVERIES
 from dicom_ai_node.store.fills import BACKOFF as FILL_BACKOFF
+from dicom_ai_node.store.node import SLACK
 from dicom_ai_node.store.study_queue import STUDIES
 from dicom_ai_node.store.tables import (
     association,
@@ -31,8 +32,6 @@ from dicom_ai_node.store.tables import (
 )
 from dicom_ai_node.study import OPEN_STATES, AuditedState, State, closing_time
 
-SLACK = 5.0
-"""Seconds that the clocks of two machines may differ."""
 _ASSOCIATION_LIFE = 60.0
 
 

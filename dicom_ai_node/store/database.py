@@ -8,10 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -20,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dicom_ai_node.errors import StorageError, StorageFull
 from dicom_ai_node.store.engines import file_of, is_broken, server_engine, sqlite_engine
+from dicom_ai_node.store.migrate import found_revision, migrate, newest_revision
 
 T = TypeVar("T")
 AnyRow = Row[*tuple[Any, ...]]
@@ -124,7 +121,7 @@ class Database:
             with self._transaction(engine, begin="BEGIN IMMEDIATE") as connection:
                 if not self.is_sqlite:
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(749313)")
-                self._migrate(connection)
+                migrate(connection, place=self.place)
         finally:
             if engine is not self._engine:
                 engine.dispose()
@@ -135,12 +132,12 @@ class Database:
         if self.file is not None and not self.file.exists():
             return None
         with self.read() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return found_revision(connection)
 
     def check_schema(self) -> None:
         """Raise StorageError unless the schema is the one this program was written for."""
         with self.read() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+            found = found_revision(connection)
         wanted = newest_revision()
         if found != wanted:
             raise StorageError(
@@ -185,29 +182,6 @@ class Database:
         except PoolTimeout as error:  # no DBAPIError: all connections wait for a lock
             raise StorageError(f"database {self.place}: no connection became free") from error
 
-    def _migrate(self, connection: Connection) -> None:
-        found = MigrationContext.configure(connection).get_current_revision()
-        if found == newest_revision():
-            return
-        config = _alembic_config()
-        script = ScriptDirectory.from_config(config)
-        known = sorted(migration.revision for migration in script.walk_revisions())
-        if found is not None and found not in known:
-            if found > known[-1]:
-                advice = f"newer than {known[-1]}: run the program that made it"
-            else:
-                advice = (
-                    f"older than {known[0]}, the first that can be upgraded: move it away; the new"
-                    " one that is made then files the images of the spool again"
-                )
-            raise StorageError(f"database {self.place}: its schema is {found}, {advice}")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        if self.is_sqlite:
-            orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-            if orphan is not None:
-                raise StorageError(f"database: migrating would orphan a row of {orphan[0]}")
-
     def _make(self, file: Path) -> None:
         """Make an empty file that is for its owner alone; SQLite's others follow its mode.
 
@@ -222,20 +196,6 @@ class Database:
             raise StorageError(
                 f"database {self.place}: cannot be made: {error.strerror}"
             ) from error
-
-
-def newest_revision() -> str:
-    """Return the schema revision that this program expects."""
-    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
-    if head is None:
-        raise StorageError("the package carries no migrations")
-    return head
-
-
-def _alembic_config() -> AlembicConfig:
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    return config
 
 
 def insert_missing(connection: Connection, table: Table, **values: Any) -> bool:

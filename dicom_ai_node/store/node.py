@@ -9,6 +9,8 @@ from sqlalchemy import Connection, case, delete, select
 from dicom_ai_node.store.database import AnyRow, Database, upsert
 from dicom_ai_node.store.tables import node_value, worker
 
+SLACK = 5.0
+"""Seconds that the clocks of two machines may differ."""
 _JUMPS = "clock_jumps"
 _PROBE_BYTES = 32 * 1024
 """More than the rows of an image take: a log that has room for this has room for them."""

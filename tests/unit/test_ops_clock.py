@@ -21,11 +21,11 @@ from dicom_ai_node.ops.maintenance import Maintenance, run_jobs
 from dicom_ai_node.ops.role import heard_of
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, audits, tables
-from dicom_ai_node.store.clock import SLACK, bring_back, count_ahead, move_along
+from dicom_ai_node.store.clock import bring_back, count_ahead, move_along
 from dicom_ai_node.store.deliveries import hold, postpone
 from dicom_ai_node.store.fills import record_stuck
 from dicom_ai_node.store.instances import open_association
-from dicom_ai_node.store.node import beat, clock_jumps
+from dicom_ai_node.store.node import SLACK, beat, clock_jumps
 from dicom_ai_node.store.study_queue import close_due, fail
 from dicom_ai_node.study import State
 from tests.builders.rows import (

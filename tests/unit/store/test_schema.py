@@ -9,7 +9,7 @@ from alembic import command
 
 from dicom_ai_node.errors import StorageError
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.database import _alembic_config
+from dicom_ai_node.store.migrate import alembic_config, known_revisions, newest_revision
 from dicom_ai_node.store.tables import metadata
 from dicom_ai_node.study import State
 from tests.builders.rows import (
@@ -30,9 +30,7 @@ def test_the_migration_makes_the_tables_of_the_program(db: Database) -> None:
 
 def upgraded_to(db: Database, revision: str) -> None:
     with db.write() as connection:
-        config = _alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        command.upgrade(alembic_config(connection), revision)
 
 
 def test_a_database_of_the_first_schema_goes_on_with_all_that_it_holds(empty_db: Database) -> None:
@@ -63,6 +61,16 @@ def test_a_schema_that_is_not_known_is_left_alone_with_what_to_do(
     with pytest.raises(StorageError, match=says):
         empty_db.upgrade()
     assert empty_db.revision() == revision
+
+
+def test_the_files_of_the_migrations_bear_their_revisions(db: Database) -> None:
+    from alembic.script import ScriptDirectory
+
+    with db.read() as connection:
+        script = ScriptDirectory.from_config(alembic_config(connection))
+    assert script.get_heads() == [newest_revision()]
+    walked = [migration.revision for migration in script.walk_revisions()]
+    assert walked[::-1] == known_revisions()
 
 
 def test_upgrade_is_idempotent(db: Database) -> None:
