@@ -64,6 +64,7 @@ attacks: $(VENV)/.developing
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
 bench: $(VENV)/.developing
 	$(RUN)python -m benchmarks.ingest
+	$(RUN)python -m benchmarks.decode
 	$(RUN)python -m benchmarks.audit
 	$(RUN)python -m benchmarks.idle
 	$(RUN)python -m benchmarks.series

@@ -35,6 +35,9 @@ _one_large = threading.Lock()
 REDUCED_SIDE = 1.5
 """A reduced JPEG 2000 image keeps at least this many pixels for each pixel of the tensor's side."""
 
+RINGING = 1 + 1 / 64
+"""How far above the largest value that of a low band may come, as a factor."""
+
 _REVERSIBLE = (0.75, 0.25, -0.125)
 _IRREVERSIBLE = (0.602949018236, 0.266864118443, -0.078223266529, -0.016864118443, 0.026748757411)
 """Low-pass analysis filters of JPEG 2000 (T.800 annex F: 5/3 and 9/7), from their centre on."""
@@ -72,9 +75,11 @@ def decode(
     )
     if stream.parts > MAX_PARTS:
         raise refuse(RefusalCode.UNDECODABLE, f"JPEG 2000 in {stream.parts} blocks and packets")
-    reduced = _decode_reduced(stream, size) if size else None
-    # A low band overshoots, so that only all of the image tells whether its header is wrong.
-    if reduced is not None and int(reduced.max()) < 1 << (layout.high_bit + 1):
+    # Overlays and signs that the codestream does not know of are no numbers to be averaged.
+    is_plain = not (layout.signed or layout.overlays)
+    reduced = _decode_reduced(stream, size) if size and is_plain else None
+    # Beyond some ringing only all of the image tells whether its header is wrong.
+    if reduced is not None and int(reduced.max()) < RINGING * (1 << (layout.high_bit + 1)):
         return reduced
     # OpenJPEG takes 4 bytes for each sample, so large images are decoded one after the other.
     large = stream.rows * stream.columns * stream.components > LARGE

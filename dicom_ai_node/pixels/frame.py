@@ -57,6 +57,8 @@ class GreyFrame:
     """How the values become grey."""
     findings: tuple[Finding, ...] = ()
     """What the header says wrongly of the values."""
+    largest: int | None = None
+    """Of the values, where it is known."""
 
     def shown(self, size: int) -> Shown:
         """Return what the networks see.
@@ -66,7 +68,7 @@ class GreyFrame:
 
         Raises PixelsRefused: ``blank``.
         """
-        small = reduce(self.values, size)
+        small = reduce(self.values, size, largest=self.largest)
         display, passed = self.display.judged(small)
         result = stretch(display.apply(small))
         if not result.any():
@@ -116,7 +118,8 @@ def _frame(image: ImageFile, size: int | None, limits: Limits) -> GreyFrame:
         return GreyFrame(plane, Display(), findings)
     display = display_of(image.header, signed=layout.signed)
     values = fill_padding(stored.values, padding, stored.layout, dark_is_high=display.dark_is_high)
-    return GreyFrame(values, display, findings)
+    largest = stored.largest if values is stored.values else None
+    return GreyFrame(values, display, findings, largest)
 
 
 def bits_of_colour(

@@ -77,7 +77,8 @@ def _overlays(header: Dataset, allocated: int) -> int:
     """Return the bits of the cells that overlays take; such an overlay is as wide as a cell."""
     mask = 0
     for group in range(0x6000, 0x6020, 2):
-        if integer(header, group << 16 | 0x0100) == allocated:
+        bits = group << 16 | 0x0100
+        if bits in header and integer(header, bits) == allocated:
             place = integer(header, group << 16 | 0x0102)
             mask |= 1 << place if place is not None and 0 <= place < allocated else 0
     return mask

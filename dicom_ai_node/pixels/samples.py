@@ -47,6 +47,8 @@ class Stored:
     """The header's, with as many bits as the values really have."""
     fault: str = ""
     """What is wrong in the header's BitsStored, '' where it is right."""
+    largest: int | None = None
+    """Of the values, where it is known."""
 
 
 def stored_values(
@@ -91,7 +93,7 @@ def _unsigned(cells: Values, layout: Layout, *, lossy: bool, padding: tuple[int,
         fault = f"HighBit is {layout.high_bit}, and no pixel goes beyond bit {last}"
         return Stored(cells, replace(layout, high_bit=last), f"{fault}: read from bit 0")
     if largest <= limit:
-        return Stored(whole, layout)
+        return Stored(whole, layout, largest=largest)
     if lossy and largest <= OVERSHOOT * limit:
         return Stored(np.minimum(whole, limit), layout)
     beyond = whole[whole > limit]

@@ -190,6 +190,24 @@ def test_reduced_jpeg2000_keeps_the_units_of_a_window(tmp_path: Path) -> None:
     assert np.abs(plain - packed).mean() < 0.01
 
 
+def test_ringing_above_the_bits_of_the_header_is_reduced_all_the_same(tmp_path: Path) -> None:
+    """Encoders of HTJ2K state 16 bits for 12, and a low band goes beyond what is full white."""
+    values = quantised(scene(640, 512), 12)
+    plain = load(write_as(tmp_path / "a.dcm", values, ExplicitVRLittleEndian, 12), size=64)
+    path = write_as(tmp_path / "b.dcm", values, HTJ2KLossless, 12)
+    assert read_frame(path, size=64).values.shape == (160, 128)
+    assert np.abs(plain - load(path, size=64)).mean() < 0.0005
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_that_the_header_belies_are_not_reduced(tmp_path: Path, signed: bool) -> None:
+    values = quantised(scene(640, 512), 13)
+    changes = {"PixelRepresentation": 1} if signed else {}
+    bits = 16 if signed else 12
+    path = write_as(tmp_path / "a.dcm", values, HTJ2KLossless, bits, **changes)
+    assert read_frame(path, size=64).values.shape == (640, 512)
+
+
 GREY_LAYOUT = Layout(96, 80, 1, "MONOCHROME2", 16, 12, 11, signed=False, planar=False)
 
 
