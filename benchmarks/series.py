@@ -29,7 +29,7 @@ from pydicom.uid import CTImageStorage
 from benchmarks.ingest import PDU, tool, transmit
 from dicom_ai_node.demo.images import section
 from dicom_ai_node.demo.sections import abdomen, chest
-from tests.acceptance.harness import SETTLED, Node
+from tests.acceptance.harness import SETTLED, Node, role_of
 from tests.builders.ports import free_port
 from tests.builders.waiting import listens, wait_until
 
@@ -99,12 +99,11 @@ class Watch:
             return
         for process in group:
             try:
-                words, times = process.cmdline(), process.cpu_times()
+                times = process.cpu_times()
                 resident = process.memory_info().rss
             except psutil.Error:
                 continue
-            role = words[words.index("role") + 1] if "role" in words else "serve"
-            self.roles[process.pid] = role
+            self.roles[process.pid] = role_of(process).rstrip("-0123456789") or "serve"
             self.memory[process.pid] = max(self.memory[process.pid], resident)
             self.processor[process.pid] = round(100 * (times.user + times.system))
 

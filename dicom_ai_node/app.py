@@ -1,16 +1,16 @@
 """The composition root: which processes a node has, and what each of them does.
 
-The work of a role is imported in its own process only: a receiver never loads torch.
+A role is a fork of the supervisor, which imports what roles share; what one alone needs it imports
+itself: only the analyser loads torch.
 """
 
-import os
-import signal
+import gc
 import socket
-import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
+from importlib import import_module
 
 import structlog
 
@@ -19,7 +19,7 @@ from dicom_ai_node.config.bundles import analysed_classes
 from dicom_ai_node.errors import ConfigError, StorageError
 from dicom_ai_node.listening import listen
 from dicom_ai_node.ops import logs
-from dicom_ai_node.ops.child import RoleCommand
+from dicom_ai_node.ops.child import Role
 from dicom_ai_node.ops.claim import claimed
 from dicom_ai_node.ops.process import (
     LISTENER_VARIABLE,
@@ -31,6 +31,7 @@ from dicom_ai_node.ops.process import (
 from dicom_ai_node.ops.role import Place, Work, places
 from dicom_ai_node.ops.role import run_role as be
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
+from dicom_ai_node.receive import server as receive
 from dicom_ai_node.receive.slots import Slots
 from dicom_ai_node.receive.slots import make as make_slots
 from dicom_ai_node.spool import Spool
@@ -40,17 +41,15 @@ from dicom_ai_node.store.instances import analyse_classes
 log = structlog.get_logger()
 
 
-def serve(config: Config, path: Path) -> int:
+def serve(config: Config) -> int:
     """Run the whole node, supervised, until SIGTERM or SIGINT; return the exit code.
 
-    What would make every role fail is found out before the first one starts: the model bundles, the
-    spool, the database, the ports; and that no other node has any of them.
+    The receivers start once the spool, the database and the ports can be used and no other node has
+    any of them. The rest follows once the model bundles are verified: an image that comes before
+    waits in the database.
 
     Raises NodeError: names what cannot be used.
     """
-    from dicom_ai_node.inference.bundle import verify_in_use
-
-    verify_in_use(config.model)
     classes = analysed_classes(config.model)
     try:
         Spool(config.storage.spool).create()
@@ -58,10 +57,9 @@ def serve(config: Config, path: Path) -> int:
         raise StorageError(f"storage.spool = {config.storage.spool}: {error.strerror}") from error
     logs.configure(config.log, spool=config.storage.spool, worker="serve")
     db = Database(config.storage.database)
-    end = partial(os.kill, os.getpid(), signal.SIGTERM)
     with (
         closing(db),
-        claimed(config, db, on_loss=end) as locks,
+        claimed(config, db) as claim,
         listen(config.node.bind, config.node.port, key="node") as listener,
     ):
         listen(config.web.bind, config.web.port, key="web").close()  # the role listens itself
@@ -74,28 +72,49 @@ def serve(config: Config, path: Path) -> int:
             log.warning("no_destinations", hint="reports are made and kept, but not sent")
         if config.refuses_other_machines:
             log.warning("no_callers", hint=NO_CALLERS)
-        shared = {
-            LISTENER_VARIABLE: listener.fileno(),
-            SLOTS_VARIABLE: make_slots(
-                rows=config.receive.processes, columns=config.receive.max_associations
-            ),
-        }
-        # Who has the listening socket keeps the port open: it is for the receivers alone.
-        roles = [
-            RoleCommand(
-                place.worker,
-                _command(place, path),
-                inherits=shared if place.role == "receive" else {},
-                holds=locks,
-            )
-            for place in places(config)
-        ]
         return Supervisor(
-            roles,
+            _roles(config, listener, locks=claim.locks),
             patience_of(config.operate),
+            first=config.receive.processes,
+            prepare=partial(_prepare, config),
+            may_run=claim.holds,
             ready=partial(is_listening, config.web.port),
             on_stop=partial(listener.shutdown, socket.SHUT_RDWR),
         ).run()
+
+
+def _roles(config: Config, listener: socket.socket, *, locks: Sequence[int]) -> list[Role]:
+    shared = {
+        LISTENER_VARIABLE: listener.fileno(),
+        SLOTS_VARIABLE: make_slots(
+            rows=config.receive.processes, columns=config.receive.max_associations
+        ),
+    }
+    return [
+        Role(
+            place.worker,
+            partial(be, place, config, partial(_load, place, config)),
+            # Who has the listening socket keeps the port open: it is for the receivers alone.
+            inherits=shared if place.role == "receive" else {},
+            holds=locks,
+        )
+        for place in places(config)
+    ]
+
+
+def _prepare(config: Config) -> None:
+    """Verify the bundles, and import what several roles do: they hold it once, all together.
+
+    Nothing here starts a thread: this process forks. The analyser imports its engine itself.
+
+    Raises NodeError: a bundle cannot be used.
+    """
+    from dicom_ai_node.inference.bundle import verify_in_use
+
+    verify_in_use(config.model)
+    for room in ("deliver.worker", "audit.worker", "ops.maintenance", "web"):
+        import_module(f"{__package__}.{room}")
+    gc.enable()
 
 
 def run_role(name: str, number: int, config: Config) -> int:
@@ -107,11 +126,6 @@ def run_role(name: str, number: int, config: Config) -> int:
     return be(place, config, partial(_load, place, config))
 
 
-def _command(place: Place, path: Path) -> list[str]:
-    command = [sys.executable, "-m", "dicom_ai_node", "role", place.role, "-c", str(path)]
-    return [*command, "--number", str(place.process)] if place.process else command
-
-
 def _load(place: Place, config: Config) -> Work:
     """Import what the role does, and load what it needs."""
     db = Database(config.storage.database)
@@ -119,8 +133,6 @@ def _load(place: Place, config: Config) -> Work:
     db.close()
     match place.role:
         case "receive":
-            from dicom_ai_node.receive import server as receive
-
             slots = inherited(SLOTS_VARIABLE)
             row, columns = place.process - 1, config.receive.max_associations
             return partial(

@@ -1,5 +1,7 @@
 """The daemon: ``serve``, ``check-config``, ``status``, ``db upgrade``; ``echo`` and ``demo``."""
 
+import gc
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -30,10 +32,13 @@ def serve(config: ConfigFile = None) -> None:
 
     Example: dicom-ai-node serve -c config/node.toml
     """
+    gc.disable()  # imports leave little behind, and to look for it takes a sixth of the start
+    # What the work of numpy is here one thread does; the one that it would have beside, from its
+    # import on, could not be forked.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from dicom_ai_node.app import serve as run
 
-    settings = configuration(config)
-    raise typer.Exit(run(settings, located(find_config(config))))
+    raise typer.Exit(run(configuration(config)))
 
 
 def role(
@@ -41,7 +46,7 @@ def role(
     config: ConfigFile = None,
     number: Annotated[int, typer.Option(help="Which one of several.")] = 1,
 ) -> None:
-    """Be one process of the node; ``serve`` starts these."""
+    """Be one process of the node, as ``serve`` forks them: alone, for a debugger."""
     from dicom_ai_node.app import run_role
 
     raise typer.Exit(run_role(name, number, configuration(config)))

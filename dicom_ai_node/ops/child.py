@@ -1,27 +1,27 @@
 """One role as its supervisor sees it: a process, its signs of life, its restarts."""
 
 import os
-import signal
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
 
 from dicom_ai_node.backoff import Backoff
-from dicom_ai_node.ops.process import BEAT_VARIABLE, PARENT_VARIABLE
+from dicom_ai_node.ops.fork import Fork, fork
+from dicom_ai_node.ops.process import BEAT_VARIABLE
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class RoleCommand:
+class Role:
     """A process to keep running."""
 
     name: str
     """``receive-1``, ``analyse``, ...; unique."""
-    command: Sequence[str]
+    work: Callable[[], int]
+    """What the process does; returns the exit code."""
     inherits: Mapping[str, int] = field(default_factory=dict)
     """Open descriptors, by the variable of the environment that tells the process their number."""
     holds: Sequence[int] = ()
@@ -45,7 +45,7 @@ class Patience:
 class Child:
     """A process that is started again whenever it ends. Times are of the monotonic clock."""
 
-    def __init__(self, role: RoleCommand, patience: Patience) -> None:
+    def __init__(self, role: Role, patience: Patience) -> None:
         self.name = role.name
         self.failures = 0
         """Ends in a row, each before it had lived for ``patience.healthy``."""
@@ -53,7 +53,7 @@ class Child:
         """Whether the present process has shown a sign of life."""
         self._role = role
         self._patience = patience
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Fork | None = None
         self._pipe = -1
         self._started_at = 0.0
         self._beat_at = 0.0
@@ -91,9 +91,8 @@ class Child:
 
     def kill(self) -> None:
         """End it, and what it started, at once."""
-        if self._process is not None and self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.kill()
 
     def has_ended(self) -> bool:
         """Return whether no process is left, without starting another."""
@@ -110,18 +109,15 @@ class Child:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         inherited = self._role.inherits
-        environment = os.environ | {PARENT_VARIABLE: str(os.getpid()), BEAT_VARIABLE: str(writing)}
-        environment |= {name: str(descriptor) for name, descriptor in inherited.items()}
-        # systemd listens to the supervisor alone.
-        environment.pop("NOTIFY_SOCKET", None)
         try:
-            # A group of its own: Ctrl-C reaches the supervisor, which then stops it in order.
-            self._process = subprocess.Popen(
-                list(self._role.command),
-                env=environment,
-                pass_fds=(writing, *inherited.values(), *self._role.holds),
-                process_group=0,
-                stdin=subprocess.DEVNULL,
+            self._process = fork(
+                self.name,
+                self._role.work,
+                variables={
+                    BEAT_VARIABLE: str(writing),
+                    **{name: str(descriptor) for name, descriptor in inherited.items()},
+                },
+                keeps=(writing, *inherited.values(), *self._role.holds),
             )
         except OSError as error:
             os.close(reading)

@@ -3,32 +3,54 @@
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dicom_ai_node.config import Config
 from dicom_ai_node.errors import StorageError
+from dicom_ai_node.ops.fork import Fork, fork
+from dicom_ai_node.ops.process import die_with_parent
 from dicom_ai_node.store import Database
 from dicom_ai_node.store.session_lock import SessionLock
 
 _DYING_SECONDS = 10.0
 """How long the processes of a supervisor that was killed may take to follow it."""
+_HELD = "held"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Spool and database are this node's."""
+
+    locks: tuple[int, ...]
+    """Descriptors that the node's processes must keep open.
+
+    A file lock ends with the last process that has it, however that ends, so that a second node
+    cannot start while orphans of the first still write.
+    """
+    session: Fork | None = None
+    """The process that holds the lock of a PostgreSQL database."""
+
+    def holds(self) -> bool:
+        """Whether no other node can have what is claimed."""
+        return self.session is None or self.session.poll() is None
 
 
 @contextmanager
-def claimed(config: Config, db: Database, *, on_loss: Callable[[], None]) -> Iterator[list[int]]:
-    """Hold spool and database for this node; yield descriptors that its processes must inherit.
+def claimed(config: Config, db: Database) -> Iterator[Claim]:
+    """Hold spool and database for this node.
 
-    A file lock ends with the last process that has the descriptor, however that ends, so that a
-    second node cannot start while orphans of the first still write. On PostgreSQL it is a session's
-    advisory lock; ``on_loss`` is called when another node has it after the server was away.
+    On PostgreSQL that is a session's advisory lock, and a process of its own holds it: the one that
+    forks the others has neither a connection nor a thread that watches it.
 
     Raises StorageError: names the key, and the process that holds it.
     """
     spool = config.storage.spool
     locks = [_lock(spool / "node.lock", f"storage.spool = {spool}")]
-    session: SessionLock | None = None
+    session: Fork | None = None
     try:
         if db.file is not None:
             # Beside the file itself, which SQLite locks; one database, by whatever link.
@@ -36,13 +58,43 @@ def claimed(config: Config, db: Database, *, on_loss: Callable[[], None]) -> Ite
             beside = file.with_name(f"{file.name}.lock")
             locks.append(_lock(beside, f"storage.database = sqlite:///{db.file}"))
         elif not db.is_sqlite:
-            session = SessionLock(db.url, on_loss=on_loss)
-        yield locks
+            session = _session(db)
+        yield Claim(tuple(locks), session)
     finally:
         if session is not None:
-            session.close()
+            session.kill()
+            session.wait()
         for descriptor in locks:
             os.close(descriptor)
+
+
+def _session(db: Database) -> Fork:
+    """Return the process that holds the lock, once it does."""
+    reading, writing = os.pipe()
+    try:
+        process = fork("claim", partial(_hold, db, writing), keeps=[writing])
+    finally:
+        os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        answer = pipe.read()
+    if answer != _HELD:
+        process.wait()
+        raise StorageError(answer or "storage.database: the process that was to lock it ended")
+    return process
+
+
+def _hold(db: Database, writing: int) -> int:
+    """Hold the lock until this process is ended, or another node has it."""
+    die_with_parent()
+    with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+        try:
+            lock = SessionLock(db.url)
+        except StorageError as error:
+            pipe.write(str(error))
+            return 1
+        pipe.write(_HELD)
+    lock.watch()
+    return 1
 
 
 def _lock(path: Path, key: str) -> int:

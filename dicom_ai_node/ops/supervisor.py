@@ -15,7 +15,7 @@ from sdnotify import SystemdNotifier
 
 from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config.processes import OperateSettings
-from dicom_ai_node.ops.child import Child, Patience, RoleCommand
+from dicom_ai_node.ops.child import Child, Patience, Role
 
 _TICK_SECONDS = 0.1
 
@@ -68,21 +68,29 @@ class Notifier:
 class Supervisor:
     """Runs ``roles``, each as a process of its own, until it is asked to stop.
 
-    ``ready`` says what must hold besides every role being alive before systemd is notified that the
-    service is up, such as that a port listens. ``on_stop`` is called before the roles are asked to
-    finish.
+    The ``first`` so many start at once, the others once ``prepare`` has returned, which loads what
+    they share. ``ready`` says what must hold besides every role being alive before systemd is
+    notified that the service is up, such as that a port listens. ``may_run`` is asked again and
+    again; where it says no, all is ended in order. ``on_stop`` is called before the roles are asked
+    to finish.
     """
 
     def __init__(
         self,
-        roles: Sequence[RoleCommand],
+        roles: Sequence[Role],
         patience: Patience,
         *,
+        first: int = 0,
+        prepare: Callable[[], None] = lambda: None,
+        may_run: Callable[[], bool] = lambda: True,
         ready: Callable[[], bool] = lambda: True,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self.children = [Child(role, patience) for role in roles]
         self._patience = patience
+        self._first = first
+        self._prepare = prepare
+        self._may_run = may_run
         self._ready = ready
         self._on_stop = on_stop
         # A plain number: a signal handler that sets a threading.Event on which the interrupted
@@ -94,19 +102,30 @@ class Supervisor:
 
         0 when all roles finished in time, 1 when one had to be killed. Call it in the main thread:
         a child dies with the thread that started it.
+
+        Raises what ``prepare`` raises, when those that had started are ended.
         """
         with self._signals(), closing(Notifier()) as notifier:
-            announced = False
-            while not self._stops:
-                now = time.monotonic()
-                for child in self.children:
-                    child.tend(now)
-                announced = self._tell(notifier, now, announced=announced)
-                time.sleep(_TICK_SECONDS)
-            notifier.stopping()
-            notifier.status("stopping")
-            self._on_stop()
-            return self._end_all()
+            try:
+                for child in self.children[: self._first]:
+                    child.tend(time.monotonic())
+                self._prepare()
+                self._supervise(notifier)
+            finally:
+                notifier.stopping()
+                notifier.status("stopping")
+                self._on_stop()
+                killed = self._end_all()
+        return 1 if killed else 0
+
+    def _supervise(self, notifier: Notifier) -> None:
+        announced = False
+        while not self._stops and self._may_run():
+            now = time.monotonic()
+            for child in self.children:
+                child.tend(now)
+            announced = self._tell(notifier, now, announced=announced)
+            time.sleep(_TICK_SECONDS)
 
     def stop(self) -> None:
         """Ask for the end; a second time, for the end at once."""
@@ -129,11 +148,14 @@ class Supervisor:
         return announced
 
     def _end_all(self) -> int:
-        """SIGTERM to each in the order of the list, time to finish, SIGKILL to what is left."""
+        """SIGTERM to each in the order of the list, time to finish, SIGKILL to what is left.
+
+        Return how many that were.
+        """
         for child in self.children:
             child.terminate()
         deadline = time.monotonic() + self._patience.stop
-        while time.monotonic() < deadline and self._stops == 1:
+        while time.monotonic() < deadline and self._stops <= 1:
             if all(child.has_ended() for child in self.children):
                 break
             time.sleep(_TICK_SECONDS / 2)
@@ -143,7 +165,7 @@ class Supervisor:
             child.kill()
         for child in self.children:
             child.close()
-        return 1 if killed else 0
+        return len(killed)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -2,8 +2,7 @@
 
 import os
 import socket
-import threading
-from collections.abc import Callable
+import time
 
 import structlog
 from sqlalchemy import Connection, create_engine, text
@@ -28,18 +27,15 @@ _log = structlog.get_logger()
 class SessionLock:
     """Held from its making to :meth:`close`, and no longer than this process lives.
 
-    The server drops it with the connection. When the server was away it is taken again; where
-    another node was faster, ``on_loss`` is called and :attr:`lost` is true.
+    The server drops it with the connection.
     """
 
-    def __init__(self, url: URL, *, on_loss: Callable[[], None]) -> None:
-        name = f"dicom-ai-node {socket.gethostname()[:24]} process {os.getpid()}"
+    def __init__(self, url: URL) -> None:
+        """Raise StorageError: another node has it, which is named, or the server cannot be used."""
+        name = f"dicom-ai-node {socket.gethostname()[:24]} process {os.getppid()}"
         self._engine = create_engine(
             url, pool_size=1, max_overflow=0, connect_args={"application_name": name}
         )
-        self._on_loss = on_loss
-        self._stop = threading.Event()
-        self.lost = False
         try:
             self._connection = self._take()
         except SQLAlchemyError as error:
@@ -48,15 +44,33 @@ class SessionLock:
         except StorageError:
             self._engine.dispose()
             raise
-        self._thread = threading.Thread(target=self._watch, name="session-lock", daemon=True)
-        self._thread.start()
 
     def close(self) -> None:
         """Give the lock back."""
-        self._stop.set()
-        self._thread.join(timeout=_LOOK_SECONDS)
         self._connection.close()
         self._engine.dispose()
+
+    def watch(self) -> None:
+        """Take it again when the server was away; return when another node has it."""
+        away = False
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            try:
+                if away:
+                    self._connection = self._take()
+                    _log.info("database_lock_taken_again")
+                    away = False
+                else:
+                    self._connection.exec_driver_sql("SELECT 1")
+            except StorageError as error:
+                _log.error("database_lock_lost", error=str(error))
+                return
+            except SQLAlchemyError as error:
+                if not away:
+                    _log.warning("database_lock_away", error=_first_line(error))
+                    self._connection.invalidate()
+                    self._connection.close()
+                away = True
 
     def _take(self) -> Connection:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -75,28 +89,6 @@ class SessionLock:
         except BaseException:
             connection.close()
             raise
-
-    def _watch(self) -> None:
-        away = False
-        while not self._stop.wait(_LOOK_SECONDS):
-            try:
-                if away:
-                    self._connection = self._take()
-                    _log.info("database_lock_taken_again")
-                    away = False
-                else:
-                    self._connection.exec_driver_sql("SELECT 1")
-            except StorageError as error:
-                _log.error("database_lock_lost", error=str(error))
-                self.lost = True
-                self._on_loss()
-                return
-            except SQLAlchemyError as error:
-                if not away:
-                    _log.warning("database_lock_away", error=_first_line(error))
-                    self._connection.invalidate()
-                    self._connection.close()
-                away = True
 
 
 def _first_line(error: Exception) -> str:

@@ -49,6 +49,16 @@ def command_line(*words: str) -> tuple[int, str, str]:
     return 0, out.getvalue(), err.getvalue()
 
 
+def role_of(process: psutil.Process) -> str:
+    """Return the name of a role from its title, such as ``receive-1``; '' when it is none."""
+    try:
+        title = " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+    program, _, role = title.strip().partition(": ")
+    return role if program == "dicom-ai-node" else ""
+
+
 class Node:
     """``dicom-ai-node serve`` with a configuration of its own below ``folder``."""
 
@@ -140,11 +150,8 @@ class Node:
         assert self.process is not None
         found = []
         for child in psutil.Process(self.process.pid).children():
-            try:
-                line = child.cmdline()
-            except psutil.NoSuchProcess:
-                continue
-            if not role or role in line:
+            name = role_of(child)
+            if name and role in ("", name, name.rpartition("-")[0]):
                 found.append(child)
         return found
 

@@ -27,10 +27,10 @@ from dicom_ai_node.ops.claim import claimed
 from dicom_ai_node.store import Database
 spool, database, child = sys.argv[1:]
 config = parse_config({"storage": {"spool": spool, "database": database}})
-with claimed(config, Database(database), on_loss=lambda: None) as locks:
+with claimed(config, Database(database)) as claim:
     if child == "child":
         command = [sys.executable, "-c", "import time; time.sleep(600)"]
-        print(subprocess.Popen(command, pass_fds=locks).pid, flush=True)
+        print(subprocess.Popen(command, pass_fds=claim.locks).pid, flush=True)
     print("held", flush=True)
     time.sleep(600)
 """
@@ -43,7 +43,7 @@ def config_of(spool: Path, database: str) -> Config:
 def take(config: Config) -> None:
     db = Database(config.storage.database)
     try:
-        with claimed(config, db, on_loss=lambda: None):
+        with claimed(config, db):
             pass
     finally:
         db.close()
@@ -132,11 +132,10 @@ def test_a_postgresql_database_belongs_to_one_node(
 
 
 def belongs_to_one_node(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost: list[bool] = []
     url = db.url.render_as_string(hide_password=False)
-    monkeypatch.setattr("dicom_ai_node.store.session_lock._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("dicom_ai_node.store.session_lock._LOOK_SECONDS", 0.5)
     first, second = (config_of(tmp_path / name, url) for name in ("one", "two"))
-    with claimed(first, db, on_loss=lambda: lost.append(True)):
+    with claimed(first, db) as claim:
         with pytest.raises(StorageError, match=rf"another node \(dicom-ai-node .* {os.getpid()}"):
             take(second)
         (ended,) = cut(db)
@@ -144,8 +143,12 @@ def belongs_to_one_node(db: Database, tmp_path: Path, monkeypatch: pytest.Monkey
         eventually(lambda: len(found := holders(db)) == 1 and ended not in found)
         with pytest.raises(StorageError, match="another node"):
             take(second)
-    take(second)
-    assert lost == []
+        assert claim.holds()
+    eventually(lambda: not holders(db))
+    with claimed(second, db) as claim:
+        assert claim.session is not None
+        os.kill(claim.session.pid, signal.SIGKILL)
+        eventually(lambda: not claim.holds())
 
 
 def holders(db: Database) -> list[int]:

@@ -1,5 +1,7 @@
 """The supervisor, with real processes that are small."""
 
+import errno
+import json
 import os
 import select
 import signal
@@ -10,45 +12,62 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config.processes import OperateSettings
-from dicom_ai_node.ops.child import Child, Patience, RoleCommand
-from dicom_ai_node.ops.process import is_listening
+from dicom_ai_node.errors import BundleError
+from dicom_ai_node.ops.child import Child, Patience, Role
+from dicom_ai_node.ops.process import beat_for_supervisor, die_with_parent, is_listening
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
 
 PATIENCE = Patience(restart=Backoff(0.05, 0.2), stop=20, silent=30)
-LIVES = """
-import signal, sys, threading
-from dicom_ai_node.ops.process import beat_for_supervisor, die_with_parent
-die_with_parent()
-stop = threading.Event()
-def finish(*_):
-    with open(sys.argv[1], "a") as file:
-        file.write("finished\\n")
-    sys.exit(0)
-signal.signal(signal.SIGTERM, finish)
-beat_for_supervisor(threading.Event())
-with open(sys.argv[1], "a") as file:
-    file.write("started\\n")
-while True:
-    signal.pause()
-"""
 TREE = """
 import sys
-from dicom_ai_node.backoff import Backoff
-from dicom_ai_node.ops.child import Patience, RoleCommand
+from pathlib import Path
 from dicom_ai_node.ops.supervisor import Supervisor
-patience = Patience(restart=Backoff(0.05, 0.2), stop=float(sys.argv[1]), silent=30)
-roles = [RoleCommand(f"role-{n}", [sys.executable, "-c", program, file])
-         for n, (program, file) in enumerate(zip(sys.argv[2::2], sys.argv[3::2]))]
-raise SystemExit(Supervisor(roles, patience).run())
+from tests.integration.test_ops_supervisor import PATIENCE, lives, role, replace, stubborn
+work = {"lives": lives, "stubborn": stubborn}[sys.argv[1]]
+roles = [role(f"role-{n}", work, Path(file)) for n, file in enumerate(sys.argv[3:])]
+raise SystemExit(Supervisor(roles, replace(PATIENCE, stop=float(sys.argv[2]))).run())
 """
+
+
+def lives(file: Path, *, finishes: bool = True) -> int:
+    """Be a role that says when it starts and when it finishes, or that will not."""
+    die_with_parent()
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
+    beat_for_supervisor(threading.Event())
+    note(file, "started")
+    while not (asked and finishes):
+        time.sleep(0.02)
+    note(file, "finished")
+    return 0
+
+
+def stubborn(file: Path) -> int:
+    return lives(file, finishes=False)
+
+
+def note(file: Path, words: str) -> None:
+    with file.open("a") as opened:
+        opened.write(f"{words}\n")
+
+
+def executes(*command: str) -> Callable[[], int]:
+    """Return what becomes that program."""
+
+    def work() -> int:
+        os.execv(command[0], command)
+
+    return work
 
 
 def eventually(condition: Callable[[], object], *, seconds: float = 60) -> None:
@@ -64,53 +83,67 @@ def text(path: Path) -> str:
 
 
 def supervise(
-    roles: Sequence[RoleCommand],
+    roles: Sequence[Role],
     until: Callable[[Supervisor], object],
     patience: Patience = PATIENCE,
+    **options: Any,
 ) -> int:
-    """Run a supervisor in this thread until the condition holds."""
-    supervisor = Supervisor(roles, patience)
+    """Run a supervisor until the condition holds; it has no threads, for it forks."""
+    deadline = time.monotonic() + 60
 
-    def watch() -> None:
-        try:
-            eventually(lambda: until(supervisor))
-        finally:
-            supervisor.stop()
+    def may_run() -> bool:
+        assert time.monotonic() < deadline, "it never came true"
+        return not until(supervisor)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    code = supervisor.run()
-    watcher.join()
-    return code
+    supervisor = Supervisor(roles, patience, may_run=may_run, **options)
+    return supervisor.run()
 
 
-def role(name: str, program: str, *arguments: str | Path) -> RoleCommand:
-    return RoleCommand(name, [sys.executable, "-c", program, *map(str, arguments)])
+def role(name: str, work: Callable[..., int], *arguments: Path) -> Role:
+    return Role(name, partial(work, *arguments))
 
 
-def tree(*files: Path, stop: float = 20, program: str = LIVES) -> subprocess.Popen[bytes]:
-    arguments = [part for file in files for part in (program, str(file))]
-    return subprocess.Popen([sys.executable, "-c", TREE, str(stop), *arguments])
+def tree(*files: Path, stop: float = 20, work: str = "lives") -> subprocess.Popen[bytes]:
+    words = [work, str(stop), *map(str, files)]
+    return subprocess.Popen([sys.executable, "-c", TREE, *words])
 
 
 def test_a_role_that_dies_is_started_again_with_a_growing_pause(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     shell = f"date +%s.%N >> {starts}; exit 1"
-    dies = RoleCommand("dies", ["/bin/sh", "-c", shell])
+    dies = Role("dies", executes("/bin/sh", "-c", shell))
     supervise([dies], lambda _: text(starts).count("\n") >= 5)
     at = [float(line) for line in text(starts).split()]
     pauses = [later - earlier for earlier, later in pairwise(at[:4])]
     assert all(pause >= least for pause, least in zip(pauses, (0.05, 0.1, 0.2), strict=True))
 
 
-def test_a_command_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
-    missing = RoleCommand("missing", [str(tmp_path / "no-such-program")])
-    code = supervise([missing], lambda supervisor: supervisor.children[0].failures >= 3)
+def test_a_role_that_raises_is_tried_again() -> None:
+    def fails() -> int:
+        raise LookupError
+
+    code = supervise([role("fails", fails)], lambda supervisor: supervisor.children[0].failures > 2)
     assert code == 0
 
 
+def test_where_there_is_no_room_for_a_process_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    child = Child(Role("waits", executes("/bin/true")), PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", refused)
+        child.tend(0)
+    assert (child.pid, child.failures) == (None, 1)
+    child.tend(10)
+    assert child.pid is not None
+    child.close()
+
+
 def test_a_healthy_while_resets_the_pause() -> None:
-    child = Child(RoleCommand("ends", ["/bin/true"]), replace(PATIENCE, restart=Backoff(1, 100)))
+    child = Child(Role("ends", executes("/bin/true")), replace(PATIENCE, restart=Backoff(1, 100)))
 
     def life(*, began: float, ended: float) -> None:
         child.tend(began)
@@ -129,7 +162,7 @@ def test_a_healthy_while_resets_the_pause() -> None:
 
 
 def test_a_silent_role_is_killed_and_replaced() -> None:
-    child = Child(RoleCommand("hangs", ["/bin/sleep", "600"]), replace(PATIENCE, silent=30))
+    child = Child(Role("hangs", executes("/bin/sleep", "600")), replace(PATIENCE, silent=30))
     child.tend(0)
     first = child.pid
     child.tend(29)
@@ -146,7 +179,7 @@ def test_a_silent_role_is_killed_and_replaced() -> None:
 
 def test_a_stopped_process_goes_silent_and_a_beating_one_does_not(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    child = Child(role("stops", LIVES, log), PATIENCE)
+    child = Child(role("stops", lives, log), PATIENCE)
     child.tend(0)
 
     def has_beaten_since(now: float) -> bool:
@@ -187,8 +220,7 @@ def test_ctrl_c_reaches_the_roles_through_the_supervisor(tmp_path: Path) -> None
 
 def test_a_role_that_will_not_finish_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    stubborn = LIVES.replace("sys.exit(0)", "pass")
-    supervisor = tree(log, stop=0.2, program=stubborn)
+    supervisor = tree(log, stop=0.2, work="stubborn")
     eventually(lambda: "started" in text(log))
     supervisor.terminate()
     assert supervisor.wait(60) == 1
@@ -232,7 +264,7 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             except BlockingIOError:
                 return heard.count("WATCHDOG=1") >= 2 and "READY=1" in heard
 
-        supervise([role("lives", LIVES, tmp_path / "log")], listen)
+        supervise([role("lives", lives, tmp_path / "log")], listen)
         systemd.setblocking(True)
         while heard[-1] != "STATUS=stopping":
             heard.append(systemd.recv(4096).decode())
@@ -248,6 +280,71 @@ def test_a_listening_port_is_seen() -> None:
         port = server.getsockname()[1]
         assert is_listening(port)
     assert not is_listening(port)
+
+
+def test_what_several_share_is_made_after_the_first_have_started(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def prepare() -> None:
+        eventually(lambda: text(first))
+        assert not second.exists()
+        shared.append("made once")
+
+    def tells() -> int:
+        note(second, *shared)
+        return lives(second)
+
+    shared: list[str] = []
+    roles = [role("first", lives, first), Role("second", tells)]
+    assert supervise(roles, lambda _: "started" in text(second), first=1, prepare=prepare) == 0
+    assert text(second) == "made once\nstarted\nfinished\n"
+
+
+def test_where_that_fails_those_that_run_finish(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def prepare() -> None:
+        eventually(lambda: text(log))
+        raise BundleError("no weights")
+
+    with pytest.raises(BundleError, match="no weights"):
+        supervise([role("first", lives, log)], lambda _: False, first=1, prepare=prepare)
+    assert text(log) == "started\nfinished\n"
+
+
+def test_a_role_has_no_descriptor_signal_or_variable_that_is_not_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = tmp_path / "seen"
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+
+    def looks() -> int:
+        files = Path("/proc/self/fd")
+        facts = {
+            "open": sorted(int(file.name) for file in files.iterdir() if file.exists()),
+            "input": str((files / "0").readlink()),
+            "kept": int(os.environ["KEPT"]),
+            "beat": int(os.environ["NODE_BEAT_FD"]),
+            "signals": [signal.getsignal(n) == signal.SIG_DFL for n in (15, 2)],
+            "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+            "notify": "NOTIFY_SOCKET" in os.environ,
+            "group": os.getpgid(0) == os.getpid(),
+            "title": Path("/proc/self/cmdline").read_text().strip("\0 "),
+        }
+        seen.write_text(json.dumps(facts))
+        return lives(tmp_path / "log")
+
+    with (tmp_path / "kept").open("w") as kept, (tmp_path / "stray").open("w"):
+        looker = Role("looks-1", looks, inherits={"KEPT": kept.fileno()})
+        supervise([role("other", lives, tmp_path / "other"), looker], lambda _: text(seen))
+        facts = json.loads(text(seen))
+        assert facts["open"] == sorted({0, 1, 2, kept.fileno(), facts["beat"]})
+    assert facts["input"] == os.devnull
+    assert facts["signals"] == [True, True]
+    assert facts["blocked"] == []
+    assert not facts["notify"]
+    assert facts["group"]
+    assert facts["title"] == "dicom-ai-node: looks-1"
 
 
 def test_the_settings_become_patience() -> None:
