@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dicom_ai_node.audit import FALSE_DISCOVERY_RATE
+
 
 class Depth(StrEnum):
     """How much of a study is asked for."""
@@ -35,7 +37,7 @@ class AuditSpec(BaseModel):
     """At most so many studies."""
     alerts_per_day: float | None = Field(None, gt=0)
     """Budget of image alerts for each day of StudyDate that the audit covers; None: no budget."""
-    false_discovery_rate: float = Field(0.1, gt=0, lt=1)
+    false_discovery_rate: float = Field(FALSE_DISCOVERY_RATE, gt=0, lt=1)
     """Expected share of false ones among the image conflicts (Benjamini-Hochberg)."""
     today: date
     """The day the audit was started: the rules' clock, also when it is resumed later."""

@@ -1,8 +1,8 @@
 """The command line: every command there is, and how each of them ends.
 
 Exit codes: :class:`dicom_ai_node.errors.ExitCode`. A command is imported when it is run, so that
-``--help`` is quick, a receiver never loads torch, and what only reads the database loads neither
-highdicom nor pynetdicom.
+help is quick (:mod:`.outline`), and what only reads the database loads neither highdicom nor
+pynetdicom.
 """
 
 import errno
@@ -46,7 +46,7 @@ model
   model show: Show a bundle: what it is for, what it was trained on, how well it does.
   model verify: Check that a bundle is complete and that its weights are the ones it was made with.
   model export: Write a bundle's network as ONNX, and check that it answers as before.
-monitor
+monitor_group
   monitor: Show error, coverage, sex accuracy and gate refusals against trusted headers, and drift.
 proposals
   proposals list: List proposals, newest first.

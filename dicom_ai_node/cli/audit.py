@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
+from dicom_ai_node.audit import FALSE_DISCOVERY_RATE
 from dicom_ai_node.audit.campaign import AuditSpec, Depth
 from dicom_ai_node.cli import audit_work
 from dicom_ai_node.cli.commands import AsJson, ConfigFile, First, Last, Limit
@@ -21,7 +22,6 @@ from dicom_ai_node.errors import AuditError, ConfigError, StorageError
 from dicom_ai_node.store import Database, audits
 from dicom_ai_node.study import AuditEvent, AuditState
 
-_RATE: float = AuditSpec.model_fields["false_discovery_rate"].default
 Number = Annotated[int, typer.Argument(help="The audit's number, as 'audit list' shows it.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Leave it to the running node and return.")]
 
@@ -56,7 +56,7 @@ class AuditOptions:
     false_discovery_rate: Annotated[
         float,
         typer.Option(help="Share of false ones to expect among the image conflicts (H1 to H3)."),
-    ] = _RATE
+    ] = FALSE_DISCOVERY_RATE
 
     def spec(self, config: Config) -> AuditSpec:
         """Return it as an audit keeps it; ConfigError names an option that cannot be."""
@@ -90,7 +90,7 @@ class AuditOptions:
             raise ConfigError(
                 "--alerts-per-day is of image alerts: it needs images, not --headers-only"
             )
-        if self.false_discovery_rate != _RATE:
+        if self.false_discovery_rate != FALSE_DISCOVERY_RATE:
             raise ConfigError(
                 "--false-discovery-rate is of image conflicts: it needs images, not --headers-only"
             )

@@ -1,19 +1,23 @@
-"""Commands that are imported when they are run, made of plain functions; options they share.
+"""Commands, made of plain functions and imported when they run; options they share.
 
-A function that returns an :class:`Output` gets ``--json``. A parameter that is a dataclass stands
-for its fields, each of them an option.
+Their options come from their :mod:`.outline`. A function that returns an :class:`Output` gets
+``--json``. A parameter that is a dataclass stands for its fields, each of them an option.
 """
 
+import gc
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from dicom_ai_node.cli.outline import has_function, outline
 
 MARKUP: Final = "markdown"
 PLACES = (Path("config/node.toml"), Path("/etc/dicom-ai-node/node.toml"))
@@ -52,45 +56,50 @@ Reason = Annotated[str, typer.Option("--reason", help="Why.")]
 
 
 class Command(TyperCommand):
-    """A command that stands in the help with its first line, and is imported when it is run."""
+    """A command that stands in the help with its first line, and is read when it is meant."""
 
     def __init__(self, name: str, module: str, first_line: str) -> None:
         super().__init__(name, help=first_line, hidden=not first_line)
-        self._module = module
+        function = name.replace("-", "_")
+        self.place = module, "list_" if function == "list" else function
+        """The module of this package that has its function, and the name of that."""
 
-    def imported(self) -> Any:
-        """Return the command itself: the function of its name, or a group that is an app."""
-        module = import_module(f"{__package__}.{self._module}")
-        name = str(self.name).replace("-", "_")
-        found = getattr(module, "list_" if name == "list" else name)
-        app = found
-        if not isinstance(found, typer.Typer):
+    def parsed(self) -> Any:
+        """Return the command with its options: the function of its name, or a group of an app.
+
+        The module of a function is imported when that is called.
+        """
+        if has_function(*self.place):
             app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
-            app.command(self.name)(printed(found))
+            app.command(self.name)(outlined(*self.place))
+        else:
+            app = _member(*self.place)
         command = typer.main.get_command(app)
         command.name = self.name
         return command
 
 
 class CommandGroup(TyperGroup):
-    """Commands of which one is imported when it is run."""
+    """Commands of which one is read when it is meant."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that is meant, imported, and its arguments."""
+        """Return the command that is meant, with its options, and its arguments."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command.imported() if isinstance(command, Command) else command, rest
+        return name, command.parsed() if isinstance(command, Command) else command, rest
 
 
-def printed(function: Callable[..., Any]) -> Callable[..., None]:
-    """Return a function as typer takes it, which prints what it returns."""
+def outlined(module: str, name: str) -> Callable[..., None]:
+    """Return a command's function as typer takes it; its module is imported when it is called."""
+    return printed(outline(module, name), partial(_member, module, name))
+
+
+def printed(
+    header: Callable[..., Any], found: Callable[[], Callable[..., Any]]
+) -> Callable[..., None]:
+    """Return what calls the function that is ``found``, with the options of ``header``."""
     from dicom_ai_node.cli.printing import Output, Whole, print_blocks, print_output
 
-    given = inspect.signature(function, eval_str=True)
-    groups = {
-        name: parameter.annotation
-        for name, parameter in given.parameters.items()
-        if _is_group(parameter)
-    }
+    given = inspect.signature(header, eval_str=True)
     parameters = {parameter.name: parameter for parameter in _spread(given)}
     has_output, takes_json = given.return_annotation is Output, "as_json" in parameters
     if has_output and not takes_json:
@@ -98,19 +107,28 @@ def printed(function: Callable[..., Any]) -> Callable[..., None]:
 
     def run(**values: Any) -> None:
         as_json = values["as_json"] if takes_json else values.pop("as_json", False)
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        found = function(**values)
-        if isinstance(found, Output):
-            print_output(found, as_json=as_json)
-        elif isinstance(found, str):
-            print_blocks([Whole(found)])
+        function = found()
+        for parameter in inspect.signature(function, eval_str=True).parameters.values():
+            if _is_group(parameter):
+                group = parameter.annotation
+                own = {field.name: values.pop(field.name) for field in fields(group)}
+                values[parameter.name] = group(**own)
+        gc.enable()
+        result = function(**values)
+        if isinstance(result, Output):
+            print_output(result, as_json=as_json)
+        elif isinstance(result, str):
+            print_blocks([Whole(result)])
 
     options = list(parameters.values())
-    run.__doc__ = function.__doc__
+    run.__doc__ = header.__doc__
     vars(run)["__signature__"] = given.replace(parameters=options, return_annotation=None)
     run.__annotations__ = {option.name: option.annotation for option in options}
     return run
+
+
+def _member(module: str, name: str) -> Any:
+    return getattr(import_module(f"{__package__}.{module}"), name)
 
 
 def _is_group(parameter: inspect.Parameter) -> bool:

@@ -4,18 +4,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from dicom_ai_node.cli.commands import MARKUP, ConfigFile, Weeks, printed
+from dicom_ai_node.cli.commands import ConfigFile, Weeks
 from dicom_ai_node.cli.common import account, configuration, open_database, person, signed
 from dicom_ai_node.cli.printing import WIDE, Block, Output, when, with_times
 from dicom_ai_node.config import Config
 from dicom_ai_node.monitor.charts import Point, Reference
-from dicom_ai_node.monitor.figures import GROUPS, MonitorFigure, Summary, tabulate
+from dicom_ai_node.monitor.figures import MonitorFigure, Summary, tabulate
 from dicom_ai_node.monitor.measures import Measure
 from dicom_ai_node.monitor.observation import Role, week_name
 from dicom_ai_node.ops.drift import Charts, draw, draw_further
@@ -43,10 +43,7 @@ _MODES = {
 }
 
 
-if TYPE_CHECKING:
-    By = str
-else:
-    By = Literal[tuple(GROUPS)]
+By = Literal["all", "station", "manufacturer", "model", "software", "view", "age", "sex", "week"]
 _OLDER = {
     "mae": {"aged": "n", "absolute": "total"},
     "bias": {"signed": "total", "squared": "squares"},
@@ -171,12 +168,6 @@ def shadow(by: Who, reason: Why, config: ConfigFile = None) -> str:
     Example: dicom-ai-node monitor shadow --by "A. Person" --reason "first weeks of a new bundle"
     """
     return _switch(config, Mode.SHADOW, by, reason)
-
-
-monitor = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
-monitor.callback(invoke_without_command=True)(printed(figures))
-monitor.command("resume")(printed(resume))
-monitor.command("shadow")(printed(shadow))
 
 
 def _switch(

@@ -32,7 +32,7 @@ def serve(config: ConfigFile = None) -> None:
 
     Example: dicom-ai-node serve -c config/node.toml
     """
-    gc.disable()  # imports leave little behind, and to look for it takes a sixth of the start
+    gc.disable()  # until all is imported: to look for what that leaves takes a sixth of the start
     # What the work of numpy is here one thread does; the one that it would have beside, from its
     # import on, could not be forked.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

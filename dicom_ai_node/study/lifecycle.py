@@ -6,9 +6,10 @@ or late event (at-least-once delivery, two processes, a person's click) can neve
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dicom_ai_node.config.stages import StudySettings
+if TYPE_CHECKING:
+    from dicom_ai_node.config.stages import StudySettings
 
 
 class State(StrEnum):
@@ -130,7 +131,7 @@ def step(state: State, event: Event) -> Step:
     return TRANSITIONS[state, event]
 
 
-def closing_time(*, opened_at: float, last_at: float, settings: StudySettings) -> float:
+def closing_time(*, opened_at: float, last_at: float, settings: "StudySettings") -> float:
     """Return when a study closes, given when it was (re)opened and when the last instance came.
 
     Seconds since the epoch, as the arguments. Counted from the last instance, never from the

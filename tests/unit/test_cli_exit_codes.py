@@ -26,7 +26,7 @@ Said = pytest.CaptureFixture[str]
 def commands(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
     """Every command there is, as it is typed."""
     for name, entry in group.commands.items():
-        command = entry.imported() if hasattr(entry, "imported") else entry
+        command = entry.parsed() if hasattr(entry, "parsed") else entry
         if getattr(command, "commands", None):
             yield from commands(command, *path, name)
             if command.invoke_without_command:
@@ -163,7 +163,7 @@ def test_a_group_shows_the_first_line_of_each_command() -> None:
 
     for entry in entries(typer.main.get_command(app)):
         if not entry.hidden:
-            paragraph = entry.imported().help.partition("\n\n")[0]
+            paragraph = entry.parsed().help.partition("\n\n")[0]
             assert entry.help == " ".join(paragraph.split())
 
 

@@ -83,7 +83,7 @@ def area(*, size: Size) -> Output:
 
 def test_a_dataclass_stands_for_its_fields_and_an_answer_brings_json() -> None:
     app = typer.Typer(add_completion=False)
-    app.command()(printed(area))
+    app.command()(printed(area, lambda: area))
     assert CliRunner().invoke(app, ["--width", "4"]).output == "12 cells\n"
     assert CliRunner().invoke(app, ["--width", "4", "--height", "2", "--json"]).output == "8\n"
     assert CliRunner().invoke(app, []).exit_code == ExitCode.USAGE

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from dicom_ai_node.cli import _COMMANDS
 from dicom_ai_node.store import Database
 
 ROOT = Path(__file__).resolve().parents[2]
+PATHS = [
+    line.strip().partition(":")[0] for line in _COMMANDS.splitlines() if line[:3].strip() == ""
+]
 
 
 def test_imports_point_one_way() -> None:
@@ -62,8 +66,11 @@ for command in {commands!r}:
     ("commands", "forbidden"),
     [
         (
-            ["--help", "--version", "proposals --help", "audit --help", "model --help"],
-            {"sqlalchemy", "pydantic_settings", "pydicom", "pynetdicom", "torch", "numpy"},
+            ["--help", "--version", *(f"{path} --help" for path in PATHS)],
+            {
+                *("sqlalchemy", "pydantic_settings", "pydicom", "pynetdicom", "torch", "numpy"),
+                *("alembic", "requests", "structlog", "dicom_ai_node.config"),
+            },
         ),
         (
             [
