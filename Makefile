@@ -65,6 +65,7 @@ attacks: $(VENV)/.developing
 bench: $(VENV)/.developing
 	$(RUN)python -m benchmarks.ingest
 	$(RUN)python -m benchmarks.decode
+	$(RUN)python -m benchmarks.queue
 	$(RUN)python -m benchmarks.audit
 	$(RUN)python -m benchmarks.idle
 	$(RUN)python -m benchmarks.series

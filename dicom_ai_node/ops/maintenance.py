@@ -36,6 +36,7 @@ from dicom_ai_node.store.monitor import drop_observations
 from dicom_ai_node.store.node import forget_silent, note_jump
 from dicom_ai_node.store.patients import forget_chests
 from dicom_ai_node.store.study_queue import close_due
+from dicom_ai_node.store.tallies import fold
 
 Job = tuple[str, Callable[[], object], float]
 """Name, what to do, seconds between two beginnings."""
@@ -80,6 +81,7 @@ class Maintenance:
             ("watch_drift", self.watch_drift, _HOUR),
             ("drop_observations", self.drop_observations, _HOUR),
             ("tidy", self.db.tidy, _HOUR),
+            ("fold_tallies", lambda: fold(self.db), _HOUR),
         ]
         slow: list[Job] = [
             ("reconcile", lambda: self._reconciler.run_when_due(stop), 10),

@@ -93,7 +93,7 @@ class Retention:
     def forget_studies(self, stop: threading.Event) -> int:
         """Remove the rows of studies after ``row_retention_days``; return of how many."""
         days = self.config.storage.row_retention_days
-        drop = partial(forget_studies, self.db)
+        drop = partial(forget_studies, self.db, now=time.time())
         return self._in_bites("studies_forgotten", days, drop, stop) if days else 0
 
     def _in_bites(

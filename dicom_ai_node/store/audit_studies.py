@@ -14,11 +14,11 @@ from sqlalchemy import Connection, Select, func, insert, select, update
 
 from dicom_ai_node.store.audits import is_leased_to
 from dicom_ai_node.store.database import Database, as_record
-from dicom_ai_node.store.tables import audit, audit_study
+from dicom_ai_node.store.tables import audit, audit_study, word
 from dicom_ai_node.study import AuditedState
 
 _ROWS_A_READ = 500
-_WAITING = audit_study.c.state == AuditedState.WAITING
+_WAITING = audit_study.c.state == word(AuditedState.WAITING)
 _KEYS_A_QUERY = 500
 
 

@@ -29,10 +29,12 @@ from dicom_ai_node.store.tables import (
     instance,
     stuck_fill,
     study,
+    word,
 )
 from dicom_ai_node.study import OPEN_STATES, AuditedState, State, closing_time
 
 _ASSOCIATION_LIFE = 60.0
+_COLLECTS = study.c.state == word(State.COLLECTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,14 @@ class Bounds:
 
 def count_ahead(db: Database, bounds: Bounds, *, now: float) -> int:
     """Return how many times lie farther ahead of ``now`` than they were ever written."""
-    with db.read() as connection:
-        counts = [
-            select(func.count()).select_from(column.table).where(column > now + most + SLACK, which)
-            for column, which, most in (*_bounded(bounds), *_collecting())
-        ]
-        return sum(connection.execute(query).scalar_one() for query in counts)
+    counts = [
+        select(func.count())
+        .select_from(column.table)
+        .where(column > now + most + SLACK, which)
+        .scalar_subquery()
+        for column, which, most in (*_bounded(bounds), *_collecting())
+    ]
+    return sum(db.rows(select(*counts))[0])
 
 
 def bring_back(db: Database, bounds: Bounds, *, now: float) -> int:
@@ -79,7 +83,7 @@ def move_along(db: Database, bounds: Bounds, *, jump: float, since: float, now: 
     What was written between ``since`` and ``now``, times of the new clock, was written after it.
     """
     for_turn = (
-        (study.c.last_at, study.c.state == State.COLLECTING),
+        (study.c.last_at, _COLLECTS),
         (forward.c.received_at, forward.c.report_id.is_(None)),
     )
     before = [((column < since) | (column > now)) & which for column, which in for_turn]
@@ -100,14 +104,17 @@ def move_along(db: Database, bounds: Bounds, *, jump: float, since: float, now: 
 def _bounded(bounds: Bounds) -> Iterator[tuple[Column[float], ColumnElement[bool], float]]:
     """Yield each time with the rows of which it matters, and how far ahead it may lie."""
     queued, sending = DELIVERIES.waits, DELIVERIES.works
-    open_studies = select(study.c.study_instance_uid).where(study.c.state.in_(OPEN_STATES))
+    waiting = audit_study.c.state == word(AuditedState.WAITING)
     yield study.c.not_before, STUDIES.waits, LONGEST_RETRY
     yield study.c.lease_until, STUDIES.works, bounds.study_lease
     yield association.c.alive_until, true(), _ASSOCIATION_LIFE
-    yield instance.c.received_at, instance.c.study_instance_uid.in_(open_studies), 0.0
+    for state in OPEN_STATES:  # each has an index of its own
+        open_studies = select(study.c.study_instance_uid).where(study.c.state == word(state))
+        yield instance.c.received_at, instance.c.study_instance_uid.in_(open_studies), 0.0
     yield forward.c.received_at, forward.c.report_id.is_(None), 0.0
     yield delivery.c.lease_until, sending, bounds.delivery_lease
-    yield delivery.c.created_at, queued | sending, 0.0
+    yield delivery.c.created_at, queued, 0.0
+    yield delivery.c.created_at, sending, 0.0
     for name, longest in bounds.destinations.items():
         # A delivery waits as long as its destination, and then as long again.
         yield delivery.c.not_before, queued & (delivery.c.destination == name), 2 * longest
@@ -115,13 +122,12 @@ def _bounded(bounds: Bounds) -> Iterator[tuple[Column[float], ColumnElement[bool
     yield stuck_fill.c.tried_at, true(), 0.0
     yield stuck_fill.c.not_before, true(), FILL_BACKOFF.longest
     yield audit.c.lease_until, audit.c.lease_owner != "", bounds.audit_lease
-    yield audit_study.c.not_before, audit_study.c.state == AuditedState.WAITING, bounds.audit_pause
+    yield audit_study.c.not_before, waiting, bounds.audit_pause
 
 
 def _collecting() -> Iterator[tuple[Column[float], ColumnElement[bool], float]]:
-    collecting = study.c.state == State.COLLECTING
-    yield study.c.opened_at, collecting, 0.0
-    yield study.c.last_at, collecting, 0.0
+    yield study.c.opened_at, _COLLECTS, 0.0
+    yield study.c.last_at, _COLLECTS, 0.0
 
 
 def _set_collecting(
@@ -133,7 +139,7 @@ def _set_collecting(
     latest: float = float("inf"),
 ) -> None:
     """Write the times of collecting studies anew, and when they close."""
-    query = select(study).where(study.c.state == State.COLLECTING, which).with_for_update()
+    query = select(study).where(_COLLECTS, which).with_for_update()
     for row in connection.execute(query).all():
         opened_at = min(row.opened_at + moved, latest)
         last_at = min(row.last_at + moved, latest)

@@ -146,15 +146,15 @@ class Database:
             )
 
     def tidy(self) -> None:
-        """Let SQLite refresh its statistics and shrink its write-ahead log.
+        """Let SQLite shrink its write-ahead log.
 
-        PostgreSQL does the like by itself.
+        It keeps no statistics: of indices over what is open they would say that there is nothing,
+        or nothing at all, and its plans are to follow from the schema alone.
         """
         if self.is_sqlite:
             # Outside any transaction, where a checkpoint can run.
             with self._transaction(self._engine, begin="") as connection:
-                for pragma in ("optimize", "wal_checkpoint(TRUNCATE)"):
-                    connection.exec_driver_sql(f"PRAGMA {pragma}").all()
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
 
     def close(self) -> None:
         """Close all connections."""

@@ -13,14 +13,14 @@ from sqlalchemy import ColumnElement, Connection, exists, select, update
 from dicom_ai_node.store.database import Database, as_record, upsert
 from dicom_ai_node.store.leases import Queue, lease
 from dicom_ai_node.store.lifecycles import apply_event, lock_study, move_deliveries, settle
-from dicom_ai_node.store.reports import StoredFile, files_of
-from dicom_ai_node.store.tables import delivery, destination, report
+from dicom_ai_node.store.reports import StoredFile, files_of_each
+from dicom_ai_node.store.tables import delivery, destination, report, word
 from dicom_ai_node.study import DeliveryEvent, DeliveryState, Event
 
 DELIVERIES = Queue(
     delivery,
-    waits=delivery.c.state == DeliveryState.QUEUED,
-    works=delivery.c.state == DeliveryState.SENDING,
+    waits=delivery.c.state == word(DeliveryState.QUEUED),
+    works=delivery.c.state == word(DeliveryState.SENDING),
 )
 
 
@@ -83,6 +83,7 @@ def claim(
         values = lease(owner, now=now, seconds=lease_seconds)
         values["attempts"] = delivery.c.attempts + 1
         move_deliveries(connection, claimed, DeliveryEvent.CLAIM, **values)
+        files = files_of_each(connection, [row.report_id for row in rows])
         return [
             as_record(
                 ClaimedDelivery,
@@ -90,7 +91,7 @@ def claim(
                 study_uid=row.study_instance_uid,
                 attempts=row.attempts + 1,
                 owner=owner,
-                files=files_of(connection, row.report_id),
+                files=files.get(row.report_id, ()),
             )
             for row in rows
         ]
@@ -161,7 +162,7 @@ def hand_back(db: Database, *, owner: str) -> None:
 
 def requeue_dead(db: Database, *, study_uid: str | None, now: float) -> int:
     """Put dead letters (of one study, or all) back in their queues; return how many."""
-    dead = delivery.c.state == DeliveryState.DEAD
+    dead = delivery.c.state == word(DeliveryState.DEAD)
     if study_uid is not None:
         dead &= delivery.c.study_instance_uid == study_uid
     with db.write() as connection:
@@ -199,10 +200,10 @@ def _settle(
     changes: dict[str, Any],
 ) -> bool:
     """End a delivery, and with its last one the study; return whether it was still under lease."""
-    lock_study(connection, claimed.study_uid)
+    held = lock_study(connection, claimed.study_uid)
     moved = move_deliveries(connection, _under_lease(claimed), event, **changes)
     if moved:
-        settle(connection, claimed.study_uid, now=now)
+        settle(connection, claimed.study_uid, now=now, held=held)
     return bool(moved)
 
 

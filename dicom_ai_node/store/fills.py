@@ -19,13 +19,21 @@ from dicom_ai_node.store.reports import (
     insert_report,
     queue_report,
 )
-from dicom_ai_node.store.tables import analysis, proposal, report, report_file, stuck_fill, study
+from dicom_ai_node.store.tables import (
+    analysis,
+    proposal,
+    report,
+    report_file,
+    stuck_fill,
+    study,
+    word,
+)
 from dicom_ai_node.study import OPEN_STATES, Event
 from dicom_ai_node.study.proposals import ProposalState
 
 BACKOFF = Backoff(first=600.0, longest=3600.0)
 """Before a study's proposals are applied by themselves again."""
-_ACCEPTED = proposal.c.state == ProposalState.ACCEPTED
+_ACCEPTED = proposal.c.state == word(ProposalState.ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True)

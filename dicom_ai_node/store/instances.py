@@ -1,6 +1,7 @@
 """Received instances, and the associations that are still sending."""
 
-from collections.abc import Collection, Iterator
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -9,14 +10,30 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 from dicom_ai_node.answers import ImageRef, Reason
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
 from dicom_ai_node.store import forwards
-from dicom_ai_node.store.database import AnyRow, Database, as_record, insert_missing, inserted
+from dicom_ai_node.store.database import (
+    AnyRow,
+    Database,
+    as_record,
+    insert_missing,
+    inserted,
+    upsert,
+)
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
-from dicom_ai_node.store.tables import association, association_study, instance, quarantine, study
+from dicom_ai_node.store.node import value_of
+from dicom_ai_node.store.tables import (
+    association,
+    association_study,
+    instance,
+    node_value,
+    quarantine,
+    study,
+)
 from dicom_ai_node.study import Event, State, closing_time
 
 _REPORTED = frozenset({State.REPORTED, State.DELIVERED, State.UNDELIVERED})
 """A study that has a result, which ``late_policy = "keep"`` leaves as it is."""
 _PAGE = 500
+_CLASSES = "analysed_classes"
 NO_IMAGE = "no_image"
 """Code of the reason why a study is passed over that has no instance of a class analysed."""
 
@@ -190,6 +207,11 @@ def analyse_classes(db: Database, classes: Collection[str], *, now: float) -> in
     no image of such a class is analysed after all; one that has a result keeps it. Returns how many
     studies that is.
     """
+    said = hashlib.sha256(" ".join(sorted(classes)).encode()).hexdigest()
+    with db.read() as connection:
+        before = value_of(connection, _CLASSES)
+    if before is not None and before.value == said:
+        return 0  # and nothing was filed under another configuration since
     wanted = instance.c.sop_class_uid.in_(sorted(classes))
     now_analysed = (
         select(instance.c.study_instance_uid)
@@ -213,6 +235,7 @@ def analyse_classes(db: Database, classes: Collection[str], *, now: float) -> in
         for uid in studies:
             lock_study(connection, uid)
             apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+        upsert(connection, node_value, name=_CLASSES, value=said, at=now)
     return len(studies)
 
 
@@ -260,9 +283,18 @@ def newest_versions(
     connection: Connection, study_uid: str, *which: ColumnElement[bool]
 ) -> list[AnyRow]:
     """Return the newest version of what came under each UID, in the order in which they came."""
-    query = select(instance).where(instance.c.study_instance_uid == study_uid, *which)
-    rows = connection.execute(query.order_by(instance.c.id))
-    return list({row.sop_instance_uid: row for row in rows}.values())
+    return newest_of_each(connection, [study_uid], *which).get(study_uid, [])
+
+
+def newest_of_each(
+    connection: Connection, study_uids: Sequence[str], *which: ColumnElement[bool]
+) -> dict[str, list[AnyRow]]:
+    """Return the same of several studies, by their UIDs."""
+    query = select(instance).where(instance.c.study_instance_uid.in_(study_uids), *which)
+    found: dict[str, dict[str, AnyRow]] = {}
+    for row in connection.execute(query.order_by(instance.c.id)):
+        found.setdefault(row.study_instance_uid, {})[row.sop_instance_uid] = row
+    return {study_uid: list(rows.values()) for study_uid, rows in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

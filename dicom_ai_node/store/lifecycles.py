@@ -82,7 +82,9 @@ def apply_to_all(
     after, effect = step(before, event)
     if effect is Effect.IGNORE or not study_uids:
         return
-    changes = {"state": after, "updated_at": now} | _effects(effect, reason) | values
+    changes = (
+        {"state": after, "updated_at": now, "trimmed_at": None} | _effects(effect, reason) | values
+    )
     held = study.c.study_instance_uid.in_(study_uids)
     connection.execute(update(study).where(held).values(changes))
     if after is not before:

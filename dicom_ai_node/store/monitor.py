@@ -8,20 +8,20 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from dicom_ai_node.answers import Measured, Outcome
 from dicom_ai_node.monitor.charts import Point, Reference, Sums
 from dicom_ai_node.monitor.observation import Observation, ObservedHead, Role
-from dicom_ai_node.store.database import Database, insert_missing
+from dicom_ai_node.store.database import Database, insert_missing, upsert
 from dicom_ai_node.store.tables import (
     drift_flag,
     drift_reference,
     mode_switch,
     observation,
-    study,
     study_header,
 )
+from dicom_ai_node.store.tallies import tallies
 
 _COLUMNS = (
     observation.c.study_instance_uid,
@@ -33,23 +33,16 @@ _LONGEST = {"manufacturer": 64, "model_name": 64, "station": 64, "software": 64,
 
 
 def save_observations(
-    connection: Connection, uid: str, observations: Sequence[Observation]
+    connection: Connection, uid: str, observations: Sequence[Observation], *, received_at: float
 ) -> None:
-    """Keep what was observed of a study, in place of what the same bundles said earlier."""
-    if not observations:
-        return
-    received = connection.execute(
-        select(study.c.first_at).where(study.c.study_instance_uid == uid)
-    ).scalar_one()
+    """Keep what was observed of a study, in place of what the same bundles said earlier.
+
+    ``received_at`` is when the study first came.
+    """
     for observed in observations:
-        values = row_of(observed) | {"received_at": received}
+        values = row_of(observed) | {"received_at": received_at, "study_instance_uid": uid}
         values |= {name: values[name][:length] for name, length in _LONGEST.items()}
-        same = and_(
-            observation.c.study_instance_uid == uid,
-            observation.c.model_sha256 == observed.model_sha256,
-        )
-        connection.execute(delete(observation).where(same))
-        connection.execute(insert(observation).values(values))
+        upsert(connection, observation, **values)
 
 
 def row_of(observed: Observation) -> dict[str, Any]:
@@ -88,15 +81,12 @@ def newest_bundle(db: Database, role: Role) -> tuple[str, Mapping[str, ObservedH
 
     '' and no head when none has.
     """
-    query = (
-        select(observation.c.model_sha256, observation.c.heads)
-        .where(observation.c.role == role)
-        .order_by(observation.c.received_at.desc(), observation.c.study_instance_uid)
-        .limit(1)
-    )
     with db.read() as connection:
-        row = connection.execute(query).first()
-    return (row.model_sha256, _heads(row.heads)) if row else ("", {})
+        _, last = _observers(connection, role)
+        if not last:
+            return "", {}
+        newest = max(last, key=lambda sha256: last[sha256])
+        return newest, _heads_at(connection, newest, role, last[newest])
 
 
 def further_bundles(db: Database) -> dict[str, Mapping[str, ObservedHead]]:
@@ -105,22 +95,42 @@ def further_bundles(db: Database) -> dict[str, Mapping[str, ObservedHead]]:
     In the order in which they first did; the heads are those of its last observation. A bundle that
     is the live one by now is none.
     """
-    first, last = func.min(observation.c.received_at), func.max(observation.c.received_at)
-    named = (
-        select(observation.c.model_sha256, last.label("at"))
-        .where(observation.c.role == Role.FURTHER)
-        .where(observation.c.model_sha256 != newest_bundle(db, Role.LIVE)[0])
-        .group_by(observation.c.model_sha256)
-        .order_by(first, observation.c.model_sha256)
-    )
-    found: dict[str, Mapping[str, ObservedHead]] = {}
+    live = newest_bundle(db, Role.LIVE)[0]
     with db.read() as connection:
-        for sha256, at in connection.execute(named).all():
-            query = select(observation.c.heads).where(
-                observation.c.model_sha256 == sha256, observation.c.received_at == at
-            )
-            found[sha256] = _heads(connection.execute(query.limit(1)).scalar_one())
-    return found
+        first, last = _observers(connection, Role.FURTHER)
+        return {
+            sha256: _heads_at(connection, sha256, Role.FURTHER, last[sha256])
+            for sha256 in sorted(first, key=lambda name: (first[name], name))
+            if sha256 != live
+        }
+
+
+def _observers(connection: Connection, role: Role) -> tuple[dict[str, float], dict[str, float]]:
+    """Return when each bundle first and last observed in ``role``, by its weights' SHA-256."""
+    counted = tallies(connection, "observation")["observation"]
+    first, last = {}, {}
+    for sha256 in (name for name, state in counted if state == role):
+        at = select(observation.c.received_at).where(
+            observation.c.model_sha256 == sha256, observation.c.role == role
+        )
+        ends = (observation.c.received_at, observation.c.received_at.desc())
+        first[sha256], last[sha256] = (
+            connection.execute(at.order_by(end).limit(1)).scalar_one() for end in ends
+        )
+    return first, last
+
+
+def _heads_at(
+    connection: Connection, sha256: str, role: Role, at: float
+) -> dict[str, ObservedHead]:
+    query = (
+        select(observation.c.heads)
+        .where(observation.c.model_sha256 == sha256, observation.c.received_at == at)
+        .where(observation.c.role == role)
+        .order_by(observation.c.study_instance_uid)
+        .limit(1)
+    )
+    return _heads(connection.execute(query).scalar_one())
 
 
 def drop_observations(db: Database, *, before: float) -> int:

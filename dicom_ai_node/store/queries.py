@@ -1,10 +1,11 @@
 """What a person or a program asks: studies one by one, and what there is in numbers. Reads only."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import ColumnElement, func, select, tuple_, union_all
 
 from dicom_ai_node.store.database import AnySelect, Database
 from dicom_ai_node.store.reports import FORWARDED
@@ -16,13 +17,19 @@ from dicom_ai_node.store.tables import (
     destination,
     forward,
     instance,
-    quarantine,
     report,
     study,
     study_header,
     transition,
+    word,
 )
+from dicom_ai_node.store.tallies import tallies
 from dicom_ai_node.study import OPEN_DELIVERIES, OPEN_STATES, State
+
+_ENDED = tuple(state for state in State if state not in OPEN_STATES)
+"""The states of ``ix_study_listed``, in its words."""
+
+_STUDIES_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +76,63 @@ def find(
     flagged: bool | None = None,
     since: float | None = None,
     until: float | None = None,
+    after: tuple[float, str] | None = None,
     limit: int = 100,
 ) -> list[StudyRow]:
-    """Return studies, the newest first; ``since`` and ``until`` bound when they first came."""
-    query = _studies().order_by(study.c.first_at.desc()).limit(limit)
-    if states:
-        query = query.where(study.c.state.in_(states))
-    if flagged is not None:
-        query = query.where(study.c.flagged.is_(flagged))
-    if since is not None:
-        query = query.where(study.c.first_at >= since)
-    if until is not None:
-        query = query.where(study.c.first_at < until)
-    return [StudyRow(**row._mapping) for row in db.rows(query)]
+    """Return studies, the newest first; ``since`` and ``until`` bound when they first came.
+
+    ``after`` is the place of a study (:func:`place_of`): those that follow it in the list.
+    """
+    place = _PLACE
+    within = [study.c.first_at >= since] if since is not None else []
+    within += [study.c.first_at < until] if until is not None else []
+    if after is not None:
+        within.append(tuple_(*place) < tuple_(*after))
+    parts = [
+        select(*place).where(*which, *within).order_by(*order).limit(limit)
+        for order, which in _ranges(states, flagged)
+    ]
+    found: list[StudyRow] = []
+    with db.read() as connection:
+        listed = [tuple(row) for part in parts for row in connection.execute(part)]
+        uids = [uid for _, uid in sorted(listed, reverse=True)[:limit]]
+        for start in range(0, len(uids), _STUDIES_A_QUERY):
+            some = uids[start : start + _STUDIES_A_QUERY]
+            rows = connection.execute(_studies().where(study.c.study_instance_uid.in_(some)))
+            known = {row.study_instance_uid: row for row in rows}
+            found += [StudyRow(**known[uid]._mapping) for uid in some]
+    return found
+
+
+def place_of(db: Database, study_uid: str) -> tuple[float, str] | None:
+    """Return where a study stands in the list, None when it is unknown."""
+    first_at = db.scalar(select(study.c.first_at).where(study.c.study_instance_uid == study_uid))
+    return None if first_at is None else (first_at, study_uid)
+
+
+_PLACE = (study.c.first_at, study.c.study_instance_uid)
+_NEWEST = tuple(column.desc() for column in _PLACE)
+
+
+def _ranges(
+    states: Sequence[State], flagged: bool | None
+) -> Iterator[tuple[Sequence[ColumnElement[Any]], Sequence[ColumnElement[bool]]]]:
+    """Yield order and conditions of the parts of a list, each of which is a range of an index."""
+    if not states and flagged is None:
+        yield _NEWEST, ()
+        return
+    ended = study.c.state.in_([word(state) for state in _ENDED])
+    for state in states or State:
+        of_state = study.c.state == word(state)
+        if state in _ENDED:
+            for value in (True, False, None) if flagged is None else (flagged,):
+                yield _NEWEST, (of_state, ended, study.c.flagged.is_(value))
+        else:  # few at any time: found by their own index and sorted, not looked for by age
+            order = ((study.c.first_at + 0.0).desc(), study.c.study_instance_uid.desc())
+            yield (
+                order,
+                (of_state,) if flagged is None else (of_state, study.c.flagged.is_(flagged)),
+            )
 
 
 def show(db: Database, study_uid: str) -> StudyDetail | None:
@@ -185,42 +236,66 @@ class Overview:
 
 
 def overview(db: Database, *, now: float) -> Overview:
-    """Count everything in one transaction."""
-    count = func.count()
-    # Collecting counts from when the study was opened, the rest from its last instance.
-    collecting = study.c.state == State.COLLECTING
-    since = func.min(case((collecting, study.c.opened_at), else_=study.c.last_at))
-    studies = select(study.c.state, count, since).group_by(study.c.state)
-    queues = select(
-        delivery.c.destination, delivery.c.state, count, func.min(delivery.c.created_at)
-    ).group_by(delivery.c.destination, delivery.c.state)
+    """Count everything in one transaction. Nothing of it costs more the more is done."""
     with db.read() as connection:
-
-        def number(query: Select[int]) -> int:
-            return connection.execute(query).scalar_one()
-
-        by_state = {row[0]: row for row in connection.execute(studies)}
-        queued = connection.execute(queues).all()
+        known = tallies(connection, "study", "delivery", "instance", "report", "quarantine")
+        waits = connection.execute(_waits(now)).one()
         oldest: dict[str, float] = {}
-        for name, state, _, at in queued:
-            if state in OPEN_DELIVERIES:
-                oldest[name] = min(at, oldest.get(name, at))
+        for name, at in connection.execute(_OLDEST):
+            oldest[name] = min(at, oldest.get(name, at))
+        failures = {row.name: row.failures for row in connection.execute(select(destination))}
         images, reports = forgotten(connection)
-        own = report.c.kind.not_in(FORWARDED)
-        return Overview(
-            studies={state: by_state[state][1] if state in by_state else 0 for state in State},
-            deliveries={(name, state): number for name, state, number, _ in queued},
-            oldest_study={state: by_state[state][2] for state in OPEN_STATES if state in by_state},
-            oldest_delivery=oldest,
-            failures={row.name: row.failures for row in connection.execute(select(destination))},
-            instances=number(select(count).select_from(instance)) + images,
-            dropped=number(select(func.count(instance.c.dropped_at))) + images,
-            quarantined=number(select(count).select_from(quarantine)),
-            forwards_waiting=number(select(count).where(forward.c.report_id.is_(None))),
-            reports=number(select(count).where(own)) + reports,
-            invalid_reports=number(select(count).where(report.c.quarantined != "")),
-            associations=number(select(count).where(association.c.alive_until >= now)),
-        )
+    studies = {state: known["study"].get(("", state), 0) for state in State}
+    files = {state: known["instance"].get(("", state), 0) for state in ("kept", "dropped")}
+    made: Counter[str] = Counter()
+    for (kind, state), count in known["report"].items():
+        made["invalid"] += count if state == "invalid" else 0
+        made["own"] += count if kind not in FORWARDED else 0
+    since = zip(OPEN_STATES, waits[: len(OPEN_STATES)], strict=True)
+    return Overview(
+        studies=studies,
+        deliveries={(name, state): count for (name, state), count in known["delivery"].items()},
+        oldest_study={state: at for state, at in since if at is not None},
+        oldest_delivery=oldest,
+        failures=failures,
+        instances=files["kept"] + files["dropped"] + images,
+        dropped=files["dropped"] + images,
+        quarantined=sum(known["quarantine"].values()),
+        forwards_waiting=waits.forwards,
+        reports=made["own"] + reports,
+        invalid_reports=made["invalid"],
+        associations=waits.associations,
+    )
+
+
+_OLDEST = union_all(
+    *(
+        select(delivery.c.destination, func.min(delivery.c.created_at))
+        .where(delivery.c.state == word(state))
+        .group_by(delivery.c.destination)
+        for state in OPEN_DELIVERIES
+    )
+)
+"""When the oldest of each destination was queued, in each open state."""
+
+
+def _waits(now: float) -> AnySelect:
+    """Return the query for when the oldest study of each open state began to wait, and for what
+    else there is only little of at any time."""
+    count = func.count()
+    waiting = select(count).where(forward.c.report_id.is_(None))
+    connected = select(count).where(association.c.alive_until >= now)
+    return select(
+        *(
+            # Collecting counts from when the study was opened, the rest from its last instance.
+            select(func.min(study.c.opened_at if state is State.COLLECTING else study.c.last_at))
+            .where(study.c.state == word(state))
+            .scalar_subquery()
+            for state in OPEN_STATES
+        ),
+        waiting.scalar_subquery().label("forwards"),
+        connected.scalar_subquery().label("associations"),
+    )
 
 
 def newest_model(db: Database) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
 """Reports of an analysis, and the deliveries that they need."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, Select, delete, exists, insert, or_, select, update
@@ -116,12 +116,22 @@ def has_reports(connection: Connection, analysis_id: int | None) -> bool:
 
 def files_of(connection: Connection, report_id: int) -> tuple[StoredFile, ...]:
     """Return the files of a report, best first."""
+    return files_of_each(connection, [report_id]).get(report_id, ())
+
+
+def files_of_each(
+    connection: Connection, report_ids: Sequence[int]
+) -> dict[int, tuple[StoredFile, ...]]:
+    """Return the same of several reports, by their ids."""
     query = (
         select(report_file)
-        .where(report_file.c.report_id == report_id)
+        .where(report_file.c.report_id.in_(report_ids))
         .order_by(report_file.c.position)
     )
-    return tuple(as_record(StoredFile, row) for row in connection.execute(query))
+    found: dict[int, tuple[StoredFile, ...]] = {}
+    for row in connection.execute(query):
+        found[row.report_id] = (*found.get(row.report_id, ()), as_record(StoredFile, row))
+    return found
 
 
 def insert_report(
@@ -179,15 +189,20 @@ def queue_missing(
     destinations: Mapping[str, frozenset[str]],
     *,
     now: float,
-) -> None:
-    """Queue the reports of an analysis for each destination that gets their kind, once each."""
+) -> bool:
+    """Queue the reports of an analysis for each destination that gets their kind, once each.
+
+    Returns whether any was not yet.
+    """
+    queued = False
     sendable = select(report.c.id, report.c.kind).where(
         report.c.analysis_id == analysis_id, report.c.quarantined == ""
     )
     for row in connection.execute(sendable).all():
         for name, kinds in destinations.items():
             if row.kind in kinds:
-                queue_report(connection, row.id, study_uid, name, now=now)
+                queued |= queue_report(connection, row.id, study_uid, name, now=now)
+    return queued
 
 
 def discard_quarantined(connection: Connection, analysis_id: int) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select
+from sqlalchemy import Connection, exists, insert, literal_column, select
 
 from dicom_ai_node.answers import ModelIdentity, Reason
 from dicom_ai_node.likeness import Embedding
@@ -20,10 +20,10 @@ from dicom_ai_node.store.reports import (
     has_reports,
     insert_report,
     queue_missing,
+    queue_report,
     restore_files,
-    same_result,
 )
-from dicom_ai_node.store.study_queue import ClaimedStudy, holds
+from dicom_ai_node.store.study_queue import ClaimedStudy, hold
 from dicom_ai_node.store.tables import analysis, instance, study
 from dicom_ai_node.study import Event
 from dicom_ai_node.types import FillProposal
@@ -77,17 +77,17 @@ def finish(
     """
     study_uid = claimed.study_uid
     with db.write() as connection:
-        if not holds(connection, claimed):
+        held = hold(connection, claimed)
+        if held is None:
             return False
         if header is not None:
             save_header(connection, study_uid, header)
         if new.keeps_chest:
             save_chest(connection, study_uid, new.chest)
-        save_observations(connection, study_uid, new.observations)
-        known, repeated = _kept(connection, claimed, new, now=now)
+        save_observations(connection, study_uid, new.observations, received_at=held.first_at)
         withheld = new.inferred and mode_now(connection) is Mode.SHADOW
-        if not withheld:
-            queue_missing(connection, known, study_uid, destinations, now=now)
+        sent_to = {} if withheld else destinations
+        kept = _keep(connection, claimed, new, sent_to, now=now)
         faulty = any(report.quarantined for report in new.reports)
         if new.proposals is not None and not faulty:
             record_proposals(
@@ -97,35 +97,58 @@ def finish(
                 auto_accept=new.auto_accept,
                 networks=new.networks,
                 station=new.station,
-                repeated=repeated,
+                repeated=kept.is_repeated,
                 now=now,
             )
         if faulty:
             event = Event.GIVE_UP
-        elif has_reports(connection, known):
+        elif kept.has_reports:
             event, reason = (Event.NOTHING, WITHHELD) if withheld else (Event.RESULT, reason)
         else:
             event = Event.NOTHING
-        apply_event(connection, study_uid, event, now=now, reason=reason, flagged=new.flagged)
-        settle(connection, study_uid, now=now)
+        flagged = new.flagged
+        apply_event(
+            connection, study_uid, event, now=now, reason=reason, held=held, flagged=flagged
+        )
+        if not kept.is_queued:
+            settle(connection, study_uid, now=now)
         return True
 
 
-def _kept(
-    connection: Connection, claimed: ClaimedStudy, new: NewAnalysis, *, now: float
-) -> tuple[int, bool]:
-    """The row of a result, and whether it only repeats the newest of its study.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What became of a result."""
 
-    A result whose key is known has one, unless its reports were quarantined: those are made anew.
+    is_repeated: bool
+    """It is the newest one of its study once more."""
+    has_reports: bool
+    is_queued: bool
+    """Something of it was queued just now."""
+
+
+def _keep(
+    connection: Connection,
+    claimed: ClaimedStudy,
+    new: NewAnalysis,
+    destinations: Mapping[str, frozenset[str]],
+    *,
+    now: float,
+) -> _Kept:
+    """Store a result and queue its reports.
+
+    A result whose key is known is stored already, unless its reports were quarantined: those are
+    made anew.
     """
     study_uid = claimed.study_uid
-    mine = analysis.c.study_instance_uid == study_uid
-    newest = connection.scalar(select(func.max(analysis.c.id)).where(mine))
-    known = connection.scalar(same_result(study_uid, new.result_key))
-    repeated = known is not None and known == newest
+    query = select(analysis.c.id, analysis.c.result_key)
+    mine = query.where(analysis.c.study_instance_uid == study_uid).order_by(analysis.c.id)
+    results = connection.execute(mine).all()
+    known = next((row.id for row in results if row.result_key == new.result_key), None)
+    is_repeated = known is not None and known == results[-1].id
     if known is not None and not discard_quarantined(connection, known):
         restore_files(connection, new.reports)
-        return known, repeated
+        is_queued = queue_missing(connection, known, study_uid, destinations, now=now)
+        return _Kept(is_repeated, has_reports(connection, known), is_queued)
     row = insert(analysis).values(
         study_instance_uid=study_uid,
         result_key=new.result_key,
@@ -134,9 +157,13 @@ def _kept(
         result=new.result,
     )
     created = int(connection.execute(row.returning(analysis.c.id)).scalar_one())
+    is_queued = False
     for report in new.reports:
-        insert_report(connection, study_uid, report, analysis_id=created)
-    return created, repeated
+        report_id = insert_report(connection, study_uid, report, analysis_id=created)
+        for name, kinds in destinations.items():
+            if report.kind in kinds and not report.quarantined:
+                is_queued |= queue_report(connection, report_id, study_uid, name, now=now)
+    return _Kept(is_repeated, bool(new.reports), is_queued)
 
 
 def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:
@@ -145,7 +172,7 @@ def requeue_withheld(db: Database, *, now: float) -> tuple[int, int]:
     An unchanged result is sent as it was kept. Returns how many there are, and how many others have
     lost their images to retention and stay as they are.
     """
-    held = study.c.reason_code == WITHHELD.code
+    held = study.c.reason_code == literal_column(f"'{WITHHELD.code}'")
     has_images = exists().where(
         instance.c.study_instance_uid == study.c.study_instance_uid,
         instance.c.analysable,

@@ -7,14 +7,18 @@ from sqlalchemy import Connection, exists, or_, select
 from dicom_ai_node.answers import ImageRef, Reason
 from dicom_ai_node.config.stages import StudySettings
 from dicom_ai_node.store.database import AnyRow, Database, as_record
-from dicom_ai_node.store.instances import StoredInstance, newest_versions
+from dicom_ai_node.store.instances import StoredInstance, newest_of_each
 from dicom_ai_node.store.leases import Queue, lease
-from dicom_ai_node.store.lifecycles import apply_event, lock_study, settle
+from dicom_ai_node.store.lifecycles import apply_event, apply_to_all, lock_study, settle
 from dicom_ai_node.store.patients import forget_unanswered
-from dicom_ai_node.store.tables import association, association_study, study
+from dicom_ai_node.store.tables import association, association_study, study, word
 from dicom_ai_node.study import Event, State
 
-STUDIES = Queue(study, waits=study.c.state == State.READY, works=study.c.state == State.ANALYSING)
+STUDIES = Queue(
+    study,
+    waits=study.c.state == word(State.READY),
+    works=study.c.state == word(State.ANALYSING),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,12 @@ def claim(
         rows = connection.execute(STUDIES.locked(query)).all()
         first_attempts = [row for row in rows if not row.attempts]
         claimed = rows[:1] if rows and rows[0].attempts else first_attempts
-        for row in claimed:
-            values = lease(owner, now=now, seconds=lease_seconds) | {"attempts": row.attempts + 1}
-            apply_event(connection, row.study_instance_uid, Event.CLAIM, now=now, **values)
-        return [_claimed(connection, row, owner) for row in claimed]
+        uids = [row.study_instance_uid for row in claimed]
+        values = lease(owner, now=now, seconds=lease_seconds)
+        values["attempts"] = study.c.attempts + 1
+        apply_to_all(connection, uids, State.READY, Event.CLAIM, now=now, **values)
+        images = newest_of_each(connection, uids)
+        return [_claimed(row, images.get(row.study_instance_uid, []), owner) for row in claimed]
 
 
 def hand_back(db: Database, *, owner: str, now: float) -> None:
@@ -69,12 +75,12 @@ def hand_back(db: Database, *, owner: str, now: float) -> None:
             apply_event(connection, study_uid, event, now=now, attempts=attempts, reason=reason)
 
 
-def holds(connection: Connection, claimed: ClaimedStudy) -> bool:
-    """Lock a study; return whether it is still under that lease and at that revision."""
-    lock_study(connection, claimed.study_uid)
-    mine = STUDIES.held_by(claimed.owner) & (study.c.study_instance_uid == claimed.study_uid)
-    same = STUDIES.any(mine & (study.c.revision == claimed.revision))
-    return connection.execute(same).scalar_one()
+def hold(connection: Connection, claimed: ClaimedStudy) -> AnyRow | None:
+    """Lock a study and return its row, None unless it is still under that lease and revision."""
+    row = lock_study(connection, claimed.study_uid)
+    if row is None or (row.state, row.lease_owner) != (State.ANALYSING, claimed.owner):
+        return None
+    return row if row.revision == claimed.revision else None
 
 
 def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]:
@@ -89,24 +95,25 @@ def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]
     )
     due = (
         select(study.c.study_instance_uid)
-        .where(study.c.state == State.COLLECTING, study.c.closes_at <= now)
+        .where(study.c.state == word(State.COLLECTING), study.c.closes_at <= now)
         .where(or_(study.c.opened_at <= now - settings.max_wait_seconds, ~sending))
     )
     if not db.scalar(select(due.exists())):
         return []
     with db.write() as connection:
         study_uids = list(connection.scalars(due.with_for_update(skip_locked=True)))
-        for study_uid in study_uids:
-            apply_event(connection, study_uid, Event.QUIET, now=now)
+        apply_to_all(connection, study_uids, State.COLLECTING, Event.QUIET, now=now)
         return study_uids
 
 
 def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> bool:
     """End a study in which there is nothing to analyse."""
     with db.write() as connection:
-        if not holds(connection, claimed):
+        held = hold(connection, claimed)
+        if held is None:
             return False
-        apply_event(connection, claimed.study_uid, Event.NOTHING, now=now, reason=reason)
+        event = Event.NOTHING
+        apply_event(connection, claimed.study_uid, event, now=now, reason=reason, held=held)
         settle(connection, claimed.study_uid, now=now)
         return True
 
@@ -116,7 +123,7 @@ def fail(
 ) -> bool:
     """Give a study back after an error; without ``retry_at`` it is failed for good."""
     with db.write() as connection:
-        if not holds(connection, claimed):
+        if hold(connection, claimed) is None:
             return False
         study_uid = claimed.study_uid
         if retry_at is None:
@@ -147,8 +154,7 @@ def _take_back(connection: Connection, max_attempts: int, now: float) -> None:
         apply_event(connection, row.study_instance_uid, event, now=now, reason=reason)
 
 
-def _claimed(connection: Connection, row: AnyRow, owner: str) -> ClaimedStudy:
-    newest = newest_versions(connection, row.study_instance_uid)
+def _claimed(row: AnyRow, newest: list[AnyRow], owner: str) -> ClaimedStudy:
     analysed = [version for version in newest if version.analysable and version.dropped_at is None]
     return ClaimedStudy(
         study_uid=row.study_instance_uid,

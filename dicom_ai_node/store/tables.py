@@ -1,9 +1,13 @@
 """The tables. Times are seconds since the epoch, UTC; enumerations are stored as their text.
 
 The two queues (studies to analyse, deliveries to send) have partial indexes over what is open, so
-that the cost of a claim does not grow with the number of finished rows.
+that the cost of a claim does not grow with the number of finished rows; so has what retention is to
+remove one day. A state that such an index is about stands in a query as :func:`word`. What is
+counted over all that ever was is kept in ``tally``, by triggers of migration 0014: a later one that
+replaces a table of SQLite (``batch_alter_table``) has to make its triggers again.
 """
 
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -20,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -46,6 +52,11 @@ def partial_index(name: str, *of: str, where: str, unique: bool = False) -> Inde
     return Index(name, *of, unique=unique, sqlite_where=only, postgresql_where=only)
 
 
+def word(state: StrEnum) -> ColumnElement[str]:
+    """Return a state as it stands in the statement, where a plan is made before it is bound."""
+    return literal_column(f"'{state}'", String)
+
+
 study = Table(
     "study",
     metadata,
@@ -61,10 +72,22 @@ study = Table(
     Column("lease_owner", String(64), nullable=False, default=""),
     Column("lease_until", Float, nullable=False, default=0.0),
     Column("updated_at", Float, nullable=False),
+    Column("trimmed_at", Float),
     partial_index("ix_study_closing", "closes_at", where="state = 'collecting'"),
-    partial_index("ix_study_claim", "not_before", where="state = 'ready'"),
+    partial_index("ix_study_claim", "not_before", "last_at", where="state = 'ready'"),
     partial_index("ix_study_lease", "lease_until", where="state = 'analysing'"),
-    Index("ix_study_updated", "updated_at"),
+    partial_index("ix_study_withheld", "study_instance_uid", where="reason_code = 'withheld'"),
+    partial_index(
+        "ix_study_done",
+        "updated_at",
+        where="state IN ('delivered', 'skipped') AND trimmed_at IS NULL",
+    ),
+    Index("ix_study_newest", "first_at", "study_instance_uid"),
+    partial_index(
+        "ix_study_listed",
+        *("state", "flagged", "first_at", "study_instance_uid"),
+        where="state IN ('reported', 'delivered', 'undelivered', 'skipped', 'failed')",
+    ),
 )
 
 transition = Table(
@@ -114,6 +137,7 @@ instance = Table(
     UniqueConstraint("sop_instance_uid", "digest"),
     Index("ix_instance_study", "study_instance_uid"),
     Index("ix_instance_digest", "digest"),
+    partial_index("ix_instance_kept", "study_instance_uid", where="dropped_at IS NULL"),
 )
 
 study_header = Table(
@@ -156,6 +180,7 @@ report = Table(
     Column("kind", String(8), nullable=False),
     Column("quarantined", Text, nullable=False, default=""),
     Index("ix_report_study", "study_instance_uid"),
+    Index("ix_report_analysis", "analysis_id"),
 )
 
 report_file = Table(
@@ -167,6 +192,7 @@ report_file = Table(
     Column("position", Integer, nullable=False),
     Column("path", Text, nullable=False),
     Index("ix_report_file_report", "report_id"),
+    partial_index("ix_report_file_kept", "report_id", where="path <> ''"),
 )
 
 delivery = Table(
@@ -187,8 +213,9 @@ delivery = Table(
     Column("status", Integer),
     Column("error", Text, nullable=False, default=""),
     UniqueConstraint("report_id", "destination"),
-    partial_index("ix_delivery_open", "destination", "not_before", where="state = 'queued'"),
+    partial_index("ix_delivery_open", "destination", "not_before", "id", where="state = 'queued'"),
     partial_index("ix_delivery_lease", "lease_until", where="state = 'sending'"),
+    partial_index("ix_delivery_dead", "study_instance_uid", where="state = 'dead'"),
     Index("ix_delivery_study", "study_instance_uid"),
 )
 
@@ -200,7 +227,10 @@ forward = Table(
     Column("received_at", Float, nullable=False),
     Column("report_id", Integer, ForeignKey(report.c.id)),
     Column("note", Text, nullable=False, default=""),
-    partial_index("ix_forward_waiting", "received_at", where="report_id IS NULL"),
+    partial_index(
+        "ix_forward_waiting", "study_instance_uid", "received_at", where="report_id IS NULL"
+    ),
+    Index("ix_forward_study", "study_instance_uid"),
 )
 
 destination = Table(
@@ -302,6 +332,7 @@ proposal = Table(
     Column("state", String(16), nullable=False),
     *columns(Float, "created_at", "updated_at"),
     Index("ix_proposal_study", "study_instance_uid"),
+    Index("ix_proposal_state", "state", "id"),
     partial_index(
         "uq_proposal_live",
         "study_instance_uid",
@@ -391,4 +422,14 @@ node_value = Table(
     Column("name", String(32), primary_key=True),
     Column("at", Float, nullable=False),
     Column("value", Text, nullable=False),
+)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("state", String(16), primary_key=True),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
 )

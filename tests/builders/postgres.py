@@ -57,8 +57,10 @@ def _beside(server_url: str, name: str) -> str:
 
 
 @contextmanager
-def running_server(programs: Path) -> Iterator[str]:
+def running_server(programs: Path, *, durable: bool = False) -> Iterator[str]:
     """Run a server on a free port of 127.0.0.1 and yield its SQLAlchemy URL.
+
+    Unless it is ``durable`` nothing has to be on the disk: no test cuts the power.
 
     PostgreSQL refuses to run as root, so root becomes the user ``postgres`` for it.
     """
@@ -68,8 +70,8 @@ def running_server(programs: Path) -> Iterator[str]:
     if become:
         shutil.chown(folder, "postgres")
     port = free_port()
-    # No test cuts the power: nothing has to be on the disk.
-    options = f"-c listen_addresses=127.0.0.1 -c fsync=off -p {port} -k {folder}"
+    fsync = "on" if durable else "off"
+    options = f"-c listen_addresses=127.0.0.1 -c fsync={fsync} -p {port} -k {folder}"
     control = [*become, str(programs / "pg_ctl"), "-D", str(data), "-w"]
     quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
     initdb = [*become, str(programs / "initdb"), "-D", str(data), "-U", "node", "-A", "trust"]

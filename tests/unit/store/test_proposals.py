@@ -31,7 +31,9 @@ from dicom_ai_node.store.tables import delivery, proposal, proposal_event, study
 from dicom_ai_node.study import State
 from dicom_ai_node.study.proposals import POLICY, Decision, ProposalState
 from dicom_ai_node.types import FillProposal, ProposalSource
+from tests.builders.databases import copy_rows
 from tests.builders.rows import CR, TIMING, claim_one, file_instance
+from tests.unit.store.test_schema import upgraded_to
 
 S, P = ProposalSource, ProposalState
 STUDY = "1.1"
@@ -399,31 +401,15 @@ def test_no_network_is_said_of_what_none_inferred(db: Database) -> None:
 
 
 def test_a_proposal_from_before_the_network_was_kept_is_of_the_newest_result_then(
-    db: Database,
+    sqlite_db: Database, empty_db: Database
 ) -> None:
-    analyse(db, age(), model=OLD, now=100)
-    analyse(db, age(), key="k2", model=NEW, now=200)
+    analyse(sqlite_db, age(), model=OLD, now=100)
+    analyse(sqlite_db, age(), key="k2", model=NEW, now=200)
+    db = empty_db
+    upgraded_to(db, "0007")
+    copy_rows(sqlite_db, db)
     with db.write() as connection:
         connection.exec_driver_sql("UPDATE proposal SET model = NULL")
-        for added in ("recorded", "station"):
-            connection.exec_driver_sql(f"ALTER TABLE proposal DROP COLUMN {added}")
-        for table in ("proposal_event", "mode_switch"):
-            connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN account")
-        for added in ("gate", "recorded", "heads"):
-            connection.exec_driver_sql(f"ALTER TABLE observation DROP COLUMN {added}")
-        connection.exec_driver_sql("ALTER TABLE observation ADD COLUMN sex VARCHAR(1)")
-        for dropped in ("age", "mu", "low90", "high90", "probability_female"):
-            connection.exec_driver_sql(f"ALTER TABLE observation ADD COLUMN {dropped} FLOAT")
-        for undone in (
-            "DROP TABLE study_chest",
-            "ALTER TABLE audit_study DROP COLUMN embedding",
-            "ALTER TABLE observation DROP COLUMN measured",
-            "DROP TABLE node_value",
-            "DROP INDEX ix_instance_digest",
-            "ALTER TABLE audit DROP COLUMN not_audited",
-        ):
-            connection.exec_driver_sql(undone)
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0007'")
     db.upgrade()
     (one,) = proposals.find(db)
     assert (one.model, network_of(db, one)) == (None, OLD)

@@ -15,18 +15,32 @@ from dicom_ai_node.ops.retention import Retention
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, tables
 from dicom_ai_node.store.deliveries import claim, give_up
+from dicom_ai_node.store.forwards import is_coerced, studies_due
+from dicom_ai_node.store.instances import Filed, record
 from dicom_ai_node.store.queries import overview
-from dicom_ai_node.store.reports import has_result, newest_report
+from dicom_ai_node.store.reports import (
+    COERCED,
+    RECEIVED,
+    NewReport,
+    StoredFile,
+    has_result,
+    insert_report,
+    newest_report,
+    queue_report,
+)
 from dicom_ai_node.store.retention import drop_expired, drop_reports, forget_studies
 from dicom_ai_node.store.study_queue import requeue
 from dicom_ai_node.study import State
 from dicom_ai_node.study.proposals import ProposalState
 from tests.builders.rows import (
+    CR,
+    TIMING,
     analysed_study,
     claim_deliveries,
     claim_one,
     deliver_all,
     finish_one,
+    instance,
     state_of,
 )
 
@@ -112,7 +126,7 @@ def test_a_dead_letter_keeps_the_report_for_whom_it_is(db: Database) -> None:
     (claimed,) = claim(db, "other", owner="w", now=DONE, lease_seconds=60, limit=9)
     give_up(db, claimed, status=0xC000, error="refused", now=DONE)
     assert drop(db) == []
-    assert forget_studies(db, before=LATER, limit=9) == 0
+    assert forget(db) == 0
 
 
 def test_an_old_report_is_made_again_for_a_destination_that_is_new(db: Database) -> None:
@@ -154,9 +168,9 @@ def test_a_study_is_forgotten_with_all_its_rows_and_still_counted(db: Database) 
     forgettable(db)
     delivered_study(db, "1.2")
     before = overview(db, now=LATER)
-    assert forget_studies(db, before=DONE, limit=9) == 0
-    assert forget_studies(db, before=LATER, limit=9) == 1
-    assert forget_studies(db, before=LATER, limit=9) == 0
+    assert forget_studies(db, before=DONE, now=LATER, limit=9) == 0
+    assert forget(db) == 1
+    assert forget(db) == 0
     after = overview(db, now=LATER)
     assert (after.instances, after.dropped, after.reports) == (
         before.instances, before.dropped, before.reports,
@@ -166,24 +180,90 @@ def test_a_study_is_forgotten_with_all_its_rows_and_still_counted(db: Database) 
         assert column(db, table.c.study_instance_uid) == ["1.2"]
 
 
+def forget(db: Database) -> int:
+    return forget_studies(db, before=LATER, now=LATER, limit=9)
+
+
 @pytest.mark.parametrize("state", list(ProposalState))
-def test_where_a_value_was_proposed_the_rows_stay_for_good(
+def test_where_a_value_was_proposed_the_decision_stays_for_good(
     db: Database, state: ProposalState
 ) -> None:
     forgettable(db)
     propose(db, state)
-    assert forget_studies(db, before=LATER, limit=9) == 0
+    is_decided = state not in (ProposalState.OPEN, ProposalState.ACCEPTED)
+    assert forget(db) == is_decided
+    assert forget(db) == 0
+    assert column(db, tables.proposal.c.state) == [state]
+    assert column(db, tables.study.c.trimmed_at) == [LATER if is_decided else None]
+    for table in (tables.instance, tables.report, tables.delivery, tables.analysis):
+        assert len(column(db, table.c.study_instance_uid)) == (not is_decided)
 
 
-def test_where_an_image_was_forwarded_the_rows_stay(db: Database) -> None:
+def test_an_estimate_whose_network_only_the_result_names_keeps_it(db: Database) -> None:
+    forgettable(db)
+    propose(db, ProposalState.REJECTED)
+    with db.write() as connection:
+        connection.execute(update(tables.proposal).values(source="inference"))
+    assert forget(db) == 0
+    with db.write() as connection:
+        connection.execute(update(tables.proposal).values(model={"name": "n"}))
+    assert forget(db) == 1
+
+
+def forwarded_study(db: Database, kind: str) -> None:
+    """A study whose image went on, and whose files are gone."""
     forgettable(db)
     with db.write() as connection:
+        new = NewReport(kind, (StoredFile(CR, "1.1.9", "" if kind == COERCED else "kept"),))
+        number = insert_report(connection, "1.1", new, analysis_id=None)
+        queue_report(connection, number, "1.1", "archive", now=DONE)
+        connection.execute(
+            update(tables.delivery)
+            .where(tables.delivery.c.report_id == number)
+            .values(state="delivered", settled_at=DONE)
+        )
         connection.execute(
             insert(tables.forward).values(
-                sop_instance_uid="1.1.1", study_instance_uid="1.1", received_at=1.0
+                sop_instance_uid="1.1.9", study_instance_uid="1.1", received_at=1.0,
+                report_id=number,
             )
-        )
-    assert forget_studies(db, before=LATER, limit=9) == 0
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [RECEIVED, COERCED])
+def test_an_image_that_went_on_never_goes_on_again(db: Database, kind: str) -> None:
+    forwarded_study(db, kind)
+    assert forget(db) == 1
+    assert column(db, tables.report.c.kind) == [kind]
+    assert column(db, tables.delivery.c.destination) == (["archive"] if kind == COERCED else [])
+    file_again = record(
+        db, instance("1.1.9"), study_instance_uid="1.1", analysable=True, settings=TIMING,
+        now=LATER, forward=True,
+    )  # fmt: skip
+    assert file_again is Filed.NEW
+    assert is_coerced(db, "1.1.9") == (kind == COERCED)
+    assert studies_due(db, before=2 * LATER, limit=9) == []
+    assert column(db, tables.study.c.trimmed_at) == [None]
+
+
+def test_a_study_that_comes_again_gets_the_report_it_had(db: Database) -> None:
+    """Its UID follows from its content, so who has it gets no second one."""
+    forgettable(db)
+    assert forget(db) == 1
+    delivered_study(db)
+    assert column(db, tables.report_file.c.sop_instance_uid) == ["1.1.1"]
+    assert state_of(db, "1.1") is State.DELIVERED
+
+
+def test_a_database_whose_studies_come_and_go_does_not_grow(sqlite_db: Database) -> None:
+    def pages(count: int) -> int:
+        for number in range(count):
+            forgettable(sqlite_db, f"1.{number}")
+            assert forget(sqlite_db) == 1
+        with sqlite_db.read() as connection:
+            return int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
+
+    assert pages(20) == pages(20)
 
 
 def retention(tmp_path: Path, db: Database, **storage: Any) -> Retention:

@@ -12,6 +12,7 @@ from dicom_ai_node.store import Database
 from dicom_ai_node.store.migrate import alembic_config, known_revisions, newest_revision
 from dicom_ai_node.store.tables import metadata
 from dicom_ai_node.study import State
+from tests.builders.databases import copy_rows
 from tests.builders.rows import (
     analysed_study,
     deliver_all,
@@ -33,10 +34,13 @@ def upgraded_to(db: Database, revision: str) -> None:
         command.upgrade(alembic_config(connection), revision)
 
 
-def test_a_database_of_the_first_schema_goes_on_with_all_that_it_holds(empty_db: Database) -> None:
+def test_a_database_of_the_first_schema_goes_on_with_all_that_it_holds(
+    empty_db: Database, sqlite_db: Database
+) -> None:
     old = empty_db
     upgraded_to(old, "0007")
-    analysed_study(old, "1.1")
+    analysed_study(sqlite_db, "1.1")
+    copy_rows(sqlite_db, old)
     old.upgrade()
     old.check_schema()
     deliver_all(old, "pacs", now=101)
