@@ -33,6 +33,7 @@ COMMANDS = {
     "bodies": ("readers.bodies", "write synthetic series of CT whose ages are known"),
     "bodies-found": ("measure.bodies", "measure a bundle on synthetic series, and where it looks"),
     "person": ("publish.person", "fit an embedding of chests to a bundle, and measure it"),
+    "graph": ("publish.graph", "pack the graph that answers on a CPU into a bundle"),
     "phantom": ("publish.phantom", "fit the phantoms of the demo to a bundle"),
 }
 """By name the module of :mod:`training` whose ``main`` it is, and what it does.

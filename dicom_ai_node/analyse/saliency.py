@@ -27,7 +27,6 @@ from dicom_ai_node.answers import (
 )
 from dicom_ai_node.config.stages import ReportSettings
 from dicom_ai_node.dicom.uids import is_uid, uid_of
-from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.output import make_private, write_private
 from dicom_ai_node.parts import PreparedPart
 from dicom_ai_node.pipeline import Prepared
@@ -101,6 +100,8 @@ def explain_image(
     wanted = [name for name in stated if heads is None or name in heads]
     if prediction is None or not wanted:
         return None
+    from dicom_ai_node.inference.saliency import explain  # loads torch
+
     labels = {
         name: answer.ordered[0][0]
         for name, answer in prediction.answers.items()

@@ -72,7 +72,8 @@ def _run(
 
 def _load(config: Config, bundles: Sequence[Path], role: Role) -> Pipeline:
     def said(loaded: Estimator) -> None:
-        log.info("model_loaded", model=loaded.identity.name, role=role, device=loaded.device)
+        found = {"model": loaded.identity.name, "device": loaded.device, "engine": loaded.engine}
+        log.info("model_loaded", role=role, **found)
 
     pipeline = Pipeline.of(config, bundles, loaded=said)
     _ = pipeline.bundles[0].estimator

@@ -110,7 +110,7 @@ def _task(
     remove_abandoned(db, config.storage.spool)
     analyse = None
     if spec.depth is not Depth.HEADERS:
-        from dicom_ai_node.audit.analyst import Analyst  # loads torch
+        from dicom_ai_node.audit.analyst import Analyst  # loads the engine
 
         analyse = Analyst(config, spec)
     return Task(

@@ -1,4 +1,4 @@
-"""A model bundle: a folder with weights.safetensors, manifest.json and CARD.md.
+"""A model bundle: a folder with weights.safetensors, network.onnx, manifest.json and CARD.md.
 
 The manifest says what the weights are, which images they accept, what they answer, how that is
 calibrated and what was measured. Nothing here imports torch, and nothing is ever unpickled.
@@ -34,6 +34,7 @@ from dicom_ai_node.pixels.refusals import Accepted
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+NETWORK_FILE = "network.onnx"
 CARD = "CARD.md"
 SCHEMA = 4
 ARCHITECTURES = ("mobilenet_v2", "efficientnet_b0", "densenet121", "resnet18")
@@ -149,6 +150,8 @@ class Manifest(ManifestPart):
     accepts: Route
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Of weights.safetensors."""
+    onnx_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", exclude_if=operator.not_)
+    """Of network.onnx, which answers on a CPU; '': there is none, and torch answers."""
     heads: tuple[Head, ...] = Field(min_length=1)
     """What is answered, in the order in which it is told."""
     gates: tuple[Gate, ...]
@@ -271,16 +274,21 @@ def load_manifest(path: Path) -> Manifest:
 
 
 def verify(path: Path) -> Manifest:
-    """Like :func:`load_manifest`, and the weights are the ones that the manifest names."""
+    """Like :func:`load_manifest`, and weights and graph are the ones that the manifest names."""
     manifest = load_manifest(path)
-    file = path / WEIGHTS
+    _verify(path / WEIGHTS, "the weights", manifest.sha256)
+    if manifest.onnx_sha256:
+        _verify(path / NETWORK_FILE, "the network's graph", manifest.onnx_sha256)
+    return manifest
+
+
+def _verify(file: Path, what: str, expected: str) -> None:
     try:
         found = sha256(file)
     except OSError as error:
-        raise BundleError(f"{file}: expected the weights ({error.strerror})") from error
-    if found != manifest.sha256:
-        raise BundleError(f"{file}: SHA-256 is {found}, the manifest expects {manifest.sha256}")
-    return manifest
+        raise BundleError(f"{file}: expected {what} ({error.strerror})") from error
+    if found != expected:
+        raise BundleError(f"{file}: SHA-256 is {found}, the manifest expects {expected}")
 
 
 def verify_in_use(model: ModelSettings) -> list[Manifest]:

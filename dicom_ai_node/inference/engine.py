@@ -1,15 +1,20 @@
-"""The engine: normalised images in, calibrated predictions out."""
+"""The engine: normalised images in, calibrated predictions out.
 
+On a CPU the network is asked in ONNX Runtime, where the bundle has its graph, and torch is not
+loaded; else in torch.
+"""
+
+import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from torch import Tensor, nn
 
 from dicom_ai_node.answers import (
     Answer,
@@ -24,11 +29,13 @@ from dicom_ai_node.errors import BundleError
 from dicom_ai_node.inference import calibration
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
 from dicom_ai_node.inference.distances import Distances, Far, Floats, Space, p_value
-from dicom_ai_node.inference.embedding import Branch
-from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, Head, QuantityHead, Row
+from dicom_ai_node.inference.heads import CategoryHead, Head, QuantityHead
 from dicom_ai_node.inference.intervals import Predicted
-from dicom_ai_node.inference.network import Network, fold_norms, pool, stacked
 from dicom_ai_node.likeness import Embedding
+
+if TYPE_CHECKING:
+    from dicom_ai_node.inference.network import Network
+    from dicom_ai_node.inference.torch_engine import TorchEngine
 
 NETWORK = "network."
 """Prefix of the network's tensors in the weights file."""
@@ -41,6 +48,8 @@ SPACE_TENSORS = tuple(
     for part in (*(field.name for field in fields(Space)), "reference")
 )
 """Tensors of the weights file beside the network's: each Space, and the distances known there."""
+Tensors = Mapping[str, NDArray[np.float32]]
+"""Of a weights file, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +86,33 @@ class Raw:
         )
 
 
+class Engine(Protocol):
+    """What computes a network."""
+
+    name: str
+
+    def run(self, images: NDArray[np.float32]) -> Raw:
+        """Uncalibrated answers for ``images`` of shape (N, S, S) or (N, C, S, S), N > 0."""
+
+
 class Estimator:
     """One bundle, loaded and ready.
 
     Parameters
     ----------
     bundle
-        Folder of the bundle; its hash is checked.
+        Folder of the bundle; its hashes are checked.
     device
         ``cpu``, ``cuda`` or ``auto``: CUDA when there is one. The CPU computes in float32, CUDA in
         bfloat16.
     batch
         Most images that are computed at a time.
     threads
-        Of the CPU, for the whole process; None leaves torch's own choice.
+        Of the CPU, for the whole process; None leaves the engine's own choice.
     embeds
         Whether chests are embedded, where the bundle can.
+    eager
+        Whether torch answers on a CPU, too.
     """
 
     def __init__(
@@ -103,33 +123,57 @@ class Estimator:
         batch: int = 16,
         threads: int | None = None,
         embeds: bool = False,
+        eager: bool = False,
     ) -> None:
         self.manifest: Manifest = verify(bundle)
         self.identity: ModelIdentity = self.manifest.identity
         self.size: int = self.manifest.size
-        if threads is not None:
-            torch.set_num_threads(threads)
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = "cuda" if has_cuda() else "cpu"
         self.device: str = device
-        self._batch = batch
+        self._bundle, self._batch, self._threads, self._embeds = bundle, batch, threads, embeds
         tensors = read_tensors(bundle / WEIGHTS)
         self._content, self._texture = (space_of(tensors, name) for name in SPACES)
         known = (tensors[f"{name}.reference"].astype(np.float64) for name in SPACES)
         self.reference: Distances = Distances(*known).reference
-        self.network = load_network(
-            self.manifest.architecture,
+        if device == "cpu" and self.manifest.onnx_sha256 and not eager:
+            from dicom_ai_node.inference.onnx_engine import OnnxEngine
+
+            self._engine: Engine = OnnxEngine(
+                bundle, self.manifest, tensors, batch=batch, threads=threads, embeds=embeds
+            )
+        else:
+            self._engine = self._in_torch(tensors)
+            self.network = self._engine.network
+
+    @property
+    def engine(self) -> str:
+        """What computes the network: ``onnxruntime`` or ``torch``."""
+        return self._engine.name
+
+    @cached_property
+    def network(self) -> "Network":
+        """The network in torch, which is loaded when it is first asked for.
+
+        Raises BundleError: the files have changed since, or do not fit.
+        """
+        if verify(self._bundle).sha256 != self.manifest.sha256:
+            raise BundleError(f"{self._bundle / WEIGHTS}: not what it was when it was loaded")
+        network: Network = self._in_torch(read_tensors(self._bundle / WEIGHTS)).network
+        return network
+
+    def _in_torch(self, tensors: Tensors) -> "TorchEngine":
+        from dicom_ai_node.inference.torch_engine import TorchEngine
+
+        return TorchEngine(
+            self._bundle,
+            self.manifest,
             tensors,
-            bundle / WEIGHTS,
-            self.manifest.rows,
-            self.manifest.channels,
+            device=self.device,
+            batch=self._batch,
+            threads=self._threads,
+            embeds=self._embeds,
         )
-        fold_norms(self.network)
-        self.network = self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._branch: Branch | None = None
-        if embeds and self.manifest.embedding is not None:
-            channels = self.manifest.embedding.channels
-            self._branch = load_branch(channels, tensors, bundle / WEIGHTS).to(device)
 
     def predict(self, images: NDArray[np.float32]) -> list[Prediction]:
         """Calibrated answer for each of ``images``, float32 in [0, 1].
@@ -138,7 +182,7 @@ class Estimator:
 
         An answer does not depend on which images stand beside it.
         """
-        channels = self.network.channels
+        channels = self.manifest.channels
         expected = (len(images), *((channels,) if channels > 1 else ()), self.size, self.size)
         if images.shape != expected or images.dtype != np.float32:
             raise ValueError(f"expected float32 {expected}, got {images.dtype} {images.shape}")
@@ -148,7 +192,7 @@ class Estimator:
 
     def measure(self, images: NDArray[np.float32]) -> tuple[Raw, Distances]:
         """Uncalibrated answers for at least one of ``images``, and how far these lie off."""
-        raw = run(self.network, images, device=self.device, batch=self._batch, branch=self._branch)
+        raw = self._engine.run(images)
         content, texture = raw.features, raw.texture
         return raw, Distances(self._content.distance(content), self._texture.distance(texture))
 
@@ -225,87 +269,21 @@ def _category(head: CategoryHead, probabilities: dict[str, float]) -> Category:
     return replace(answer, covered=(answer.value,)) if head.spans else answer
 
 
-def run(
-    network: Network,
-    images: NDArray[np.float32],
-    *,
-    device: str = "cpu",
-    batch: int = 16,
-    branch: Branch | None = None,
-) -> Raw:
-    """Uncalibrated answers for ``images`` of shape (N, S, S) or (N, C, S, S), N > 0.
+def has_cuda() -> bool:
+    """Whether there is a GPU that torch can use; without its driver, torch is not loaded to ask."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    from dicom_ai_node.inference import torch_engine
 
-    With a ``branch``, their embeddings too.
-    """
-    return Raw.joined([_answer(network, part, device, branch) for part in _parts(images, batch)])
+    return torch_engine.has_cuda()
 
 
-def _parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
+def in_parts(images: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
+    """Yield ``images``, at most ``batch`` at a time."""
     for start in range(0, len(images), batch):
         yield images[start : start + batch]
-
-
-@torch.inference_mode()
-def _answer(
-    network: Network, images: NDArray[np.float32], device: str, branch: Branch | None
-) -> Raw:
-    x = stacked(torch.from_numpy(np.ascontiguousarray(images))).to(device)
-    x = x.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
-        maps, middle = network.maps(x)
-        features, texture = pool(maps), pool(middle)
-        embedding = branch(middle) if branch else None
-    values = network.values(network.answer(features))
-    return Raw(
-        {name: value.float().cpu().numpy() for name, value in values.items()},
-        features.float().cpu().numpy(),
-        texture.float().cpu().numpy(),
-        None if embedding is None else embedding.cpu().numpy(),
-    )
-
-
-def load_network(
-    architecture: str,
-    tensors: dict[str, NDArray[np.float32]],
-    file: Path,
-    rows: Sequence[Row] = (*HEADS, *GATES),
-    channels: int = 1,
-) -> Network:
-    """Build the network and fill it, ready to answer; BundleError when the tensors do not fit."""
-    network = Network(architecture, rows=rows, channels=channels)
-    state = {
-        name.removeprefix(NETWORK): torch.from_numpy(tensor)
-        for name, tensor in tensors.items()
-        if name.startswith(NETWORK)
-    }
-    fill(network, state, architecture, file)
-    return network.eval()
-
-
-def load_branch(channels: int, tensors: dict[str, NDArray[np.float32]], file: Path) -> Branch:
-    """Build the branch that embeds, and fill it; BundleError when the tensors do not fit."""
-    state = {
-        name.removeprefix(BRANCH): torch.from_numpy(tensor)
-        for name, tensor in tensors.items()
-        if name.startswith(BRANCH)
-    }
-    branch = Branch(channels)
-    fill(branch, state, "the embedding", file)
-    return branch.eval()
-
-
-def fill(network: nn.Module, state: dict[str, Tensor], architecture: str, file: Path) -> None:
-    """Put the tensors that ``file`` holds into ``network``; BundleError when they do not fit."""
-    try:
-        strangers = network.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # a wrong shape; the message lists each on a line of its own
-        reason = " ".join(str(error).splitlines()[1:2]).strip() or str(error)
-        raise BundleError(f"{file}: expected the tensors of {architecture}: {reason}") from error
-    amiss = [f"{name} is missing" for name in strangers.missing_keys]
-    amiss += [f"{name} is not one of them" for name in strangers.unexpected_keys]
-    if amiss:
-        others = f" (and {len(amiss) - 1} more)" if len(amiss) > 1 else ""
-        raise BundleError(f"{file}: expected the tensors of {architecture}: {amiss[0]}{others}")
 
 
 def read_tensors(file: Path) -> dict[str, NDArray[np.float32]]:

@@ -9,7 +9,9 @@ the file's metadata; docs/interoperability.md tells the rest.
 import importlib.util
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +20,13 @@ from torch import Tensor, nn
 
 from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference.bundle import WEIGHTS, Manifest, verify
-from dicom_ai_node.inference.engine import Raw, load_network, read_tensors, run
+from dicom_ai_node.inference.engine import Raw, read_tensors
 from dicom_ai_node.inference.heads import AGE, QuantityHead
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import load_network, run
+
+if TYPE_CHECKING:
+    import onnx
 
 INPUT = "images"
 POOLED = ("features", "texture")
@@ -89,11 +95,8 @@ def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:
     try:
         _write(network, manifest, partial, opset)
         difference = _difference(network, partial, manifest.size)
-        if difference is not None and not difference <= TOLERANCE:
-            raise BundleError(
-                f"{file}: not written, ONNX differs from torch by {difference:.1e} (relative),"
-                f" expected at most {TOLERANCE:g}"
-            )
+        if difference is not None:
+            refuse_other_answers(file, difference)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -120,19 +123,31 @@ def metadata(manifest: Manifest) -> dict[str, str]:
 def _write(network: Network, manifest: Manifest, file: Path, opset: int) -> None:
     import onnx
 
+    outputs = list(output_names(network))
+    model = model_of(_NetworkWithMoments(network), manifest, outputs, opset)
+    onnx.helper.set_model_props(model, metadata(manifest))
+    onnx.checker.check_model(model)
+    onnx.save(model, file)
+
+
+def model_of(
+    module: nn.Module, manifest: Manifest, outputs: Sequence[str], opset: int, *, whole: bool = True
+) -> "onnx.ModelProto":
+    """Return ``module`` as ONNX; its weights are folded into each other only where it is whole."""
     # Of one image, the exporter would take the number for fixed.
     example = torch.zeros(2, manifest.channels, manifest.size, manifest.size)
     with warnings.catch_warnings():
         # torch 2.13 copies its own tree of arguments in a way that it has deprecated.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
         program = torch.onnx.export(
-            _NetworkWithMoments(network).eval(),
+            module.eval(),
             (example,),
             dynamo=True,
             input_names=[INPUT],
-            output_names=list(output_names(network)),
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("N")},),
             opset_version=opset,
+            optimize=whole,
             verbose=False,
         )
     assert program is not None
@@ -140,9 +155,17 @@ def _write(network: Network, manifest: Manifest, file: Path, opset: int) -> None
     written = {each.domain: each.version for each in model.opset_import}
     if written.get("") != opset:  # a conversion that fails is logged, no more
         raise ConfigError(f"operator set {opset} cannot be written, {written.get('')} can")
-    onnx.helper.set_model_props(model, metadata(manifest))
-    onnx.checker.check_model(model)
-    onnx.save(model, file)
+    if not whole:
+        from onnxscript import optimizer
+
+        optimizer.fold_constants(model)
+        optimizer.remove_unused_nodes(model)
+    # Where the exporter was in its source: paths of this machine, and half of a graph's bytes.
+    graph = model.graph
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, graph, model):
+        del part.metadata_props[:]
+    del graph.value_info[:]
+    return model
 
 
 def _difference(network: Network, file: Path, size: int) -> float | None:
@@ -154,16 +177,30 @@ def _difference(network: Network, file: Path, size: int) -> float | None:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in (1, 3):
-        images = _images(count, size, network.channels)
+        images = noise(count, size, network.channels)
         own = run(network, images)
         names = output_names(network)
         others = session.run(list(names), {INPUT: images})
-        for expected, other in zip(_outputs(network, own), others, strict=True):
-            if other.shape != expected.shape or not np.isfinite(other).all():
-                return float("inf")
-            scale = max(float(np.abs(expected).max()), 1.0)
-            worst = max(worst, float(np.abs(other - expected).max()) / scale)
+        pairs = zip(_outputs(network, own), others, strict=True)
+        worst = max(worst, *(apart(*pair) for pair in pairs))
     return worst
+
+
+def apart(expected: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Largest difference, relative to the largest value expected or 1."""
+    if other.shape != expected.shape or not np.isfinite(other).all():
+        return float("inf")
+    scale = max(float(np.abs(expected).max()), 1.0)
+    return float(np.abs(other - expected).max()) / scale
+
+
+def refuse_other_answers(file: Path, difference: float) -> None:
+    """Raise BundleError where ``difference`` is more than rounding."""
+    if not difference <= TOLERANCE:
+        raise BundleError(
+            f"{file}: not written, ONNX differs from torch by {difference:.1e} (relative),"
+            f" expected at most {TOLERANCE:g}"
+        )
 
 
 def _outputs(network: Network, raw: Raw) -> list[NDArray[np.float32]]:
@@ -175,7 +212,7 @@ def _outputs(network: Network, raw: Raw) -> list[NDArray[np.float32]]:
     return [*found, raw.features, raw.texture]
 
 
-def _images(count: int, size: int, channels: int) -> NDArray[np.float32]:
+def noise(count: int, size: int, channels: int) -> NDArray[np.float32]:
     """Noise of several grains between black and white: every filter has something to say."""
     rng = np.random.default_rng(count)
     images = np.zeros((count, channels, size, size), np.float32)

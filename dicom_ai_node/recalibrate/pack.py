@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -219,7 +220,7 @@ def recalibrated(
 
 
 def _write(base: Path, out: Path, manifest: Manifest, reference: Distances) -> Manifest:
-    """Write the three files beside ``out`` first, so that a broken run leaves no bundle."""
+    """Write the files beside ``out`` first, so that a broken run leaves no bundle."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
         folder = Path(work) / "bundle"
@@ -231,6 +232,8 @@ def _write(base: Path, out: Path, manifest: Manifest, reference: Distances) -> M
         (folder / bundle.WEIGHTS).chmod(0o644)
         digest = bundle.sha256(folder / bundle.WEIGHTS)
         manifest = manifest.model_copy(update={"sha256": digest})
+        if manifest.onnx_sha256:  # the graph names the tensors of the network, which stay
+            copyfile(base / bundle.NETWORK_FILE, folder / bundle.NETWORK_FILE)
         (folder / bundle.MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         (folder / bundle.CARD).write_text(card(manifest, base))
         bundle.verify(folder)

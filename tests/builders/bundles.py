@@ -86,6 +86,7 @@ def invented_bundle(
         "name": folder.name,
         "version": "1.0",
         "embedding": None,
+        "onnx_sha256": "",
         "architecture": "mobilenet_v2",
         "accepts": route,
         "sha256": bundle.sha256(folder / bundle.WEIGHTS),

@@ -95,7 +95,7 @@ def test_a_failure_of_the_maps_costs_no_report(made: Node, monkeypatch: pytest.M
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(saliency, "explain", fails)
+    monkeypatch.setattr("dicom_ai_node.inference.saliency.explain", fails)
     detail = made.analyse(image())
     assert kinds(detail) == ["sr"]
     assert detail.study.state in ("reported", "delivered")

@@ -13,10 +13,10 @@ from PIL import Image
 from pydicom import Dataset, dcmread, dcmwrite
 from typer.testing import CliRunner
 
-from dicom_ai_node.analyse import saliency
 from dicom_ai_node.cli import app
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.demo.images import radiograph
+from dicom_ai_node.inference import saliency
 from dicom_ai_node.inference.saliency import explain
 from dicom_ai_node.report.capture import BAND, PANEL
 from dicom_ai_node.terminal import console

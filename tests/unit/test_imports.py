@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydicom import dcmwrite
 
 from dicom_ai_node.cli import _COMMANDS
+from dicom_ai_node.demo import phantom
+from dicom_ai_node.demo.images import radiograph
 from dicom_ai_node.store import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +39,9 @@ def test_imports_point_one_way() -> None:
         ("dicom_ai_node.ops.maintenance", {"torch"}),
         ("dicom_ai_node.audit.sources", {"torch", "highdicom"}),
         ("dicom_ai_node.audit.worker", {"torch", "highdicom"}),
+        ("dicom_ai_node.audit.analyst", {"torch"}),
+        ("dicom_ai_node.analyse.worker", {"torch"}),
+        ("dicom_ai_node.recalibrate.pack", {"torch"}),
         ("dicom_ai_node.web", {"torch"}),
         ("dicom_ai_node.cli", {"torch", "highdicom"}),
     ],
@@ -104,6 +110,44 @@ def test_a_command_does_not_load_what_it_does_not_need(
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "LOADED" not in done.stdout
+
+
+_ANSWERS = """
+import sys
+import numpy as np
+from dicom_ai_node.config.paths import shipped_bundles
+from dicom_ai_node.inference.engine import Estimator
+for bundle in shipped_bundles().values():
+    estimator = Estimator(bundle, device="cpu", threads=1, embeds=True)
+    channels = (estimator.manifest.channels,) if estimator.manifest.channels > 1 else ()
+    images = np.random.default_rng(0).random((2, *channels, *[estimator.size] * 2), np.float32)
+    print(*(len(estimator.predict(images)) for _ in range(2)), estimator.engine)
+print(*sys.modules)
+"""
+
+
+def test_a_process_that_answers_on_a_cpu_does_not_load_torch() -> None:
+    command = [sys.executable, "-c", _ANSWERS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert set(done[:-1]) == {"2 2 onnxruntime"}
+    assert "onnxruntime" in done[-1].split()
+    assert {"torch", "torchvision", "onnx", "onnxscript"}.isdisjoint(done[-1].split())
+
+
+def test_infer_does_not_load_torch(tmp_path: Path) -> None:
+    chest = tmp_path / "chest.dcm"
+    dcmwrite(
+        chest, radiograph(phantom.chest(40, "F", 1, 256), study="one"), enforce_file_format=True
+    )
+    (tmp_path / "node.toml").write_text('[model]\ndevice = "cpu"\n')
+    code = _RUN.format(commands=["infer chest.dcm -c node.toml --json"], forbidden={"torch"})
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "1.6" in done.stdout
     assert "LOADED" not in done.stdout
 
 

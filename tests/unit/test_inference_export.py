@@ -22,7 +22,8 @@ from dicom_ai_node.config.bundles import default_bundle
 from dicom_ai_node.demo import phantom
 from dicom_ai_node.errors import BundleError, ConfigError
 from dicom_ai_node.inference import bundle, export, network
-from dicom_ai_node.inference.engine import SPACE_TENSORS, Estimator, run
+from dicom_ai_node.inference.engine import SPACE_TENSORS, Estimator
+from dicom_ai_node.inference.torch_engine import run
 from dicom_ai_node.pixels.normalise import normalise
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "interoperability.md"
@@ -58,6 +59,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         manifest = json.loads((default_bundle() / bundle.MANIFEST).read_text())
         manifest |= {
             "name": "small",
+            "onnx_sha256": "",
             "architecture": "resnet18",
             "sha256": bundle.sha256(path / bundle.WEIGHTS),
         }

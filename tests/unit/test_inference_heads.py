@@ -27,11 +27,12 @@ from dicom_ai_node.demo.validators import dciodvfy
 from dicom_ai_node.errors import BundleError, InvalidReport
 from dicom_ai_node.inference import bundle, fitting
 from dicom_ai_node.inference.calibration import FindingsCalibration
-from dicom_ai_node.inference.engine import Estimator, run
+from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.heads import GATES, HEADS, CategoryHead, FindingsHead, Gate, Head
 from dicom_ai_node.inference.intervals import Widening
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.inference.saliency import explain
+from dicom_ai_node.inference.torch_engine import run
 from dicom_ai_node.report.build import build_reports
 from dicom_ai_node.report.check import check_report
 from tests.builders.answers import with_part

@@ -11,10 +11,11 @@ from dicom_ai_node.answers import Quantity
 from dicom_ai_node.config.processes import ModelSettings
 from dicom_ai_node.errors import ConfigError
 from dicom_ai_node.inference import bundle, coverage, fitting
-from dicom_ai_node.inference.engine import Estimator, run
+from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, QuantityHead
 from dicom_ai_node.inference.intervals import LEVELS, Widening
+from dicom_ai_node.inference.torch_engine import run
 from tests.builders.bundles import SIZE, invented_bundle
 
 YEARS = QuantityHead(

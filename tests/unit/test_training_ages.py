@@ -327,6 +327,7 @@ def test_one_command_trains_calibrates_measures_and_packs(
     manifest = bundle.verify(out)
     assert "for research alone: its gain over the median" in printed
     assert manifest.research
+    assert Estimator(out, device="cpu").engine == "onnxruntime"
     assert manifest.accepts.takes == "series"
     assert manifest.accepts.contract == "projections-1"
     assert manifest.training.patients == 12

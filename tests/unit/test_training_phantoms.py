@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dicom_ai_node.inference.engine import run
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import run
 from training.data import phantoms
 from training.data.phantoms import HELD_OUT, KINDS, Kind
 from training.data.regions import Slice

@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dicom_ai_node.inference import engine
+from dicom_ai_node.inference import torch_engine
+from dicom_ai_node.inference.engine import Raw
 from dicom_ai_node.inference.network import Network
 from training.fit import ages as fit_ages
 from training.fit import config as settings
@@ -67,9 +68,9 @@ def test_the_network_says_what_the_line_says() -> None:
 def test_one_backbone_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def counted(one: Network, images: NDArray[np.float32]) -> engine.Raw:
+    def counted(one: Network, images: NDArray[np.float32]) -> Raw:
         asked.append(len(images))
-        return engine.run(one, images)
+        return torch_engine.run(one, images)
 
     monkeypatch.setattr(fit_ages, "run", counted)
     made, looked = network(), Looked(pictures())

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dicom_ai_node.inference.engine import Raw, run
+from dicom_ai_node.inference.engine import Raw
 from dicom_ai_node.inference.heads import QuantityHead, Row
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import run
 from training.data import ages, augment_slices
 from training.data.ages import Aged
 from training.data.augment_slices import Kinds, Strength

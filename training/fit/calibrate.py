@@ -19,11 +19,12 @@ from dicom_ai_node.inference import coverage, distances, fitting, quantiles
 from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.coverage import Bounds
 from dicom_ai_node.inference.distances import Distances, Floats, Space
-from dicom_ai_node.inference.engine import Raw, run
+from dicom_ai_node.inference.engine import Raw
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.heads import AGE, HEADS, SEX, CategoryHead
 from dicom_ai_node.inference.intervals import Widening
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import run
 from training.data import shift
 from training.data.images import Images
 from training.data.tables import DataError

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from dicom_ai_node.inference.engine import run
 from dicom_ai_node.inference.heads import Gate
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import run
 from training.data import augment_slices, phantoms
 from training.data.regions import Slice
 from training.data.slices import inputs

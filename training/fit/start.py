@@ -24,9 +24,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dicom_ai_node.inference import bundle
-from dicom_ai_node.inference.engine import NETWORK, fill
+from dicom_ai_node.inference.engine import NETWORK
 from dicom_ai_node.inference.heads import GATES, HEADS, Row
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import fill
 from training.data.tables import DataError
 from training.fit import mobilenet
 from training.fit.config import RANDOM, WEIGHTS, RunConfig

@@ -22,9 +22,10 @@ from rich.progress import Progress, TextColumn
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dicom_ai_node.inference.engine import NETWORK, load_network
+from dicom_ai_node.inference.engine import NETWORK
 from dicom_ai_node.inference.heads import Row
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import load_network
 from training.data.archive import ArchiveData
 from training.data.images import Data, Material
 from training.data.options import ROOT, ConfigFile, Fold, Root

@@ -17,9 +17,10 @@ import typer
 from numpy.typing import NDArray
 
 from dicom_ai_node.answers import SaliencyMethod
-from dicom_ai_node.inference.engine import Estimator, run
+from dicom_ai_node.inference.engine import Estimator
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.inference.saliency import explain
+from dicom_ai_node.inference.torch_engine import run
 from dicom_ai_node.pixels.projections import WINDOW, project
 from dicom_ai_node.pixels.volume import arrange, volume
 from training.data import bodies

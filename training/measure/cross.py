@@ -20,7 +20,8 @@ from rich.table import Table
 from safetensors.numpy import load_file
 
 from dicom_ai_node.inference.calibration import sigmoids
-from dicom_ai_node.inference.engine import NETWORK, load_network
+from dicom_ai_node.inference.engine import NETWORK
+from dicom_ai_node.inference.torch_engine import load_network
 from training.data.archive import ArchiveData
 from training.data.folds import OutOfFold, read_folds, write_predictions
 from training.data.images import LabelledImage

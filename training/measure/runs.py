@@ -16,7 +16,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from dicom_ai_node.inference.engine import NETWORK, load_network
+from dicom_ai_node.inference.engine import NETWORK
+from dicom_ai_node.inference.torch_engine import load_network
 from training.data.images import PROJECT_SETS, Images
 from training.data.options import CACHE, ROOT, CacheFolder, Root
 from training.data.project import ProjectData

@@ -20,10 +20,12 @@ from safetensors.numpy import save_file
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.distances import Distances
-from dicom_ai_node.inference.engine import NETWORK, Raw, load_network, run
+from dicom_ai_node.inference.engine import NETWORK, Raw
 from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.graph import pack as pack_graph
 from dicom_ai_node.inference.heads import AGE, GATES, HEADS
 from dicom_ai_node.inference.network import Network, fold_norms
+from dicom_ai_node.inference.torch_engine import load_network, run
 from dicom_ai_node.pixels import CONTRACT, RADIOGRAPHY
 from dicom_ai_node.recalibrate.pack import fewest
 from training.data.images import Data, Images, LabelledImage
@@ -295,3 +297,4 @@ def main(
         expected = "expected a name of a-z, 0-9, dot, _ and -"
         raise typer.BadParameter(f"{out.name}: {expected}", param_hint="--bundle")
     build(run, data_of(run, root), out, version, share(tau), caution, average_with or ())
+    pack_graph(out)

@@ -31,6 +31,7 @@ from dicom_ai_node.inference.bundle import Manifest
 from dicom_ai_node.inference.distances import Distances
 from dicom_ai_node.inference.engine import NETWORK, Raw
 from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.graph import pack as pack_graph
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.pixels.contracts import PROJECTIONS, WINDOWS
 from training.data import ages
@@ -272,6 +273,7 @@ def main(
     looked = Looked(known.pictures)
     said = out_of_folds(run_config, root, known, looked)
     manifest = pack(run_config, root, known, looked, said, kind, out, version)
+    pack_graph(out)
     print(ct_age_card.table(manifest.figures))
     why = measure.unworthy(manifest.figures)
     print(f"\n{out}: " + (f"for research alone: {why}" if why else "may be used"))

@@ -24,11 +24,13 @@ from dicom_ai_node.inference.bundle import Figure, Manifest
 from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.coverage import FOLDS
 from dicom_ai_node.inference.distances import Distances, Space, p_value
-from dicom_ai_node.inference.engine import NETWORK, Raw, load_network
+from dicom_ai_node.inference.engine import NETWORK, Raw
 from dicom_ai_node.inference.fitting import Cases
+from dicom_ai_node.inference.graph import pack as pack_graph
 from dicom_ai_node.inference.intervals import Widening
 from dicom_ai_node.inference.network import Network
 from dicom_ai_node.inference.saliency import explain
+from dicom_ai_node.inference.torch_engine import load_network
 from dicom_ai_node.pixels.normalise import CONTRACT
 from dicom_ai_node.recalibrate.pack import fewest
 from training.data.chest_findings import NOT_FOR, FindingsData
@@ -283,3 +285,4 @@ def main(
     if run.archive and out == BUNDLE:
         raise typer.BadParameter("expected a folder, such as models/site", param_hint="--bundle")
     print(build(run, data_of(run, root), root, out.resolve(), version))
+    pack_graph(out)

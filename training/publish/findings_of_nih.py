@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from dicom_ai_node.inference.graph import pack as pack_graph
 from training import readers
 from training.data.folds import assign, write_folds
 from training.data.index import read_indexes, relative_to_folder, write_index
@@ -76,3 +77,4 @@ def main(
     print_roles(data)
     train(config, root, data)
     print(build(config, data, root, bundle.resolve(), version))
+    pack_graph(bundle)

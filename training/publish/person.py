@@ -28,6 +28,7 @@ from dicom_ai_node.answers import Prediction
 from dicom_ai_node.inference.bundle import MANIFEST, WEIGHTS, EmbeddingPart, Figure, sha256
 from dicom_ai_node.inference.embedding import GRID, cells
 from dicom_ai_node.inference.engine import BRANCH, Estimator, read_tensors
+from dicom_ai_node.inference.graph import pack as pack_graph
 from dicom_ai_node.likeness import Embedding
 from dicom_ai_node.parts import gates_of
 from dicom_ai_node.pixels.normalise import normalise
@@ -195,7 +196,7 @@ def main(
     ranks: Annotated[bool, typer.Option(help="Rank planted mix-ups, too.")] = True,
 ) -> None:
     """Fit, measure and print."""
-    estimator = Estimator(bundle, device="cpu")
+    estimator = Estimator(bundle, device="cpu", eager=True)
     seen = look(estimator, root)
     layer, embeddings = embedded(seen)
     at = seen.at("inside")
@@ -225,6 +226,7 @@ def main(
     print(f"\n{len(at)} images of {count} patients inside; {part.scale}\n")
     if write:
         pack(bundle, layer, part)
+        pack_graph(bundle)
     if ranks:
         heads = ["planted", "between", "ranked by", "studies", "AUC", "precision"]
         print(table(heads, list(ranking(seen, embeddings, part, estimator))))

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from dicom_ai_node.inference import fitting
 from dicom_ai_node.inference.calibration import Calibration
 from dicom_ai_node.inference.distances import Distances, Far, p_value
-from dicom_ai_node.inference.engine import Raw, run
+from dicom_ai_node.inference.engine import Raw
 from dicom_ai_node.inference.fitting import Cases
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import run
 from training.data import phantoms, shift
 from training.data.regions import Slice, dealt
 from training.data.slices import Values, inputs

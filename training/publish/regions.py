@@ -25,8 +25,10 @@ from torch.nn import functional
 
 from dicom_ai_node.inference import bundle
 from dicom_ai_node.inference.bundle import Figure, Manifest
-from dicom_ai_node.inference.engine import NETWORK, run
+from dicom_ai_node.inference.engine import NETWORK
+from dicom_ai_node.inference.graph import pack as pack_graph
 from dicom_ai_node.inference.network import Network
+from dicom_ai_node.inference.torch_engine import run
 from dicom_ai_node.pixels.contracts import WINDOWS
 from training.data.options import ROOT, ConfigFile, Root
 from training.data.regions import FOLDS, Slice, patients, read_index, with_stated
@@ -280,4 +282,5 @@ def main(
     gate.refit(network, regions.gate, slices, run_config.sides[-1])
     plain = baselines(run_config, root, slices, pixels, held, regions)
     manifest = pack(run_config, slices, regions, held, network, plain, out, version)
+    pack_graph(out)
     print(region_card.figures(manifest.figures))
