@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 from pydicom import Dataset
 
-from benchmarks.ingest import tool
+from benchmarks.peers import tool
 from dicom_ai_node.audit.campaign import Depth
 from dicom_ai_node.audit.sources import cfind
 from dicom_ai_node.config.peers import WebTable

@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 from pydicom.uid import CTImageStorage
 
-from benchmarks.ingest import PDU, tool, transmit
+from benchmarks.peers import PDU, tool, transmit
 from dicom_ai_node.demo.images import section
 from dicom_ai_node.demo.sections import abdomen, chest
 from tests.acceptance.harness import SETTLED, Node, role_of
@@ -138,7 +138,7 @@ def node_run(series: Path, work: Path, bundle: str) -> dict[str, object]:
             watch = Watch(node)
             began = time.perf_counter()
             try:
-                acknowledged = transmit([series], node.port)
+                acknowledged, _ = transmit([series], node.port)
                 wait_until("the report", lambda: _settled(node), seconds=600)
             finally:
                 watch.stop()
@@ -172,7 +172,7 @@ def main() -> None:
         bare = []
         for number in range(options.repeats):
             with storescp(work / f"bare-{number}") as (port, _):
-                bare.append(transmit([work / "series"], port))
+                bare.append(transmit([work / "series"], port)[0])
             ours.append(node_run(work / "series", work / f"ours-{number}", options.bundle))
             print(json.dumps(ours[-1]), flush=True)
         megabytes = sum(file.stat().st_size for file in (work / "series").iterdir()) / 1e6
