@@ -14,6 +14,7 @@ from dicom_ai_node.dicom.marks import created_here, is_coerced, is_own_report
 from dicom_ai_node.dicom.status import SUCCESS
 from dicom_ai_node.dicom.uids import UUID_ROOT
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, UnreadableInstance
+from dicom_ai_node.receive.commits import Commits, Entry
 from dicom_ai_node.receive.connection import AssociationRows, Connection
 from dicom_ai_node.receive.incoming import Incoming
 from dicom_ai_node.receive.landing import Landing
@@ -57,7 +58,7 @@ class Filing:
         self._db = db
         self._landing = landing
         self._rows = rows
-        self._settings = settings
+        self._commits = Commits(db, settings, forward=forwards)
         self._limits = limits
         self._forwards = forwards
         self.analysed = analysed
@@ -107,14 +108,13 @@ class Filing:
             return
         stored = self._make_durable(request, identity, incoming, peer)
         self._rows.ensure(peer)
-        filed = instances.record(
-            self._db,
-            stored,
-            study_instance_uid=identity.study_instance_uid,
-            analysable=request.sop_class_uid in self.analysed,
-            settings=self._settings,
-            now=self._clock(),
-            forward=self._forwards,
+        filed = self._commits.file(
+            Entry(
+                stored,
+                identity.study_instance_uid,
+                analysable=request.sop_class_uid in self.analysed,
+                received_at=self._clock(),
+            )
         )
         self._checkpoint("recorded")
         if not self._landing.has(stored.path):

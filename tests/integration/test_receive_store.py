@@ -147,7 +147,7 @@ def test_an_unexpected_fault_is_answered_and_the_receiver_lives(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(instances, "record", lambda *_args, **_kwargs: 1 / 0)
+        patch.setattr(instances, "add", lambda *_args, **_kwargs: 1 / 0)
         assert send(node.port, radiograph(), radiograph()) == [0xC001, 0xC001]
     assert send(node.port, radiograph()) == [0]
 

@@ -157,7 +157,7 @@ def test_what_cannot_be_parsed_is_quarantined_once(bench: Bench, data: bytes) ->
 
 
 @pytest.mark.parametrize("error", [StorageError("locked"), StorageFull("full")])
-@pytest.mark.parametrize("call", ["record", "open_association"])
+@pytest.mark.parametrize("call", ["add", "open_association"])
 def test_a_database_that_fails_means_out_of_resources(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, error: Exception
 ) -> None:
@@ -201,7 +201,7 @@ def test_a_failed_reception_means_out_of_resources(bench: Bench) -> None:
 def test_a_fault_of_ours_is_no_success_and_says_nothing_of_the_patient(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instances, "record", _raising(ValueError("Secret^Patient")))
+    monkeypatch.setattr(instances, "add", _raising(ValueError("Secret^Patient")))
     with capture_logs() as logs:
         assert bench.store(radiograph()) == 0xC001
     assert bench.left() == []
