@@ -72,11 +72,8 @@ class CommandSet:
         if field is None:
             raise UnreadablePdu("a message without a Command Field")
         self.field: int = field
-
-    @property
-    def has_data_set(self) -> bool:
+        self.has_data_set: bool = self.number(Tag.DATA_SET_TYPE) != NO_DATA_SET
         """Whether it says that a data set follows."""
-        return self.number(Tag.DATA_SET_TYPE) != NO_DATA_SET
 
     @property
     def is_response(self) -> bool:

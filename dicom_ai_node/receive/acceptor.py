@@ -127,6 +127,7 @@ class Acceptor:
     def serve(self) -> None:
         """Return when the association has ended and the connection is closed."""
         farewell = b""
+        messages = None
         try:
             messages = self._establish()
             while messages is not None and self._serve_pdu(messages):
@@ -145,6 +146,8 @@ class Acceptor:
             self._note(f"failed ({type(error).__name__})")
             _log.error("association_broke", address=self.peer.address, exc_info=error)
             farewell = pdus.ABORT
+        if messages is not None:
+            messages.close()
         self._leave(farewell)
 
     def abort(self) -> None:

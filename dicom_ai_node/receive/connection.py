@@ -118,10 +118,10 @@ class Connection:
         self.opened_at = self.heard_at = self.active_at = self.productive_at = time.monotonic()
         """Last: when a byte came, when a request was answered, when an instance was filed."""
 
-    def heard(self) -> None:
+    def heard(self, now: float) -> None:
         """Bytes of the peer's have come."""
         self.has_spoken = True
-        self.heard_at = time.monotonic()
+        self.heard_at = now
 
     def overdue(self) -> str:
         """Return why the peer has to go by now, '' while it may stay."""

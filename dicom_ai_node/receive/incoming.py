@@ -1,10 +1,12 @@
-"""One data set that is arriving: bytes go to a file and through the digest as they come."""
+"""One data set that is arriving: bytes go to a file as they come, at its end through the digest."""
 
 import ctypes
+import fcntl
+import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -22,6 +24,7 @@ _BITE = _MEGABYTE
 """For so many."""
 _WRITE_BACK = 2 * 1024 * 1024
 """Bytes after which the disk may begin: enough for one request, a fifth of a large radiograph."""
+_PIPE = 1024 * 1024
 _SYNC_FILE_RANGE_WRITE = 2
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
 """Of Linux; Python has no name for it."""
@@ -92,6 +95,32 @@ class Room:
         self._written = 0
 
 
+class Pipe:
+    """Where bytes wait between a socket and a file; this program never reads them."""
+
+    def __init__(self) -> None:
+        self.out, self.into = os.pipe2(os.O_CLOEXEC)
+        self.waits = 0
+        """Bytes that are in it."""
+        with suppress(PermissionError):  # as large as it is, if this account has many of them
+            fcntl.fcntl(self.into, fcntl.F_SETPIPE_SZ, _PIPE)
+
+    def drain(self, fd: int) -> None:
+        """Move what waits into a file."""
+        while self.waits:
+            self.waits -= os.splice(self.out, fd, self.waits)
+
+    def drop(self) -> None:
+        """Forget what waits."""
+        while self.waits:
+            self.waits -= len(os.read(self.out, self.waits))
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self.out)
+        os.close(self.into)
+
+
 class Incoming:
     """A file being received.
 
@@ -110,31 +139,37 @@ class Incoming:
         self._room = room
         self._largest = largest
         self._written_back = 0
-        self._hash = blake3()
+        self._digest = ""
         self._fd = -1
         self._attempt_open(head)
 
     @property
     def digest(self) -> str:
-        """BLAKE3 of the data set as received, without preamble and File Meta Information."""
-        return self._hash.hexdigest()
+        """BLAKE3 of the data set as received, without preamble and File Meta Information.
+
+        '' before :meth:`sync`.
+        """
+        return self._digest
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes of the data set."""
-        self.size += len(data)
-        if self.failure is not None:
-            return
-        if self.size > self._largest:
-            limit = self._largest // (1024 * 1024)
-            self._fail(InstanceTooLarge(f"larger than receive.max_object_mb = {limit}"))
-            return
-        self._hash.update(data)
-        try:
-            self._write_all(data)
-        except (StorageError, OSError) as error:
-            self._fail(error)
-        else:
-            self._write_back()
+        if self._takes(len(data)):
+            try:
+                self._write_all(data)
+                self._write_back()
+            except (StorageError, OSError) as error:
+                self._fail(error)
+
+    def take(self, pipe: Pipe) -> None:
+        """Take the next bytes of the data set: all that wait in ``pipe``."""
+        if self._takes(pipe.waits):
+            try:
+                with self._room.for_bytes(pipe.waits):
+                    pipe.drain(self._fd)
+                self._write_back()
+            except (StorageError, OSError) as error:
+                self._fail(error)
+        pipe.drop()
 
     @property
     def is_absurd(self) -> bool:
@@ -148,6 +183,8 @@ class Incoming:
         """
         if self.failure is None:
             try:
+                self._write_back(least=1)
+                self._digest = self._hash()  # while the disk writes
                 os.fsync(self._fd)
             except OSError as error:
                 self._fail(error)
@@ -165,9 +202,7 @@ class Incoming:
             with self._room.for_bytes(0):  # without room there is no file at all
                 pass
             # Patient data: for nobody but this account.
-            self._fd = os.open(
-                self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-            )
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._write_all(memoryview(head))
         except (StorageError, OSError) as error:
             self._fail(error)
@@ -177,9 +212,22 @@ class Incoming:
             while data:  # a write that meets the end of the disk returns short first
                 data = data[os.write(self._fd, data) :]
 
-    def _write_back(self) -> None:
+    def _takes(self, size: int) -> bool:
+        """Count so many bytes more; return whether the file is to have them."""
+        self.size += size
+        if self.failure is None and self.size > self._largest:
+            limit = self._largest // _MEGABYTE
+            self._fail(InstanceTooLarge(f"larger than receive.max_object_mb = {limit}"))
+        return self.failure is None
+
+    def _hash(self) -> str:
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        with mmap.mmap(self._fd, 0, flags=flags, prot=mmap.PROT_READ) as data:
+            return blake3(memoryview(data)[self.offset :]).hexdigest()
+
+    def _write_back(self, least: int = _WRITE_BACK) -> None:
         written = self.offset + self.size
-        if written - self._written_back >= _WRITE_BACK:
+        if written - self._written_back >= least:
             start_writing_back(self._fd, self._written_back, written - self._written_back)
             self._written_back = written
 

@@ -1,8 +1,8 @@
 """The messages of one association: data sets go straight to their files, requests are answered.
 
-The fragments of a data set (PS3.8 9.3.5, PS3.7 annex E) go from the socket through one buffer to
-the digest and the file, and the thread that has read the last one files the instance and sends the
-response.
+Of the fragments of a data set (PS3.8 9.3.5, PS3.7 annex E) large ones go from the socket through a
+pipe into the file, small ones through one buffer; the thread that has read the last one files the
+instance and sends the response.
 """
 
 import struct
@@ -14,18 +14,22 @@ from dicom_ai_node.dicom.part10 import file_head
 from dicom_ai_node.dicom.status import SUCCESS, UNRECOGNISED_OPERATION
 from dicom_ai_node.dicom.uids import clean_uid
 from dicom_ai_node.peer.commands import COMMAND, LAST, CommandSet, Field, Tag, p_data, response
-from dicom_ai_node.peer.pdus import LARGEST_CONTROL, UnreadablePdu
+from dicom_ai_node.peer.pdus import HEADER, LARGEST_CONTROL, UnreadablePdu
 from dicom_ai_node.receive.connection import Connection
 from dicom_ai_node.receive.filing import Filing
-from dicom_ai_node.receive.incoming import Incoming
+from dicom_ai_node.receive.incoming import Incoming, Pipe
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.receive.requests import StoreAnswer, StoreRequest
-from dicom_ai_node.receive.wire import LetGo, Wire
+from dicom_ai_node.receive.wire import READ_AHEAD, LetGo, Wire
 
 _NOT_OFFERED = StoreAnswer(UNRECOGNISED_OPERATION, "only C-ECHO and C-STORE are offered")
 _PDV_HEADER = struct.Struct(">IBB")
 _BUFFER = 256 * 1024
 """Bytes per write: large enough that system calls do not count, small enough for the cache."""
+_LARGE = 32 * 1024
+"""Bytes of a fragment that are worth moving from socket to file within the kernel."""
+_HEADERS = HEADER.size + _PDV_HEADER.size
+"""Bytes between two of them."""
 _PATIENCE = 2.0
 """Seconds to wait for the data set of a C-STORE-RQ that says that none follows."""
 
@@ -70,6 +74,12 @@ class Messages:
         self._command = bytearray()
         self._buffer = memoryview(b"")  # made with the first data set: many bring none
         self._filled = 0
+        self._pipe: Pipe | None = None
+
+    def close(self) -> None:
+        """Give back what only this association used."""
+        if self._pipe is not None:
+            self._pipe.close()
 
     def read(self, length: int) -> None:
         """Read the presentation data values of one PDU (PS3.8 9.3.5.1).
@@ -164,26 +174,52 @@ class Messages:
         transfer = self._transfer
         if transfer is None:
             raise UnreadablePdu("data set without a command")
-        if not self._buffer:
-            self._buffer = memoryview(bytearray(_BUFFER))
+        is_last = bool(control & LAST)
+        self._wire.read_ahead = _HEADERS if size >= _LARGE and not is_last else READ_AHEAD
         while size:
-            received = self._wire.receive_into(self._buffer[self._filled : self._filled + size])
+            if size >= _LARGE and transfer.store is not None and not self._wire.is_read_ahead:
+                received = self._splice(transfer, size)
+            else:
+                received = self._copy(transfer, size)
             self._pace.add(received)
-            self._filled += received
             size -= received
-            if self._filled == len(self._buffer):
-                self._flush(transfer)
-        if control & LAST:
+        if is_last:
             self._flush(transfer)
             self._finish(transfer)
 
+    def _splice(self, transfer: _Transfer, size: int) -> int:
+        """Move the next bytes of a fragment towards the file, unread; return how many."""
+        if self._filled:
+            self._flush(transfer)
+        self._pipe = self._pipe or Pipe()
+        received = self._wire.splice(self._pipe, min(size, _BUFFER))
+        if not received or self._pipe.waits >= _BUFFER:
+            self._flush(transfer)
+        return received
+
+    def _copy(self, transfer: _Transfer, size: int) -> int:
+        """Read the next bytes of a fragment; return how many."""
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(_BUFFER))
+        if self._pipe is not None and self._pipe.waits:
+            self._flush(transfer)
+        received = self._wire.receive_into(self._buffer[self._filled : self._filled + size])
+        self._filled += received
+        if self._filled == len(self._buffer):
+            self._flush(transfer)
+        return received
+
     def _flush(self, transfer: _Transfer) -> None:
+        """Write what has come: it waits in the buffer or in the pipe."""
         filled, self._filled = self._filled, 0
         if transfer.store is None:
             return
         _, incoming = transfer.store
         began = time.monotonic()
-        incoming.write(self._buffer[:filled])
+        if filled:
+            incoming.write(self._buffer[:filled])
+        if self._pipe is not None and self._pipe.waits:
+            incoming.take(self._pipe)
         self._pace.excuse(time.monotonic() - began)
         if incoming.is_absurd:
             raise LetGo("a data set of more than twice receive.max_object_mb")

@@ -1,6 +1,7 @@
 """Peers that cut, stall, lie about lengths or say nothing."""
 
 import random
+import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -98,6 +99,35 @@ def test_a_large_data_set_in_one_fragment(node: Node, peer: RawPeer) -> None:
     ds = radiograph()
     ds.PixelData = random.Random(1).randbytes(3_000_000)
     peer.p_data((COMMAND | LAST, store_command(sop=ds.SOPInstanceUID)), (LAST, encoded(ds)))
+    assert peer.status() == 0
+    assert blake3(encoded(ds)).hexdigest() in stored_digests(node)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_large_and_small_fragments_in_turn_keep_their_order(
+    node: Node, peer: RawPeer, seed: int
+) -> None:
+    """Large ones never enter the program, small ones do."""
+    dice = random.Random(seed)
+    ds = radiograph(seed=seed)
+    ds.PixelData = dice.randbytes(2_000_000)
+    data = encoded(ds)
+    peer.p_data((COMMAND | LAST, store_command(sop=ds.SOPInstanceUID)))
+    sizes = iter(lambda: dice.choice([0, 1, 16_000, 40_000, 131_066, 300_000]), None)
+    for part in pieces(data, sizes):
+        peer.p_data((DATA, part))
+    peer.p_data((LAST, b""))
+    assert peer.status() == 0
+    assert blake3(data).hexdigest() in stored_digests(node)
+
+
+def test_a_large_fragment_in_segments_of_a_few_bytes(node: Node, peer: RawPeer) -> None:
+    ds = radiograph()
+    ds.PixelData = random.Random(2).randbytes(100_000)
+    peer.p_data((COMMAND | LAST, store_command(sop=ds.SOPInstanceUID)))
+    peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for segment in pieces(wire.p_data((LAST, encoded(ds))), iter(lambda: 90, None)):
+        peer.socket.sendall(segment)
     assert peer.status() == 0
     assert blake3(encoded(ds)).hexdigest() in stored_digests(node)
 

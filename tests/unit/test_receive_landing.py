@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 
 from dicom_ai_node.errors import InstanceTooLarge, StorageError, StorageFull
-from dicom_ai_node.receive.incoming import Incoming
+from dicom_ai_node.receive.incoming import Incoming, Pipe
 from dicom_ai_node.receive.landing import Landing
 from dicom_ai_node.spool import Spool
 
@@ -59,6 +59,12 @@ def received(where: Landing, data: bytes = DATA) -> Incoming:
     for position in range(0, len(data), 1000):
         incoming.write(memoryview(data)[position : position + 1000])
     return incoming
+
+
+def filled_pipe(data: bytes) -> Pipe:
+    pipe = Pipe()
+    pipe.waits = os.write(pipe.into, data)
+    return pipe
 
 
 def test_a_kept_file_has_the_name_of_its_data_set(tmp_path: Path) -> None:
@@ -139,6 +145,45 @@ def test_a_disk_that_fails_under_way_leaves_no_file_and_no_exception(
     assert not incoming.path.exists()
     with pytest.raises(StorageError):
         incoming.sync()
+
+
+def test_what_waits_in_a_pipe_follows_what_was_written(tmp_path: Path) -> None:
+    incoming, pipe = received(landing(tmp_path)), filled_pipe(b"from the pipe")
+    incoming.take(pipe)
+    incoming.write(memoryview(b", and after it"))
+    assert pipe.waits == 0
+    pipe.close()
+    incoming.sync()
+    expected = DATA + b"from the pipe, and after it"
+    assert incoming.path.read_bytes() == HEAD + expected
+    assert incoming.digest == blake3(expected).hexdigest()
+    assert incoming.size == len(expected)
+
+
+def test_a_disk_that_fails_takes_what_waits_out_of_the_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the next bytes of the peer would come behind those of another object."""
+    incoming, splice = received(landing(tmp_path)), os.splice
+
+    def fail(out: int, into: int, size: int) -> int:
+        if size < 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return splice(out, into, 3)
+
+    monkeypatch.setattr(os, "splice", fail)
+    pipe = filled_pipe(b"from the pipe")
+    incoming.take(pipe)
+    assert type(incoming.failure) is StorageFull
+    assert not incoming.path.exists()
+    for _ in range(2):
+        assert pipe.waits == 0
+        os.set_blocking(pipe.out, False)
+        with pytest.raises(BlockingIOError):
+            os.read(pipe.out, 1)
+        pipe.waits = os.write(pipe.into, b"dropped, too")
+        incoming.take(pipe)
+    pipe.close()
 
 
 def test_a_failing_fsync_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

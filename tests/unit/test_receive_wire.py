@@ -1,5 +1,6 @@
 """The socket of a connection: who waits for whom, and for how long."""
 
+import fcntl
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from dicom_ai_node.config.processes import ReceiveSettings
 from dicom_ai_node.receive.connection import Connection
+from dicom_ai_node.receive.incoming import Pipe
 from dicom_ai_node.receive.wire import LetGo, Stopped, Wire
 
 
@@ -58,3 +60,45 @@ def test_a_stop_wakes_who_waits_and_something_can_still_be_said(
     wire.close()
     assert theirs.recv(100) == b"abort"
     wire.hang_up()  # harmless, whoever has the descriptor's number by now
+
+
+def test_a_full_pipe_is_no_reason_to_wait(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    wire = Wire(ours, Connection("::1", ReceiveSettings(), calling_ae="CR"))
+    pipe = Pipe()
+    fcntl.fcntl(pipe.into, fcntl.F_SETPIPE_SZ, 4096)  # of one piece, however small
+    for _ in range(3):
+        theirs.sendall(b"piece")
+    moved = [wire.splice(pipe, 100) for _ in range(2)]
+    assert moved[1] == 0
+    assert pipe.waits == moved[0] > 0
+    pipe.drop()
+    while sum(moved) < 15:
+        moved.append(wire.splice(pipe, 100))
+        pipe.drop()
+    pipe.close()
+
+
+def test_what_was_read_ahead_is_what_comes_next(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    wire = Wire(ours, Connection("::1", ReceiveSettings(), calling_ae="CR"))
+    theirs.sendall(b"0123456789")
+    space = bytearray(100)
+    assert wire.exactly(2) == b"01"
+    assert wire.is_read_ahead
+    assert wire.is_readable(0)
+    assert wire.exactly(3) == b"234"
+    assert wire.receive_into(memoryview(space)[:4]) == 4
+    assert space[:4] == b"5678"
+    theirs.sendall(bytes(200_000))
+    assert wire.exactly(100_001) == b"9" + bytes(100_000)
+
+
+def test_no_more_is_read_ahead_than_asked_for(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    wire = Wire(ours, Connection("::1", ReceiveSettings(), calling_ae="CR"))
+    theirs.sendall(b"header" + b"header" + b"for the file")
+    wire.read_ahead = 12
+    assert wire.exactly(6) + wire.exactly(6) == b"headerheader"
+    assert not wire.is_read_ahead
+    assert ours.recv(100) == b"for the file"
