@@ -66,6 +66,7 @@ bench: $(VENV)/.developing
 	$(RUN)python -m benchmarks.ingest
 	$(RUN)python -m benchmarks.decode
 	$(RUN)python -m benchmarks.queue
+	$(RUN)python -m benchmarks.end_to_end
 	$(RUN)python -m benchmarks.audit
 	$(RUN)python -m benchmarks.idle
 	$(RUN)python -m benchmarks.series

@@ -29,7 +29,6 @@ from benchmarks.peers import tool
 from dicom_ai_node.audit.campaign import Depth
 from dicom_ai_node.audit.sources import cfind
 from dicom_ai_node.config.peers import WebTable
-from dicom_ai_node.demo.images import uid
 from dicom_ai_node.store import audits
 from tests.acceptance import audit_orthanc
 from tests.builders.archive import Planted, generated, write
@@ -71,13 +70,15 @@ class Findscu:
     def __init__(self, orthanc: Orthanc, folder: Path, studies: Sequence[Planted]) -> None:
         self._command = [tool("findscu"), "-S", "-aec", AE_TITLE]
         self._command += ["127.0.0.1", str(orthanc.dicom_port)]
-        series = [(one.uid, uid(one.uid, "series")) for one in studies]
+        series = sorted(
+            {(one.uid, str(its["SeriesInstanceUID"])) for one in studies for its in one.instances}
+        )
         levels = {
             "STUDY": [
                 cfind.query("STUDY", cfind.STUDY, ModalitiesInStudy=one) for one in MODALITIES
             ],
             "SERIES": [
-                cfind.query("SERIES", cfind.SERIES, StudyInstanceUID=study) for study, _ in series
+                cfind.query("SERIES", cfind.SERIES, StudyInstanceUID=one.uid) for one in studies
             ],
             "IMAGE": [
                 cfind.query("IMAGE", cfind.IMAGE, StudyInstanceUID=study, SeriesInstanceUID=one)
@@ -86,7 +87,7 @@ class Findscu:
         }
         self._queries = [_written(folder / level, own) for level, own in levels.items()]
         images = sum(len(one.instances) for one in studies)
-        self._check(2 * len(studies) + images)
+        self._check(len(studies) + len(series) + images)
 
     def __call__(self) -> float:
         began = time.perf_counter()
