@@ -1,6 +1,6 @@
 """How fast headers alone are audited, beside what the archive itself can answer.
 
-    python -m benchmarks.audit [--quick] [--repeats 5]
+    python -m benchmarks.audit [--quick] [--repeats 3] [--json] [--write]
 
 An Orthanc with the generated archive (2,000 studies; ``--quick``: about 100) is audited with
 ``--headers-only`` by C-FIND and by DICOMweb, the whole command with its start and its database. The
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import httpx
 from pydicom import Dataset
 
 from benchmarks.peers import tool
+from benchmarks.report import Report, Table, add_options, publish
 from dicom_ai_node.audit.campaign import Depth
 from dicom_ai_node.audit.sources import cfind
 from dicom_ai_node.config.peers import WebTable
@@ -37,6 +39,8 @@ from tests.builders.ports import free_port
 
 MODALITIES = ("CR", "DX")
 """What an audit asks for unless told otherwise, one at a time."""
+SHARE = 0.7
+"""Mark: the least share of its floor that an audit reaches."""
 PAGE: int = WebTable.model_fields["page"].default
 
 
@@ -153,28 +157,43 @@ class Plain:
         return found
 
 
-def compare(sides: dict[str, Callable[[], float]], studies: int, repeats: int) -> None:
-    """Print the speed of each side, and that of each audit beside its floor."""
+def compare(sides: dict[str, Callable[[], float]], studies: int, repeats: int) -> Table:
+    """Time each side in turns, and set each audit beside its floor, which comes just before it."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
             taken[name].append(side())
-    print("| headers only | studies/s, median | slowest | fastest | of its floor |")
-    print("|---|---|---|---|---|")
+    table = Table(
+        "Headers only",
+        ["side", "studies/s, median", "slowest", "fastest", "of its floor"],
+    )
     floor: list[float] = []
     for name, seconds in taken.items():
-        ours = isinstance(sides[name], Ours)
-        shares = [theirs / own for theirs, own in zip(floor, seconds, strict=True)] if ours else []
+        share: float | None = None
+        if isinstance(sides[name], Ours):
+            shares = [theirs / own for theirs, own in zip(floor, seconds, strict=True)]
+            share = statistics.median(shares)
         middle, slowest, fastest = (studies / of(seconds) for of in (statistics.median, max, min))
-        share = f"{statistics.median(shares):.2f}" if ours else ""
-        print(f"| {name} | {middle:.1f} | {slowest:.1f} | {fastest:.1f} | {share} |")
-        floor = floor if ours else seconds
+        table.rows.append([name, middle, slowest, fastest, share])
+        floor = seconds
+    return table
+
+
+def marks(table: Table) -> list[str]:
+    """Say which audits reach their share of the floor."""
+    shares = [(str(row[0]), row[-1]) for row in table.rows if isinstance(row[-1], float)]
+    return [
+        f"{name}: {share:.2f} of its floor, mark at least {SHARE:g}:"
+        f" {'met' if share >= SHARE else 'missed'}"
+        for name, share in shares
+        if isinstance(share, float)
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="about 100 studies, 2 repeats")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add_options(parser)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     # For Orthanc and findscu, which else wait for delayed acknowledgements within each query.
     os.environ["TCP_NODELAY"] = "1"
@@ -187,7 +206,8 @@ def main() -> None:
         orthanc_in(Path(name) / "orthanc", dicomweb=True) as orthanc,
     ):
         work = Path(name)
-        audit_orthanc.load(orthanc, write(studies, work / "files"))
+        with redirect_stdout(sys.stderr):
+            audit_orthanc.load(orthanc, write(studies, work / "files"))
         by_find = Ours(orthanc, work, "pacs:get", len(studies))
         by_web = Ours(orthanc, work, "web:web", len(studies))
         sides: dict[str, Callable[[], float]] = {
@@ -196,10 +216,14 @@ def main() -> None:
             "httpx, same pages and metadata": Plain(orthanc, studies),
             "audit by DICOMweb": by_web,
         }
-        compare(sides, len(studies), 2 if options.quick else options.repeats)
-        reports = statistics.median(by_find.reports + by_web.reports)
-        print(f"\nreport over {len(studies)} studies: {reports:.1f} s")
-        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        table = compare(sides, len(studies), 2 if options.quick else options.repeats)
+        seconds = statistics.median(by_find.reports + by_web.reports)
+    notes = [
+        *marks(table),
+        f"the report over {len(studies)} studies, a command of its own, takes {seconds:.1f} s",
+    ]
+    question = " ".join(__doc__.partition("[--write]")[2].split())
+    publish(Report("audit", question, [table], notes), options)
 
 
 if __name__ == "__main__":

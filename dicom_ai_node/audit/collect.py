@@ -1,4 +1,4 @@
-"""The loop of an audit: list, then study by study, with a checkpoint after each.
+"""The loop of an audit: list, then study by study, with a checkpoint after every few.
 
 A process may be killed anywhere: what is settled is never asked for again, what was under way is.
 """
@@ -6,7 +6,7 @@ A process may be killed anywhere: what is settled is never asked for again, what
 import errno
 import shutil
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,14 @@ from dicom_ai_node.rules import TextHeader, check
 from dicom_ai_node.rules.text_header import distinct
 from dicom_ai_node.spool import storage_error
 from dicom_ai_node.store import audit_studies, audits
-from dicom_ai_node.store.audit_studies import ClaimedListed
+from dicom_ai_node.store.audit_studies import ClaimedListed, SettledStudy
 from dicom_ai_node.study import AuditEvent, AuditState
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _MOST_REASONS = 3
+_AT_ONCE = 16
+_AT_ONCE_SECONDS = 0.5
+"""Of studies that are worked off without a look at who else wants something."""
 
 log = structlog.get_logger()
 
@@ -65,6 +68,8 @@ class Collector:
         self._task = session.task
         self._hindered = 0
         """How often in a row by this machine, which is no fault of the study."""
+        self._settled: list[SettledStudy] = []
+        """Not stored yet."""
 
     def run(self) -> None:
         """Collect study by study until all are settled."""
@@ -72,19 +77,48 @@ class Collector:
         while (due := audit_studies.next_due(self._db, task.audit_id)) is not None:
             source = self.session.source(paced=True)
             now = task.now()
-            claimed = audit_studies.claim(self._db, task.audit_id, owner=task.owner, now=now)
-            if claimed is not None:
-                self._attempt(source, claimed)
+            claimed = audit_studies.claim(
+                self._db, task.audit_id, owner=task.owner, now=now, limit=self._at_once
+            )
+            if claimed:
+                self._work_off(source, deque(claimed))
             else:
                 waits = "studies that failed are to be tried again"
                 self.session.rest(Hold(waits, max(0.0, due - now)))
 
-    def _attempt(self, source: Source, claimed: ClaimedListed) -> None:
+    @property
+    def _at_once(self) -> int:
+        """How many studies are claimed, and settled, in one transaction.
+
+        Headers alone come faster than a disk commits. Images do not, and a rate is of studies one
+        by one.
+        """
+        task = self._task
+        is_fast = task.spec.depth is Depth.HEADERS and not task.settings.studies_per_minute
+        return _AT_ONCE if is_fast else 1
+
+    def _work_off(self, source: Source, claimed: deque[ClaimedListed]) -> None:
+        """Attempt one after the other until one fails, or they take long: others may wait."""
+        until = self._task.now() + _AT_ONCE_SECONDS
+        good = True
+        try:
+            while claimed and good and self._task.now() < until:
+                self.session.check()
+                good = self._attempt(source, claimed.popleft())
+        finally:
+            self._store()
+            if claimed and not audit_studies.hand_back(
+                self._db, self._task.audit_id, claimed, owner=self._task.owner
+            ):
+                raise Ended(Ending.LOST)
+
+    def _attempt(self, source: Source, claimed: ClaimedListed) -> bool:
+        """Ask for one study; return whether the source answered, and all of it."""
         listed = listed_from_row(claimed.listed)
         into = Attempt.of(source, listed, claimed.key)
         if claimed.attempts > self._task.settings.max_attempts:
-            self._settle(claimed, into, "the program ended in every attempt to read it")
-            return
+            self._settle(into, "the program ended in every attempt to read it")
+            return True
         task, began = self._task, self._task.now()
         call = partial(gather, source, listed, into, task)
         try:
@@ -102,10 +136,11 @@ class Collector:
             self._hindered = 0
             self.session.pacing.answered()
             self.session.pacing.asked(began)
-            if into.incomplete:
-                self._failed(claimed, into, into.fault)
-            else:
-                self._settle(claimed, into, into.fault)
+            if not into.incomplete:
+                self._settle(into, into.fault)
+                return True
+            self._failed(claimed, into, into.fault)
+        return False
 
     def _erred(self, claimed: ClaimedListed, into: Attempt, error: Exception) -> None:
         no_room = isinstance(error, OSError) and error.errno in _NO_ROOM
@@ -143,7 +178,7 @@ class Collector:
             fault=fault,
         )
         if final:
-            self._settle(claimed, into, fault)
+            self._settle(into, fault)
         else:
             pause = self.session.pacing.pause(claimed.attempts)
             self._postpone(claimed, not_before=task.now() + pause, counted=True, fault=fault)
@@ -167,13 +202,21 @@ class Collector:
         if not mine:
             raise Ended(Ending.LOST)
 
-    def _settle(self, claimed: ClaimedListed, into: Attempt, fault: str) -> None:
-        task, row = self._task, into.row(fault)
-        if not audit_studies.settle(self._db, task.audit_id, row, owner=task.owner, now=task.now()):
+    def _settle(self, into: Attempt, fault: str) -> None:
+        self._settled.append(into.row(fault))
+
+    def _store(self) -> None:
+        """Keep what was settled."""
+        task, rows, self._settled = self._task, self._settled, []
+        if not rows:
+            return
+        if not audit_studies.settle(
+            self._db, task.audit_id, rows, owner=task.owner, now=task.now()
+        ):
             raise Ended(Ending.LOST)
         progress = self.session.progress
-        progress.settled += 1
-        progress.faults += bool(fault)
+        progress.settled += len(rows)
+        progress.faults += sum(bool(row.fault) for row in rows)
         self.session.show_progress()
 
 

@@ -1,5 +1,14 @@
-"""pynetdicom's connection, upper layer and messages, for peers that bend PS3.7 and PS3.8."""
+"""pynetdicom's connection, upper layer and messages, for peers that bend PS3.7 and PS3.8.
 
+Its two threads an association look every millisecond whether there is something to do, so that a
+query and its answers, which go from one to the other, take many. Here they are woken.
+"""
+
+import os
+import queue
+import select
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -26,6 +35,9 @@ from dicom_ai_node.peer.pdus import UnreadablePdu
 _LARGEST_DATA = 64 * 1024 * 1024
 """Largest P-DATA-TF that is read whole, many times what this node ever says it takes."""
 
+_LONGEST_WAIT = 0.1
+"""Seconds after which timers are looked at, and whether the thread shall end."""
+
 _log = structlog.get_logger()
 
 # A UID of a peer's is a name that is compared and handed on, whatever its form (PS3.5 9.1): one
@@ -37,11 +49,49 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 
 
+class _Signalling(queue.Queue[Any]):
+    """A queue that says that something was put into it."""
+
+    def __init__(self, signal: Callable[[], object]) -> None:
+        super().__init__()
+        self._signal = signal
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._signal()
+
+
+class _Checkpoint(threading.Event):
+    """Where pynetdicom's reactor is halted for an exchange; between two it waits here for news."""
+
+    def __init__(self, news: threading.Event) -> None:
+        super().__init__()
+        self._news = news
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return when it is set and something has come, or might have."""
+        while super().wait(timeout):
+            self._news.wait(_LONGEST_WAIT)
+            self._news.clear()
+            if self.is_set():  # still: no exchange has begun meanwhile
+                return True
+        return False
+
+
 class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     """Cleans what comes in before it is decoded, and wakes whoever waits when it breaks."""
 
     def __init__(self, association: Association) -> None:
         super().__init__(association)
+        self._run_loop_delay = 0.0  # it waits where it looks for what has come
+        self._bell, self._rope = os.pipe()
+        os.set_blocking(self._bell, False)
+        os.set_blocking(self._rope, False)
+        self._ringing = threading.Lock()
+        self.to_provider_queue = _Signalling(self._ring)
+        self.news = threading.Event()
+        """Something has come for the association's own thread."""
+        self.to_user_queue = _Signalling(self.news.set)
         self.rejection = ""
         """The peer's A-ASSOCIATE-RJ in words."""
         self.fault = ""
@@ -55,8 +105,10 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         layer = cls(association)
         layer.socket, layer.event_queue = plain.socket, plain.event_queue
         messages = LenientMessages(association)
-        messages.msg_queue = association.dimse.msg_queue
+        messages.msg_queue = _Signalling(layer.news.set)
         association.dul, association.dimse = layer, messages
+        checkpoint = association._reactor_checkpoint = _Checkpoint(layer.news)
+        checkpoint.set()
         # The setters hand the values on to the timers.
         association.acse_timeout = association.acse_timeout
         association.network_timeout = association.network_timeout
@@ -73,6 +125,41 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             if self.state_machine.current_state != "Sta1":
                 self._break_off()
             self._wake()
+            with self._ringing:  # or a byte might land in the file that gets the number next
+                os.close(self._bell)
+                os.close(self._rope)
+                self._rope = -1
+
+    def kill_dul(self) -> None:
+        """End the thread, as the base class does, and at once."""
+        super().kill_dul()
+        self._ring()
+
+    def stop_dul(self) -> bool:
+        """End the thread where nothing is under way, as the base class does, and at once."""
+        stopped = bool(super().stop_dul())
+        self._ring()
+        return stopped
+
+    def _ring(self) -> None:
+        with self._ringing, suppress(BlockingIOError):  # full: it rings already
+            if self._rope >= 0:
+                os.write(self._rope, b"\0")
+
+    def _is_transport_event(self) -> bool:
+        if self.event_queue.empty() and self.state_machine.current_state != "Sta13":
+            self._wait()
+        return bool(super()._is_transport_event())
+
+    def _wait(self) -> None:
+        """Wait until the peer sends something, or something is to be sent to it."""
+        waited = select.poll()
+        waited.register(self._bell, select.POLLIN)
+        connection = self.socket.socket if self.socket is not None else None
+        if connection is not None and connection.fileno() >= 0:
+            waited.register(connection, select.POLLIN)
+        if any(which == self._bell for which, _ in waited.poll(1000 * _LONGEST_WAIT)):
+            os.read(self._bell, 4096)
 
     @property
     def _address(self) -> str:

@@ -1,4 +1,4 @@
-"""The studies of an audit: listed slice by slice, claimed one by one, settled for good.
+"""The studies of an audit: listed slice by slice, claimed a few at a time, settled for good.
 
 Who writes must hold the audit's lease; what a process does that has lost it is discarded.
 """
@@ -6,7 +6,7 @@ Who writes must hold the audit's lease; what a process does that has lost it is 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from types import MappingProxyType
 from typing import Any
 
@@ -48,32 +48,55 @@ class SettledStudy:
     """Of the chest, as JSON; None unless the configuration asks for it."""
 
 
-def claim(db: Database, audit_id: int, *, owner: str, now: float) -> ClaimedListed | None:
-    """Begin an attempt at the next study that is due; None when none is, or without the lease."""
+def claim(
+    db: Database, audit_id: int, *, owner: str, now: float, limit: int = 1
+) -> list[ClaimedListed]:
+    """Begin an attempt at the next studies that are due; at none without the lease.
+
+    Only first attempts are begun together: a study over which a process died may be why, and is
+    tried alone.
+    """
     due = (
         select(audit_study)
         .where(audit_study.c.audit_id == audit_id, _WAITING, audit_study.c.not_before <= now)
         .order_by(audit_study.c.not_before, audit_study.c.position)
-        .limit(1)
+        .limit(limit)
     )
     with db.write() as connection:
         if not is_leased_to(connection, audit_id, owner):
-            return None
-        row = connection.execute(due).one_or_none()
-        if row is None:
-            return None
-        _change(connection, audit_id, row.study_key, attempts=row.attempts + 1)
-        return ClaimedListed(row.study_key, row.listed, row.attempts + 1)
+            return []
+        rows = connection.execute(due).all()
+        together = [*takewhile(lambda row: row.attempts == 0, rows)] or rows[:1]
+        claimed = [ClaimedListed(row.study_key, row.listed, row.attempts + 1) for row in together]
+        if claimed:
+            keys = [study.key for study in claimed]
+            _change(connection, audit_id, keys, attempts=claimed[0].attempts)
+        return claimed
 
 
-def settle(db: Database, audit_id: int, settled: SettledStudy, *, owner: str, now: float) -> bool:
-    """Keep what was collected of a study; return False, and keep nothing, without the lease."""
+def settle(
+    db: Database, audit_id: int, settled: Sequence[SettledStudy], *, owner: str, now: float
+) -> bool:
+    """Keep what was collected of studies; return False, and keep nothing, without the lease."""
     with db.write() as connection:
         if not is_leased_to(connection, audit_id, owner):
             return False
-        values = asdict(settled)
-        key = values.pop("key")
-        _change(connection, audit_id, key, state=AuditedState.SETTLED, settled_at=now, **values)
+        for study in settled:
+            values = asdict(study)
+            keys = [values.pop("key")]
+            _change(
+                connection, audit_id, keys, state=AuditedState.SETTLED, settled_at=now, **values
+            )
+        return True
+
+
+def hand_back(db: Database, audit_id: int, claimed: Sequence[ClaimedListed], *, owner: str) -> bool:
+    """Put back studies that were claimed and not asked for; False without the lease."""
+    with db.write() as connection:
+        if not is_leased_to(connection, audit_id, owner):
+            return False
+        keys = [study.key for study in claimed]
+        _change(connection, audit_id, keys, attempts=claimed[0].attempts - 1)
         return True
 
 
@@ -93,7 +116,7 @@ def postpone(
             return False
         attempts = claimed.attempts if counted else claimed.attempts - 1
         changes = {"attempts": attempts, "not_before": not_before, "fault": fault}
-        _change(connection, audit_id, claimed.key, **changes)
+        _change(connection, audit_id, [claimed.key], **changes)
         return True
 
 
@@ -212,6 +235,6 @@ def save_slice(
         return len(rows)
 
 
-def _change(connection: Connection, audit_id: int, key: str, **values: Any) -> None:
-    mine = (audit_study.c.audit_id == audit_id) & (audit_study.c.study_key == key)
+def _change(connection: Connection, audit_id: int, keys: Sequence[str], **values: Any) -> None:
+    mine = (audit_study.c.audit_id == audit_id) & audit_study.c.study_key.in_(keys)
     connection.execute(update(audit_study).where(mine, _WAITING).values(**values))

@@ -109,6 +109,21 @@ def test_killed_at_any_transaction_it_ends_as_if_undisturbed(
     assert killed == 2 + 2 * 3 + 1  # parts, claim and checkpoint of each study, the end
 
 
+@pytest.mark.parametrize(("rate", "writes"), [(0.0, 1 + 2 * 2 + 1), (6000.0, 1 + 2 * 20 + 1)])
+def test_headers_alone_are_claimed_and_stored_several_at_once_where_no_rate_is_set(
+    db: Database, tmp_path: Path, rate: float, writes: int
+) -> None:
+    """The listing, claim and checkpoint of so many studies, the end."""
+    url = db.url.render_as_string(hide_password=False)
+    number, counting = new_audit(db), DyingDatabase(url, after=1000, committed=True)
+    source = Archive([[listed(one) for one in range(20)]])
+    started = session(counting, number, source, tmp_path, studies_per_minute=rate)
+    assert collect(started) is Ending.DONE
+    assert 1000 - counting.left == writes
+    assert len(collected(db, number)) == 20
+    counting.close()
+
+
 def test_a_study_listed_twice_is_kept_once_and_the_limit_holds(
     any_db: Database, tmp_path: Path
 ) -> None:
@@ -141,7 +156,16 @@ def test_a_cancelled_audit_is_not_worked_on(db: Database, tmp_path: Path) -> Non
     assert source.asked["1.2.2"] == 0
 
 
-def test_who_lost_the_lease_keeps_nothing(db: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rate", "kept"),
+    [
+        (6000.0, ["1.2.0"]),  # one by one
+        (0.0, []),  # several are stored together, and none was before the lease was lost
+    ],
+)
+def test_who_lost_the_lease_keeps_nothing(
+    db: Database, tmp_path: Path, rate: float, kept: list[str]
+) -> None:
     source, number = archive(1, 3), new_audit(db)
 
     def taken_over() -> None:
@@ -150,9 +174,10 @@ def test_who_lost_the_lease_keeps_nothing(db: Database, tmp_path: Path) -> None:
 
     taken: list[int | None] = []
     source.trouble["1.2.1"] = taken_over
-    assert collect(session(db, number, source, tmp_path)) is Ending.LOST
+    started = session(db, number, source, tmp_path, studies_per_minute=rate)
+    assert collect(started) is Ending.LOST
     assert taken == [number]
-    assert list(collected(db, number)) == ["1.2.0"]
+    assert list(collected(db, number)) == kept
 
 
 def test_a_stop_ends_it_even_in_a_study_that_hangs_and_costs_no_attempt(

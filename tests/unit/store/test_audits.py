@@ -10,7 +10,7 @@ from dicom_ai_node.audit.study import (
     models_of,
 )
 from dicom_ai_node.store import Database, audit_studies, audits
-from dicom_ai_node.store.audit_studies import NewListed, SettledStudy, save_slice
+from dicom_ai_node.store.audit_studies import ClaimedListed, NewListed, SettledStudy, save_slice
 from dicom_ai_node.study import AuditEvent, AuditState
 from tests.builders import answers
 from tests.builders.headers import checked, header
@@ -24,12 +24,12 @@ def save(db: Database, number: int, *keys: str, owner: str = OWNER, done: int = 
 
 def claim(db: Database, number: int, now: float = 1.0) -> str | None:
     claimed = audit_studies.claim(db, number, owner=OWNER, now=now)
-    return claimed.key if claimed else None
+    return claimed[0].key if claimed else None
 
 
 def settle(db: Database, number: int, key: str, fault: str = "") -> bool:
     row = SettledStudy(key, facts={"a": 1}, expected=2, arrived=1, fault=fault)
-    return audit_studies.settle(db, number, row, owner=OWNER, now=100.0)
+    return audit_studies.settle(db, number, [row], owner=OWNER, now=100.0)
 
 
 def test_one_process_has_an_audit_until_its_lease_runs_out(db: Database) -> None:
@@ -85,29 +85,42 @@ def test_the_listing_keeps_each_study_once_in_its_order(db: Database) -> None:
 def test_studies_that_wait_come_when_they_are_due(db: Database) -> None:
     number = new_audit(db)
     save(db, number, "a", "b")
-    first = audit_studies.claim(db, number, owner=OWNER, now=1.0)
-    assert first is not None
+    (first,) = audit_studies.claim(db, number, owner=OWNER, now=1.0)
     assert (first.key, first.listed, first.attempts) == ("a", {"key": "a"}, 1)
     assert audit_studies.postpone(
         db, number, first, owner=OWNER, not_before=50.0, counted=True, fault="no"
     )
-    second = audit_studies.claim(db, number, owner=OWNER, now=1.0)
-    assert second is not None
+    (second,) = audit_studies.claim(db, number, owner=OWNER, now=1.0)
     assert second.key == "b"
     assert settle(db, number, "b")
     assert claim(db, number, now=49.0) is None
     assert audit_studies.next_due(db, number) == 50.0
-    again = audit_studies.claim(db, number, owner=OWNER, now=50.0)
-    assert again is not None
+    (again,) = audit_studies.claim(db, number, owner=OWNER, now=50.0)
     assert again.attempts == 2
     audit_studies.postpone(db, number, again, owner=OWNER, not_before=0.0, counted=False)
-    again = audit_studies.claim(db, number, owner=OWNER, now=50.0)
-    assert again is not None
+    (again,) = audit_studies.claim(db, number, owner=OWNER, now=50.0)
     assert again.attempts == 2
     settle(db, number, "a", fault="gone")
     assert audit_studies.next_due(db, number) is None
     assert audit_studies.faults(db, number) == [("gone", 1)]
     assert audit_studies.settled_since(db, number, since=100.0) == 2
+
+
+def test_first_attempts_are_begun_together_and_a_study_that_may_kill_alone(db: Database) -> None:
+    number = new_audit(db)
+    save(db, number, *"abcde")
+
+    def claimed(limit: int) -> list[ClaimedListed]:
+        return audit_studies.claim(db, number, owner=OWNER, now=1.0, limit=limit)
+
+    assert audit_studies.hand_back(db, number, claimed(5)[3:], owner=OWNER)
+    dead = [[study.key for study in claimed(5)] for _ in range(2)]  # in which the process died
+    assert dead == [["a"], ["a"]]
+    for key in "abc":
+        assert settle(db, number, key)
+    again = claimed(5)
+    assert [(study.key, study.attempts) for study in again] == [("d", 1), ("e", 1)]
+    assert not audit_studies.hand_back(db, number, again, owner="another")
 
 
 def test_what_is_settled_cannot_be_settled_again(db: Database) -> None:
@@ -147,7 +160,7 @@ def test_a_collected_study_comes_back_as_it_was(db: Database) -> None:
     )
     facts = StudyFacts("1.2.3", (header(PatientName="A\0B^C"),))
     row = Attempt("1.2.3", facts, result, expected=2, arrived=2).row("")
-    audit_studies.settle(db, number, row, owner=OWNER, now=1.0)
+    audit_studies.settle(db, number, [row], owner=OWNER, now=1.0)
     (found,) = map(collected_from_row, audit_studies.collected(db, number))
     assert found.result == result
     assert found.facts == facts, "padding is what rule A4 is after"
