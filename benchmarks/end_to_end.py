@@ -27,7 +27,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import func, select
 
-from benchmarks.ingest import PDU, tool
+from benchmarks.peers import PDU, tool
 from benchmarks.report import Report, Table, add_options, disk_rate, publish
 from benchmarks.series import Watch, storescp
 from dicom_ai_node.demo import phantom
