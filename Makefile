@@ -68,7 +68,8 @@ bench: $(VENV)/.developing
 	$(RUN)python -m benchmarks.queue
 	$(RUN)python -m benchmarks.end_to_end
 	$(RUN)python -m benchmarks.audit
-	$(RUN)python -m benchmarks.idle
+	$(RUN)python -m benchmarks.memory
+	$(RUN)python -m benchmarks.startup
 	$(RUN)python -m benchmarks.series
 
 # The shipped bundle, end to end: about thirteen hours on two cores.

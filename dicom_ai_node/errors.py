@@ -22,8 +22,6 @@ from difflib import get_close_matches
 from enum import IntEnum
 from typing import ClassVar
 
-from dicom_ai_node.answers import Reason
-
 
 class ExitCode(IntEnum):
     """How a command ends; docs/formats.md has the table."""
@@ -89,6 +87,8 @@ class PixelsRefused(NodeError):
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
+        from dicom_ai_node.answers import Reason  # a fifth of what help would import
+
         self.reason = Reason(code, text)
 
 

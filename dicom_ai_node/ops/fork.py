@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import MappingProxyType
 
 import structlog
-from setproctitle import setproctitle
+from setproctitle import setproctitle, setthreadtitle
 
 from dicom_ai_node.ops.process import PARENT_VARIABLE
 
@@ -105,6 +105,7 @@ def _be(name: str, work: Callable[[], int], variables: Mapping[str, str], keeps:
         os.environ.update(variables)
         os.environ.pop("NOTIFY_SOCKET", None)  # systemd listens to the supervisor alone
         setproctitle(f"dicom-ai-node: {name}")
+        setthreadtitle(name)  # of which the kernel shows 15 characters
         gc.enable()
         code = work()
     except BaseException as error:  # noqa: BLE001 - it is the end of the process either way

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, literal
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -230,7 +230,8 @@ def upsert(
 
 
 def _dialect(connection: Connection) -> Any:
-    return sqlite if connection.dialect.name == "sqlite" else postgresql
+    """Return the one that is in use: the other is never imported, which takes a while."""
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
 
 
 def as_record(cls: type[T], row: AnyRow, **others: Any) -> T:
