@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from pynetdicom import AE
 
-from benchmarks.ingest import tool
+from benchmarks.peers import tool
 from benchmarks.report import Report, Table, add_options, publish
 from dicom_ai_node.dicom.classes import VERIFICATION
 from tests.acceptance.harness import noise
