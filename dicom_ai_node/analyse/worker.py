@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -35,12 +35,22 @@ from dicom_ai_node.monitor.observation import Observation, Role
 from dicom_ai_node.pipeline import Pipeline, Prepared
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database
+from dicom_ai_node.store.changes import Changes
 from dicom_ai_node.store.instances import NO_IMAGE
 from dicom_ai_node.store.patients import chests, priors
-from dicom_ai_node.store.study_queue import STUDIES, ClaimedStudy, claim, fail, hand_back, skip
+from dicom_ai_node.store.study_queue import (
+    READY,
+    STUDIES,
+    ClaimedStudy,
+    claim,
+    fail,
+    hand_back,
+    skip,
+)
 from dicom_ai_node.types import PriorStudy
 
-_IDLE_SECONDS = 0.25
+_IDLE_SECONDS = 1.0
+"""At the latest: what is announced is claimed at once."""
 
 log = structlog.get_logger()
 
@@ -118,11 +128,12 @@ class Analyser:
         with (
             Heartbeat("leases", seconds, self._renew, failure="lease_not_renewed"),
             ThreadPoolExecutor(settings.decoders, "decode") as decoders,
+            closing(Changes(self.db, READY)) as changes,
         ):
             while not stop.is_set():
                 try:
                     if not self.run_once(decoders):
-                        stop.wait(_IDLE_SECONDS)
+                        changes.wait(stop, _IDLE_SECONDS)
                 except StorageError as error:
                     log.error("analysis_storage_failed", exc_info=error)
                     self._hand_back()  # no fault of the studies: no attempt is used up

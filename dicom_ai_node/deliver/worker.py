@@ -29,15 +29,18 @@ from dicom_ai_node.deliver.sender import DeliveryAnswer, DeliveryOutcome, Sender
 from dicom_ai_node.errors import PeerUnavailable, StorageError
 from dicom_ai_node.heartbeat import Heartbeat
 from dicom_ai_node.store import Database, deliveries
+from dicom_ai_node.store.changes import Changes
 from dicom_ai_node.store.deliveries import DELIVERIES, ClaimedDelivery, state_of_destination
 from dicom_ai_node.store.queries import overview
+from dicom_ai_node.store.reports import QUEUED
 from dicom_ai_node.study import OPEN_DELIVERIES
 
 MAX_REFUSALS = 20
 """About 11 hours with the default pauses: a night's trouble passes, the morning sees the rest."""
 
 _BATCH = 20
-_IDLE_SECONDS = (0.2, 0.5)
+_IDLE_SECONDS = (0.8, 1.2)
+"""At the latest: what is announced is sent at once."""
 _LINGER_SECONDS = 1.0
 """An idle connection is closed after this long."""
 _DAY = 86400.0
@@ -118,18 +121,20 @@ class DestinationWorker:
 
         A fault of the database or of this program ends the batch, never the thread.
         """
+        changes = Changes(self._db, QUEUED)
         while not stop.is_set():
-            wait = random.uniform(*_IDLE_SECONDS)
             try:
                 if self.serve_batch(stop):
                     continue
             except StorageError as error:
                 log.error("delivery_storage_failed", destination=self.name, error=str(error))
-                wait = AFTER_FAULT_SECONDS
+                stop.wait(AFTER_FAULT_SECONDS)
             except Exception:
                 log.exception("delivery_failed", destination=self.name)
-                wait = AFTER_FAULT_SECONDS
-            stop.wait(wait)
+                stop.wait(AFTER_FAULT_SECONDS)
+            else:
+                changes.wait(stop, random.uniform(*_IDLE_SECONDS))
+        changes.close()
         self._sender.close()
 
     def renew(self) -> None:

@@ -19,9 +19,11 @@ from dicom_ai_node.report.copies import age_in_file, coerced
 from dicom_ai_node.rules.ages_and_dates import read_age
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import Database, forwards
+from dicom_ai_node.store.changes import Changes
 from dicom_ai_node.store.forwards import Outgoing, WaitingImage
 from dicom_ai_node.store.proposals import ProposalDetail, applicable
 from dicom_ai_node.store.queries import overview
+from dicom_ai_node.store.study_queue import READY
 from dicom_ai_node.types import FillProposal, ProposalSource
 
 HAS_IT = "it came from a destination, which has it already"
@@ -47,18 +49,20 @@ class Gateway:
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until ``stop`` is set. A fault ends the sweep, never the thread."""
+        changes = Changes(self._db, READY)
         while not stop.is_set():
-            wait = _IDLE_SECONDS
             try:
                 if self.sweep(now=time.time()):
                     continue
             except StorageError as error:
                 log.error("forwarding_storage_failed", error=str(error))
-                wait = AFTER_FAULT_SECONDS
+                stop.wait(AFTER_FAULT_SECONDS)
             except Exception:
                 log.exception("forwarding_failed")
-                wait = AFTER_FAULT_SECONDS
-            stop.wait(wait)
+                stop.wait(AFTER_FAULT_SECONDS)
+            else:
+                changes.wait(stop, _IDLE_SECONDS)
+        changes.close()
 
     def sweep(self, *, now: float) -> int:
         """Queue images that are due, of some studies; return how many.

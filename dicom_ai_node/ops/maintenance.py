@@ -35,12 +35,13 @@ from dicom_ai_node.store.instances import forget_dead_associations
 from dicom_ai_node.store.monitor import drop_observations
 from dicom_ai_node.store.node import forget_silent, note_jump
 from dicom_ai_node.store.patients import forget_chests
-from dicom_ai_node.store.study_queue import close_due
+from dicom_ai_node.store.study_queue import close_due, next_closing
 from dicom_ai_node.store.tallies import fold
 
 Job = tuple[str, Callable[[], object], float]
 """Name, what to do, seconds between two beginnings."""
 _CLOSE_SECONDS = 0.25
+_LONGEST_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
 """What two looks at two clocks may be apart."""
 _AFTER_A_FAILURE_SECONDS = 5.0
@@ -179,13 +180,27 @@ class Maintenance:
         before = time.time() - self.config.monitor.retention_days * _DAY
         return drop_observations(self.db, before=before)
 
+    def seconds_to_closing(self) -> float:
+        """Return how long nothing has to be closed: until the first study is due, a second at most.
+
+        A study that comes meanwhile may close a quarter of its quiet time late. One that is due and
+        waits for its sender is looked at four times a second.
+        """
+        longest = min(_LONGEST_SECONDS, self.config.study.quiet_seconds / 4)
+        first = next_closing(self.db)
+        if first is None:
+            return longest
+        left = first - time.time()
+        return min(_CLOSE_SECONDS if left <= 0 else left, longest)
+
     def _close_studies_until(self, stop: threading.Event) -> None:
-        """Four times a second, whatever the jobs are busy with."""
+        """When they are due, whatever the jobs are busy with."""
         failing = False
         while not stop.is_set():
             try:
                 self.watch_clock()
                 self.close_studies()
+                wait = self.seconds_to_closing()
             except StorageError as error:
                 if not failing:
                     log.error("closing_failed", exc_info=error)
@@ -193,7 +208,7 @@ class Maintenance:
                 stop.wait(_AFTER_A_FAILURE_SECONDS)
             else:
                 failing = False
-                stop.wait(_CLOSE_SECONDS)
+                stop.wait(wait)
 
 
 def _warned(event: str, count: int) -> int:

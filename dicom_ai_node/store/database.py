@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, literal
+from sqlalchemy import Connection, Engine, Executable, Row, Select, Table, literal_column, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dicom_ai_node.errors import StorageError, StorageFull
@@ -22,6 +23,7 @@ T = TypeVar("T")
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
+_ANNOUNCE = text("SELECT set_config('synchronous_commit', 'off', true), pg_notify(:channel, '')")
 _FULL = ("database or disk is full", "disk full", "No space left")
 
 
@@ -108,6 +110,22 @@ class Database:
         with self.write() as connection:
             return connection.execute(statement).rowcount
 
+    def announce(self, channel: str) -> None:
+        """Tell who waits for :class:`.Changes` of the channel that there is some; never fails.
+
+        In a transaction of its own: one that notifies holds up all others until it is on the disk.
+        """
+        if not self.is_sqlite:
+            engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            # Lost, it costs the others the time until they look by themselves.
+            with suppress(SQLAlchemyError), engine.connect() as connection:
+                connection.execute(_ANNOUNCE, {"channel": channel})
+
+    @property
+    def driver_url(self) -> str:
+        """Where PostgreSQL is, as psycopg takes it."""
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
     def upgrade(self) -> str:
         """Migrate to the newest schema and return its revision.
 
@@ -176,9 +194,9 @@ class Database:
                     " 'dicom-ai-node db upgrade' makes it"
                 ) from error
             # The first line: PostgreSQL's further ones (DETAIL) quote the values of the row.
-            text = str(error.orig).partition("\n")[0]
-            kind = StorageFull if any(sign in text for sign in _FULL) else StorageError
-            raise kind(f"database {self.place}: {text}") from error
+            said = str(error.orig).partition("\n")[0]
+            kind = StorageFull if any(sign in said for sign in _FULL) else StorageError
+            raise kind(f"database {self.place}: {said}") from error
         except PoolTimeout as error:  # no DBAPIError: all connections wait for a lock
             raise StorageError(f"database {self.place}: no connection became free") from error
 
@@ -200,16 +218,8 @@ class Database:
 
 def insert_missing(connection: Connection, table: Table, **values: Any) -> bool:
     """Insert a row unless a key of it is taken; return whether it was inserted."""
-    return inserted(connection, table, literal(1), **values) is not None
-
-
-def inserted(
-    connection: Connection, table: Table, returned: ColumnElement[T], **values: Any
-) -> T | None:
-    """Insert a row unless a key of it is taken; return ``returned`` of it, None where one is."""
-    new = _dialect(connection).insert(table).values(values).on_conflict_do_nothing()
-    value: T | None = connection.execute(new.returning(returned)).scalar()
-    return value
+    new = _insertion(table, connection.dialect.name)
+    return connection.execute(new, values).first() is not None
 
 
 def upsert(
@@ -222,16 +232,35 @@ def upsert(
 
     ``instead`` are values that only the change has.
     """
-    key = [column.name for column in table.primary_key]
-    changed = {name: value for name, value in values.items() if name not in key}
-    new = _dialect(connection).insert(table).values(values)
-    update = {**changed, **instead}
-    connection.execute(new.on_conflict_do_update(index_elements=key, set_=update))
+    new = _replacement(table, connection.dialect.name, tuple(values))
+    if instead:
+        changed = {name: new.excluded[name] for name in values if name not in table.primary_key}
+        new = new_row(table, connection.dialect.name).on_conflict_do_update(
+            index_elements=list(table.primary_key), set_={**changed, **instead}
+        )
+    connection.execute(new, values)
 
 
-def _dialect(connection: Connection) -> Any:
-    """Return the one that is in use: the other is never imported, which takes a while."""
-    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+def new_row(table: Table, dialect: str) -> Any:
+    """Return the insertion of a row, of that dialect; its values are parameters.
+
+    Statements are made once and executed with parameters: to make one of values costs more than
+    SQLite takes to execute it.
+    """
+    # Of the one that is in use: the other is never imported, which takes a while.
+    return import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
+
+
+@cache
+def _insertion(table: Table, dialect: str) -> Any:
+    return new_row(table, dialect).on_conflict_do_nothing().returning(literal_column("1"))
+
+
+@cache
+def _replacement(table: Table, dialect: str, names: tuple[str, ...]) -> Any:
+    new = new_row(table, dialect)
+    changed = {name: new.excluded[name] for name in names if name not in table.primary_key}
+    return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
 
 
 def as_record(cls: type[T], row: AnyRow, **others: Any) -> T:

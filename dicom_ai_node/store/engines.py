@@ -101,8 +101,10 @@ def _watch_file(engine: Engine, file: Path) -> None:
             raise DisconnectionError("another database file lies there")
 
 
-def identity_of(file: Path) -> tuple[int, int] | None:
+def identity_of(file: Path | None) -> tuple[int, int] | None:
     """Return what tells a file from another under its name, None where there is none."""
+    if file is None:
+        return None
     try:
         status = file.stat()
     except OSError:

@@ -14,6 +14,7 @@ from dicom_ai_node.store.lifecycles import apply_event, lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, StoredProposal, in_force
 from dicom_ai_node.store.reports import (
     COPY,
+    QUEUED,
     NewReport,
     StoredFile,
     insert_report,
@@ -94,7 +95,8 @@ def queue_copies(
         mark_applied(connection, newly, DecidedBy(actor, reason, now, account))
         if fresh:
             apply_event(connection, study_uid, Event.COPIES, now=now)
-        return fresh
+    db.announce(QUEUED)
+    return fresh
 
 
 def _queue(connection: Connection, study_uid: str, copy: NewCopy, now: float) -> bool:

@@ -17,6 +17,7 @@ from dicom_ai_node.store.lifecycles import lock_study
 from dicom_ai_node.store.proposals import ProposalDetail, in_force
 from dicom_ai_node.store.reports import (
     COERCED,
+    QUEUED,
     RECEIVED,
     NewReport,
     StoredFile,
@@ -172,7 +173,8 @@ def queue(
             mark_applied(connection, [applied.proposal], by)
         for sending in queued:
             _queue(connection, study_uid, sending, names, now)
-        return len(queued)
+    db.announce(QUEUED)
+    return len(queued)
 
 
 def _due(before: float) -> ColumnElement[bool]:

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
 
 from dicom_ai_node.answers import ImageRef, Reason
 from dicom_ai_node.config.stages import LatePolicy, StudySettings
@@ -15,7 +17,7 @@ from dicom_ai_node.store.database import (
     Database,
     as_record,
     insert_missing,
-    inserted,
+    new_row,
     upsert,
 )
 from dicom_ai_node.store.lifecycles import apply_event, lock_study
@@ -53,6 +55,10 @@ class StoredInstance:
     """1 for the first content seen under this UID, 2 for the next, and so on."""
     calling_ae: str = ""
     association: str = ""
+
+
+_STORED = [each.name for each in fields(StoredInstance) if each.name not in ("image", "version")]
+_IMAGE = [each.name for each in fields(ImageRef)]
 
 
 class Filed(StrEnum):
@@ -177,16 +183,23 @@ def _insert(
     connection: Connection, stored: StoredInstance, study_uid: str, analysable: bool, now: float
 ) -> Filed:
     sop_uid = stored.image.sop_instance_uid
-    versions = select(func.count()).where(instance.c.sop_instance_uid == sop_uid)
-    values = asdict(stored)
-    values |= values.pop("image")
+    values = {name: getattr(stored, name) for name in _STORED}
+    values |= {name: getattr(stored.image, name) for name in _IMAGE}
     values |= {"study_instance_uid": study_uid, "received_at": now, "analysable": analysable}
-    values["version"] = versions.scalar_subquery() + 1
-    version = inserted(connection, instance, instance.c.version, **values)
+    new = _insertion(connection.dialect.name)
+    version = connection.execute(new, values | {"of_uid": sop_uid}).scalar()
     if version is None:
         _restore(connection, study_uid, sop_uid, stored.digest, now)
         return Filed.DUPLICATE
     return Filed.NEW if version == 1 else Filed.NEW_VERSION
+
+
+@cache
+def _insertion(dialect: str) -> Any:
+    """Return the insertion of an instance unless it is there; it counts and returns its version."""
+    before = select(func.count()).where(instance.c.sop_instance_uid == bindparam("of_uid"))
+    new = new_row(instance, dialect).values(version=before.scalar_subquery() + 1)
+    return new.on_conflict_do_nothing().returning(instance.c.version)
 
 
 def _restore(connection: Connection, study_uid: str, sop_uid: str, digest: str, now: float) -> None:

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, insert, select, update
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    insert,
+    select,
+    update,
+)
 
 from dicom_ai_node.answers import Reason
 from dicom_ai_node.config.stages import StudySettings
@@ -22,14 +31,19 @@ from dicom_ai_node.study import (
     step,
 )
 
+_READ = select(study).where(study.c.study_instance_uid == bindparam("uid"))
+_LOCKED = _READ.with_for_update()
+_MOVED = update(study).where(study.c.study_instance_uid.in_(bindparam("held", expanding=True)))
+_TRANSITION = insert(transition)
+_STATES = select(delivery.c.state).where(delivery.c.study_instance_uid == bindparam("uid"))
+
 
 def lock_study(connection: Connection, study_uid: str) -> AnyRow | None:
     """Hold the study's row until the transaction ends (SQLite holds everything already).
 
     Returns it, None where the study is unknown.
     """
-    query = select(study).where(study.c.study_instance_uid == study_uid)
-    return connection.execute(query.with_for_update()).first()
+    return connection.execute(_LOCKED, {"uid": study_uid}).first()
 
 
 def apply_event(
@@ -48,8 +62,7 @@ def apply_event(
     ``settings`` is needed by events that set a closing time. The caller holds the row: ``held`` is
     what :func:`lock_study` returned, where nothing has changed it since.
     """
-    query = select(study).where(study.c.study_instance_uid == study_uid)
-    row = connection.execute(query).one() if held is None else held
+    row = connection.execute(_READ, {"uid": study_uid}).one() if held is None else held
     before = State(row.state)
     after, effect = step(before, event)
     if effect in (Effect.WAIT, Effect.REOPEN):
@@ -82,16 +95,17 @@ def apply_to_all(
     after, effect = step(before, event)
     if effect is Effect.IGNORE or not study_uids:
         return
-    changes = (
-        {"state": after, "updated_at": now, "trimmed_at": None} | _effects(effect, reason) | values
-    )
-    held = study.c.study_instance_uid.in_(study_uids)
-    connection.execute(update(study).where(held).values(changes))
+    changes: dict[str, Any] = {"state": after, "updated_at": now, "trimmed_at": None}
+    changes |= _effects(effect, reason) | values
+    computed = {name: value for name, value in changes.items() if isinstance(value, ClauseElement)}
+    moved = _MOVED.values(computed) if computed else _MOVED
+    plain = {name: value for name, value in changes.items() if name not in computed}
+    connection.execute(moved, plain | {"held": study_uids})
     if after is not before:
         made = {"at": now, "event": event, "from_state": before, "to_state": after}
         made["reason"] = reason.text if reason else ""
         steps = [{"study_instance_uid": study_uid, **made} for study_uid in study_uids]
-        connection.execute(insert(transition), steps)
+        connection.execute(_TRANSITION, steps)
 
 
 def _effects(effect: Effect, reason: Reason | None) -> dict[str, Any]:
@@ -127,8 +141,7 @@ def settle(
 
     ``held`` as in :func:`apply_event`.
     """
-    query = select(delivery.c.state).where(delivery.c.study_instance_uid == study_uid).distinct()
-    states = set(connection.scalars(query))
+    states = set(connection.scalars(_STATES, {"uid": study_uid}))
     if not states & OPEN_DELIVERIES:
         event = Event.DEAD_LETTER if DeliveryState.DEAD in states else Event.SETTLED
         apply_event(connection, study_uid, event, now=now, held=held)

@@ -18,6 +18,9 @@ with a value filled in. Its one file travels in its own class and transfer synta
 
 FORWARDED = (RECEIVED, COERCED)
 
+QUEUED = "dicom_ai_node_queued"
+"""The channel on which reports are announced that wait for a destination."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
@@ -134,6 +137,10 @@ def files_of_each(
     return found
 
 
+_NEW_REPORT = insert(report).returning(report.c.id)
+_NEW_FILE = insert(report_file)
+
+
 def insert_report(
     connection: Connection, study_uid: str, new: NewReport, *, analysis_id: int | None
 ) -> int:
@@ -141,19 +148,19 @@ def insert_report(
 
     Only a forwarded image belongs to no analysis.
     """
-    row = insert(report).values(
-        analysis_id=analysis_id,
-        study_instance_uid=study_uid,
-        kind=new.kind,
-        quarantined=new.quarantined,
-    )
-    report_id = int(connection.execute(row.returning(report.c.id)).scalar_one())
+    row = {
+        "analysis_id": analysis_id,
+        "study_instance_uid": study_uid,
+        "kind": new.kind,
+        "quarantined": new.quarantined,
+    }
+    report_id = int(connection.execute(_NEW_REPORT, row).scalar_one())
     files = [
         {"report_id": report_id, "position": position, **asdict(file)}
         for position, file in enumerate(new.files)
     ]
     if files:
-        connection.execute(insert(report_file), files)
+        connection.execute(_NEW_FILE, files)
     return report_id
 
 

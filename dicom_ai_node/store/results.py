@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, exists, insert, literal_column, select
+from sqlalchemy import Connection, bindparam, exists, insert, literal_column, select
 
 from dicom_ai_node.answers import ModelIdentity, Reason
 from dicom_ai_node.likeness import Embedding
@@ -15,6 +15,7 @@ from dicom_ai_node.store.lifecycles import apply_event, settle
 from dicom_ai_node.store.monitor import Mode, mode_now, save_observations
 from dicom_ai_node.store.patients import StudyHeader, save_chest, save_header
 from dicom_ai_node.store.reports import (
+    QUEUED,
     NewReport,
     discard_quarantined,
     has_reports,
@@ -112,7 +113,17 @@ def finish(
         )
         if not kept.is_queued:
             settle(connection, study_uid, now=now)
-        return True
+    if kept.is_queued:
+        db.announce(QUEUED)
+    return True
+
+
+_RESULTS = (
+    select(analysis.c.id, analysis.c.result_key)
+    .where(analysis.c.study_instance_uid == bindparam("uid"))
+    .order_by(analysis.c.id)
+)
+_NEW_RESULT = insert(analysis).returning(analysis.c.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +151,21 @@ def _keep(
     made anew.
     """
     study_uid = claimed.study_uid
-    query = select(analysis.c.id, analysis.c.result_key)
-    mine = query.where(analysis.c.study_instance_uid == study_uid).order_by(analysis.c.id)
-    results = connection.execute(mine).all()
+    results = connection.execute(_RESULTS, {"uid": study_uid}).all()
     known = next((row.id for row in results if row.result_key == new.result_key), None)
     is_repeated = known is not None and known == results[-1].id
     if known is not None and not discard_quarantined(connection, known):
         restore_files(connection, new.reports)
         is_queued = queue_missing(connection, known, study_uid, destinations, now=now)
         return _Kept(is_repeated, has_reports(connection, known), is_queued)
-    row = insert(analysis).values(
-        study_instance_uid=study_uid,
-        result_key=new.result_key,
-        revision=claimed.revision,
-        created_at=now,
-        result=new.result,
-    )
-    created = int(connection.execute(row.returning(analysis.c.id)).scalar_one())
+    row = {
+        "study_instance_uid": study_uid,
+        "result_key": new.result_key,
+        "revision": claimed.revision,
+        "created_at": now,
+        "result": new.result,
+    }
+    created = int(connection.execute(_NEW_RESULT, row).scalar_one())
     is_queued = False
     for report in new.reports:
         report_id = insert_report(connection, study_uid, report, analysis_id=created)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, exists, or_, select
+from sqlalchemy import Connection, exists, func, or_, select
 
 from dicom_ai_node.answers import ImageRef, Reason
 from dicom_ai_node.config.stages import StudySettings
@@ -19,6 +19,9 @@ STUDIES = Queue(
     waits=study.c.state == word(State.READY),
     works=study.c.state == word(State.ANALYSING),
 )
+
+READY = "dicom_ai_node_ready"
+"""The channel on which studies are announced that wait for their analysis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,14 @@ def close_due(db: Database, *, now: float, settings: StudySettings) -> list[str]
     with db.write() as connection:
         study_uids = list(connection.scalars(due.with_for_update(skip_locked=True)))
         apply_to_all(connection, study_uids, State.COLLECTING, Event.QUIET, now=now)
-        return study_uids
+    db.announce(READY)
+    return study_uids
+
+
+def next_closing(db: Database) -> float | None:
+    """Return when the first study closes that collects, None where none does."""
+    collecting = study.c.state == word(State.COLLECTING)
+    return db.scalar(select(func.min(study.c.closes_at)).where(collecting))
 
 
 def skip(db: Database, claimed: ClaimedStudy, reason: Reason, *, now: float) -> bool:
@@ -142,7 +152,9 @@ def requeue(db: Database, study_uid: str, *, now: float) -> State | None:
             return None
         forget_unanswered(connection, study_uid)
         reason = Reason("requeued", "a person asked for it")
-        return apply_event(connection, study_uid, Event.REQUEUE, now=now, reason=reason)
+        state = apply_event(connection, study_uid, Event.REQUEUE, now=now, reason=reason)
+    db.announce(READY)
+    return state
 
 
 def _take_back(connection: Connection, max_attempts: int, now: float) -> None:
