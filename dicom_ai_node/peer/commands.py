@@ -19,6 +19,8 @@ COMMAND, LAST = 1, 2
 """Bits of the message control header (PS3.8 E.2)."""
 
 NO_DATA_SET = 0x0101
+_DATA_SET = 0x0001
+_LOW = 2
 NO_UID = "0"
 """Stands for a UID that a request lacks; no object has it."""
 _RESPONSE = 0x8000
@@ -54,6 +56,7 @@ class Field(IntEnum):
     """Requests that are told apart (PS3.7 E.1-1)."""
 
     C_STORE = 0x0001
+    C_FIND = 0x0020
     C_ECHO = 0x0030
     C_CANCEL = 0x0FFF
 
@@ -100,6 +103,24 @@ def encode(elements: Mapping[int, bytes]) -> bytes:
     return _ELEMENT.pack(0, 0, 4) + struct.pack("<I", len(body)) + body
 
 
+def find_request(sop_class_uid: str, message_id: int) -> bytes:
+    """Return the command set of a C-FIND-RQ (PS3.7 9.3.2.1) of low priority."""
+    return encode(
+        {
+            Tag.AFFECTED_SOP_CLASS_UID: _even(sop_class_uid, b"\0"),
+            Tag.COMMAND_FIELD: _us(Field.C_FIND),
+            Tag.MESSAGE_ID: _us(message_id),
+            Tag.PRIORITY: _us(_LOW),
+            Tag.DATA_SET_TYPE: _us(_DATA_SET),
+        }
+    )
+
+
+def comment_of(command: CommandSet) -> str:
+    """Return an Error Comment as text of one line; it may name a patient."""
+    return plain_comment(_decoded(command.elements.get(Tag.ERROR_COMMENT, b"")))
+
+
 def response(
     request: CommandSet,
     status: int,
@@ -129,12 +150,17 @@ def response(
     return encode(elements)
 
 
-def p_data(command: bytes, context_id: int, longest: int) -> Iterator[bytes]:
-    """Yield the P-DATA-TF PDUs of a command set, none longer than the peer's Maximum Length."""
+def p_data(
+    message: bytes, context_id: int, longest: int, *, kind: int = COMMAND
+) -> Iterator[bytes]:
+    """Yield the P-DATA-TF PDUs of a command set, none longer than the peer's Maximum Length.
+
+    ``kind`` 0 is a data set.
+    """
     size = longest - _PDV_HEADER
-    for position in range(0, len(command), size):
-        part = command[position : position + size]
-        control = COMMAND | (LAST if position + size >= len(command) else 0)
+    for position in range(0, len(message), size):
+        part = message[position : position + size]
+        control = kind | (LAST if position + size >= len(message) else 0)
         yield _PDV.pack(4, len(part) + _PDV_HEADER, len(part) + 2, context_id, control) + part
 
 
@@ -165,7 +191,7 @@ def cleaned(command: CommandSet) -> dict[int, bytes]:
     tags = command.elements.get(Tag.OFFENDING_ELEMENT, b"")
     if len(tags) >= 4:
         elements[Tag.OFFENDING_ELEMENT] = tags[: len(tags) // 4 * 4]
-    comment = plain_comment(_decoded(command.elements.get(Tag.ERROR_COMMENT, b"")))
+    comment = comment_of(command)
     if comment:
         elements[Tag.ERROR_COMMENT] = _even(comment, b" ")
     return elements

@@ -8,7 +8,7 @@ here only silence of everything counts. It also hides the bytes of an answer tha
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -18,7 +18,7 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
-from pynetdicom.dsutils import decode
+from pynetdicom.dsutils import decode, encode
 
 from dicom_ai_node.dicom.classes import FIND, GET, MOVE, WORKLIST
 from dicom_ai_node.dicom.status import (
@@ -31,9 +31,13 @@ from dicom_ai_node.dicom.status import (
 )
 from dicom_ai_node.dicom.syntaxes import OFFERED_SYNTAXES
 from dicom_ai_node.errors import PeerRefused, PeerUnavailable
+from dicom_ai_node.peer.commands import Tag, comment_of, find_request
+from dicom_ai_node.peer.conversation import Broken, Conversation
 from dicom_ai_node.peer.requestor import Association, Peer, name_of
 
 _POLL = 0.5
+_RESPONSES = frozenset({0x8010, 0x8020, 0x8021})
+"""C-GET-RSP, C-FIND-RSP and C-MOVE-RSP: some peers mistake one for another."""
 _RETURNED = (
     *("SpecificCharacterSet", "AccessionNumber", "PatientID", "IssuerOfPatientID"),
     *("PatientBirthDate", "PatientSex", "PatientAge", "StudyInstanceUID"),
@@ -85,16 +89,30 @@ class Exchange(Association):
         Raises PeerRefused: it does not take the query; matches may have come before;
         PeerUnavailable: it broke off, gave no valid answer, or not all of it before the deadline.
         """
-        implicit, little, deflated = self._send("send_c_find", model, identifier)
-        for message in self._messages(deadline=deadline):
-            if message.Status == SUCCESS:
+        self._refuse_unaccepted(model)
+        context = self._context_of(model)
+        syntax = context.transfer_syntax[0]
+        encoding = (syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
+        data = encode(identifier, *encoding)
+        if data is None:
+            raise ValueError("expected an identifier that can be encoded")
+        request = find_request(model, self._next_message_id())
+        with self._directly() as conversation:
+            longest = self._handle.acceptor.maximum_length
+            conversation.send(request, data, context.context_id, longest)
+            for command, content in conversation.messages(deadline):
+                status = command.number(Tag.STATUS)
+                if command.field not in _RESPONSES or status is None:
+                    raise PeerUnavailable(f"{self._where} answered with what is no response")
+                if status in PENDING:
+                    if content is not None:
+                        yield Match(content, _decoded(content, *encoding))
+                    continue
+                conversation.is_over = True
+                if status != SUCCESS:
+                    text = f"{self._where} answered C-FIND with {describe_query(status)}"
+                    raise PeerRefused(status, text, comment_of(command))
                 return
-            if message.Status not in PENDING:
-                text = f"{self._where} answered C-FIND with {describe_query(message.Status)}"
-                raise PeerRefused(message.Status, text, _comment(message))
-            if message.Identifier is not None:
-                content = message.Identifier.getvalue()
-                yield Match(content, _decoded(content, implicit, little, deflated))
 
     def get(self, identifier: Dataset) -> RetrieveOutcome:
         """Have instances sent on this association; the handler of C-STORE gets them.
@@ -114,16 +132,49 @@ class Exchange(Association):
         encoding = self._send("send_c_move", MOVE, identifier, destination)
         return self._outcome("C-MOVE", encoding, last_arrival)
 
-    def _send(self, method: str, model: str, identifier: Dataset, *more: str) -> Any:
-        """Send the request; return how identifiers are encoded."""
+    @contextmanager
+    def _directly(self) -> Iterator[Conversation]:
+        """Have the association to oneself for an exchange; one that is not over ends it."""
+        if not self.alive:
+            raise PeerUnavailable(f"{self._where} ended the association")
+        layer = self._handle.dul
+        conversation = Conversation(layer, self._where, self._timeout)
+        self._inbox.claim()
+        self._handle._reactor_checkpoint.clear()
+        try:
+            if not layer.halt():
+                raise Broken
+            yield conversation
+        except Broken as error:
+            layer.go_on()
+            layer.join(self._timeout)  # it ends over what it has been told
+            self._check_readable()
+            raise PeerUnavailable(
+                f"{self._where} ended the association instead of answering"
+            ) from error
+        finally:
+            layer.go_on()
+            if not conversation.is_over and self.alive:
+                self._handle.abort()
+            self._inbox.leave()
+            self._handle._reactor_checkpoint.set()
+
+    def _refuse_unaccepted(self, model: str) -> None:
         if model not in self.accepted:
             name = name_of(model)
             raise PeerRefused(SOP_CLASS_NOT_SUPPORTED, f"{self._where} does not accept {name}")
-        (syntax,) = next(
-            context.transfer_syntax
+
+    def _context_of(self, model: str) -> Any:
+        return next(
+            context
             for context in self._handle.accepted_contexts
             if context.abstract_syntax == model
         )
+
+    def _send(self, method: str, model: str, identifier: Dataset, *more: str) -> Any:
+        """Send the request; return how identifiers are encoded."""
+        self._refuse_unaccepted(model)
+        (syntax,) = self._context_of(model).transfer_syntax
         # Read at each wait for a message.
         self._handle.dimse_timeout = min(self._timeout, _POLL)
         send = getattr(self._handle, method)

@@ -32,7 +32,7 @@ from dicom_ai_node.peer.commands import (
 )
 from dicom_ai_node.peer.pdus import UnreadablePdu
 
-_LARGEST_DATA = 64 * 1024 * 1024
+LARGEST_DATA = 64 * 1024 * 1024
 """Largest P-DATA-TF that is read whole, many times what this node ever says it takes."""
 
 _LONGEST_WAIT = 0.1
@@ -92,6 +92,8 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self.news = threading.Event()
         """Something has come for the association's own thread."""
         self.to_user_queue = _Signalling(self.news.set)
+        self._free, self._halted = threading.Event(), threading.Event()
+        self._free.set()
         self.rejection = ""
         """The peer's A-ASSOCIATE-RJ in words."""
         self.fault = ""
@@ -141,6 +143,40 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._ring()
         return stopped
 
+    def halt(self) -> bool:
+        """Have the thread leave the socket alone until :meth:`go_on`; False where it has ended."""
+        self._free.clear()
+        self._ring()
+        while not self._halted.wait(_LONGEST_WAIT):
+            if not self.is_alive():
+                return False
+        return True
+
+    def go_on(self) -> None:
+        """Let the thread read again."""
+        self._idle_timer.restart()
+        self._halted.clear()
+        self._free.set()
+
+    def take(self, pdu: bytes) -> None:
+        """Take a PDU that another thread has read, as if it had been read here."""
+        try:
+            read, event = self._decode_pdu(bytearray(pdu))
+        except Exception as error:  # noqa: BLE001 - as in run_reactor
+            self.take_unreadable(error)
+        else:
+            self.event_queue.put(event)
+            self._recv_pdu.put(read)
+
+    def take_unreadable(self, error: Exception) -> None:
+        """Be told that what came is no PDU, or cannot be followed."""
+        self.fault = self.fault or in_words(error)
+        self.take_event("Evt19")  # unrecognised or invalid PDU
+
+    def take_event(self, event: str) -> None:
+        """Be told of an event of the state machine (PS3.8 9.2.3)."""
+        self.event_queue.put(event)
+
     def _ring(self) -> None:
         with self._ringing, suppress(BlockingIOError):  # full: it rings already
             if self._rope >= 0:
@@ -149,6 +185,11 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def _is_transport_event(self) -> bool:
         if self.event_queue.empty() and self.state_machine.current_state != "Sta13":
             self._wait()
+        if not self._free.is_set():
+            self._halted.set()
+            while not self._free.wait(_LONGEST_WAIT) and not self._kill_thread:
+                pass
+            return False
         return bool(super()._is_transport_event())
 
     def _wait(self) -> None:
@@ -198,17 +239,15 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         try:
             header = self._received(pdus.HEADER.size)
             kind, length = pdus.HEADER.unpack(header)
-            largest = _LARGEST_DATA if kind == pdus.P_DATA_TF else pdus.LARGEST_CONTROL
+            largest = LARGEST_DATA if kind == pdus.P_DATA_TF else pdus.LARGEST_CONTROL
             pdus.check_header(header, largest=largest)
-            pdu, event = self._decode_pdu(bytearray(header + self._received(length)))
+            pdu = header + self._received(length)
         except OSError:
-            self.event_queue.put("Evt17")  # transport connection closed
+            self.take_event("Evt17")  # transport connection closed
         except Exception as error:  # noqa: BLE001 - as in run_reactor
-            self.fault = self.fault or in_words(error)
-            self.event_queue.put("Evt19")  # unrecognised or invalid PDU
+            self.take_unreadable(error)
         else:
-            self.event_queue.put(event)
-            self._recv_pdu.put(pdu)
+            self.take(pdu)
 
     def _received(self, size: int) -> bytes:
         if self.socket is None:
