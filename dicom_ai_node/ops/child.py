@@ -9,7 +9,9 @@ import structlog
 
 from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.ops.fork import Fork, fork
-from dicom_ai_node.ops.process import BEAT_VARIABLE
+from dicom_ai_node.ops.process import BEAT_VARIABLE, LOADED
+
+_WHILE_LOADING = 5
 
 log = structlog.get_logger()
 
@@ -37,7 +39,9 @@ class Patience:
     stop: float
     """After SIGTERM, then SIGKILL."""
     silent: float
-    """Without a sign of life, then SIGKILL and a restart."""
+    """Without a sign of life, then SIGKILL and a restart. A process that loads what it needs may be
+    silent ``_WHILE_LOADING`` times as long: a library that comes from a slow disk holds all its
+    threads up."""
     healthy: float = 60.0
     """A process that lived this long ends the row of failures."""
 
@@ -51,6 +55,8 @@ class Child:
         """Ends in a row, each before it had lived for ``patience.healthy``."""
         self.has_beaten = False
         """Whether the present process has shown a sign of life."""
+        self.has_loaded = False
+        """Whether it has begun to work."""
         self._role = role
         self._patience = patience
         self._process: Fork | None = None
@@ -63,6 +69,11 @@ class Child:
     def pid(self) -> int | None:
         """The process id while it runs."""
         return self._process.pid if self._process else None
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it is alive and does not work yet."""
+        return self.is_alive and not self.has_loaded
 
     @property
     def is_alive(self) -> bool:
@@ -79,7 +90,9 @@ class Child:
         code = self._process.poll()
         if code is not None:
             self._ended(code, now)
-        elif now - self._beat_at > self._patience.silent:
+        elif now - self._beat_at > self._patience.silent * (
+            1 if self.has_loaded else _WHILE_LOADING
+        ):
             log.error("role_silent", role=self.name, seconds=round(now - self._beat_at, 1))
             self.kill()
             self._beat_at = now  # to see its end takes a moment; say so once
@@ -129,14 +142,14 @@ class Child:
             os.close(writing)
         self._pipe = reading
         self._started_at = self._beat_at = now
-        self.has_beaten = False
         log.info("role_started", role=self.name, pid=self._process.pid)
 
     def _read_beats(self, now: float) -> None:
         with suppress(BlockingIOError):
-            if os.read(self._pipe, 4096):
+            if signs := os.read(self._pipe, 4096):
                 self._beat_at = now
                 self.has_beaten = True
+                self.has_loaded = self.has_loaded or LOADED in signs
 
     def _ended(self, code: int, now: float) -> None:
         lived = now - self._started_at
@@ -152,4 +165,4 @@ class Child:
             os.close(self._pipe)
         self._pipe = -1
         self._process = None
-        self.has_beaten = False
+        self.has_beaten = self.has_loaded = False

@@ -167,7 +167,9 @@ def _roles(config: Config, db: Database, now: float) -> str:
     silent = [name for name in wanted if name not in fresh]
     if silent:
         raise _Wrong(f"no sign of life from {', '.join(silent)}")
-    return f"all {len(wanted)} processes are alive"
+    starting = [name for name in wanted if not fresh[name].started_at]
+    text = f"all {len(wanted)} processes are alive"
+    return f"{text}, starting: {', '.join(starting)}" if starting else text
 
 
 def _files(db: Database) -> str:

@@ -17,6 +17,8 @@ BEAT_VARIABLE = "NODE_BEAT_FD"
 LISTENER_VARIABLE = "NODE_LISTENER_FD"
 SLOTS_VARIABLE = "NODE_SLOTS_FD"
 BEAT_SECONDS = 1.0
+ALIVE, LOADED = b".", b"+"
+"""Signs of life: a process is there; it has loaded what it needs, and begins to work."""
 
 _PR_SET_PDEATHSIG = 1
 _LISTEN = "0A"
@@ -67,6 +69,14 @@ def beat_for_supervisor(done: threading.Event) -> threading.Thread | None:
     return thread
 
 
+def say_loaded() -> None:
+    """Tell the supervisor, if there is one, that this process begins to work."""
+    descriptor = os.environ.get(BEAT_VARIABLE)
+    if descriptor is not None:
+        with suppress(OSError):  # full, which nobody reads, or the supervisor is gone
+            os.write(int(descriptor), LOADED)
+
+
 def inherited_listener() -> socket.socket | None:
     """Return the listening socket of the whole node; None in a process without a supervisor."""
     descriptor = inherited(LISTENER_VARIABLE)
@@ -100,7 +110,7 @@ def is_listening(port: int) -> bool:
 def _beat(pipe: int, done: threading.Event) -> None:
     while True:
         try:
-            os.write(pipe, b".")
+            os.write(pipe, ALIVE)
         except BlockingIOError:
             pass  # nobody reads at the moment; the pipe holds signs enough
         except OSError:

@@ -23,9 +23,10 @@ from dicom_ai_node.ops.process import (
     beat_for_supervisor,
     die_with_parent,
     is_supervised,
+    say_loaded,
 )
 from dicom_ai_node.store import Database
-from dicom_ai_node.store.node import SLACK, alive, beat, forget
+from dicom_ai_node.store.node import SLACK, Worker, alive, beat, forget
 
 STOPPED = 0
 FAILED = 1
@@ -61,9 +62,10 @@ def places(config: Config) -> tuple[Place, ...]:
     return (*receivers, *(Place(name) for name in once))
 
 
-def heard_of(db: Database, *, now: float) -> set[str]:
-    """Return the names of the processes that gave a sign of life lately."""
-    return {worker.name for worker in alive(db, since=now - FRESH_SECONDS, until=now + SLACK)}
+def heard_of(db: Database, *, now: float) -> dict[str, Worker]:
+    """Return the processes that gave a sign of life lately, by name."""
+    found = alive(db, since=now - FRESH_SECONDS, until=now + SLACK)
+    return {worker.name: worker for worker in found}
 
 
 class Work(Protocol):
@@ -105,10 +107,13 @@ def _be(place: Place, config: Config, load: Callable[[], Work]) -> int:
         return ORPHANED
     done = threading.Event()
     beat_for_supervisor(done)
-    with stop_on_signals() as stop, _row(place, config, done) as row:
+    loaded = threading.Event()
+    with stop_on_signals() as stop, _row(place, config, done, loaded) as row:
         try:
             with _ends_at_once(stop, done, row):
                 work = load()
+            loaded.set()
+            say_loaded()
             work(stop=stop)
         except NodeError as error:
             log.error("role_failed", exc_info=error)
@@ -180,13 +185,16 @@ def _ends_at_once(stop: threading.Event, done: threading.Event, row: Heartbeat) 
 
 
 @contextmanager
-def _row(place: Place, config: Config, done: threading.Event) -> Iterator[Heartbeat]:
-    """Keep this process's row fresh."""
+def _row(
+    place: Place, config: Config, done: threading.Event, loaded: threading.Event
+) -> Iterator[Heartbeat]:
+    """Keep this process's row fresh, which says that it is starting until it is ``loaded``."""
     db = Database(config.storage.database)
     pid = os.getpid()
 
     def renew() -> None:
-        beat(db, place.worker, role=place.role, pid=pid, now=time.time())
+        starting = not loaded.is_set()
+        beat(db, place.worker, role=place.role, pid=pid, now=time.time(), starting=starting)
 
     def end() -> None:
         with suppress(StorageError):

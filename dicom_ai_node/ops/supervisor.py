@@ -135,8 +135,10 @@ class Supervisor:
         """Tell systemd how things stand; return whether it knows that the service is up."""
         down = [child.name for child in self.children if not child.is_alive]
         count = len(self.children) - len(down)
-        missing = f"; down: {', '.join(down)}" if down else ""
-        notifier.status(f"{count} of {len(self.children)} roles up{missing}")
+        starting = [child.name for child in self.children if child.is_starting]
+        states = {"down": down, "starting": starting}
+        told = [f"; {state}: {', '.join(names)}" for state, names in states.items() if names]
+        notifier.status(f"{count} of {len(self.children)} roles up{''.join(told)}")
         # One role in a crash loop is restarted here; systemd's big hammer would take the healthy
         # receivers down with it. It is for the case in which nothing lives any more.
         if count:

@@ -112,15 +112,20 @@ class Worker:
     role: str
     pid: int
     started_at: float
+    """When it began to work; 0 while it is starting."""
     alive_at: float
 
 
-def beat(db: Database, name: str, *, role: str, pid: int, now: float) -> None:
+def beat(
+    db: Database, name: str, *, role: str, pid: int, now: float, starting: bool = False
+) -> None:
     """Say that the process is alive; a new process under a known name starts a new life."""
-    started_at = case((worker.c.pid == pid, worker.c.started_at), else_=now)
+    began = 0.0 if starting else now
+    known = (worker.c.pid == pid) & (worker.c.started_at > 0)
+    started_at = case((known, worker.c.started_at), else_=began)
     process = {"name": name, "role": role, "pid": pid, "alive_at": now}
     with db.write() as connection:
-        upsert(connection, worker, {"started_at": started_at}, started_at=now, **process)
+        upsert(connection, worker, {"started_at": started_at}, started_at=began, **process)
 
 
 def forget(db: Database, name: str, *, pid: int) -> None:

@@ -61,7 +61,7 @@ class NodeCollector(Collector):
 
     def _from_the_database(self, now: float) -> Iterator[Metric]:
         seen = overview(self._db, now=now)
-        yield self._roles(heard_of(self._db, now=now))
+        yield self._roles({*heard_of(self._db, now=now)})
         yield from _about_studies(seen, now)
         yield from self._about_deliveries(seen, now)
         files, jumps = file_counts(self._db), clock_jumps(self._db)

@@ -24,7 +24,12 @@ from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config.processes import OperateSettings
 from dicom_ai_node.errors import BundleError
 from dicom_ai_node.ops.child import Child, Patience, Role
-from dicom_ai_node.ops.process import beat_for_supervisor, die_with_parent, is_listening
+from dicom_ai_node.ops.process import (
+    beat_for_supervisor,
+    die_with_parent,
+    is_listening,
+    say_loaded,
+)
 from dicom_ai_node.ops.supervisor import Supervisor, patience_of
 
 PATIENCE = Patience(restart=Backoff(0.05, 0.2), stop=20, silent=30)
@@ -45,6 +50,7 @@ def lives(file: Path, *, finishes: bool = True) -> int:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
     beat_for_supervisor(threading.Event())
+    say_loaded()
     note(file, "started")
     while not (asked and finishes):
         time.sleep(0.02)
@@ -162,7 +168,7 @@ def test_a_healthy_while_resets_the_pause() -> None:
 
 
 def test_a_silent_role_is_killed_and_replaced() -> None:
-    child = Child(Role("hangs", executes("/bin/sleep", "600")), replace(PATIENCE, silent=30))
+    child = Child(Role("hangs", executes("/bin/sleep", "600")), replace(PATIENCE, silent=6))
     child.tend(0)
     first = child.pid
     child.tend(29)
@@ -173,6 +179,37 @@ def test_a_silent_role_is_killed_and_replaced() -> None:
     assert child.pid is None
     child.tend(40)
     assert child.pid not in (None, first)
+    child.kill()
+    child.close()
+
+
+def test_a_role_that_loads_may_be_silent_for_longer(tmp_path: Path) -> None:
+    def loads() -> int:
+        beat_for_supervisor(threading.Event())
+        note(tmp_path / "log", "loads")
+        eventually((tmp_path / "go").exists)
+        return lives(tmp_path / "log")
+
+    child = Child(Role("loads", loads), PATIENCE)
+    child.tend(0)
+    assert child.pid is not None
+    eventually(lambda: text(tmp_path / "log"))
+    select.select([child._pipe], [], [], 60)
+    child.tend(1)
+    assert (child.is_alive, child.is_starting) == (True, True)
+    os.kill(child.pid, signal.SIGSTOP)
+    time.sleep(0.1)
+    child.tend(2)  # takes what was still in the pipe
+    child.tend(2 + 4.9 * PATIENCE.silent)
+    assert not child.has_ended()
+    os.kill(child.pid, signal.SIGCONT)
+    (tmp_path / "go").touch()
+
+    def works() -> bool:
+        child.tend(3)
+        return child.is_alive and not child.is_starting
+
+    eventually(works)
     child.kill()
     child.close()
 

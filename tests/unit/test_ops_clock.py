@@ -217,7 +217,7 @@ def test_health_says_that_times_lie_ahead_until_they_are_brought_back(
         return "" if found["clock"].ok else found["clock"].text
 
     assert "times in the database lie ahead" in clock()
-    assert heard_of(sqlite_db, now=time.time()) == set()
+    assert heard_of(sqlite_db, now=time.time()) == {}
     assert maintenance.bring_times_back() == 3
     assert clock() == ""
 

@@ -115,6 +115,14 @@ def test_a_silent_role_is_named(settings: Config, db: Database) -> None:
     assert failed(settings, db) == {"roles": "no sign of life from analyse"}
 
 
+def test_a_role_that_is_starting_is_said_to_be(settings: Config, db: Database) -> None:
+    all_alive(settings, db)
+    beat(db, "analyse", role="analyse", pid=2, now=time.time(), starting=True)
+    (check,) = [one for one in readiness(settings, db).checks if one.name == "roles"]
+    assert check.ok
+    assert check.text.endswith("processes are alive, starting: analyse")
+
+
 def test_a_database_that_is_away_makes_it_unready(settings: Config) -> None:
     nowhere = Database("sqlite:////nowhere/node.db")
     assert get(settings, nowhere, "/health/ready").status_code == 503

@@ -34,6 +34,17 @@ def test_a_new_process_under_a_known_name_begins_anew(db: Database) -> None:
     assert alive(db) == []
 
 
+def test_a_process_that_is_starting_has_not_begun_to_work(db: Database) -> None:
+    beat(db, "analyse", role="analyse", pid=7, now=10, starting=True)
+    beat(db, "analyse", role="analyse", pid=7, now=20, starting=True)
+    assert [(one.started_at, one.alive_at) for one in alive(db)] == [(0, 20)]
+    beat(db, "analyse", role="analyse", pid=7, now=30)
+    beat(db, "analyse", role="analyse", pid=7, now=40)
+    assert [(one.started_at, one.alive_at) for one in alive(db)] == [(30, 40)]
+    beat(db, "analyse", role="analyse", pid=8, now=50, starting=True)
+    assert [(one.started_at, one.alive_at) for one in alive(db)] == [(0, 50)]
+
+
 def test_silent_workers_are_forgotten(db: Database) -> None:
     beat(db, "receive-3", role="receive", pid=1, now=10)
     beat(db, "receive-1", role="receive", pid=2, now=90)
