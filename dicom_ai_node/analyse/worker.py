@@ -157,6 +157,7 @@ class Analyser:
             lease_seconds=settings.lease_seconds,
             limit=settings.studies_at_once,
             max_attempts=settings.max_attempts,
+            backfill=min(settings.studies_at_once, settings.decoders),
         )
         self._busy_since = time.monotonic() if batch else 0.0
         # Half of the batch's time is left for what follows: maps never cost a study its report.

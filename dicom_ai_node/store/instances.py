@@ -247,7 +247,7 @@ def analyse_classes(db: Database, classes: Collection[str], *, now: float) -> in
         reason = Reason("requeued", "a bundle looks at its images now")
         for uid in studies:
             lock_study(connection, uid)
-            apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason)
+            apply_event(connection, uid, Event.REQUEUE, now=now, reason=reason, not_before=now)
         upsert(connection, node_value, name=_CLASSES, value=said, at=now)
     return len(studies)
 

@@ -41,23 +41,34 @@ class ClaimedStudy:
 
 
 def claim(
-    db: Database, *, owner: str, now: float, lease_seconds: float, limit: int, max_attempts: int
+    db: Database,
+    *,
+    owner: str,
+    now: float,
+    lease_seconds: float,
+    limit: int,
+    max_attempts: int,
+    backfill: int | None = None,
 ) -> list[ClaimedStudy]:
     """Lease up to ``limit`` studies that are ready, oldest first.
 
-    Studies whose analyser died are taken back first; one that has used up its attempts (it may
-    be what kills the analyser) is failed instead. A study that is tried again is leased alone, so
-    that a poisonous one takes no other down with it.
+    A study of which the analysis is done again (:func:`requeue`) waits for all that come in live,
+    and no more than ``backfill`` of these are leased together (None: ``limit``), so that what
+    comes in meanwhile waits for few. Studies whose analyser died are taken back first; one that
+    has used up its attempts (it may be what kills the analyser) is failed instead. A study that is
+    tried again is leased alone, so that a poisonous one takes no other down with it.
     """
     ready = STUDIES.due(now)
     if not db.scalar(STUDIES.any(ready | STUDIES.lost(now))):
         return []
     with db.write() as connection:
         _take_back(connection, max_attempts, now)
-        query = (
-            select(study).where(ready).order_by(study.c.not_before, study.c.last_at).limit(limit)
-        )
-        rows = connection.execute(STUDIES.locked(query)).all()
+        live = select(study).where(ready, study.c.not_before == 0.0).order_by(study.c.last_at)
+        rows = connection.execute(STUDIES.locked(live.limit(limit))).all()
+        if not rows:  # what failed just now comes before what was asked for again earlier
+            latest = (study.c.not_before.desc(), study.c.last_at.desc())
+            later = select(study).where(ready).order_by(*latest)
+            rows = connection.execute(STUDIES.locked(later.limit(backfill or limit))).all()
         first_attempts = [row for row in rows if not row.attempts]
         claimed = rows[:1] if rows and rows[0].attempts else first_attempts
         uids = [row.study_instance_uid for row in claimed]
@@ -148,11 +159,17 @@ def fail(
 def requeue(db: Database, study_uid: str, *, now: float) -> State | None:
     """Ask for a study's analysis to be done again; return its state, None when unknown."""
     with db.write() as connection:
-        if lock_study(connection, study_uid) is None:
+        row = lock_study(connection, study_uid)
+        if row is None:
             return None
         forget_unanswered(connection, study_uid)
         reason = Reason("requeued", "a person asked for it")
-        state = apply_event(connection, study_uid, Event.REQUEUE, now=now, reason=reason)
+        # One that is still coming in is live, and waits for nothing.
+        not_before = 0.0 if row.state == State.COLLECTING else now
+        event = Event.REQUEUE
+        state = apply_event(
+            connection, study_uid, event, now=now, reason=reason, held=row, not_before=not_before
+        )
     db.announce(READY)
     return state
 

@@ -149,6 +149,61 @@ def test_what_kills_its_analyser_fails_alone(db: Database) -> None:
     assert state_of(db, "1.3") is State.REPORTED
 
 
+def finished(db: Database, *uids: str, now: float) -> None:
+    """File, close and analyse studies."""
+    for uid in uids:
+        file_instance(db, uid, f"{uid}.1", now=now - 50)
+    study_queue.close_due(db, now=now, settings=TIMING)
+    for claimed in claim_all(db, now=now):
+        assert finish_one(db, claimed, now=now)
+
+
+def test_a_study_that_comes_in_goes_before_an_archive_that_is_done_again(db: Database) -> None:
+    archive = [f"1.{number}" for number in range(1, 6)]
+    finished(db, *archive, now=100)
+    for uid in archive:
+        assert study_queue.requeue(db, uid, now=200) is State.READY
+    file_instance(db, "2.1", "2.1.1", now=210)
+    file_instance(db, "2.2", "2.2.1", now=211)
+    study_queue.close_due(db, now=300, settings=TIMING)
+
+    def taken(now: float) -> set[str]:
+        found = study_queue.claim(
+            db, owner="w", now=now, lease_seconds=60, limit=8, max_attempts=3, backfill=2
+        )
+        return {one.study_uid for one in found}
+
+    assert taken(300) == {"2.1", "2.2"}  # and none of the archive beside them
+    assert len(first := taken(301)) == 2
+    file_instance(db, "2.3", "2.3.1", now=302)
+    study_queue.close_due(db, now=330, settings=TIMING)
+    assert taken(330) == {"2.3"}
+    assert first | taken(331) | taken(332) == set(archive)
+
+
+def test_what_failed_is_tried_again_before_an_archive(db: Database) -> None:
+    finished(db, "1.1", "1.2", now=100)
+    for uid in ("1.1", "1.2"):
+        study_queue.requeue(db, uid, now=200)
+    file_instance(db, "2.1", "2.1.1", now=210)
+    study_queue.close_due(db, now=300, settings=TIMING)
+    reason = Reason("analysis_failed", "why")
+    assert study_queue.fail(db, claim_one(db, now=300), reason, retry_at=310, now=300)
+    assert [one.study_uid for one in claim_all(db, now=311)] == ["2.1"]
+    assert {one.study_uid for one in claim_all(db, now=312)} == {"1.1", "1.2"}
+
+
+def test_a_study_that_is_sent_again_or_asked_for_while_it_comes_in_is_live(db: Database) -> None:
+    finished(db, "1.1", "1.2", now=100)
+    for uid in ("1.1", "1.2"):
+        study_queue.requeue(db, uid, now=200)
+    file_instance(db, "1.2", "1.2.2", now=201)  # a late image of an archived study
+    file_instance(db, "2.1", "2.1.1", now=202)
+    assert study_queue.requeue(db, "2.1", now=203) is State.READY
+    study_queue.close_due(db, now=300, settings=TIMING)
+    assert {one.study_uid for one in claim_all(db, now=300)} == {"1.2", "2.1"}
+
+
 def test_a_failed_attempt_waits_and_the_last_one_fails_the_study(db: Database) -> None:
     file_instance(db, "1.1")
     study_queue.close_due(db, now=20, settings=TIMING)
