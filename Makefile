@@ -65,6 +65,7 @@ attacks: $(VENV)/.developing
 bench: $(VENV)/.developing
 	$(RUN)python -m benchmarks.ingest
 	$(RUN)python -m benchmarks.decode
+	$(RUN)python -m benchmarks.infer
 	$(RUN)python -m benchmarks.queue
 	$(RUN)python -m benchmarks.end_to_end
 	$(RUN)python -m benchmarks.audit

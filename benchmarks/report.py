@@ -26,6 +26,7 @@ ORDER = (
     "ingest",
     "decode",
     "infer",
+    "gpu",
     "queue",
     "end_to_end",
     "audit",

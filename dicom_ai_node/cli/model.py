@@ -35,6 +35,8 @@ _THRESHOLDS = (
 """Groups of figures that are thresholds, what of them is told, and their keys of ``[policy]``."""
 _SHOWN = slice(2, None, 3)
 """Of the thresholds of each: a screen has no more; the card and ``--json`` have all."""
+_CPU = "ONNX Runtime computes it, by network.onnx"
+_CPU_TORCH = "torch computes it: the bundle has no network.onnx"
 _RESEARCH = "for research: reported and marked so, never held against the header nor proposed"
 
 
@@ -142,10 +144,7 @@ def export(
     if onnx.parent.is_dir():
         check_folder("--onnx", onnx.parent)
     difference = write(resolve_bundle(name), onnx, opset=opset)
-    if difference is None:
-        found = Text("unchecked: onnxruntime is not installed", style="yellow")
-    else:
-        found = Text(f"largest relative difference to torch {difference:.1e}")
+    found = Text(f"largest relative difference to torch {difference:.1e}")
     return Output(
         [{"path": str(onnx), "difference": difference}],
         blocks=[
@@ -213,6 +212,7 @@ def _bundle_blocks(manifest: "Manifest", path: Path, in_use: str | None) -> Iter
         ("folder", str(path)),
         ("in use", f"as model.{in_use}" if in_use else "no"),
         ("weights", manifest.sha256),
+        ("on a CPU", _CPU if manifest.onnx_sha256 else _CPU_TORCH),
         *(("use", line) for line in [_RESEARCH] if manifest.research),
         ("sees", _accepted(manifest.accepts)),
         ("", f"{manifest.size} x {manifest.size} pixels, contract {manifest.accepts.contract}"),

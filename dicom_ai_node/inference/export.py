@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -65,11 +66,11 @@ class _NetworkWithMoments(nn.Module):
         return (*outputs, features, texture)
 
 
-def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:
+def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float:
     """Write the network of ``bundle`` to ``file``; return the largest difference to torch.
 
     ``file`` appears only when the network in it answers like the bundle's own. The difference is
-    relative (see TOLERANCE), or None where onnxruntime is not installed and nothing was compared.
+    relative (see TOLERANCE).
 
     Raises
     ------
@@ -95,8 +96,7 @@ def export(bundle: Path, file: Path, *, opset: int = OPSET) -> float | None:
     try:
         _write(network, manifest, partial, opset)
         difference = _difference(network, partial, manifest.size)
-        if difference is not None:
-            refuse_other_answers(file, difference)
+        refuse_other_answers(file, difference)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -168,12 +168,8 @@ def model_of(
     return model
 
 
-def _difference(network: Network, file: Path, size: int) -> float | None:
-    """Largest difference between the file's answers and the network's, None without a runtime."""
-    if not _installed("onnxruntime"):
-        return None
-    import onnxruntime
-
+def _difference(network: Network, file: Path, size: int) -> float:
+    """Largest difference between the file's answers and the network's."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in (1, 3):

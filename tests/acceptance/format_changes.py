@@ -68,8 +68,13 @@ _FRAMES = "an Enhanced CT of 2,000 frames with rich functional groups is read"
 _CHESTS = "chests of one patient are compared where the configuration asks for it"
 _COMPARE = r"^# Keeps an embedding of each chest(.*\n)(# .*\n)*compare_chests = false\n"
 _UNLIKE = r"^# With model\.compare_chests: (.*\n)(# .*\n)*chest_alert_probability = 0\.001\n"
+_GRAPH = "a bundle holds the graph that answers on a CPU; model show says what computes there"
+_LATER = "a study that is analysed again waits for those that come in"
 _MOVED = "a site's headers move its estimates, and the monitor keeps what that is fitted to"
 INTENDED = (
+    Change("model/show", _GRAPH),
+    Change("model/show*json", _GRAPH, r',\s*"onnx_sha256": ?"[0-9a-f]{64}"', both=True),
+    Change("*rows", _LATER, r"\bnot_before=[^ |\n]*", both=True),
     Change("help/model-recalibrate", _MOVED),
     Change("model/recalibrate-json", _MOVED),
     Change("*/rows", _MOVED, r"( \||,) measured(=[^|\n]*)?$", both=True),

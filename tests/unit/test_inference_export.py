@@ -135,18 +135,6 @@ def test_a_file_that_answers_otherwise_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("quick")
-def test_without_a_runtime_it_is_said_to_be_unchecked(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(export, "_installed", lambda package: package != "onnxruntime")
-    arguments = ["model", "export", str(small), "--onnx", str(tmp_path / "chest.onnx")]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0
-    assert "unchecked: onnxruntime is not installed" in " ".join(done.output.split())
-    assert (tmp_path / "chest.onnx").exists()
-
-
 def test_a_missing_folder_is_found_before_the_work(small: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent/chest\.onnx: expected .*absent to be a folder"):
         export.export(small, tmp_path / "absent" / "chest.onnx")
