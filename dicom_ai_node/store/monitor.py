@@ -208,8 +208,10 @@ def mode(db: Database) -> Mode:
 
 def mode_now(connection: Connection) -> Mode:
     """Return the mode of the model, live unless somebody has decided otherwise."""
-    query = select(mode_switch.c.mode).order_by(mode_switch.c.id.desc()).limit(1)
-    return Mode(connection.execute(query).scalar() or Mode.LIVE)
+    return Mode(connection.execute(_MODE).scalar() or Mode.LIVE)
+
+
+_MODE = select(mode_switch.c.mode).order_by(mode_switch.c.id.desc()).limit(1)
 
 
 def switch(

@@ -75,15 +75,18 @@ def drop_expired(
         proposal.c.state.in_(_UNDECIDED),
     )
     of_study = instance.c.study_instance_uid == study.c.study_instance_uid
-    kept = (instance.c.dropped_at.is_(None), ~to_be_forwarded)
-    # From the few that are kept, not from all that are done.
+    is_kept = instance.c.dropped_at.is_(None)
+    # From the few that are kept, not from all that are done; what rules out most comes first.
     some = select(instance.c.study_instance_uid).where(
-        *kept, exists().where(of_study, _done(before), ~undecided)
+        is_kept,
+        exists().where(of_study, _done(before)),
+        ~to_be_forwarded,
+        exists().where(of_study, ~undecided),
     )
     query = (
         select(instance.c.id, instance.c.path)
         .join(study, of_study)
-        .where(*kept, _done(before), ~undecided)
+        .where(is_kept, _done(before), ~to_be_forwarded, ~undecided)
         .order_by(study.c.updated_at)
     )
     return _drop_files(db, some, query, study, limit, remove, {"dropped_at": now})
@@ -115,17 +118,17 @@ def drop_reports(db: Database, *, before: float, limit: int, remove: Callable[[s
     sent, unsent = exists().where(mine, _DELIVERED), exists().where(mine, _not_delivered(before))
     of_study = study.c.study_instance_uid == report.c.study_instance_uid
     kinds = report.c.kind.not_in((COPY, *FORWARDED))
-    which = (_KEPT_FILE, report.c.quarantined == "", kinds, sent, ~unsent)
+    which = (report.c.quarantined == "", kinds, sent, ~unsent)
     some = (
         select(report.c.study_instance_uid)
         .join(report_file, report.c.id == report_file.c.report_id)
-        .where(*which, exists().where(of_study, _done(before)))
+        .where(_KEPT_FILE, exists().where(of_study, _done(before)), *which)
     )
     query = (
         select(report_file.c.sop_instance_uid, report_file.c.path)
         .join(report, report.c.id == report_file.c.report_id)
         .join(study, of_study)
-        .where(*which, _done(before))
+        .where(_KEPT_FILE, _done(before), *which)
     )
     return _drop_files(db, some, query, study, limit, remove, {"path": ""})
 
