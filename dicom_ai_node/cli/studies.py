@@ -35,7 +35,7 @@ from dicom_ai_node.report.words import spoken
 from dicom_ai_node.spool import Spool
 from dicom_ai_node.store import deliveries, results, study_queue
 from dicom_ai_node.store.instances import quarantined
-from dicom_ai_node.store.queries import StudyDetail, StudyRow, find
+from dicom_ai_node.store.queries import StudyDetail, StudyRow, find, place_of
 from dicom_ai_node.store.queries import show as find_one
 from dicom_ai_node.study import State
 
@@ -51,6 +51,9 @@ def studies(
     ] = None,
     since: Annotated[datetime | None, typer.Option(help="Received at or after.")] = None,
     until: Annotated[datetime | None, typer.Option(help="Received before.")] = None,
+    after: Annotated[
+        str, typer.Option(help="A StudyInstanceUID: those that follow it in the list.")
+    ] = "",
     limit: Limit = 100,
 ) -> Output:
     """List studies, newest first: recorded age and sex, estimate, verdict, rules to look at.
@@ -59,12 +62,17 @@ def studies(
 
     Example: dicom-ai-node studies --state failed --state undelivered --since 2026-01-31
     """
+    db = open_database(configuration(config))
+    place = place_of(db, after) if after else None
+    if after and place is None:
+        raise NodeError(f"no study {after}")
     rows = find(
-        open_database(configuration(config)),
+        db,
         states=state or (),
         flagged=flagged,
         since=since.timestamp() if since else None,
         until=until.timestamp() if until else None,
+        after=place,
         limit=limit,
     )
     lines = Lines(

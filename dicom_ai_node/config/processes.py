@@ -170,8 +170,8 @@ class StorageSettings(Table):
     row_retention_days: float = Field(
         1095.0,
         ge=0,
-        description="Forget a study this long after it was done and its files were removed, unless "
-        "it had a proposal or was forwarded; 0: never.",
+        description="Forget a study this long after it was done and its files were removed; 0: "
+        "never. Of proposals and forwarded images stay decisions, and what went out.",
     )
 
     @field_validator("database")

@@ -48,6 +48,8 @@ _CERTAIN = "# Propose no inferred body part that is less certain.\nmin_body_part
 _THIRD = "BodyPartExamined is a third attribute under check"
 _BY_SERIES = "what is a matter of a series is told of each series"
 _UNCERTAIN = "an uncertain answer is given and marked, where it was withheld"
+_TRIMMED = "studies with proposals or forwarded images are forgotten, too, but for what must stay"
+_KEYSET = "studies --after goes on where a list ended"
 _WALLS = (
     r"^# Give no age when the 90 % interval is wider, years\.\nmax_age_interval = 45\.0\n"
     r"# Give no sex when the more probable one is less certain\.\nmin_sex_certainty = 0\.8\n"
@@ -180,4 +182,11 @@ INTENDED = (
     ),
     Change("infer/*", _UNCERTAIN, r',\s*"certain": ?(true|false)', both=True),
     Change("*show/*", _UNCERTAIN, r',\s*"certain": ?false', both=True),
+    Change(
+        "config/example*",
+        _TRIMMED,
+        r"(were removed), unless it had a proposal\n# or was forwarded; 0: never\.\n",
+        r"\1; 0: never. Of proposals\n# and forwarded images stay decisions, and what went out.\n",
+    ),
+    Change("help/studies", _KEYSET),
 )
