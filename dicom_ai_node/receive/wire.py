@@ -16,6 +16,8 @@ from dicom_ai_node.receive.incoming import Pipe
 _SLICE = 1.0
 """Seconds that a read waits in the kernel before the peer's time is looked at."""
 _LONGEST_SLEEP = 3600.0
+_SMALL = 16 * 1024
+"""Bytes of a read that the kernel may not acknowledge at once by itself."""
 _GLANCE = 0.05
 """Seconds after which the time of a peer that never lets us wait is looked at again."""
 READ_AHEAD = 64 * 1024
@@ -155,7 +157,8 @@ class Wire:
             self._peer.heard(now)
             if received < wanted:
                 self._glance(now)
-                self._acknowledge()
+                if received < _SMALL:
+                    self._acknowledge()
             return received
 
     def _acknowledge(self) -> None:

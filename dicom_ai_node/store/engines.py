@@ -7,6 +7,7 @@ and a process recovers as soon as the database does.
 """
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
 _BUSY_SECONDS = 10  # less than senders wait for an answer
+_LOOK_AGAIN_SECONDS = 0.0005
 
 _SQLITE_BROKEN = frozenset({8, 10, 11, 14, 26})
 """Primary result codes: READONLY, IOERR, CORRUPT, CANTOPEN, NOTADB."""
@@ -68,10 +70,37 @@ def sqlite_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if begin := connection.get_execution_options().get("sqlite_begin", "BEGIN IMMEDIATE"):
+        begin = connection.get_execution_options().get("sqlite_begin", "BEGIN IMMEDIATE")
+        if begin == "BEGIN IMMEDIATE":
+            _begin_to_write(connection)
+        elif begin:
             connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _begin_to_write(connection: Connection) -> None:
+    """Begin as soon as nobody else writes.
+
+    SQLite itself waits longer from look to look, up to 100 ms; whoever writes in short turns, one
+    after the other, would keep out another process for seconds.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        give_up_at = time.monotonic() + _BUSY_SECONDS
+        while time.monotonic() < give_up_at:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # an error of it is told
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={int(1000 * _BUSY_SECONDS)}")
 
 
 def is_broken(error: BaseException | None) -> bool:

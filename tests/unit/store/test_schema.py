@@ -1,18 +1,21 @@
 """The schema of a database: made, upgraded, refused; and what is said of one that fails."""
 
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from alembic import command
+from sqlalchemy import insert
 
 from dicom_ai_node.errors import StorageError
-from dicom_ai_node.store import Database
+from dicom_ai_node.store import Database, engines
 from dicom_ai_node.store.migrate import alembic_config, known_revisions, newest_revision
-from dicom_ai_node.store.tables import metadata
+from dicom_ai_node.store.tables import metadata, quarantine
 from dicom_ai_node.study import State
-from tests.builders.databases import copy_rows
+from tests.builders.databases import copy_rows, opened
 from tests.builders.rows import (
     analysed_study,
     deliver_all,
@@ -137,3 +140,35 @@ def test_waiting_in_vain_for_a_connection_is_a_storage_error(
         with pytest.raises(StorageError, match="no connection"), database.read():
             pass
     database.close()
+
+
+_ASIDE = {"at": 1.0, "path": "quarantine/a.dcm", "calling_ae": "CR", "reason": "no UID"}
+
+
+def test_who_waits_to_write_on_sqlite_begins_when_the_other_has_ended(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    opened(url).close()
+    first, second = Database(url), Database(url)
+    with ThreadPoolExecutor(1) as pool:
+        with first.write() as connection:
+            connection.execute(insert(quarantine).values(_ASIDE))
+            waits = pool.submit(second.change, insert(quarantine).values(_ASIDE))
+            time.sleep(0.2)
+            assert not waits.done()
+        assert waits.result(30) == 1
+    with second.write() as connection:
+        # What else may be busy, a checkpoint for example, is waited for as before.
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 10_000
+
+
+def test_who_waits_in_vain_to_write_on_sqlite_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_BUSY_SECONDS", 0.1)
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    opened(url).close()
+    first, second = Database(url), Database(url)
+    with first.write(), pytest.raises(StorageError, match="locked"), second.write():
+        pass
+    with second.write():
+        pass
