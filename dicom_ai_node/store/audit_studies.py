@@ -5,12 +5,12 @@ Who writes must hold the audit's lease; what a process does that has lost it is 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice, takewhile
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
 
 from dicom_ai_node.store.audits import is_leased_to
 from dicom_ai_node.store.database import Database, as_record
@@ -81,12 +81,14 @@ def settle(
     with db.write() as connection:
         if not is_leased_to(connection, audit_id, owner):
             return False
-        for study in settled:
-            values = asdict(study)
-            keys = [values.pop("key")]
-            _change(
-                connection, audit_id, keys, state=AuditedState.SETTLED, settled_at=now, **values
-            )
+        rows = [
+            {name: getattr(study, name) for name in _COLLECTED}
+            | {_OWN_KEY.key: study.key, "settled_at": now}
+            for study in settled
+        ]
+        one = (audit_study.c.audit_id == audit_id) & (audit_study.c.study_key == _OWN_KEY)
+        change = update(audit_study).where(one, _WAITING).values(state=AuditedState.SETTLED)
+        connection.execute(change, rows)
         return True
 
 
@@ -165,6 +167,10 @@ def collected(db: Database, audit_id: int) -> Iterator[SettledStudy]:
         for row in rows:
             if row.state == AuditedState.SETTLED:
                 yield as_record(SettledStudy, row, key=row.study_key)
+
+
+_COLLECTED = tuple(each.name for each in fields(SettledStudy) if each.name != "key")
+_OWN_KEY = bindparam("own_key", type_=audit_study.c.study_key.type)
 
 
 @dataclass(frozen=True, slots=True)
