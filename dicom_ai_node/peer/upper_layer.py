@@ -92,8 +92,9 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self.news = threading.Event()
         """Something has come for the association's own thread."""
         self.to_user_queue = _Signalling(self.news.set)
-        self._free, self._halted = threading.Event(), threading.Event()
-        self._free.set()
+        self._gate = threading.Condition()
+        self._wanted = self._halted = False
+        """Whether another thread wants the socket for itself, and this one leaves it alone."""
         self.rejection = ""
         """The peer's A-ASSOCIATE-RJ in words."""
         self.fault = ""
@@ -145,18 +146,21 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
 
     def halt(self) -> bool:
         """Have the thread leave the socket alone until :meth:`go_on`; False where it has ended."""
-        self._free.clear()
-        self._ring()
-        while not self._halted.wait(_LONGEST_WAIT):
-            if not self.is_alive():
-                return False
+        with self._gate:
+            self._wanted = True
+            self._ring()
+            while not self._halted:
+                if not self.is_alive():
+                    return False
+                self._gate.wait(_LONGEST_WAIT)
         return True
 
     def go_on(self) -> None:
         """Let the thread read again."""
         self._idle_timer.restart()
-        self._halted.clear()
-        self._free.set()
+        with self._gate:
+            self._wanted = False
+            self._gate.notify_all()
 
     def take(self, pdu: bytes) -> None:
         """Take a PDU that another thread has read, as if it had been read here."""
@@ -185,11 +189,14 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def _is_transport_event(self) -> bool:
         if self.event_queue.empty() and self.state_machine.current_state != "Sta13":
             self._wait()
-        if not self._free.is_set():
-            self._halted.set()
-            while not self._free.wait(_LONGEST_WAIT) and not self._kill_thread:
-                pass
-            return False
+        with self._gate:
+            if self._wanted:
+                self._halted = True
+                self._gate.notify_all()
+                while self._wanted and not self._kill_thread:
+                    self._gate.wait(_LONGEST_WAIT)
+                self._halted = False
+                return False
         return bool(super()._is_transport_event())
 
     def _wait(self) -> None:

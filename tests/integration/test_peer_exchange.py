@@ -96,6 +96,13 @@ def test_no_match_is_lost_to_a_reactor_that_wakes_late(exchange: Exchange) -> No
         assert len(list(exchange.find(studies()))) == 2
 
 
+def test_thousands_of_queries_in_a_row_are_answered(exchange: Exchange) -> None:
+    """The association's own thread is halted for each, and let go right before the next one."""
+    for _ in range(2000):
+        assert len(list(exchange.find(studies()))) == 2
+    assert exchange.alive
+
+
 def test_stores_of_a_get_are_served_by_who_asked(
     exchange: Exchange, stores: list[threading.Thread]
 ) -> None:
