@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -23,7 +24,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from benchmarks.history import MODEL, NOW, RESULT, ROOT, fill
+from benchmarks.history import CR, MODEL, NOW, RESULT, ROOT, SR, fill
 from benchmarks.report import Report, Table, add_options, publish
 from dicom_ai_node.answers import ImageRef, Outcome
 from dicom_ai_node.config import Config, parse_config
@@ -52,7 +53,6 @@ MOST = 1.3
 _BATCH = 16
 _PATIENCE = 120.0
 _MARKED = ("file an image", "claim a study", "claim and finish", "newest 100", "failed", "flagged")
-_CR, _SR = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.88.33"
 _SETTINGS = StudySettings(quiet_seconds=1, max_wait_seconds=1)
 _numbers = count(int(time.time() * 1000) % 10_000_000_000)
 
@@ -70,7 +70,7 @@ class Node:
 
 def new_image(uid: str) -> StoredInstance:
     return StoredInstance(
-        ImageRef(_CR, f"{uid}.1", f"{uid}.9"),
+        ImageRef(CR, f"{uid}.1", f"{uid}.9"),
         "1.2.840.10008.1.2.1",
         f"instances/ab/{uid}.dcm",
         uid.rpartition(".")[2] * 4,
@@ -102,7 +102,7 @@ def answer(study_uid: str) -> NewAnalysis:
         station="ROOM1", software="1", view="PA", reason_code="", gate="",
         recorded={"PatientAge": 61.0}, heads={"age": head},
     )  # fmt: skip
-    files = tuple(StoredFile(_SR, f"{study_uid}.7.{n}", f"reports/{n}") for n in range(3))
+    files = tuple(StoredFile(SR, f"{study_uid}.7.{n}", f"reports/{n}") for n in range(3))
     return NewAnalysis(
         study_uid[-64:],
         RESULT,
@@ -138,11 +138,11 @@ def claim_and_finish(node: Node) -> None:
 def retain(node: Node) -> None:
     """Look for everything that retention removes; nothing is due."""
     gone: Any = {"before": 0.0, "limit": 50}
-    nothing: Callable[[str], bool] = lambda _path: False  # noqa: E731
-    retention.drop_expired(node.db, now=NOW, remove=nothing, **gone)
-    retention.drop_sent(node.db, remove=nothing, **gone)
-    retention.drop_reports(node.db, remove=nothing, **gone)
     retention.forget_studies(node.db, now=NOW, **gone)
+    gone["remove"] = str.isspace  # of no file
+    retention.drop_expired(node.db, now=NOW, **gone)
+    retention.drop_sent(node.db, **gone)
+    retention.drop_reports(node.db, **gone)
 
 
 def scrape(node: Node) -> None:
@@ -220,7 +220,7 @@ def rate(node: Node, studies: int, workers: int) -> float:
 
 @contextmanager
 def databases(engine: str, sizes: tuple[int, ...], folder: Path) -> Iterator[list[Node]]:
-    """Make one database of each size, filled."""
+    """Make one database of each size, still empty."""
     with ExitStack() as stack:
         nodes = []
         server = find_server()
@@ -234,7 +234,6 @@ def databases(engine: str, sizes: tuple[int, ...], folder: Path) -> Iterator[lis
                 db = Database(f"sqlite:///{folder / f'{size}.db'}")
                 db.upgrade()
                 stack.callback(db.close)
-            fill(db, size)
             place = db.url.render_as_string(hide_password=False)
             spool = folder / f"{engine}-{size}"
             config = parse_config({"storage": {"spool": str(spool), "database": place}})
@@ -278,17 +277,26 @@ def main() -> None:
     options = parser.parse_args()
     sizes = QUICK if options.quick else SIZES
     report = Report("queue", " ".join((__doc__ or "").split("\n\n")[-1].split()))
-    with tempfile.TemporaryDirectory(prefix="queue-") as folder:
-        for engine in options.engine or WORKERS:
-            if engine == "PostgreSQL" and find_server() is None:
-                report.notes.append("PostgreSQL is not installed: not measured.")
-                continue
-            with databases(engine, sizes, Path(folder)) as nodes:
-                measure(nodes, options.repeats)
-                for node in (nodes[0], nodes[-1]):
-                    studies = 200 if options.quick else 1500
-                    node.rates.append(rate(node, studies, WORKERS[engine]))
-                table = table_of(engine, nodes)
+    engines = list(options.engine or WORKERS)
+    if find_server() is None and "PostgreSQL" in engines:
+        engines.remove("PostgreSQL")
+        report.notes.append("PostgreSQL is not installed: not measured.")
+    with tempfile.TemporaryDirectory(prefix="queue-") as folder, ExitStack() as stack:
+        made = {
+            engine: stack.enter_context(databases(engine, sizes, Path(folder)))
+            for engine in engines
+        }
+        largest_first = sorted(
+            (node for nodes in made.values() for node in nodes), key=lambda node: -node.size
+        )
+        with ThreadPoolExecutor(len(engines)) as pool:
+            list(pool.map(lambda node: fill(node.db, node.size), largest_first))
+        for engine, nodes in made.items():
+            measure(nodes, options.repeats)
+            for node in (nodes[0], nodes[-1]):
+                studies = 200 if options.quick else 1500
+                node.rates.append(rate(node, studies, WORKERS[engine]))
+            table = table_of(engine, nodes)
             report.tables.append(table)
             report.notes += notes_of(engine, table)
     publish(report, options)
