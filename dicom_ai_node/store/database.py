@@ -1,6 +1,7 @@
 """The connection to SQLite or PostgreSQL, and what differs between them."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -23,6 +24,7 @@ T = TypeVar("T")
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
+_MOMENT = 0.02
 _ANNOUNCE = text("SELECT set_config('synchronous_commit', 'off', true), pg_notify(:channel, '')")
 _FULL = ("database or disk is full", "disk full", "No space left")
 
@@ -39,6 +41,8 @@ class Database:
         self._engine = sqlite_engine(self.url) if self.is_sqlite else server_engine(self.url)
         self.file = file_of(self.url) if self.is_sqlite else None
         """The file of SQLite; None for a server, whose disk is not ours to look at."""
+        self._announced: dict[str, float] = {}
+        """When each channel was last told of, monotonic."""
         self._suspect = False
         """Whether the database could not be written when that was last tried."""
 
@@ -114,8 +118,11 @@ class Database:
         """Tell who waits for :class:`.Changes` of the channel that there is some; never fails.
 
         In a transaction of its own: one that notifies holds up all others until it is on the disk.
+        Who was told a moment ago has hardly begun, and looks again before it waits.
         """
-        if not self.is_sqlite:
+        now = time.monotonic()
+        if not self.is_sqlite and now - self._announced.get(channel, -1.0) >= _MOMENT:
+            self._announced[channel] = now
             engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
             # Lost, it costs the others the time until they look by themselves.
             with suppress(SQLAlchemyError), engine.connect() as connection:
