@@ -1,6 +1,7 @@
 """What a CT of a thousand slices costs, from the first C-STORE to the delivered report.
 
-    python -m benchmarks.series [--slices 1000] [--bundle ct-mr-region] [--repeats 3]
+    python -m benchmarks.series [--slices 1000] [--bundle ct-mr-region] [--repeats 3] [--json]
+        [--write]
 
 One study of one series (512 x 512, 16 bit, the trunk of the demo's mannequin) is sent by DCMTK
 ``storescu`` over one association to a node whose ``[model] further`` names the bundle, which
@@ -10,30 +11,33 @@ each role.
 """
 
 import argparse
-import json
-import os
-import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from pydicom.uid import CTImageStorage
 
 from benchmarks.peers import PDU, tool, transmit
+from benchmarks.report import Report, Table, add_options, disk_rate, publish
 from dicom_ai_node.demo.images import section
 from dicom_ai_node.demo.sections import abdomen, chest
+from dicom_ai_node.study import State
 from tests.acceptance.harness import SETTLED, Node, role_of
 from tests.builders.ports import free_port
 from tests.builders.waiting import listens, wait_until
 
 SIDE = 512
+QUIET = 1.0
+"""Seconds without an image after which the node of the harness takes a study for complete."""
 SPACING = 1.0
 """Millimetres between slices."""
 SETTLE = 20.0
@@ -127,7 +131,20 @@ class Watch:
         }
 
 
-def node_run(series: Path, work: Path, bundle: str) -> dict[str, object]:
+@dataclass(frozen=True)
+class Run:
+    """One series, sent to a node of its own."""
+
+    acknowledged: float
+    """Seconds from the first C-STORE on, as that below."""
+    delivered: float
+    processor: dict[str, float]
+    """Seconds, by role."""
+    megabytes: dict[str, int]
+    """Largest resident memory, by role."""
+
+
+def node_run(series: Path, work: Path, bundle: str) -> Run:
     """Send the series to a node of its own and wait for its report."""
     with storescp(work / "reports") as (port, _):
         extra = f'[model]\nfurther = ["{bundle}"]' if bundle else ""
@@ -143,15 +160,10 @@ def node_run(series: Path, work: Path, bundle: str) -> dict[str, object]:
             finally:
                 watch.stop()
             delivered = time.perf_counter() - began
-            state = str(node.studies()[0].state)
-    return {
-        "state": state,
-        "reports": len([*(work / "reports").iterdir()]),
-        "acknowledged_s": acknowledged,
-        "delivered_s": delivered,
-        "processor_s": watch.processor_seconds(),
-        "memory_mb": watch.megabytes(),
-    }
+            state = node.studies()[0].state
+    if bundle and (state != State.DELIVERED or not [*(work / "reports").iterdir()]):
+        sys.exit(f"the study is {state}, expected a delivered report")
+    return Run(acknowledged, delivered, watch.processor_seconds(), watch.megabytes())
 
 
 def _settled(node: Node) -> bool:
@@ -159,31 +171,47 @@ def _settled(node: Node) -> bool:
     return bool(rows) and all(row.state in SETTLED for row in rows)
 
 
+def tabulate(bare: list[float], runs: list[Run], title: str) -> list[Table]:
+    """Medians of all runs; the memory is the largest."""
+    times = Table(title, ["side", "acknowledged, s", "report delivered, s"])
+    times.rows.append(["DCMTK storescp alone, nothing on the disk", statistics.median(bare), None])
+    both = [
+        statistics.median(of)
+        for of in zip(*((r.acknowledged, r.delivered) for r in runs), strict=True)
+    ]
+    times.rows.append(["this node, everything on the disk", *both])
+    roles = Table("What each role of the node took", ["role", "processor, s", "largest MB"])
+    for role in sorted({role for run in runs for role in run.processor}):
+        spent = statistics.median(run.processor.get(role, 0.0) for run in runs)
+        roles.rows.append([role, spent, max(run.megabytes.get(role, 0) for run in runs)])
+    return [times, roles]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add_options(parser)
     parser.add_argument("--slices", type=int, default=1000)
     parser.add_argument("--bundle", default="ct-mr-region", help="'' for none")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="series-"))
-    try:
-        make_series(work / "series", options.slices)
-        ours: list[dict[str, object]] = []
-        bare = []
-        for number in range(options.repeats):
+    slices, repeats = (60, 1) if options.quick else (options.slices, options.repeats)
+    with tempfile.TemporaryDirectory(prefix="series-") as name:
+        work = Path(name)
+        make_series(work / "series", slices)
+        runs, bare = [], []
+        for number in range(repeats):
             with storescp(work / f"bare-{number}") as (port, _):
                 bare.append(transmit([work / "series"], port)[0])
-            ours.append(node_run(work / "series", work / f"ours-{number}", options.bundle))
-            print(json.dumps(ours[-1]), flush=True)
+            runs.append(node_run(work / "series", work / f"ours-{number}", options.bundle))
         megabytes = sum(file.stat().st_size for file in (work / "series").iterdir()) / 1e6
-        print(f"\n{options.slices} slices, {megabytes:.0f} MB, median of {options.repeats}")
-        print(f"storescp alone, acknowledged  {statistics.median(bare):6.1f} s")
-        for key, words in (("acknowledged_s", "acknowledged"), ("delivered_s", "delivered")):
-            median = statistics.median(float(str(run[key])) for run in ours)
-            print(f"this node, {words:<18} {median:6.1f} s")
-        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        disk = disk_rate(work)
+    title = f"{slices} slices, {megabytes:.0f} MB, median of {repeats}"
+    notes = [
+        f"of the time to the report {QUIET:g} s are the quiet time",
+        f"the disk took {disk:.0f} MB/s of zeros in one file after it",
+    ]
+    question = " ".join(__doc__.partition("[--write]")[2].split())
+    publish(Report("series", question, tabulate(bare, runs, title), notes), options)
 
 
 if __name__ == "__main__":
