@@ -52,7 +52,14 @@ MOST = 1.3
 """How many times slower a step may be in the fullest database than in the emptiest."""
 _BATCH = 16
 _PATIENCE = 120.0
-_MARKED = ("file an image", "claim a study", "claim and finish", "newest 100", "failed", "flagged")
+_MARKED = (
+    "file an image",
+    "claim a study",
+    "claim and finish",
+    "newest 100",
+    "newest failed",
+    "newest 100 flagged",
+)
 _SETTINGS = StudySettings(quiet_seconds=1, max_wait_seconds=1)
 _numbers = count(int(time.time() * 1000) % 10_000_000_000)
 
@@ -137,12 +144,12 @@ def claim_and_finish(node: Node) -> None:
 
 def retain(node: Node) -> None:
     """Look for everything that retention removes; nothing is due."""
-    gone: Any = {"before": 0.0, "limit": 50}
-    retention.forget_studies(node.db, now=NOW, **gone)
-    gone["remove"] = str.isspace  # of no file
-    retention.drop_expired(node.db, now=NOW, **gone)
-    retention.drop_sent(node.db, **gone)
-    retention.drop_reports(node.db, **gone)
+    images, reports, rows = (NOW - days * 86400 for days in (7, 90, 1095))
+    gone: Any = {"limit": 50, "remove": str.isspace}  # of no file
+    retention.drop_expired(node.db, before=images, now=NOW, **gone)
+    retention.drop_sent(node.db, before=images, **gone)
+    retention.drop_reports(node.db, before=reports, **gone)
+    retention.forget_studies(node.db, before=rows, now=NOW, limit=50)
 
 
 def scrape(node: Node) -> None:
@@ -158,8 +165,8 @@ STEPS: dict[str, tuple[Callable[[Node], Any], int]] = {
     "claim and finish": (claim_and_finish, 40),
     "send 20 reports": (send, 2),
     "newest 100": (lambda node: queries.find(node.db, limit=100), 5),
-    "failed": (lambda node: queries.find(node.db, states=[State.FAILED], limit=100), 5),
-    "flagged": (lambda node: queries.find(node.db, flagged=True, limit=100), 5),
+    "newest failed": (lambda node: queries.find(node.db, states=[State.FAILED], limit=1), 5),
+    "newest 100 flagged": (lambda node: queries.find(node.db, flagged=True, limit=100), 5),
     "depth of the queues": (lambda node: queries.overview(node.db, now=NOW), 5),
     "times ahead": (lambda node: count_ahead(node.db, bounds_of(node.config), now=NOW), 5),
     "status": (lambda node: readiness(node.config, node.db, now=NOW), 3),
