@@ -155,6 +155,7 @@ def fill(db: Database, studies: int) -> None:
     written = {"result": RESULT, "recorded": {"PatientAge": 61.0}, "heads": heads, "rules": ["B1"]}
     fixed: dict[str, Any] = {name: json.dumps(value) for name, value in written.items()}
     fixed |= {"now": NOW, "total": studies}
+    db.close()  # the journal's kind changes for nobody else's connection
     engine = _careless(db)
     indices = [index for table in metadata.sorted_tables for index in table.indexes]
     with engine.begin() as connection:
@@ -176,7 +177,15 @@ def fill(db: Database, studies: int) -> None:
     engine.dispose()
 
 
-_AFTERWARDS = {True: ("PRAGMA wal_checkpoint(TRUNCATE)",), False: ("VACUUM ANALYZE",)}
+_AFTERWARDS = {True: ("PRAGMA journal_mode=WAL",), False: ("VACUUM ANALYZE",)}
+_CARELESS = (
+    "cache_size=-1000000",
+    "synchronous=OFF",
+    "foreign_keys=OFF",
+    "journal_mode=DELETE",
+    "journal_mode=OFF",
+)
+"""Of SQLite: a log of the whole history would be as large as itself."""
 
 
 def _careless(db: Database) -> Engine:
@@ -186,7 +195,7 @@ def _careless(db: Database) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         if db.is_sqlite:
-            for pragma in ("cache_size=-1000000", "synchronous=OFF", "foreign_keys=OFF"):
+            for pragma in _CARELESS:
                 connection.execute(f"PRAGMA {pragma}")
 
     return engine
