@@ -116,6 +116,8 @@ def test_the_bundle_is_whole_and_says_where_it_comes_from(
     assert new.name == base.name
     assert new.version == f"{base.version}+site.1" == answer["version"]
     assert new.sha256 == answer["sha256"] != base.sha256
+    assert new.onnx_sha256 == base.onnx_sha256 != ""
+    assert Estimator(out, device="cpu").engine == "onnxruntime"
     assert new.recalibration is not None
     assert new.recalibration.base_sha256 == base.sha256
     assert new.calibration.quantity("age").widening == base.calibration.quantity("age").widening
