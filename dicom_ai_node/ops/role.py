@@ -32,8 +32,9 @@ STOPPED = 0
 FAILED = 1
 ORPHANED = 3
 
-ROW_SECONDS = 5.0
-"""How often a process renews its row."""
+ROW_SECONDS = 10.0
+"""How often a process renews its row, which wakes who waits for a change of the database."""
+_ROW_ENDS_WITHIN = 5.0
 FRESH_SECONDS = 30.0
 """A row older than this speaks of a process that is gone or stuck."""
 
@@ -113,6 +114,7 @@ def _be(place: Place, config: Config, load: Callable[[], Work]) -> int:
             with _ends_at_once(stop, done, row):
                 work = load()
             loaded.set()
+            row.hasten()
             say_loaded()
             work(stop=stop)
         except NodeError as error:
@@ -172,7 +174,7 @@ def _ends_at_once(stop: threading.Event, done: threading.Event, row: Heartbeat) 
         stop.wait()
         if not loaded.is_set():
             done.set()
-            row.stop(timeout=ROW_SECONDS)
+            row.stop(timeout=_ROW_ENDS_WITHIN)
             log.info("role_stopped")
             _exit(STOPPED)
 
@@ -201,10 +203,18 @@ def _row(
             forget(db, place.worker, pid=pid)
         db.close()
 
-    row = Heartbeat("row", ROW_SECONDS, renew, failure="row_not_renewed", at_once=True, at_end=end)
+    row = Heartbeat(
+        "row",
+        ROW_SECONDS,
+        renew,
+        failure="row_not_renewed",
+        at_once=True,
+        together=True,
+        at_end=end,
+    )
     row.start()
     try:
         yield row
     finally:
         done.set()
-        row.stop(timeout=ROW_SECONDS)
+        row.stop(timeout=_ROW_ENDS_WITHIN)

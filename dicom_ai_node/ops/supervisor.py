@@ -17,7 +17,7 @@ from dicom_ai_node.backoff import Backoff
 from dicom_ai_node.config.processes import OperateSettings
 from dicom_ai_node.ops.child import Child, Patience, Role
 
-_TICK_SECONDS = 0.1
+_TICK_SECONDS = 0.25
 
 log = structlog.get_logger()
 

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 from structlog.testing import capture_logs
 
 from dicom_ai_node.errors import StorageError
@@ -45,3 +46,17 @@ def test_the_first_beat_comes_after_the_pause_or_at_once() -> None:
         assert not ended.is_set()
     assert (later.count, at_once.count) == (0, 1)
     assert ended.is_set()
+
+
+def test_it_can_be_hastened() -> None:
+    beats = Beats(set(), enough=1)
+    with Heartbeat("row", 600, beats, failure="x") as heart:
+        heart.hasten()
+        assert beats.enough.wait(30)
+
+
+def test_those_that_beat_together_wait_for_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_ai_node.heartbeat.time.time", lambda: 1199.99)
+    beats = Beats(set(), enough=2)
+    with Heartbeat("row", 600, beats, failure="x", at_once=True, together=True):
+        assert beats.enough.wait(30), "the clock says that it is nearly time"
