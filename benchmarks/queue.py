@@ -46,7 +46,7 @@ from tests.builders.postgres import find_server, fresh_database, running_server
 
 SIZES = (1_000, 100_000, 1_000_000)
 QUICK = (1_000, 10_000)
-WORKERS = {"SQLite": 2, "PostgreSQL": 4}
+WORKERS = {"SQLite": 2, "PostgreSQL": 2}
 MARKS = {"SQLite": 300, "PostgreSQL": 1000}
 MOST = 1.3
 """How many times slower a step may be in the fullest database than in the emptiest."""
