@@ -15,14 +15,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from benchmarks.peers import (
     SIDES,
     Side,
+    family,
     make_images,
+    memory,
     processor_time,
-    resident,
     running,
     sync_file_system,
     transmit,
@@ -41,7 +40,7 @@ _COLUMNS = (
     "p50 ms",
     "p99 ms",
     "processor ms/MB",
-    "resident MB",
+    "memory MB",
 )
 _QUESTION = (
     "DCMTK's `storescu` sends the same images of noise to each side, which take turns. Durable:"
@@ -61,7 +60,7 @@ class Figures:
     """Seconds, which other work on the machine hardly changes."""
     stores: list[float] = field(default_factory=list)
     """Seconds of each C-STORE from request to response."""
-    resident_mb: list[float] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
 
 
 def measure(side: Side, folders: list[Path], work: Path, figures: Figures) -> None:
@@ -74,7 +73,7 @@ def measure(side: Side, folders: list[Path], work: Path, figures: Figures) -> No
         figures.durable.append(time.perf_counter() - started)
         figures.processor.append(processor_time(processes) - before)
         figures.stores += took
-        figures.resident_mb.append(resident(processes) / 1e6)
+        figures.memory_mb.append(memory(processes) / 1e6)
 
 
 def compare(table: Table, size: int, folders: list[Path], work: Path, repeats: int) -> float:
@@ -98,7 +97,7 @@ def compare(table: Table, size: int, folders: list[Path], work: Path, repeats: i
                 hundredths[49] * 1000,
                 hundredths[98] * 1000,
                 statistics.median(figures.processor) / megabytes * 1000,
-                statistics.median(figures.resident_mb),
+                statistics.median(figures.memory_mb),
             ]
         )
     return min(theirs) / ours
@@ -116,7 +115,7 @@ def flat_memory(work: Path, count: int) -> Table:
         first = 0.0
         for tenth in range(1, 11):
             transmit(folders, port)
-            each = [psutil.Process(process.pid).memory_info().rss / 1e6 for process in processes]
+            each = [one.memory_info().rss / 1e6 for one in family(processes)[:-1]]
             first = first or sum(each)
             growth = f"{100 * (sum(each) / first - 1):+.1f} %"
             if tenth in (1, 5, 10):

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,6 @@ from pydicom.uid import (
 
 from dicom_ai_node.config import parse_config
 from dicom_ai_node.listening import listen
-from dicom_ai_node.ops.process import LISTENER_VARIABLE
 from dicom_ai_node.store import Database
 
 PDU = "131072"
@@ -54,18 +53,26 @@ class Side:
     start: Callable[[Path, int], list[subprocess.Popen[bytes]]]
 
 
-_ROLE = """
-import json, logging, signal, sys, threading
+_RECEIVERS = """
+import json, logging, os, signal, socket, sys, threading
 import structlog
-from benchmarks.report import Report, Table, add_options, disk_rate, publish
 from dicom_ai_node.config import parse_config
-from dicom_ai_node.ops.process import inherited_listener
 from dicom_ai_node.receive.server import run
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
 config = parse_config(json.loads(sys.argv[1]))
-run(config, process=sys.argv[2], stop=stop, listener=inherited_listener())
+listener = socket.socket(fileno=int(sys.argv[2]))
+children = []
+for number in range(config.receive.processes):  # forks, as those of a node
+    if child := os.fork():
+        children.append(child)
+        continue
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    run(config, process=f"receive-{number}", stop=stop, listener=listener)
+    sys.exit()
+signal.signal(signal.SIGTERM, lambda *_: [os.kill(child, signal.SIGTERM) for child in children])
+for child in children:
+    os.waitpid(child, 0)
 """
 
 
@@ -80,18 +87,14 @@ def start_node(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
     }
     Database(parse_config(values).storage.database).upgrade()
     with listen("127.0.0.1", port, key="node") as listener:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", _ROLE, json.dumps(values), f"receive-{number}"],
-                env=os.environ | {LISTENER_VARIABLE: str(listener.fileno())},
-                pass_fds=[listener.fileno()],
-            )
-            for number in range(2)
-        ]
-    while len(list((folder / "spool" / "incoming").glob("receive-*"))) < len(processes):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RECEIVERS, json.dumps(values), str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+        )
+    while len(list((folder / "spool" / "incoming").glob("receive-*"))) < 2:
         time.sleep(0.1)
     time.sleep(1.0)  # both accept, or the first gets all connections
-    return processes
+    return [process]
 
 
 def start_storescp(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
@@ -121,18 +124,24 @@ def start_orthanc(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
     return [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
 
 
-def resident(processes: list[subprocess.Popen[bytes]]) -> int:
-    """Bytes of resident memory, children included."""
-    total = 0
-    for process in processes:
-        root = psutil.Process(process.pid)
-        total += sum(one.memory_info().rss for one in [root, *root.children(recursive=True)])
-    return total
+def family(processes: list[subprocess.Popen[bytes]]) -> list[psutil.Process]:
+    """Return the descendants of the processes, then these."""
+    roots = [psutil.Process(process.pid) for process in processes]
+    return [child for root in roots for child in root.children(recursive=True)] + roots
+
+
+def memory(processes: list[subprocess.Popen[bytes]]) -> int:
+    """Bytes of all of them; of pages that several share, each has its part (PSS)."""
+    return sum(one.memory_full_info().pss for one in family(processes))
 
 
 def processor_time(processes: list[subprocess.Popen[bytes]]) -> float:
-    """Seconds of processor time, children included."""
-    return sum(sum(psutil.Process(process.pid).cpu_times()[:4]) for process in processes)
+    """Seconds of processor time, those of descendants that have ended included."""
+    total = 0.0
+    for one in family(processes):
+        with suppress(psutil.NoSuchProcess):  # its parent has its time by now
+            total += sum(one.cpu_times()[:4])
+    return total
 
 
 SIDES = (
