@@ -63,15 +63,16 @@ attacks: $(VENV)/.developing
 
 # Ours beside DCMTK and Orthanc, in one run, on a quiet machine.
 bench: $(VENV)/.developing
-	$(RUN)python -m benchmarks.ingest
-	$(RUN)python -m benchmarks.decode
-	$(RUN)python -m benchmarks.infer
-	$(RUN)python -m benchmarks.queue
-	$(RUN)python -m benchmarks.end_to_end
-	$(RUN)python -m benchmarks.audit
-	$(RUN)python -m benchmarks.memory
-	$(RUN)python -m benchmarks.startup
-	$(RUN)python -m benchmarks.series
+	$(RUN)python -m benchmarks.ingest --write
+	$(RUN)python -m benchmarks.decode --write
+	$(RUN)python -m benchmarks.infer --write
+	$(RUN)python -m benchmarks.queue --write
+	$(RUN)python -m benchmarks.end_to_end --write
+	$(RUN)python -m benchmarks.audit --write
+	$(RUN)python -m benchmarks.memory --write
+	$(RUN)python -m benchmarks.startup --write
+	$(RUN)python -m benchmarks.series --write
+	$(RUN)python -m benchmarks.report > docs/performance.md
 
 # The shipped bundle, end to end: about thirteen hours on two cores.
 bundle: $(VENV)/.developing

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import psutil
@@ -141,16 +142,22 @@ def _page(reports: Sequence[dict[str, Any]]) -> str:
         "",
     ]
     for report in reports:
-        lines += [f"## `python -m benchmarks.{report['name']}`", "", report["question"], ""]
+        lines += [
+            f"## `python -m benchmarks.{report['name']}`",
+            "",
+            fill(report["question"], 100),
+            "",
+        ]
         for table in report["tables"]:
             lines += [f"**{table['title']}**", ""]
             lines += [_row(table["columns"])]
             lines += ["|---|" + "--:|" * (len(table["columns"]) - 1)]
             lines += [_row([shown(cell) for cell in row]) for row in table["rows"]]
             lines += [""]
-        lines += [f"- {note}" for note in report["notes"]]
-        lines += [f"- {report['machine']}; {report['day']}", ""]
-    return "\n".join(lines)
+        notes = [*report["notes"], f"{report['machine']}; {report['day']}"]
+        lines += [fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in notes]
+        lines += [""]
+    return "\n".join(lines[:-1]) + "\n"
 
 
 def _row(cells: Sequence[str]) -> str:

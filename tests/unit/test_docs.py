@@ -1,6 +1,8 @@
 """The documents keep what they promise: width, places that exist, the table of rooms."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,9 @@ def test_every_table_of_the_configuration_stands_with_its_module() -> None:
     for table, place in modules.items():
         module = place.removesuffix(".py").replace("/", ".")
         assert module in str(Config.model_fields[table].annotation), table
+
+
+def test_the_page_of_performance_is_the_one_that_is_printed() -> None:
+    command = [sys.executable, "-m", "benchmarks.report"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "docs" / "performance.md").read_text(encoding="utf-8") == printed
