@@ -74,7 +74,7 @@ class Maintenance:
     def run(self, stop: threading.Event) -> None:
         """Do all jobs at their intervals until ``stop`` is set."""
         quick: list[Job] = [
-            ("bring_times_back", self.bring_times_back, 5),
+            ("bring_times_back", self.bring_times_back, 15),
             ("forget_associations", self.forget_associations, 5),
             ("watch_space", self.watch_space, 30),
             ("drop_leftovers", self.drop_leftovers, 60),
