@@ -2,7 +2,7 @@
 
 The file holds the graph and no weights. Its tensors bear the names that they have in the bundle's
 weights file and are handed over from there, so that there is one copy of them, and a bundle whose
-other tensors are fitted anew keeps its graph (docs/decisions/0043).
+other tensors are fitted anew keeps its graph (docs/decisions/0044).
 """
 
 import os
