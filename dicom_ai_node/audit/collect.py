@@ -99,10 +99,11 @@ class Collector:
 
     def _work_off(self, source: Source, claimed: deque[ClaimedListed]) -> None:
         """Attempt one after the other until one fails, or they take long: others may wait."""
-        task, good = self._task, True
-        until = task.now() + _AT_ONCE_SECONDS
+        until = self._task.now() + _AT_ONCE_SECONDS
+        good = True
         try:
-            while claimed and good and task.now() < until and not task.stop.is_set():
+            while claimed and good and self._task.now() < until:
+                self.session.check()
                 good = self._attempt(source, claimed.popleft())
         finally:
             self._store()

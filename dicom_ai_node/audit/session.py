@@ -162,14 +162,14 @@ class AuditSession:
 
     def _hold(self, *, paced: bool) -> None:
         while True:
-            self._check()
+            self.check()
             hold = self.pacing.hold(self.task.now(), paced=paced)
             self._note(hold)
             if hold is None:
                 return
             self.rest(hold)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise Ended where process or person want the audit to end, or it is another's."""
         if self.task.stop.is_set():
             raise Ended(Ending.STOPPED)

@@ -15,13 +15,24 @@ _KEY = 749314
 """One of the database's advisory locks; 749313 is the one of migrations."""
 _LOOK_SECONDS = 10.0
 _HOLDER = text(
-    "SELECT application_name, coalesce(host(client_addr), 'a local socket') FROM pg_locks"
+    "SELECT pid, application_name, coalesce(host(client_addr), 'a local socket') FROM pg_locks"
     " JOIN pg_stat_activity USING (pid)"
     " WHERE locktype = 'advisory' AND objid = :key AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
 _log = structlog.get_logger()
+
+
+class _Taken(StorageError):
+    """Another session has the lock: the one with this process id of the server's."""
+
+    def __init__(self, session: int, who: str) -> None:
+        super().__init__(
+            f"storage.database: in use by another node ({who}); "
+            "each node needs a spool and a database of its own"
+        )
+        self.session = session
 
 
 class SessionLock:
@@ -36,6 +47,8 @@ class SessionLock:
         self._engine = create_engine(
             url, pool_size=1, max_overflow=0, connect_args={"application_name": name}
         )
+        self._session: int | None = None
+        """The server's name for the one that has the lock, or had it last."""
         try:
             self._connection = self._take()
         except SQLAlchemyError as error:
@@ -62,7 +75,9 @@ class SessionLock:
                     away = False
                 else:
                     self._connection.exec_driver_sql("SELECT 1")
-            except StorageError as error:
+            except _Taken as error:
+                if error.session == self._session:
+                    continue  # our own of before, which the server is still ending
                 _log.error("database_lock_lost", error=str(error))
                 return
             except SQLAlchemyError as error:
@@ -79,13 +94,10 @@ class SessionLock:
             for setting, value in (("idle", 30), ("interval", 10), ("count", 3)):
                 connection.exec_driver_sql(f"SET tcp_keepalives_{setting} = {value}")
             if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_KEY})").scalar():
+                self._session = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
                 return connection
             row = connection.execute(_HOLDER, {"key": _KEY}).first()
-            who = f"{row[0]} at {row[1]}" if row else "another session"
-            raise StorageError(
-                f"storage.database: in use by another node ({who}); "
-                "each node needs a spool and a database of its own"
-            )
+            raise _Taken(row[0], f"{row[1]} at {row[2]}") if row else _Taken(0, "another session")
         except BaseException:
             connection.close()
             raise

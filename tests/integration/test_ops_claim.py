@@ -133,7 +133,8 @@ def test_a_postgresql_database_belongs_to_one_node(
 
 def belongs_to_one_node(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = db.url.render_as_string(hide_password=False)
-    monkeypatch.setattr("dicom_ai_node.store.session_lock._LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("dicom_ai_node.store.session_lock._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)  # pytest's own is closed in a fork
     first, second = (config_of(tmp_path / name, url) for name in ("one", "two"))
     with claimed(first, db) as claim:
         with pytest.raises(StorageError, match=rf"another node \(dicom-ai-node .* {os.getpid()}"):

@@ -28,6 +28,8 @@ STRENGTH = 0.01
 """Inverse of the penalty on the weights of scaled features."""
 PASSED = 0.98
 """Share of slices that are to pass where the row was fitted on other patients."""
+LEAST_DEVIATION = 1e-3
+"""Of a feature: what hardly varies here is not to decide, nor rounding with it."""
 SEED = 7
 
 Images = NDArray[np.float32]
@@ -40,7 +42,7 @@ def refit(network: Network, gate: Gate, slices: Sequence[Slice], side: int) -> N
     refused = [made(known), *([inputs(others, side).astype(np.float32)] if others else [])]
     features = run(network, np.concatenate([known, *refused])).features.astype(np.float64)
     passes = np.arange(len(features)) < len(known)
-    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
+    mean, deviation = features.mean(axis=0), features.std(axis=0) + LEAST_DEVIATION
     scaled = (features - mean) / deviation
     fitted = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000)
     people = [one.person for one in shown[:: max(len(shown) // SLICES, 1)]]
