@@ -143,9 +143,7 @@ def main() -> None:
         before, ratios = disk_rate(work), {}
         for size in sizes:
             for associations in (1, 4, 16):
-                each = max(4, min(200, int(_MOST / size / associations)))
-                if associations == 1:
-                    each = min(each, 60)
+                each = max(4, min(60, int(_MOST / size / associations)))
                 folders = [work / f"sender-{number}" for number in range(associations)]
                 for folder in folders:
                     make_images(folder, 2 if options.quick else each, size)
