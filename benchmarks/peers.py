@@ -97,15 +97,12 @@ def start_node(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
     return [process]
 
 
-def start_storescp(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
-    images = folder / "images"
-    images.mkdir()
+def storescp_command(folder: Path, port: int) -> list[str]:
     # --fork: without it one association is served at a time.
-    command = [tool("storescp"), "--fork", "--max-pdu", PDU, "-od", str(images), str(port)]
-    return [subprocess.Popen(command, stderr=subprocess.DEVNULL)]
+    return [tool("storescp"), "--fork", "--max-pdu", PDU, "-od", str(folder), str(port)]
 
 
-def start_orthanc(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
+def orthanc_command(folder: Path, port: int) -> list[str]:
     configuration = {
         "Name": "bench",
         "StorageDirectory": str(folder / "storage"),
@@ -120,7 +117,17 @@ def start_orthanc(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
     }
     path = folder / "orthanc.json"
     path.write_text(json.dumps(configuration), encoding="utf-8")
-    command = [tool("Orthanc"), str(path)]
+    return [tool("Orthanc"), str(path)]
+
+
+def start_storescp(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
+    images = folder / "images"
+    images.mkdir()
+    return [subprocess.Popen(storescp_command(images, port), stderr=subprocess.DEVNULL)]
+
+
+def start_orthanc(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
+    command = orthanc_command(folder, port)
     return [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
 
 

@@ -4,7 +4,6 @@ python -m benchmarks.startup [--quick] [--repeats 5]
 """
 
 import argparse
-import json
 import os
 import resource
 import signal
@@ -21,7 +20,7 @@ from pathlib import Path
 import psutil
 from pynetdicom import AE
 
-from benchmarks.peers import tool
+from benchmarks.peers import orthanc_command, storescp_command, tool
 from benchmarks.report import Report, Table, add_options, publish
 from dicom_ai_node.dicom.classes import VERIFICATION
 from tests.acceptance.harness import noise
@@ -54,26 +53,6 @@ def node_command(folder: Path, port: int, extra: str = "") -> list[str]:
         encoding="utf-8",
     )
     return [sys.executable, "-m", "dicom_ai_node", "serve", "-c", str(path)]
-
-
-def orthanc_command(folder: Path, port: int) -> list[str]:
-    values = {
-        "StorageDirectory": str(folder),
-        "IndexDirectory": str(folder),
-        "DicomPort": port,
-        "HttpServerEnabled": False,
-        "DicomCheckCalledAet": False,
-        "DicomAlwaysAllowStore": True,
-        "ConcurrentJobs": 1,
-        "Plugins": [],
-    }
-    path = folder / "orthanc.json"
-    path.write_text(json.dumps(values), encoding="utf-8")
-    return [tool("Orthanc"), str(path)]
-
-
-def storescp_command(folder: Path, port: int) -> list[str]:
-    return [tool("storescp"), "--fork", "-od", str(folder), str(port)]
 
 
 def packages() -> Iterator[Path]:
